@@ -1,0 +1,40 @@
+"""The mean score of a model over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.training.batches import BatchSource, call_model, move_batch
+
+Metric = Callable[[Any, Any], Tensor]
+
+
+@torch.no_grad()
+def evaluate_accuracy(
+    model: nn.Module, batches: BatchSource, metric: Metric, *, on_batch: Callable[[], None] = lambda: None
+) -> float:
+    """Return the mean of `metric` over all samples, in ``eval()`` mode; the model's mode is restored.
+
+    Args:
+        model: Evaluated as it is.
+        batches: Read once, in an order that does not matter.
+        metric: Maps outputs and targets to one score for each sample.
+        on_batch: Called after each batch, for a bar.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total, count = torch.zeros((), dtype=torch.float64, device=device), 0
+    try:
+        for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
+            scores = metric(call_model(model, move_batch(inputs, device)), move_batch(targets, device))
+            total += scores.double().sum()
+            count += scores.numel()
+            on_batch()
+    finally:
+        model.train(was_training)
+    return float(total) / max(count, 1)

@@ -1,0 +1,107 @@
+"""Files that are whole or absent: atomic writes, hashes, free space, the user's cache folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lionheart.errors import ArtifactError
+
+CACHE_VARIABLE = "LIONHEART_CACHE"
+
+
+def cache_dir() -> Path:
+    """Return the cache folder: ``$LIONHEART_CACHE``, else ``$XDG_CACHE_HOME/lionheart``, else ``~/.cache/lionheart``."""
+    explicit = os.environ.get(CACHE_VARIABLE)
+    if explicit:
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lionheart"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
+    """Raise `ArtifactError` unless `folder` can take `size_bytes` more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes:
+        raise ArtifactError(
+            f"{folder}: {free / 1e6:.0f} MB free, {size_bytes / 1e6:.0f} MB needed for {purpose}",
+            hint="free some space or choose another folder",
+        )
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place; nothing half-written stays.
+
+    Raises:
+        ArtifactError: The folder cannot be written or the disk is full.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, ArtifactError):
+            raise
+        full = error.errno == errno.ENOSPC
+        reason = "no space left on the disk" if full else (error.strerror or str(error))
+        raise ArtifactError(
+            f"{path}: cannot be written: {reason}", hint="check the folder's space and rights"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically, indented; floats keep their shortest exact form."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: The file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file", hint="check the path") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"{path}: not readable as JSON: {error}", hint="restore the file or make it anew"
+        ) from error
+
+
+def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:
+    """Return `data` if it is a JSON object, else raise `ArtifactError`."""
+    if not isinstance(data, dict):
+        raise ArtifactError(
+            f"{path}: got a JSON {type(data).__name__}, expected an object", hint="is this the right file?"
+        )
+    return data

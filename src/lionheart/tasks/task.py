@@ -1,0 +1,82 @@
+"""What LionHeart needs to know about a user's problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lionheart.errors import ConfigError
+from lionheart.training import BatchSource, as_batches
+
+
+def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 for each sample whose largest output is its target, else 0; shape ``(batch,)``."""
+    return (outputs.argmax(dim=-1) == targets).float()
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy of logits against class numbers, in float32."""
+    return F.cross_entropy(outputs.float(), targets)
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """A model with its data and its measure of quality.
+
+    Args:
+        model: Trained in floating point; mapped in place on a copy, never changed itself.
+        train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
+        validation: Batches that decide; must not share samples with `train`.
+        test: Batches that report, touched once at the end; must not share samples with the other two.
+        metric: Maps ``(outputs, targets)`` to one score for each sample, 0 to 1; its mean is the accuracy.
+        loss: Maps ``(outputs, targets)`` to a scalar.
+        name: Shown in reports.
+
+    Raises:
+        ConfigError: A part is missing or of the wrong type.
+    """
+
+    model: nn.Module
+    train: Any
+    validation: Any
+    test: Any
+    metric: Callable[[Any, Any], Tensor] = accuracy_scores
+    loss: Callable[[Any, Any], Tensor] = cross_entropy
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise ConfigError(
+                f"Task.model: got {type(self.model).__name__}, expected a torch.nn.Module",
+                hint="pass the network itself",
+            )
+        for split in ("train", "validation", "test"):
+            object.__setattr__(self, split, as_batches(getattr(self, split)))
+
+    @property
+    def train_batches(self) -> BatchSource:
+        """Batches for retraining."""
+        source: BatchSource = self.train
+        return source
+
+    def example_inputs(self) -> Any:
+        """Return the inputs of the first validation sample with batch size 1, for tracing."""
+        inputs, _ = next(iter(self.validation.epoch(torch.Generator().manual_seed(0))))
+        return first_sample(inputs)
+
+
+def first_sample(inputs: Any) -> Any:
+    """Cut nested inputs to a batch of one."""
+    if isinstance(inputs, Tensor):
+        return inputs[:1]
+    if isinstance(inputs, dict):
+        return {key: first_sample(value) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(first_sample(value) for value in inputs)
+    return inputs

@@ -1,0 +1,27 @@
+"""Training: batches in, moved weights and a loss trace out.
+
+Comes in: a model (digital, or converted so that it trains with hardware noise), batches, a loss, a `TrainSpec`.
+Goes out: the same model with trained weights, and a `TrainTrace`. Can stop after any epoch and go on exactly.
+Must not know: mappings, chips, accuracy bounds, data sets by name.
+"""
+
+from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
+from lionheart.training.loop import TrainTrace, build_optimizer, train
+from lionheart.training.spec import TrainSpec
+from lionheart.training.state import load_training_state, load_weights, save_training_state, save_weights
+
+__all__ = [
+    "BatchSource",
+    "LoaderBatches",
+    "TensorBatches",
+    "TrainSpec",
+    "TrainTrace",
+    "as_batches",
+    "build_optimizer",
+    "load_training_state",
+    "load_weights",
+    "move_batch",
+    "save_training_state",
+    "save_weights",
+    "train",
+]

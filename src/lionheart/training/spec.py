@@ -1,0 +1,36 @@
+"""Settings of one training or retraining."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lionheart.specs import Spec
+
+
+class TrainSpec(Spec):
+    """How weights are moved: SGD with momentum, an optional plateau stop, a hard cap.
+
+    The defaults are the shape of the LionHeart paper's retraining: stop when the training loss has not fallen for
+    `patience` epochs, at most `max_epochs`.
+    """
+
+    learning_rate: float = Field(0.02, gt=0, description="peak learning rate [-]")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [-]")
+    nesterov: bool = Field(True, description="Nesterov momentum; needs momentum > 0")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty on weights of two or more dimensions [-]")
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "cosine", description="learning rate over max_epochs, changed every step"
+    )
+    max_epochs: int = Field(50, ge=1, description="hard cap on epochs")
+    patience: int | None = Field(
+        5, ge=1, description="epochs without a lower training loss before stopping; None = never"
+    )
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="steps that make an epoch; None = the whole training set"
+    )
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; None = no clipping")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of forward and backward; weights and optimiser stay float32"
+    )

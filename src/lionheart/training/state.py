@@ -1,0 +1,89 @@
+"""Weights and optimiser state on disk: safetensors, never pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lionheart.errors import ArtifactError
+from lionheart.files import write_atomic
+
+_MODEL, _OPTIMIZER = "model/", "optimizer/"
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, lambda temporary: save_file(whole, temporary, {"lionheart": json.dumps(metadata)}))
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = json.loads((stored.metadata() or {}).get("lionheart", "{}"))
+            return {name: stored.get_tensor(name) for name in stored.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file", hint="check the path") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"{path}: not a readable safetensors file: {error}", hint="the file is damaged; restore or remake it"
+        ) from error
+
+
+def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path}: does not fit the model {type(model).__name__}: {error}", hint="was it saved from this network?"
+        ) from error
+
+
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write the model's `state_dict`; tied tensors are stored once for each name."""
+    _save(path, model.state_dict(), metadata or {})
+
+
+def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Load what `save_weights` wrote into `model` and return its metadata.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or made for another network.
+    """
+    tensors, metadata = _open(path)
+    _load_into(model, tensors, path)
+    return metadata
+
+
+def save_training_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write weights, buffers and the optimiser's state into one file."""
+    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"{_OPTIMIZER}{index}/{slot}"] = value
+    _save(path, tensors, metadata or {})
+
+
+def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Load what `save_training_state` wrote into `model` and `optimizer`, in place; return the metadata.
+
+    The optimiser keeps pointing at the model's own parameters, so training goes on where it was.
+    """
+    tensors, metadata = _open(path)
+    _load_into(model, {n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)}, path)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            index, slot = name.removeprefix(_OPTIMIZER).split("/", 1)
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return metadata

@@ -1,0 +1,94 @@
+"""Durations, counts and physical quantities, to and from text. Time is seconds everywhere inside."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lionheart.errors import ConfigError
+
+#: Seconds in each duration suffix. A month is 30 days and a year 365 days.
+SECONDS_PER_UNIT = {
+    "s": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "w": 604_800.0,
+    "mo": 2_592_000.0,
+    "y": 31_536_000.0,
+}
+_DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)\s*$")
+
+
+def parse_duration(text: str | float) -> float:
+    """Read a duration such as ``"1d"``, ``"90s"``, ``"1mo"`` or a bare number of seconds.
+
+    Returns:
+        Seconds, finite and >= 0.
+
+    Raises:
+        ConfigError: The text is not a duration.
+    """
+    if isinstance(text, (int, float)):
+        seconds = float(text)
+    else:
+        match = _DURATION.match(text)
+        if match is None or (match[2] or "s").lower() not in SECONDS_PER_UNIT:
+            raise ConfigError(
+                f"duration: got {text!r}, expected a number and a unit",
+                hint="write 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
+            )
+        seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ConfigError(
+            f"duration: got {text!r}, expected a finite number >= 0", hint="give a time after programming"
+        )
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds with the largest unit that divides them, ``86400`` -> ``"1d"``."""
+    if seconds == 0:
+        return "0s"
+    for unit in ("y", "mo", "w", "d", "h", "min"):
+        size = SECONDS_PER_UNIT[unit]
+        if seconds >= size and math.isclose(seconds / size, round(seconds / size), rel_tol=1e-9):
+            if unit == "w":
+                continue
+            return f"{round(seconds / size)}{unit}"
+    return f"{seconds:g}s"
+
+
+def format_elapsed(seconds: float) -> str:
+    """Write a wall-clock time for people, ``75`` -> ``"1 min 15 s"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_count(value: float) -> str:
+    """Write a count with a decimal prefix, ``12_500_000`` -> ``"12.50 M"``."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.2f} {prefix}"
+    return f"{value:g}"
+
+
+def format_si(value: float, unit: str, digits: int = 3) -> str:
+    """Write a quantity with an SI prefix, ``(1.3e-4, "s")`` -> ``"130 µs"``."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    prefixes = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+    exponent = min(max(3 * math.floor(math.log10(abs(value)) / 3), -12), 12)
+    scaled = value / 10.0**exponent
+    if abs(float(f"{scaled:.{digits}g}")) >= 1000 and exponent < 12:
+        exponent += 3
+        scaled = value / 10.0**exponent
+    decimals = max(digits - 1 - math.floor(math.log10(abs(scaled))), 0) if scaled else 0
+    return f"{scaled:.{decimals}f} {prefixes[exponent]}{unit}"

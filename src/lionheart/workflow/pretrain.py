@@ -1,0 +1,85 @@
+"""Train a built-in task's network from scratch and write its checkpoint with a card."""
+
+from __future__ import annotations
+
+import platform as host
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lionheart.evaluation import evaluate_accuracy
+from lionheart.files import read_json, write_json
+from lionheart.progress import SILENT, Progress
+from lionheart.rng import RandomStreams
+from lionheart.tasks.registry import build_untrained, find_recipe
+from lionheart.tasks.task import accuracy_scores, cross_entropy
+from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
+
+
+def train_task(
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    spec: TrainSpec | None = None,
+    command: str = "",
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Train from scratch, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
+
+    Args:
+        name: A built-in task.
+        out: Where the weights go, ``….safetensors``.
+        seed: Decides weights, data order and augmentation.
+        spec: Settings; None takes the task's recipe.
+        command: Written into the card.
+        progress: Where to show the bar.
+
+    Returns:
+        The card: command, seed, hardware, time, losses, validation and test accuracy.
+    """
+    recipe = find_recipe(name)
+    spec = spec or recipe.train_spec
+    batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
+    model = build_untrained(name, seed=seed)
+    optimizer = build_optimizer(model, spec)
+    partial = out.with_name(out.name + ".partial")
+    trace: TrainTrace = train(
+        model,
+        batches,
+        cross_entropy,
+        spec,
+        optimizer,
+        streams=RandomStreams(seed).scope("pretrain"),
+        checkpoint=partial,
+        progress=progress,
+        label=f"training {name}",
+    )
+    card = {
+        "task": name,
+        "command": command or f"lionheart train {name} --seed {seed}",
+        "seed": seed,
+        "train_spec": spec.to_json(),
+        "batch_size": recipe.batch_size,
+        "hardware": f"{host.processor() or host.machine()}, {torch.get_num_threads()} thread(s), no GPU"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "elapsed_s": round(trace.elapsed_s, 1),
+        "date": time.strftime("%Y-%m-%d"),
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "training_loss": [round(loss, 5) for loss in trace.losses],
+        "validation_accuracy": evaluate_accuracy(model, validation, accuracy_scores),
+        "test_accuracy": evaluate_accuracy(model, test, accuracy_scores),
+    }
+    save_weights(out, model, {"task": name, "seed": seed})
+    write_json(out.with_suffix(".json"), card)
+    partial.unlink(missing_ok=True)
+    return card
+
+
+def read_card(weights: Path) -> dict[str, Any]:
+    """Return the card of a checkpoint."""
+    return dict(read_json(weights.with_suffix(".json")))
