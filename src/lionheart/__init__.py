@@ -1,0 +1,80 @@
+"""LionHeart: accuracy-constrained mapping of neural networks on analog in-memory-computing tiles and digital cores.
+
+The names below load what they need on first use, so ``import lionheart`` is fast and silent.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lionheart.analog import convert_to_analog_, convert_to_digital_
+    from lionheart.graph import LayerGraph, trace_graph
+    from lionheart.mapping import LayerMapping, Placement
+    from lionheart.report import report_run
+    from lionheart.search import SearchSpec
+    from lionheart.specs import DeviceSpec, HWASpec, TileSpec
+    from lionheart.system import PlatformSpec, estimate_system, load_platform
+    from lionheart.tasks import Task, build_task
+    from lionheart.training import TrainSpec
+    from lionheart.workflow import MappingResult, MapSettings, evaluate_run, map_layers, resume_run
+
+_HOMES = {
+    "DeviceSpec": "specs",
+    "HWASpec": "specs",
+    "LayerGraph": "graph",
+    "LayerMapping": "mapping",
+    "MapSettings": "workflow",
+    "MappingResult": "workflow",
+    "Placement": "mapping",
+    "PlatformSpec": "system",
+    "SearchSpec": "search",
+    "Task": "tasks",
+    "TileSpec": "specs",
+    "TrainSpec": "training",
+    "build_task": "tasks",
+    "convert_to_analog_": "analog",
+    "convert_to_digital_": "analog",
+    "estimate_system": "system",
+    "evaluate_run": "workflow",
+    "load_platform": "system",
+    "map_layers": "workflow",
+    "report_run": "report",
+    "resume_run": "workflow",
+    "trace_graph": "graph",
+}
+__all__ = [
+    "DeviceSpec",
+    "HWASpec",
+    "LayerGraph",
+    "LayerMapping",
+    "MapSettings",
+    "MappingResult",
+    "Placement",
+    "PlatformSpec",
+    "SearchSpec",
+    "Task",
+    "TileSpec",
+    "TrainSpec",
+    "build_task",
+    "convert_to_analog_",
+    "convert_to_digital_",
+    "estimate_system",
+    "evaluate_run",
+    "load_platform",
+    "map_layers",
+    "report_run",
+    "resume_run",
+    "trace_graph",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lionheart' has no attribute {name!r}")
+    return getattr(import_module(f"lionheart.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

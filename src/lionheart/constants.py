@@ -45,7 +45,7 @@ def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
     except tomllib.TOMLDecodeError as error:
         raise ArtifactError(f"{where}: not valid TOML: {error}", hint="mend the file") from error
     found: dict[str, Constant] = {}
-    for name, table in _walk(tree):
+    for name, table in _walk(tree, where):
         if set(table) != {"value", "unit", "source", "kind"}:
             raise ArtifactError(
                 f"{where}:{name}: got the keys {sorted(table)}, expected value, unit, source and kind",
@@ -57,12 +57,17 @@ def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
     return found
 
 
-def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _walk(tree: Mapping[str, Any], where: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     for key, value in tree.items():
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
-            yield from _walk(value, f"{prefix}{key}.")
+            yield from _walk(value, where, f"{prefix}{key}.")
         elif isinstance(value, dict):
             yield f"{prefix}{key}", value
+        elif not isinstance(value, str):  # a bare text, such as a title, is no constant
+            raise ArtifactError(
+                f"{where}:{prefix}{key}: got the bare value {value!r}, expected value, unit, source and kind",
+                hint="every constant says where it comes from",
+            )
 
 
 @cache

@@ -32,9 +32,14 @@ def sha256_file(path: Path) -> str:
 
 
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
-    """Raise `ArtifactError` unless `folder` can take `size_bytes` more."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    """Raise `ArtifactError` unless `folder` exists or can be made, and can take `size_bytes` more."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: cannot be used for {purpose}: {error.strerror or error}", hint="choose another folder"
+        ) from error
     if free < size_bytes:
         raise ArtifactError(
             f"{folder}: {free / 1e6:.0f} MB free, {size_bytes / 1e6:.0f} MB needed for {purpose}",
@@ -74,7 +79,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -49,7 +49,7 @@ class LayerMapping:
             ConfigError: A name is not a projection of the graph.
         """
         chosen = set(analog)
-        for fqn in chosen - set(graph.fqns):
+        for fqn in sorted(chosen - set(graph.fqns)):
             raise ConfigError(
                 f"mapping: got {fqn!r}, expected a projection of this network",
                 hint=suggest(fqn, graph.fqns, label="projections"),
@@ -83,8 +83,9 @@ class LayerMapping:
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
-        """Return the share of the projections' weights on tiles, 0 to 1."""
-        return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
+        """Return the share of the projections' weights on tiles, 0 to 1; a tied weight counts once."""
+        owners = {graph[fqn].tied_to or fqn for fqn in self.analog}
+        return sum(graph[fqn].weights for fqn in owners) / graph.weights
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the inverse of `from_json`."""

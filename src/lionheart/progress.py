@@ -6,7 +6,7 @@ Library code never prints. Anything that takes more than a second accepts a `pro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -26,13 +26,8 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Show one line that stays."""
 
-    def bar(self, text: str, total: float | None) -> _BarContext:
+    def bar(self, text: str, total: float | None) -> AbstractContextManager[Bar]:
         """Open a bar; use as a context manager."""
-
-
-class _BarContext(Protocol):
-    def __enter__(self) -> Bar: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentBar:

@@ -57,7 +57,7 @@ def format_duration(seconds: float) -> str:
             if unit == "w":
                 continue
             return f"{round(seconds / size)}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.12g}s"
 
 
 def format_elapsed(seconds: float) -> str:
@@ -74,10 +74,14 @@ def format_elapsed(seconds: float) -> str:
 
 def format_count(value: float) -> str:
     """Write a count with a decimal prefix, ``12_500_000`` -> ``"12.50 M"``."""
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.2f} {prefix}"
-    return f"{value:g}"
+    if abs(value) < 1000:
+        return f"{value:g}"
+    text = ""
+    for size, prefix in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
+        text = f"{value / size:.2f} {prefix}"
+        if abs(value) / size < 999.995:
+            break
+    return text
 
 
 def format_si(value: float, unit: str, digits: int = 3) -> str:
@@ -90,5 +94,6 @@ def format_si(value: float, unit: str, digits: int = 3) -> str:
     if abs(float(f"{scaled:.{digits}g}")) >= 1000 and exponent < 12:
         exponent += 3
         scaled = value / 10.0**exponent
-    decimals = max(digits - 1 - math.floor(math.log10(abs(scaled))), 0) if scaled else 0
+    rounded = abs(float(f"{scaled:.{digits}g}"))
+    decimals = max(digits - 1 - math.floor(math.log10(rounded)), 0) if rounded else 0
     return f"{scaled:.{decimals}f} {prefixes[exponent]}{unit}"

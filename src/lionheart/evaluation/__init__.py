@@ -4,6 +4,7 @@ Comes in: a model, batches, a metric. Goes out: accuracies with confidence inter
 Must not know: mappings, training, search, data sets by name.
 """
 
-from lionheart.evaluation.accuracy import evaluate_accuracy
+from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
+from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
 
-__all__ = ["evaluate_accuracy"]
+__all__ = ["AccuracyEstimate", "Metric", "estimate_mean", "evaluate_accuracy", "evaluate_over_chips"]

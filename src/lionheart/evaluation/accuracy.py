@@ -17,7 +17,7 @@ Metric = Callable[[Any, Any], Tensor]
 def evaluate_accuracy(
     model: nn.Module, batches: BatchSource, metric: Metric, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Return the mean of `metric` over all samples, in ``eval()`` mode; the model's mode is restored.
+    """Return the mean of `metric` over all samples, in ``eval()`` mode; every module's mode is restored.
 
     Args:
         model: Evaluated as it is.
@@ -25,7 +25,7 @@ def evaluate_accuracy(
         metric: Maps outputs and targets to one score for each sample.
         on_batch: Called after each batch, for a bar.
     """
-    was_training = model.training
+    was_training = {module: module.training for module in model.modules()}
     model.eval()
     device = next(model.parameters()).device
     total, count = torch.zeros((), dtype=torch.float64, device=device), 0
@@ -36,5 +36,6 @@ def evaluate_accuracy(
             count += scores.numel()
             on_batch()
     finally:
-        model.train(was_training)
+        for module, mode in was_training.items():
+            module.training = mode
     return float(total) / max(count, 1)

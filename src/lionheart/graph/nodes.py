@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, final
 
 from lionheart.errors import ConfigError, suggest
 
@@ -114,3 +115,10 @@ class LayerGraph:
             "other_ops": [asdict(op) for op in self.other_ops],
             "totals": {"macs": self.macs, "weights": self.weights},
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        names = {item.name for item in fields(LayerNode)}
+        nodes = tuple(LayerNode(**{k: v for k, v in row.items() if k in names}) for row in data["projections"])
+        return cls(nodes, tuple(DigitalOp(**row) for row in data["other_ops"]))

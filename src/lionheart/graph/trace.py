@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lionheart.errors import GraphError
@@ -33,6 +35,7 @@ _NAMES = {
     "max_pool2d_with_indices": "max_pool",
     "native_layer_norm": "layer_norm",
     "_softmax": "softmax",
+    "_safe_softmax": "softmax",
 }
 
 
@@ -57,11 +60,11 @@ class _Call:
         self.n_calls = self.n_inputs = self.n_outputs = 0
 
 
-class _OperationLog(TorchDispatchMode):
+class _OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every tensor operation that is not a view."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: dict[str, list[int]] = {}
 
     def __torch_dispatch__(
@@ -76,7 +79,7 @@ class _OperationLog(TorchDispatchMode):
                 entry = self.sizes.setdefault(_NAMES.get(name, name), [0, 0, 0])
                 entry[0] += 1
                 entry[1] += first.numel()
-                entry[2] += sum(item.numel() for item in args if isinstance(item, Tensor))
+                entry[2] += sum(item.numel() for item in tree_leaves(args) if isinstance(item, Tensor))
         return result
 
 
@@ -101,9 +104,11 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     ]
     was_training = {module: module.training for module in model.modules()}
     log, flops = _OperationLog(), FlopCounterMode(display=False)
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
     model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # like a fused attention kernel, it would hide its products
     try:
-        with torch.no_grad(), log, flops:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), log, flops:
             _call(model, example_inputs)
     except Exception as error:
         raise GraphError(
@@ -111,6 +116,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
             hint="check that the model runs on one batch of its validation data",
         ) from error
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
         for handle in handles:
             handle.remove()
         for module, mode in was_training.items():
@@ -142,10 +148,11 @@ def _describe_projections(model: nn.Module, calls: Mapping[str, _Call]) -> list[
     owners: dict[int, str] = {}
     nodes = []
     modules = dict(model.named_modules())
+    weights = {fqn: modules[fqn].weight for fqn in calls}  # held: a parametrised weight is a new object at each access
     for fqn, call in calls.items():
         module = modules[fqn]
         rows, cols, groups = matrix_shape(module)
-        owner = owners.setdefault(id(module.weight), fqn)
+        owner = owners.setdefault(id(weights[fqn]), fqn)
         nodes.append(
             LayerNode(
                 fqn=fqn,

@@ -15,7 +15,11 @@ def config_error(error: ValidationError, known: set[str], where: str) -> ConfigE
     lines, hints = [], []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        if fault["type"] == "extra_forbidden":
+        inner = fault.get("ctx", {}).get("error")
+        if isinstance(inner, ConfigError):  # from a spec inside this one
+            lines += [f"{where}.{key}: {line}" for line in inner.message.splitlines()]
+            hints += [inner.hint] if inner.hint else []
+        elif fault["type"] == "extra_forbidden":
             lines.append(f"{where}.{key}: unknown setting")
             hints.append(suggest(str(fault["loc"][-1]), known, label="known settings"))
         else:
@@ -58,7 +62,4 @@ class Spec(BaseModel):
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
                 hint="this file was written by another version of lionheart",
             )
-        try:
-            return cls.model_validate(settings)
-        except ValidationError as error:
-            raise config_error(error, set(cls.model_fields), cls.__name__) from None
+        return cls(**settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lionheart.constants import load_constants
 from lionheart.specs.base import Spec
@@ -64,6 +64,12 @@ class TileSpec(Spec):
         "global", description="global: one digital factor a tile, from a reference read after programming"
     )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise injected while training")
+
+    @model_validator(mode="after")
+    def _check_adc(self) -> Self:
+        if self.adc_bits is not None and self.output_bound is None:
+            raise ValueError("adc_bits needs an output_bound: the range that the codes cover")
+        return self
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:

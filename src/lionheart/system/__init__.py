@@ -1,0 +1,22 @@
+"""System: a network's work, a mapping and a platform in; time and energy of one inference out.
+
+Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
+Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
+counted and assumed. All functions are pure. Must not know: physics, noise, training, search.
+"""
+
+from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
+from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
+from lionheart.system.price import Cost
+
+__all__ = [
+    "Cost",
+    "LayerCost",
+    "OpCost",
+    "PlatformSpec",
+    "SystemEstimate",
+    "estimate_system",
+    "load_platform",
+    "platform_constants",
+    "platform_names",
+]

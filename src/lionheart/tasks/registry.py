@@ -92,7 +92,7 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
     """Return the task's network with weights drawn from `seed`; the global random state is left as it was."""
     recipe = find_recipe(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RandomStreams(seed).derive_seed("weights"))
+        torch.default_generator.manual_seed(RandomStreams(seed).derive_seed("weights"))
         return recipe.build_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

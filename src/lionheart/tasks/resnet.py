@@ -46,4 +46,5 @@ class ResNet8(nn.Module):
         """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = F.relu(self.bn(self.conv(x)))
         hidden = self.stack3(self.stack2(self.stack1(hidden)))
-        return self.fc(hidden.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))
+        return logits

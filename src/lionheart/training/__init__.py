@@ -8,7 +8,7 @@ Must not know: mappings, chips, accuracy bounds, data sets by name.
 from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
 from lionheart.training.loop import TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
-from lionheart.training.state import load_training_state, load_weights, save_training_state, save_weights
+from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
 __all__ = [
     "BatchSource",
@@ -21,6 +21,7 @@ __all__ = [
     "load_training_state",
     "load_weights",
     "move_batch",
+    "read_metadata",
     "save_training_state",
     "save_weights",
     "train",

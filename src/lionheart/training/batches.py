@@ -59,6 +59,8 @@ class TensorBatches:
             raise ConfigError(
                 f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected equal numbers > 0"
             )
+        if batch_size < 1:
+            raise ConfigError(f"TensorBatches.batch_size: got {batch_size}, expected a number > 0")
         self.images, self.labels = images, labels
         self.batch_size = min(batch_size, len(images))
         self.shuffle, self.augment = shuffle, augment
@@ -111,7 +113,7 @@ class LoaderBatches:
         seed = int(torch.randint(2**62, (), generator=generator))
         own = getattr(self.loader, "generator", None)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
             if own is not None:
                 own.manual_seed(seed)
             batches = iter(self.loader)

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.errors import NumericsError
+from lionheart.errors import ConfigError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource, call_model, move_batch
@@ -99,7 +99,7 @@ def train(
         streams: Source of the data order; epoch ``e`` always draws the same.
         before_epoch: Called with the epoch's number, for example to seed hardware noise.
         after_step: Called after each optimiser step, for example to clip weights.
-        should_stop: Asked after every epoch, for a budget.
+        should_stop: Asked after every epoch, for a budget; asked again when training goes on from a checkpoint.
         checkpoint: Where to keep the state after each epoch. If the file exists, training goes on from it.
         progress: Where to show the bar.
         label: Text of the bar.
@@ -109,12 +109,18 @@ def train(
 
     Raises:
         NumericsError: The loss is not finite.
+        ConfigError: There is no batch to train on.
     """
     trace = TrainTrace()
     if checkpoint is not None and checkpoint.exists():
         trace = TrainTrace(**load_training_state(checkpoint, model, optimizer)["trace"])
+        trace.outcome = _outcome(trace, spec, should_stop)  # the cap or the budget may have been raised since
     device = next(model.parameters()).device
     steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
+    if steps_per_epoch == 0:
+        raise ConfigError(
+            f"{label}: the training data have no batch", hint="give more samples, a smaller batch or drop_last=False"
+        )
     total_steps = steps_per_epoch * spec.max_epochs
     model.train()
     with progress.bar(label, total_steps) as bar:
@@ -133,7 +139,7 @@ def train(
                     outputs = call_model(model, move_batch(inputs, device))
                     loss = loss_function(outputs, move_batch(targets, device))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 if spec.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
                 optimizer.step()

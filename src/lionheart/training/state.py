@@ -20,7 +20,14 @@ _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, lambda temporary: save_file(whole, temporary, {"lionheart": json.dumps(metadata)}))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(whole, temporary, {"lionheart": json.dumps(metadata)})
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from error
+
+    write_atomic(path, write)
 
 
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,6 +66,11 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     tensors, metadata = _open(path)
     _load_into(model, tensors, path)
     return metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata of a file that this module wrote."""
+    return _open(path)[1]
 
 
 def save_training_state(

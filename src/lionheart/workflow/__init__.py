@@ -1,0 +1,23 @@
+"""Workflow: the only place that wires tasks, training, evaluation, search, system and runs together.
+
+Comes in: a `Task` and specs. Goes out: a `MappingResult` and a run directory that can be resumed, evaluated, priced, reported.
+"""
+
+from lionheart.workflow.evaluate import evaluate_run
+from lionheart.workflow.map import MappingResult, map_layers, resume_run
+from lionheart.workflow.pretrain import train_task
+from lionheart.workflow.settings import EFFORTS, MapSettings, read_settings
+from lionheart.workflow.simulate import estimate_run, inspect_task
+
+__all__ = [
+    "EFFORTS",
+    "MapSettings",
+    "MappingResult",
+    "estimate_run",
+    "evaluate_run",
+    "inspect_task",
+    "map_layers",
+    "read_settings",
+    "resume_run",
+    "train_task",
+]

@@ -1,0 +1,23 @@
+"""Tiles: DAC -> crossbar -> ADC, digital partial sums, drift compensation, and the modules that hold their state.
+
+Comes in: a model, a `LayerMapping`, a `TileSpec`. Goes out: the model with analog layers in place, programmable as a chip; and
+back again. Must not know: training loops, accuracy, platforms.
+"""
+
+from lionheart.analog.tile.calibration import calibrate_input_ranges_
+from lionheart.analog.tile.chip import clear_chip_, clip_weights_, drift_chip_, program_chip_, seed_noise_
+from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_
+from lionheart.analog.tile.layers import AnalogLayer
+
+__all__ = [
+    "AnalogLayer",
+    "analog_layers",
+    "calibrate_input_ranges_",
+    "clear_chip_",
+    "clip_weights_",
+    "convert_to_analog_",
+    "convert_to_digital_",
+    "drift_chip_",
+    "program_chip_",
+    "seed_noise_",
+]

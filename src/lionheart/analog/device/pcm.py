@@ -1,0 +1,117 @@
+"""Phase-change memory: programming noise, drift, read noise, as in AIHWKIT's PCM-like model.
+
+All conductances in µS. Coefficients and their sources are in ``specs/data/pcm.toml``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lionheart.analog.device.registry import register_device
+from lionheart.errors import ConfigError
+from lionheart.specs import DeviceSpec
+
+_G_MAX_OF_FIT = 25.0  # µS; the programming polynomial was fitted at this g_max (see specs/data/pcm.toml)
+_SMALLEST_X = 1e-7  # below this ln(x) is taken at this value; both exponents are clamped long before
+
+
+def programming_sigma(g_target: Tensor, device: DeviceSpec) -> Tensor:
+    """Return the standard deviation of programming [µS].
+
+    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / 25 µS`` with ``x = g_target / g_max``.
+
+    Source:
+        Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    c0, c1, c2 = device.programming_noise
+    x = g_target / device.g_max
+    return (c0 + c1 * x + c2 * x**2) * (device.programming_noise_scale * device.g_max / _G_MAX_OF_FIT)
+
+
+def program_conductances(g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> Tensor:
+    """Draw programmed conductances [µS], ``max(g_target + sigma N, 0)``; a device at 0 is programmed noisily too."""
+    noise = _normal_like(g_target, generator)
+    return noise.mul_(programming_sigma(g_target, device)).add_(g_target).clamp_(min=0)
+
+
+def sample_drift_nu(g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> Tensor:
+    """Draw each device's drift exponent [-] from its target: ``scale * |mean(x) + sigma(x) N|``.
+
+    Mean and sigma are linear in ``ln x`` between clamps.
+
+    Source:
+        Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    log_x = (g_target / device.g_max).clamp_(min=_SMALLEST_X).log_()
+
+    def clamped_line(coefficients: tuple[float, float, float, float]) -> Tensor:
+        slope, offset, low, high = coefficients
+        return (slope * log_x + offset).clamp_(low, high)
+
+    noise = _normal_like(g_target, generator)
+    nu = noise.mul_(clamped_line(device.drift_nu_sigma)).add_(clamped_line(device.drift_nu_mean))
+    return nu.abs_().mul_(device.drift_scale)
+
+
+def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
+    """Decay conductances by a power law, ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
+
+    Args:
+        g_programmed: Conductances at the end of programming [µS].
+        drift_nu: Exponent of each device [-], >= 0.
+        t_inference: Time since programming ended [s], >= 0.
+        t_0: Reference time of the fit [s], > 0.
+
+    Raises:
+        ConfigError: A time is out of range.
+    """
+    if t_inference < 0 or t_0 <= 0:
+        raise ConfigError(f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected >= 0 and > 0")
+    return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
+
+
+def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: DeviceSpec, *, t_inference: float) -> Tensor:
+    """Return the standard deviation of one read [µS], which grows slowly with time (1/f noise).
+
+    ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0`` and
+    ``Q = min(c0 / max(x^c1, c2), c3)``, ``x = g_programmed / g_max``.
+
+    Source:
+        Nandakumar et al., ICECS 2019; Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    c0, c1, c2, c3 = device.read_noise
+    q = (c0 / (g_programmed / device.g_max).pow(c1).clamp_(min=c2)).clamp_(max=c3)
+    t = t_inference + device.t_0
+    growth = math.sqrt(math.log((t + device.t_read) / (2 * device.t_read)))
+    return g_drifted * q * (device.read_noise_scale * growth)
+
+
+@register_device("pcm")
+class PCMModel:
+    """The three effects in their order: programming, drift, read."""
+
+    def program(self, g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and drift exponents [-]."""
+        g_programmed = program_conductances(g_target, device, generator=generator)
+        return g_programmed, sample_drift_nu(g_target, device, generator=generator)
+
+    def read(
+        self,
+        g_programmed: Tensor,
+        drift_nu: Tensor,
+        device: DeviceSpec,
+        *,
+        t_inference: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return one noisy read [µS], never negative."""
+        g_drifted = drift_conductances(g_programmed, drift_nu, t_inference=t_inference, t_0=device.t_0)
+        sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
+        return _normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
+
+
+def _normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.empty_like(reference, memory_format=torch.contiguous_format).normal_(generator=generator)

@@ -1,0 +1,59 @@
+"""Which functions model which technology."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lionheart.errors import ConfigError, suggest
+from lionheart.specs import DeviceSpec
+
+
+class DeviceModel(Protocol):
+    """The physics of one technology."""
+
+    def program(self, g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and each device's drift exponent [-], both shaped like `g_target` [µS]."""
+
+    def read(
+        self,
+        g_programmed: Tensor,
+        drift_nu: Tensor,
+        device: DeviceSpec,
+        *,
+        t_inference: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return one noisy read [µS] at `t_inference` [s] after programming."""
+
+
+DEVICE_MODELS: dict[str, DeviceModel] = {}
+
+
+def register_device(technology: str) -> Callable[[type[DeviceModel]], type[DeviceModel]]:
+    """Class decorator that makes a model known under the name `technology`."""
+
+    def add(model: type[DeviceModel]) -> type[DeviceModel]:
+        if technology in DEVICE_MODELS:
+            raise ConfigError(f"device: {technology!r} is registered twice")
+        DEVICE_MODELS[technology] = model()
+        return model
+
+    return add
+
+
+def find_device_model(device: DeviceSpec) -> DeviceModel:
+    """Return the model of a device.
+
+    Raises:
+        ConfigError: No model is registered for the technology.
+    """
+    if device.technology not in DEVICE_MODELS:
+        raise ConfigError(
+            f"device.technology: got {device.technology!r}",
+            hint=suggest(device.technology, DEVICE_MODELS, label="technologies"),
+        )
+    return DEVICE_MODELS[device.technology]

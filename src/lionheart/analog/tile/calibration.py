@@ -1,0 +1,107 @@
+"""Static input ranges from data: the trade between clipping large inputs and drowning small ones in output noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.analog.tile.convert import analog_layers
+from lionheart.analog.tile.converters import code_limit
+from lionheart.analog.tile.layers import AnalogLayer
+from lionheart.errors import ConfigError
+
+_N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it
+_SMALLEST_SHARE = 0.1
+_MAX_SAMPLES = 256  # inputs of the first dimension used for one layer
+
+
+@torch.no_grad()
+def calibrate_input_ranges_(
+    model: nn.Module, run: Callable[[nn.Module], Any], fqns: Iterable[str] | None = None
+) -> dict[str, float]:
+    """Choose the input range of analog layers so that the expected squared error of their outputs is least.
+
+    The error counts inputs that are clipped, the DAC's steps, the output noise and the ADC's steps; the latter two grow with
+    the range. All other layers work as they are while the inputs are collected.
+
+    Args:
+        model: With the analog layers in place.
+        run: Called with the model; runs it on representative inputs, once or more.
+        fqns: Layers to calibrate; None = those that have no range yet.
+
+    Returns:
+        The ranges by layer, in units of the layer's input.
+    """
+    layers = analog_layers(model)
+    chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
+    if not chosen:
+        return {}
+    inputs: dict[str, Tensor] = {}
+    handles = [layers[fqn].register_forward_pre_hook(_collector(inputs, fqn)) for fqn in chosen]
+    was_training = model.training
+    model.eval()
+    for fqn in chosen:
+        layers[fqn].analog_input_range.fill_(1.0)
+    try:
+        with _exact(layers[fqn] for fqn in chosen):
+            run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    ranges = {}
+    for fqn in chosen:
+        if fqn not in inputs:
+            raise ConfigError(f"{fqn}: did not run on the calibration data", hint="give inputs that reach every layer")
+        ranges[fqn] = best_input_range(layers[fqn], inputs[fqn])
+        layers[fqn].analog_input_range.fill_(ranges[fqn])
+    return ranges
+
+
+def best_input_range(layer: AnalogLayer, x: Tensor) -> float:
+    """Return the range with the least expected squared output error of one layer on inputs `x`."""
+    largest = float(x.abs().amax())
+    if largest == 0:
+        return 1.0
+    tile = layer.tile
+    exact = layer.digital(x)
+    shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
+    variance = tile.output_noise**2
+    if tile.adc_bits is not None and tile.output_bound is not None:
+        variance += (tile.output_bound / code_limit(tile.adc_bits)) ** 2 / 12
+    scale = sum(float((layer._normalised(a, b)[1] ** 2).mean()) for a, b in layer._row_slices())
+    errors = []
+    for share in shares:
+        bound = largest * share
+        quantised = x.clamp(-bound, bound)
+        if tile.dac_bits is not None:
+            step = bound / code_limit(tile.dac_bits)
+            quantised = (quantised / step).round_().mul_(step)
+        errors.append(float((layer.digital(quantised) - exact).square().mean()) + variance * scale * bound**2)
+    return largest * float(shares[min(range(len(errors)), key=errors.__getitem__)])
+
+
+def _collector(inputs: dict[str, Tensor], fqn: str) -> Callable[[nn.Module, Any], None]:
+    def collect(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if fqn not in inputs:
+            inputs[fqn] = args[0][:_MAX_SAMPLES].detach()
+
+    return collect
+
+
+class _exact:
+    """Let layers compute digitally for a while."""
+
+    def __init__(self, layers: Iterable[AnalogLayer]) -> None:
+        self.layers = list(layers)
+
+    def __enter__(self) -> None:
+        for layer in self.layers:
+            layer.__dict__["forward"] = layer.digital.forward
+
+    def __exit__(self, *exc: object) -> None:
+        for layer in self.layers:
+            layer.__dict__.pop("forward", None)

@@ -1,0 +1,49 @@
+"""The chip: all analog layers of a model programmed, aged and forgotten together."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lionheart.analog.tile.convert import analog_layers
+from lionheart.analog.tile.noise import NoiseSource
+from lionheart.errors import ConfigError
+
+
+def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
+    """Program a fresh chip: every call draws new programming noise and new drift exponents from the exact weights."""
+    for layer in analog_layers(model).values():
+        layer.program_(generator)
+
+
+def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator) -> None:
+    """Age the programmed chip to `t_inference` [s] after programming, with one draw of read noise.
+
+    Raises:
+        ConfigError: No chip is programmed.
+    """
+    for fqn, layer in analog_layers(model).items():
+        if not layer._chip:
+            raise ConfigError(f"{fqn}: no chip is programmed", hint="call program_chip_ first")
+        layer.drift_(t_inference, generator)
+
+
+def clear_chip_(model: nn.Module) -> None:
+    """Go back to exact weights."""
+    for layer in analog_layers(model).values():
+        layer.clear_chip_()
+
+
+def clip_weights_(model: nn.Module) -> None:
+    """Keep the weights of analog layers within the bounds of their HWA settings; call after each optimiser step."""
+    for layer in analog_layers(model).values():
+        layer.clip_weights_()
+
+
+def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
+    """Let every analog layer draw its weight and output noise from `generator` from now on."""
+    layers = analog_layers(model).values()
+    pool_size = next((layer.noise.pool_size for layer in layers), 0)
+    source = NoiseSource(generator, pool_size)
+    for layer in layers:
+        layer.noise = source

@@ -1,0 +1,63 @@
+"""Output noise for many outputs, cheaply: slices of a pool of normal numbers at random places."""
+
+from __future__ import annotations
+
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor
+
+#: Numbers in the pool. Drawing fresh normal numbers costs more time than a small network's convolutions; the pool is redrawn
+#: whenever the noise is seeded, that is for every chip and every epoch.
+POOL_SIZE = 1 << 22
+
+
+@final
+class NoiseSource:
+    """A generator and its pool of standard normal numbers, shared by the layers of one model.
+
+    Args:
+        generator: Source of all numbers; on the device where the model computes.
+        pool_size: Numbers in the pool; 0 draws every number fresh.
+    """
+
+    def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE) -> None:
+        self.generator = generator
+        self.pool_size = pool_size
+        self._pool: Tensor | None = None
+
+    def normal(self, shape: torch.Size) -> Tensor:
+        """Return standard normal numbers, float32, dense in row-major order; read them only, they may be the pool's."""
+        n = shape.numel()
+        if self.pool_size == 0:
+            return self._fresh(n).view(shape)
+        if self._pool is None:
+            self._pool = self._fresh(self.pool_size)
+        longest = self.pool_size // 2
+        if n <= longest:
+            return self._slice(n).view(shape)
+        return torch.cat([self._slice(min(longest, n - begin)) for begin in range(0, n, longest)]).view(shape)
+
+    def normal_like(self, reference: Tensor) -> Tensor:
+        """Return numbers with the shape and the memory order of `reference`, so that adding them costs one pass."""
+        if reference.is_contiguous() or reference.ndim not in (4, 5):
+            return self.normal(reference.shape)
+        order = (0, *range(2, reference.ndim), 1)
+        back = (0, reference.ndim - 1, *range(1, reference.ndim - 1))
+        return self.normal(reference.permute(order).shape).permute(back)
+
+    def _slice(self, n: int) -> Tensor:
+        pool = cast(Tensor, self._pool)
+        start = int(torch.randint(self.pool_size - n, (), generator=self.generator, device=pool.device))
+        return pool[start : start + n]
+
+    def _fresh(self, n: int) -> Tensor:
+        return torch.empty(n, device=self.generator.device).normal_(generator=self.generator)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoiseSource:
+        twin = torch.Generator(device=self.generator.device)
+        twin.set_state(self.generator.get_state())
+        copy = NoiseSource(twin, self.pool_size)
+        copy._pool = self._pool
+        memo[id(self)] = copy
+        return copy

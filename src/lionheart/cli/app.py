@@ -1,0 +1,295 @@
+"""The verbs: inspect, map, evaluate, simulate, report, train, sources."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lionheart.cli import render
+from lionheart.cli.console import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_MET,
+    RichProgress,
+    print_json,
+    stderr,
+)
+from lionheart.errors import LionHeartError
+
+app = typer.Typer(
+    name="lionheart",
+    help="Decide which layers of a network run on analog in-memory-computing tiles and which on digital cores.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="A built-in task, path/to/file.py:function or package.module:function.")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")]
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors into one message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except LionHeartError as error:
+            if debug:
+                stderr.print(traceback.format_exc(), markup=False)
+            stderr.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+            if error.hint:
+                stderr.print(f"  hint: {error.hint}", markup=False, soft_wrap=True)
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except KeyboardInterrupt:
+            stderr.print("stopped. A mapping or training goes on where it was: run it again (map: with --resume RUN).")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if debug:
+                stderr.print(traceback.format_exc(), markup=False)
+            text = f"internal error: {type(error).__name__}: {error}"
+            stderr.print(text, style="bold red", markup=False, soft_wrap=True)
+            stderr.print("  hint: this is a bug in lionheart; run again with --debug and report it", markup=False)
+            raise typer.Exit(EXIT_BUG) from None
+
+    return run
+
+
+@app.command(epilog="Example: lionheart inspect cifar10/resnet8")
+@guarded
+def inspect(
+    task: TaskName,
+    platform: Annotated[str, typer.Option(help="Platform that prices each layer.")] = "alpine-high-power",
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Show every projection of a network: size, work, tiles, cost, and why some may not go analog."""
+    from lionheart.cli.tasks import load_task
+    from lionheart.workflow import inspect_task
+
+    data = inspect_task(load_task(task, RichProgress()), platform=platform)
+    if as_json:
+        print_json(data)
+    else:
+        render.show_inspection(data)
+
+
+@app.command(name="map", epilog="Example: lionheart map cifar10/resnet8 --max-drop 2 --out runs/first")
+@guarded
+def map_command(
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="As for `inspect`; not needed with --resume.")
+    ] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Largest accuracy drop [pp].", show_default="1.0")] = None,
+    t_inference: Annotated[
+        str | None,
+        typer.Option("--at", help="When it must hold after programming: 1s, 1h, 1d, 1mo, 1y.", show_default="1d"),
+    ] = None,
+    effort: Annotated[
+        str, typer.Option(help="quick: short retraining, 6 chips a decision; paper: the paper's protocol, hours.")
+    ] = "quick",
+    config: Annotated[Path | None, typer.Option(help="TOML with [search], [tile], [train]; flags win over it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New run folder.", show_default="below ./runs")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a stopped run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Keep a projection digital; shell patterns; repeatable.")
+    ] = None,
+    ranking: Annotated[str | None, typer.Option(help="Order of trials: macs or weights.", show_default="macs")] = None,
+    chips: Annotated[int | None, typer.Option(help="Fresh chips for each decision.")] = None,
+    final_chips: Annotated[
+        int | None, typer.Option(help="Fresh chips for the final figures.", show_default="20")
+    ] = None,
+    validation_samples: Annotated[int | None, typer.Option(help="Validation samples for each decision.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Budget: retraining epochs of the whole run.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Budget: minutes of the search.")] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Map a network: convert, retrain, evaluate on fresh chips, keep or undo, layer by layer.
+
+    Exit code 3 says that no layer could go analog within the bound.
+    """
+    from lionheart.cli.tasks import load_task
+    from lionheart.errors import ConfigError
+    from lionheart.report import report_run
+    from lionheart.runs import RunDirectory
+    from lionheart.workflow import map_layers, read_settings, resume_run
+
+    progress = RichProgress()
+    begin = time.perf_counter()
+    if resume is not None:
+        result = resume_run(
+            load_task(task or RunDirectory.open(resume).description()["task"], progress), resume, progress=progress
+        )
+    elif task is None:
+        raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
+    else:
+        search = {
+            "max_drop_pp": max_drop,
+            "t_inference": t_inference,
+            "exclude": tuple(exclude) if exclude else None,
+            "ranking": ranking,
+            "n_chips": chips,
+            "n_chips_final": final_chips,
+            "validation_samples": validation_samples,
+            "max_epochs": max_epochs,
+            "max_minutes": max_minutes,
+        }
+        settings = read_settings(effort, config, {"search": search, "": {"seed": seed}})
+        command = shlex.join(["lionheart", *sys.argv[1:]])
+        result = map_layers(load_task(task, progress), settings, run_dir=out, command=command, progress=progress)
+    page = report_run(result.run.path)
+    if as_json:
+        print_json({"run": str(result.run.path), "report": str(page), **result.results})
+    else:
+        render.show_mapping(result.results, result.run.read("graph.json"), time.perf_counter() - begin)
+        stderr.print(f"run:    {result.run.path}\nreport: {page}", markup=False, soft_wrap=True)
+    if not result.mapping.analog:
+        raise typer.Exit(EXIT_NOT_MET)
+
+
+@app.command(epilog="Example: lionheart evaluate runs/first --times 1s,1h,1d,1mo,1y --chips 20")
+@guarded
+def evaluate(
+    run: RunPath,
+    times: Annotated[str, typer.Option(help="Times after programming, with commas.")] = "1s,1h,1d,1mo,1y",
+    chips: Annotated[int, typer.Option(help="Fresh chips.")] = 20,
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    samples: Annotated[int | None, typer.Option(help="First samples only.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the chips.", show_default="the run's")] = None,
+    task: Annotated[str | None, typer.Option(help="The run's task, if it moved.")] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Measure a finished run's accuracy over time on fresh chips."""
+    from lionheart.cli.tasks import load_task
+    from lionheart.units import parse_duration
+    from lionheart.workflow import evaluate_run
+    from lionheart.workflow.evaluate import open_finished
+
+    moments = [parse_duration(text) for text in times.split(",")]
+    name = task or open_finished(run).description()["task"]
+    progress = RichProgress()
+    data = evaluate_run(
+        load_task(name, progress),
+        run,
+        times=moments,
+        n_chips=chips,
+        split=split,
+        n_samples=samples,
+        seed=seed,
+        progress=progress,
+    )
+    if as_json:
+        print_json(data)
+    else:
+        render.show_accuracy(data["accuracy_over_time"], f"{split} accuracy, {chips} fresh chips", data["confidence"])
+
+
+@app.command(epilog="Example: lionheart simulate runs/first --platform alpine-low-power")
+@guarded
+def simulate(
+    run: RunPath,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="A known platform or a TOML file; repeatable.", show_default="both ALPINE ones"),
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Estimate time and energy of a finished run's mapping, against all-digital."""
+    from lionheart.workflow import estimate_run
+
+    data = estimate_run(run, platform or ["alpine-high-power", "alpine-low-power"])
+    if as_json:
+        print_json(data)
+    else:
+        render.show_system(data)
+
+
+@app.command(epilog="Example: lionheart report runs/first --out first.html")
+@guarded
+def report(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="The page.", show_default="RUN/report.html")] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Write a finished run's HTML page, readable without network."""
+    from lionheart.report import report_run
+
+    page = report_run(run, out)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        stderr.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: lionheart train cifar10/resnet8 --out resnet8.safetensors")
+@guarded
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Weights; the card goes beside them.", show_default="TASK.safetensors")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides weights and data order.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="the recipe's")] = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Train a built-in task's network from scratch; run it again after a stop and it goes on."""
+    from lionheart.tasks.registry import find_recipe
+    from lionheart.workflow import train_task
+
+    spec = find_recipe(task).train_spec
+    spec = spec if epochs is None else spec.replace(max_epochs=epochs)
+    target = out or Path(task.replace("/", "_") + ".safetensors")
+    command = shlex.join(["lionheart", *sys.argv[1:]])
+    card = train_task(task, target, seed=seed, spec=spec, command=command, progress=RichProgress())
+    if as_json:
+        print_json(card)
+    else:
+        stderr.print(
+            f"{task}: test accuracy {100 * card['test_accuracy']:.2f} %, "
+            f"validation {100 * card['validation_accuracy']:.2f} %; weights in {target}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@app.command(epilog="Example: lionheart sources")
+@guarded
+def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
+    """List every physical constant with its value, unit, source and kind."""
+    from dataclasses import asdict
+
+    from lionheart.constants import data_files, load_constants
+
+    data = {file: {k: asdict(v) for k, v in load_constants(package, file).items()} for package, file in data_files()}
+    if as_json:
+        print_json(data)
+    else:
+        render.show_sources(data)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,83 @@
+"""How the command line talks: bars, tables, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+stderr = Console(stderr=True, highlight=False)
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, steps: float = 1) -> None:
+        self._progress.advance(self._task, steps)
+
+    def describe(self, text: str) -> None:
+        self._progress.update(self._task, description=text)
+
+
+class RichProgress:
+    """Bars with rate and time left on a terminal; one line for each finished bar elsewhere."""
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        stderr.print(text, markup=False)
+
+    @contextmanager
+    def bar(self, text: str, total: float | None) -> Iterator[_RichBar]:
+        """Open a bar that vanishes when it is done."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+            task = progress.add_task(text, total=total, rate="")
+            yield _Rated(progress, task)
+
+
+class _Rated(_RichBar):
+    """Shows how many steps a second are done."""
+
+    def advance(self, steps: float = 1) -> None:
+        super().advance(steps)
+        speed = self._progress.tasks[0].speed
+        if speed:
+            self._progress.update(self._task, rate=f"{speed:.1f}/s" if speed < 1e4 else f"{speed / 1e6:.1f} M/s")
+
+
+def print_json(data: Any) -> None:
+    """Write data to stdout."""
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Return a table in the house's look; columns named in `right` are right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+    return table

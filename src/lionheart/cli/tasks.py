@@ -1,0 +1,70 @@
+"""From a name on the command line to a `Task`: a built-in one, or a function in the user's file or package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.progress import Progress
+from lionheart.tasks import Task, build_task, task_names
+
+
+def load_task(name: str, progress: Progress) -> Task:
+    """Return the task called ``cifar10/resnet8``, ``path/to/file.py:function`` or ``package.module:function``.
+
+    Raises:
+        ConfigError: There is no such task or function, or it does not return a `Task`.
+        ArtifactError: The file cannot be read.
+    """
+    where, colon, function = name.rpartition(":")
+    if not colon:
+        if name not in task_names():
+            raise ConfigError(
+                f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
+                hint=suggest(name, task_names(), label="built-in tasks"),
+            )
+        return build_task(name, progress=progress)
+    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+    build = getattr(module, function, None)
+    if not callable(build):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(
+            f"task: {where} has no function {function!r}", hint=suggest(function, known, label="functions")
+        )
+    task = build()
+    if not isinstance(task, Task):
+        raise ConfigError(
+            f"task: {name} returned {type(task).__name__}, expected a lionheart.Task",
+            hint="return lionheart.Task(model=..., train=..., validation=..., test=...)",
+        )
+    return task if task.name != "custom" else _renamed(task, name)
+
+
+def _renamed(task: Task, name: str) -> Task:
+    return Task(task.model, task.train, task.validation, task.test, task.metric, task.loss, name)
+
+
+def _load_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"task: cannot import {name!r}: {error}", hint="is it installed, and spelt right?") from error
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file", hint="check the path before the colon")
+    spec = importlib.util.spec_from_file_location(f"lionheart_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ArtifactError(f"{path}: cannot be imported", hint="expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{path}: failed on import: {type(error).__name__}: {error}", hint="mend the file") from error
+    return module

@@ -1,0 +1,114 @@
+"""Accuracy over fresh chips and over time, with intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from scipy import stats
+from torch import nn
+
+from lionheart.analog import analog_layers, clear_chip_, drift_chip_, program_chip_, seed_noise_
+from lionheart.errors import ConfigError
+from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
+from lionheart.progress import SILENT, Progress
+from lionheart.rng import RandomStreams
+from lionheart.training.batches import BatchSource
+
+
+@final
+@dataclass(frozen=True)
+class AccuracyEstimate:
+    """The mean accuracy over chips at one time.
+
+    Args:
+        t_inference: Time since programming ended [s].
+        mean: Mean over chips, 0 to 1.
+        low: Lower end of the confidence interval of the mean.
+        high: Upper end.
+        std: Sample standard deviation from chip to chip.
+        n_chips: Number of separately programmed chips.
+        scores: Accuracy of each chip.
+    """
+
+    t_inference: float
+    mean: float
+    low: float
+    high: float
+    std: float
+    n_chips: int
+    scores: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "scores": list(self.scores)}
+
+
+def estimate_mean(scores: Sequence[float], *, t_inference: float, confidence: float = 0.95) -> AccuracyEstimate:
+    """Return mean and Student-t interval over chips; one chip has no interval and reports its own score thrice.
+
+    The interval is about chip-to-chip variation on the given samples, not about other samples.
+    """
+    n = len(scores)
+    if n == 0:
+        raise ConfigError("estimate: got no scores, expected at least one chip", hint="use n_chips >= 1")
+    mean = statistics.fmean(scores)
+    std = statistics.stdev(scores) if n > 1 else 0.0
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n) if n > 1 else 0.0
+    return AccuracyEstimate(t_inference, mean, mean - half, mean + half, std, n, tuple(scores))
+
+
+def evaluate_over_chips(
+    model: nn.Module,
+    batches: BatchSource,
+    metric: Metric,
+    *,
+    times: Iterable[float],
+    n_chips: int,
+    streams: RandomStreams,
+    confidence: float = 0.95,
+    progress: Progress = SILENT,
+    label: str = "evaluating",
+) -> list[AccuracyEstimate]:
+    """Program `n_chips` fresh chips, age each to all `times`, and return the mean accuracy at each time.
+
+    Chip ``i`` of a stream is always the same chip: it draws its own programming noise, drift exponents, read noise and output
+    noise. A model without analog layers is evaluated once; its interval has no width.
+
+    Args:
+        model: With analog layers; its exact weights are used for every chip and left as they are.
+        batches: The samples.
+        metric: Score of each sample.
+        times: Seconds after programming.
+        n_chips: Number of chips, >= 1.
+        streams: Source of the chips.
+        confidence: Of the interval, 0 to 1.
+        progress: Where to show the bar.
+        label: Text of the bar.
+
+    Returns:
+        One estimate for each time, in the order given.
+    """
+    moments = list(times)
+    if n_chips < 1 or not moments:
+        raise ConfigError(f"evaluation: got {n_chips} chips and {len(moments)} times, expected at least one of each")
+    if not analog_layers(model):
+        score = evaluate_accuracy(model, batches, metric)
+        return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips) for t in moments]
+    scores: list[list[float]] = [[] for _ in moments]
+    device = next(model.parameters()).device
+    try:
+        with progress.bar(label, n_chips * len(moments) * len(batches)) as bar:
+            for chip in range(n_chips):
+                generator = streams.generator("chip", chip, device=device)
+                program_chip_(model, generator)
+                for index, t_inference in enumerate(moments):
+                    drift_chip_(model, t_inference, generator)
+                    seed_noise_(model, streams.generator("chip", chip, "output", index, device=device))
+                    scores[index].append(evaluate_accuracy(model, batches, metric, on_batch=bar.advance))
+    finally:
+        clear_chip_(model)
+    return [estimate_mean(s, t_inference=t, confidence=confidence) for s, t in zip(scores, moments, strict=True)]

@@ -1,0 +1,134 @@
+"""The section on time and energy: the mapped network against the all-digital one, for each platform."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lionheart.report.facts import RunFacts
+from lionheart.report.figures import BarPart, draw_stacked_bar
+from lionheart.report.text import describe_gain
+from lionheart.units import format_si
+
+_TILE_WORDS = {"analog", "tile", "tiles", "crossbar", "aimc", "adc", "dac", "mvm", "queue", "dequeue", "converters"}
+_N_SHADES = 5
+_QUANTITIES = (
+    ("Time", "latency_s", "time_breakdown_s", "s", "speedup", "faster", "slower"),
+    ("Energy", "energy_j", "energy_breakdown_j", "J", "energy_gain", "less", "more"),
+)
+
+
+def list_systems(facts: RunFacts) -> list[dict[str, Any]]:
+    """Return, for each platform, the bars of time and energy, the layers, and what the numbers include."""
+    return [_describe_system(system) for system in facts.results["system"] or []]
+
+
+def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
+    quantities = []
+    for title, total, breakdown, unit, gain, more, less in _QUANTITIES:
+        shades = _choose_shades([system[side][breakdown] or {} for side in ("all_digital", "mapped")])
+        full = max(system["all_digital"][total], system["mapped"][total])
+        quantities.append(
+            {
+                "title": title,
+                "gain": describe_gain(system[gain], more, less),
+                "bars": [
+                    _describe_bar(label, system[side], total, breakdown, unit, shades, full)
+                    for label, side in (("all digital", "all_digital"), ("mapped", "mapped"))
+                ],
+                "legend": [(_read_key(key), shade) for key, shade in shades.items()],
+            }
+        )
+    clock = system["clock_hz"]
+    return {
+        "platform": system["platform"],
+        "clock": "" if clock is None else format_si(clock, "Hz"),
+        "n_tiles": system["n_tiles"],
+        "quantities": quantities,
+        "layers": _list_layer_costs(system),
+        "other_ops": [_describe_other_op(op) for op in system["other_ops"] or []],
+        "notes": [
+            (title, system[key])
+            for title, key in (("Counted", "counted"), ("Not counted", "not_counted"), ("Assumptions", "assumptions"))
+            if system[key]
+        ],
+    }
+
+
+def _choose_shades(breakdowns: list[Mapping[str, float]]) -> dict[str, str]:
+    """Give each part of a breakdown one colour: a shade of analog for the tiles' share, else a shade of digital."""
+    keys = dict.fromkeys(key for parts in breakdowns for key, value in parts.items() if value > 0)
+    counts, shades = {"digital": 0, "analog": 0}, {}
+    for key in sorted(keys, key=_is_tile_part):
+        hue = "analog" if _is_tile_part(key) else "digital"
+        shades[key] = f"{hue} shade-{counts[hue] % _N_SHADES}"
+        counts[hue] += 1
+    return shades
+
+
+def _is_tile_part(key: str) -> bool:
+    return bool(_TILE_WORDS & set(re.split(r"[^a-z]+", key.lower())))
+
+
+def _read_key(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _describe_bar(
+    label: str,
+    cost: Mapping[str, Any],
+    total: str,
+    breakdown: str,
+    unit: str,
+    shades: Mapping[str, str],
+    full: float,
+) -> dict[str, Any]:
+    values = {key: (cost[breakdown] or {}).get(key, 0.0) for key in shades}
+    known = sum(values.values())
+    scale = cost[total] / known if known > cost[total] else 1.0
+    parts = [
+        BarPart(f"{_read_key(key)}: {format_si(value, unit)}", value * scale, shades[key])
+        for key, value in values.items()
+        if value > 0
+    ]
+    rest = cost[total] - known
+    if rest > 0.005 * cost[total]:
+        name = "not broken down" if known else label
+        parts.append(BarPart(f"{name}: {format_si(rest, unit)}", rest, "rest"))
+    return {"label": label, "total": format_si(cost[total], unit), "svg": draw_stacked_bar(parts, full=full)}
+
+
+def _list_layer_costs(system: Mapping[str, Any]) -> list[dict[str, Any]]:
+    layers = system["layers"]
+    longest = max([max(layer["latency_s"], layer["digital_latency_s"]) for layer in layers], default=0.0)
+    largest = max([max(layer["energy_j"], layer["digital_energy_j"]) for layer in layers], default=0.0)
+    return [
+        {
+            "fqn": layer["fqn"],
+            "placement": layer["placement"],
+            "n_tiles": layer["n_tiles"] or "–",
+            "latency": format_si(layer["latency_s"], "s"),
+            "digital_latency": format_si(layer["digital_latency_s"], "s"),
+            "time_bar": _draw_layer_bar(layer, "latency_s", "s", longest),
+            "energy": format_si(layer["energy_j"], "J"),
+            "digital_energy": format_si(layer["digital_energy_j"], "J"),
+            "energy_bar": _draw_layer_bar(layer, "energy_j", "J", largest),
+        }
+        for layer in layers
+    ]
+
+
+def _draw_layer_bar(layer: Mapping[str, Any], key: str, unit: str, full: float) -> Any:
+    part = BarPart(f"{layer['placement']}: {format_si(layer[key], unit)}", layer[key], layer["placement"])
+    return draw_stacked_bar([part], full=full, height=10.0)
+
+
+def _describe_other_op(op: Mapping[str, Any]) -> dict[str, str]:
+    free = op["reason_free"] or ""
+    return {
+        "name": op["name"],
+        "latency": "free" if free else format_si(op["latency_s"], "s"),
+        "energy": "free" if free else format_si(op["energy_j"], "J"),
+        "reason": free,
+    }

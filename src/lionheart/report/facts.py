@@ -1,0 +1,106 @@
+"""What a run says, read once: the checked data, and the few numbers that several parts of the page need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from lionheart.errors import ArtifactError
+from lionheart.report.schema import GRAPH, RESULTS, RUN, conform
+from lionheart.report.text import describe_duration
+
+
+@final
+@dataclass(frozen=True)
+class RunFacts:
+    """The data of one run, checked.
+
+    Args:
+        run: Settings, versions, command.
+        graph: Projections, other operations, candidates.
+        results: Mapping, accuracies, decisions, system.
+    """
+
+    run: Mapping[str, Any]
+    graph: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+    @property
+    def placements(self) -> Mapping[str, str]:
+        """Placement of each projection."""
+        return self.results["mapping"]["placements"]
+
+    @property
+    def n_projections(self) -> int:
+        """Projections of the network."""
+        return len(self.graph["projections"])
+
+    @property
+    def n_analog(self) -> int:
+        """Projections on tiles."""
+        return sum(place == "analog" for place in self.placements.values())
+
+    @property
+    def bound_pp(self) -> float:
+        """The largest drop allowed [pp]."""
+        return float(self.results["max_drop_pp"])
+
+    @property
+    def age(self) -> str:
+        """The time the mapping was decided for, in words."""
+        return describe_duration(self.results["t_inference"])
+
+    @property
+    def untried(self) -> list[str]:
+        """Projections that may go analog but were never tried."""
+        tried = {decision["fqn"] for decision in self.results["decisions"]}
+        return [c["fqn"] for c in self.graph["candidates"] if c["mappable"] and c["fqn"] not in tried]
+
+    @property
+    def test_point(self) -> Mapping[str, Any] | None:
+        """The test accuracy at the time the mapping was decided for, if it was measured."""
+        for point in self.results["test_over_time"] or []:
+            if math.isclose(point["t_inference"], self.results["t_inference"], rel_tol=1e-6):
+                return point
+        return None
+
+    @property
+    def test_drop_pp(self) -> float | None:
+        """Drop of `test_point` below the digital network [pp]."""
+        point, baseline = self.test_point, self.results["baseline"]["test_accuracy"]
+        return None if point is None or baseline is None else drop_pp(baseline, point["mean"])
+
+    @property
+    def exceeds_bound(self) -> bool:
+        """Whether the test accuracy dropped by more than the bound."""
+        return self.test_drop_pp is not None and self.test_drop_pp > self.bound_pp
+
+
+def drop_pp(baseline: float, accuracy: float) -> float:
+    """Return by how much `accuracy` is under `baseline`, in percentage points, free of rounding dust."""
+    return round(100 * (baseline - accuracy), 9)
+
+
+def read_facts(run_json: Any, graph_json: Any, results_json: Any) -> RunFacts:
+    """Check the data of a run.
+
+    Raises:
+        ArtifactError: Keys are missing or of the wrong type, or the mapping is of another network.
+    """
+    facts = RunFacts(
+        conform(run_json, RUN, "run"), conform(graph_json, GRAPH, "graph"), conform(results_json, RESULTS, "results")
+    )
+    fqns = [node["fqn"] for node in facts.graph["projections"]]
+    for where, names in (
+        ("results.mapping.placements", list(facts.placements)),
+        ("graph.candidates", [candidate["fqn"] for candidate in facts.graph["candidates"]]),
+    ):
+        wrong = sorted(set(fqns) ^ set(names))
+        if wrong:
+            raise ArtifactError(
+                f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; they differ in {wrong[0]!r}",
+                hint="graph and results must be of the same run",
+            )
+    return facts

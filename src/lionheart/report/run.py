@@ -1,0 +1,25 @@
+"""From a run directory to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lionheart.report.page import write_report
+from lionheart.workflow.evaluate import open_finished
+
+
+def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
+    """Write the page of a finished run.
+
+    Args:
+        run_dir: The run.
+        out: The page; None = ``report.html`` in the run.
+
+    Raises:
+        ArtifactError: The run has not finished, or one of its files is damaged.
+    """
+    run = open_finished(run_dir)
+    description = run.description()
+    settings = description["settings"]
+    description |= {f"{group}_spec": settings[group] for group in ("search", "tile", "train")}
+    return write_report(description, run.read("graph.json"), run.read("results.json"), out or run.file("report.html"))

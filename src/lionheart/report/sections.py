@@ -1,0 +1,225 @@
+"""The sections of the page as plain values for the template; `costs` holds the one on time and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lionheart.report.facts import RunFacts, drop_pp
+from lionheart.report.figures import Guide, TimePoint, draw_bullet, draw_sparkline, draw_time_chart, share_strip
+from lionheart.report.text import (
+    describe_duration,
+    describe_gain,
+    flatten_settings,
+    format_accuracy,
+    format_interval,
+    format_percent,
+    format_pp,
+)
+from lionheart.units import format_count, format_elapsed
+
+_STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": "ran out of budget"}
+
+
+def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
+    """Return the figures under the verdict: value, what it is, and a remark."""
+    results = facts.results
+    figures = [
+        _figure(format_percent(results["analog_mac_share"]), "of the MACs analog", f"{facts.n_analog} of {facts.n_projections} projections", "analog"),
+        _figure(format_percent(results["analog_weight_share"]), "of the weights analog", f"on {results['n_tiles']} tiles", "analog"),
+    ]
+    if facts.test_point is not None:
+        interval = format_interval(facts.test_point)
+        remark = f"{interval} %, after {facts.age}" if interval else f"after {facts.age}"
+        figures.append(_figure(format_percent(facts.test_point["mean"]), "test accuracy", remark))
+    elif results["validation"] is not None:
+        remark = f"after {facts.age}, not tested yet"
+        figures.append(_figure(format_percent(results["validation"]["mean"]), "validation accuracy", remark))
+    if facts.test_drop_pp is not None:
+        drop = format_pp(facts.test_drop_pp, facts.bound_pp)
+        tone = "alert" if facts.exceeds_bound else ""
+        figures.append(_figure(drop, "drop on the test set", f"bound {facts.bound_pp:g} pp", tone))
+    if results["system"]:
+        system = results["system"][0]
+        figures.append(_figure(f"{system['speedup']:.2f}×", "all-digital speed", f"on {system['platform']}"))
+        figures.append(_figure(f"{system['energy_gain']:.2f}×", "all-digital efficiency", describe_gain(system["energy_gain"], "less energy", "more energy")))
+    if results["elapsed_s"] is not None:
+        steps = "" if results["n_steps"] is None else f"{format_count(results['n_steps'])} training steps"
+        figures.append(_figure(format_elapsed(results["elapsed_s"]), "search time", steps))
+    return figures
+
+
+def _figure(value: str, label: str, remark: str = "", tone: str = "") -> dict[str, str]:
+    return {"value": value, "label": label, "remark": remark, "tone": tone}
+
+
+def list_layers(facts: RunFacts) -> list[dict[str, Any]]:
+    """Return every projection in the network's order, with its place in the strip and why it is where it is."""
+    nodes = facts.graph["projections"]
+    candidates = {candidate["fqn"]: candidate for candidate in facts.graph["candidates"]}
+    reasons = _explain_placements(facts)
+    total = facts.graph["totals"]["macs"]
+    layers = []
+    for node, width in zip(nodes, share_strip([n["macs"] for n in nodes]), strict=True):
+        candidate, place = candidates[node["fqn"]], facts.placements[node["fqn"]]
+        path, _, name = node["fqn"].rpartition(".")
+        if name.isdigit():
+            path, _, parent = path.rpartition(".")
+            name = f"{parent}.{name}" if parent else name
+        size = f"{node['rows']}×{node['cols']}" + (f"×{node['groups']}" if node["groups"] > 1 else "")
+        layers.append(
+            {
+                **node,
+                "name": name,
+                "path": f"{path}." if path else "",
+                "placement": place,
+                "width": f"{width:.2f}",
+                "size": size,
+                "macs_text": format_count(node["macs"]),
+                "share": format_percent(node["macs"] / total if total else 0.0),
+                "n_tiles": candidate["n_tiles"],
+                "utilisation": candidate["tile_utilisation"],
+                "refused": candidate["reason"],
+                "reason": reasons[node["fqn"]],
+            }
+        )
+    return layers
+
+
+def _explain_placements(facts: RunFacts) -> dict[str, str]:
+    reasons = {c["fqn"]: c["reason"] or "not tried" for c in facts.graph["candidates"]}
+    for decision in facts.results["decisions"]:
+        step = decision["index"] + 1
+        if decision["accepted"]:
+            reasons[decision["fqn"]] = f"accepted in step {step}"
+        elif decision["drop_pp"] is None:
+            reasons[decision["fqn"]] = f"rolled back in step {step}"
+        else:
+            drop = format_pp(decision["drop_pp"], facts.bound_pp)
+            reasons[decision["fqn"]] = f"rolled back in step {step}: drop {drop}"
+    return reasons
+
+
+def list_other_ops(facts: RunFacts) -> str:
+    """Return the operations without a weight matrix in one line, ``"relu (9 calls), add (3 calls)"``."""
+    return ", ".join(
+        f"{op['name']} ({op['n_calls']} call{'' if op['n_calls'] == 1 else 's'}"
+        + (f", {format_count(op['macs'])} MACs)" if op["macs"] else ")")
+        for op in facts.graph["other_ops"]
+    )
+
+
+def describe_accuracy(facts: RunFacts) -> dict[str, Any] | None:
+    """Return the chart and the table of test accuracy over time, or None when the test set was not evaluated."""
+    points = sorted(facts.results["test_over_time"] or [], key=lambda point: point["t_inference"])
+    if not points:
+        return None
+    baseline = facts.results["baseline"]["test_accuracy"]
+    rows = []
+    for point in points:
+        drop = None if baseline is None else drop_pp(baseline, point["mean"])
+        rows.append(
+            {
+                "time": describe_duration(point["t_inference"]),
+                "decided": point is facts.test_point,
+                "mean": format_percent(point["mean"]),
+                "interval": format_interval(point) or "–",
+                "std": "–" if point["std"] is None else f"{100 * point['std']:.2f} pp",
+                "n_chips": point["n_chips"],
+                "drop": "–" if drop is None else format_pp(drop, facts.bound_pp),
+                "exceeds": drop is not None and drop > facts.bound_pp,
+            }
+        )
+    charts = [
+        _draw_accuracy(points, facts, "wide", 1040.0, 340.0),
+        _draw_accuracy(points, facts, "narrow", 440.0, 300.0),
+    ]
+    return {"charts": charts, "rows": rows, "n_chips": max(point["n_chips"] for point in points)}
+
+
+def _draw_accuracy(points: list[Any], facts: RunFacts, css_class: str, width: float, height: float) -> Any:
+    baseline = facts.results["baseline"]["test_accuracy"]
+    guides = []
+    if baseline is not None:
+        guides.append(Guide(100 * baseline, f"digital {format_percent(baseline)}", "digital"))
+        limit = baseline - facts.bound_pp / 100
+        guides.append(Guide(100 * limit, f"bound {format_percent(limit)}", "bound"))
+    return draw_time_chart(
+        [
+            TimePoint(
+                point["t_inference"],
+                100 * point["mean"],
+                100 * (point["mean"] if point["low"] is None else point["low"]),
+                100 * (point["mean"] if point["high"] is None else point["high"]),
+                f"{describe_duration(point['t_inference'])}: {format_accuracy(point)} over {point['n_chips']} chips",
+                tuple(100 * score for score in point["scores"] or ()),
+            )
+            for point in points
+        ],
+        guides,
+        t_marked=facts.results["t_inference"],
+        width=width,
+        height=height,
+        label_width=112.0 if guides else 16.0,
+        css_class=css_class,
+    )
+
+
+def list_decisions(facts: RunFacts) -> list[dict[str, Any]]:
+    """Return the search trace in the order in which projections were tried."""
+    decisions = facts.results["decisions"]
+    drops = [d["drop_pp"] for d in decisions if d["drop_pp"] is not None]
+    full = 1.15 * max([facts.bound_pp, *drops])
+    total = facts.graph["totals"]["macs"]
+    return [_describe_decision(decision, facts.bound_pp, full, total) for decision in decisions]
+
+
+def _describe_decision(decision: Mapping[str, Any], bound_pp: float, full: float, total: int) -> dict[str, Any]:
+    accuracy, drop, train = decision["accuracy"], decision["drop_pp"], decision["train"]
+    colour = "analog" if decision["accepted"] else "digital"
+    bullet = ""
+    if drop is not None:
+        label = f"drop {format_pp(drop, bound_pp)}, bound {bound_pp:g} pp"
+        bullet = draw_bullet(drop, bound_pp, full=full, css_class=colour, label=label)
+    return {
+        "step": decision["index"] + 1,
+        "fqn": decision["fqn"],
+        "share": format_percent(decision["macs"] / total if total else 0.0),
+        "placement": colour,
+        "verdict": "accepted" if decision["accepted"] else "rolled back",
+        "mean": format_percent(accuracy["mean"]) if accuracy else "–",
+        "interval": format_interval(accuracy) if accuracy else "",
+        "n_chips": accuracy["n_chips"] if accuracy else "–",
+        "drop": "–" if drop is None else format_pp(drop, bound_pp),
+        "bullet": bullet,
+        **_describe_training(train),
+        "elapsed": format_elapsed(decision["elapsed_s"]),
+    }
+
+
+def _describe_training(train: Mapping[str, Any] | None) -> dict[str, Any]:
+    if train is None:
+        return {"epochs": "–", "steps": "–", "spark": "", "stopped": ""}
+    losses = train["losses"]
+    stopped = _STOPPED.get(train["outcome"], train["outcome"])
+    label = f"training loss {losses[0]:.3g} to {losses[-1]:.3g}; {stopped}" if losses else stopped
+    return {
+        "epochs": len(losses),
+        "steps": format_count(train["n_steps"]),
+        "spark": draw_sparkline(losses, label=label),
+        "stopped": stopped,
+    }
+
+
+def list_settings(facts: RunFacts) -> list[dict[str, Any]]:
+    """Return the groups of settings, each a title and pairs of name and value; empty groups are left out."""
+    run = facts.run
+    first = {"task": run["task"], "seed": run["seed"], "created": run["created"], "lionheart": run["lionheart_version"]}
+    groups = [
+        ("Run", first),
+        ("Software and hardware", run["environment"]),
+        ("Search", run["search_spec"]),
+        ("Tile, device and hardware-aware training", run["tile_spec"]),
+        ("Training", run["train_spec"]),
+    ]
+    return [{"title": title, "pairs": flatten_settings(settings)} for title, settings in groups if settings]

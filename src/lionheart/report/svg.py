@@ -1,0 +1,102 @@
+"""The floor of the figures: SVG elements, scales and ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from markupsafe import Markup, escape
+
+
+def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
+    """Return one element. Texts are escaped, `Markup` is kept; ``class_`` and ``text_anchor`` become HTML names."""
+    parts = []
+    for key, value in attributes.items():
+        if value is not None:
+            shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+            parts.append(Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), shown))
+    inside = Markup("").join(escape(child) for child in children)
+    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(parts), inside)  # noqa: S704 - format escapes
+
+
+@final
+@dataclass(frozen=True)
+class LinearScale:
+    """A straight map from ``[low, high]`` to the coordinates ``[start, end]``.
+
+    Args:
+        low: Value at `start`.
+        high: Value at `end`; different from `low`.
+        start: Coordinate of `low`.
+        end: Coordinate of `high`.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Return the coordinate of `value`."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+@final
+@dataclass(frozen=True)
+class TimeScale:
+    """A logarithmic map of seconds to coordinates. Zero, which has no logarithm, sits a decade before the first time.
+
+    Args:
+        low: First time above zero [s].
+        high: Last time [s], greater than `low`.
+        start: Coordinate of the left end.
+        end: Coordinate of `high`.
+        has_zero: Whether the left end is zero, a decade before `low`, or `low` itself.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    has_zero: bool = False
+
+    @classmethod
+    def over(cls, times: Sequence[float], start: float, end: float) -> TimeScale:
+        """Return the scale that spans `times`; a single time sits in the middle of two decades."""
+        positive = sorted(t for t in times if t > 0) or [1.0]
+        low, high = positive[0], positive[-1]
+        has_zero = any(t <= 0 for t in times)
+        if math.isclose(low, high):
+            low, high = (low, high * 10) if has_zero else (low / 10, high * 10)
+        return cls(low, high, start, end, has_zero)
+
+    def __call__(self, seconds: float) -> float:
+        """Return the coordinate of a time."""
+        left = math.log10(self.low) - (1.0 if self.has_zero else 0.0)
+        place = math.log10(seconds) if seconds > 0 else left
+        return self.start + (place - left) / (math.log10(self.high) - left) * (self.end - self.start)
+
+
+def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
+    """Return about `n_ticks` round values within ``[low, high]``, in steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / max(n_ticks, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+def spread_labels(places: Sequence[float], gap: float) -> list[float]:
+    """Return `places` moved apart until neighbours are at least `gap` away; the order and the centre stay."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = list(places)
+    for _ in range(20 * len(places)):
+        for lower, upper in zip(order, order[1:], strict=False):
+            overlap = gap - (moved[upper] - moved[lower])
+            if overlap > 1e-6:
+                moved[lower] -= overlap / 2
+                moved[upper] += overlap / 2
+    return moved

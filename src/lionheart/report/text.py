@@ -1,0 +1,86 @@
+"""Numbers as people read them in a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lionheart.units import format_duration
+
+_UNIT_NAMES = {"s": "second", "min": "minute", "h": "hour", "d": "day", "mo": "month", "y": "year"}
+_BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
+
+
+def format_percent(fraction: float, digits: int = 1) -> str:
+    """Write a fraction as a percentage, ``0.851`` -> ``"85.1 %"``."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def format_interval(accuracy: Mapping[str, Any]) -> str:
+    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; empty when there is none."""
+    if accuracy["low"] is None or accuracy["high"] is None:
+        return ""
+    return f"[{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"
+
+
+def format_accuracy(accuracy: Mapping[str, Any]) -> str:
+    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``."""
+    return f"{format_percent(accuracy['mean'])} {format_interval(accuracy)}".rstrip()
+
+
+def format_pp(drop_pp: float, bound_pp: float | None = None) -> str:
+    """Write percentage points with as many digits as it takes to tell them from `bound_pp`."""
+    digits = 1
+    if bound_pp is not None and drop_pp != bound_pp:
+        while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
+            digits += 1
+    text = f"{drop_pp:.{digits}f}"
+    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} pp"
+
+
+def describe_duration(seconds: float) -> str:
+    """Write a duration in words, ``86400`` -> ``"1 day"``."""
+    match = re.fullmatch(r"([0-9.e+-]+)([a-z]+)", format_duration(seconds))
+    if match is None:
+        return f"{seconds:g} seconds"
+    return f"{match[1]} {_UNIT_NAMES[match[2]]}{'' if match[1] == '1' else 's'}"
+
+
+def describe_gain(factor: float, more: str, less: str) -> str:
+    """Write a factor as an improvement or a loss, ``(0.5, "faster", "slower")`` -> ``"2.0× slower"``."""
+    if factor <= 0:
+        return "–"
+    if 0.995 <= factor < 1.005:
+        return "the same"
+    ratio, word = (factor, more) if factor > 1 else (1 / factor, less)
+    return f"{ratio:.3g}× {word}" if ratio >= 100 else f"{ratio:.{1 if ratio >= 10 else 2}f}× {word}"
+
+
+def describe_setting(value: Any) -> str:
+    """Write a setting: yes and no for truth, commas for lists, none for nothing."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    if isinstance(value, list):
+        return ", ".join(describe_setting(item) for item in value) or "none"
+    return str(value)
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as pairs of a dotted name and a text; schema versions are left out."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            pairs += flatten_settings(value, f"{prefix}{name}.")
+        elif name != "schema_version":
+            pairs.append((f"{prefix}{name}", describe_setting(value)))
+    return pairs
+
+
+def tie_units(text: str) -> str:
+    """Join numbers and their units with no-break spaces, so that a line never ends between them."""
+    return _BEFORE_UNIT.sub("\u00a0", text)

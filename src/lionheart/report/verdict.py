@@ -1,0 +1,110 @@
+"""The verdict: what came out, in one sentence."""
+
+from __future__ import annotations
+
+from lionheart.report.facts import RunFacts
+from lionheart.report.text import format_accuracy, format_percent, format_pp
+
+
+def write_verdict(facts: RunFacts) -> str:
+    """Return the outcome of a run in one sentence that hides neither a missed bound nor an unfinished search."""
+    accuracy = _describe_test(facts) if facts.test_point else _describe_validation(facts)
+    if facts.results["outcome"] == "infeasible":
+        return f"{_describe_infeasible(facts)}; {accuracy}." if facts.n_analog else f"{_describe_infeasible(facts)}."
+    if facts.results["outcome"] == "budget":
+        n_untried = len(facts.untried)
+        left = f", with {_count(n_untried, 'projection')} not tried" if n_untried else ""
+        return f"The search ended on its budget{left}: so far {_describe_mapping(facts)}; {accuracy}."
+    return f"{_describe_mapping(facts)}; {accuracy}."
+
+
+def list_badges(facts: RunFacts) -> list[tuple[str, str]]:
+    """Return the outcome in a few words, each with ``good``, ``alert`` or ``plain``."""
+    badges = []
+    if facts.results["outcome"] == "infeasible":
+        badges.append(("no mapping within the bound", "alert"))
+    if facts.results["outcome"] == "budget":
+        badges.append(("search ended on its budget", "alert"))
+    if facts.exceeds_bound:
+        badges.append(("test drop exceeds the bound", "alert"))
+    elif facts.test_drop_pp is not None and facts.n_analog:
+        badges.append(("within the bound on the test set", "good"))
+    elif facts.test_point is None and facts.n_analog:
+        badges.append(("not tested yet", "plain"))
+    return badges
+
+
+def write_caution(facts: RunFacts) -> str:
+    """Return what a reader of the verdict should not overlook, or nothing."""
+    point, drop, baseline = facts.test_point, facts.test_drop_pp, facts.results["baseline"]["test_accuracy"]
+    if point is None or drop is None or point["low"] is None or facts.exceeds_bound:
+        return ""
+    if 100 * (baseline - point["low"]) > facts.bound_pp:
+        return (
+            f"The mean is within the bound of {facts.bound_pp:g} pp, but the lower end of its interval is not: "
+            "more chips would tell."
+        )
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _describe_mapping(facts: RunFacts) -> str:
+    return f"{_describe_share(facts)}, {'runs' if facts.n_analog == 1 else 'run'} analog"
+
+
+def _describe_share(facts: RunFacts) -> str:
+    share = format_percent(facts.results["analog_mac_share"])
+    return f"{facts.n_analog} of {_count(facts.n_projections, 'projection')}, {share} of the MACs"
+
+
+def _describe_infeasible(facts: RunFacts) -> str:
+    start = (
+        f"No mapping was found that stays within {facts.bound_pp:g} pp of the digital network "
+        f"{facts.age} after programming"
+    )
+    if facts.n_analog:
+        return f"{start}; the best one puts {_describe_share(facts)}, on tiles"
+    tried = len(facts.results["decisions"])
+    rolled_back = f"all {tried} attempts were rolled back and " if tried > 1 else ""
+    return f"{start}: {rolled_back}all {_count(facts.n_projections, 'projection')} stay digital"
+
+
+def _describe_against(drop_pp: float, baseline: float, bound_pp: float) -> str:
+    side = "below" if drop_pp >= 0 else "above"
+    return f"{format_pp(abs(drop_pp), bound_pp)} {side} the digital network ({format_percent(baseline)}"
+
+
+def _describe_test(facts: RunFacts) -> str:
+    point, drop, validation = facts.test_point, facts.test_drop_pp, facts.results["validation"]
+    if point is None:
+        return ""
+    measured = (
+        f"on the test set accuracy {facts.age} after programming is {format_accuracy(point)} "
+        f"over {_count(point['n_chips'], 'fresh chip')}"
+    )
+    if drop is None:
+        return f"{measured}; the digital network was not tested, so the drop is unknown"
+    against = f"{measured}, {_describe_against(drop, facts.results['baseline']['test_accuracy'], facts.bound_pp)}"
+    held = f"on validation: {format_pp(validation['drop_pp'], facts.bound_pp)}" if validation else ""
+    if facts.exceeds_bound:
+        return f"{against}), which exceeds the bound of {facts.bound_pp:g} pp{f' ({held})' if held else ''}"
+    return f"{against}; bound {facts.bound_pp:g} pp{f', {held}' if held else ''})"
+
+
+def _describe_validation(facts: RunFacts) -> str:
+    validation = facts.results["validation"]
+    if validation is None:
+        return "the accuracy of this mapping has not been measured on fresh chips yet"
+    baseline = facts.results["baseline"]["validation_accuracy"]
+    exceeds = f", which exceeds the bound of {facts.bound_pp:g} pp"
+    against = _describe_against(validation["drop_pp"], baseline, facts.bound_pp)
+    end = f"){exceeds}" if validation["drop_pp"] > facts.bound_pp else f"; bound {facts.bound_pp:g} pp)"
+    when = "at this time" if facts.results["test_over_time"] else "yet"
+    return (
+        f"on the validation set accuracy {facts.age} after programming is {format_accuracy(validation)} "
+        f"over {_count(validation['n_chips'], 'fresh chip')}, {against}{end}; "
+        f"the test set has not been evaluated {when}"
+    )

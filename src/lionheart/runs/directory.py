@@ -1,0 +1,178 @@
+"""A run's folder: every file is whole or absent, the journal only grows, one process writes at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform as host
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from lionheart.errors import ArtifactError
+from lionheart.files import read_json, require_free_space, require_mapping, write_json
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there two processes in one run are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+SCHEMA_VERSION = 1
+_SPACE_NEEDED = 50_000_000  # bytes that must be free before a run starts
+
+
+@final
+class RunDirectory:
+    """Paths and access to a run's files.
+
+    ``run.json`` settings, seeds, versions; ``graph.json`` the network; ``journal.jsonl`` every event; ``checkpoints/``
+    weights; ``mapping.json``, ``weights.safetensors``, ``results.json``, ``report.html`` at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, description: Mapping[str, Any]) -> RunDirectory:
+        """Make the folder and write ``run.json``.
+
+        Raises:
+            ArtifactError: A run is there already, or the folder cannot be written or filled.
+        """
+        run = cls(path)
+        if run.file("run.json").exists():
+            raise ArtifactError(
+                f"{path}: a run is there already", hint=f"continue it with --resume {path}, or choose another folder"
+            )
+        try:
+            require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
+        except OSError as error:
+            if isinstance(error, ArtifactError):
+                raise
+            raise ArtifactError(f"{path}: cannot be made: {error.strerror}", hint="choose another folder") from error
+        write_json(run.file("run.json"), {"schema_version": SCHEMA_VERSION, **description})
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Return an existing run.
+
+        Raises:
+            ArtifactError: There is no run, or its version is unknown.
+        """
+        run = cls(path)
+        if not run.file("run.json").exists():
+            raise ArtifactError(f"{path}: no run here (run.json is missing)", hint="give the folder that `map` wrote")
+        version = run.description().get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{run.file('run.json')}: schema_version: got {version!r}, expected {SCHEMA_VERSION}",
+                hint="this run was written by another version of lionheart",
+            )
+        return run
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the run's files."""
+        return self.path / name
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the path of a checkpoint."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def description(self) -> dict[str, Any]:
+        """Return ``run.json``."""
+        return self.read("run.json")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return one of the run's JSON files."""
+        return dict(require_mapping(read_json(self.file(name)), self.file(name)))
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write one of the run's JSON files."""
+        write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data})
+
+    def has(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return self.file(name).exists()
+
+    def record(self, event: str, **data: Any) -> None:
+        """Append an event to the journal and make sure that it is on the disk."""
+        line = json.dumps({"time": timestamp(), "event": event, **data}, allow_nan=False)
+        path = self.file("journal.jsonl")
+        try:
+            with path.open("ab+") as stream:
+                if stream.tell() > 0:
+                    stream.seek(-1, os.SEEK_END)
+                    if stream.read(1) != b"\n":  # a kill cut the last line: start on a new one
+                        stream.write(b"\n")
+                stream.write(line.encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise ArtifactError(
+                f"{path}: cannot be written: {error.strerror}", hint="check space and rights"
+            ) from error
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return the journal's events, or those of one kind; a line cut by a kill is left out."""
+        path = self.file("journal.jsonl")
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(entry, dict) and event in (None, entry.get("event")):
+                found.append(entry)
+        return found
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            ArtifactError: Another process holds it.
+        """
+        with self.file(".lock").open("w") as stream:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise ArtifactError(
+                        f"{self.path}: another process is working on this run", hint="wait for it or stop it"
+                    ) from error
+            yield
+
+
+def timestamp() -> str:
+    """Return the time now, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what may change a run's numbers: versions, processor, threads."""
+    return {
+        "lionheart": metadata.version("lionheart-aimc"),
+        "python": host.python_version(),
+        "torch": torch.__version__,
+        "cpu": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{host.system()} {host.machine()}",
+    }
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return host.processor() or host.machine()

@@ -1,0 +1,95 @@
+"""What a strategy is handed, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Protocol, final
+
+from lionheart.candidates import Candidate
+from lionheart.mapping import LayerMapping
+
+
+class SearchOutcome(StrEnum):
+    """How a search ended."""
+
+    MAPPED = "mapped"
+    INFEASIBLE = "infeasible"
+    BUDGET = "budget"
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying a mapping.
+
+    Args:
+        accuracy: Mean over chips at ``t_inference``, with its interval, as plain data; ``mean`` decides.
+        train: The retraining's trace as plain data.
+        elapsed_s: Wall time of the trial [s].
+    """
+
+    accuracy: Mapping[str, Any]
+    train: Mapping[str, Any]
+    elapsed_s: float
+
+
+@final
+@dataclass(frozen=True)
+class Decision:
+    """One candidate tried."""
+
+    index: int
+    fqn: str
+    macs: int
+    accepted: bool
+    accuracy: Mapping[str, Any]
+    drop_pp: float
+    train: Mapping[str, Any]
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+class Problem(Protocol):
+    """The network under search, seen through four verbs."""
+
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str) -> Trial:
+        """Apply a mapping that differs in `fqn`, retrain, and evaluate."""
+
+    def settle(self, decision: Decision, mapping: LayerMapping) -> None:
+        """Keep the trial's weights if it was accepted, else restore weights and optimiser; `mapping` holds from now on."""
+
+    def is_out_of_budget(self) -> bool:
+        """Return whether the search must end."""
+
+    def past_decisions(self) -> Sequence[Decision]:
+        """Return decisions made before a resume, in order."""
+
+
+@final
+@dataclass(frozen=True)
+class SearchResult:
+    """A mapping and how it was found."""
+
+    mapping: LayerMapping
+    decisions: tuple[Decision, ...]
+    outcome: SearchOutcome
+
+
+class Strategy(Protocol):
+    """A function that searches."""
+
+    def __call__(
+        self,
+        problem: Problem,
+        candidates: Sequence[Candidate],
+        start: LayerMapping,
+        *,
+        baseline: float,
+        max_drop_pp: float,
+    ) -> SearchResult:
+        """Search from `start` over `candidates`, best first, against the digital accuracy `baseline` (0 to 1)."""

@@ -1,0 +1,40 @@
+"""Settings of a search."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from lionheart.specs import Spec
+from lionheart.units import parse_duration
+
+Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value))]
+
+
+class SearchSpec(Spec):
+    """What must hold, when, how sure, and what it may cost."""
+
+    max_drop_pp: float = Field(
+        1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
+    )
+    t_inference: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
+    strategy: str = Field("lionheart", description="how candidates are tried")
+    ranking: str = Field("macs", description="order in which candidates are tried")
+    exclude: tuple[str, ...] = Field((), description="names or shell patterns of projections that stay digital")
+    n_chips: int = Field(20, ge=1, description="fresh chips for each decision")
+    n_chips_final: int = Field(20, ge=1, description="fresh chips for the final figures on validation and test")
+    report_times: tuple[Seconds, ...] = Field(
+        (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0), description="times of the final figures on test [s]"
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="of the reported intervals")
+    validation_samples: int | None = Field(
+        None, ge=1, description="validation samples for each decision; None = all of them"
+    )
+    max_epochs: int | None = Field(
+        None, ge=1, description="budget: retraining epochs of the whole run; None = no limit"
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="budget: minutes of the whole search, resumed time included; None = no limit"
+    )
+    calibration_samples: int = Field(256, ge=1, description="training samples that set the input ranges")

@@ -1,0 +1,39 @@
+"""What the numbers contain, what they leave out, and what to read beside them: the sentences of every estimate."""
+
+from __future__ import annotations
+
+COUNTED = (
+    "digital projections: gathering of patches (im2col), products, bias, requantisation, weight and activation traffic",
+    "analog projections: gathering of patches, conversion of inputs and outputs, CM_QUEUE, CM_PROCESS, CM_DEQUEUE, "
+    "digital partial sums over tiles, bias, activation traffic",
+    "all other operations of the network, and reading its input and writing its result, alike in every mapping",
+    "energy of the core, of accesses to and leakage of the last-level cache, of DRAM accesses, and of the tiles",
+)
+NOT_COUNTED = (
+    "programming of the tiles",
+    "the first inference after start, when no weight is in any cache",
+    "pipelining over several cores, and batches larger than 1",
+    "a limit on the number of tiles, and the wires that reach them",
+    "simulation of the caches: residency is decided by size alone",
+    "drift compensation, calibration and their reference reads",
+)
+CONTROLLER_COUNTED = "energy of memory controller and IO: their power over the whole time"
+CONTROLLER_LEFT_OUT = (
+    "power of memory controller and IO: ALPINE prints it, but its energy axis is too low to contain it in full"
+)
+ASSUMPTIONS = (
+    "One in-order core runs the whole network, one inference at a time, int8 throughout; it reaches as many tiles as needed.",
+    "Weights on tiles stay there: programming is excluded, as in ALPINE.",
+    "If all digital weights of the network fit in the last-level cache they stay there; else each call reads them from DRAM.",
+    "Activations go to DRAM only when the inputs and outputs of one projection exceed the last-level cache.",
+    "Loads from the last-level cache and DRAM do not overlap with computation; stores do.",
+    "The core queues the tiles of a projection one after another and waits for each MVM; nothing overlaps.",
+    "An MVM takes the whole tile's energy, however many of its devices hold a weight; idle tiles take none.",
+    "Tile energy per operation does not depend on the tile's size.",
+    "A core that waits for memory or for a tile takes the wait-for-memory energy; other cores are off.",
+    "A batch norm is folded into the projection before it and costs nothing.",
+    "Grouped and depthwise products run at the rate of dense ones.",
+    "The network's input is that of the first projection to run, its result the output of the last to start.",
+    "Two coefficients are fitted to one published case (an MLP on ALPINE's high-power system); element-wise prices are "
+    "estimates.",
+)

@@ -1,0 +1,262 @@
+"""Price a mapping on a platform, beside the all-digital network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+from lionheart.candidates import TilePartition, partition_matrix
+from lionheart.errors import ConfigError, TilingError, suggest
+from lionheart.graph import LayerGraph, LayerNode
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
+from lionheart.system.platform import PlatformSpec
+from lionheart.system.price import Cost, add_costs, price_work
+from lionheart.system.work import analog_projection, digital_projection, element_op, network_io
+
+NETWORK_IO = "network input and output"
+
+
+@final
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one projection per inference.
+
+    Args:
+        fqn: The projection.
+        placement: Where its products run.
+        cost: Time and energy by component.
+        n_tiles: Tiles that hold its weight; 0 when digital, or when it shares the tiles of another projection.
+    """
+
+    fqn: str
+    placement: Placement
+    cost: Cost
+    n_tiles: int = 0
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds per inference."""
+        return self.cost.latency_s
+
+    @property
+    def energy_j(self) -> float:
+        """Joules per inference."""
+        return self.cost.energy_j
+
+
+@final
+@dataclass(frozen=True)
+class OpCost:
+    """Cost of one kind of other operation per inference, the same in every mapping.
+
+    Args:
+        name: The operation.
+        cost: Time and energy by component.
+        reason_free: Why it costs nothing; empty when it has a price.
+    """
+
+    name: str
+    cost: Cost
+    reason_free: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class SystemEstimate:
+    """Time and energy of one inference, mapped and all-digital.
+
+    Args:
+        platform: Name of the platform.
+        clock_hz: Clock of the core [Hz].
+        layers: Projections as mapped, in the network's order.
+        digital_layers: The same projections, all on the core.
+        other_ops: Everything else, the same in both cases.
+        counted: What the numbers contain.
+        not_counted: What they leave out.
+        assumptions: Sentences to read beside the numbers.
+    """
+
+    platform: str
+    clock_hz: float
+    layers: tuple[LayerCost, ...]
+    digital_layers: tuple[LayerCost, ...]
+    other_ops: tuple[OpCost, ...]
+    counted: tuple[str, ...]
+    not_counted: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    @cached_property
+    def mapped(self) -> Cost:
+        """Total of the mapped network."""
+        return _total(self.layers, self.other_ops)
+
+    @cached_property
+    def all_digital(self) -> Cost:
+        """Total of the all-digital network."""
+        return _total(self.digital_layers, self.other_ops)
+
+    @property
+    def speedup(self) -> float:
+        """Time of the all-digital network over that of the mapped one [-]."""
+        return self.all_digital.latency_s / self.mapped.latency_s
+
+    @property
+    def energy_gain(self) -> float:
+        """Energy of the all-digital network over that of the mapped one [-]."""
+        return self.all_digital.energy_j / self.mapped.energy_j
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of the mapped network."""
+        return sum(row.n_tiles for row in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "platform": self.platform,
+            "clock_hz": self.clock_hz,
+            "counted": list(self.counted),
+            "not_counted": list(self.not_counted),
+            "assumptions": list(self.assumptions),
+            "all_digital": _cost_json(self.all_digital),
+            "mapped": _cost_json(self.mapped),
+            "speedup": self.speedup,
+            "energy_gain": self.energy_gain,
+            "n_tiles": self.n_tiles,
+            "layers": [
+                {
+                    "fqn": row.fqn,
+                    "placement": str(row.placement),
+                    **_cost_json(row.cost),
+                    "n_tiles": row.n_tiles,
+                    "digital_latency_s": digital.latency_s,
+                    "digital_energy_j": digital.energy_j,
+                }
+                for row, digital in zip(self.layers, self.digital_layers, strict=True)
+            ],
+            "other_ops": [
+                {
+                    "name": row.name,
+                    "latency_s": row.cost.latency_s,
+                    "energy_j": row.cost.energy_j,
+                    "reason_free": row.reason_free,
+                }
+                for row in self.other_ops
+            ],
+        }
+
+
+def _total(layers: Iterable[LayerCost], ops: Iterable[OpCost]) -> Cost:
+    return add_costs([*(row.cost for row in layers), *(row.cost for row in ops)])
+
+
+def _cost_json(cost: Cost) -> dict[str, Any]:
+    return {
+        "latency_s": cost.latency_s,
+        "energy_j": cost.energy_j,
+        "time_breakdown_s": dict(cost.time_s),
+        "energy_breakdown_j": dict(cost.energy),
+    }
+
+
+def estimate_system(
+    graph: LayerGraph,
+    mapping: LayerMapping,
+    platform: PlatformSpec,
+    partitions: Mapping[str, TilePartition] | None = None,
+    *,
+    count_memory_controller: bool = False,
+) -> SystemEstimate:
+    """Estimate time and energy of one inference on one core with tiles, beside the all-digital network.
+
+    Args:
+        graph: The network's work per inference, batch 1.
+        mapping: A placement for each projection of `graph`.
+        platform: Core, memory, tiles and cost coefficients.
+        partitions: Tiles of the projections that are analog, by name; computed from the platform's tile if not given.
+        count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
+
+    Raises:
+        ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
+        TilingError: A partition does not cover its projection.
+    """
+    _check_mapping(graph, mapping)
+    ops = []
+    for op in graph.other_ops:
+        work, reason = element_op(op, platform)
+        ops.append(OpCost(op.name, price_work(work, platform, count_memory_controller=count_memory_controller), reason))
+    if graph.nodes:
+        work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
+        ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
+    chosen = {fqn: _find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    return SystemEstimate(
+        platform=platform.name,
+        clock_hz=platform.clock_hz,
+        layers=_price_layers(graph, chosen, platform, count_memory_controller),
+        digital_layers=_price_layers(graph, {}, platform, count_memory_controller),
+        other_ops=tuple(ops),
+        counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
+        not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
+        assumptions=ASSUMPTIONS,
+    )
+
+
+def _price_layers(
+    graph: LayerGraph, partitions: Mapping[str, TilePartition], platform: PlatformSpec, count_memory_controller: bool
+) -> tuple[LayerCost, ...]:
+    """Price every projection; those in `partitions` run on tiles."""
+    rows = []
+    weights_in_llc = _digital_weight_bytes(graph, partitions, platform) <= platform.llc_bytes
+    for node in graph.nodes:
+        partition = partitions.get(node.fqn)
+        if partition is None:
+            work, place = digital_projection(node, platform, weights_in_llc=weights_in_llc), Placement.DIGITAL
+            n_tiles = 0
+        else:
+            work, place = analog_projection(node, partition, platform), Placement.ANALOG
+            n_tiles = 0 if node.tied_to in partitions else partition.n_tiles
+        cost = price_work(work, platform, count_memory_controller=count_memory_controller)
+        rows.append(LayerCost(node.fqn, place, cost, n_tiles))
+    return tuple(rows)
+
+
+def _digital_weight_bytes(graph: LayerGraph, partitions: Mapping[str, TilePartition], platform: PlatformSpec) -> int:
+    """Return the bytes of all digital weights; a weight that several projections share counts once."""
+    owners = {node.tied_to or node.fqn: node for node in graph.nodes if node.fqn not in partitions}
+    return sum(node.weights for node in owners.values()) * platform.activation_bytes
+
+
+def _find_partition(
+    node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
+) -> TilePartition:
+    if partitions is None:
+        return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
+    if node.fqn not in partitions:
+        raise ConfigError(
+            f"partitions: {node.fqn!r} is analog but has no tiles, expected a partition for each analog projection",
+            hint=suggest(node.fqn, partitions, label="given partitions"),
+        )
+    partition = partitions[node.fqn]
+    covered = (sum(partition.row_sizes), sum(partition.col_sizes), partition.groups)
+    if covered != (node.rows, node.cols, node.groups):
+        raise TilingError(
+            f"{node.fqn}: the tiles cover (rows, cols, groups) = {covered}, "
+            f"expected {(node.rows, node.cols, node.groups)}",
+            hint="was this partition made for another network?",
+        )
+    return partition
+
+
+def _check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
+    for fqn in mapping.placements:
+        graph[fqn]
+    missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]
+    if missing:
+        raise ConfigError(
+            f"mapping: no placement for {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}, "
+            "expected one for each projection",
+            hint="was this mapping made for another network?",
+        )

@@ -1,0 +1,75 @@
+"""Work to time and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+from lionheart.system.platform import PlatformSpec
+from lionheart.system.work import Work
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """Time and energy per inference, by component; the totals are the sums.
+
+    Args:
+        time_s: Component -> seconds.
+        energy: Component -> joules.
+    """
+
+    time_s: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds per inference."""
+        return sum(self.time_s.values())
+
+    @property
+    def energy_j(self) -> float:
+        """Joules per inference."""
+        return sum(self.energy.values())
+
+
+def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: bool = False) -> Cost:
+    """Return the time and energy of `work`.
+
+    ``time = active_cycles / clock + waits``. ``energy = active cycles x active energy + wait cycles x wait energy + idle
+    cores x cycles x idle energy + LLC bytes x energy + LLC leakage x time + DRAM lines x access energy + tile operations
+    x tile energy``, and with `count_memory_controller` the power of memory controller and IO times the time.
+    """
+    active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
+    time_s = {name: cycles / platform.clock_hz for name, cycles in work.active_cycles.items()}
+    for name, seconds in work.wait_s.items():
+        time_s[name] = time_s.get(name, 0.0) + seconds
+    wait_cycles, latency_s = wait_s * platform.clock_hz, sum(time_s.values())
+    energy = {
+        "core_active": active * platform.active_energy_j_per_cycle,
+        "core_wait": wait_cycles * platform.wait_energy_j_per_cycle,
+        "core_idle": platform.idle_cores * (active + wait_cycles) * platform.idle_energy_j_per_cycle,
+        "llc_access": work.llc_read_bytes * platform.llc_read_energy_j_per_byte
+        + work.llc_write_bytes * platform.llc_write_energy_j_per_byte,
+        "llc_leakage": platform.llc_leakage_w * latency_s,
+        "dram": work.dram_lines * platform.dram_energy_j_per_access,
+        "tile": work.tile_ops / platform.tile_ops_per_j * platform.tile_technology_factor,
+    }
+    if count_memory_controller:
+        energy["memory_controller"] = platform.memory_controller_power_w * latency_s
+    return Cost(
+        {name: value for name, value in time_s.items() if value},
+        {name: value for name, value in energy.items() if value},
+    )
+
+
+def add_costs(costs: Iterable[Cost]) -> Cost:
+    """Return the sum of costs, component by component."""
+    time_s: dict[str, float] = {}
+    energy: dict[str, float] = {}
+    for cost in costs:
+        for total, part in ((time_s, cost.time_s), (energy, cost.energy)):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + value
+    return Cost(time_s, energy)

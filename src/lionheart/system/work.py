@@ -1,0 +1,171 @@
+"""How much a projection or an operation asks of the core, the memory and the tiles. Nothing here is time or energy yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+from lionheart.candidates import TilePartition
+from lionheart.errors import ConfigError, suggest
+from lionheart.graph import DigitalOp, LayerNode
+from lionheart.system.platform import PlatformSpec
+
+
+@final
+@dataclass(frozen=True)
+class Work:
+    """Demands of one row of the estimate, per inference. Keys of the two mappings are components of the time.
+
+    Args:
+        active_cycles: Cycles in which the core executes.
+        wait_s: Seconds in which the core waits for memory or a tile.
+        llc_read_bytes: Bytes read from the last-level cache (LLC).
+        llc_write_bytes: Bytes written to the LLC.
+        dram_lines: Cache lines moved to or from DRAM.
+        tile_ops: Operations of the tiles, two a device and MVM, whether the device holds a weight or not.
+    """
+
+    active_cycles: Mapping[str, float] = field(default_factory=dict)
+    wait_s: Mapping[str, float] = field(default_factory=dict)
+    llc_read_bytes: float = 0.0
+    llc_write_bytes: float = 0.0
+    dram_lines: float = 0.0
+    tile_ops: float = 0.0
+
+
+def _n_patches(node: LayerNode) -> int:
+    """Return the elements gathered by im2col: none for a linear layer or a kernel of size 1.
+
+    The kernel is larger than 1 when a group's matrix has more rows than the input has channels. The graph does not hold
+    the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
+    """
+    is_gathered = node.kind != "linear" and node.rows * node.groups * node.n_mvms > node.n_inputs
+    return node.rows * node.groups * node.n_mvms if is_gathered else 0
+
+
+def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
+    """Return the core's wait [s] and the DRAM lines of a stream; writes are buffered and only wait for DRAM."""
+    read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
+    if in_dram:
+        lines = read_lines + math.ceil(write_bytes / platform.cache_line_bytes)
+        return lines * platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s, lines
+    return read_lines * platform.llc_line_stall_cycles / platform.clock_hz, 0
+
+
+def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float, float, float, float]:
+    """Return (bytes read, bytes written, wait [s], DRAM lines) of a projection's activations."""
+    read, written = (n * platform.activation_bytes for n in (node.n_inputs, node.n_outputs))
+    wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
+    return read, written, wait_s, lines
+
+
+def digital_projection(node: LayerNode, platform: PlatformSpec, *, weights_in_llc: bool) -> Work:
+    """Return the work of a projection on the core.
+
+    Args:
+        node: The projection.
+        platform: Coefficients.
+        weights_in_llc: Whether its weights stay in the LLC from one inference to the next; else each call reads them
+            from DRAM.
+    """
+    n_outputs = node.cols * node.groups * node.n_mvms
+    weight_bytes = node.weights * platform.activation_bytes * max(node.n_calls, 1)
+    read, written, activation_s, activation_lines = _activation_traffic(node, platform)
+    weight_s, weight_lines = _stream(weight_bytes, 0, not weights_in_llc, platform)
+    return Work(
+        active_cycles={
+            "im2col": _n_patches(node) * platform.im2col_instructions_per_element / platform.instructions_per_cycle,
+            "mac_kernel": node.macs / platform.macs_per_cycle,
+            "bias": n_outputs * platform.bias_cycles_per_output * node.has_bias,
+            "requantise": n_outputs * platform.requantise_cycles_per_output,
+        },
+        wait_s={"weight_memory": weight_s, "activation_memory": activation_s},
+        llc_read_bytes=read + weight_bytes,
+        llc_write_bytes=written + weight_lines * platform.cache_line_bytes,
+        dram_lines=activation_lines + weight_lines,
+    )
+
+
+def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> tuple[float, float]:
+    """Return (issue cycles, wait [s]) of moving int8 elements to or from tiles; the port bounds the rate."""
+    issue = n_instructions * platform.queue_instruction_cycles
+    port_s = n_elements / platform.tile_bandwidth_bytes_per_s
+    return issue, max(port_s - issue / platform.clock_hz, 0.0)
+
+
+def analog_projection(node: LayerNode, partition: TilePartition, platform: PlatformSpec) -> Work:
+    """Return the work of a projection on tiles, which one core serves one after another.
+
+    Each column of tiles gets its own copy of the input; the core packs an element once and queues it to each. Tiles of one
+    projection process one after another. Partial sums of the rows of tiles are added digitally.
+    """
+    n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
+    calls = node.groups * node.n_mvms
+    width = platform.elements_per_queue_instruction
+    n_packed, n_unpacked = node.rows * calls, node.cols * n_row_tiles * calls
+    n_queue = sum(math.ceil(rows / width) for rows in partition.row_sizes) * n_col_tiles * calls
+    n_dequeue = sum(math.ceil(cols / width) for cols in partition.col_sizes) * n_row_tiles * calls
+    queue_cycles, queue_wait_s = _transfer(n_packed * n_col_tiles, n_queue, platform)
+    dequeue_cycles, dequeue_wait_s = _transfer(n_unpacked, n_dequeue, platform)
+    n_outputs, n_mvms = node.cols * calls, partition.n_tiles * node.n_mvms
+    read, written, activation_s, activation_lines = _activation_traffic(node, platform)
+    return Work(
+        active_cycles={
+            "im2col": _n_patches(node) * platform.im2col_instructions_per_element / platform.instructions_per_cycle,
+            "convert": (node.n_inputs + n_outputs) * platform.convert_cycles_per_element,
+            "queue": n_packed * platform.pack_cycles_per_element + queue_cycles,
+            "dequeue": n_unpacked * platform.pack_cycles_per_element + dequeue_cycles,
+            "partial_sums": (n_unpacked - n_outputs) * platform.partial_sum_cycles_per_element,
+            "bias": n_outputs * platform.bias_cycles_per_output * node.has_bias,
+        },
+        wait_s={
+            "process": n_mvms * platform.tile_mvm_s,
+            "queue": queue_wait_s,
+            "dequeue": dequeue_wait_s,
+            "activation_memory": activation_s,
+        },
+        llc_read_bytes=read,
+        llc_write_bytes=written,
+        dram_lines=activation_lines,
+        tile_ops=2.0 * n_mvms * partition.tile_rows * partition.tile_cols,
+    )
+
+
+def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
+    """Return the work of an operation without a weight matrix, and why it is free (empty when it is not).
+
+    Raises:
+        ConfigError: The operation has neither a price nor a reason to be free.
+    """
+    size = platform.activation_bytes
+    if op.macs > 0:
+        cycles = op.macs / platform.macs_per_cycle + op.n_elements * platform.requantise_cycles_per_output
+        return _element_work("products", cycles, op.n_operands * size, op.n_elements * size, platform), ""
+    if op.name in platform.free_ops:
+        return Work(), platform.free_ops[op.name]
+    if op.name in platform.cycles_per_written:
+        cycles, n_read = op.n_elements * platform.cycles_per_written[op.name], op.n_elements
+    elif op.name in platform.cycles_per_read:
+        cycles, n_read = op.n_operands * platform.cycles_per_read[op.name], op.n_operands
+    else:
+        known = {*platform.cycles_per_written, *platform.cycles_per_read, *platform.free_ops}
+        raise ConfigError(
+            f"{platform.name}: operation {op.name!r} ({op.n_elements} elements written) has no price, "
+            "expected cycles per element or a reason to be free",
+            hint=f"in a platform file add [cycles_per_written.{op.name}] or [cycles_per_read.{op.name}] with value, unit, "
+            f"source and kind, or declare it free: [free_ops.{op.name}] with the reason as its value; "
+            + suggest(op.name, known, label="priced operations"),
+        )
+    return _element_work("element_ops", cycles, n_read * size, op.n_elements * size, platform), ""
+
+
+def network_io(n_elements: int, platform: PlatformSpec) -> Work:
+    """Return the work of reading the network's input and writing its result, the same in every mapping."""
+    return Work(active_cycles={"network_io": n_elements * platform.io_cycles_per_element})
+
+
+def _element_work(name: str, cycles: float, read: float, written: float, platform: PlatformSpec) -> Work:
+    wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
+    return Work({name: cycles}, {"activation_memory": wait_s}, read, written, lines)

@@ -1,0 +1,89 @@
+"""Accuracy of a finished run over more chips or other times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.evaluation import evaluate_over_chips
+from lionheart.progress import SILENT, Progress
+from lionheart.rng import RandomStreams
+from lionheart.runs import RunDirectory
+from lionheart.tasks import Task
+from lionheart.workflow.map import load_result
+from lionheart.workflow.problem import take_samples
+
+SPLITS = ("test", "validation")
+
+
+def open_finished(run_dir: Path | str) -> RunDirectory:
+    """Return a run that has its results.
+
+    Raises:
+        ArtifactError: There is no run, or it has not finished.
+    """
+    run = RunDirectory.open(Path(run_dir))
+    if not run.has("results.json"):
+        raise ArtifactError(
+            f"{run.path}: the run has not finished", hint=f"continue it with: lionheart map --resume {run.path}"
+        )
+    return run
+
+
+def evaluate_run(
+    task: Task,
+    run_dir: Path | str,
+    *,
+    times: Sequence[float],
+    n_chips: int = 20,
+    split: str = "test",
+    n_samples: int | None = None,
+    seed: int | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Evaluate the mapped network over fresh chips and times; writes ``evaluation.json`` into the run.
+
+    Args:
+        task: The run's task.
+        run_dir: A finished run.
+        times: Seconds after programming.
+        n_chips: Fresh chips.
+        split: ``test`` or ``validation``.
+        n_samples: First samples of the split; None = all.
+        seed: Of the chips; None takes the run's seed, and with it the chips of the run's own test figures.
+        progress: Where work shows itself.
+
+    Returns:
+        Estimates and settings as plain data.
+    """
+    run = open_finished(run_dir)
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
+    result = load_result(task, run)
+    description = run.description()
+    confidence = float(description["settings"]["search"]["confidence"])
+    root = int(description["seed"]) if seed is None else seed
+    estimates = evaluate_over_chips(
+        result.model,
+        take_samples(getattr(task, split), n_samples),
+        task.metric,
+        times=times,
+        n_chips=n_chips,
+        streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
+        confidence=confidence,
+        progress=progress,
+        label=f"{split} over time",
+    )
+    evaluation = {
+        "split": split,
+        "n_samples": n_samples,
+        "n_chips": n_chips,
+        "seed": root,
+        "confidence": confidence,
+        "accuracy_over_time": [estimate.to_json() for estimate in estimates],
+    }
+    run.write("evaluation.json", evaluation)
+    run.record("evaluated", **evaluation)
+    return evaluation

@@ -1,0 +1,252 @@
+"""The main job: an accuracy-constrained analog/digital mapping of a task's network."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from torch import nn
+
+from lionheart.analog import convert_to_analog_, convert_to_digital_
+from lionheart.candidates import Candidate, find_candidates, rank_candidates
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.graph import LayerGraph, trace_graph
+from lionheart.mapping import LayerMapping
+from lionheart.progress import SILENT, Progress
+from lionheart.runs import RunDirectory, describe_environment
+from lionheart.runs.directory import timestamp
+from lionheart.search import SearchOutcome, SearchResult, find_strategy
+from lionheart.system import estimate_system, load_platform
+from lionheart.tasks import Task
+from lionheart.training import load_weights, save_weights
+from lionheart.units import format_count, format_duration, format_elapsed
+from lionheart.workflow.problem import MappingProblem, digital_accuracy
+from lionheart.workflow.settings import MapSettings
+
+
+@final
+@dataclass(frozen=True)
+class MappingResult:
+    """What a run found.
+
+    Args:
+        mapping: Which projections go on tiles.
+        model: Retrained, with analog layers in place, ready to be programmed; the task's own model is untouched.
+        outcome: ``mapped``, ``infeasible`` (no layer could go analog) or ``budget`` (ended early with the best so far).
+        results: Every figure as plain data, as in ``results.json``.
+        run: The run directory.
+    """
+
+    mapping: LayerMapping
+    model: nn.Module
+    outcome: SearchOutcome
+    results: Mapping[str, Any]
+    run: RunDirectory
+
+
+def map_layers(
+    task: Task,
+    settings: MapSettings | None = None,
+    *,
+    run_dir: Path | str | None = None,
+    command: str = "",
+    progress: Progress = SILENT,
+) -> MappingResult:
+    """Map a task's network under an accuracy bound.
+
+    Args:
+        task: Model, data, metric.
+        settings: Bound, tile, training, platforms, seed; None takes the defaults.
+        run_dir: A new folder for the run; None makes one below ``./runs``.
+        command: Written down so that the run can be repeated.
+        progress: Where work shows itself.
+
+    Returns:
+        The mapping, the retrained model and all figures; the same is in the run directory.
+
+    Raises:
+        ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
+    """
+    settings = settings or MapSettings()
+    graph, candidates = _prepare(task, settings)
+    path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
+    run = RunDirectory.create(path, describe_run(task, settings, command))
+    with run.lock():
+        run.write("graph.json", {**graph.to_json(), "candidates": [describe_candidate(c) for c in candidates]})
+        return _search(task, graph, candidates, settings, run, progress)
+
+
+def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) -> MappingResult:
+    """Go on with a run that was stopped or killed; a finished run is loaded as it is.
+
+    Args:
+        task: The same task as before.
+        run_dir: The run's folder.
+        progress: Where work shows itself.
+
+    Raises:
+        ArtifactError: There is no run, or it belongs to another network.
+    """
+    run = RunDirectory.open(Path(run_dir))
+    settings = MapSettings.from_json(run.description()["settings"])
+    graph, candidates = _prepare(task, settings)
+    with run.lock():
+        if not run.has("graph.json"):
+            run.write("graph.json", {**graph.to_json(), "candidates": [describe_candidate(c) for c in candidates]})
+        if run.read("graph.json")["projections"] != graph.to_json()["projections"]:
+            raise ArtifactError(
+                f"{run.path}: the run belongs to a network with other projections",
+                hint="resume with the task it began with",
+            )
+        if run.has("results.json"):
+            return load_result(task, run)
+        run.record("resumed", environment=describe_environment())
+        return _search(task, graph, candidates, settings, run, progress)
+
+
+def load_result(task: Task, run: RunDirectory) -> MappingResult:
+    """Return a finished run's result, with its weights in a copy of the task's model."""
+    settings = MapSettings.from_json(run.description()["settings"])
+    results = run.read("results.json")
+    mapping = LayerMapping.from_json(results["mapping"], str(run.file("results.json")))
+    model = convert_to_analog_(copy.deepcopy(task.model), mapping, settings.tile)
+    load_weights(run.file("weights.safetensors"), model)
+    return MappingResult(mapping, model, SearchOutcome(results["outcome"]), results, run)
+
+
+def default_run_dir(name: str) -> Path:
+    """Return a new folder name below ``./runs``."""
+    base = Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
+
+
+def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, Any]:
+    """Return what ``run.json`` keeps."""
+    environment = describe_environment()
+    return {
+        "lionheart_version": environment["lionheart"],
+        "created": timestamp(),
+        "task": task.name,
+        "seed": settings.seed,
+        "command": command,
+        "settings": settings.to_json(),
+        "environment": environment,
+    }
+
+
+def describe_candidate(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as plain data."""
+    partition = candidate.partition
+    return {
+        "fqn": candidate.node.fqn,
+        "mappable": candidate.is_mappable,
+        "reason": candidate.reason,
+        "n_tiles": partition.n_tiles,
+        "row_sizes": list(partition.row_sizes),
+        "col_sizes": list(partition.col_sizes),
+        "tile_utilisation": partition.tile_utilisation,
+    }
+
+
+def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
+    find_strategy(settings.search.strategy)
+    for name in settings.platforms:
+        load_platform(name)
+    graph = trace_graph(task.model, task.example_inputs())
+    candidates = find_candidates(graph, settings.tile, exclude=settings.search.exclude)
+    rank_candidates(candidates, settings.search.ranking)
+    if len(task.train_batches) == 0:
+        raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")
+    return graph, candidates
+
+
+def _search(
+    task: Task,
+    graph: LayerGraph,
+    candidates: list[Candidate],
+    settings: MapSettings,
+    run: RunDirectory,
+    progress: Progress,
+) -> MappingResult:
+    begin = time.perf_counter()
+    search = settings.search
+    ranked = rank_candidates(candidates, search.ranking)
+    progress.note(
+        f"{task.name}: {len(ranked)} candidates, {format_count(graph.macs)}MACs; bound {search.max_drop_pp:g} pp "
+        f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision; run in {run.path}"
+    )
+    model = copy.deepcopy(task.model)
+    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress)
+    baseline = _baseline(task, problem, run)
+    found = find_strategy(search.strategy)(
+        problem, ranked, LayerMapping.all_digital(graph), baseline=baseline["decision"], max_drop_pp=search.max_drop_pp
+    )
+    elapsed_s = sum(d.elapsed_s for d in found.decisions)
+    progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
+    results = _final_figures(task, graph, problem, found, baseline)
+    results["elapsed_s"] = elapsed_s
+    results["final_figures_s"] = time.perf_counter() - begin
+    save_weights(run.file("weights.safetensors"), model, {"task": task.name, "mapping": found.mapping.to_json()})
+    found.mapping.save(run.file("mapping.json"))
+    run.write("results.json", results)
+    run.record("finished", outcome=str(found.outcome))
+    run.checkpoint("accepted").unlink(missing_ok=True)
+    return MappingResult(found.mapping, model, found.outcome, results, run)
+
+
+def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[str, float]:
+    """Return the digital accuracy on the samples that decide and on all of validation; measured once for a run."""
+    past = run.events("baseline")
+    if past:
+        return dict(past[0]["accuracy"])
+    model, progress = task.model, problem.progress
+    decision = digital_accuracy(model, problem.validation, task, progress, "digital baseline, validation")
+    whole = decision
+    if problem.validation is not task.validation:
+        whole = digital_accuracy(model, task.validation, task, progress, "digital baseline, all of validation")
+    accuracy = {"decision": decision, "validation": whole}
+    run.record("baseline", accuracy=accuracy)
+    progress.note(f"digital baseline: {100 * decision:.2f} % on the {_sample_note(problem)} that decide")
+    return accuracy
+
+
+def _sample_note(problem: MappingProblem) -> str:
+    n = problem.settings.search.validation_samples
+    return "validation samples" if n is None else f"first {n} validation samples"
+
+
+def _final_figures(
+    task: Task, graph: LayerGraph, problem: MappingProblem, found: SearchResult, baseline: Mapping[str, float]
+) -> dict[str, Any]:
+    search, mapping = problem.settings.search, found.mapping
+    validation = problem.validate().to_json()
+    validation["drop_pp"] = 100 * (baseline["validation"] - validation["mean"])
+    test = [estimate.to_json() for estimate in problem.test()]
+    baseline_test = digital_accuracy(task.model, task.test, task, problem.progress, "digital baseline, test")
+    retrained = convert_to_digital_(copy.deepcopy(problem.model))
+    retrained_test = digital_accuracy(retrained, task.test, task, problem.progress, "retrained network, digital, test")
+    partitions = {c.node.fqn: c.partition for c in find_candidates(graph, problem.settings.tile)}
+    system = [
+        estimate_system(graph, mapping, load_platform(p), partitions).to_json() for p in problem.settings.platforms
+    ]
+    return {
+        "outcome": str(found.outcome),
+        "max_drop_pp": search.max_drop_pp,
+        "t_inference": search.t_inference,
+        "confidence": search.confidence,
+        "mapping": mapping.to_json(),
+        "analog_mac_share": mapping.analog_mac_share(graph),
+        "analog_weight_share": mapping.analog_weight_share(graph),
+        "n_tiles": sum(partitions[fqn].n_tiles for fqn in mapping.analog),
+        "baseline": {"validation_accuracy": baseline["validation"], "test_accuracy": baseline_test},
+        "validation": validation,
+        "decisions": [decision.to_json() for decision in found.decisions],
+        "test_over_time": test,
+        "test_digital_accuracy": retrained_test,
+        "n_steps": sum(int(d.train["n_steps"]) for d in found.decisions),
+        "system": system,
+    }

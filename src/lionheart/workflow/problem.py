@@ -1,0 +1,222 @@
+"""The network under search: tries a mapping by converting, retraining and evaluating; keeps or undoes it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from lionheart.analog import calibrate_input_ranges_, clip_weights_, convert_to_analog_, seed_noise_
+from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
+from lionheart.mapping import LayerMapping
+from lionheart.progress import Progress
+from lionheart.rng import RandomStreams
+from lionheart.runs import RunDirectory
+from lionheart.search import Decision, Trial
+from lionheart.tasks import Task
+from lionheart.training import (
+    BatchSource,
+    TrainTrace,
+    build_optimizer,
+    load_training_state,
+    move_batch,
+    read_metadata,
+    save_training_state,
+    train,
+)
+from lionheart.training.batches import call_model
+from lionheart.workflow.settings import MapSettings
+
+
+@final
+class MappingProblem:
+    """A task's model on its way to a mapping; everything it does can be killed and resumed.
+
+    Args:
+        task: Model, data, metric.
+        model: Changed in place.
+        start: The mapping before any decision.
+        settings: Of the run.
+        run: Where state is kept.
+        progress: Where work shows itself.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        start: LayerMapping,
+        settings: MapSettings,
+        run: RunDirectory,
+        progress: Progress,
+    ) -> None:
+        self.task, self.model, self.settings, self.run, self.progress = task, model, settings, run, progress
+        self.streams = RandomStreams(settings.seed)
+        self.optimizer = build_optimizer(model, settings.train)
+        self.device = next(model.parameters()).device
+        self.validation = take_samples(task.validation, settings.search.validation_samples)
+        self._past = [Decision(**event["decision"]) for event in run.events("decision")]
+        self._elapsed_before = sum(decision.elapsed_s for decision in self._past)
+        self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
+        self._started = time.perf_counter()
+        self._restore_accepted(start)
+
+    # -- the four verbs ------------------------------------------------------------------------------------------------
+
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str) -> Trial:
+        """Apply a mapping, calibrate, retrain the whole network, evaluate over fresh chips."""
+        begin = time.perf_counter()
+        search = self.settings.search
+        convert_to_analog_(self.model, mapping, self.settings.tile)
+        self._calibrate(index)
+        trace = self._retrain(index, fqn)
+        estimate = self._evaluate(self.validation, [search.t_inference], search.n_chips, ("decision", index), fqn)[0]
+        return Trial(estimate.to_json(), trace.to_json(), time.perf_counter() - begin)
+
+    def settle(self, decision: Decision, mapping: LayerMapping) -> None:
+        """Keep or undo the trial, then write the decision down."""
+        if decision.accepted:
+            self._save_accepted(mapping, decision.index + 1)
+        else:
+            convert_to_analog_(self.model, mapping, self.settings.tile)
+            load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
+        self.run.record("decision", decision=decision.to_json())
+        self.run.checkpoint(_trial_name(decision.index)).unlink(missing_ok=True)
+        self._epochs += len(decision.train["losses"])
+        mean = 100 * decision.accuracy["mean"]
+        verdict = "analog" if decision.accepted else "stays digital"
+        bound = self.settings.search.max_drop_pp
+        self.progress.note(
+            f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
+            f"drop {decision.drop_pp:+.2f} pp (bound {bound:g})"
+        )
+
+    def is_out_of_budget(self) -> bool:
+        """Return whether the budget of epochs or minutes is spent."""
+        return self._is_spent(0)
+
+    def past_decisions(self) -> Sequence[Decision]:
+        """Return the decisions in the journal."""
+        return self._past
+
+    # -- final figures -------------------------------------------------------------------------------------------------
+
+    def validate(self) -> AccuracyEstimate:
+        """Return the accuracy on all validation samples over fresh chips that decided nothing."""
+        search = self.settings.search
+        times, label = [search.t_inference], "validation, fresh chips"
+        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)[0]
+
+    def test(self) -> list[AccuracyEstimate]:
+        """Return the accuracy on test over fresh chips at the report times and ``t_inference``; call once."""
+        search = self.settings.search
+        times = sorted({*search.report_times, search.t_inference})
+        return self._evaluate(self.task.test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
+
+    def _evaluate(
+        self, batches: BatchSource, times: list[float], n_chips: int, path: tuple[str | int, ...], label: str
+    ) -> list[AccuracyEstimate]:
+        return evaluate_over_chips(
+            self.model,
+            batches,
+            self.task.metric,
+            times=times,
+            n_chips=n_chips,
+            streams=self.streams.scope(*path),
+            confidence=self.settings.search.confidence,
+            progress=self.progress,
+            label=label,
+        )
+
+    # -- parts of a trial ----------------------------------------------------------------------------------------------
+
+    def _calibrate(self, index: int) -> None:
+        inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration", index))))[0]
+        seed_noise_(self.model, self.streams.generator("calibration", index, "noise", device=self.device))
+        calibrate_input_ranges_(self.model, lambda model: call_model(model, move_batch(inputs, self.device)))
+
+    def _retrain(self, index: int, fqn: str) -> TrainTrace:
+        streams = self.streams.scope("retraining", index)
+
+        def seed_epoch(epoch: int) -> None:
+            seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
+
+        return train(
+            self.model,
+            self.task.train_batches,
+            self.task.loss,
+            self.settings.train,
+            self.optimizer,
+            streams=streams,
+            before_epoch=seed_epoch,
+            after_step=lambda: clip_weights_(self.model),
+            should_stop=lambda trace: self._is_spent(len(trace.losses)),
+            checkpoint=self.run.checkpoint(_trial_name(index)),
+            progress=self.progress,
+            label=f"retraining with {fqn} analog",
+        )
+
+    def _is_spent(self, epochs_in_trial: int) -> bool:
+        search = self.settings.search
+        if search.max_epochs is not None and self._epochs + epochs_in_trial >= search.max_epochs:
+            return True
+        elapsed_s = self._elapsed_before + time.perf_counter() - self._started
+        return search.max_minutes is not None and elapsed_s >= 60 * search.max_minutes
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def _save_accepted(self, mapping: LayerMapping, n_decisions: int) -> None:
+        state = {"mapping": mapping.to_json(), "n_decisions": n_decisions}
+        save_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer, state)
+
+    def _restore_accepted(self, start: LayerMapping) -> None:
+        path = self.run.checkpoint("accepted")
+        if not path.exists():
+            self._save_accepted(start, 0)
+            return
+        mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
+        convert_to_analog_(self.model, mapping, self.settings.tile)
+        load_training_state(path, self.model, self.optimizer)
+
+
+def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
+    """Return the first samples of a source, or the source where none are asked for or it cannot be cut."""
+    if n_samples is None:
+        return batches
+    take = getattr(batches, "take", None)
+    return take(n_samples) if take is not None else FirstBatches(batches, n_samples)
+
+
+@final
+class FirstBatches:
+    """As many whole batches of a source as hold at least `n_samples` targets."""
+
+    def __init__(self, source: BatchSource, n_samples: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.source, self.n_batches, seen = source, 0, 0
+        for _, targets in source.epoch(generator):
+            self.n_batches += 1
+            seen += len(targets)
+            if seen >= n_samples:
+                break
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def epoch(self, generator: torch.Generator) -> Any:
+        """Yield the first batches."""
+        return itertools.islice(self.source.epoch(generator), self.n_batches)
+
+
+def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
+    """Return the accuracy of a model as it is, with a bar."""
+    with progress.bar(label, len(batches)) as bar:
+        return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
+
+
+def _trial_name(index: int) -> str:
+    return f"trial-{index:03d}"

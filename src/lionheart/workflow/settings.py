@@ -1,0 +1,98 @@
+"""All settings of a mapping run in one object, from presets, a TOML file, and single values."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.search import SearchSpec
+from lionheart.specs import Spec, TileSpec
+from lionheart.training import TrainSpec
+
+
+class MapSettings(Spec):
+    """What a run needs besides the task."""
+
+    search: SearchSpec = Field(default_factory=SearchSpec, description="bound, time, chips, budget")
+    tile: TileSpec = Field(default_factory=TileSpec, description="crossbar, converters, device, HWA noise")
+    train: TrainSpec = Field(default_factory=TrainSpec, description="retraining after each conversion")
+    platforms: tuple[str, ...] = Field(
+        ("alpine-high-power", "alpine-low-power"), description="platforms that price the mapping"
+    )
+    seed: int = Field(0, ge=0, description="root of all random streams")
+
+
+#: Named amounts of work. "quick" fits a laptop's coffee break; "paper" is the protocol of Lammie et al., arXiv:2401.09420v3:
+#: retraining until the loss has not fallen for 5 epochs of the whole training set, 20 chips a decision.
+EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {
+        "search": {"n_chips": 6, "validation_samples": 2_500},
+        "train": {
+            "steps_per_epoch": 64,
+            "max_epochs": 5,
+            "patience": 2,
+            "learning_rate": 0.02,
+            "schedule": "cosine",
+            "precision": "bfloat16",
+        },
+    },
+    "paper": {
+        "search": {"n_chips": 20, "validation_samples": None},
+        "train": {
+            "steps_per_epoch": None,
+            "max_epochs": 50,
+            "patience": 5,
+            "learning_rate": 0.024,
+            "momentum": 0.775,
+            "schedule": "cosine",
+            "precision": "bfloat16",
+        },
+    },
+}
+
+
+def read_settings(
+    effort: str = "quick", config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> MapSettings:
+    """Combine a preset, a TOML file and single values, later ones winning.
+
+    Args:
+        effort: A name in `EFFORTS`.
+        config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]`` and top-level keys.
+        overrides: Group -> setting -> value; the group ``""`` is the top level; None values are left out.
+
+    Raises:
+        ConfigError: A preset, table or setting is unknown or impossible.
+        ArtifactError: The file cannot be read.
+    """
+    if effort not in EFFORTS:
+        raise ConfigError(f"effort: got {effort!r}", hint=suggest(effort, EFFORTS, label="efforts"))
+    merged: dict[str, Any] = {group: dict(values) for group, values in EFFORTS[effort].items()}
+    if config is not None:
+        _merge(merged, _read_toml(config))
+    for group, values in (overrides or {}).items():
+        given = {key: value for key, value in values.items() if value is not None}
+        _merge(merged, {group: given} if group else given)
+    return MapSettings.from_json(merged)
+
+
+def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file", hint="check the path of --config") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="mend the file") from error

@@ -1,0 +1,45 @@
+"""Set-up of the whole suite: quiet threads before torch starts, and data small enough to train on in milliseconds."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads sleep instead of spinning
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(2)
+
+settings.register_profile("lionheart", deadline=None)  # a busy machine is not a failure
+settings.load_profile("lionheart")
+
+
+@dataclass(frozen=True)
+class TinyData:
+    """A linearly separable problem: 64 images of 3x4x4, bright on top (class 0) or at the bottom (class 1)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@pytest.fixture
+def tiny_data() -> TinyData:
+    generator = torch.Generator().manual_seed(7)
+    labels = torch.arange(64) % 2
+    images = torch.randint(0, 100, (64, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    images[labels == 0, :, :2] += 120
+    images[labels == 1, :, 2:] += 120
+    return TinyData(images, labels)
+
+
+@pytest.fixture
+def tiny_net() -> nn.Module:
+    """A convolution, a batch norm and a linear layer for `tiny_data`, with fixed weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    return net.to(memory_format=torch.channels_last)
