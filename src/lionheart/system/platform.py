@@ -15,7 +15,12 @@ from lionheart.specs import Spec
 _PACKAGE = "lionheart.system"
 _SHARED_FILES = ("software.toml", "element_ops.toml")
 _PLATFORM_FILES = {"alpine-high-power": "alpine_high_power.toml", "alpine-low-power": "alpine_low_power.toml"}
-_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")
+_TABLE_UNITS = {
+    "cycles_per_written": "cycle per element written",
+    "cycles_per_read": "cycle per element read",
+    "free_ops": "1",
+}
+_TABLES = tuple(_TABLE_UNITS)
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
@@ -169,5 +174,9 @@ def _require_complete(settings: Mapping[str, Any], constants: Mapping[str, Const
             got, expected = constants[field].unit, info.json_schema_extra["unit"]
             if got != expected:
                 faults.append(f"{where}:{field}.unit: got {got!r}, expected {expected!r}")
+    for key, constant in constants.items():
+        expected = _TABLE_UNITS.get(key.partition(".")[0], constant.unit)
+        if constant.unit != expected:
+            faults.append(f"{where}:{key}.unit: got {constant.unit!r}, expected {expected!r}")
     if faults:
         raise ConfigError("\n".join(faults), hint="the shipped files in lionheart/system/data show every constant")

@@ -182,6 +182,11 @@ def _search(
     model = copy.deepcopy(task.model)
     problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress)
     baseline = _baseline(task, problem, run)
+    n_left = len(ranked) - len(problem.past_decisions())
+    if n_left:
+        everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
+        longest_s = problem.estimate_duration(everything, n_left)
+        progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
     found = find_strategy(search.strategy)(
         problem, ranked, LayerMapping.all_digital(graph), baseline=baseline["decision"], max_drop_pp=search.max_drop_pp
     )

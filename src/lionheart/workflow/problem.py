@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -132,6 +134,30 @@ class MappingProblem:
             label=label,
         )
 
+    def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
+        """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
+        twin = convert_to_analog_(copy.deepcopy(self.task.model), everything, self.settings.tile)
+        inputs, targets = next(iter(self.task.train_batches.epoch(self.streams.generator("timing"))))
+        inputs, targets = move_batch(inputs, self.device), move_batch(targets, self.device)
+        calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
+        training = self.settings.train
+        n_steps = training.max_epochs * (training.steps_per_epoch or len(self.task.train_batches))
+        bfloat16 = torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16")
+
+        def train_step() -> None:
+            with bfloat16:
+                loss: Any = self.task.loss(call_model(twin.train(), inputs), targets)
+            loss.backward()
+
+        @torch.no_grad()
+        def evaluate_batch() -> None:
+            call_model(twin.eval(), inputs)
+
+        batch_size = len(targets) if hasattr(targets, "__len__") else 1
+        n_samples = getattr(self.validation, "n_samples", len(self.validation) * batch_size)
+        n_batches = self.settings.search.n_chips * n_samples / batch_size
+        return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
+
     # -- parts of a trial ----------------------------------------------------------------------------------------------
 
     def _calibrate(self, index: int) -> None:
@@ -216,6 +242,17 @@ def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progres
     """Return the accuracy of a model as it is, with a bar."""
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
+
+
+def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
+    """Return the median wall time of `work` [s], after one run that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
 
 
 def _trial_name(index: int) -> str:

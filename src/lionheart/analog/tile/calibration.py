@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def calibrate_input_ranges_(
     for fqn in chosen:
         layers[fqn].analog_input_range.fill_(1.0)
     try:
-        with _exact(layers[fqn] for fqn in chosen):
+        with _computing_digitally(layers[fqn] for fqn in chosen):
             run(model)
     finally:
         for handle in handles:
@@ -92,16 +93,14 @@ def _collector(inputs: dict[str, Tensor], fqn: str) -> Callable[[nn.Module, Any]
     return collect
 
 
-class _exact:
+@contextmanager
+def _computing_digitally(layers: Iterable[AnalogLayer]) -> Iterator[None]:
     """Let layers compute digitally for a while."""
-
-    def __init__(self, layers: Iterable[AnalogLayer]) -> None:
-        self.layers = list(layers)
-
-    def __enter__(self) -> None:
-        for layer in self.layers:
-            layer.__dict__["forward"] = layer.digital.forward
-
-    def __exit__(self, *exc: object) -> None:
-        for layer in self.layers:
-            layer.__dict__.pop("forward", None)
+    chosen = list(layers)
+    for layer in chosen:
+        layer.__dict__["forward"] = layer.digital.forward
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            del layer.__dict__["forward"]

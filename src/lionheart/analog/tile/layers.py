@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -88,16 +89,11 @@ class AnalogLayer(nn.Module, ABC):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def _row_slices(self) -> list[tuple[int, int]]:
-        edges = [0]
-        for size in self.partition.row_sizes:
-            edges.append(edges[-1] + size)
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(itertools.accumulate(self.partition.row_sizes, initial=0)))
 
     def _col_slices(self) -> list[slice]:
-        edges = [0]
-        for size in self.partition.col_sizes:
-            edges.append(edges[-1] + size)
-        return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        edges = itertools.accumulate(self.partition.col_sizes, initial=0)
+        return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
     def _normalised(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return the weights of a row of tiles, largest of each column 1, and what 1 stands for."""

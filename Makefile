@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first target makes. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+# Two threads that wait by spinning slow each other down badly when anything else runs.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test check bench docs results clean
+
+demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
+	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
+
+test: check .venv/aihwkit ## all checks, then all tests
+	$(BIN)/pytest -q
+
+check: .venv/installed ## format, lint, types, room boundaries
+	$(BIN)/ruff format --check -q src tests benchmarks docs
+	$(BIN)/ruff check -q src tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed ## speed ratios against the same network in floating point, and ALPINE's ratios
+	$(BIN)/python benchmarks/analog_speed.py
+	$(BIN)/python benchmarks/alpine_ratios.py
+
+docs: .venv/installed ## write docs/settings.md from the code
+	$(BIN)/python docs/make_settings.py
+
+results: .venv/installed ## the tables in docs/results/, hours
+	$(BIN)/python benchmarks/resnet8_bounds.py
+
+clean: ## remove what was made here; the data cache and runs/ stay
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv (PyTorch is large; a few minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# AIHWKIT is only compared against. Its dependencies are left out on purpose: what the tests use needs none of them, and its
+# torchvision would replace PyTorch. Where it cannot be installed the comparison is skipped, visibly.
+.venv/aihwkit: .venv/installed
+	-$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt tqdm
+	-$(BIN)/pip install -q --disable-pip-version-check --no-deps aihwkit==1.1.0
+	@touch $@
