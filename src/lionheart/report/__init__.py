@@ -6,5 +6,6 @@ nothing else.
 """
 
 from lionheart.report.page import render_report, write_report
+from lionheart.report.run import report_run
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["render_report", "report_run", "write_report"]

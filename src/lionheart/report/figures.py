@@ -127,7 +127,9 @@ def _draw_grid(y: LinearScale, right: float) -> list[Markup]:
     parts = []
     for tick in ticks:
         parts.append(element("line", class_="grid", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick)))
-        parts.append(element("text", f"{tick:.{digits}f}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end"))
+        parts.append(
+            element("text", f"{tick:.{digits}f}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end")
+        )
     parts.append(element("text", "%", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
     return parts
 
@@ -143,7 +145,9 @@ def _draw_time_axis(x: TimeScale, times: Sequence[float], bottom: float) -> list
             last = place
     parts.append(element("line", class_="axis", x1=_LEFT, x2=x.end + 14, y1=bottom, y2=bottom))
     middle = (x.start + x.end) / 2
-    parts.append(element("text", "time since programming", class_="tick", x=middle, y=bottom + 34, text_anchor="middle"))
+    parts.append(
+        element("text", "time since programming", class_="tick", x=middle, y=bottom + 34, text_anchor="middle")
+    )
     return parts
 
 
@@ -164,7 +168,9 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale, right: float) -> list[
             element(
                 "g",
                 element("title", guide.label),
-                element("line", class_=f"guide {guide.css_class}", x1=_LEFT, x2=right, y1=y(guide.value), y2=y(guide.value)),
+                element(
+                    "line", class_=f"guide {guide.css_class}", x1=_LEFT, x2=right, y1=y(guide.value), y2=y(guide.value)
+                ),
                 element("text", guide.label, class_=f"label {guide.css_class}", x=right + 8, y=place + 4),
             )
         )

@@ -40,30 +40,32 @@ def render_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_
     """
     facts = read_facts(run_json, graph_json, results_json)
     digital = facts.results["test_digital_accuracy"]
-    return _environment().get_template("report.html.j2").render(
-        run=facts.run,
-        results=facts.results,
-        age=facts.age,
-        bound=f"{facts.bound_pp:g}",
-        confidence=format_percent(facts.results["confidence"], 0),
-        verdict=verdict.write_verdict(facts),
-        badges=verdict.list_badges(facts),
-        caution=verdict.write_caution(facts),
-        key_figures=sections.list_key_figures(facts),
-        layers=sections.list_layers(facts),
-        other_ops=sections.list_other_ops(facts),
-        accuracy=sections.describe_accuracy(facts),
-        retrained_digital="" if digital is None else format_percent(digital),
-        systems=costs.list_systems(facts),
-        decisions=sections.list_decisions(facts),
-        untried=facts.untried,
-        settings=sections.list_settings(facts),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=facts.run,
+            results=facts.results,
+            age=facts.age,
+            bound=f"{facts.bound_pp:g}",
+            confidence=format_percent(facts.results["confidence"], 0),
+            verdict=verdict.write_verdict(facts),
+            badges=verdict.list_badges(facts),
+            caution=verdict.write_caution(facts),
+            key_figures=sections.list_key_figures(facts),
+            layers=sections.list_layers(facts),
+            other_ops=sections.list_other_ops(facts),
+            accuracy=sections.describe_accuracy(facts),
+            retrained_digital="" if digital is None else format_percent(digital),
+            systems=costs.list_systems(facts),
+            decisions=sections.list_decisions(facts),
+            untried=facts.untried,
+            settings=sections.list_settings(facts),
+        )
     )
 
 
-def write_report(
-    run_json: dict[str, Any], graph_json: dict[str, Any], results_json: dict[str, Any], out: Path
-) -> Path:
+def write_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_json: dict[str, Any], out: Path) -> Path:
     """Write the page of a run to `out`, atomically.
 
     Args:

@@ -81,9 +81,7 @@ GRAPH = {
     ),
     "other_ops": Each({"name": str, "n_calls": int, "n_elements": int, "macs": int}),
     "totals": {"macs": int, "weights": int},
-    "candidates": Each(
-        {"fqn": str, "mappable": bool, "reason": str, "n_tiles": int, "tile_utilisation": Maybe(float)}
-    ),
+    "candidates": Each({"fqn": str, "mappable": bool, "reason": str, "n_tiles": int, "tile_utilisation": Maybe(float)}),
 }
 
 _DECISION = {

@@ -25,8 +25,18 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
     """Return the figures under the verdict: value, what it is, and a remark."""
     results = facts.results
     figures = [
-        _figure(format_percent(results["analog_mac_share"]), "of the MACs analog", f"{facts.n_analog} of {facts.n_projections} projections", "analog"),
-        _figure(format_percent(results["analog_weight_share"]), "of the weights analog", f"on {results['n_tiles']} tiles", "analog"),
+        _figure(
+            format_percent(results["analog_mac_share"]),
+            "of the MACs analog",
+            f"{facts.n_analog} of {facts.n_projections} projections",
+            "analog",
+        ),
+        _figure(
+            format_percent(results["analog_weight_share"]),
+            "of the weights analog",
+            f"on {results['n_tiles']} tiles",
+            "analog",
+        ),
     ]
     if facts.test_point is not None:
         interval = format_interval(facts.test_point)
@@ -42,7 +52,13 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
     if results["system"]:
         system = results["system"][0]
         figures.append(_figure(f"{system['speedup']:.2f}×", "all-digital speed", f"on {system['platform']}"))
-        figures.append(_figure(f"{system['energy_gain']:.2f}×", "all-digital efficiency", describe_gain(system["energy_gain"], "less energy", "more energy")))
+        figures.append(
+            _figure(
+                f"{system['energy_gain']:.2f}×",
+                "all-digital efficiency",
+                describe_gain(system["energy_gain"], "less energy", "more energy"),
+            )
+        )
     if results["elapsed_s"] is not None:
         steps = "" if results["n_steps"] is None else f"{format_count(results['n_steps'])} training steps"
         figures.append(_figure(format_elapsed(results["elapsed_s"]), "search time", steps))

@@ -37,4 +37,3 @@ class SearchSpec(Spec):
     max_minutes: float | None = Field(
         None, gt=0, description="budget: minutes of the whole search, resumed time included; None = no limit"
     )
-    calibration_samples: int = Field(256, ge=1, description="training samples that set the input ranges")

@@ -45,11 +45,13 @@ class DeviceSpec(Spec):
     t_read: float = Field(_default("t_read"), gt=0, description="width of a read pulse [s]")
 
     @model_validator(mode="after")
-    def _check_clamps(self) -> Self:
+    def _check_ranges(self) -> Self:
         for name in ("drift_nu_mean", "drift_nu_sigma"):
             _, _, low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name}: the clamps must satisfy 0 <= lower <= upper, got {low} and {high}")
+        if self.t_0 < self.t_read:  # the time factor of the read noise would have no root
+            raise ValueError(f"t_0 must be at least t_read, got {self.t_0} s and {self.t_read} s")
         return self
 
     @classmethod

@@ -68,8 +68,8 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
     Raises:
         ConfigError: A time is out of range.
     """
-    if t_inference < 0 or t_0 <= 0:
-        raise ConfigError(f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected >= 0 and > 0")
+    if not (0 <= t_inference < math.inf and t_0 > 0):
+        raise ConfigError(f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected finite >= 0 and > 0")
     return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lionheart.analog.tile.convert import analog_layers
 from lionheart.analog.tile.converters import code_limit
 from lionheart.analog.tile.layers import AnalogLayer
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, suggest
 
 _N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it
 _SMALLEST_SHARE = 0.1
@@ -38,25 +38,30 @@ def calibrate_input_ranges_(
     """
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
+    for fqn in chosen:
+        if fqn not in layers:
+            raise ConfigError(
+                f"calibration: {fqn!r} is no analog layer", hint=suggest(fqn, layers, label="analog layers")
+            )
     if not chosen:
         return {}
     inputs: dict[str, Tensor] = {}
     handles = [layers[fqn].register_forward_pre_hook(_collector(inputs, fqn)) for fqn in chosen]
-    was_training = model.training
+    was_training = {module: module.training for module in model.modules()}
     model.eval()
-    for fqn in chosen:
-        layers[fqn].analog_input_range.fill_(1.0)
     try:
         with _computing_digitally(layers[fqn] for fqn in chosen):
             run(model)
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was_training)
-    ranges = {}
+        for module, mode in was_training.items():
+            module.training = mode
     for fqn in chosen:
         if fqn not in inputs:
             raise ConfigError(f"{fqn}: did not run on the calibration data", hint="give inputs that reach every layer")
+    ranges = {}
+    for fqn in chosen:
         ranges[fqn] = best_input_range(layers[fqn], inputs[fqn])
         layers[fqn].analog_input_range.fill_(ranges[fqn])
     return ranges

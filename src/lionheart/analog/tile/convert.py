@@ -9,9 +9,11 @@ from lionheart.analog.tile.layers import AnalogConv, AnalogLayer, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
 from lionheart.candidates import partition_matrix
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
-from lionheart.graph.trace import kind_of, matrix_shape
+from lionheart.graph.trace import PROJECTION_KINDS, kind_of, matrix_shape
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.specs import TileSpec
+
+_FORWARDS = {kind.forward for kind in PROJECTION_KINDS}
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -42,6 +44,8 @@ def convert_to_analog_(
     for fqn in mapping.analog:
         if fqn not in modules:
             raise ConfigError(f"mapping: the model has no layer {fqn!r}", hint=suggest(fqn, modules, label="layers"))
+        if modules[fqn] is model:
+            raise ConfigError("mapping: the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
     present = analog_layers(model)
     device = next(model.parameters()).device
     noise = next((layer.noise for layer in present.values()), None) or NoiseSource(
@@ -68,6 +72,13 @@ def _to_analog(fqn: str, module: nn.Module, tile: TileSpec, noise: NoiseSource) 
         raise UnsupportedLayerError(
             f"{fqn}: got {type(module).__name__}, expected a linear or convolution layer", hint="keep it digital"
         )
+    if not isinstance(module.weight, nn.Parameter):
+        raise UnsupportedLayerError(f"{fqn}: its weight is computed (parametrised)", hint="keep it digital")
+    if type(module).forward not in _FORWARDS:
+        raise UnsupportedLayerError(
+            f"{fqn}: {type(module).__name__} has a forward of its own, tiles would not follow it",
+            hint="keep it digital",
+        )
     rows, cols, groups = matrix_shape(module)
     if groups > 1:
         raise UnsupportedLayerError(f"{fqn}: grouped convolutions have no analog form yet", hint="keep it digital")
@@ -84,5 +95,9 @@ def _to_digital(layer: AnalogLayer) -> nn.Module:
 
 
 def _replace(model: nn.Module, fqn: str, module: nn.Module) -> None:
-    parent, _, name = fqn.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+    """Put `module` where the layer `fqn` is, under every name that the model has for it."""
+    old = model.get_submodule(fqn)
+    places = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
+    for place in places:
+        parent, _, name = place.rpartition(".")
+        setattr(model.get_submodule(parent), name, module)

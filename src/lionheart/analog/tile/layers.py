@@ -45,6 +45,7 @@ class AnalogLayer(nn.Module, ABC):
         self.register_buffer("analog_input_range", torch.zeros_like(column_max[0]))
         self.register_buffer("analog_weight_bound", column_max)
         self._chip: list[list[ProgrammedCrossbar]] = []
+        self._scales: list[Tensor] = []
         self._reference: list[Tensor] = []
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self.__dict__["digital"] = digital  # not registered: its parameters are ours
@@ -119,9 +120,10 @@ class AnalogLayer(nn.Module, ABC):
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
         """Program a fresh chip from the exact weights; read it with `drift_`."""
-        self._chip, self._reference = [], []
+        self._chip, self._scales, self._reference = [], [], []
         for first, last in self._row_slices():
-            weights, _ = self._normalised(first, last)
+            weights, column_scale = self._normalised(first, last)
+            self._scales.append(column_scale)
             row = [program_crossbar(weights[c], self.tile.device, generator=generator) for c in self._col_slices()]
             self._chip.append(row)
             if self.tile.drift_compensation == "global":
@@ -132,10 +134,9 @@ class AnalogLayer(nn.Module, ABC):
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
         """Let the programmed chip age to `t_inference` [s] and read its weights once."""
         programmed = []
-        for index, (first, last) in enumerate(self._row_slices()):
-            _, column_scale = self._normalised(first, last)
+        for index, (row, column_scale) in enumerate(zip(self._chip, self._scales, strict=True)):
             parts, factors = [], []
-            for number, crossbar in enumerate(self._chip[index]):
+            for number, crossbar in enumerate(row):
                 read = read_crossbar(crossbar, self.tile.device, t_inference=t_inference, generator=generator)
                 parts.append(read)
                 alpha = torch.ones_like(column_scale[0])
@@ -147,7 +148,7 @@ class AnalogLayer(nn.Module, ABC):
 
     def clear_chip_(self) -> None:
         """Forget the programmed chip; the exact weights were never touched."""
-        self._chip, self._reference, self._programmed = [], [], []
+        self._chip, self._scales, self._reference, self._programmed = [], [], [], []
 
     def _reference_read(self, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean magnitude of the tile's response to one full-scale input after another, with all its noise."""
@@ -265,7 +266,8 @@ class AnalogConv(AnalogLayer):
         kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
         if kernel.ndim == 4:
             kernel = kernel.contiguous(memory_format=torch.channels_last)
-        inputs = codes if end - begin == codes.shape[1] else codes[:, begin:end]
+        channels = codes.ndim - kernel.ndim + 1  # inputs may come without a batch dimension
+        inputs = codes if end - begin == codes.shape[channels] else codes.narrow(channels, begin, end - begin)
         padding = 0 if conv.padding_mode != "zeros" else conv.padding
         product: Tensor = _CONVOLUTIONS[self.weight.ndim](inputs, kernel, None, conv.stride, padding, conv.dilation)
         return product
