@@ -11,7 +11,8 @@ from lionheart.report.figures import BarPart, draw_stacked_bar
 from lionheart.report.text import describe_gain
 from lionheart.units import format_si
 
-_TILE_WORDS = {"analog", "tile", "tiles", "crossbar", "aimc", "adc", "dac", "mvm", "queue", "dequeue", "converters"}
+_CORE_WORDS = {"core", "cores", "cpu", "digital"}
+_TILE_WORDS = {"adc", "aimc", "analog", "crossbar", "dac", "dequeue", "queue", "tile", "tiles"}
 _N_SHADES = 5
 _QUANTITIES = (
     ("Time", "latency_s", "time_breakdown_s", "s", "speedup", "faster", "slower"),
@@ -68,7 +69,8 @@ def _choose_shades(breakdowns: list[Mapping[str, float]]) -> dict[str, str]:
 
 
 def _is_tile_part(key: str) -> bool:
-    return bool(_TILE_WORDS & set(re.split(r"[^a-z]+", key.lower())))
+    words = set(re.split(r"[^a-z]+", key.lower()))
+    return bool(words & _TILE_WORDS) and not words & _CORE_WORDS
 
 
 def _read_key(key: str) -> str:
@@ -110,18 +112,21 @@ def _list_layer_costs(system: Mapping[str, Any]) -> list[dict[str, Any]]:
             "n_tiles": layer["n_tiles"] or "–",
             "latency": format_si(layer["latency_s"], "s"),
             "digital_latency": format_si(layer["digital_latency_s"], "s"),
-            "time_bar": _draw_layer_bar(layer, "latency_s", "s", longest),
+            "time_bar": _draw_layer_bar(layer, "latency_s", "digital_latency_s", "s", longest),
             "energy": format_si(layer["energy_j"], "J"),
             "digital_energy": format_si(layer["digital_energy_j"], "J"),
-            "energy_bar": _draw_layer_bar(layer, "energy_j", "J", largest),
+            "energy_bar": _draw_layer_bar(layer, "energy_j", "digital_energy_j", "J", largest),
         }
         for layer in layers
     ]
 
 
-def _draw_layer_bar(layer: Mapping[str, Any], key: str, unit: str, full: float) -> Any:
-    part = BarPart(f"{layer['placement']}: {format_si(layer[key], unit)}", layer[key], layer["placement"])
-    return draw_stacked_bar([part], full=full, height=10.0)
+def _draw_layer_bar(layer: Mapping[str, Any], key: str, digital: str, unit: str, full: float) -> Any:
+    parts = [BarPart(f"{layer['placement']}: {format_si(layer[key], unit)}", layer[key], layer["placement"])]
+    saved = layer[digital] - layer[key]
+    if saved > 0:
+        parts.append(BarPart(f"saved: {format_si(saved, unit)}", saved, "saved"))
+    return draw_stacked_bar(parts, full=full, height=10.0)
 
 
 def _describe_other_op(op: Mapping[str, Any]) -> dict[str, str]:

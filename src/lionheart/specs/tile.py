@@ -23,9 +23,13 @@ class HWASpec(Spec):
         ge=0,
         description="sigma of the weight noise, relative to the column's largest weight [-]",
     )
-    weight_noise_kind: Literal["additive", "multiplicative"] = Field(
-        "additive",
-        description="additive: same sigma for every weight of a column; multiplicative: sigma times |weight|",
+    weight_noise_kind: Literal["additive", "multiplicative", "device"] = Field(
+        "multiplicative",
+        description="additive: same sigma for every weight of a column; multiplicative: sigma times |weight|; "
+        "device: a fresh chip for every step, programmed, drifted and compensated (weight_noise is not used)",
+    )
+    t_longest: float = Field(
+        86_400.0, ge=1, description="device noise: chips are aged log-uniformly between 1 s and this [s]"
     )
     weight_clip: float | None = Field(
         1.0,

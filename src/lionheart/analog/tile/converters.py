@@ -5,7 +5,6 @@ Both work on whole tensors, in place on memory of their own, because on a CPU me
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ class _ToCodes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        edge = math.nextafter(ctx.input_range, math.inf)  # hardtanh's own gradient stops at the edge, ours just beyond
+        edge = ctx.input_range * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient stops at the edge, ours beyond
         passed = torch.ops.aten.hardtanh_backward(grads[0].to(x.dtype), x, -edge, edge)
         return passed.mul_(ctx.limit / ctx.input_range), None, None
 

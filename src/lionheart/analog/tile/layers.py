@@ -107,13 +107,25 @@ class AnalogLayer(nn.Module, ABC):
         if self._programmed and not self.training:
             return self._programmed[index]
         weights, column_scale = self._normalised(first, last)
-        hwa = self.tile.hwa
-        if self.training and hwa.weight_noise > 0:
-            noise = self.noise.normal(weights.shape) * hwa.weight_noise
-            if hwa.weight_noise_kind == "multiplicative":
-                noise = noise * weights.detach()
-            weights = weights + noise
+        if self.training:
+            weights = weights + self._training_noise(weights.detach())
         return weights, column_scale
+
+    def _training_noise(self, weights: Tensor) -> Tensor | float:
+        """Return what the HWA settings add to the weights of a row of tiles for one forward pass [tile units]."""
+        hwa, source = self.tile.hwa, self.noise
+        if hwa.weight_noise_kind == "device":
+            chip = program_crossbar(weights, self.tile.device, generator=source.generator)
+            read = read_crossbar(
+                chip, self.tile.device, t_inference=source.draw_time(hwa.t_longest), generator=source.generator
+            )
+            if self.tile.drift_compensation == "global":
+                read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=_SMALLEST_READOUT)
+            return read - weights
+        if hwa.weight_noise == 0:
+            return 0.0
+        noise = source.normal(weights.shape) * hwa.weight_noise
+        return noise * weights if hwa.weight_noise_kind == "multiplicative" else noise
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 

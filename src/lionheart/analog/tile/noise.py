@@ -46,6 +46,11 @@ class NoiseSource:
         back = (0, reference.ndim - 1, *range(1, reference.ndim - 1))
         return self.normal(reference.permute(order).shape).permute(back)
 
+    def draw_time(self, longest: float) -> float:
+        """Return a time after programming [s], log-uniform between 1 s and `longest`."""
+        share = float(torch.rand((), generator=self.generator, device=self.generator.device))
+        return max(longest, 1.0) ** share
+
     def _slice(self, n: int) -> Tensor:
         pool = cast(Tensor, self._pool)
         start = int(torch.randint(self.pool_size - n, (), generator=self.generator, device=pool.device))
