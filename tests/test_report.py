@@ -109,23 +109,25 @@ def make_decisions():
 
 
 def make_cost(scale, cores, tiles):
-    time = {"core_mvm": cores * 1e-3, "core_other": 0.31e-3, "memory": 0.22e-3,
-            "tile_queue": tiles * 0.4e-3, "tile_mvm": tiles * 0.1e-3}  # fmt: skip
+    time = {"im2col": 0.61e-3, "mac_kernel": cores * 1e-3, "bias": 1e-5, "activation_memory": 0.22e-3,
+            "element_ops": 0.31e-3, "queue": tiles * 0.27e-3, "dequeue": tiles * 0.16e-3, "process": tiles * 0.1e-3}  # fmt: skip
     time = {key: value * scale for key, value in time.items()}
-    energy = {key: value * 1.9 for key, value in time.items()}
+    power = {"core_active": 0.9, "core_wait": 0.3, "llc_leakage": 0.5, "dram": 0.05}
+    energy = {key: watts * sum(time.values()) for key, watts in power.items()} | {"tile": tiles * 2e-4 * scale}
     return {"latency_s": sum(time.values()), "energy_j": sum(energy.values()), "time_breakdown_s": time,
             "energy_breakdown_j": energy}  # fmt: skip
 
 
 def make_system(platform, scale):
     layers = []
-    for fqn, *_ in RESNET8:
+    for fqn, rows, *_ in RESNET8:
         digital = MACS[fqn] / TOTAL_MACS * 5.2e-3 * scale
         mapped = digital if fqn in DIGITAL else 0.11 * digital + 8e-6
         layers.append(
             {"fqn": fqn, "placement": "digital" if fqn in DIGITAL else "analog", "latency_s": mapped,
              "energy_j": 1.8 * mapped, "time_breakdown_s": {}, "energy_breakdown_j": {},
-             "n_tiles": 0 if fqn in DIGITAL else 1, "digital_latency_s": digital, "digital_energy_j": 1.8 * digital}
+             "n_tiles": 0 if fqn in DIGITAL else math.ceil(rows / 256), "digital_latency_s": digital,
+             "digital_energy_j": 1.8 * digital}
         )  # fmt: skip
     before, after = make_cost(scale, 5.2, 0), make_cost(scale, 0.72, 1)
     return {
@@ -237,7 +239,7 @@ def test_validation_stands_in_until_the_test_set_is_evaluated():
 def test_every_projection_is_listed_with_its_work_and_reason():
     page = render()
     for fqn, rows, cols, _ in RESNET8:
-        assert page.count(f'<td class="name mono">{fqn}</td>') >= 3
+        assert page.replace("<wbr>", "").count(f'<td class="name mono">{fqn}</td>') >= 3
         assert f"{rows}×{cols}" in page
     assert "kept digital by the user" in page
     assert "rolled back in step 5: drop 2.6 pp" in page
@@ -351,6 +353,18 @@ def test_inputs_are_not_changed_and_the_page_is_a_file(tmp_path):
     out = write_report(run, graph, results, tmp_path / "deep" / "report.html")
     assert (run, graph, results) == before
     assert out.read_text(encoding="utf-8") == render()
+
+
+def test_breakdowns_use_the_hue_of_where_the_work_runs():
+    page = render()
+    assert '<li class="digital shade-0">mac kernel</li>' in page
+    assert '<li class="analog shade-0">queue</li>' in page
+    assert '<li class="analog shade-0">tile</li>' in page
+    assert "<title>other: 10.0 µs</title>" in page  # the bias, too small for a colour of its own
+    results = make_results()
+    for side in ("all_digital", "mapped"):
+        results["system"][0][side].update(time_breakdown_s=None, latency_s=2e-3)
+    assert "<title>all digital: 2.00 ms</title>" in render(results=results)
 
 
 # --- figures ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from lionheart.report.text import describe_gain
 from lionheart.units import format_si
 
 _CORE_WORDS = {"core", "cores", "cpu", "digital"}
-_TILE_WORDS = {"adc", "aimc", "analog", "crossbar", "dac", "dequeue", "queue", "tile", "tiles"}
+_TILE_WORDS = {"adc", "analog", "convert", "crossbar", "dac", "dequeue", "partial", "process", "queue", "tile", "tiles"}
 _N_SHADES = 5
+_SMALL_SHARE = 0.015
 _QUANTITIES = (
     ("Time", "latency_s", "time_breakdown_s", "s", "speedup", "faster", "slower"),
     ("Energy", "energy_j", "energy_breakdown_j", "J", "energy_gain", "less", "more"),
@@ -28,8 +29,8 @@ def list_systems(facts: RunFacts) -> list[dict[str, Any]]:
 def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
     quantities = []
     for title, total, breakdown, unit, gain, more, less in _QUANTITIES:
-        shades = _choose_shades([system[side][breakdown] or {} for side in ("all_digital", "mapped")])
         full = max(system["all_digital"][total], system["mapped"][total])
+        shades = _choose_shades([system[side][breakdown] or {} for side in ("all_digital", "mapped")], full)
         quantities.append(
             {
                 "title": title,
@@ -38,7 +39,8 @@ def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
                     _describe_bar(label, system[side], total, breakdown, unit, shades, full)
                     for label, side in (("all digital", "all_digital"), ("mapped", "mapped"))
                 ],
-                "legend": [(_read_key(key), shade) for key, shade in shades.items()],
+                "legend": [(_read_key(key), shade) for key, shade in shades.items()]
+                + [("other", "rest")] * bool(shades),
             }
         )
     clock = system["clock_hz"]
@@ -57,14 +59,20 @@ def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _choose_shades(breakdowns: list[Mapping[str, float]]) -> dict[str, str]:
-    """Give each part of a breakdown one colour: a shade of analog for the tiles' share, else a shade of digital."""
-    keys = dict.fromkeys(key for parts in breakdowns for key, value in parts.items() if value > 0)
-    counts, shades = {"digital": 0, "analog": 0}, {}
-    for key in sorted(keys, key=_is_tile_part):
-        hue = "analog" if _is_tile_part(key) else "digital"
-        shades[key] = f"{hue} shade-{counts[hue] % _N_SHADES}"
-        counts[hue] += 1
+def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
+    """Give the parts worth seeing one colour each: shades of analog for the work with tiles, else shades of digital.
+
+    Parts that are small in every breakdown get none; they are drawn together, as the rest.
+    """
+    largest: dict[str, float] = {}
+    for parts in breakdowns:
+        for key, value in parts.items():
+            largest[key] = max(value, largest.get(key, 0.0))
+    shades = {}
+    for hue, is_tile in (("digital", False), ("analog", True)):
+        keys = [key for key in largest if _is_tile_part(key) is is_tile and largest[key] > _SMALL_SHARE * full]
+        for index, key in enumerate(sorted(keys, key=lambda key: -largest[key])[:_N_SHADES]):
+            shades[key] = f"{hue} shade-{index}"
     return shades
 
 
@@ -96,8 +104,7 @@ def _describe_bar(
     ]
     rest = cost[total] - known
     if rest > 0.005 * cost[total]:
-        name = "not broken down" if known else label
-        parts.append(BarPart(f"{name}: {format_si(rest, unit)}", rest, "rest"))
+        parts.append(BarPart(f"{'other' if known else label}: {format_si(rest, unit)}", rest, "rest"))
     return {"label": label, "total": format_si(cost[total], unit), "svg": draw_stacked_bar(parts, full=full)}
 
 

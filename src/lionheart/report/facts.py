@@ -30,7 +30,7 @@ class RunFacts:
     @property
     def placements(self) -> Mapping[str, str]:
         """Placement of each projection."""
-        return self.results["mapping"]["placements"]
+        return dict(self.results["mapping"]["placements"])
 
     @property
     def n_projections(self) -> int:
@@ -63,7 +63,7 @@ class RunFacts:
         """The test accuracy at the time the mapping was decided for, if it was measured."""
         for point in self.results["test_over_time"] or []:
             if math.isclose(point["t_inference"], self.results["t_inference"], rel_tol=1e-6):
-                return point
+                return dict(point)
         return None
 
     @property

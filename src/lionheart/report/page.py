@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lionheart.files import write_text
 from lionheart.report import costs, sections, verdict
@@ -24,6 +25,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["tie"] = tie_units
+    environment.filters["break_dots"] = lambda name: escape(name).replace(".", Markup(".<wbr>"))
     return environment
 
 

@@ -16,7 +16,7 @@ from lionheart.report.text import (
     format_percent,
     format_pp,
 )
-from lionheart.units import format_count, format_elapsed
+from lionheart.units import format_count, format_elapsed, format_si
 
 _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": "ran out of budget"}
 
@@ -27,21 +27,21 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
     figures = [
         _figure(
             format_percent(results["analog_mac_share"]),
-            "of the MACs analog",
+            "MACs analog",
             f"{facts.n_analog} of {facts.n_projections} projections",
             "analog",
         ),
         _figure(
             format_percent(results["analog_weight_share"]),
-            "of the weights analog",
+            "weights analog",
             f"on {results['n_tiles']} tiles",
             "analog",
         ),
     ]
     if facts.test_point is not None:
         interval = format_interval(facts.test_point)
-        remark = f"{interval} %, after {facts.age}" if interval else f"after {facts.age}"
-        figures.append(_figure(format_percent(facts.test_point["mean"]), "test accuracy", remark))
+        label = f"test accuracy at {facts.age}"
+        figures.append(_figure(format_percent(facts.test_point["mean"]), label, f"{interval} %" if interval else ""))
     elif results["validation"] is not None:
         remark = f"after {facts.age}, not tested yet"
         figures.append(_figure(format_percent(results["validation"]["mean"]), "validation accuracy", remark))
@@ -51,22 +51,21 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
         figures.append(_figure(drop, "drop on the test set", f"bound {facts.bound_pp:g} pp", tone))
     if results["system"]:
         system = results["system"][0]
-        figures.append(_figure(f"{system['speedup']:.2f}×", "all-digital speed", f"on {system['platform']}"))
-        figures.append(
-            _figure(
-                f"{system['energy_gain']:.2f}×",
-                "all-digital efficiency",
-                describe_gain(system["energy_gain"], "less energy", "more energy"),
-            )
-        )
+        figures.append(_describe_gain_figure(system["speedup"], "faster", "slower", system["platform"]))
+        figures.append(_describe_gain_figure(system["energy_gain"], "less energy", "more energy", system["platform"]))
     if results["elapsed_s"] is not None:
-        steps = "" if results["n_steps"] is None else f"{format_count(results['n_steps'])} training steps"
+        steps = "" if results["n_steps"] is None else f"{format_count(results['n_steps'])} steps"
         figures.append(_figure(format_elapsed(results["elapsed_s"]), "search time", steps))
     return figures
 
 
 def _figure(value: str, label: str, remark: str = "", tone: str = "") -> dict[str, str]:
     return {"value": value, "label": label, "remark": remark, "tone": tone}
+
+
+def _describe_gain_figure(factor: float, more: str, less: str, platform: str) -> dict[str, str]:
+    value, _, label = describe_gain(factor, more, less).partition("× ")
+    return _figure(f"{value}×", label, platform) if label else _figure("1.00×", f"neither {more} nor {less}", platform)
 
 
 def list_layers(facts: RunFacts) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ def list_layers(facts: RunFacts) -> list[dict[str, Any]]:
     reasons = _explain_placements(facts)
     total = facts.graph["totals"]["macs"]
     layers = []
-    for node, width in zip(nodes, share_strip([n["macs"] for n in nodes]), strict=True):
+    for node, width in zip(nodes, share_strip([n["macs"] for n in nodes], minimum=8.0), strict=True):
         candidate, place = candidates[node["fqn"]], facts.placements[node["fqn"]]
         path, _, name = node["fqn"].rpartition(".")
         if name.isdigit():
@@ -89,9 +88,10 @@ def list_layers(facts: RunFacts) -> list[dict[str, Any]]:
                 "name": name,
                 "path": f"{path}." if path else "",
                 "placement": place,
-                "width": f"{width:.2f}",
+                "width": f"{0.999 * width:.3f}",
                 "size": size,
                 "macs_text": format_count(node["macs"]),
+                "macs_short": format_si(node["macs"], "").rstrip(),
                 "share": format_percent(node["macs"] / total if total else 0.0),
                 "n_tiles": candidate["n_tiles"],
                 "utilisation": candidate["tile_utilisation"],
@@ -137,7 +137,7 @@ def describe_accuracy(facts: RunFacts) -> dict[str, Any] | None:
         rows.append(
             {
                 "time": describe_duration(point["t_inference"]),
-                "decided": point is facts.test_point,
+                "decided": point == facts.test_point,
                 "mean": format_percent(point["mean"]),
                 "interval": format_interval(point) or "–",
                 "std": "–" if point["std"] is None else f"{100 * point['std']:.2f} pp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
             shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
             parts.append(Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), shown))
     inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(parts), inside)  # noqa: S704 - format escapes
+    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(parts), inside)
 
 
 @final
@@ -94,7 +95,7 @@ def spread_labels(places: Sequence[float], gap: float) -> list[float]:
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
     for _ in range(20 * len(places)):
-        for lower, upper in zip(order, order[1:], strict=False):
+        for lower, upper in itertools.pairwise(order):
             overlap = gap - (moved[upper] - moved[lower])
             if overlap > 1e-6:
                 moved[lower] -= overlap / 2

@@ -49,7 +49,7 @@ class NoiseSource:
     def draw_time(self, longest: float) -> float:
         """Return a time after programming [s], log-uniform between 1 s and `longest`."""
         share = float(torch.rand((), generator=self.generator, device=self.generator.device))
-        return max(longest, 1.0) ** share
+        return float(max(longest, 1.0) ** share)
 
     def _slice(self, n: int) -> Tensor:
         pool = cast(Tensor, self._pool)

@@ -1,0 +1,91 @@
+"""A task small enough to map in a blink: which quadrant of an 8x8 picture is bright. Two convolutions and a linear layer."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lionheart.rng import RandomStreams
+from lionheart.tasks import Task, cross_entropy
+from lionheart.training import TensorBatches, TrainSpec, build_optimizer, train
+from lionheart.workflow import MapSettings
+
+BATCH = 32
+SAMPLES = {"train": 256, "validation": 128, "test": 96}
+
+#: Output noise at which, tried in the order of their weights, layer 3 is kept, layer 7 is undone and layer 0 is kept.
+MIXED_NOISE = 0.6
+SETTINGS = {
+    "search": {
+        "max_drop_pp": 3.0,
+        "ranking": "weights",
+        "n_chips": 2,
+        "n_chips_final": 2,
+        "report_times": [1.0, 3600.0],
+    },
+    "tile": {"rows": 32, "cols": 32, "output_noise": MIXED_NOISE},
+    "train": {"max_epochs": 2, "steps_per_epoch": 4, "learning_rate": 0.01},
+}
+
+
+def draw_pictures(split: str) -> tuple[Tensor, Tensor]:
+    """Return uint8 pictures ``(n, 3, 8, 8)`` of noise with one brighter quadrant, and its number."""
+    generator = torch.Generator().manual_seed(len(split))
+    labels = torch.arange(SAMPLES[split]) % 4
+    pictures = torch.randint(0, 150, (SAMPLES[split], 3, 8, 8), generator=generator, dtype=torch.uint8)
+    for label in range(4):
+        top, left = 4 * (label // 2), 4 * (label % 2)
+        pictures[labels == label, :, top : top + 4, left : left + 4] += 45
+    return pictures, labels
+
+
+def make_batches(split: str) -> TensorBatches:
+    return TensorBatches(
+        *draw_pictures(split), batch_size=BATCH, mean=(0.5,) * 3, std=(0.25,) * 3, shuffle=split == "train"
+    )
+
+
+def build_net() -> nn.Sequential:
+    """Layers 0, 3 and 7 are projections of 27x8, 72x8 and 128x4; on 32x32 tiles the latter two are split."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Flatten(), nn.Linear(128, 4),
+        )  # fmt: skip
+    return net.to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def trained_weights() -> dict[str, Tensor]:
+    net, spec = build_net(), TrainSpec(learning_rate=0.05, max_epochs=4, patience=None)
+    train(net, make_batches("train"), cross_entropy, spec, build_optimizer(net, spec), streams=RandomStreams(0))
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def build_task(name: str = "quadrants") -> Task:
+    net = build_net().eval()
+    net.load_state_dict(trained_weights())
+    return Task(net, make_batches("train"), make_batches("validation"), make_batches("test"), name=name)
+
+
+def build_loader_task() -> Task:
+    """The same data through PyTorch's own loaders."""
+    loaders = {}
+    for split in SAMPLES:
+        pictures, labels = draw_pictures(split)
+        data = TensorDataset((pictures.float() / 255 - 0.5) / 0.25, labels)
+        loaders[split] = DataLoader(data, batch_size=BATCH, shuffle=split == "train", drop_last=split == "train")
+    net = build_net()
+    net.load_state_dict(trained_weights())
+    return Task(net, **loaders, name="quadrants with loaders")
+
+
+def make_settings(**changes: dict | int | tuple) -> MapSettings:
+    """Return small settings; a group of `changes` is merged into its group."""
+    merged = {group: {**values, **changes.pop(group, {})} for group, values in SETTINGS.items()}
+    return MapSettings.from_json({**merged, **changes})

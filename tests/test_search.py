@@ -1,0 +1,203 @@
+"""Search strategies on a made-up network whose accuracy is a sum of made-up damages. No training, no physics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lionheart.candidates import Candidate, partition_matrix
+from lionheart.errors import ConfigError
+from lionheart.graph import LayerNode
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.search import STRATEGIES, Decision, SearchOutcome, SearchSpec, Trial, find_strategy, search_greedily
+from lionheart.search.registry import register_strategy
+
+BASELINE = 0.9
+
+
+@dataclass
+class FakeProblem:
+    """Each layer on tiles lowers the accuracy by its damage [pp]; the log says what the strategy asked for."""
+
+    damage_pp: Sequence[float]
+    n_affordable: int = 10**6
+    past: Sequence[Decision] = ()
+    tried: list[LayerMapping] = field(default_factory=list)
+    settled: list[tuple[Decision, LayerMapping]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str) -> Trial:
+        self.tried.append(mapping)
+        self.log.append(f"try {index} {fqn}")
+        mean = BASELINE - sum(self.damage_pp[int(name[1:])] for name in mapping.analog) / 100
+        return Trial({"mean": mean}, {"losses": [1.0], "n_steps": 4}, 0.5)
+
+    def settle(self, decision: Decision, mapping: LayerMapping) -> None:
+        self.settled.append((decision, mapping))
+        self.log.append(f"settle {decision.index} {decision.fqn}")
+
+    def is_out_of_budget(self) -> bool:
+        return len(self.past) + len(self.tried) >= self.n_affordable
+
+    def past_decisions(self) -> Sequence[Decision]:
+        return self.past
+
+
+def make_candidates(n: int) -> list[Candidate]:
+    nodes = [
+        LayerNode(f"L{i}", "linear", rows=4, cols=4, groups=1, n_mvms=n - i, n_calls=1, n_inputs=4, n_outputs=4,
+                  has_bias=True, tied_to=None)
+        for i in range(n)
+    ]  # fmt: skip
+    return [Candidate(node, partition_matrix(4, 4, 1, 8, 8)) for node in nodes]
+
+
+def start_mapping(n: int) -> LayerMapping:
+    """One projection more than there are candidates: `kept` is none and must stay digital."""
+    return LayerMapping({**{f"L{i}": Placement.DIGITAL for i in range(n)}, "kept": Placement.DIGITAL})
+
+
+def run(strategy, problem: FakeProblem, bound: float = 1.0):
+    n = len(problem.damage_pp)
+    return strategy(problem, make_candidates(n), start_mapping(n), baseline=BASELINE, max_drop_pp=bound)
+
+
+# Multiples of 1/8 pp, and bounds between them: no drop lies on the bound, where the last bit would decide.
+damages = st.lists(st.integers(-8, 40).map(lambda eighths: eighths / 8), max_size=9)
+bounds = st.integers(0, 40).map(lambda eighths: eighths / 8 + 1 / 16)
+budgets = st.one_of(st.just(10**6), st.integers(0, 9))
+
+# ---------------------------------------------------------------------------------------------------------- the greedy
+
+
+@given(damages, bounds, budgets)
+def test_greedy_keeps_the_bound_and_tries_each_candidate_once(damage_pp, bound, n_affordable):
+    problem = FakeProblem(damage_pp, n_affordable)
+    result = run(search_greedily, problem, bound)
+    n_tried = min(len(damage_pp), n_affordable)
+
+    assert problem.log == [f"{verb} {i} L{i}" for i in range(n_tried) for verb in ("try", "settle")]
+    analog: set[str] = set()
+    for index, (decision, tried, settled) in enumerate(
+        zip(result.decisions, problem.tried, problem.settled, strict=True)
+    ):
+        assert set(tried.analog) == analog | {f"L{index}"}  # what was accepted, and no rejected candidate again
+        drop_pp = sum(damage_pp[int(name[1:])] for name in tried.analog)  # all of it: against the digital network
+        assert decision.drop_pp == pytest.approx(drop_pp, abs=1e-9)
+        assert decision.accepted == (drop_pp <= bound)
+        if decision.accepted:
+            analog.add(f"L{index}")
+        assert settled[0] == decision
+        assert set(settled[1].analog) == analog
+    assert set(result.mapping.analog) == analog
+    accepted = [decision for decision in result.decisions if decision.accepted]
+    assert not accepted or accepted[-1].drop_pp <= bound
+
+
+def test_the_drop_is_counted_from_the_baseline_not_from_the_last_trial():
+    result = run(search_greedily, FakeProblem([0.6, 0.6, 0.3, 0.3]), bound=1.0)
+    assert [d.drop_pp for d in result.decisions] == pytest.approx([0.6, 1.2, 0.9, 1.2])
+    assert result.mapping.analog == ("L0", "L2")
+    assert result.outcome is SearchOutcome.MAPPED
+
+
+def test_a_decision_tells_the_whole_trial():
+    (decision,) = run(search_greedily, FakeProblem([0.5])).decisions
+    assert decision.to_json() == {
+        "index": 0, "fqn": "L0", "macs": 16, "accepted": True, "accuracy": {"mean": BASELINE - 0.005},
+        "drop_pp": pytest.approx(0.5), "train": {"losses": [1.0], "n_steps": 4}, "elapsed_s": 0.5,
+    }  # fmt: skip
+    assert Decision(**decision.to_json()) == decision
+
+
+def test_an_accuracy_that_is_no_number_is_rejected():
+    result = run(search_greedily, FakeProblem([float("nan")]))
+    assert result.outcome is SearchOutcome.INFEASIBLE
+
+
+# ----------------------------------------------------------------------------- the contract of every strategy
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+class TestContract:
+    """What any strategy owes, whatever its order of trials."""
+
+    @given(damage_pp=damages, bound=bounds, n_affordable=budgets)
+    def test_result_is_within_the_bound(self, name, damage_pp, bound, n_affordable):
+        problem = FakeProblem(damage_pp, n_affordable)
+        result = run(find_strategy(name), problem, bound)
+        assert list(result.mapping.placements) == list(start_mapping(len(damage_pp)).placements)
+        assert not result.mapping.is_analog("kept")
+        if result.mapping.analog:
+            assert sum(damage_pp[int(fqn[1:])] for fqn in result.mapping.analog) <= bound
+        assert problem.settled == [] or problem.settled[-1][1] == result.mapping
+        assert [decision for decision, _ in problem.settled] == list(result.decisions)
+        assert len(problem.tried) <= n_affordable
+
+    @given(damage_pp=damages, bound=bounds, n_affordable=budgets)
+    def test_replay_of_past_decisions_ends_the_same(self, name, damage_pp, bound, n_affordable):
+        whole = FakeProblem(damage_pp, n_affordable)
+        unbroken = run(find_strategy(name), whole, bound)
+        for cut in range(len(unbroken.decisions) + 1):
+            resumed = FakeProblem(damage_pp, n_affordable, past=unbroken.decisions[:cut])
+            assert run(find_strategy(name), resumed, bound) == unbroken
+            assert resumed.log == whole.log[2 * cut :]  # nothing is tried or settled twice
+
+    @given(damage_pp=damages.filter(len), bound=bounds)
+    def test_budget_ends_it_with_the_best_so_far(self, name, damage_pp, bound):
+        whole = run(find_strategy(name), FakeProblem(damage_pp), bound)
+        for n_affordable in range(len(whole.decisions)):
+            cut_short = run(find_strategy(name), FakeProblem(damage_pp, n_affordable), bound)
+            assert cut_short.outcome is SearchOutcome.BUDGET
+            assert len(cut_short.decisions) == n_affordable
+        exactly_enough = run(find_strategy(name), FakeProblem(damage_pp, len(whole.decisions)), bound)
+        assert exactly_enough == whole
+
+    def test_infeasible_is_a_result(self, name):
+        result = run(find_strategy(name), FakeProblem([5.0, 2.0, 1.5]))
+        assert result.outcome is SearchOutcome.INFEASIBLE
+        assert result.mapping == start_mapping(3)
+        assert [decision.accepted for decision in result.decisions] == [False, False, False]
+
+    def test_nothing_to_try_is_infeasible(self, name):
+        result = run(find_strategy(name), FakeProblem([]))
+        assert (result.outcome, result.decisions) == (SearchOutcome.INFEASIBLE, ())
+
+    def test_a_replayed_decision_is_believed(self, name):
+        """The journal decides, not a new evaluation: with the verdict reversed by hand the search goes on from that."""
+        first = run(find_strategy(name), FakeProblem([0.5, 0.5])).decisions[0]
+        result = run(find_strategy(name), FakeProblem([0.5, 0.5], past=[replace(first, accepted=False)]))
+        assert result.mapping.analog == ("L1",)
+
+
+# --------------------------------------------------------------------------------------------------- names and settings
+
+
+def test_unknown_strategy_suggests():
+    with pytest.raises(ConfigError, match="search.strategy: got 'lionhart'") as caught:
+        find_strategy("lionhart")
+    assert "did you mean 'lionheart'" in caught.value.hint
+
+
+def test_a_name_is_registered_once():
+    before = dict(STRATEGIES)
+    with pytest.raises(ConfigError, match="'lionheart' is registered twice"):
+        register_strategy("lionheart")(search_greedily)
+    assert before == STRATEGIES
+
+
+@pytest.mark.parametrize("bound", [0, -1, 100, 200, float("nan"), float("inf"), "much"])
+def test_impossible_bounds(bound):
+    with pytest.raises(ConfigError, match="SearchSpec.max_drop_pp: got"):
+        SearchSpec(max_drop_pp=bound)
+
+
+def test_times_are_read_with_their_units():
+    spec = SearchSpec(t_inference="1d", report_times=("1h", 5))
+    assert (spec.t_inference, spec.report_times) == (86_400.0, (3_600.0, 5.0))
+    with pytest.raises(ConfigError, match="got 'soon'"):
+        SearchSpec(t_inference="soon")
