@@ -171,3 +171,14 @@ def test_ranking_is_stable_and_leaves_out_the_refused(shapes: list[tuple[int, in
 def test_unknown_ranking_suggests():
     with pytest.raises(ConfigError, match="did you mean 'weights'"):
         rank_candidates([], by="weight")
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    net = torch.nn.Sequential(Doubled(4, 3), torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)))
+    own, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
+    assert "Doubled has a forward of its own" in own.reason
+    assert "parametrised" in computed.reason

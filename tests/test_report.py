@@ -109,8 +109,8 @@ def make_decisions():
 
 
 def make_cost(scale, cores, tiles):
-    time = {"im2col": 0.61e-3, "mac_kernel": cores * 1e-3, "bias": 1e-5, "activation_memory": 0.22e-3,
-            "element_ops": 0.31e-3, "queue": tiles * 0.27e-3, "dequeue": tiles * 0.16e-3, "process": tiles * 0.1e-3}  # fmt: skip
+    time = {"im2col": 0.61e-3, "mac_kernel": cores * 1e-3, "bias": 1e-5, "activation_memory": 0.22e-3, "element_ops": 0.31e-3,
+            "queue": tiles * 0.27e-3, "dequeue": tiles * 0.16e-3, "process": tiles * 0.1e-3}  # fmt: skip
     time = {key: value * scale for key, value in time.items()}
     power = {"core_active": 0.9, "core_wait": 0.3, "llc_leakage": 0.5, "dram": 0.05}
     energy = {key: watts * sum(time.values()) for key, watts in power.items()} | {"tile": tiles * 2e-4 * scale}

@@ -69,6 +69,8 @@ def _refusal(node: LayerNode, patterns: Sequence[str]) -> str:
         return "kept digital by the user"
     if node.tied_to is not None:
         return f"shares its weight with {node.tied_to}"
+    if node.obstacle:
+        return f"{node.obstacle}: tiles cannot take its place"
     if node.groups > 1:
         return "grouped convolution: analog tiles for groups are not implemented yet"
     return ""

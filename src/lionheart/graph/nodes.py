@@ -26,6 +26,7 @@ class LayerNode:
         n_outputs: Elements written per inference.
         has_bias: Whether a bias is added, always digitally.
         tied_to: Name of the projection that owns the same weight, if this one only shares it.
+        obstacle: Why nothing else can take the layer's place in the model; empty if something can.
     """
 
     fqn: str
@@ -39,6 +40,7 @@ class LayerNode:
     n_outputs: int
     has_bias: bool
     tied_to: str | None = None
+    obstacle: str = ""
 
     @property
     def weights(self) -> int:

@@ -44,6 +44,15 @@ def kind_of(module: nn.Module) -> str | None:
     return next((kind for base, kind in PROJECTION_KINDS.items() if isinstance(module, base)), None)
 
 
+def obstacle_of(module: nn.Module) -> str:
+    """Return why another layer cannot take the place of a projection module, or an empty string."""
+    if not isinstance(module.weight, nn.Parameter):
+        return "its weight is computed (parametrised)"
+    if type(module).forward not in {kind.forward for kind in PROJECTION_KINDS}:
+        return f"{type(module).__name__} has a forward of its own"
+    return ""
+
+
 def matrix_shape(module: nn.Module) -> tuple[int, int, int]:
     """Return ``(rows, cols, groups)`` of a projection module."""
     if isinstance(module, nn.Linear):
@@ -166,6 +175,7 @@ def _describe_projections(model: nn.Module, calls: Mapping[str, _Call]) -> list[
                 n_outputs=call.n_outputs,
                 has_bias=module.bias is not None,
                 tied_to=None if owner == fqn else owner,
+                obstacle=obstacle_of(module),
             )
         )
     return nodes

@@ -103,7 +103,7 @@ def _describe_bar(
         if value > 0
     ]
     rest = cost[total] - known
-    if rest > 0.005 * cost[total]:
+    if rest > 0.001 * cost[total]:
         parts.append(BarPart(f"{'other' if known else label}: {format_si(rest, unit)}", rest, "rest"))
     return {"label": label, "total": format_si(cost[total], unit), "svg": draw_stacked_bar(parts, full=full)}
 

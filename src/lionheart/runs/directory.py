@@ -7,7 +7,7 @@ import os
 import platform as host
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, final
@@ -23,6 +23,7 @@ except ImportError:  # not on Windows: there two processes in one run are not no
     fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = 1
+_PARTS = {"task": str, "seed": int, "settings": dict}  # what every run.json holds
 _SPACE_NEEDED = 50_000_000  # bytes that must be free before a run starts
 
 
@@ -45,17 +46,19 @@ class RunDirectory:
             ArtifactError: A run is there already, or the folder cannot be written or filled.
         """
         run = cls(path)
-        if run.file("run.json").exists():
+        if run.has("run.json"):
             raise ArtifactError(
                 f"{path}: a run is there already", hint=f"continue it with --resume {path}, or choose another folder"
             )
+        absent = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
         try:
             require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
-        except OSError as error:
-            if isinstance(error, ArtifactError):
-                raise
-            raise ArtifactError(f"{path}: cannot be made: {error.strerror}", hint="choose another folder") from error
-        write_json(run.file("run.json"), {"schema_version": SCHEMA_VERSION, **description})
+            write_json(run.file("run.json"), {"schema_version": SCHEMA_VERSION, **description})
+        except BaseException:
+            for folder in absent:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
         return run
 
     @classmethod
@@ -63,17 +66,24 @@ class RunDirectory:
         """Return an existing run.
 
         Raises:
-            ArtifactError: There is no run, or its version is unknown.
+            ArtifactError: There is no run, its version is unknown, or ``run.json`` is damaged.
         """
         run = cls(path)
-        if not run.file("run.json").exists():
+        if not run.has("run.json"):
             raise ArtifactError(f"{path}: no run here (run.json is missing)", hint="give the folder that `map` wrote")
-        version = run.description().get("schema_version")
+        description = run.description()
+        version = description.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{run.file('run.json')}: schema_version: got {version!r}, expected {SCHEMA_VERSION}",
                 hint="this run was written by another version of lionheart",
             )
+        for part, kind in _PARTS.items():
+            if not isinstance(description.get(part), kind):
+                raise ArtifactError(
+                    f"{run.file('run.json')}: {part}: got {description.get(part)!r}, expected a {kind.__name__}",
+                    hint="the file is damaged; restore it or start a new run",
+                )
         return run
 
     def file(self, name: str) -> Path:
@@ -98,7 +108,7 @@ class RunDirectory:
 
     def has(self, name: str) -> bool:
         """Return whether a file is there."""
-        return self.file(name).exists()
+        return os.path.exists(self.file(name))  # unlike Path.exists, False for what cannot be looked at
 
     def record(self, event: str, **data: Any) -> None:
         """Append an event to the journal and make sure that it is on the disk."""

@@ -27,8 +27,8 @@ class MapSettings(Spec):
     seed: int = Field(0, ge=0, description="root of all random streams")
 
 
-#: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device model
-#: with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/results/resnet8_bounds.md). "paper" is the
+#: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
+#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/results/hwa_noise.md). "paper" is the
 #: protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining until the loss has not fallen for 5 epochs of the
 #: whole training set, 20 chips a decision.
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -36,8 +36,8 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
         "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
         "tile": {"hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 1.5}},
         "train": {
-            "steps_per_epoch": 64,
-            "max_epochs": 5,
+            "steps_per_epoch": 128,
+            "max_epochs": 6,
             "patience": 2,
             "learning_rate": 0.02,
             "schedule": "cosine",

@@ -9,11 +9,9 @@ from lionheart.analog.tile.layers import AnalogConv, AnalogLayer, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
 from lionheart.candidates import partition_matrix
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
-from lionheart.graph.trace import PROJECTION_KINDS, kind_of, matrix_shape
+from lionheart.graph.trace import kind_of, matrix_shape, obstacle_of
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.specs import TileSpec
-
-_FORWARDS = {kind.forward for kind in PROJECTION_KINDS}
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -72,13 +70,8 @@ def _to_analog(fqn: str, module: nn.Module, tile: TileSpec, noise: NoiseSource) 
         raise UnsupportedLayerError(
             f"{fqn}: got {type(module).__name__}, expected a linear or convolution layer", hint="keep it digital"
         )
-    if not isinstance(module.weight, nn.Parameter):
-        raise UnsupportedLayerError(f"{fqn}: its weight is computed (parametrised)", hint="keep it digital")
-    if type(module).forward not in _FORWARDS:
-        raise UnsupportedLayerError(
-            f"{fqn}: {type(module).__name__} has a forward of its own, tiles would not follow it",
-            hint="keep it digital",
-        )
+    if obstacle := obstacle_of(module):
+        raise UnsupportedLayerError(f"{fqn}: {obstacle}, tiles would not follow it", hint="keep it digital")
     rows, cols, groups = matrix_shape(module)
     if groups > 1:
         raise UnsupportedLayerError(f"{fqn}: grouped convolutions have no analog form yet", hint="keep it digital")
