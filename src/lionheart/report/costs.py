@@ -31,16 +31,17 @@ def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
     for title, total, breakdown, unit, gain, more, less in _QUANTITIES:
         full = max(system["all_digital"][total], system["mapped"][total])
         shades = _choose_shades([system[side][breakdown] or {} for side in ("all_digital", "mapped")], full)
+        bars = [
+            _describe_bar(label, system[side], total, breakdown, unit, shades, full)
+            for label, side in (("all digital", "all_digital"), ("mapped", "mapped"))
+        ]
+        has_rest = bool(shades) and any(bar["has_rest"] for bar in bars)
         quantities.append(
             {
                 "title": title,
                 "gain": describe_gain(system[gain], more, less),
-                "bars": [
-                    _describe_bar(label, system[side], total, breakdown, unit, shades, full)
-                    for label, side in (("all digital", "all_digital"), ("mapped", "mapped"))
-                ],
-                "legend": [(_read_key(key), shade) for key, shade in shades.items()]
-                + [("other", "rest")] * bool(shades),
+                "bars": bars,
+                "legend": [(_read_key(key), shade) for key, shade in shades.items()] + [("other", "rest")] * has_rest,
             }
         )
     clock = system["clock_hz"]
@@ -103,9 +104,15 @@ def _describe_bar(
         if value > 0
     ]
     rest = cost[total] - known
-    if rest > 0.001 * cost[total]:
+    has_rest = rest > 0.001 * cost[total]
+    if has_rest:
         parts.append(BarPart(f"{'other' if known else label}: {format_si(rest, unit)}", rest, "rest"))
-    return {"label": label, "total": format_si(cost[total], unit), "svg": draw_stacked_bar(parts, full=full)}
+    return {
+        "label": label,
+        "total": format_si(cost[total], unit),
+        "svg": draw_stacked_bar(parts, full=full),
+        "has_rest": has_rest,
+    }
 
 
 def _list_layer_costs(system: Mapping[str, Any]) -> list[dict[str, Any]]:

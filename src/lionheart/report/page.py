@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from lionheart.report.facts import read_facts
 from lionheart.report.text import format_percent, tie_units
 
 
+def _break_dots(name: str) -> Markup:
+    """Let a line end after the dots of a name, but not before an index."""
+    return Markup(".<wbr>").join(escape(part) for part in re.split(r"\.(?!\d)", name))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -25,7 +31,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["tie"] = tie_units
-    environment.filters["break_dots"] = lambda name: escape(name).replace(".", Markup(".<wbr>"))
+    environment.filters["break_dots"] = _break_dots
     return environment
 
 

@@ -51,7 +51,9 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
         figures.append(_figure(drop, "drop on the test set", f"bound {facts.bound_pp:g} pp", tone))
     if results["system"]:
         system = results["system"][0]
-        figures.append(_describe_gain_figure(system["speedup"], "faster", "slower", system["platform"]))
+        figures.append(
+            _describe_gain_figure(system["speedup"], "faster than digital", "slower than digital", system["platform"])
+        )
         figures.append(_describe_gain_figure(system["energy_gain"], "less energy", "more energy", system["platform"]))
     if results["elapsed_s"] is not None:
         steps = "" if results["n_steps"] is None else f"{format_count(results['n_steps'])} steps"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform as host
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -93,6 +94,10 @@ class RunDirectory:
     def checkpoint(self, name: str) -> Path:
         """Return the path of a checkpoint."""
         return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def drop_checkpoints(self) -> None:
+        """Remove all checkpoints, and what a kill left beside them; for a run that has its results."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     def description(self) -> dict[str, Any]:
         """Return ``run.json``."""

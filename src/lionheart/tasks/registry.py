@@ -38,13 +38,17 @@ class Recipe:
     batch_size: int
 
 
+#: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
+_EVALUATION_BATCH = 100
+
+
 def _cifar10_data(*, batch_size: int, progress: Progress) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
     data = load_cifar10(progress)
     shared: dict[str, Any] = {"mean": MEAN, "std": STD}
     return (
         TensorBatches(*data.train, batch_size=batch_size, shuffle=True, augment=crop_and_flip, **shared),
-        TensorBatches(*data.validation, batch_size=500, **shared),
-        TensorBatches(*data.test, batch_size=500, **shared),
+        TensorBatches(*data.validation, batch_size=_EVALUATION_BATCH, **shared),
+        TensorBatches(*data.test, batch_size=_EVALUATION_BATCH, **shared),
     )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from lionheart.analog import convert_to_analog_, convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, rank_candidates
 from lionheart.errors import ArtifactError, ConfigError
+from lionheart.files import require_mapping
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
@@ -97,25 +98,37 @@ def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) 
     with run.lock():
         if not run.has("graph.json"):
             run.write("graph.json", {**graph.to_json(), "candidates": [describe_candidate(c) for c in candidates]})
-        if run.read("graph.json")["projections"] != graph.to_json()["projections"]:
+        if run.read("graph.json").get("projections") != graph.to_json()["projections"]:
             raise ArtifactError(
                 f"{run.path}: the run belongs to a network with other projections",
                 hint="resume with the task it began with",
             )
         if run.has("results.json"):
+            run.drop_checkpoints()
             return load_result(task, run)
         run.record("resumed", environment=describe_environment())
         return _search(task, graph, candidates, settings, run, progress)
 
 
 def load_result(task: Task, run: RunDirectory) -> MappingResult:
-    """Return a finished run's result, with its weights in a copy of the task's model."""
+    """Return a finished run's result, with its weights in a copy of the task's model.
+
+    Raises:
+        ArtifactError: ``results.json`` or the weights are damaged, or belong to another network.
+    """
     settings = MapSettings.from_json(run.description()["settings"])
     results = run.read("results.json")
-    mapping = LayerMapping.from_json(results["mapping"], str(run.file("results.json")))
+    where = run.file("results.json")
+    mapping = LayerMapping.from_json(require_mapping(results.get("mapping"), where), str(where))
+    outcome = results.get("outcome")
+    if outcome not in list(SearchOutcome):
+        raise ArtifactError(
+            f"{where}: outcome: got {outcome!r}, expected one of {', '.join(SearchOutcome)}",
+            hint="the file is damaged; restore it",
+        )
     model = convert_to_analog_(copy.deepcopy(task.model), mapping, settings.tile)
     load_weights(run.file("weights.safetensors"), model)
-    return MappingResult(mapping, model, SearchOutcome(results["outcome"]), results, run)
+    return MappingResult(mapping, model, SearchOutcome(outcome), results, run)
 
 
 def default_run_dir(name: str) -> Path:
@@ -199,7 +212,7 @@ def _search(
     found.mapping.save(run.file("mapping.json"))
     run.write("results.json", results)
     run.record("finished", outcome=str(found.outcome))
-    run.checkpoint("accepted").unlink(missing_ok=True)
+    run.drop_checkpoints()
     return MappingResult(found.mapping, model, found.outcome, results, run)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, convert_to_analog_, seed_noise_
+from lionheart.errors import ConfigError
 from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
@@ -210,9 +211,15 @@ class MappingProblem:
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
-    """Return the first samples of a source, or the source where none are asked for or it cannot be cut."""
+    """Return the first samples of a source, whole batches where it cannot be cut; None = the source itself.
+
+    Raises:
+        ConfigError: Less than one sample is asked for.
+    """
     if n_samples is None:
         return batches
+    if n_samples < 1:
+        raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="leave it out to take all samples")
     take = getattr(batches, "take", None)
     return take(n_samples) if take is not None else FirstBatches(batches, n_samples)
 
