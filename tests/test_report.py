@@ -367,6 +367,16 @@ def test_breakdowns_use_the_hue_of_where_the_work_runs():
     assert "<title>all digital: 2.00 ms</title>" in render(results=results)
 
 
+def test_notes_that_platforms_share_are_printed_once():
+    page = render()
+    assert page.count("programming the tiles") == 1
+    assert "the same as for alpine-high-power." in page
+    assert "Free: flatten (changes no data)." in page
+    results = make_results()
+    results["system"][1]["assumptions"] = ["another"]
+    assert render(results=results).count("programming the tiles") == 2
+
+
 # --- figures ------------------------------------------------------------------------------------------------------------
 
 

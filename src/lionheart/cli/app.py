@@ -95,9 +95,11 @@ def inspect(
 @guarded
 def map_command(
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="As for `inspect`; not needed with --resume.")
+        str | None, typer.Argument(metavar="TASK", help="As for `inspect`; not needed with --resume.")
     ] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Largest accuracy drop [pp].", show_default="1.0")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest accuracy drop, in percentage points.", show_default="1.0")
+    ] = None,
     t_inference: Annotated[
         str | None,
         typer.Option("--at", help="When it must hold after programming: 1s, 1h, 1d, 1mo, 1y.", show_default="1d"),
@@ -105,7 +107,9 @@ def map_command(
     effort: Annotated[
         str, typer.Option(help="quick: short retraining, 6 chips a decision; paper: the paper's protocol, hours.")
     ] = "quick",
-    config: Annotated[Path | None, typer.Option(help="TOML with [search], [tile], [train]; flags win over it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with tables search, tile, train; flags win over it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="New run folder.", show_default="below ./runs")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a stopped run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
@@ -113,13 +117,21 @@ def map_command(
         list[str] | None, typer.Option(help="Keep a projection digital; shell patterns; repeatable.")
     ] = None,
     ranking: Annotated[str | None, typer.Option(help="Order of trials: macs or weights.", show_default="macs")] = None,
-    chips: Annotated[int | None, typer.Option(help="Fresh chips for each decision.")] = None,
-    final_chips: Annotated[
-        int | None, typer.Option(help="Fresh chips for the final figures.", show_default="20")
+    chips: Annotated[
+        int | None, typer.Option(help="Fresh chips for each decision.", show_default="quick 6, paper 20")
     ] = None,
-    validation_samples: Annotated[int | None, typer.Option(help="Validation samples for each decision.")] = None,
-    max_epochs: Annotated[int | None, typer.Option(help="Budget: retraining epochs of the whole run.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Budget: minutes of the search.")] = None,
+    final_chips: Annotated[
+        int | None, typer.Option(help="Fresh chips for the final figures.", show_default="quick 10, paper 20")
+    ] = None,
+    validation_samples: Annotated[
+        int | None, typer.Option(help="Validation samples for each decision.", show_default="quick 2500, paper all")
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Budget: retraining epochs of the whole run.", show_default="none")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Budget: minutes of the search.", show_default="none")
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:

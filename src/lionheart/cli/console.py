@@ -79,5 +79,7 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return a table in the house's look; columns named in `right` are right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        table.add_column(
+            column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
+        )
     return table

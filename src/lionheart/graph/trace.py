@@ -23,8 +23,8 @@ PROJECTION_KINDS: dict[type[nn.Module], str] = {
     nn.Conv3d: "conv3d",
 }
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_dot_product")
-_VIEWS = ("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach",
-          "alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view")  # fmt: skip
+_NO_WORK = ("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach",
+          "alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view", "empty", "empty_like")  # fmt: skip
 _NAMES = {
     "native_batch_norm": "batch_norm",
     "_native_batch_norm_legit_no_training": "batch_norm",
@@ -70,7 +70,7 @@ class _Call:
 
 
 class _OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every tensor operation that is not a view."""
+    """Writes down every tensor operation that is more than a view or an allocation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -81,7 +81,7 @@ class _OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.rstrip("_")
-        if name not in _VIEWS and not name.startswith(_PRODUCTS):
+        if name not in _NO_WORK and not name.startswith(_PRODUCTS):
             outputs = result if isinstance(result, (tuple, list)) else (result,)
             first = next((item for item in outputs if isinstance(item, Tensor)), None)
             if first is not None:

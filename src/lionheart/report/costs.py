@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,10 @@ _QUANTITIES = (
 
 def list_systems(facts: RunFacts) -> list[dict[str, Any]]:
     """Return, for each platform, the bars of time and energy, the layers, and what the numbers include."""
-    return [_describe_system(system) for system in facts.results["system"] or []]
+    systems = [_describe_system(system) for system in facts.results["system"] or []]
+    for before, after in itertools.pairwise(systems):
+        after["same_notes_as"] = before["platform"] if after["notes"] == before["notes"] else ""
+    return systems
 
 
 def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,12 +55,14 @@ def _describe_system(system: Mapping[str, Any]) -> dict[str, Any]:
         "n_tiles": system["n_tiles"],
         "quantities": quantities,
         "layers": _list_layer_costs(system),
-        "other_ops": [_describe_other_op(op) for op in system["other_ops"] or []],
+        "other_ops": _list_op_costs(system),
+        "free_ops": _list_free_ops(system),
         "notes": [
             (title, system[key])
             for title, key in (("Counted", "counted"), ("Not counted", "not_counted"), ("Assumptions", "assumptions"))
             if system[key]
         ],
+        "same_notes_as": "",
     }
 
 
@@ -143,11 +149,13 @@ def _draw_layer_bar(layer: Mapping[str, Any], key: str, digital: str, unit: str,
     return draw_stacked_bar(parts, full=full, height=10.0)
 
 
-def _describe_other_op(op: Mapping[str, Any]) -> dict[str, str]:
-    free = op["reason_free"] or ""
-    return {
-        "name": op["name"],
-        "latency": "free" if free else format_si(op["latency_s"], "s"),
-        "energy": "free" if free else format_si(op["energy_j"], "J"),
-        "reason": free,
-    }
+def _list_op_costs(system: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [
+        {"name": op["name"], "latency": format_si(op["latency_s"], "s"), "energy": format_si(op["energy_j"], "J")}
+        for op in system["other_ops"] or []
+        if not op["reason_free"]
+    ]
+
+
+def _list_free_ops(system: Mapping[str, Any]) -> str:
+    return ", ".join(f"{op['name']} ({op['reason_free']})" for op in system["other_ops"] or [] if op["reason_free"])
