@@ -23,8 +23,11 @@ PROJECTION_KINDS: dict[type[nn.Module], str] = {
     nn.Conv3d: "conv3d",
 }
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_dot_product")
-_NO_WORK = ("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach",
-          "alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view", "empty", "empty_like")  # fmt: skip
+_NO_WORK = {
+    *("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach"),
+    *("alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view"),
+    *("empty", "empty_like"),
+}
 _NAMES = {
     "native_batch_norm": "batch_norm",
     "_native_batch_norm_legit_no_training": "batch_norm",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform as host
 import time
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
+from lionheart.runs import describe_environment
 from lionheart.tasks.registry import build_untrained, find_recipe
 from lionheart.tasks.task import accuracy_scores, cross_entropy
 from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
@@ -57,16 +55,15 @@ def train_task(
         progress=progress,
         label=f"training {name}",
     )
+    environment = describe_environment()
     card = {
         "task": name,
         "command": command or f"lionheart train {name} --seed {seed}",
         "seed": seed,
         "train_spec": spec.to_json(),
         "batch_size": recipe.batch_size,
-        "hardware": f"{host.processor() or host.machine()}, {torch.get_num_threads()} thread(s), no GPU"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
-        "torch": torch.__version__,
+        "hardware": environment["gpu"] or f"{environment['cpu']}, {environment['threads']} thread(s), no GPU",
+        "torch": environment["torch"],
         "elapsed_s": round(trace.elapsed_s, 1),
         "date": time.strftime("%Y-%m-%d"),
         "n_parameters": sum(p.numel() for p in model.parameters()),

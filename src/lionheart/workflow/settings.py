@@ -28,7 +28,7 @@ class MapSettings(Spec):
 
 
 #: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
-#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/adr/0007-effort-quick.md). "paper" is the
+#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/adr/0007). "paper" is the
 #: protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining until the loss has not fallen for 5 epochs of the
 #: whole training set, 20 chips a decision.
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
