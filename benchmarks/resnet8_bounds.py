@@ -15,6 +15,7 @@ from lionheart.files import write_text
 from lionheart.runs import RunDirectory
 from lionheart.units import format_duration, format_elapsed
 
+CONFIG = Path(__file__).with_suffix(".toml")
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "resnet8_bounds.md"
 
 
@@ -23,7 +24,17 @@ def map_once(bound: str, folder: Path, seed: int) -> RunDirectory:
     path = folder / f"resnet8-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
         command = [sys.executable, "-m", "lionheart", "map"]
-        fresh = ["cifar10/resnet8", "--max-drop", bound, "--seed", str(seed), "--final-chips", "20", "--out", str(path)]
+        fresh = [
+            "cifar10/resnet8",
+            "--max-drop",
+            bound,
+            "--seed",
+            str(seed),
+            "--config",
+            str(CONFIG),
+            "--out",
+            str(path),
+        ]
         command += ["--resume", str(path)] if (path / "run.json").exists() else fresh
         done = subprocess.run(command, check=False)  # noqa: S603  our own command
         if done.returncode not in (0, 3):
@@ -45,7 +56,8 @@ def describe(bound: str, run: RunDirectory) -> tuple[str, str, str, str]:
     mapping = (
         f"| {bound} | {100 * results['analog_mac_share']:.1f} % | {100 * results['analog_weight_share']:.1f} % | {len(analog)} "
         f"| {results['n_tiles']} | {percent(validation)} | {validation['drop_pp']:.2f} | {percent(at)} "
-        f"| {100 * (baseline['test_accuracy'] - at['mean']):.2f} | {format_elapsed(results['elapsed_s'])} |"
+        f"| {100 * (baseline['test_accuracy'] - at['mean']):.2f} "
+        f"| {format_elapsed(results['elapsed_s'])}, {run.description()['environment']['threads']} thread(s) |"
     )
     times = " | ".join(f"{percent(row)}, ± {100 * row['std']:.2f}" for row in results["test_over_time"])
     cost = " | ".join(f"{row['speedup']:.2f}× | {row['energy_gain']:.2f}×" for row in results["system"])
@@ -70,7 +82,7 @@ def main() -> None:
 The LionHeart greedy, effort `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
 95 % interval over chips. Validation decided; test was read once at the end. The digital network reaches
 {100 * results["baseline"]["validation_accuracy"]:.2f} % on validation and {100 * results["baseline"]["test_accuracy"]:.2f} % on test.
-Made by `make results` on {environment["cpu"]}, {environment["threads"]} threads, torch {environment["torch"]}.
+Made by `make results` on {environment["cpu"]}, torch {environment["torch"]}.
 
 | bound [pp] | MACs analog | weights analog | projections | tiles | validation, 1 day [%] | drop [pp] | test, 1 day [%] | drop, test [pp] | search |
 |---|---|---|---|---|---|---|---|---|---|

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads sleep instead of spinning
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -43,3 +44,13 @@ def tiny_net() -> nn.Module:
         torch.manual_seed(3)
         net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
     return net.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def small_noise_pool() -> Iterator[None]:
+    """The pool is sized for real networks; drawing it anew for every chip would take most of a tiny run's time."""
+    import lionheart.analog.tile.convert  # not at the top: it would come before the threads are set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lionheart.analog.tile.convert, "POOL_SIZE", 1 << 14)
+        yield

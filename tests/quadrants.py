@@ -19,13 +19,13 @@ SAMPLES = {"train": 256, "validation": 128, "test": 96}
 #: Tried in the order of their weights, layer 3 is kept, layer 7 is undone (see `trained_weights`) and layer 0 is kept.
 SETTINGS = {
     "search": {
-        "max_drop_pp": 3.0,
+        "max_drop_pp": 20.0,
         "ranking": "weights",
         "n_chips": 2,
         "n_chips_final": 2,
         "report_times": [1.0, 3600.0],
     },
-    "tile": {"rows": 32, "cols": 32, "output_noise": 0.3},
+    "tile": {"rows": 32, "cols": 32, "output_noise": 0.9},
     "train": {"max_epochs": 2, "steps_per_epoch": 4, "learning_rate": 0.01},
 }
 
@@ -37,7 +37,7 @@ def draw_pictures(split: str) -> tuple[Tensor, Tensor]:
     pictures = torch.randint(0, 150, (SAMPLES[split], 3, 8, 8), generator=generator, dtype=torch.uint8)
     for label in range(4):
         top, left = 4 * (label // 2), 4 * (label % 2)
-        pictures[labels == label, :, top : top + 4, left : left + 4] += 45
+        pictures[labels == label, :, top : top + 4, left : left + 4] += 28
     return pictures, labels
 
 

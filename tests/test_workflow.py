@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import nn
 
-import lionheart.analog.tile.convert
 import lionheart.evaluation.chips
 import lionheart.training.loop
 import lionheart.workflow.map
@@ -48,16 +47,11 @@ FINAL_FILES = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("small_noise_pool")
+
+
 class KilledError(BaseException):
     """Stands for a kill: nothing in the library may catch it."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_noise_pool() -> Iterator[None]:
-    """The pool is sized for real networks; redrawing it would take most of the time here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lionheart.analog.tile.convert, "POOL_SIZE", 1 << 14)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +92,7 @@ def test_the_folder_holds_the_result(mapped: MappingResult):
     run = mapped.run
     assert files_of(run) == FINAL_FILES
     assert LayerMapping.load(run.file("mapping.json")) == mapped.mapping
-    assert run.read("results.json") == json.loads(json.dumps({"schema_version": 1, **mapped.results}))
+    assert run.read("results.json") == mapped.results
     assert read_json(run.file("graph.json"))["projections"][1]["fqn"] == "3"
     events = [event["event"] for event in run.events()]
     assert events == ["baseline", "decision", "decision", "decision", "finished"]
@@ -128,7 +122,7 @@ def test_results_agree_with_each_other(mapped: MappingResult):
     baseline = results["baseline"]["validation_accuracy"]
     for row in results["decisions"]:
         assert row["drop_pp"] == pytest.approx(100 * (baseline - row["accuracy"]["mean"]))
-        assert row["accepted"] == (row["drop_pp"] <= 3.0)
+        assert row["accepted"] == (row["drop_pp"] <= 20.0)
         assert row["accuracy"]["t_inference"] == 86_400.0
         assert len(row["accuracy"]["scores"]) == 2
     validation = results["validation"]
@@ -402,21 +396,18 @@ def test_killed_and_resumed_is_the_same(
 def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     unbroken = map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "unbroken")
     draw = random.Random(20)  # noqa: S311
-    result, kills = None, 0
-    while result is None:
-        with monkeypatch.context() as patch:
-            Tripwire(patch, kill_at=draw.randint(14, 20))  # less would die within the same trial for ever
-            try:
-                if kills == 0:
-                    result = map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
-                else:
-                    result = resume_run(build_task(), tmp_path / "run")
-            except KilledError:
-                kills += 1
-                assert kills < 50
-    assert kills >= 3
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        Tripwire(patch, kill_at=10)
+        map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
+    n_kills = 1
+    while n_kills < 8:
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            Tripwire(patch, kill_at=draw.randint(1, 14))
+            resume_run(build_task(), tmp_path / "run")
+        n_kills += 1
+    result = resume_run(build_task(), tmp_path / "run")
     assert_same_run(result, unbroken)
-    assert len(result.run.events("resumed")) == kills
+    assert len(result.run.events("decision")) == len(unbroken.results["decisions"])
 
 
 def test_a_kill_between_making_the_run_and_its_graph(tmp_path: Path, mapped: MappingResult):
@@ -445,8 +436,8 @@ LIONHEART = [sys.executable, "-c", "from lionheart.cli import main; main()"]
 def test_sigkill_of_a_process(tmp_path: Path):
     settings = tmp_path / "tiny.toml"
     settings.write_text(
-        '[search]\nmax_drop_pp = 3.0\nranking = "weights"\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\n'
-        "[tile]\nrows = 32\ncols = 32\noutput_noise = 0.6\n"
+        '[search]\nmax_drop_pp = 20.0\nranking = "weights"\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\n'
+        "[tile]\nrows = 32\ncols = 32\noutput_noise = 0.9\n"
         "[train]\nmax_epochs = 6\nsteps_per_epoch = 8\nlearning_rate = 0.01\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "80"}
@@ -628,7 +619,7 @@ def test_evaluation_repeats_the_runs_own_test_figures(mapped: MappingResult):
 
 def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
     task, path = build_task(), mapped.run.path
-    with pytest.raises(ConfigError, match="split: got 'train', expected one of test, validation"):
+    with pytest.raises(ConfigError, match="split: got 'train'"):
         evaluate_run(task, path, times=[1.0], split="train")
     with pytest.raises(ConfigError, match="samples: got 0"):
         evaluate_run(task, path, times=[1.0], n_samples=0)

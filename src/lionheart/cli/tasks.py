@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.progress import Progress
 from lionheart.tasks import Task, build_task, task_names
 
@@ -35,16 +35,25 @@ def load_task(name: str, progress: Progress) -> Task:
         raise ConfigError(
             f"task: {where} has no function {function!r}", hint=suggest(function, known, label="functions")
         )
-    task = build()
+    try:
+        task = build()
+    except LionHeartError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"task: {name} failed: {type(error).__name__}: {error}",
+            hint="it is called without arguments; --debug shows where it failed",
+        ) from error
     if not isinstance(task, Task):
         raise ConfigError(
             f"task: {name} returned {type(task).__name__}, expected a lionheart.Task",
             hint="return lionheart.Task(model=..., train=..., validation=..., test=...)",
         )
-    return task if task.name != "custom" else _renamed(task, name)
+    return _renamed(task, name)
 
 
 def _renamed(task: Task, name: str) -> Task:
+    """Return the task under the name by which it can be found again, for example to resume a run."""
     return Task(task.model, task.train, task.validation, task.test, task.metric, task.loss, name)
 
 
@@ -53,6 +62,10 @@ def _load_module(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(f"task: cannot import {name!r}: {error}", hint="is it installed, and spelt right?") from error
+    except Exception as error:
+        raise ConfigError(
+            f"{name}: failed on import: {type(error).__name__}: {error}", hint="mend the module"
+        ) from error
 
 
 def _load_file(path: Path) -> Any:

@@ -94,7 +94,10 @@ def evaluate_over_chips(
     """
     moments = list(times)
     if n_chips < 1 or not moments:
-        raise ConfigError(f"evaluation: got {n_chips} chips and {len(moments)} times, expected at least one of each")
+        raise ConfigError(
+            f"evaluation: got {n_chips} chips and {len(moments)} times",
+            hint="give at least one chip and one time after programming",
+        )
     if not analog_layers(model):
         score = evaluate_accuracy(model, batches, metric)
         return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips) for t in moments]

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from lionheart.errors import ConfigError, suggest
 
 
-def config_error(error: ValidationError, known: set[str], where: str) -> ConfigError:
-    """Turn all faults that pydantic found into one `ConfigError`."""
+def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
+    """Turn all faults that pydantic found into one `ConfigError`; a hint says what a setting is."""
     lines, hints = [], []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
@@ -24,6 +25,8 @@ def config_error(error: ValidationError, known: set[str], where: str) -> ConfigE
             hints.append(suggest(str(fault["loc"][-1]), known, label="known settings"))
         else:
             lines.append(f"{where}.{key}: got {fault['input']!r}: {fault['msg']}")
+            name = key.partition(".")[0]
+            hints += [f"{name} is: {known[name].description}"] if name in known and known[name].description else []
     return ConfigError("\n".join(lines), hint="; ".join(dict.fromkeys(hints)))
 
 
@@ -37,7 +40,7 @@ class Spec(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise config_error(error, set(type(self).model_fields), type(self).__name__) from None
+            raise config_error(error, type(self).model_fields, type(self).__name__) from None
 
     def replace(self, **changes: Any) -> Self:
         """Return a new spec with `changes`, validated as a whole."""

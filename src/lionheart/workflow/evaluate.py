@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lionheart.errors import ArtifactError, ConfigError
+from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -60,7 +60,7 @@ def evaluate_run(
     """
     run = open_finished(run_dir)
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
+        raise ConfigError(f"split: got {split!r}", hint=suggest(split, SPLITS, label="splits"))
     result = load_result(task, run)
     description = run.description()
     confidence = float(description["settings"]["search"]["confidence"])

@@ -213,7 +213,7 @@ def _search(
     run.write("results.json", results)
     run.record("finished", outcome=str(found.outcome))
     run.drop_checkpoints()
-    return MappingResult(found.mapping, model, found.outcome, results, run)
+    return MappingResult(found.mapping, model, found.outcome, run.read("results.json"), run)
 
 
 def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[str, float]:

@@ -36,8 +36,8 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
         "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
         "tile": {"hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 1.5}},
         "train": {
-            "steps_per_epoch": 128,
-            "max_epochs": 6,
+            "steps_per_epoch": 64,
+            "max_epochs": 5,
             "patience": 2,
             "learning_rate": 0.02,
             "schedule": "cosine",
@@ -78,6 +78,7 @@ def read_settings(
     merged: dict[str, Any] = {group: dict(values) for group, values in EFFORTS[effort].items()}
     if config is not None:
         _merge(merged, _read_toml(config))
+        MapSettings.from_json(merged)  # before single values could hide a fault of the file
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)

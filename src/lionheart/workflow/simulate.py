@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lionheart.candidates import find_candidates, partition_matrix
+from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.specs import TileSpec
@@ -20,7 +21,10 @@ from lionheart.workflow.settings import MapSettings
 def estimate_run(run_dir: Path | str, platforms: Sequence[str]) -> list[dict[str, Any]]:
     """Return time and energy of a finished run's mapping on `platforms`, against all-digital; writes ``system.json``."""
     run = open_finished(run_dir)
-    graph = LayerGraph.from_json(run.read("graph.json"))
+    try:
+        graph = LayerGraph.from_json(run.read("graph.json"))
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{run.file('graph.json')}: damaged: {error}", hint="restore the file") from error
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description()["settings"]).tile
     partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
