@@ -1,8 +1,6 @@
 # Everything runs in .venv, which the first target makes. PYTHON picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-# Two threads that wait by spinning slow each other down badly when anything else runs.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test check bench docs results clean
 
@@ -10,7 +8,7 @@ demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy l
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
 
 test: check .venv/aihwkit ## all checks, then all tests
-	$(BIN)/pytest -q
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
 
 check: .venv/installed ## format, lint, types, room boundaries
 	$(BIN)/ruff format --check -q src tests benchmarks docs

@@ -331,7 +331,9 @@ def test_unknown_task(verb: str, tmp_path: Path):
 
 
 def test_unknown_module():
-    assert_refused(lionheart_command("inspect", "no_such_package:build"), "cannot import 'no_such_package'", "installed")
+    assert_refused(
+        lionheart_command("inspect", "no_such_package:build"), "cannot import 'no_such_package'", "installed"
+    )
 
 
 def test_map_of_nothing():

@@ -31,10 +31,9 @@ from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
 from lionheart.tasks import Task, accuracy_scores
-from lionheart.training import TensorBatches
 from lionheart.workflow import MappingResult, estimate_run, evaluate_run, inspect_task, map_layers, resume_run
 from lionheart.workflow.problem import FirstBatches, MappingProblem, take_samples
-from quadrants import build_loader_task, build_task, draw_pictures, make_batches, make_settings
+from quadrants import build_loader_task, build_task, make_settings
 
 FINAL_FILES = {
     "run.json",
@@ -229,13 +228,12 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     scores = result.results["decisions"][0]["accuracy"]["scores"]
     assert all(round(score * 40, 9).is_integer() for score in scores)
-    assert result.run.events("baseline")[0]["accuracy"]["validation"] == pytest.approx(
-        result.results["baseline"]["validation_accuracy"]
-    )
+    baseline = result.run.events("baseline")[0]["accuracy"]
+    assert baseline["validation"] == result.results["baseline"]["validation_accuracy"]
     source = build_task().validation
     assert take_samples(source, None) is source
     assert take_samples(source, 40).n_samples == 40
-    whole_batches = take_samples([(torch.zeros(16, 1), torch.zeros(16))] and build_loader_task().validation, 40)
+    whole_batches = take_samples(build_loader_task().validation, 40)
     assert isinstance(whole_batches, FirstBatches)
     assert [len(y) for _, y in whole_batches.epoch(torch.Generator())] == [32, 32]
     for n_samples in (0, -1):
@@ -396,15 +394,15 @@ def test_killed_and_resumed_is_the_same(
 def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     unbroken = map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "unbroken")
     draw = random.Random(20)  # noqa: S311
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         Tripwire(patch, kill_at=10)
-        map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
-    n_kills = 1
-    while n_kills < 8:
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
+        with pytest.raises(KilledError):
+            map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
+    for _ in range(7):
+        with monkeypatch.context() as patch:
             Tripwire(patch, kill_at=draw.randint(1, 14))
-            resume_run(build_task(), tmp_path / "run")
-        n_kills += 1
+            with pytest.raises(KilledError):
+                resume_run(build_task(), tmp_path / "run")
     result = resume_run(build_task(), tmp_path / "run")
     assert_same_run(result, unbroken)
     assert len(result.run.events("decision")) == len(unbroken.results["decisions"])
@@ -643,5 +641,3 @@ def test_inspection_needs_no_training():
     assert [(row["fqn"], row["n_tiles"]) for row in data["projections"]] == [("0", 1), ("3", 3), ("7", 4)]
     assert data["totals"]["macs_mappable"] == data["totals"]["macs"] == 13_824 + 9_216 + 512
     assert data["totals"]["n_tiles_all_analog"] == 8
-    assert isinstance(make_batches("test"), TensorBatches)
-    assert draw_pictures("test")[0].shape == (96, 3, 8, 8)

@@ -13,7 +13,7 @@ from lionheart.errors import ConfigError, suggest
 
 def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
     """Turn all faults that pydantic found into one `ConfigError`; a hint says what a setting is."""
-    lines, hints = [], []
+    lines, hints, meanings = [], [], []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
         inner = fault.get("ctx", {}).get("error")
@@ -26,8 +26,8 @@ def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: 
         else:
             lines.append(f"{where}.{key}: got {fault['input']!r}: {fault['msg']}")
             name = key.partition(".")[0]
-            hints += [f"{name} is: {known[name].description}"] if name in known and known[name].description else []
-    return ConfigError("\n".join(lines), hint="; ".join(dict.fromkeys(hints)))
+            meanings += [f"{name} is: {known[name].description}"] if name in known and known[name].description else []
+    return ConfigError("\n".join(lines), hint="; ".join(dict.fromkeys(hints + meanings)))
 
 
 class Spec(BaseModel):
