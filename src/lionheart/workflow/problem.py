@@ -167,7 +167,7 @@ class MappingProblem:
         calibrate_input_ranges_(self.model, lambda model: call_model(model, move_batch(inputs, self.device)))
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
-        streams = self.streams.scope("retraining", index, len(self._past))
+        streams = self.streams.scope("retraining", index)
 
         def seed_epoch(epoch: int) -> None:
             seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
