@@ -413,6 +413,13 @@ def test_missing_config(tmp_path: Path):
 # ------------------------------------------------------------------------------------------------- bad input: folders
 
 
+def test_a_resumed_run_keeps_its_settings(copied: Path):
+    before = contents(copied)
+    result = lionheart_command("map", "--resume", copied, "--max-drop", "3")
+    assert_refused(result, "a resumed run keeps its settings", "give --resume alone")
+    assert contents(copied) == before
+
+
 def test_a_run_that_exists(copied: Path, config: Path):
     before = contents(copied)
     result = lionheart_command("map", TASK, "--config", config, "--out", copied)

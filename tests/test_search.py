@@ -105,6 +105,12 @@ def test_the_drop_is_counted_from_the_baseline_not_from_the_last_trial():
     assert result.outcome is SearchOutcome.MAPPED
 
 
+@pytest.mark.parametrize("bound", [0.1 * tenths for tenths in range(1, 51)])
+def test_a_drop_of_exactly_the_bound_is_within_it(bound):
+    # 100 * (0.9 - 0.89) is 1.0000000000000009: the last bit must not decide
+    assert run(search_greedily, FakeProblem([bound]), bound=bound).mapping.analog == ("L0",)
+
+
 def test_a_decision_tells_the_whole_trial():
     (decision,) = run(search_greedily, FakeProblem([0.5])).decisions
     assert decision.to_json() == {

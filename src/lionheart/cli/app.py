@@ -7,7 +7,8 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 stderr.print(f"  hint: {error.hint}", markup=False, soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from None
         except KeyboardInterrupt:
-            stderr.print("stopped. A mapping or training goes on where it was: run it again (map: with --resume RUN).")
+            stderr.print("stopped. A training goes on where it was when it is run again.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except typer.Exit:
             raise
@@ -70,6 +71,17 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(EXIT_BUG) from None
 
     return run
+
+
+@contextmanager
+def _telling_how_to_resume(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (path / "run.json").exists():
+            command = shlex.join(["lionheart", "map", "--resume", str(path)])
+            stderr.print(f"stopped. Go on with: {command}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @app.command(epilog="Example: lionheart inspect cifar10/resnet8")
@@ -144,30 +156,36 @@ def map_command(
     from lionheart.report import report_run
     from lionheart.runs import RunDirectory
     from lionheart.workflow import map_layers, read_settings, resume_run
+    from lionheart.workflow.map import default_run_dir
 
     progress = RichProgress()
     begin = time.perf_counter()
+    search = {
+        "max_drop_pp": max_drop,
+        "t_inference": t_inference,
+        "exclude": tuple(exclude) if exclude else None,
+        "ranking": ranking,
+        "n_chips": chips,
+        "n_chips_final": final_chips,
+        "validation_samples": validation_samples,
+        "max_epochs": max_epochs,
+        "max_minutes": max_minutes,
+    }
     if resume is not None:
-        result = resume_run(
-            load_task(task or RunDirectory.open(resume).description()["task"], progress), resume, progress=progress
-        )
+        if out is not None or config is not None or seed is not None or any(v is not None for v in search.values()):
+            raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
+        name = task or RunDirectory.open(resume).description()["task"]
+        with _telling_how_to_resume(resume):
+            result = resume_run(load_task(name, progress), resume, progress=progress)
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        search = {
-            "max_drop_pp": max_drop,
-            "t_inference": t_inference,
-            "exclude": tuple(exclude) if exclude else None,
-            "ranking": ranking,
-            "n_chips": chips,
-            "n_chips_final": final_chips,
-            "validation_samples": validation_samples,
-            "max_epochs": max_epochs,
-            "max_minutes": max_minutes,
-        }
         settings = read_settings(effort, config, {"search": search, "": {"seed": seed}})
         command = shlex.join(["lionheart", *sys.argv[1:]])
-        result = map_layers(load_task(task, progress), settings, run_dir=out, command=command, progress=progress)
+        loaded = load_task(task, progress)
+        path = out or default_run_dir(loaded.name)
+        with _telling_how_to_resume(path):
+            result = map_layers(loaded, settings, run_dir=path, command=command, progress=progress)
     page = report_run(result.run.path)
     if as_json:
         print_json({"run": str(result.run.path), "report": str(page), **result.results})

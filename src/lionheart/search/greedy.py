@@ -9,6 +9,8 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult
 from lionheart.search.registry import register_strategy
 
+_ROUNDING_PP = 1e-9  # a drop of exactly the bound is within it, whatever the last bit says
+
 
 @register_strategy("lionheart")
 def search_greedily(
@@ -36,7 +38,7 @@ def search_greedily(
         else:
             trial = problem.try_mapping(mapping.with_placement(fqn, Placement.ANALOG), index, fqn)
             drop_pp = 100 * (baseline - float(trial.accuracy["mean"]))
-            accepted = drop_pp <= max_drop_pp
+            accepted = drop_pp <= max_drop_pp + _ROUNDING_PP
             decision = Decision(
                 index, fqn, candidate.node.macs, accepted, trial.accuracy, drop_pp, trial.train, trial.elapsed_s
             )
