@@ -106,8 +106,8 @@ def show_accuracy(rows: Sequence[Mapping[str, Any]], title: str, confidence: flo
 def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
     """Print time and energy of each platform."""
     table = make_table(
-        "one inference", "platform", "digital", "mapped", "faster", "digital ", "mapped ", "less energy", "tiles",
-        right=("digital", "mapped", "faster", "digital ", "mapped ", "less energy", "tiles"),
+        "one inference", "platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles",
+        right=("digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles"),
     )  # fmt: skip
     for row in estimates:
         table.add_row(
