@@ -121,7 +121,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     torch.backends.mha.set_fastpath_enabled(False)  # like a fused attention kernel, it would hide its products
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), log, flops:
-            _call(model, example_inputs)
+            call_model(model, example_inputs)
     except Exception as error:
         raise GraphError(
             f"{type(model).__name__}: the forward pass failed on the example inputs: {type(error).__name__}: {error}",
@@ -184,7 +184,8 @@ def _describe_projections(model: nn.Module, calls: Mapping[str, _Call]) -> list[
     return nodes
 
 
-def _call(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
+    """Call `model` with a tensor, a tuple of arguments or a dict of keyword arguments."""
     if isinstance(inputs, dict):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
