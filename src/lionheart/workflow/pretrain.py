@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import read_json, write_json
+from lionheart.files import write_json
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
@@ -75,8 +75,3 @@ def train_task(
     write_json(out.with_suffix(".json"), card)
     partial.unlink(missing_ok=True)
     return card
-
-
-def read_card(weights: Path) -> dict[str, Any]:
-    """Return the card of a checkpoint."""
-    return dict(read_json(weights.with_suffix(".json")))

@@ -83,7 +83,7 @@ class MappingProblem:
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep or undo the trial, then write the decision down."""
         if decision.accepted:
-            self._save_accepted(mapping, decision.index + 1)
+            self._save_accepted(mapping)
         else:
             convert_to_analog_(self.model, mapping, self.settings.tile)
             load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
@@ -196,14 +196,14 @@ class MappingProblem:
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
-    def _save_accepted(self, mapping: LayerMapping, n_decisions: int) -> None:
-        state = {"mapping": mapping.to_json(), "n_decisions": n_decisions}
+    def _save_accepted(self, mapping: LayerMapping) -> None:
+        state = {"mapping": mapping.to_json()}
         save_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer, state)
 
     def _restore_accepted(self, start: LayerMapping) -> None:
         path = self.run.checkpoint("accepted")
         if not path.exists():
-            self._save_accepted(start, 0)
+            self._save_accepted(start)
             return
         mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
         convert_to_analog_(self.model, mapping, self.settings.tile)
