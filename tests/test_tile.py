@@ -99,11 +99,17 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv3d": (lambda: nn.Conv3d(2, 4, (2, 3, 2), stride=(1, 2, 1), padding=1, dilation=(1, 1, 2)), (2, 2, 4, 6, 5)),
     "conv3d replicate": (lambda: nn.Conv3d(2, 4, 2, padding=1, padding_mode="replicate"), (1, 2, 3, 4, 3)),
 }
+GROUPED = {
+    "conv2d grouped": (lambda: nn.Conv2d(6, 4, 3, padding=1, groups=2), (2, 6, 5, 4)),
+    "conv2d depthwise": (lambda: nn.Conv2d(6, 6, 3, padding=1, stride=2, groups=6), (2, 6, 5, 4)),
+    "conv1d depthwise, two outputs": (lambda: nn.Conv1d(4, 8, 3, dilation=2, groups=4), (2, 4, 9)),
+    "conv2d same": (lambda: nn.Conv2d(3, 4, 3, dilation=2, padding="same"), (2, 3, 5, 4)),
+}
 SIZES = {"whole": (256, 256), "5x3": (5, 3), "1x1": (1, 1), "7x256": (7, 256), "256x2": (256, 2)}
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("build", "shape"), (LAYERS | GROUPED).values(), ids=LAYERS | GROUPED)
 @pytest.mark.parametrize("programmed", [False, True], ids=["exact", "chip"])
 def test_ideal_tile_is_the_digital_layer(
     build: Callable[[], nn.Module], shape: tuple[int, ...], size: tuple[int, int], programmed: bool
@@ -111,7 +117,8 @@ def test_ideal_tile_is_the_digital_layer(
     digital = build()
     layer = one_layer(digital, TileSpec.ideal(*size))
     n_rows, n_cols = layer.matrix().shape[1], layer.matrix().shape[0]
-    assert layer.partition.n_tiles == math.ceil(n_rows / size[0]) * math.ceil(n_cols / size[1])
+    groups = getattr(digital, "groups", 1)
+    assert layer.partition.n_tiles == groups * math.ceil(n_rows / size[0]) * math.ceil(n_cols / groups / size[1])
     if programmed:
         program_chip_(layer, seeded())
         drift_chip_(layer, YEAR, seeded())
@@ -328,9 +335,9 @@ def gradients(layer: nn.Module, x: Tensor, upstream: Tensor) -> dict[str, Tensor
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [(256, 256), (10, 3)])
-@pytest.mark.parametrize("name", ["linear 3D", "conv1d", "conv2d strided", "conv2d reflect", "conv3d"])
+@pytest.mark.parametrize("name", ["linear 3D", "conv1d", "conv2d strided", "conv2d reflect", "conv3d", *GROUPED])
 def test_fine_converters_pass_the_digital_gradients(name: str, size: tuple[int, int], training: bool):
-    build, shape = LAYERS[name]
+    build, shape = (LAYERS | GROUPED)[name]
     digital = build()
     tile = QUIET.replace(rows=size[0], cols=size[1], dac_bits=24, adc_bits=24)
     layer = one_layer(digital, tile, input_range=6.0).train(training)
@@ -632,7 +639,6 @@ def test_tied_weights_stay_tied():
     ("layer", "message"),
     [
         (nn.BatchNorm2d(4), "BatchNorm2d"),
-        (nn.Conv2d(4, 4, 3, groups=2), "grouped"),
         (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d"),
         (ScaledLinear(4, 4), "forward of its own"),  # was put on tiles as if it were a plain linear layer
         (weight_norm(nn.Linear(4, 4)), "computed"),  # lost its parameters and stopped training
@@ -891,7 +897,7 @@ def test_spread_over_chips_is_the_spread_over_programmings():
         other = on_tiles(nn.Sequential(copy.deepcopy(linear)), tile)
         program_chip_(other, seeded(10_000 + seed))
         drift_chip_(other, 0.0, seeded(20_000 + seed))
-        separate.append(float(other(x)))
+        separate.append(other(x).item())
     assert stats.ks_2samp(estimate.scores, separate).pvalue > 0.01
     # A device at g_max has a sigma of 1.05538 µS, its partner at 0 half a normal of 0.26348 µS: variance 1/2 - 1/(2 pi)
     sigma = math.sqrt(n * (1.05538**2 + 0.26348**2 * (0.5 - 0.5 / math.pi))) / 25
@@ -905,7 +911,7 @@ def test_spread_over_chips_is_the_spread_over_programmings():
     repeated = []
     for seed in range(n_chips):
         drift_chip_(noisy, 0.0, seeded(seed))
-        repeated.append(float(noisy(x)))
+        repeated.append(noisy(x).item())
     assert stats.ks_2samp(repeated, separate).pvalue < 1e-4
 
 

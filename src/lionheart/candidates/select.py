@@ -71,8 +71,6 @@ def _refusal(node: LayerNode, patterns: Sequence[str]) -> str:
         return f"shares its weight with {node.tied_to}"
     if node.obstacle:
         return f"{node.obstacle}: tiles cannot take its place"
-    if node.groups > 1:
-        return "grouped convolution: analog tiles for groups are not implemented yet"
     return ""
 
 

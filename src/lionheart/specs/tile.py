@@ -23,10 +23,11 @@ class HWASpec(Spec):
         ge=0,
         description="sigma of the weight noise, relative to the column's largest weight [-]",
     )
-    weight_noise_kind: Literal["additive", "multiplicative", "device"] = Field(
+    weight_noise_kind: Literal["additive", "multiplicative", "programming", "device"] = Field(
         "multiplicative",
         description="additive: same sigma for every weight of a column; multiplicative: sigma times |weight|; "
-        "device: a fresh chip for every step, programmed, drifted and compensated (weight_noise is not used)",
+        "programming: the device's programming noise; device: a fresh chip for every step, programmed, drifted and "
+        "compensated (the last two do not use weight_noise)",
     )
     t_longest: float = Field(
         86_400.0, ge=1, description="device noise: chips are aged log-uniformly between 1 s and this [s]"
@@ -39,6 +40,18 @@ class HWASpec(Spec):
     weight_clip_sigma: float | None = Field(
         None, gt=0, description="after each step weights stay within this many standard deviations of the layer [-]"
     )
+    weight_clip_average: float | None = Field(
+        None,
+        gt=0,
+        description="after each step weights stay within this times the mean of the columns' largest weights [-]",
+    )
+    weight_levels: int | None = Field(
+        None, ge=3, description="weights are rounded to this many even levels of a column in training; None = not"
+    )
+    drop_connect: float = Field(0.0, ge=0, lt=1, description="share of weights that is 0 in a training step [-]")
+    remap: bool = Field(
+        True, description="a column's scale follows its largest weight; False keeps the scale of the conversion"
+    )
     output_noise: bool = Field(True, description="inject the tile's output noise in training")
     converters: bool = Field(True, description="quantise with DAC and ADC in training, gradients straight through")
 
@@ -46,7 +59,7 @@ class HWASpec(Spec):
 class TileSpec(Spec):
     """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``specs/data/tile.toml``.
 
-    Inputs are scaled by a static, calibrated range for each layer; weights by the largest weight of each column.
+    Weights are scaled by the largest weight of each column.
     """
 
     rows: int = Field(_default("crossbar_rows"), ge=1, description="inputs of the crossbar")
@@ -64,8 +77,20 @@ class TileSpec(Spec):
         ge=0,
         description="sigma of each read of a column, in full-scale input times largest weight",
     )
-    drift_compensation: Literal["none", "global"] = Field(
-        "global", description="global: one digital factor a tile, from a reference read after programming"
+    input_range: Literal["static", "learned", "dynamic"] = Field(
+        "static",
+        description="what a full-scale input stands for; static: calibrated; learned: calibrated, then trained; "
+        "dynamic: the largest of each input vector at each tile, as AIHWKIT's ABS_MAX",
+    )
+    bound_management: Literal["none", "iterative"] = Field(
+        "none", description="iterative: a vector that saturates the ADC is read again with halved inputs"
+    )
+    drift_compensation: Literal["none", "global", "per_column"] = Field(
+        "global",
+        description="digital factor from a reference read after programming; global: one a tile; per_column: one a column",
+    )
+    reprogram_after: float | None = Field(
+        None, gt=0, description="the chip is programmed anew whenever it reaches this age [s]; None = never"
     )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise injected while training")
 
@@ -73,7 +98,14 @@ class TileSpec(Spec):
     def _check_adc(self) -> Self:
         if self.adc_bits is not None and self.output_bound is None:
             raise ValueError("adc_bits needs an output_bound: the range that the codes cover")
+        if self.bound_management == "iterative" and self.output_bound is None:
+            raise ValueError("bound_management needs an output_bound: what is not to be left")
         return self
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether inputs are scaled vector by vector, so that convolutions need their im2col matrix."""
+        return self.input_range == "dynamic" or self.bound_management == "iterative"
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:

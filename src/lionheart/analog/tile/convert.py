@@ -73,8 +73,6 @@ def _to_analog(fqn: str, module: nn.Module, tile: TileSpec, noise: NoiseSource) 
     if obstacle := obstacle_of(module):
         raise UnsupportedLayerError(f"{fqn}: {obstacle}, tiles would not follow it", hint="keep it digital")
     rows, cols, groups = matrix_shape(module)
-    if groups > 1:
-        raise UnsupportedLayerError(f"{fqn}: grouped convolutions have no analog form yet", hint="keep it digital")
     partition = partition_matrix(rows, cols, groups, tile.rows, tile.cols)
     layer = AnalogLinear if kind == "linear" else AnalogConv
     return layer(module, partition, tile, noise)

@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.converters import convert_inputs, convert_outputs
+from lionheart.analog.tile.converters import read_columns
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
+from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors
 from lionheart.candidates import TilePartition
 from lionheart.errors import CalibrationWarning
 from lionheart.specs import TileSpec
 
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
+_SMALLEST_RANGE = 1e-6  # a learned range stays positive
 _SMALLEST_READOUT = 1e-4  # floor of the reference read, as in AIHWKIT
 
 
@@ -42,11 +45,16 @@ class AnalogLayer(nn.Module, ABC):
         self.bias = cast(nn.Parameter | None, digital.bias)
         self.partition, self.tile, self.noise = partition, tile, noise
         column_max = self.weight.detach().reshape(self.weight.shape[0], -1).abs().amax(dim=1)
-        self.register_buffer("analog_input_range", torch.zeros_like(column_max[0]))
+        unset = torch.zeros_like(column_max[0])
+        if tile.input_range == "learned":
+            self.analog_input_range = nn.Parameter(unset)
+        else:
+            self.register_buffer("analog_input_range", unset)
         self.register_buffer("analog_weight_bound", column_max)
         self._chip: list[list[ProgrammedCrossbar]] = []
         self._scales: list[Tensor] = []
-        self._reference: list[Tensor] = []
+        self._reference: list[list[Tensor]] = []
+        self._n_programmings = 0
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self.__dict__["digital"] = digital  # not registered: its parameters are ours
         self.train(digital.training)
@@ -66,26 +74,37 @@ class AnalogLayer(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Compute the projection; shapes as in the digital layer."""
         tile, training = self.tile, self.training
-        converters = not training or tile.hwa.converters
         x = self._pad(x)
-        codes, full_scale = convert_inputs(x, self._input_range(x), tile.dac_bits if converters else None)
-        sigma = tile.output_noise if not training or tile.hwa.output_noise else 0.0
-        total: Tensor | None = None
-        for index, (first, last) in enumerate(self._row_slices()):
-            weights, column_scale = self._tile_weights(index, first, last)
-            z = self._multiply(codes, weights, first, last)
-            part = convert_outputs(
-                z,
-                self.noise.normal_like(z) if sigma > 0 else None,
-                self._over_outputs(column_scale * self.analog_input_range, z),
-                sigma=sigma,
-                full_scale=full_scale,
-                bits=tile.adc_bits if converters else None,
-                bound=tile.output_bound if converters else None,
-            )
-            total = part if total is None else total + part
-        assert total is not None  # noqa: S101  a partition has at least one row of tiles
-        return total if self.bias is None else total + self._over_outputs(self.bias, total).to(total.dtype)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        job = MVMJob(
+            rows=self._prepared_rows(x.dtype),
+            input_range=self._input_range(x),
+            dac_bits=tile.dac_bits if not training or tile.hwa.converters else None,
+            adc_bits=tile.adc_bits if not training or tile.hwa.converters else None,
+            bound=tile.output_bound if not training or tile.hwa.converters else None,
+            output_noise=tile.output_noise if not training or tile.hwa.output_noise else 0.0,
+            noise=self.noise,
+        )
+        if tile.reads_vectors:
+            return self._forward_vectors(x, job)
+        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+            out: Tensor = TileProduct.apply(x, self.weight, self.bias, self.analog_input_range, self, job)  # type: ignore[no-untyped-call]
+            return out
+        return run_tiles(self, x, self.bias, job)
+
+    def _forward_vectors(self, x: Tensor, job: MVMJob) -> Tensor:
+        """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
+        vectors = self._to_vectors(x)
+        with torch.no_grad():
+            analog = multiply_vectors(vectors.detach(), self.partition, self.tile, job)
+        if torch.is_grad_enabled():  # gradients as of the exact product with the weights that were used
+            weights = self.weight.reshape(len(self.weight), -1)
+            used = weights + (job.matrix().to(weights.dtype) - weights).detach()
+            exact = multiply_groups(vectors, used.to(vectors.dtype), self.partition.groups)
+            analog = exact + (analog - exact).detach()
+        out = self._from_vectors(analog, x)
+        return out if self.bias is None else out + self.over_outputs(self.bias, out).to(out.dtype)
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
@@ -93,27 +112,38 @@ class AnalogLayer(nn.Module, ABC):
         return list(itertools.pairwise(itertools.accumulate(self.partition.row_sizes, initial=0)))
 
     def _col_slices(self) -> list[slice]:
-        edges = itertools.accumulate(self.partition.col_sizes, initial=0)
+        edges = itertools.accumulate(self.partition.col_sizes * self.partition.groups, initial=0)
         return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
     def _normalised(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return the weights of a row of tiles, largest of each column 1, and what 1 stands for."""
         weights = self.matrix()[:, first:last]
-        column_max = weights.detach().abs().amax(dim=1)
+        column_max = weights.detach().abs().amax(dim=1) if self.tile.hwa.remap else self.analog_weight_bound
         column_scale = torch.where(column_max > 0, column_max, torch.ones_like(column_max))
         return weights / column_scale.unsqueeze(1), column_scale
 
-    def _tile_weights(self, index: int, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def _prepared_rows(self, dtype: torch.dtype) -> list[TileRow]:
+        """Return the weights that each row of tiles multiplies with in this pass."""
         if self._programmed and not self.training:
-            return self._programmed[index]
-        weights, column_scale = self._normalised(first, last)
-        if self.training:
-            weights = weights + self._training_noise(weights.detach())
-        return weights, column_scale
+            return [
+                TileRow(first, last, weights.to(dtype), scale)
+                for (first, last), (weights, scale) in zip(self._row_slices(), self._programmed, strict=True)
+            ]
+        rows = []
+        with torch.no_grad():
+            for first, last in self._row_slices():
+                weights, scale = self._normalised(first, last)
+                if self.training:
+                    weights = self._modified(weights)
+                rows.append(TileRow(first, last, weights.to(dtype), scale))
+        return rows
 
-    def _training_noise(self, weights: Tensor) -> Tensor | float:
-        """Return what the HWA settings add to the weights of a row of tiles for one forward pass [tile units]."""
+    def _modified(self, weights: Tensor) -> Tensor:
+        """Return a row of tiles as the HWA settings change it for one forward pass [tile units]."""
         hwa, source = self.tile.hwa, self.noise
+        if hwa.weight_levels is not None:
+            step = 2 / (hwa.weight_levels - 1)
+            weights = (weights / step).round_().mul_(step)
         if hwa.weight_noise_kind == "device":
             chip = program_crossbar(weights, self.tile.device, generator=source.generator)
             read = read_crossbar(
@@ -121,11 +151,20 @@ class AnalogLayer(nn.Module, ABC):
             )
             if self.tile.drift_compensation == "global":
                 read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=_SMALLEST_READOUT)
-            return read - weights
-        if hwa.weight_noise == 0:
-            return 0.0
-        noise = source.normal(weights.shape) * hwa.weight_noise
-        return noise * weights if hwa.weight_noise_kind == "multiplicative" else noise
+            elif self.tile.drift_compensation == "per_column":
+                before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
+                read *= before / after.clamp(min=_SMALLEST_READOUT)
+            weights = read
+        elif hwa.weight_noise_kind == "programming":
+            weights = program_crossbar(weights, self.tile.device, generator=source.generator).weights
+        elif hwa.weight_noise > 0:
+            noise = source.normal(weights.shape).to(weights.dtype)
+            factor = weights if hwa.weight_noise_kind == "multiplicative" else torch.ones_like(weights[:1, :1])
+            weights = torch.addcmul(weights, noise, factor, value=hwa.weight_noise)
+        if hwa.drop_connect > 0:
+            kept = torch.rand(weights.shape, generator=source.generator, device=weights.device) >= hwa.drop_connect
+            weights = weights * kept
+        return weights
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
@@ -133,48 +172,61 @@ class AnalogLayer(nn.Module, ABC):
     def program_(self, generator: torch.Generator) -> None:
         """Program a fresh chip from the exact weights; read it with `drift_`."""
         self._chip, self._scales, self._reference = [], [], []
+        compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
             weights, column_scale = self._normalised(first, last)
             self._scales.append(column_scale)
-            row = [program_crossbar(weights[c], self.tile.device, generator=generator) for c in self._col_slices()]
+            row = [program_crossbar(each, self.tile.device, generator=generator) for each in self._crossbars(weights)]
             self._chip.append(row)
-            if self.tile.drift_compensation == "global":
-                self._reference.append(torch.stack([self._reference_read(t.weights, generator) for t in row]))
-        self._programmed = []
+            if compensated:
+                self._reference.append([self._reference_read(t.weights, generator) for t in row])
+        self._programmed, self._n_programmings = [], 0
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Let the programmed chip age to `t_inference` [s] and read its weights once."""
+        """Let the programmed chip age to `t_inference` [s] and read its weights once.
+
+        With `reprogram_after` the chip has been programmed anew at every multiple of that age.
+        """
+        if self.tile.reprogram_after is not None:
+            n_programmings, t_inference = divmod(t_inference, self.tile.reprogram_after)
+            if n_programmings > self._n_programmings:
+                self.program_(generator)
+                self._n_programmings = int(n_programmings)
         programmed = []
         for index, (row, column_scale) in enumerate(zip(self._chip, self._scales, strict=True)):
             parts, factors = [], []
             for number, crossbar in enumerate(row):
                 read = read_crossbar(crossbar, self.tile.device, t_inference=t_inference, generator=generator)
-                parts.append(read)
-                alpha = torch.ones_like(column_scale[0])
-                if self.tile.drift_compensation == "global":
-                    alpha = self._reference[index][number] / self._reference_read(read, generator)
-                factors.append(alpha.expand(len(read)))
+                parts.append(read.flatten(0, -2))
+                alpha = torch.ones_like(read[..., :1])
+                if self.tile.drift_compensation != "none":
+                    alpha = alpha * (self._reference[index][number] / self._reference_read(read, generator))
+                factors.append(alpha.flatten())
             programmed.append((torch.cat(parts), column_scale * torch.cat(factors)))
         self._programmed = programmed
+
+    def _crossbars(self, weights: Tensor) -> list[Tensor]:
+        """Cut the weights of a row of tiles into crossbars ``(cols, rows)``; equal groups come as one stack."""
+        groups = self.partition.groups
+        if groups > 1 and len(self.partition.col_sizes) == 1:
+            return [weights.view(groups, -1, weights.shape[1])]
+        return [weights[cols] for cols in self._col_slices()]
 
     def clear_chip_(self) -> None:
         """Forget the programmed chip; the exact weights were never touched."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
 
     def _reference_read(self, weights: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the mean magnitude of the tile's response to one full-scale input after another, with all its noise."""
-        sigma = self.tile.output_noise
-        read = convert_outputs(
-            weights,
-            torch.empty_like(weights).normal_(generator=generator) if sigma > 0 else None,
-            torch.ones_like(weights[0, 0]),
-            sigma=sigma,
-            full_scale=1.0,
-            bits=self.tile.adc_bits,
-            bound=self.tile.output_bound,
-        )
-        return read.abs().mean().clamp(min=_SMALLEST_READOUT)
+        """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.
+
+        Over the whole crossbar ``(..., 1, 1)``, or of each column ``(..., cols, 1)``.
+        """
+        tile = self.tile
+        noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
+        read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
+        dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
+        return read.abs_().mean(dim=dims, keepdim=True).clamp_(min=_SMALLEST_READOUT)
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
@@ -186,10 +238,16 @@ class AnalogLayer(nn.Module, ABC):
         if hwa.weight_clip_sigma is not None:
             limit = float(self.weight.std() * hwa.weight_clip_sigma)
             self.weight.clamp_(-limit, limit)
+        if hwa.weight_clip_average is not None:
+            limit = float(self.matrix().abs().amax(dim=1).mean() * hwa.weight_clip_average)
+            self.weight.clamp_(-limit, limit)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def _input_range(self, x: Tensor) -> float:
+        if self.tile.input_range == "dynamic":
+            return 1.0
         if self.analog_input_range == 0:
             if self.tile.dac_bits is None and self.tile.output_noise == 0 and self.tile.output_bound is None:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
@@ -202,18 +260,32 @@ class AnalogLayer(nn.Module, ABC):
                 )
                 largest = x.detach().abs().amax().to(self.analog_input_range.dtype)
                 self.analog_input_range.copy_(torch.where(largest > 0, largest, torch.ones_like(largest)))
-        return float(self.analog_input_range)
+        return max(float(self.analog_input_range), _SMALLEST_RANGE)
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
         """Return inputs as the product wants them."""
 
     @abstractmethod
-    def _multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
         """Multiply rows ``first`` to ``last`` of the im2col'ed codes with ``weights (out, last - first)``."""
 
     @abstractmethod
-    def _over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of codes and ``weights (out, in)`` of the whole product, where wanted."""
+
+    @abstractmethod
+    def _to_vectors(self, x: Tensor) -> Tensor:
+        """Return inputs as im2col vectors ``(n, groups * in)``."""
+
+    @abstractmethod
+    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
+        """Return ``(n, out)`` in the shape of the outputs for inputs `x`."""
+
+    @abstractmethod
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
         """Shape one value for each output so that it broadcasts over `outputs`."""
 
     # -- looking like the digital layer --------------------------------------------------------------------------------
@@ -245,10 +317,26 @@ class AnalogLinear(AnalogLayer):
     def _pad(self, x: Tensor) -> Tensor:
         return x
 
-    def _multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
-        return F.linear(codes[..., first:last], weights)
+    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
+        return F.linear(codes if last - first == codes.shape[-1] else codes[..., first:last], weights)
 
-    def _over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """See the base class."""
+        grad_codes = grad @ weights if wanted[0] else None
+        grad_weights = grad.reshape(-1, grad.shape[-1]).T @ codes.reshape(-1, codes.shape[-1]) if wanted[1] else None
+        return grad_codes, grad_weights
+
+    def _to_vectors(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, x.shape[-1])
+
+    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
+        return vectors.view(*x.shape[:-1], vectors.shape[-1])
+
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """See the base class."""
         return values
 
 
@@ -257,32 +345,93 @@ _CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 @final
 class AnalogConv(AnalogLayer):
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` with one group, on tiles.
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, grouped and depthwise too.
 
-    The input range is static, so inputs are quantised before the convolution instead of after im2col: the same numbers
-    without building the im2col matrix.
+    With a static or learned input range inputs are quantised before the convolution instead of after im2col: the same
+    numbers without building the im2col matrix.
     """
 
     def _pad(self, x: Tensor) -> Tensor:
         conv = cast(nn.Conv2d, self.digital)
-        if conv.padding_mode == "zeros":
-            return x
-        return F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+        if conv.padding_mode != "zeros":
+            return F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+        if conv.padding == "same":
+            return F.pad(x, conv._reversed_padding_repeated_twice)
+        return x
 
-    def _multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+    def _padding(self) -> tuple[int, ...]:
+        """Return the zero padding that the product itself adds."""
+        conv = cast(nn.Conv2d, self.digital)
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            return (0,) * len(conv.kernel_size)
+        return tuple(conv.padding)
+
+    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
         conv = cast(nn.Conv2d, self.digital)
         taps = math.prod(conv.kernel_size)
         begin, end = first // taps, math.ceil(last / taps)
-        if first % taps or last % taps:  # a tile boundary inside a channel: the other tile's taps get weight 0
+        if conv.groups > 1:
+            begin, end = 0, conv.in_channels // conv.groups
+        if first != begin * taps or last != end * taps:  # a boundary inside: the other tiles' taps get weight 0
             weights = F.pad(weights, (first - begin * taps, end * taps - last))
         kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
         if kernel.ndim == 4:
             kernel = kernel.contiguous(memory_format=torch.channels_last)
-        channels = codes.ndim - kernel.ndim + 1  # inputs may come without a batch dimension
-        inputs = codes if end - begin == codes.shape[channels] else codes.narrow(channels, begin, end - begin)
-        padding = 0 if conv.padding_mode != "zeros" else conv.padding
-        product: Tensor = _CONVOLUTIONS[self.weight.ndim](inputs, kernel, None, conv.stride, padding, conv.dilation)
+        if conv.groups == 1 and end - begin != conv.in_channels:
+            codes = codes.narrow(codes.ndim - kernel.ndim + 1, begin, end - begin)  # with or without a batch dimension
+        convolution: Any = _CONVOLUTIONS[kernel.ndim]
+        product: Tensor = convolution(codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups)
         return product
 
-    def _over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        kernel = weights.view(len(weights), -1, *conv.kernel_size)
+        if kernel.ndim == 4:
+            kernel = kernel.contiguous(memory_format=torch.channels_last)
+        batched = codes.ndim == kernel.ndim
+        grad_codes, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad if batched else grad.unsqueeze(0),
+            codes if batched else codes.unsqueeze(0),
+            kernel,
+            None,
+            conv.stride,
+            self._padding(),
+            conv.dilation,
+            False,
+            [0] * len(conv.kernel_size),
+            conv.groups,
+            [*wanted, False],
+        )
+        if grad_codes is not None and not batched:
+            grad_codes = grad_codes.squeeze(0)
+        return grad_codes, None if grad_kernel is None else grad_kernel.reshape(len(weights), -1)
+
+    def _to_vectors(self, x: Tensor) -> Tensor:
+        conv = cast(nn.Conv2d, self.digital)
+        n = len(conv.kernel_size)
+        x = x if x.ndim == n + 2 else x.unsqueeze(0)
+        x = F.pad(x, [each for size in reversed(self._padding()) for each in (size, size)])
+        for axis, (size, stride, gap) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
+            x = x.unfold(2 + axis, gap * (size - 1) + 1, stride)[..., ::gap]
+        order = (0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
+        return x.permute(order).reshape(-1, x.shape[1] * math.prod(conv.kernel_size))
+
+    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
+        conv = cast(nn.Conv2d, self.digital)
+        n = len(conv.kernel_size)
+        lengths = [
+            (size + 2 * pad - gap * (width - 1) - 1) // stride + 1
+            for size, pad, gap, width, stride in zip(
+                x.shape[-n:], self._padding(), conv.dilation, conv.kernel_size, conv.stride, strict=True
+            )
+        ]
+        out = vectors.view(-1, *lengths, vectors.shape[-1]).movedim(-1, 1)
+        return out if x.ndim == n + 2 else out.squeeze(0)
+
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """See the base class."""
         return values.view(-1, *[1] * (self.weight.ndim - 2))

@@ -1,0 +1,143 @@
+"""The product of a layer's inputs with its tiles: one pass for inference and training, gradients straight through.
+
+Only what the digital product would keep for its backward pass is kept, the inputs and the weights: codes are made again, so
+training takes no more memory than in floating point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor
+
+from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, read_columns
+from lionheart.analog.tile.noise import NoiseSource
+
+
+@final
+@dataclass(frozen=True)
+class TileRow:
+    """The weights of one row of tiles as they are used in one pass.
+
+    Args:
+        first: First of its inputs.
+        last: One after the last of its inputs.
+        weights: ``(out, last - first)`` [tile units].
+        scale: ``(out,)``, what a weight of 1 stands for.
+    """
+
+    first: int
+    last: int
+    weights: Tensor
+    scale: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class MVMJob:
+    """One pass over the tiles of a layer: weights, converters, noise.
+
+    Args:
+        rows: Rows of tiles; their results are added digitally.
+        input_range: What a full-scale input stands for.
+        dac_bits: Input converter; None = ideal.
+        adc_bits: Output converter; None = ideal.
+        bound: Range of the ADC; None = none.
+        output_noise: Standard deviation, in full-scale inputs times a weight of 1.
+        noise: Where noise comes from.
+    """
+
+    rows: list[TileRow]
+    input_range: float
+    dac_bits: int | None
+    adc_bits: int | None
+    bound: float | None
+    output_noise: float
+    noise: NoiseSource
+
+    @property
+    def full_scale(self) -> float:
+        """The code of a full-scale input."""
+        return 1.0 if self.dac_bits is None else float(code_limit(self.dac_bits))
+
+    def matrix(self) -> Tensor:
+        """Return the weights ``(out, in)`` in real units."""
+        parts = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class Product(Protocol):
+    """A linear map as a layer computes it."""
+
+    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with ``weights (out, last - first)``."""
+
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of codes and weights, where wanted."""
+
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """Shape one value for each output so that it broadcasts over `outputs`."""
+
+
+def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Tensor:
+    """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
+    codes = convert_inputs(x, job.input_range, job.dac_bits)
+    step = adc_step(job.adc_bits, job.bound)
+    total: Tensor | None = None
+    for row in job.rows:
+        z = layer.multiply(codes, row.weights * (1 / (job.full_scale * step)), row.first, row.last)
+        noise = job.noise.normal_like(z) if job.output_noise > 0 else None
+        read_columns(z, noise, job.output_noise, job.adc_bits, job.bound, in_steps=True)
+        scale = layer.over_outputs((row.scale * (job.input_range * step)).to(z.dtype), z)
+        if total is not None:
+            total.addcmul_(z, scale)
+        elif bias is not None:
+            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, scale)
+        else:
+            total = z.mul_(scale)
+    assert total is not None  # noqa: S101  a partition has at least one row of tiles
+    return total
+
+
+class TileProduct(torch.autograd.Function):
+    """`run_tiles` with gradients: of the exact product with the weights used, stopped where the DAC clips."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, input_range: Tensor, layer: Product, job: MVMJob
+    ) -> Tensor:
+        """Run the tiles; keep inputs and weights."""
+        ctx.save_for_backward(x, job.matrix())
+        ctx.layer, ctx.dac_bits, ctx.range = layer, job.dac_bits, job.input_range
+        ctx.weight_like = (weight.shape, weight.dtype)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return run_tiles(layer, x, bias, job)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of inputs, weight, bias and input range."""
+        x, weights = ctx.saved_tensors
+        grad = grads[0].to(x.dtype)
+        wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
+        codes = convert_inputs(x, ctx.range, ctx.dac_bits) if wants_weight else x
+        grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
+        grad_range = None
+        if grad_weight is not None:
+            unit = ctx.range / (1 if ctx.dac_bits is None else code_limit(ctx.dac_bits))
+            shape, dtype = ctx.weight_like
+            grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
+        if grad_x is not None and ctx.dac_bits is not None:
+            if wants_range:
+                grad_range = (grad_x.float() * ((x >= ctx.range).float() - (x <= -ctx.range).float())).sum()
+            edge = ctx.range * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient stops at the edge, ours beyond
+            grad_x = torch.ops.aten.hardtanh_backward(grad_x, x, -edge, edge)
+        grad_bias = None
+        if wants_bias:
+            channels = ctx.layer.over_outputs(weights[:, 0], grad).ndim
+            axes = [axis for axis in range(grad.ndim) if axis != grad.ndim - channels]
+            grad_bias = (grad.sum(axes) if axes else grad).to(ctx.bias_dtype)
+        return grad_x if wants_x else None, grad_weight, grad_bias, grad_range, None, None

@@ -1,0 +1,77 @@
+"""The product vector by vector, where the scale of the inputs follows each vector as in AIHWKIT's noise and bound management.
+
+Every tile scales and reads every vector by itself. Slower than `product`: convolutions must build their im2col matrix.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs
+from lionheart.analog.tile.product import MVMJob
+from lionheart.candidates import TilePartition
+from lionheart.specs import TileSpec
+
+_LARGEST_REDUCTION = 1000.0  # bound management gives up here, as AIHWKIT's max_bm_factor
+_COARSEST_INPUT = 0.25  # and where a DAC step is this share of the full range, as AIHWKIT's max_bm_res
+
+
+def multiply_vectors(vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMJob) -> Tensor:
+    """Return ``(n, out)`` in real units for ``vectors (n, groups * in)``, without bias."""
+    n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
+    out = vectors.new_zeros(len(vectors), cols * partition.groups)
+    edges = list(itertools.accumulate(partition.col_sizes, initial=0))
+    for row in job.rows:
+        for group in range(partition.groups):
+            x = vectors[:, group * n_in + row.first : group * n_in + row.last]
+            scale = x.abs().amax(dim=1, keepdim=True) if tile.input_range == "dynamic" else None
+            for begin, end in itertools.pairwise(edges):
+                columns = slice(group * cols + begin, group * cols + end)
+                read = _read_tile(x, row.weights[columns], scale, tile, job)
+                out[:, columns] += read * row.scale[columns].to(read.dtype)
+    return out
+
+
+def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
+    """Return the exact ``(n, out)`` of ``vectors (n, groups * in)`` and ``weights (out, in)``."""
+    if groups == 1:
+        return vectors @ weights.T
+    stacked = vectors.view(len(vectors), groups, -1).transpose(0, 1)  # (groups, n, in)
+    return (stacked @ weights.view(groups, -1, weights.shape[1]).transpose(1, 2)).transpose(0, 1).flatten(1)
+
+
+def _read_tile(x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMJob) -> Tensor:
+    """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units."""
+    scale = torch.full_like(x[:, :1], job.input_range) if scale is None else torch.where(scale > 0, scale, 1)
+    result = x.new_empty(len(x), len(weights))
+    pending = torch.arange(len(x), device=x.device)
+    reduction = 1.0
+    while True:
+        unit = scale[pending] * reduction
+        codes = convert_inputs(x[pending] / unit, 1.0, job.dac_bits)
+        z = (codes @ weights.T).mul_(1 / job.full_scale)
+        noise = job.noise.normal_like(z) if job.output_noise > 0 else None
+        if noise is not None:
+            z.add_(noise, alpha=job.output_noise)
+        if job.adc_bits is not None:
+            step = adc_step(job.adc_bits, job.bound)
+            z.mul_(1 / step).round_().mul_(step)
+        if job.bound is None:
+            result[pending] = z * unit
+            return result
+        saturated = (z.abs() > job.bound).any(dim=1)
+        result[pending] = z.clamp_(-job.bound, job.bound) * unit
+        reduction *= 2
+        if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, job):
+            return result
+        pending = pending[saturated]
+
+
+def _is_last(reduction: float, job: MVMJob) -> bool:
+    """Return whether inputs are not scaled down any further."""
+    if reduction > _LARGEST_REDUCTION:
+        return True
+    return job.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(job.dac_bits)
