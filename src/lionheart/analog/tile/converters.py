@@ -10,6 +10,11 @@ def code_limit(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
+def full_scale(bits: int | None) -> float:
+    """Return what stands for a full-scale input on the rows: the largest code, or 1 without a DAC."""
+    return 1.0 if bits is None else float(code_limit(bits))
+
+
 def convert_inputs(x: Tensor, input_range: float, bits: int | None) -> Tensor:
     """Return what the DAC puts on the rows: integer codes as floats, or ``x / input_range`` without a DAC.
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.converters import read_columns
+from lionheart.analog.tile.converters import adc_step, full_scale, read_columns
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
@@ -55,6 +55,7 @@ class AnalogLayer(nn.Module, ABC):
         self._scales: list[Tensor] = []
         self._reference: list[list[Tensor]] = []
         self._n_programmings = 0
+        self._chip_job: MVMJob | None = None
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self.__dict__["digital"] = digital  # not registered: its parameters are ours
         self.train(digital.training)
@@ -73,20 +74,11 @@ class AnalogLayer(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the projection; shapes as in the digital layer."""
-        tile, training = self.tile, self.training
         x = self._pad(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        job = MVMJob(
-            rows=self._prepared_rows(x.dtype),
-            input_range=self._input_range(x),
-            dac_bits=tile.dac_bits if not training or tile.hwa.converters else None,
-            adc_bits=tile.adc_bits if not training or tile.hwa.converters else None,
-            bound=tile.output_bound if not training or tile.hwa.converters else None,
-            output_noise=tile.output_noise if not training or tile.hwa.output_noise else 0.0,
-            noise=self.noise,
-        )
-        if tile.reads_vectors:
+        job = self._job(x)
+        if self.tile.reads_vectors:
             return self._forward_vectors(x, job)
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             out: Tensor = TileProduct.apply(x, self.weight, self.bias, self.analog_input_range, self, job)  # type: ignore[no-untyped-call]
@@ -122,21 +114,37 @@ class AnalogLayer(nn.Module, ABC):
         column_scale = torch.where(column_max > 0, column_max, torch.ones_like(column_max))
         return weights / column_scale.unsqueeze(1), column_scale
 
-    def _prepared_rows(self, dtype: torch.dtype) -> list[TileRow]:
-        """Return the weights that each row of tiles multiplies with in this pass."""
-        if self._programmed and not self.training:
-            return [
-                TileRow(first, last, weights.to(dtype), scale)
-                for (first, last), (weights, scale) in zip(self._row_slices(), self._programmed, strict=True)
-            ]
+    def _job(self, x: Tensor) -> MVMJob:
+        """Return weights and converters of this pass; those of a programmed chip are made once."""
+        uses_chip = bool(self._programmed) and not self.training
+        if uses_chip and self._chip_job is not None and self._chip_job.fits(x.dtype, self.noise):
+            return self._chip_job
+        tile, input_range = self.tile, self._input_range(x)
+        converters = not self.training or tile.hwa.converters
+        dac_bits = tile.dac_bits if converters else None
+        adc_bits, bound = (tile.adc_bits, tile.output_bound) if converters else (None, None)
+        step = adc_step(adc_bits, bound)
         rows = []
         with torch.no_grad():
-            for first, last in self._row_slices():
-                weights, scale = self._normalised(first, last)
+            for index, (first, last) in enumerate(self._row_slices()):
+                weights, scale = self._programmed[index] if uses_chip else self._normalised(first, last)
                 if self.training:
                     weights = self._modified(weights)
-                rows.append(TileRow(first, last, weights.to(dtype), scale))
-        return rows
+                kernel = self.kernel((weights / (full_scale(dac_bits) * step)).to(x.dtype), first, last)
+                out_scale = self.over_outputs((scale * (input_range * step)).to(x.dtype), x)
+                rows.append(TileRow(first, last, weights.to(x.dtype), scale, kernel, out_scale))
+        job = MVMJob(
+            rows=rows,
+            dtype=x.dtype,
+            input_range=input_range,
+            dac_bits=dac_bits,
+            adc_bits=adc_bits,
+            bound=bound,
+            output_noise=tile.output_noise if not self.training or tile.hwa.output_noise else 0.0,
+            noise=self.noise,
+        )
+        self._chip_job = job if uses_chip else None
+        return job
 
     def _modified(self, weights: Tensor) -> Tensor:
         """Return a row of tiles as the HWA settings change it for one forward pass [tile units]."""
@@ -180,7 +188,7 @@ class AnalogLayer(nn.Module, ABC):
             self._chip.append(row)
             if compensated:
                 self._reference.append([self._reference_read(t.weights, generator) for t in row])
-        self._programmed, self._n_programmings = [], 0
+        self._programmed, self._chip_job, self._n_programmings = [], None, 0
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
@@ -204,7 +212,7 @@ class AnalogLayer(nn.Module, ABC):
                     alpha = alpha * (self._reference[index][number] / self._reference_read(read, generator))
                 factors.append(alpha.flatten())
             programmed.append((torch.cat(parts), column_scale * torch.cat(factors)))
-        self._programmed = programmed
+        self._programmed, self._chip_job = programmed, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
         """Cut the weights of a row of tiles into crossbars ``(cols, rows)``; equal groups come as one stack."""
@@ -216,6 +224,7 @@ class AnalogLayer(nn.Module, ABC):
     def clear_chip_(self) -> None:
         """Forget the programmed chip; the exact weights were never touched."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
+        self._chip_job = None
 
     def _reference_read(self, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.
@@ -267,8 +276,12 @@ class AnalogLayer(nn.Module, ABC):
         """Return inputs as the product wants them."""
 
     @abstractmethod
-    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
-        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with ``weights (out, last - first)``."""
+    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
+        """Return ``weights (out, last - first)`` of rows ``first`` to ``last`` in the form that `multiply` takes."""
+
+    @abstractmethod
+    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with their weights."""
 
     @abstractmethod
     def multiply_backward(
@@ -317,9 +330,13 @@ class AnalogLinear(AnalogLayer):
     def _pad(self, x: Tensor) -> Tensor:
         return x
 
-    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
         """See the base class."""
-        return F.linear(codes if last - first == codes.shape[-1] else codes[..., first:last], weights)
+        return weights
+
+    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
+        return F.linear(codes if last - first == codes.shape[-1] else codes[..., first:last], kernel)
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
@@ -366,18 +383,28 @@ class AnalogConv(AnalogLayer):
             return (0,) * len(conv.kernel_size)
         return tuple(conv.padding)
 
-    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+    def _channels(self, first: int, last: int) -> tuple[int, int]:
+        """Return the input channels (of a group) that rows ``first`` to ``last`` touch."""
+        conv = cast(nn.Conv2d, self.digital)
+        if conv.groups > 1:
+            return 0, conv.in_channels // conv.groups
+        taps = math.prod(conv.kernel_size)
+        return first // taps, math.ceil(last / taps)
+
+    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
         """See the base class."""
         conv = cast(nn.Conv2d, self.digital)
         taps = math.prod(conv.kernel_size)
-        begin, end = first // taps, math.ceil(last / taps)
-        if conv.groups > 1:
-            begin, end = 0, conv.in_channels // conv.groups
+        begin, end = self._channels(first, last)
         if first != begin * taps or last != end * taps:  # a boundary inside: the other tiles' taps get weight 0
             weights = F.pad(weights, (first - begin * taps, end * taps - last))
         kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
-        if kernel.ndim == 4:
-            kernel = kernel.contiguous(memory_format=torch.channels_last)
+        return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
+
+    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        begin, end = self._channels(first, last)
         if conv.groups == 1 and end - begin != conv.in_channels:
             codes = codes.narrow(codes.ndim - kernel.ndim + 1, begin, end - begin)  # with or without a batch dimension
         convolution: Any = _CONVOLUTIONS[kernel.ndim]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, read_columns
+from lionheart.analog.tile.converters import convert_inputs, full_scale, read_columns
 from lionheart.analog.tile.noise import NoiseSource
 
 
@@ -26,12 +26,16 @@ class TileRow:
         last: One after the last of its inputs.
         weights: ``(out, last - first)`` [tile units].
         scale: ``(out,)``, what a weight of 1 stands for.
+        kernel: The weights as the product takes them, so that sums come in steps of the ADC.
+        out_scale: What one such step stands for, shaped like the outputs.
     """
 
     first: int
     last: int
     weights: Tensor
     scale: Tensor
+    kernel: Tensor
+    out_scale: Tensor
 
 
 @final
@@ -41,6 +45,7 @@ class MVMJob:
 
     Args:
         rows: Rows of tiles; their results are added digitally.
+        dtype: Of inputs and outputs.
         input_range: What a full-scale input stands for.
         dac_bits: Input converter; None = ideal.
         adc_bits: Output converter; None = ideal.
@@ -50,6 +55,7 @@ class MVMJob:
     """
 
     rows: list[TileRow]
+    dtype: torch.dtype
     input_range: float
     dac_bits: int | None
     adc_bits: int | None
@@ -57,10 +63,9 @@ class MVMJob:
     output_noise: float
     noise: NoiseSource
 
-    @property
-    def full_scale(self) -> float:
-        """The code of a full-scale input."""
-        return 1.0 if self.dac_bits is None else float(code_limit(self.dac_bits))
+    def fits(self, dtype: torch.dtype, noise: NoiseSource) -> bool:
+        """Whether this job may be used for other inputs."""
+        return dtype == self.dtype and noise is self.noise
 
     def matrix(self) -> Tensor:
         """Return the weights ``(out, in)`` in real units."""
@@ -71,8 +76,8 @@ class MVMJob:
 class Product(Protocol):
     """A linear map as a layer computes it."""
 
-    def multiply(self, codes: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
-        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with ``weights (out, last - first)``."""
+    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with their weights."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
@@ -86,19 +91,17 @@ class Product(Protocol):
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Tensor:
     """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
     codes = convert_inputs(x, job.input_range, job.dac_bits)
-    step = adc_step(job.adc_bits, job.bound)
     total: Tensor | None = None
     for row in job.rows:
-        z = layer.multiply(codes, row.weights * (1 / (job.full_scale * step)), row.first, row.last)
+        z = layer.multiply(codes, row.kernel, row.first, row.last)
         noise = job.noise.normal_like(z) if job.output_noise > 0 else None
         read_columns(z, noise, job.output_noise, job.adc_bits, job.bound, in_steps=True)
-        scale = layer.over_outputs((row.scale * (job.input_range * step)).to(z.dtype), z)
         if total is not None:
-            total.addcmul_(z, scale)
+            total.addcmul_(z, row.out_scale)
         elif bias is not None:
-            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, scale)
+            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, row.out_scale)
         else:
-            total = z.mul_(scale)
+            total = z.mul_(row.out_scale)
     assert total is not None  # noqa: S101  a partition has at least one row of tiles
     return total
 
@@ -127,7 +130,7 @@ class TileProduct(torch.autograd.Function):
         grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
         grad_range = None
         if grad_weight is not None:
-            unit = ctx.range / (1 if ctx.dac_bits is None else code_limit(ctx.dac_bits))
+            unit = ctx.range / full_scale(ctx.dac_bits)
             shape, dtype = ctx.weight_like
             grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
         if grad_x is not None and ctx.dac_bits is not None:

@@ -10,7 +10,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs
+from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, full_scale
 from lionheart.analog.tile.product import MVMJob
 from lionheart.candidates import TilePartition
 from lionheart.specs import TileSpec
@@ -52,7 +52,7 @@ def _read_tile(x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec,
     while True:
         unit = scale[pending] * reduction
         codes = convert_inputs(x[pending] / unit, 1.0, job.dac_bits)
-        z = (codes @ weights.T).mul_(1 / job.full_scale)
+        z = (codes @ weights.T).mul_(1 / full_scale(job.dac_bits))
         noise = job.noise.normal_like(z) if job.output_noise > 0 else None
         if noise is not None:
             z.add_(noise, alpha=job.output_noise)
