@@ -17,13 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-import lionheart.evaluation.chips
 import lionheart.training.loop
 import lionheart.workflow.map
 import lionheart.workflow.problem
 from lionheart.analog import analog_layers, program_chip_
 from lionheart.errors import ArtifactError, ConfigError, GraphError
-from lionheart.evaluation import evaluate_accuracy
+from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
@@ -294,7 +293,7 @@ class Tripwire:
             (lionheart.training.loop, "save_training_state", "epoch"),
             (lionheart.workflow.problem, "save_training_state", "keep"),
             (lionheart.workflow.problem, "load_training_state", "restore"),
-            (lionheart.evaluation.chips, "evaluate_accuracy", "chip"),
+            (ChipEnsemble, "program", "chip"),
             (lionheart.workflow.map, "save_weights", "weights"),
             (LayerMapping, "save", "mapping"),
         ):
@@ -371,7 +370,7 @@ def all_steps(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int]]
 def test_no_step_is_forgotten(all_steps: list[tuple[str, int]]):
     assert {text for text, _ in all_steps} - {"after chip"} == set(KINDS)  # after a chip comes nothing that is kept
     assert sum(text == "before epoch" for text, _ in all_steps) == 3 * 2
-    assert sum(text == "before chip" for text, _ in all_steps) == (3 + 1 + 3) * 2
+    assert sum(text == "before chip" for text, _ in all_steps) == (3 + 1 + 1) * 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

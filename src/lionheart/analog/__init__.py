@@ -6,6 +6,8 @@ hardware-aware training needs. Must not know: accuracy, search, platforms, data 
 
 from lionheart.analog.tile import (
     AnalogLayer,
+    ChipRead,
+    NoiseSource,
     analog_layers,
     calibrate_input_ranges_,
     clear_chip_,
@@ -15,10 +17,13 @@ from lionheart.analog.tile import (
     drift_chip_,
     program_chip_,
     seed_noise_,
+    use_noise_,
 )
 
 __all__ = [
     "AnalogLayer",
+    "ChipRead",
+    "NoiseSource",
     "analog_layers",
     "calibrate_input_ranges_",
     "clear_chip_",
@@ -28,4 +33,5 @@ __all__ = [
     "drift_chip_",
     "program_chip_",
     "seed_noise_",
+    "use_noise_",
 ]

@@ -6,5 +6,6 @@ Must not know: mappings, training, search, data sets by name.
 
 from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
 from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
+from lionheart.evaluation.ensemble import ChipEnsemble
 
-__all__ = ["AccuracyEstimate", "Metric", "estimate_mean", "evaluate_accuracy", "evaluate_over_chips"]
+__all__ = ["AccuracyEstimate", "ChipEnsemble", "Metric", "estimate_mean", "evaluate_accuracy", "evaluate_over_chips"]

@@ -11,9 +11,10 @@ from typing import Any, final
 from scipy import stats
 from torch import nn
 
-from lionheart.analog import analog_layers, clear_chip_, drift_chip_, program_chip_, seed_noise_
+from lionheart.analog import analog_layers
 from lionheart.errors import ConfigError
 from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
+from lionheart.evaluation.ensemble import ChipEnsemble
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource
@@ -101,17 +102,7 @@ def evaluate_over_chips(
     if not analog_layers(model):
         score = evaluate_accuracy(model, batches, metric)
         return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips) for t in moments]
-    scores: list[list[float]] = [[] for _ in moments]
-    device = next(model.parameters()).device
-    try:
-        with progress.bar(label, n_chips * len(moments) * len(batches)) as bar:
-            for chip in range(n_chips):
-                generator = streams.generator("chip", chip, device=device)
-                program_chip_(model, generator)
-                for index, t_inference in enumerate(moments):
-                    drift_chip_(model, t_inference, generator)
-                    seed_noise_(model, streams.generator("chip", chip, "output", index, device=device))
-                    scores[index].append(evaluate_accuracy(model, batches, metric, on_batch=bar.advance))
-    finally:
-        clear_chip_(model)
+    ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams)
+    with progress.bar(label, n_chips * len(moments) * len(batches)) as bar:
+        scores = ensemble.evaluate(batches, metric, on_pass=bar.advance)
     return [estimate_mean(s, t_inference=t, confidence=confidence) for s, t in zip(scores, moments, strict=True)]

@@ -44,6 +44,10 @@ def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
     """Let every analog layer draw its weight and output noise from `generator` from now on."""
     layers = analog_layers(model).values()
     pool_size = next((layer.noise.pool_size for layer in layers), 0)
-    source = NoiseSource(generator, pool_size)
-    for layer in layers:
+    use_noise_(model, NoiseSource(generator, pool_size))
+
+
+def use_noise_(model: nn.Module, source: NoiseSource) -> None:
+    """Let every analog layer draw its weight and output noise from `source` from now on."""
+    for layer in analog_layers(model).values():
         layer.noise = source

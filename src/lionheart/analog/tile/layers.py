@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, cast, final
 
 import torch
@@ -24,6 +25,23 @@ from lionheart.specs import TileSpec
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
 _SMALLEST_RANGE = 1e-6  # a learned range stays positive
 _SMALLEST_READOUT = 1e-4  # floor of the reference read, as in AIHWKIT
+
+
+@final
+@dataclass(frozen=True)
+class ChipRead:
+    """The weights of one layer of one chip at one time.
+
+    Args:
+        weights: For each row of tiles ``(cols, rows)`` [tile units] and what 1 stands for in each column.
+    """
+
+    weights: list[tuple[Tensor, Tensor]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(each.numel() * each.element_size() for pair in self.weights for each in pair)
 
 
 class AnalogLayer(nn.Module, ABC):
@@ -220,6 +238,14 @@ class AnalogLayer(nn.Module, ABC):
         if groups > 1 and len(self.partition.col_sizes) == 1:
             return [weights.view(groups, -1, weights.shape[1])]
         return [weights[cols] for cols in self._col_slices()]
+
+    def take_read(self) -> ChipRead:
+        """Return the present read of the programmed chip, for `use_read_`."""
+        return ChipRead(self._programmed)
+
+    def use_read_(self, read: ChipRead) -> None:
+        """Compute with a read taken before, until the chip is read again."""
+        self._programmed, self._chip_job = read.weights, None
 
     def clear_chip_(self) -> None:
         """Forget the programmed chip; the exact weights were never touched."""

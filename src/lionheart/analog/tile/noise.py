@@ -19,12 +19,13 @@ class NoiseSource:
     Args:
         generator: Source of all numbers; on the device where the model computes.
         pool_size: Numbers in the pool; 0 draws every number fresh.
+        pool: Numbers drawn before, to share among sources that each take slices of their own; None = drawn when needed.
     """
 
-    def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE) -> None:
+    def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE, *, pool: Tensor | None = None) -> None:
         self.generator = generator
         self.pool_size = pool_size
-        self._pool: Tensor | None = None
+        self._pool = pool
 
     def normal(self, shape: torch.Size) -> Tensor:
         """Return standard normal numbers, float32, dense in row-major order; read them only, they may be the pool's."""

@@ -1,0 +1,145 @@
+"""Many chips at many times on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from torch import nn
+
+from lionheart.analog import (
+    ChipRead,
+    NoiseSource,
+    analog_layers,
+    clear_chip_,
+    drift_chip_,
+    program_chip_,
+    use_noise_,
+)
+from lionheart.evaluation.accuracy import Metric
+from lionheart.evaluation.prefix import computing_once, find_prefix
+from lionheart.rng import RandomStreams
+from lionheart.training.batches import BatchSource, call_model, move_batch
+
+MEMORY_BYTES = 1 << 30  # of programmed weights at once, unless told otherwise
+
+
+@final
+class ChipEnsemble:
+    """`n_chips` fresh chips of one analog model, drifted to all `times`, evaluated together.
+
+    Every batch is loaded once for a chunk of chips; what the model computes before its first analog layer is computed once
+    for each batch. A chunk holds as many chips as fit into `memory_bytes` with their weights at all times, at least one.
+    Chip ``i`` of a stream is always the same chip, whatever the chunks.
+
+    Args:
+        model: With analog layers; its exact weights are used for every chip and left as they are.
+        n_chips: Number of chips.
+        times: Seconds after programming.
+        streams: Source of the chips.
+        memory_bytes: Bound on the programmed weights that are held at once.
+
+    Assumes:
+        Modules without analog layers are deterministic in ``eval()`` mode.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        n_chips: int,
+        times: Sequence[float],
+        streams: RandomStreams,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self.model, self.n_chips, self.times, self.streams = model, n_chips, list(times), streams
+        self.memory_bytes = memory_bytes
+        self._device = next(model.parameters()).device
+        layers = analog_layers(model)
+        self._layers = list(layers.values())
+        size = next((layer.noise.pool_size for layer in self._layers), 0)
+        generator = streams.generator("pool", device=self._device)
+        self._pool = torch.empty(size, device=self._device).normal_(generator=generator) if size else None
+        self._pool_size = size
+
+    @property
+    def chips_per_chunk(self) -> int:
+        """How many chips are programmed at once."""
+        weights = sum(layer.weight.numel() * layer.weight.element_size() for layer in self._layers)
+        return max(1, min(self.n_chips, self.memory_bytes // max(1, weights * len(self.times))))
+
+    @torch.no_grad()
+    def evaluate(
+        self, batches: BatchSource, metric: Metric, *, on_pass: Callable[[], None] = lambda: None
+    ) -> list[list[float]]:
+        """Return the mean score of each chip, ``[time][chip]``.
+
+        Args:
+            batches: The samples.
+            metric: Maps outputs and targets to one score for each sample.
+            on_pass: Called after each pass of one chip over one batch, for a bar.
+        """
+        kept = [layer.noise for layer in self._layers]
+        scores: list[list[float]] = [[] for _ in self.times]
+        try:
+            with _evaluating(self.model):
+                for begin in range(0, self.n_chips, self.chips_per_chunk):
+                    chips = range(begin, min(begin + self.chips_per_chunk, self.n_chips))
+                    for index, of_chips in enumerate(self._evaluate_chunk(chips, batches, metric, on_pass)):
+                        scores[index] += of_chips
+        finally:
+            clear_chip_(self.model)
+            for layer, noise in zip(self._layers, kept, strict=True):
+                layer.noise = noise
+        return scores
+
+    def program(self, chip: int) -> Iterator[list[ChipRead]]:
+        """Program one chip and yield the weights of its layers at each time."""
+        generator = self.streams.generator("chip", chip, device=self._device)
+        program_chip_(self.model, generator)
+        for t_inference in self.times:
+            drift_chip_(self.model, t_inference, generator)
+            yield [layer.take_read() for layer in self._layers]
+
+    def _evaluate_chunk(
+        self, chips: range, batches: BatchSource, metric: Metric, on_pass: Callable[[], None]
+    ) -> list[list[float]]:
+        instances = [
+            (index, chip - chips.start, reads, self._noise(chip, index))
+            for chip in chips
+            for index, reads in enumerate(self.program(chip))
+        ]
+        totals = torch.zeros(len(self.times), len(chips), dtype=torch.float64, device=self._device)
+        count, prefix = 0, None
+        for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
+            x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
+            if prefix is None:
+                prefix = find_prefix(self.model, lambda x=x: call_model(self.model, x))  # type: ignore[misc]
+            scores = None
+            with computing_once(prefix):
+                for index, chip, reads, noise in instances:
+                    use_noise_(self.model, noise)
+                    for layer, read in zip(self._layers, reads, strict=True):
+                        layer.use_read_(read)
+                    scores = metric(call_model(self.model, x), y)
+                    totals[index, chip] += scores.double().sum()
+                    on_pass()
+            count += 0 if scores is None else scores.numel()
+        return [[float(value) / max(count, 1) for value in row] for row in totals.cpu()]
+
+    def _noise(self, chip: int, index: int) -> NoiseSource:
+        generator = self.streams.generator("chip", chip, "output", index, device=self._device)
+        return NoiseSource(generator, self._pool_size, pool=self._pool)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
