@@ -5,7 +5,15 @@ back again. Must not know: training loops, accuracy, platforms.
 """
 
 from lionheart.analog.tile.calibration import calibrate_input_ranges_
-from lionheart.analog.tile.chip import clear_chip_, clip_weights_, drift_chip_, program_chip_, seed_noise_, use_noise_
+from lionheart.analog.tile.chip import (
+    clear_chip_,
+    clip_weights_,
+    drift_chip_,
+    fuse_converters_,
+    program_chip_,
+    seed_noise_,
+    use_noise_,
+)
 from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_
 from lionheart.analog.tile.layers import AnalogLayer, ChipRead
 from lionheart.analog.tile.noise import NoiseSource
@@ -21,6 +29,7 @@ __all__ = [
     "convert_to_analog_",
     "convert_to_digital_",
     "drift_chip_",
+    "fuse_converters_",
     "program_chip_",
     "seed_noise_",
     "use_noise_",

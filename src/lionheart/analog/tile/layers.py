@@ -73,6 +73,7 @@ class AnalogLayer(nn.Module, ABC):
         self._scales: list[Tensor] = []
         self._reference: list[list[Tensor]] = []
         self._n_programmings = 0
+        self.fused = False
         self._chip_job: MVMJob | None = None
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self.__dict__["digital"] = digital  # not registered: its parameters are ours
@@ -160,6 +161,7 @@ class AnalogLayer(nn.Module, ABC):
             bound=bound,
             output_noise=tile.output_noise if not self.training or tile.hwa.output_noise else 0.0,
             noise=self.noise,
+            fused=self.fused,
         )
         self._chip_job = job if uses_chip else None
         return job
@@ -306,8 +308,12 @@ class AnalogLayer(nn.Module, ABC):
         """Return ``weights (out, last - first)`` of rows ``first`` to ``last`` in the form that `multiply` takes."""
 
     @abstractmethod
-    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
-        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with their weights."""
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Return the part of the inputs that rows ``first`` to ``last`` of the im2col matrix need."""
+
+    @abstractmethod
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """Multiply the codes of a row of tiles with its weights."""
 
     @abstractmethod
     def multiply_backward(
@@ -360,9 +366,13 @@ class AnalogLinear(AnalogLayer):
         """See the base class."""
         return weights
 
-    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
         """See the base class."""
-        return F.linear(codes if last - first == codes.shape[-1] else codes[..., first:last], kernel)
+        return x[..., first:last]
+
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """See the base class."""
+        return F.linear(codes, kernel)
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
@@ -427,12 +437,17 @@ class AnalogConv(AnalogLayer):
         kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
         return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
 
-    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
         """See the base class."""
         conv = cast(nn.Conv2d, self.digital)
         begin, end = self._channels(first, last)
-        if conv.groups == 1 and end - begin != conv.in_channels:
-            codes = codes.narrow(codes.ndim - kernel.ndim + 1, begin, end - begin)  # with or without a batch dimension
+        if conv.groups > 1:
+            return x
+        return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without a batch dimension
+
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
         convolution: Any = _CONVOLUTIONS[kernel.ndim]
         product: Tensor = convolution(codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups)
         return product

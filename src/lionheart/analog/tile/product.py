@@ -12,7 +12,8 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import convert_inputs, full_scale, read_columns
+from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scale, read_columns
+from lionheart.analog.tile.fused import convert_inputs_fused, read_columns_fused
 from lionheart.analog.tile.noise import NoiseSource
 
 
@@ -52,6 +53,7 @@ class MVMJob:
         bound: Range of the ADC; None = none.
         output_noise: Standard deviation, in full-scale inputs times a weight of 1.
         noise: Where noise comes from.
+        fused: Whether converters run as compiled single passes.
     """
 
     rows: list[TileRow]
@@ -62,6 +64,7 @@ class MVMJob:
     bound: float | None
     output_noise: float
     noise: NoiseSource
+    fused: bool
 
     def fits(self, dtype: torch.dtype, noise: NoiseSource) -> bool:
         """Whether this job may be used for other inputs."""
@@ -76,8 +79,11 @@ class MVMJob:
 class Product(Protocol):
     """A linear map as a layer computes it."""
 
-    def multiply(self, codes: Tensor, kernel: Tensor, first: int, last: int) -> Tensor:
-        """Multiply rows ``first`` to ``last`` of the im2col'ed codes with their weights."""
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Return the part of the inputs that rows ``first`` to ``last`` of the im2col matrix need."""
+
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """Multiply the codes of a row of tiles with its weights."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
@@ -90,11 +96,17 @@ class Product(Protocol):
 
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Tensor:
     """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
-    codes = convert_inputs(x, job.input_range, job.dac_bits)
     total: Tensor | None = None
+    whole = _codes(x, job) if len(job.rows) == 1 else None
     for row in job.rows:
-        z = layer.multiply(codes, row.kernel, row.first, row.last)
+        # of several rows of tiles each gets its own inputs converted: products are faster on dense inputs than on slices
+        codes = whole if whole is not None else _codes(layer.rows_of(x, row.first, row.last), job)
+        z = layer.multiply(codes, row.kernel)
         noise = job.noise.normal_like(z) if job.output_noise > 0 else None
+        fused = _read_fused(z, noise, bias, total, row, job)
+        if fused is not None:
+            total = fused
+            continue
         read_columns(z, noise, job.output_noise, job.adc_bits, job.bound, in_steps=True)
         if total is not None:
             total.addcmul_(z, row.out_scale)
@@ -106,6 +118,26 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Te
     return total
 
 
+def _codes(x: Tensor, job: MVMJob) -> Tensor:
+    if job.fused and job.dac_bits is not None:
+        limit = full_scale(job.dac_bits)
+        codes = convert_inputs_fused(x, x.new_tensor([limit / job.input_range, limit]))
+        if codes is not None:
+            return codes
+    return convert_inputs(x, job.input_range, job.dac_bits)
+
+
+def _read_fused(
+    z: Tensor, noise: Tensor | None, bias: Tensor | None, total: Tensor | None, row: TileRow, job: MVMJob
+) -> Tensor | None:
+    if not job.fused or noise is None or job.adc_bits is None or job.bound is None:
+        return None
+    step = adc_step(job.adc_bits, job.bound)
+    constants = z.new_tensor([job.output_noise / step, job.bound / step])
+    scale = row.out_scale.flatten()
+    return read_columns_fused(z, noise, constants, scale, torch.zeros_like(scale) if bias is None else bias, total)
+
+
 class TileProduct(torch.autograd.Function):
     """`run_tiles` with gradients: of the exact product with the weights used, stopped where the DAC clips."""
 
@@ -115,7 +147,7 @@ class TileProduct(torch.autograd.Function):
     ) -> Tensor:
         """Run the tiles; keep inputs and weights."""
         ctx.save_for_backward(x, job.matrix())
-        ctx.layer, ctx.dac_bits, ctx.range = layer, job.dac_bits, job.input_range
+        ctx.layer, ctx.job = layer, job
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return run_tiles(layer, x, bias, job)
@@ -126,17 +158,20 @@ class TileProduct(torch.autograd.Function):
         x, weights = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
         wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
-        codes = convert_inputs(x, ctx.range, ctx.dac_bits) if wants_weight else x
+        job: MVMJob = ctx.job
+        codes = _codes(x, job) if wants_weight else x
         grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
         grad_range = None
         if grad_weight is not None:
-            unit = ctx.range / full_scale(ctx.dac_bits)
+            unit = job.input_range / full_scale(job.dac_bits)
             shape, dtype = ctx.weight_like
             grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
-        if grad_x is not None and ctx.dac_bits is not None:
+        if grad_x is not None and job.dac_bits is not None:
             if wants_range:
-                grad_range = (grad_x.float() * ((x >= ctx.range).float() - (x <= -ctx.range).float())).sum()
-            edge = ctx.range * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient stops at the edge, ours beyond
+                grad_range = (grad_x.float() * ((x >= job.input_range).float() - (x <= -job.input_range).float())).sum()
+            edge = job.input_range * (
+                1 + torch.finfo(x.dtype).eps
+            )  # hardtanh's gradient stops at the edge, ours beyond
             grad_x = torch.ops.aten.hardtanh_backward(grad_x, x, -edge, edge)
         grad_bias = None
         if wants_bias:
