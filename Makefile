@@ -17,7 +17,7 @@ check: .venv/installed ## format, lint, types, room boundaries
 	$(BIN)/lint-imports
 
 bench: .venv/installed ## speed ratios against the same network in floating point, and ALPINE's ratios
-	$(BIN)/python benchmarks/analog_speed.py
+	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/alpine_ratios.py
 
 docs: .venv/installed ## write docs/settings.md from the code

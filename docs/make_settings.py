@@ -5,16 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from lionheart.search import SearchSpec
-from lionheart.specs import DeviceSpec, HWASpec, Spec, TileSpec
+from lionheart.specs import TECHNOLOGIES, HWASpec, Spec, TileSpec
 from lionheart.training import TrainSpec
 
+#: Heading and spec of each table of a settings file.
 TABLES: tuple[tuple[str, type[Spec]], ...] = (
-    ("search", SearchSpec),
-    ("train", TrainSpec),
-    ("tile", TileSpec),
-    ("tile.hwa", HWASpec),
-    ("tile.device", DeviceSpec),
+    ("[search]", SearchSpec),
+    ("[train]", TrainSpec),
+    ("[tile]", TileSpec),
+    ("[tile.hwa]", HWASpec),
+    *((f'[tile.device] with technology = "{name}"', spec) for name, spec in TECHNOLOGIES.items()),
 )
+
+
+def _write(value: object) -> str:
+    """Return a default as a settings file would have it."""
+    if isinstance(value, Spec):
+        value = value.model_dump(mode="json")
+    if isinstance(value, tuple):
+        return str(value).replace(",)", "]").replace("(", "[").replace(")", "]")
+    return "none" if value is None else str(value)
 
 
 def render_settings() -> str:
@@ -27,12 +37,12 @@ def render_settings() -> str:
     ]
     for table, spec in TABLES:
         summary = (spec.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
-        lines += ["", f"## [{table}]", "", summary, "", "| setting | default | meaning |", "|---|---|---|"]
-        defaults = spec().model_dump(mode="json")
+        lines += ["", f"## {table}", "", summary, "", "| setting | default | meaning |", "|---|---|---|"]
         for name, field in spec.model_fields.items():
-            if isinstance(defaults[name], dict):
-                continue
-            default = "none" if defaults[name] is None else str(defaults[name])
+            value = field.get_default(call_default_factory=True)
+            if isinstance(value, Spec) and "kind" not in type(value).model_fields:
+                continue  # a table of its own
+            default = "required" if field.is_required() else _write(value)
             lines.append(f"| `{name}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ from lionheart.cli.console import (
     print_json,
     stderr,
 )
+from lionheart.cli.devices import devices
 from lionheart.errors import LionHeartError
 
 app = typer.Typer(
@@ -318,6 +319,9 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
         print_json(data)
     else:
         render.show_sources(data)
+
+
+app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 
 
 def main() -> None:

@@ -5,7 +5,42 @@ shared floor so that `candidates` can read a tile's size without importing the p
 """
 
 from lionheart.specs.base import Spec
-from lionheart.specs.device import DeviceSpec
+from lionheart.specs.device import (
+    TECHNOLOGIES,
+    CustomPairConverter,
+    DeviceSpec,
+    PairConverter,
+    SingleConverter,
+)
+from lionheart.specs.technologies import (
+    Curve,
+    IdealSpec,
+    PCMCustomDriftSpec,
+    PCMNoise,
+    PCMSpec,
+    ReRAMCMOSpec,
+    ReRAMWan2022Spec,
+    SamplesSpec,
+    TableSpec,
+)
 from lionheart.specs.tile import HWASpec, TileSpec
 
-__all__ = ["DeviceSpec", "HWASpec", "Spec", "TileSpec"]
+__all__ = [
+    "TECHNOLOGIES",
+    "Curve",
+    "CustomPairConverter",
+    "DeviceSpec",
+    "HWASpec",
+    "IdealSpec",
+    "PCMCustomDriftSpec",
+    "PCMNoise",
+    "PCMSpec",
+    "PairConverter",
+    "ReRAMCMOSpec",
+    "ReRAMWan2022Spec",
+    "SamplesSpec",
+    "SingleConverter",
+    "Spec",
+    "TableSpec",
+    "TileSpec",
+]

@@ -13,14 +13,17 @@ from lionheart.specs import DeviceSpec
 class IdealModel:
     """Neither noise nor drift."""
 
+    silent_at_zero = True
+    reads_targets = False
+
     def program(self, g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the targets and exponents of zero."""
+        """Return the targets and a state of zeros."""
         return g_target.clone(), torch.zeros_like(g_target)
 
     def read(
         self,
         g_programmed: Tensor,
-        drift_nu: Tensor,
+        state: Tensor,
         device: DeviceSpec,
         *,
         t_inference: float,

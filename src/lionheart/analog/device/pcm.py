@@ -1,4 +1,4 @@
-"""Phase-change memory: programming noise, drift, read noise, as in AIHWKIT's PCM-like model.
+"""Phase-change memory: programming noise, drift, read noise, as in AIHWKIT's PCM-like models.
 
 All conductances in µS. Coefficients and their sources are in ``specs/data/pcm.toml``.
 """
@@ -10,34 +10,35 @@ import math
 import torch
 from torch import Tensor
 
+from lionheart.analog.device.curves import interpolate_points
 from lionheart.analog.device.registry import register_device
+from lionheart.analog.device.sampling import normal_like
 from lionheart.errors import ConfigError
-from lionheart.specs import DeviceSpec
+from lionheart.specs import PCMCustomDriftSpec, PCMNoise, PCMSpec
 
-_G_MAX_OF_FIT = 25.0  # µS; the programming polynomial was fitted at this g_max (see specs/data/pcm.toml)
 _SMALLEST_X = 1e-7  # below this ln(x) is taken at this value; both exponents are clamped long before
 
 
-def programming_sigma(g_target: Tensor, device: DeviceSpec) -> Tensor:
+def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
     """Return the standard deviation of programming [µS].
 
-    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / 25 µS`` with ``x = g_target / g_max``.
+    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / g_max_of_fit`` with ``x = g_target / g_max``.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
     """
     c0, c1, c2 = device.programming_noise
     x = g_target / device.g_max
-    return (c0 + c1 * x + c2 * x**2) * (device.programming_noise_scale * device.g_max / _G_MAX_OF_FIT)
+    return (c0 + c1 * x + c2 * x**2) * (device.programming_noise_scale * device.g_max / device.g_max_of_fit)
 
 
-def program_conductances(g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> Tensor:
+def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch.Generator) -> Tensor:
     """Draw programmed conductances [µS], ``max(g_target + sigma N, 0)``; a device at 0 is programmed noisily too."""
-    noise = _normal_like(g_target, generator)
+    noise = normal_like(g_target, generator)
     return noise.mul_(programming_sigma(g_target, device)).add_(g_target).clamp_(min=0)
 
 
-def sample_drift_nu(g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> Tensor:
+def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
     """Draw each device's drift exponent [-] from its target: ``scale * |mean(x) + sigma(x) N|``.
 
     Mean and sigma are linear in ``ln x`` between clamps.
@@ -51,7 +52,7 @@ def sample_drift_nu(g_target: Tensor, device: DeviceSpec, *, generator: torch.Ge
         slope, offset, low, high = coefficients
         return (slope * log_x + offset).clamp_(low, high)
 
-    noise = _normal_like(g_target, generator)
+    noise = normal_like(g_target, generator)
     nu = noise.mul_(clamped_line(device.drift_nu_sigma)).add_(clamped_line(device.drift_nu_mean))
     return nu.abs_().mul_(device.drift_scale)
 
@@ -73,7 +74,7 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
     return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
 
 
-def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: DeviceSpec, *, t_inference: float) -> Tensor:
+def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
     """Return the standard deviation of one read [µS], which grows slowly with time (1/f noise).
 
     ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0`` and
@@ -89,29 +90,55 @@ def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: DeviceSpec
     return g_drifted * q * (device.read_noise_scale * growth)
 
 
-@register_device("pcm")
-class PCMModel:
+class _PCMModel:
     """The three effects in their order: programming, drift, read."""
 
-    def program(self, g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return programmed conductances [µS] and drift exponents [-]."""
-        g_programmed = program_conductances(g_target, device, generator=generator)
-        return g_programmed, sample_drift_nu(g_target, device, generator=generator)
+    silent_at_zero = True  # drift and read noise are relative to the conductance
+    reads_targets = False
 
     def read(
         self,
         g_programmed: Tensor,
-        drift_nu: Tensor,
-        device: DeviceSpec,
+        state: Tensor,
+        device: PCMNoise,
         *,
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return one noisy read [µS], never negative."""
-        g_drifted = drift_conductances(g_programmed, drift_nu, t_inference=t_inference, t_0=device.t_0)
+        """Return one noisy read [µS], never negative; `state` is the drift exponent."""
+        g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
-        return _normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
+        return normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
 
 
-def _normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.empty_like(reference, memory_format=torch.contiguous_format).normal_(generator=generator)
+@register_device("pcm")
+class PCMModel(_PCMModel):
+    """Drift exponents from the fit over ln x."""
+
+    def program(self, g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and drift exponents [-]."""
+        g_programmed = program_conductances(g_target, device, generator=generator)
+        return g_programmed, sample_drift_nu(g_target, device, generator=generator)
+
+
+@register_device("pcm_custom_drift")
+class PCMCustomDriftModel(_PCMModel):
+    """Drift exponents from the user's table."""
+
+    def program(
+        self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and drift exponents [-]."""
+        g_programmed = program_conductances(g_target, device, generator=generator)
+        return g_programmed, sample_table_nu(g_target, device, generator=generator)
+
+
+def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
+    """Draw each device's drift exponent [-]: ``scale * |mean(g) + sigma(g) N|``, linear between the table's rows.
+
+    Source:
+        AIHWKIT 1.1.0 inference/noise/pcm.py, CustomDriftPCMLikeNoiseModel.
+    """
+    g, mean, sigma = zip(*device.drift_table, strict=True)
+    nu = normal_like(g_target, generator).mul_(interpolate_points(g_target, g, sigma))
+    return nu.add_(interpolate_points(g_target, g, mean)).abs_().mul_(device.drift_scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,19 +13,24 @@ from lionheart.specs import DeviceSpec
 
 
 class DeviceModel(Protocol):
-    """The physics of one technology."""
+    """The physics of one technology. `device` is the technology's own spec.
 
-    def program(self, g_target: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return programmed conductances [µS] and each device's drift exponent [-], both shaped like `g_target` [µS]."""
+    Attributes:
+        silent_at_zero: A device at 0 µS always reads 0, so the idle device of a pair needs no draw.
+        reads_targets: Reading starts from the target that the state keeps, not from what was programmed.
+    """
+
+    silent_at_zero: bool
+    reads_targets: bool
+
+    def program(self, g_target: Tensor, device: Any, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and what each device keeps for reading, for PCM its drift exponent [-].
+
+        Both are shaped like `g_target` [µS]; the state may have further leading axes.
+        """
 
     def read(
-        self,
-        g_programmed: Tensor,
-        drift_nu: Tensor,
-        device: DeviceSpec,
-        *,
-        t_inference: float,
-        generator: torch.Generator,
+        self, g_programmed: Tensor, state: Tensor, device: Any, *, t_inference: float, generator: torch.Generator
     ) -> Tensor:
         """Return one noisy read [µS] at `t_inference` [s] after programming."""
 
