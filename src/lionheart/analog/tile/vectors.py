@@ -51,19 +51,22 @@ def _read_tile(x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec,
     reduction = 1.0
     while True:
         unit = scale[pending] * reduction
-        codes = convert_inputs(x[pending] / unit, 1.0, job.dac_bits)
+        codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, job.dac_bits)  # AIHWKIT's order
         z = (codes @ weights.T).mul_(1 / full_scale(job.dac_bits))
         noise = job.noise.normal_like(z) if job.output_noise > 0 else None
         if noise is not None:
             z.add_(noise, alpha=job.output_noise)
+        step = adc_step(job.adc_bits, job.bound)
         if job.adc_bits is not None:
-            step = adc_step(job.adc_bits, job.bound)
-            z.mul_(1 / step).round_().mul_(step)
+            z.mul_(1 / step).round_()
         if job.bound is None:
             result[pending] = z * unit
             return result
-        saturated = (z.abs() > job.bound).any(dim=1)
-        result[pending] = z.clamp_(-job.bound, job.bound) * unit
+        limit = (
+            code_limit(job.adc_bits) if job.adc_bits is not None else job.bound
+        )  # exact where codes are whole numbers
+        saturated = (z.abs() > limit).any(dim=1)
+        result[pending] = z.clamp_(-limit, limit).mul_(step) * unit
         reduction *= 2
         if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, job):
             return result
