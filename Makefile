@@ -42,3 +42,11 @@ clean: ## remove what was made here; the data cache and runs/ stay
 	-$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt tqdm
 	-$(BIN)/pip install -q --disable-pip-version-check --no-deps aihwkit==1.1.0
 	@touch $@
+
+# AIHWKIT 1.2.0 with its C++ tiles, from source: minutes, needs g++, cmake, ninja and libopenblas-dev. For tests that compare with them.
+.venv/aihwkit-cpp: .venv/aihwkit
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt setuptools wheel scikit-build pybind11
+	PATH="$(CURDIR)/$(BIN):$$PATH" CMAKE_BUILD_PARALLEL_LEVEL=2 USE_CUDA=OFF $(BIN)/pip wheel -q --disable-pip-version-check \
+		--no-deps --no-build-isolation --no-binary=aihwkit -w .venv/wheels aihwkit==1.2.0
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --force-reinstall .venv/wheels/aihwkit-1.2.0-*.whl
+	@touch $@
