@@ -14,7 +14,6 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,8 @@ from lionheart import LayerMapping, TileSpec, convert_to_analog_, trace_graph
 from lionheart.analog import (
     calibrate_input_ranges_,
     clip_weights_,
+    compile_model_,
     drift_chip_,
-    fuse_converters_,
     program_chip_,
 )
 from lionheart.evaluation import ChipEnsemble
@@ -89,20 +88,30 @@ class Encoder(nn.Module):
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 
+class Whole(nn.Module):
+    """Another module, as one that PyTorch compiles in one piece; it does not so with its own containers."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "ResNet20": (build_resnet20, lambda: torch.randn(128, 3, 32, 32).contiguous(memory_format=torch.channels_last)),
-    "BERT-mini": (lambda: nn.Sequential(*[Encoder() for _ in range(4)]), lambda: torch.randn(8, 128, 256)),
+    "BERT-mini": (lambda: nn.Sequential(*[Encoder() for _ in range(4)]), lambda: torch.randn(128, 64, 256)),
 }
 
 
 # -- sides -------------------------------------------------------------------------------------------------------------
 
 
-def on_tiles(digital: nn.Module, x: Tensor, *, fused: bool) -> nn.Module:
+def on_tiles(digital: nn.Module, x: Tensor) -> nn.Module:
     graph = trace_graph(digital, x[:1])
     analog = convert_to_analog_(copy.deepcopy(digital), LayerMapping.from_analog(graph, graph.fqns), TileSpec.pcm())
     calibrate_input_ranges_(analog, lambda model: model(x))
-    fuse_converters_(analog, fused=fused)
     return analog
 
 
@@ -151,14 +160,14 @@ def ensemble(model: nn.Module, x: Tensor, n_chips: int) -> Callable[[], None]:
     return work
 
 
-def training(model: nn.Module, x: Tensor, after: Callable[[], object] = lambda: None) -> Callable[[], None]:
+def training(model: nn.Module, x: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def work() -> None:
         optimizer.zero_grad()
         model.train()(x).square().mean().backward()
         optimizer.step()
-        after()
+        clip_weights_(model)
 
     return work
 
@@ -186,8 +195,10 @@ def peak_memory(network: str, side: str, queue: multiprocessing.Queue[float]) ->
     torch.set_num_threads(1)
     build, make_input = NETWORKS[network]
     model, x = build(), make_input()
-    if side == "analog":
-        model = on_tiles(model, x[:8], fused=False)
+    if side in ("analog", "compiled"):
+        model = on_tiles(model, x[:8])
+    if side == "compiled":
+        training(compile_model_(model), x)()  # compiling takes memory of its own
     elif side == "aihwkit":
         model = on_aihwkit(model)
     with open("/proc/self/clear_refs", "w") as file:
@@ -223,56 +234,48 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, median of {args.repeats}")
     if args.peer:
         print(f"aihwkit {importlib.metadata.version('aihwkit')}")
-    print(
-        "| network | work | threads | fp32 | plain | ratio | fused | ratio |"
-        + (" AIHWKIT | ratio |" if args.peer else "")
-    )
-    print("|---|---|---|---|---|---|---|---|" + ("---|---|" if args.peer else ""))
+    sides = ["fp32", "fp32 compiled", "tiles", "tiles compiled", *(["AIHWKIT"] if args.peer else [])]
+    print("| network | work | threads | " + " | ".join(f"{side} | ratio" for side in sides[1:]).join(["fp32 | ", " |"]))
+    print("|---" * (2 * len(sides) + 2) + "|")
     for name in args.networks:
         build, make_input = NETWORKS[name]
         digital, x = build(), make_input()
-        plain, fused = on_tiles(digital, x, fused=False), on_tiles(digital, x, fused=True)
-        n = args.chips * len(TIMES)
-        evaluation = {
-            "fp32": forwards(digital, x, n),
-            "plain": ensemble(plain, x, args.chips),
-            "fused": ensemble(fused, x, args.chips),
-        }
-        steps = {
-            "fp32": training(digital, x),
-            "plain": training(plain, x, partial(clip_weights_, plain)),
-            "fused": training(fused, x, partial(clip_weights_, fused)),
-        }
-        single = {"fp32": forwards(digital, x, 1)}
-        for label, model in (("plain", plain), ("fused", fused)):
-            twin = copy.deepcopy(model)
-            program_chip_(twin, torch.Generator().manual_seed(0))
-            drift_chip_(twin, 86_400.0, torch.Generator().manual_seed(0))
-            single[label] = forwards(twin, x, 1)
+        models = {"fp32": digital, "fp32 compiled": Whole(copy.deepcopy(digital)), "tiles": on_tiles(digital, x)}
+        models["tiles compiled"] = copy.deepcopy(models["tiles"])
+        programmed = {side: copy.deepcopy(model) for side, model in models.items()}
+        for side in ("tiles", "tiles compiled"):
+            program_chip_(programmed[side], torch.Generator().manual_seed(0))
+            drift_chip_(programmed[side], 86_400.0, torch.Generator().manual_seed(0))
         if args.peer:
-            theirs = on_aihwkit(digital)
-            steps["AIHWKIT"] = training(on_aihwkit(digital), x)
-            theirs.eval().drift_analog_weights(86_400.0)
-            single["AIHWKIT"] = forwards(theirs, x, 1)
+            models["AIHWKIT"], programmed["AIHWKIT"] = on_aihwkit(digital), on_aihwkit(digital)
+            programmed["AIHWKIT"].eval().drift_analog_weights(86_400.0)
+        n = args.chips * len(TIMES)
+        many = {side: forwards(models[side], x, n) for side in ("fp32", "fp32 compiled")}
+        many |= {side: ensemble(models[side], x, args.chips) for side in ("tiles", "tiles compiled")}
+        single = {side: forwards(model, x, 1) for side, model in programmed.items()}
+        steps = {side: training(model, x) for side, model in models.items()}
         for threads in args.threads:
             torch.set_num_threads(threads)
+            torch.compiler.reset()
+            for each in (models, programmed):
+                each["fp32 compiled"].compile()
+                compile_model_(each["tiles compiled"])
             jobs = {
-                f"{args.chips} chips x {len(TIMES)} times": evaluation,
+                f"{args.chips} chips x {len(TIMES)} times": many,
                 "one chip, one time": single,
                 "HWA training step": steps,
             }
-            for label, sides in jobs.items():
-                times = time_alternately(sides, args.repeats)
+            for label, works in jobs.items():
+                times = time_alternately(works, args.repeats)
                 cells = [f"{1e3 * times['fp32']:.0f} ms"]
-                for side in ("plain", "fused", *(["AIHWKIT"] if args.peer else [])):
+                for side in sides[1:]:
+                    known = side in times
                     cells += (
-                        [f"{1e3 * times[side]:.0f} ms", f"{times[side] / times['fp32']:.2f}"]
-                        if side in times
-                        else ["", ""]
+                        [f"{1e3 * times[side]:.0f} ms", f"{times[side] / times['fp32']:.2f}"] if known else ["", ""]
                     )
                 print(f"| {name} | {label} | {threads} | " + " | ".join(cells) + " |", flush=True)
-        sides = ["digital", "analog", *(["aihwkit"] if args.peer else [])]
-        memory = {side: measure_memory(name, side) for side in sides}
+        trained = ["digital", "analog", "compiled", *(["aihwkit"] if args.peer else [])]
+        memory = {side: measure_memory(name, side) for side in trained}
         text = ", ".join(f"{side} {size:.0f} MB ({size / memory['digital']:.2f})" for side, size in memory.items())
         print(f"\n{name}: memory that training adds: {text}\n", flush=True)
 

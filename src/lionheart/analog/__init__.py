@@ -12,12 +12,13 @@ from lionheart.analog.tile import (
     calibrate_input_ranges_,
     clear_chip_,
     clip_weights_,
+    compile_model_,
     convert_to_analog_,
     convert_to_digital_,
     drift_chip_,
-    fuse_converters_,
     program_chip_,
     seed_noise_,
+    uncompile_,
     use_noise_,
 )
 
@@ -29,11 +30,12 @@ __all__ = [
     "calibrate_input_ranges_",
     "clear_chip_",
     "clip_weights_",
+    "compile_model_",
     "convert_to_analog_",
     "convert_to_digital_",
     "drift_chip_",
-    "fuse_converters_",
     "program_chip_",
     "seed_noise_",
+    "uncompile_",
     "use_noise_",
 ]

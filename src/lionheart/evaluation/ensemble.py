@@ -19,7 +19,7 @@ from lionheart.analog import (
     use_noise_,
 )
 from lionheart.evaluation.accuracy import Metric
-from lionheart.evaluation.prefix import computing_once, find_prefix
+from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource, call_model, move_batch
 
@@ -35,7 +35,8 @@ class ChipEnsemble:
     Chip ``i`` of a stream is always the same chip, whatever the chunks.
 
     Args:
-        model: With analog layers; its exact weights are used for every chip and left as they are.
+        model: With analog layers; its exact weights are used for every chip and left as they are. After `compile_model_`
+            passes are nearly twice as fast on a CPU.
         n_chips: Number of chips.
         times: Seconds after programming.
         streams: Source of the chips.
@@ -84,10 +85,10 @@ class ChipEnsemble:
         kept = [layer.noise for layer in self._layers]
         scores: list[list[float]] = [[] for _ in self.times]
         try:
-            with _evaluating(self.model):
+            with _evaluating(self.model), self._reusing_prefix(batches) as cache:
                 for begin in range(0, self.n_chips, self.chips_per_chunk):
                     chips = range(begin, min(begin + self.chips_per_chunk, self.n_chips))
-                    for index, of_chips in enumerate(self._evaluate_chunk(chips, batches, metric, on_pass)):
+                    for index, of_chips in enumerate(self._evaluate_chunk(chips, batches, metric, on_pass, cache)):
                         scores[index] += of_chips
         finally:
             clear_chip_(self.model)
@@ -104,7 +105,7 @@ class ChipEnsemble:
             yield [layer.take_read() for layer in self._layers]
 
     def _evaluate_chunk(
-        self, chips: range, batches: BatchSource, metric: Metric, on_pass: Callable[[], None]
+        self, chips: range, batches: BatchSource, metric: Metric, on_pass: Callable[[], None], cache: PrefixCache
     ) -> list[list[float]]:
         instances = [
             (index, chip - chips.start, reads, self._noise(chip, index))
@@ -112,22 +113,33 @@ class ChipEnsemble:
             for index, reads in enumerate(self.program(chip))
         ]
         totals = torch.zeros(len(self.times), len(chips), dtype=torch.float64, device=self._device)
-        count, prefix = 0, None
+        count = 0
         for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
             x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
-            if prefix is None:
-                prefix = find_prefix(self.model, lambda x=x: call_model(self.model, x))  # type: ignore[misc]
+            cache.clear()
             scores = None
-            with computing_once(prefix):
-                for index, chip, reads, noise in instances:
-                    use_noise_(self.model, noise)
-                    for layer, read in zip(self._layers, reads, strict=True):
-                        layer.use_read_(read)
-                    scores = metric(call_model(self.model, x), y)
-                    totals[index, chip] += scores.double().sum()
-                    on_pass()
+            for index, chip, reads, noise in instances:
+                use_noise_(self.model, noise)
+                for layer, read in zip(self._layers, reads, strict=True):
+                    layer.use_read_(read)
+                scores = metric(call_model(self.model, x), y)
+                totals[index, chip] += scores.double().sum()
+                on_pass()
             count += 0 if scores is None else scores.numel()
         return [[float(value) / max(count, 1) for value in row] for row in totals.cpu()]
+
+    @contextmanager
+    def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
+        """Let what comes before the first analog layer run once for each batch."""
+        before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
+        try:
+            first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
+            x = None if first is None else move_batch(first[0], self._device)
+            prefix = [] if x is None else find_prefix(self.model, lambda: call_model(self.model, x))
+        finally:
+            self.model._compiled_call_impl = before
+        with computing_once(prefix) as cache:
+            yield cache
 
     def _noise(self, chip: int, index: int) -> NoiseSource:
         generator = self.streams.generator("chip", chip, "output", index, device=self._device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -81,7 +82,7 @@ def _cached(cache: PrefixCache, module: nn.Module, forward: Callable[..., Any]) 
     def lookup(*args: Any, **kwargs: Any) -> Any:
         return cache.output_of(module, forward, *args, **kwargs)
 
-    return lookup
+    return cast(Callable[..., Any], torch.compiler.disable(lookup))  # type: ignore[no-untyped-call]
 
 
 def _versions(output: Any) -> list[int]:

@@ -9,11 +9,11 @@ from lionheart.analog.tile.chip import (
     clear_chip_,
     clip_weights_,
     drift_chip_,
-    fuse_converters_,
     program_chip_,
     seed_noise_,
     use_noise_,
 )
+from lionheart.analog.tile.compiled import compile_model_, uncompile_
 from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_
 from lionheart.analog.tile.layers import AnalogLayer, ChipRead
 from lionheart.analog.tile.noise import NoiseSource
@@ -26,11 +26,12 @@ __all__ = [
     "calibrate_input_ranges_",
     "clear_chip_",
     "clip_weights_",
+    "compile_model_",
     "convert_to_analog_",
     "convert_to_digital_",
     "drift_chip_",
-    "fuse_converters_",
     "program_chip_",
     "seed_noise_",
+    "uncompile_",
     "use_noise_",
 ]

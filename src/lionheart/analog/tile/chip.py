@@ -51,12 +51,3 @@ def use_noise_(model: nn.Module, source: NoiseSource) -> None:
     """Let every analog layer draw its weight and output noise from `source` from now on."""
     for layer in analog_layers(model).values():
         layer.noise = source
-
-
-def fuse_converters_(model: nn.Module, *, fused: bool = True) -> None:
-    """Let analog layers run their converters as single passes over memory, compiled on first use.
-
-    Takes seconds once, and a C++ compiler that `torch.compile` finds; results agree up to rounding.
-    """
-    for layer in analog_layers(model).values():
-        layer.fused, layer._chip_job = fused, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -15,14 +16,14 @@ def full_scale(bits: int | None) -> float:
     return 1.0 if bits is None else float(code_limit(bits))
 
 
-def convert_inputs(x: Tensor, input_range: float, bits: int | None) -> Tensor:
+def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> Tensor:
     """Return what the DAC puts on the rows: integer codes as floats, or ``x / input_range`` without a DAC.
 
     Codes up to 8 bits are exact in bfloat16.
 
     Args:
         x: Inputs of any shape.
-        input_range: Inputs beyond it are clipped, > 0.
+        input_range: Inputs beyond it are clipped, > 0; a number or a tensor ``()``.
         bits: Resolution; None neither rounds nor clips.
     """
     if bits is None:
@@ -55,7 +56,10 @@ def read_columns(
         z.mul_(1 / step)
         unit = step
     if noise is not None:
-        z.add_(noise, alpha=sigma / step)
+        if torch.compiler.is_compiling():  # PyTorch 2.13 loses `alpha` where it joins this with a matrix product before it
+            z.add_(noise * (sigma / step))
+        else:
+            z.add_(noise, alpha=sigma / step)
     if bits is not None:
         z.round_()
     if bound is not None:

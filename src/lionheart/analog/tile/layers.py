@@ -7,6 +7,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, cast, final
 
 import torch
@@ -73,8 +74,11 @@ class AnalogLayer(nn.Module, ABC):
         self._scales: list[Tensor] = []
         self._reference: list[list[Tensor]] = []
         self._n_programmings = 0
-        self.fused = False
         self._chip_job: MVMJob | None = None
+        self._step_weights: list[Tensor] | None = None
+        self._has_range = False
+        dropped = tile.hwa.drop_connect
+        self._drop_below = NormalDist().inv_cdf(dropped) if dropped > 0 else -math.inf
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self.__dict__["digital"] = digital  # not registered: its parameters are ours
         self.train(digital.training)
@@ -98,17 +102,40 @@ class AnalogLayer(nn.Module, ABC):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         job = self._job(x)
         if self.tile.reads_vectors:
-            return self._forward_vectors(x, job)
+            return cast(Tensor, self._forward_vectors(x, job))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            out: Tensor = TileProduct.apply(x, self.weight, self.bias, self.analog_input_range, self, job)  # type: ignore[no-untyped-call]
+            out: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
+                x, self.weight, self.bias, self.analog_input_range, self, job, self.noise
+            )
             return out
-        return run_tiles(self, x, self.bias, job)
+        return run_tiles(self, x, self.bias, job, self.noise)
 
+    def check_range(self) -> bool:
+        """Return whether inputs have a range, so that the next pass need not look for one."""
+        self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
+        return self._has_range
+
+    def prepare_pass_(self) -> None:
+        """Make now what the next pass needs and a compiled pass cannot make."""
+        if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
+            slices = self._row_slices()
+            with torch.no_grad():
+                self._step_weights = [self._modified(self._normalised(first, last)[0]) for first, last in slices]
+        elif not self.training and self._programmed and self._has_range:
+            kind, dtype = self.weight.device.type, self.weight.dtype
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+            self._chip_job = self._job(self.weight.detach().to(dtype))
+
+    def end_pass_(self) -> None:
+        """Forget what was made for one pass only."""
+        self._step_weights = None
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _forward_vectors(self, x: Tensor, job: MVMJob) -> Tensor:
         """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
         vectors = self._to_vectors(x)
         with torch.no_grad():
-            analog = multiply_vectors(vectors.detach(), self.partition, self.tile, job)
+            analog = multiply_vectors(vectors.detach(), self.partition, self.tile, job, self.noise)
         if torch.is_grad_enabled():  # gradients as of the exact product with the weights that were used
             weights = self.weight.reshape(len(self.weight), -1)
             used = weights + (job.matrix().to(weights.dtype) - weights).detach()
@@ -136,7 +163,7 @@ class AnalogLayer(nn.Module, ABC):
     def _job(self, x: Tensor) -> MVMJob:
         """Return weights and converters of this pass; those of a programmed chip are made once."""
         uses_chip = bool(self._programmed) and not self.training
-        if uses_chip and self._chip_job is not None and self._chip_job.fits(x.dtype, self.noise):
+        if uses_chip and self._chip_job is not None and self._chip_job.dtype == x.dtype:
             return self._chip_job
         tile, input_range = self.tile, self._input_range(x)
         converters = not self.training or tile.hwa.converters
@@ -148,7 +175,7 @@ class AnalogLayer(nn.Module, ABC):
             for index, (first, last) in enumerate(self._row_slices()):
                 weights, scale = self._programmed[index] if uses_chip else self._normalised(first, last)
                 if self.training:
-                    weights = self._modified(weights)
+                    weights = self._modified(weights) if self._step_weights is None else self._step_weights[index]
                 kernel = self.kernel((weights / (full_scale(dac_bits) * step)).to(x.dtype), first, last)
                 out_scale = self.over_outputs((scale * (input_range * step)).to(x.dtype), x)
                 rows.append(TileRow(first, last, weights.to(x.dtype), scale, kernel, out_scale))
@@ -160,10 +187,9 @@ class AnalogLayer(nn.Module, ABC):
             adc_bits=adc_bits,
             bound=bound,
             output_noise=tile.output_noise if not self.training or tile.hwa.output_noise else 0.0,
-            noise=self.noise,
-            fused=self.fused,
         )
-        self._chip_job = job if uses_chip else None
+        if not torch.compiler.is_compiling():
+            self._chip_job = job if uses_chip else None
         return job
 
     def _modified(self, weights: Tensor) -> Tensor:
@@ -172,27 +198,32 @@ class AnalogLayer(nn.Module, ABC):
         if hwa.weight_levels is not None:
             step = 2 / (hwa.weight_levels - 1)
             weights = (weights / step).round_().mul_(step)
-        if hwa.weight_noise_kind == "device":
-            chip = program_crossbar(weights, self.tile.device, generator=source.generator)
-            read = read_crossbar(
-                chip, self.tile.device, t_inference=source.draw_time(hwa.t_longest), generator=source.generator
-            )
-            if self.tile.drift_compensation == "global":
-                read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=_SMALLEST_READOUT)
-            elif self.tile.drift_compensation == "per_column":
-                before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
-                read *= before / after.clamp(min=_SMALLEST_READOUT)
-            weights = read
-        elif hwa.weight_noise_kind == "programming":
-            weights = program_crossbar(weights, self.tile.device, generator=source.generator).weights
+        if hwa.weight_noise_kind in ("device", "programming"):
+            weights = cast(Tensor, self._on_devices(weights))
         elif hwa.weight_noise > 0:
             noise = source.normal(weights.shape).to(weights.dtype)
             factor = weights if hwa.weight_noise_kind == "multiplicative" else torch.ones_like(weights[:1, :1])
             weights = torch.addcmul(weights, noise, factor, value=hwa.weight_noise)
         if hwa.drop_connect > 0:
-            kept = torch.rand(weights.shape, generator=source.generator, device=weights.device) >= hwa.drop_connect
+            kept = source.normal(weights.shape) >= self._drop_below
             weights = weights * kept
         return weights
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _on_devices(self, weights: Tensor) -> Tensor:
+        """Return a row of tiles as a fresh chip holds it."""
+        tile, source = self.tile, self.noise
+        chip = program_crossbar(weights, tile.device, generator=source.generator)
+        if tile.hwa.weight_noise_kind == "programming":
+            return chip.weights
+        age = source.draw_time(tile.hwa.t_longest)
+        read = read_crossbar(chip, tile.device, t_inference=age, generator=source.generator)
+        if tile.drift_compensation == "global":
+            read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=_SMALLEST_READOUT)
+        elif tile.drift_compensation == "per_column":
+            before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
+            read *= before / after.clamp(min=_SMALLEST_READOUT)
+        return read
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
@@ -281,10 +312,17 @@ class AnalogLayer(nn.Module, ABC):
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _input_range(self, x: Tensor) -> float:
+    def _input_range(self, x: Tensor) -> Tensor:
         if self.tile.input_range == "dynamic":
-            return 1.0
+            return torch.ones((), device=x.device)
+        if not self._has_range:
+            self._find_range(x)
+        return self.analog_input_range.detach().clamp(min=_SMALLEST_RANGE)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def _find_range(self, x: Tensor) -> None:
+        """Take the largest input of a first batch where nobody calibrated."""
         if self.analog_input_range == 0:
             if self.tile.dac_bits is None and self.tile.output_noise == 0 and self.tile.output_bound is None:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
@@ -297,7 +335,7 @@ class AnalogLayer(nn.Module, ABC):
                 )
                 largest = x.detach().abs().amax().to(self.analog_input_range.dtype)
                 self.analog_input_range.copy_(torch.where(largest > 0, largest, torch.ones_like(largest)))
-        return max(float(self.analog_input_range), _SMALLEST_RANGE)
+        self._has_range = True
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
@@ -348,6 +386,7 @@ class AnalogLayer(nn.Module, ABC):
         for name in _BUFFERS:  # a digital state_dict has none of these: keep what conversion set
             state_dict.setdefault(prefix + name, getattr(self, name))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._has_range = False
 
     def extra_repr(self) -> str:
         """Describe shape and tiles."""

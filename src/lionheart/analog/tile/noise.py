@@ -10,6 +10,8 @@ from torch import Tensor
 #: Numbers in the pool. Drawing fresh normal numbers costs more time than a small network's convolutions; the pool is redrawn
 #: whenever the noise is seeded, that is for every chip and every epoch.
 POOL_SIZE = 1 << 22
+_SMALLEST_POOL = 64
+_STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # steps of a golden-ratio sequence spread best
 
 
 @final
@@ -26,10 +28,33 @@ class NoiseSource:
         self.generator = generator
         self.pool_size = pool_size
         self._pool = pool
+        self._window: Tensor | None = None
+        self._position = 0
+
+    def begin_pass(self) -> None:
+        """Draw where the numbers of a pass lie, so that the pass itself draws nothing and can be compiled.
+
+        Its slices have fixed places in a window of three quarters of the pool, which begins anywhere in the first quarter.
+        """
+        if self.pool_size < _SMALLEST_POOL:
+            return
+        if self._pool is None:
+            self._pool = self._fresh(self.pool_size)
+        spare = self.pool_size // 4
+        begin = int(torch.randint(spare, (), generator=self.generator, device=self._pool.device))
+        self._window, self._position = self._pool[begin : begin + self.pool_size - spare], 0
+
+    def end_pass(self) -> None:
+        """Draw every slice where it falls again."""
+        self._window = None
 
     def normal(self, shape: torch.Size) -> Tensor:
         """Return standard normal numbers, float32, dense in row-major order; read them only, they may be the pool's."""
         n = shape.numel()
+        if self._window is not None:
+            return self._fixed(self._window, n).view(shape)
+        if torch.compiler.is_compiling():  # a caller of torch.compile that knows nothing of passes
+            return torch.randn(shape, device=self.generator.device)
         if self.pool_size == 0:
             return self._fresh(n).view(shape)
         if self._pool is None:
@@ -56,6 +81,16 @@ class NoiseSource:
         pool = cast(Tensor, self._pool)
         start = int(torch.randint(self.pool_size - n, (), generator=self.generator, device=pool.device))
         return pool[start : start + n]
+
+    def _fixed(self, window: Tensor, n: int) -> Tensor:
+        """Return the next numbers of a pass: places that look random, and are the same in every pass."""
+        longest = self.pool_size // 2
+        pieces = []
+        for size in [longest] * (n // longest) + [n % longest] * (n % longest > 0):
+            self._position = (self._position + _STRIDE) % _MODULUS
+            begin = self._position % (len(window) - size)
+            pieces.append(window[begin : begin + size])
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _fresh(self, n: int) -> Tensor:
         return torch.empty(n, device=self.generator.device).normal_(generator=self.generator)

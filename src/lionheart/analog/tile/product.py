@@ -12,8 +12,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scale, read_columns
-from lionheart.analog.tile.fused import convert_inputs_fused, read_columns_fused
+from lionheart.analog.tile.converters import convert_inputs, full_scale, read_columns
 from lionheart.analog.tile.noise import NoiseSource
 
 
@@ -47,28 +46,20 @@ class MVMJob:
     Args:
         rows: Rows of tiles; their results are added digitally.
         dtype: Of inputs and outputs.
-        input_range: What a full-scale input stands for.
+        input_range: What a full-scale input stands for, ``()``.
         dac_bits: Input converter; None = ideal.
         adc_bits: Output converter; None = ideal.
         bound: Range of the ADC; None = none.
         output_noise: Standard deviation, in full-scale inputs times a weight of 1.
-        noise: Where noise comes from.
-        fused: Whether converters run as compiled single passes.
     """
 
     rows: list[TileRow]
     dtype: torch.dtype
-    input_range: float
+    input_range: Tensor
     dac_bits: int | None
     adc_bits: int | None
     bound: float | None
     output_noise: float
-    noise: NoiseSource
-    fused: bool
-
-    def fits(self, dtype: torch.dtype, noise: NoiseSource) -> bool:
-        """Whether this job may be used for other inputs."""
-        return dtype == self.dtype and noise is self.noise
 
     def matrix(self) -> Tensor:
         """Return the weights ``(out, in)`` in real units."""
@@ -94,7 +85,7 @@ class Product(Protocol):
         """Shape one value for each output so that it broadcasts over `outputs`."""
 
 
-def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Tensor:
+def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob, noise: NoiseSource) -> Tensor:
     """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
     total: Tensor | None = None
     whole = _codes(x, job) if len(job.rows) == 1 else None
@@ -102,12 +93,8 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Te
         # of several rows of tiles each gets its own inputs converted: products are faster on dense inputs than on slices
         codes = whole if whole is not None else _codes(layer.rows_of(x, row.first, row.last), job)
         z = layer.multiply(codes, row.kernel)
-        noise = job.noise.normal_like(z) if job.output_noise > 0 else None
-        fused = _read_fused(z, noise, bias, total, row, job)
-        if fused is not None:
-            total = fused
-            continue
-        read_columns(z, noise, job.output_noise, job.adc_bits, job.bound, in_steps=True)
+        numbers = noise.normal_like(z) if job.output_noise > 0 else None
+        read_columns(z, numbers, job.output_noise, job.adc_bits, job.bound, in_steps=True)
         if total is not None:
             total.addcmul_(z, row.out_scale)
         elif bias is not None:
@@ -119,23 +106,26 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob) -> Te
 
 
 def _codes(x: Tensor, job: MVMJob) -> Tensor:
-    if job.fused and job.dac_bits is not None:
-        limit = full_scale(job.dac_bits)
-        codes = convert_inputs_fused(x, x.new_tensor([limit / job.input_range, limit]))
-        if codes is not None:
-            return codes
     return convert_inputs(x, job.input_range, job.dac_bits)
 
 
-def _read_fused(
-    z: Tensor, noise: Tensor | None, bias: Tensor | None, total: Tensor | None, row: TileRow, job: MVMJob
-) -> Tensor | None:
-    if not job.fused or noise is None or job.adc_bits is None or job.bound is None:
-        return None
-    step = adc_step(job.adc_bits, job.bound)
-    constants = z.new_tensor([job.output_noise / step, job.bound / step])
-    scale = row.out_scale.flatten()
-    return read_columns_fused(z, noise, constants, scale, torch.zeros_like(scale) if bias is None else bias, total)
+def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
+    """Return the gradient of inputs, 0 where the DAC clips them."""
+    if x.device.type != "cpu":
+        return torch.where(x.abs() <= input_range, grad, 0)
+    stop = _stop_opaquely if torch.compiler.is_compiling() else _stop_on_cpu
+    return stop(grad, x, input_range)
+
+
+def _stop_on_cpu(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
+    edge = float(input_range) * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient stops at the edge, ours beyond
+    stopped: Tensor = torch.ops.aten.hardtanh_backward(grad, x, -edge, edge)
+    return stopped
+
+
+#: The same as an operation that is not compiled: the compiler would store masks, which is slower than storing inputs.
+_stop_opaquely = torch.library.custom_op("lionheart::stop_where_clipped", _stop_on_cpu, mutates_args=())
+_stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad))
 
 
 class TileProduct(torch.autograd.Function):
@@ -143,14 +133,21 @@ class TileProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, input_range: Tensor, layer: Product, job: MVMJob
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        input_range: Tensor,
+        layer: Product,
+        job: MVMJob,
+        noise: NoiseSource,
     ) -> Tensor:
         """Run the tiles; keep inputs and weights."""
         ctx.save_for_backward(x, job.matrix())
         ctx.layer, ctx.job = layer, job
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
-        return run_tiles(layer, x, bias, job)
+        return run_tiles(layer, x, bias, job, noise)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -169,13 +166,10 @@ class TileProduct(torch.autograd.Function):
         if grad_x is not None and job.dac_bits is not None:
             if wants_range:
                 grad_range = (grad_x.float() * ((x >= job.input_range).float() - (x <= -job.input_range).float())).sum()
-            edge = job.input_range * (
-                1 + torch.finfo(x.dtype).eps
-            )  # hardtanh's gradient stops at the edge, ours beyond
-            grad_x = torch.ops.aten.hardtanh_backward(grad_x, x, -edge, edge)
+            grad_x = _stop_where_clipped(grad_x, x, job.input_range)
         grad_bias = None
         if wants_bias:
             channels = ctx.layer.over_outputs(weights[:, 0], grad).ndim
             axes = [axis for axis in range(grad.ndim) if axis != grad.ndim - channels]
             grad_bias = (grad.sum(axes) if axes else grad).to(ctx.bias_dtype)
-        return grad_x if wants_x else None, grad_weight, grad_bias, grad_range, None, None
+        return grad_x if wants_x else None, grad_weight, grad_bias, grad_range, None, None, None

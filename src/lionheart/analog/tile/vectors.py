@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, full_scale
+from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.product import MVMJob
 from lionheart.candidates import TilePartition
 from lionheart.specs import TileSpec
@@ -19,7 +20,9 @@ _LARGEST_REDUCTION = 1000.0  # bound management gives up here, as AIHWKIT's max_
 _COARSEST_INPUT = 0.25  # and where a DAC step is this share of the full range, as AIHWKIT's max_bm_res
 
 
-def multiply_vectors(vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMJob) -> Tensor:
+def multiply_vectors(
+    vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMJob, noise: NoiseSource
+) -> Tensor:
     """Return ``(n, out)`` in real units for ``vectors (n, groups * in)``, without bias."""
     n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
     out = vectors.new_zeros(len(vectors), cols * partition.groups)
@@ -30,7 +33,7 @@ def multiply_vectors(vectors: Tensor, partition: TilePartition, tile: TileSpec, 
             scale = x.abs().amax(dim=1, keepdim=True) if tile.input_range == "dynamic" else None
             for begin, end in itertools.pairwise(edges):
                 columns = slice(group * cols + begin, group * cols + end)
-                read = _read_tile(x, row.weights[columns], scale, tile, job)
+                read = _read_tile(x, row.weights[columns], scale, tile, job, noise)
                 out[:, columns] += read * row.scale[columns].to(read.dtype)
     return out
 
@@ -43,9 +46,11 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
     return (stacked @ weights.view(groups, -1, weights.shape[1]).transpose(1, 2)).transpose(0, 1).flatten(1)
 
 
-def _read_tile(x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMJob) -> Tensor:
+def _read_tile(
+    x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMJob, noise: NoiseSource
+) -> Tensor:
     """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units."""
-    scale = torch.full_like(x[:, :1], job.input_range) if scale is None else torch.where(scale > 0, scale, 1)
+    scale = job.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
     result = x.new_empty(len(x), len(weights))
     pending = torch.arange(len(x), device=x.device)
     reduction = 1.0
@@ -53,9 +58,8 @@ def _read_tile(x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec,
         unit = scale[pending] * reduction
         codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, job.dac_bits)  # AIHWKIT's order
         z = (codes @ weights.T).mul_(1 / full_scale(job.dac_bits))
-        noise = job.noise.normal_like(z) if job.output_noise > 0 else None
-        if noise is not None:
-            z.add_(noise, alpha=job.output_noise)
+        if job.output_noise > 0:
+            z.add_(noise.normal_like(z), alpha=job.output_noise)
         step = adc_step(job.adc_bits, job.bound)
         if job.adc_bits is not None:
             z.mul_(1 / step).round_()
