@@ -145,6 +145,10 @@ def map_command(
     max_minutes: Annotated[
         float | None, typer.Option(help="Budget: minutes of the search.", show_default="none")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="What computes analog layers: lionheart, or aihwkit if installed.", show_default="lionheart"),
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -152,6 +156,7 @@ def map_command(
 
     Exit code 3 says that no layer could go analog within the bound.
     """
+    import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
     from lionheart.errors import ConfigError
     from lionheart.report import report_run
@@ -173,7 +178,7 @@ def map_command(
         "max_minutes": max_minutes,
     }
     if resume is not None:
-        if out is not None or config is not None or seed is not None or any(v is not None for v in search.values()):
+        if out is not None or config is not None or any(v is not None for v in (seed, backend, *search.values())):
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
         with _telling_how_to_resume(resume):
@@ -181,7 +186,7 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(effort, config, {"search": search, "": {"seed": seed}})
+        settings = read_settings(effort, config, {"search": search, "": {"seed": seed, "backend": backend}})
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress)
         path = out or default_run_dir(loaded.name)
@@ -207,10 +212,14 @@ def evaluate(
     samples: Annotated[int | None, typer.Option(help="First samples only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the chips.", show_default="the run's")] = None,
     task: Annotated[str | None, typer.Option(help="The run's task, if it moved.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="the run's")
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Measure a finished run's accuracy over time on fresh chips."""
+    import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
     from lionheart.units import parse_duration
     from lionheart.workflow import evaluate_run
@@ -227,6 +236,7 @@ def evaluate(
         split=split,
         n_samples=samples,
         seed=seed,
+        backend=backend,
         progress=progress,
     )
     if as_json:

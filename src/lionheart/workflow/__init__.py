@@ -3,6 +3,7 @@
 Comes in: a `Task` and specs. Goes out: a `MappingResult` and a run directory that can be resumed, evaluated, priced, reported.
 """
 
+from lionheart.workflow.backend import Backend, find_backend, register_backend
 from lionheart.workflow.evaluate import evaluate_run
 from lionheart.workflow.map import MappingResult, map_layers, resume_run
 from lionheart.workflow.pretrain import train_task
@@ -11,13 +12,16 @@ from lionheart.workflow.simulate import estimate_run, inspect_task
 
 __all__ = [
     "EFFORTS",
+    "Backend",
     "MapSettings",
     "MappingResult",
     "estimate_run",
     "evaluate_run",
+    "find_backend",
     "inspect_task",
     "map_layers",
     "read_settings",
+    "register_backend",
     "resume_run",
     "train_task",
 ]

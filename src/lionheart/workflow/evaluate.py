@@ -12,6 +12,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
+from lionheart.workflow.backend import DEFAULT_BACKEND
 from lionheart.workflow.map import load_result
 from lionheart.workflow.problem import take_samples
 
@@ -41,6 +42,7 @@ def evaluate_run(
     split: str = "test",
     n_samples: int | None = None,
     seed: int | None = None,
+    backend: str | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Evaluate the mapped network over fresh chips and times; writes ``evaluation.json`` into the run.
@@ -53,6 +55,7 @@ def evaluate_run(
         split: ``test`` or ``validation``.
         n_samples: First samples of the split; None = all.
         seed: Of the chips; None takes the run's seed, and with it the chips of the run's own test figures.
+        backend: What computes analog layers; None takes the run's.
         progress: Where work shows itself.
 
     Returns:
@@ -61,7 +64,7 @@ def evaluate_run(
     run = open_finished(run_dir)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}", hint=suggest(split, SPLITS, label="splits"))
-    result = load_result(task, run)
+    result = load_result(task, run, backend=backend)
     description = run.description()
     confidence = float(description["settings"]["search"]["confidence"])
     root = int(description["seed"]) if seed is None else seed
@@ -81,6 +84,7 @@ def evaluate_run(
         "n_samples": n_samples,
         "n_chips": n_chips,
         "seed": root,
+        "backend": backend or description["settings"].get("backend", DEFAULT_BACKEND),
         "confidence": confidence,
         "accuracy_over_time": [estimate.to_json() for estimate in estimates],
     }

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from lionheart.analog import convert_to_analog_, convert_to_digital_
+from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, rank_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
@@ -25,6 +25,7 @@ from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
+from lionheart.workflow.backend import find_backend
 from lionheart.workflow.problem import MappingProblem, digital_accuracy
 from lionheart.workflow.settings import MapSettings
 
@@ -53,6 +54,7 @@ def map_layers(
     task: Task,
     settings: MapSettings | None = None,
     *,
+    backend: str | None = None,
     run_dir: Path | str | None = None,
     command: str = "",
     progress: Progress = SILENT,
@@ -61,7 +63,8 @@ def map_layers(
 
     Args:
         task: Model, data, metric.
-        settings: Bound, tile, training, platforms, seed; None takes the defaults.
+        settings: Bound, tile, training, platforms, seed, backend; None takes the defaults.
+        backend: What computes analog layers; None takes the settings'.
         run_dir: A new folder for the run; None makes one below ``./runs``.
         command: Written down so that the run can be repeated.
         progress: Where work shows itself.
@@ -73,6 +76,8 @@ def map_layers(
         ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
     """
     settings = settings or MapSettings()
+    if backend is not None:
+        settings = settings.replace(backend=backend)
     graph, candidates = _prepare(task, settings)
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
@@ -110,8 +115,8 @@ def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) 
         return _search(task, graph, candidates, settings, run, progress)
 
 
-def load_result(task: Task, run: RunDirectory) -> MappingResult:
-    """Return a finished run's result, with its weights in a copy of the task's model.
+def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
+    """Return a finished run's result, with its weights in a copy of the task's model, on the run's or another `backend`.
 
     Raises:
         ArtifactError: ``results.json`` or the weights are damaged, or belong to another network.
@@ -126,7 +131,9 @@ def load_result(task: Task, run: RunDirectory) -> MappingResult:
             f"{where}: outcome: got {outcome!r}, expected one of {', '.join(SearchOutcome)}",
             hint="the file is damaged; restore it",
         )
-    model = convert_to_analog_(copy.deepcopy(task.model), mapping, settings.tile)
+    computes = find_backend(backend or settings.backend)
+    computes.check_tile(settings.tile)
+    model = computes.convert_(copy.deepcopy(task.model), mapping, settings.tile)
     load_weights(run.file("weights.safetensors"), model)
     return MappingResult(mapping, model, SearchOutcome(outcome), results, run)
 
@@ -167,6 +174,7 @@ def describe_candidate(candidate: Candidate) -> dict[str, Any]:
 
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
     find_strategy(settings.search.strategy)
+    find_backend(settings.backend).check_tile(settings.tile)
     for name in settings.platforms:
         load_platform(name)
     graph = trace_graph(task.model, task.example_inputs())

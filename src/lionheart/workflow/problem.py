@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from lionheart.analog import calibrate_input_ranges_, clip_weights_, convert_to_analog_, seed_noise_
+from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.errors import ConfigError
 from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
 from lionheart.mapping import LayerMapping
@@ -32,6 +32,7 @@ from lionheart.training import (
     train,
 )
 from lionheart.training.batches import call_model
+from lionheart.workflow.backend import find_backend
 from lionheart.workflow.settings import MapSettings
 
 
@@ -58,7 +59,7 @@ class MappingProblem:
         progress: Progress,
     ) -> None:
         self.task, self.model, self.settings, self.run, self.progress = task, model, settings, run, progress
-        self.streams = RandomStreams(settings.seed)
+        self.streams, self.backend = RandomStreams(settings.seed), find_backend(settings.backend)
         self.optimizer = build_optimizer(model, settings.train)
         self.device = next(model.parameters()).device
         self.validation = take_samples(task.validation, settings.search.validation_samples)
@@ -74,7 +75,7 @@ class MappingProblem:
         """Apply a mapping, calibrate, retrain the whole network, evaluate over fresh chips."""
         begin = time.perf_counter()
         search = self.settings.search
-        convert_to_analog_(self.model, mapping, self.settings.tile)
+        self.backend.convert_(self.model, mapping, self.settings.tile)
         self._calibrate(index)
         trace = self._retrain(index, fqn)
         estimate = self._evaluate(self.validation, [search.t_inference], search.n_chips, ("decision", index), fqn)[0]
@@ -85,7 +86,7 @@ class MappingProblem:
         if decision.accepted:
             self._save_accepted(mapping)
         else:
-            convert_to_analog_(self.model, mapping, self.settings.tile)
+            self.backend.convert_(self.model, mapping, self.settings.tile)
             load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
         self.run.record("decision", decision=decision.to_json())
         self.run.checkpoint(_trial_name(decision.index)).unlink(missing_ok=True)
@@ -137,7 +138,7 @@ class MappingProblem:
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
         """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
-        twin = convert_to_analog_(copy.deepcopy(self.task.model), everything, self.settings.tile)
+        twin = self.backend.convert_(copy.deepcopy(self.task.model), everything, self.settings.tile)
         inputs, targets = next(iter(self.task.train_batches.epoch(self.streams.generator("timing"))))
         inputs, targets = move_batch(inputs, self.device), move_batch(targets, self.device)
         calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
@@ -206,7 +207,7 @@ class MappingProblem:
             self._save_accepted(start)
             return
         mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
-        convert_to_analog_(self.model, mapping, self.settings.tile)
+        self.backend.convert_(self.model, mapping, self.settings.tile)
         load_training_state(path, self.model, self.optimizer)
 
 

@@ -25,6 +25,9 @@ class MapSettings(Spec):
         ("alpine-high-power", "alpine-low-power"), description="platforms that price the mapping"
     )
     seed: int = Field(0, ge=0, description="root of all random streams")
+    backend: str = Field(
+        "lionheart", description="what computes analog layers: lionheart, or aihwkit where it is installed"
+    )
 
 
 #: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device

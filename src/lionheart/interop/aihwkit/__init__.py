@@ -1,0 +1,28 @@
+"""AIHWKIT: settings and models to and from it, and mapping and evaluation computed by its tiles.
+
+docs/aihwkit.md says field by field what corresponds to what. Importing this package without AIHWKIT is a `ConfigError`.
+"""
+
+from lionheart.errors import ConfigError
+
+try:
+    import aihwkit.simulator.configs  # noqa: F401
+except ImportError as error:
+    raise ConfigError(
+        f"AIHWKIT cannot be imported: {error}",
+        hint="pip install --no-deps aihwkit==1.1.0 (its torch tiles suffice), or 1.2.0 built from source: docs/aihwkit.md",
+    ) from error
+
+from lionheart.interop.aihwkit.backend import AIHWKITBackend
+from lionheart.interop.aihwkit.config import ConversionWarning, from_rpu_config, to_rpu_config
+from lionheart.interop.aihwkit.models import ConvOverPatches, from_aihwkit_, to_aihwkit_
+
+__all__ = [
+    "AIHWKITBackend",
+    "ConvOverPatches",
+    "ConversionWarning",
+    "from_aihwkit_",
+    "from_rpu_config",
+    "to_aihwkit_",
+    "to_rpu_config",
+]

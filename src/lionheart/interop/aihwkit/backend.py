@@ -1,0 +1,235 @@
+"""The backend: search, training and evaluation are ours, what tiles compute comes from AIHWKIT's torch tiles.
+
+Our layer stays the owner of the weights, the bias and the input range, so checkpoints, optimisers and `convert_to_digital_` see
+what they see without AIHWKIT. For every pass it lends its weights to AIHWKIT's layers; gradients flow back through their code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast, final
+
+import torch
+from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipType
+from torch import Tensor, nn
+
+from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
+from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
+from lionheart.interop.aihwkit.config import examine_tile, report_faults
+from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles, replace_module_
+from lionheart.mapping import LayerMapping
+from lionheart.specs import TileSpec
+
+_SMALLEST_RANGE = 1e-6  # a learned range stays positive
+_ON_DEVICES = ("programming", "device")
+
+
+@final
+class AIHWKITBackend:
+    """Products, HWA noise, clipping, programming, drift and compensation by AIHWKIT's torch tiles."""
+
+    def check_tile(self, tile: TileSpec) -> None:
+        """See `lionheart.workflow.backend.Backend`."""
+        report_faults(examine_tile(_as_config(tile))[1], "AIHWKIT's torch tiles", strict=True)
+
+    def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
+        """See `lionheart.workflow.backend.Backend`."""
+        convert_to_analog_(model, mapping, tile)
+        for fqn, layer in analog_layers(model).items():
+            if not isinstance(layer, _OnTheirTiles):
+                kind = _TheirConv if isinstance(layer, AnalogConv) else _TheirLinear
+                replace_module_(model, fqn, kind(layer.digital, layer.partition, layer.tile, layer.noise))
+        return model
+
+
+def _as_config(tile: TileSpec) -> TileSpec:
+    """Return a tile that AIHWKIT can say: training noise that programs devices is no modifier of its, but we can ask for it."""
+    if tile.hwa.weight_noise_kind not in _ON_DEVICES:
+        return tile
+    return tile.replace(hwa=tile.hwa.replace(weight_noise_kind="multiplicative", weight_noise=0.0))
+
+
+@contextmanager
+def _drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Let AIHWKIT, which draws from the global generator, follow `generator`; the global generator is left as it was."""
+    devices = [generator.device] if generator.device.type != "cpu" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator, device=generator.device)))
+        yield
+
+
+def _is_scaled_by_constant(place: PlacedTile) -> bool:
+    return bool(place.tile.rpu_config.forward.noise_management == NoiseManagementType.CONSTANT)
+
+
+def _expect_full_scale(linear: nn.Module) -> None:
+    """Let a full-scale input be 1, as it is in the reference reads of drift compensation."""
+    for place in placed_tiles(linear):
+        if _is_scaled_by_constant(place):
+            place.tile.rpu_config.forward.nm_thres = 1.0
+
+
+class _OnTheirTiles(AnalogLayer):
+    """A layer of ours that AIHWKIT's linear layers compute, one for each group, over vectors or patches."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        config = examine_tile(_as_config(self.tile))[0]
+        self.__dict__["theirs"] = build_linears(self, config, bias=False)  # not registered: their parameters are copies
+        self._step_scales: list[list[Tensor]] = []
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the projection; shapes as in the digital layer."""
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
+            x = self._pad(x.float())
+            out = self._from_vectors(self._read_vectors(self._to_vectors(x), self._range_for(x)), x)
+            if self.bias is not None:
+                out = out + self.over_outputs(self.bias, out)
+        return out.to(dtype)
+
+    def prepare_pass_(self, *args: Any) -> None:
+        """Nothing: under `compile_model_` these layers run as they are."""
+
+    def _range_for(self, x: Tensor) -> Tensor:
+        detached = self._input_range(x)
+        if self.tile.input_range != "learned":
+            return detached.view(1)
+        return self.analog_input_range.clamp(min=_SMALLEST_RANGE).view(1)
+
+    def _read_vectors(self, vectors: Tensor, input_range: Tensor) -> Tensor:
+        """Return ``(n, out)`` for ``vectors (n, groups * in)``, without bias."""
+        weights = self._weights_of_pass()
+        outputs = []
+        parts = vectors.chunk(self.partition.groups, dim=1)
+        for linear, part, tiles in zip(self._linears(), parts, weights, strict=True):
+            lent: dict[str, Tensor] = {}
+            for place, (tile_weights, scale) in zip(placed_tiles(linear), tiles, strict=True):
+                if _is_scaled_by_constant(place):
+                    place.tile.rpu_config.forward.nm_thres = float(input_range.detach())
+                lent[f"{place.name}.tile.weight"] = tile_weights
+                lent[f"{place.name}.mapping_scales"] = scale
+                lent[f"{place.name}.alpha"] = torch.ones_like(scale[:1])
+                if place.tile.input_range is not None:
+                    lent[f"{place.name}.input_range"] = input_range
+            linear.train(self.training)
+            outputs.append(torch.func.functional_call(linear, lent, (part,)))
+        return torch.cat(outputs, dim=1)
+
+    def _linears(self) -> list[nn.Module]:
+        return cast(list[nn.Module], self.__dict__["theirs"])
+
+    # -- weights -----------------------------------------------------------------------------------------------------
+
+    def _weights_of_pass(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return for each group and tile the weights [tile units] and what 1 stands for in each column."""
+        if self._programmed and not self.training:
+            return self._cut(self._programmed)
+        exact = [self._normalised(first, last) for first, last in self._row_slices()]
+        if not self.training:
+            return self._cut(exact)
+        self._step_scales = [[scale for _, scale in tiles] for tiles in self._cut(exact)]
+        if self.tile.hwa.weight_noise_kind in _ON_DEVICES:
+            used = self._fresh_chip()
+            exact = [
+                (weights + (chip - weights).detach(), scale) for (weights, scale), chip in zip(exact, used, strict=True)
+            ]
+        return self._cut(exact)
+
+    def _cut(self, rows: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
+        """Cut rows of tiles ``(out, rows)`` into the tiles of each group, in the order of `placed_tiles`."""
+        n_cols = len(self.partition.col_sizes)
+        columns = self._col_slices()
+        return [
+            [(weights[cols], scale[cols]) for weights, scale in rows for cols in columns[g * n_cols : (g + 1) * n_cols]]
+            for g in range(self.partition.groups)
+        ]
+
+    def _joined(self, tiles: list[list[Tensor]]) -> list[Tensor]:
+        """Join what `_cut` cut."""
+        n_cols = len(self.partition.col_sizes)
+        return [
+            torch.cat([each for group in tiles for each in group[row * n_cols : (row + 1) * n_cols]])
+            for row in range(len(self.partition.row_sizes))
+        ]
+
+    def _places(self) -> list[list[PlacedTile]]:
+        return [list(placed_tiles(linear)) for linear in self._linears()]
+
+    def _fresh_chip(self) -> list[Tensor]:
+        """Return the rows of tiles as a chip of AIHWKIT's noise model holds them, programmed, aged and compensated."""
+        with torch.no_grad():
+            self._program()
+            if self.tile.hwa.weight_noise_kind == "programming":
+                return self._joined([[place.tile.tile.get_weights() for place in places] for places in self._places()])
+            reads = self._age(self.noise.draw_time(self.tile.hwa.t_longest))
+            return [weights * alpha.unsqueeze(1) for weights, alpha in reads]
+
+    def _program(self) -> None:
+        exact = self._cut([self._normalised(first, last) for first, last in self._row_slices()])
+        for linear, tiles in zip(self._linears(), exact, strict=True):
+            for place, (weights, _) in zip(placed_tiles(linear), tiles, strict=True):
+                place.tile.set_weights(weights, None, apply_weight_scaling=False)
+            _expect_full_scale(linear)
+            cast(Any, linear.eval()).program_analog_weights()
+
+    def _age(self, t_inference: float) -> list[tuple[Tensor, Tensor]]:
+        """Return rows of tiles ``(out, rows)`` and the factor of each column that compensates drift."""
+        for linear in self._linears():
+            _expect_full_scale(linear)
+            cast(Any, linear.eval()).drift_analog_weights(t_inference)
+        weights, factors = [], []
+        for places in self._places():
+            weights.append([place.tile.tile.get_weights() for place in places])
+            factors.append([place.tile.alpha.flatten().expand(place.tile.out_size) for place in places])
+        return list(zip(self._joined(weights), self._joined(factors), strict=True))
+
+    # -- the chip ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def program_(self, generator: torch.Generator) -> None:
+        """Program a fresh chip from the exact weights; read it with `drift_`."""
+        with _drawing_from(generator):
+            self._program()
+        self._scales = [self._normalised(first, last)[1] for first, last in self._row_slices()]
+        self._chip, self._programmed = [[]], []
+
+    @torch.no_grad()
+    def drift_(self, t_inference: float, generator: torch.Generator) -> None:
+        """Let the programmed chip age to `t_inference` [s] and read its weights once."""
+        with _drawing_from(generator):
+            reads = self._age(t_inference)
+        self._programmed = [(w.clone(), scale * alpha) for (w, alpha), scale in zip(reads, self._scales, strict=True)]
+
+    @torch.no_grad()
+    def clip_weights_(self) -> None:
+        """Let AIHWKIT clip the weights, in units of the scales that they had before the step; called after each step.
+
+        Its remapping is nothing to do: a pass takes its scales from the present weights.
+        """
+        exact = self.matrix()
+        for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):
+            n = len(exact) // self.partition.groups
+            of_group = exact[group * n : (group + 1) * n]
+            for place, scale in zip(places, scales, strict=True):
+                clip = place.tile.rpu_config.clip
+                if clip.type == WeightClipType.NONE:
+                    return
+                part = of_group[place.outputs, place.inputs]
+                place.tile.tile.set_weights(part / scale.unsqueeze(1))
+                place.tile.tile.clip_weights(clip)
+                part.copy_(place.tile.tile.get_weights() * scale.unsqueeze(1))
+        if exact.data_ptr() != self.weight.data_ptr():
+            self.weight.copy_(exact.view_as(self.weight))
+
+
+@final
+class _TheirLinear(_OnTheirTiles, AnalogLinear):  # type: ignore[misc]  # as a linear layer, but for who computes
+    """`nn.Linear` on AIHWKIT's tiles."""
+
+
+@final
+class _TheirConv(_OnTheirTiles, AnalogConv):  # type: ignore[misc]  # as a convolution, but for who computes
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, over its patches."""

@@ -1,0 +1,344 @@
+"""Models: our analog layers as AIHWKIT's, and back, with weights, biases and input ranges in place.
+
+Programmed chips stay behind: each side programs its own from the exact weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast, final
+
+import torch
+import torch.nn.functional as F
+from aihwkit.nn import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear
+from aihwkit.nn.modules.base import AnalogLayerBase
+from aihwkit.simulator.configs import NoiseManagementType
+from aihwkit.simulator.tiles.array import TileModuleArray
+from torch import Tensor, nn
+
+from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
+from lionheart.analog.tile.layers import AnalogConv
+from lionheart.errors import ConfigError, UnsupportedLayerError
+from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.specs import TileSpec
+
+_CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
+    AnalogConv1d: nn.Conv1d,
+    AnalogConv2d: nn.Conv2d,
+    AnalogConv3d: nn.Conv3d,
+}
+
+
+@final
+class ConvOverPatches(nn.Module):
+    """A convolution as AIHWKIT's linear layers over its patches, one for each group.
+
+    For what AIHWKIT's own convolutions do not run: groups, padding other than zeros, 1 and 3 dimensions on torch tiles.
+
+    Args:
+        conv: Gives the geometry; its weights are not used.
+        linears: For each group an `AnalogLinear` of its outputs.
+    """
+
+    def __init__(self, conv: nn.Module, linears: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(linears)
+        self.__dict__["digital"] = conv  # not registered: its parameters are not ours
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``(batch, channels, *sizes)``, with or without the batch dimension."""
+        n = len(cast(nn.Conv2d, self.__dict__["digital"]).kernel_size)
+        batched = x.ndim == n + 2
+        patches = self._patches(x if batched else x.unsqueeze(0))
+        vectors = patches.reshape(-1, len(self.linears), patches.shape[-1])
+        out = torch.cat([linear(vectors[:, group]) for group, linear in enumerate(self.linears)], dim=-1)
+        out = out.view(*patches.shape[:-2], -1).movedim(-1, 1)
+        return out if batched else out.squeeze(0)
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """Return ``(batch, *places, groups, inputs of a group)``."""
+        conv = cast(nn.Conv2d, self.__dict__["digital"])
+        n = len(conv.kernel_size)
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
+        for axis, (size, stride, gap) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
+            x = x.unfold(2 + axis, gap * (size - 1) + 1, stride)[..., ::gap]
+        x = x.movedim(1, 1 + n)
+        return x.reshape(*x.shape[: 1 + n], conv.groups, -1)
+
+
+@final
+@dataclass(frozen=True)
+class PlacedTile:
+    """One tile of an AIHWKIT layer and which weights ``[outputs, inputs]`` of the layer it holds."""
+
+    name: str
+    tile: Any
+    outputs: slice
+    inputs: slice
+
+
+def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
+    """Yield the tiles of one AIHWKIT layer, rows of tiles first; names as in the layer."""
+    module: Any = linear.analog_module
+    if not isinstance(module, TileModuleArray):
+        yield PlacedTile("analog_module", module, slice(None), slice(None))
+        return
+    first_in = 0
+    for i, (n_in, row) in enumerate(zip(module.in_sizes, cast(Any, module.array), strict=True)):
+        first_out = 0
+        for j, (n_out, tile) in enumerate(zip(module.out_sizes, row, strict=True)):
+            places = slice(first_out, first_out + n_out), slice(first_in, first_in + n_in)
+            yield PlacedTile(f"analog_module.array.{i}.{j}", tile, *places)
+            first_out += n_out
+        first_in += n_in
+
+
+def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
+    """Return an AIHWKIT linear layer for each group of one of our layers; their weights are to be set."""
+    out, rows = layer.matrix().shape
+    groups = layer.partition.groups
+    with torch.random.fork_rng(devices=[]):  # they draw initial weights
+        linears = [AnalogLinear(rows, out // groups, bias, rpu_config=config) for _ in range(groups)]
+    return [linear.to(layer.weight.device) for linear in linears]
+
+
+@final
+class _Faults:
+    """Faults with the layers that have them."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, list[str]] = {}
+
+    def add(self, fqn: str, faults: list[str]) -> None:
+        for fault in faults:
+            self._layers.setdefault(fault, []).append(fqn)
+
+    def lines(self) -> list[str]:
+        return [f"{', '.join(fqns)}: {fault}" for fault, fqns in self._layers.items()]
+
+
+# -- ours to theirs ---------------------------------------------------------------------------------------------------
+
+
+def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True) -> nn.Module:
+    """Put AIHWKIT's analog layers in place of ours.
+
+    Linear layers become `AnalogLinear`, plain two-dimensional convolutions `AnalogConv2d`, all others `ConvOverPatches`.
+
+    Args:
+        model: With our analog layers, calibrated; changed in place.
+        compiled: Use AIHWKIT's compiled tiles instead of its torch tiles.
+        strict: As in `to_rpu_config`.
+
+    Returns:
+        The model; AIHWKIT's `AnalogWrapper` around it programs and drifts all layers at once.
+
+    Raises:
+        ConfigError: Lists what of a layer AIHWKIT cannot say, and layers without an input range; the model is unchanged.
+    """
+    layers = analog_layers(model)
+    faults = _Faults()
+    for fqn, layer in layers.items():
+        faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
+    unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
+    if unset:
+        raise ConfigError(f"no input range: {', '.join(unset)}", hint="call calibrate_input_ranges_ first")
+    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
+    for fqn, layer in layers.items():
+        replace_module_(
+            model, fqn, _to_theirs(layer, examine_tile(layer.tile, compiled=compiled)[0]).train(layer.training)
+        )
+    return model
+
+
+def _needs_range(tile: TileSpec) -> bool:
+    return tile.input_range != "dynamic" and (tile.dac_bits is not None or limits_outputs(tile))
+
+
+@torch.no_grad()
+def _to_theirs(layer: AnalogLayer, config: Any) -> nn.Module:
+    if config.forward.noise_management == NoiseManagementType.CONSTANT:
+        config.forward.nm_thres = _range_of(layer)
+    made, linears = _build(layer, config)
+    for linear, weight, bias, bound in zip(
+        linears,
+        layer.matrix().detach().chunk(len(linears)),
+        [None] * len(linears) if layer.bias is None else layer.bias.detach().chunk(len(linears)),
+        layer.analog_weight_bound.chunk(len(linears)),
+        strict=True,
+    ):
+        linear.set_weights(weight, bias)
+        for place in placed_tiles(linear):
+            if not layer.tile.hwa.remap:
+                scale = torch.where(bound > 0, bound, 1.0)[place.outputs]
+                part = weight[place.outputs, place.inputs] / scale.unsqueeze(1)
+                place.tile.set_weights(part, None, apply_weight_scaling=False)
+                place.tile.set_scales(scale)
+            if place.tile.input_range is not None:
+                place.tile.set_input_range(_range_of(layer))
+    return made
+
+
+def _range_of(layer: AnalogLayer) -> float:
+    """Return the input range; 1 where none is needed."""
+    return float(layer.analog_input_range.detach()) or 1.0
+
+
+def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
+    """Return what stands for a layer of ours, and the AIHWKIT layers in it, one for each group."""
+    has_bias, conv = layer.bias is not None, cast(Any, layer.digital)
+    if not isinstance(layer, AnalogConv):
+        linears = build_linears(layer, config, bias=has_bias)
+        return linears[0], linears
+    if (
+        not isinstance(conv, nn.Conv2d)
+        or conv.groups > 1
+        or conv.padding_mode != "zeros"
+        or isinstance(conv.padding, str)
+    ):
+        linears = build_linears(layer, config, bias=has_bias)
+        return ConvOverPatches(copy.deepcopy(conv), linears), linears
+    shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    with torch.random.fork_rng(devices=[]):  # it draws initial weights
+        made = AnalogConv2d(*shape, bias=has_bias, rpu_config=config).to(layer.weight.device)
+    return made, [made]
+
+
+# -- theirs to ours ---------------------------------------------------------------------------------------------------
+
+
+def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
+    """Put our analog layers in place of AIHWKIT's, with exactly the weights that its layers' ``get_weights`` return.
+
+    Args:
+        model: With AIHWKIT's linear or convolution layers on tiles for inference; changed in place.
+        strict: As in `from_rpu_config`; also whether tiles of one layer must have one input range.
+
+    Raises:
+        ConfigError: Lists what of a layer we cannot say; the model is unchanged.
+        UnsupportedLayerError: A layer is of a kind that we do not know.
+    """
+    theirs = _their_layers(model)
+    tiles: dict[str, TileSpec] = {}
+    faults = _Faults()
+    for fqn, layer in theirs.items():
+        tiles[fqn], found = examine_config(_without_range(_config_of(layer)))
+        if len(ranges := set(_ranges_of(layer))) > 1:
+            found.append(f"input_range: {', '.join(f'{each:g}' for each in sorted(ranges))}, one for each tile")
+        faults.add(fqn, found)
+    report_faults(faults.lines(), "LionHeart", strict=strict)
+    for fqn, layer in theirs.items():
+        replace_module_(model, fqn, _to_digital(fqn, layer).train(layer.training))
+        analog = [*analog_layers(model), fqn]
+        convert_to_analog_(model, LayerMapping(dict.fromkeys(analog, Placement.ANALOG)), tiles[fqn])
+        ours = cast(AnalogLayer, model.get_submodule(fqn))
+        with torch.no_grad():
+            if tiles[fqn].input_range != "dynamic":
+                ours.analog_input_range.fill_(max(_ranges_of(layer)))
+            if not tiles[fqn].hwa.remap:
+                ours.analog_weight_bound.copy_(_bound_of(layer))
+    return model
+
+
+def _their_layers(model: nn.Module) -> dict[str, nn.Module]:
+    over_patches = {inner for m in model.modules() if isinstance(m, ConvOverPatches) for inner in m.linears}
+    found: dict[str, Any] = {}
+    for fqn, module in model.named_modules():
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER and module not in over_patches:
+            if not isinstance(module, (AnalogLinear, *_CONVOLUTIONS)):
+                raise UnsupportedLayerError(
+                    f"{fqn}: got {type(module).__name__}, expected AIHWKIT's linear or convolution layer",
+                    hint="make it digital first",
+                )
+            found[fqn] = module
+        elif isinstance(module, ConvOverPatches):
+            found[fqn] = module
+    if "" in found:
+        raise ConfigError("the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
+    return found
+
+
+def _linears_of(layer: nn.Module) -> list[Any]:
+    return [*layer.linears] if isinstance(layer, ConvOverPatches) else [layer]
+
+
+def _places_of(layer: nn.Module) -> list[PlacedTile]:
+    return [place for linear in _linears_of(layer) for place in placed_tiles(linear)]
+
+
+def _config_of(layer: nn.Module) -> Any:
+    return _places_of(layer)[0].tile.rpu_config
+
+
+def _without_range(config: Any) -> Any:
+    """Return a configuration whose constant scale of inputs is 1: our layers hold it, not our tiles."""
+    if config.forward.noise_management != NoiseManagementType.CONSTANT:
+        return config
+    config = copy.deepcopy(config)
+    config.forward.nm_thres = 1.0
+    return config
+
+
+def _ranges_of(layer: nn.Module) -> list[float]:
+    """Return the input range of every tile."""
+    ranges = []
+    for place in _places_of(layer):
+        forward = place.tile.rpu_config.forward
+        if place.tile.input_range is not None:
+            ranges.append(float(place.tile.input_range.detach()))
+        elif forward.noise_management == NoiseManagementType.CONSTANT and forward.nm_thres > 0:
+            ranges.append(float(forward.nm_thres))
+        else:
+            ranges.append(1.0)
+    return ranges
+
+
+def _bound_of(layer: nn.Module) -> Tensor:
+    """Return what a weight of 1 stands for in each column, the largest of its tiles."""
+    bounds = []
+    for linear in _linears_of(layer):
+        bound = torch.zeros(linear.get_weights()[0].shape[0])
+        for place in placed_tiles(linear):
+            scales = place.tile.get_scales()
+            bound[place.outputs] = torch.maximum(
+                bound[place.outputs], torch.ones(()) if scales is None else scales.cpu()
+            )
+        bounds.append(bound)
+    return torch.cat(bounds)
+
+
+@torch.no_grad()
+def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
+    weights, biases = zip(*(linear.get_weights() for linear in _linears_of(layer)), strict=True)
+    weight, has_bias = torch.cat(weights), biases[0] is not None
+    device = next(iter(layer.parameters())).device
+    if isinstance(layer, ConvOverPatches):
+        digital = copy.deepcopy(layer.__dict__["digital"])
+    elif isinstance(layer, AnalogLinear):
+        digital = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias)
+    else:
+        conv = cast(Any, layer)
+        build: Any = next(ours for theirs, ours in _CONVOLUTIONS.items() if isinstance(layer, theirs))
+        shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        digital = build(*shape, bias=has_bias)
+    if math.prod(digital.weight.shape) != weight.numel():
+        raise UnsupportedLayerError(
+            f"{fqn}: the tiles hold weights of shape {tuple(weight.shape)}", hint="make it digital first"
+        )
+    digital.weight = nn.Parameter(weight.view_as(digital.weight).clone())
+    if has_bias:
+        digital.bias = nn.Parameter(torch.cat(biases).clone())
+    return cast(nn.Module, digital.to(device))
+
+
+def replace_module_(model: nn.Module, fqn: str, module: nn.Module) -> None:
+    """Put `module` where the layer `fqn` is, under every name that the model has for it."""
+    old = model.get_submodule(fqn)
+    for place in [name for name, each in model.named_modules(remove_duplicate=False) if each is old]:
+        parent, _, name = place.rpartition(".")
+        setattr(model.get_submodule(parent), name, module)
