@@ -73,6 +73,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lionheart' has no attribute {name!r}")
+    if _HOMES[name] == "workflow":
+        import_module("lionheart.interop")  # makes its backends known
     return getattr(import_module(f"lionheart.{_HOMES[name]}"), name)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.converters import adc_step, full_scale, read_columns
+from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scale, read_columns
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
@@ -134,9 +134,16 @@ class AnalogLayer(nn.Module, ABC):
     def _forward_vectors(self, x: Tensor, job: MVMJob) -> Tensor:
         """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
         vectors = self._to_vectors(x)
+        clips = self.tile.input_range != "dynamic" and job.dac_bits is not None
+        if clips:  # once, before bound management scales them down
+            limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE).to(vectors.dtype)
+            vectors = torch.clamp(vectors, -limit, limit)
         with torch.no_grad():
-            analog = multiply_vectors(vectors.detach(), self.partition, self.tile, job, self.noise)
-        if torch.is_grad_enabled():  # gradients as of the exact product with the weights that were used
+            analog = multiply_vectors(vectors, self.partition, self.tile, job, self.noise)
+        if torch.is_grad_enabled():  # gradients as of the exact product of the inputs and weights that were used
+            if clips:
+                codes = convert_inputs(vectors.detach(), job.input_range, job.dac_bits)
+                vectors = vectors + (codes * (job.input_range / full_scale(job.dac_bits)) - vectors).detach()
             weights = self.weight.reshape(len(self.weight), -1)
             used = weights + (job.matrix().to(weights.dtype) - weights).detach()
             exact = multiply_groups(vectors, used.to(vectors.dtype), self.partition.groups)
@@ -394,7 +401,6 @@ class AnalogLayer(nn.Module, ABC):
         return f"{rows}x{out} on {self.partition.n_tiles} tile(s) of {self.tile.rows}x{self.tile.cols}"
 
 
-@final
 class AnalogLinear(AnalogLayer):
     """`nn.Linear` on tiles."""
 
@@ -435,7 +441,6 @@ class AnalogLinear(AnalogLayer):
 _CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
-@final
 class AnalogConv(AnalogLayer):
     """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, grouped and depthwise too.
 

@@ -226,10 +226,10 @@ class _OnTheirTiles(AnalogLayer):
 
 
 @final
-class _TheirLinear(_OnTheirTiles, AnalogLinear):  # type: ignore[misc]  # as a linear layer, but for who computes
+class _TheirLinear(_OnTheirTiles, AnalogLinear):  # as a linear layer, but for who computes
     """`nn.Linear` on AIHWKIT's tiles."""
 
 
 @final
-class _TheirConv(_OnTheirTiles, AnalogConv):  # type: ignore[misc]  # as a convolution, but for who computes
+class _TheirConv(_OnTheirTiles, AnalogConv):  # as a convolution, but for who computes
     """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, over its patches."""

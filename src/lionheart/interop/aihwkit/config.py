@@ -88,7 +88,7 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
         faults = [fault for fault in faults if not fault.startswith("device.")]
         faults.append(f"device.technology: {ours.device.technology!r}")
     if ours.input_range == "learned" and _is_scaled_by_constant(ours):
-        faults.append("input_range: 'learned' without a DAC or with bound management")
+        faults.append("input_range: 'learned' without a DAC")
     if compiled and ours.input_range == "static" and ours.dac_bits is None and limits_outputs(ours):
         faults.append("dac_bits: None with a static input range and output noise or bound")
     return config, [f"TileSpec.{fault}" for fault in faults]
@@ -133,7 +133,7 @@ def _resolution(bits: int | None) -> float:
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
     """Whether their input range would clip where ours does not, so that their constant noise management is ours."""
-    return tile.dac_bits is None or tile.bound_management == "iterative"
+    return tile.dac_bits is None
 
 
 def limits_outputs(tile: TileSpec) -> bool:
