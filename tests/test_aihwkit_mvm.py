@@ -27,6 +27,7 @@ from aihwkit.simulator.configs import (  # noqa: E402
     InferenceRPUConfig,
     NoiseManagementType,
     TorchInferenceRPUConfig,
+    WeightNoiseType,
 )
 
 QUIET = TileSpec(
@@ -244,3 +245,68 @@ def test_per_column_compensation():
     assert (one.mean() - other.mean()).abs() < 4 * error
     assert (one.mean() * 1.02 - other.mean()).abs() > 4 * error
     assert one.std() == pytest.approx(float(other.std()), rel=0.15)
+
+
+# ------------------------------------------------------------------------------------------- what disturbs the product
+
+
+def disturbed(tile: TileSpec) -> tuple[nn.Module, nn.Module, Tensor]:
+    """Return a linear layer on our tiles and on AIHWKIT's compiled ones, and inputs."""
+    digital = nn.Linear(40, 24)
+    config = configure(InferenceRPUConfig, (tile.rows, tile.cols), BoundManagementType.NONE)
+    forward = config.forward
+    forward.inp_noise, forward.w_noise, forward.ir_drop = tile.input_noise, tile.weight_read_noise, tile.ir_drop
+    if tile.weight_read_noise > 0:
+        by_weight = tile.weight_read_noise_kind == "root"
+        forward.w_noise_type = WeightNoiseType.PCM_READ if by_weight else WeightNoiseType.ADDITIVE_CONSTANT
+    if tile.dac_bits is None:
+        forward.inp_res = forward.out_res = -1.0
+    forward.ir_drop_g_ratio = 1 / (tile.wire_resistance * 1e-6 * tile.device.g_max)
+    theirs = theirs_of(digital, config)
+    return ours_of(digital, tile.replace(input_range="dynamic")).eval(), theirs.eval(), torch.randn(16, 40)
+
+
+@NEEDS_CPP
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ir_drop", [0.5, 1.0])
+def test_voltage_lost_in_wires_is_that_of_compiled_tiles(size: str, ir_drop: float):
+    rows, cols = SIZES[size]
+    tile = QUIET.replace(rows=rows, cols=cols, ir_drop=ir_drop, dac_bits=None, adc_bits=None, wire_resistance=100.0)
+    ours, theirs, x = disturbed(tile)
+    with torch.no_grad():
+        mine, other, clean = ours(x), theirs(x), F.linear(x, ours.weight, ours.bias)
+    scale = float(other.abs().max())
+    assert float((mine - other).abs().max()) < 1e-5 * scale
+    assert float((clean - other).abs().max()) > 1e-3 * scale
+    wrong = ours_of(nn.Linear(40, 24), tile.replace(input_range="dynamic", wire_resistance=102.0)).eval()
+    wrong.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        assert float((wrong(x) - other).abs().max()) > 1e-5 * scale
+
+
+@NEEDS_CPP
+@pytest.mark.parametrize("cols", [24, 5])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"input_noise": 0.05},
+        {"weight_read_noise": 0.05},
+        {"weight_read_noise": 0.05, "weight_read_noise_kind": "root"},
+    ],
+    ids=["inputs", "weights", "weights of PCM"],
+)
+def test_noise_in_the_product_is_that_of_compiled_tiles(settings: dict[str, float], cols: int):
+    tile = QUIET.replace(rows=20, cols=cols, dac_bits=None, adc_bits=None, **settings)
+    ours, theirs, x = disturbed(tile)
+    n = 3000
+    with torch.no_grad():
+        sigmas = []
+        for layer in (ours, theirs):
+            out = layer(x.repeat(n, 1)).view(n, 16, 24)
+            sigmas.append(out.std(dim=0).flatten())
+    mine, other = sigmas
+    assert float(other.min()) > 0
+    ratio = (mine / other).log()
+    assert abs(float(ratio.mean())) < 5e-3
+    assert float(ratio.std()) < 2.5 / math.sqrt(n)  # sqrt(1/n) from two estimates of sigma
+    assert abs(float(ratio.mean()) - math.log(1.02)) > 5e-3

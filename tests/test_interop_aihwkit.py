@@ -36,6 +36,7 @@ from aihwkit.simulator.configs import (  # noqa: E402
     SingleRPUConfig,
     TorchInferenceRPUConfig,
     TorchInferenceRPUConfigIRDropT,
+    WeightNoiseType,
 )
 from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierType, WeightRemapType  # noqa: E402
 
@@ -141,11 +142,16 @@ TILES: dict[str, TileSpec] = {
     "levels": TileSpec(hwa=HWASpec(weight_noise=0.0, weight_levels=15)),
     "unclipped": TileSpec(hwa=HWASpec(weight_clip=None)),
     "sigma": TileSpec(hwa=HWASpec(weight_clip=None, weight_clip_sigma=2.5)),
+    "noisy inputs": TileSpec(input_noise=0.02),
     "both clips": TileSpec(hwa=HWASpec(weight_clip=0.75, weight_clip_sigma=2.5)),
 }
 #: Tiles that only the compiled simulator can say.
 COMPILED_ONLY: dict[str, TileSpec] = {
     "drop connect": TileSpec(hwa=HWASpec(drop_connect=0.1)),
+    "noisy reads": TileSpec(weight_read_noise=0.02),
+    "noisy PCM reads": TileSpec(weight_read_noise=0.03, weight_read_noise_kind="root"),
+    "wires": TileSpec(ir_drop=1.0),
+    "long wires": TileSpec(ir_drop=2.0, wire_resistance=1.5, device=DeviceSpec.pcm(g_max=5.0)),
     "average clip": TileSpec(hwa=HWASpec(weight_clip=None, weight_clip_average=1.0)),
     "noisy levels": TileSpec(hwa=HWASpec(weight_noise=0.02, weight_noise_kind="additive", weight_levels=9)),
 }
@@ -265,6 +271,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "perfect": {"forward__is_perfect": True},
     "no bound": {"forward__out_bound": 0.0, "forward__out_res": -1.0},
     "no noise": {"forward__out_noise": 0.0},
+    "noisy inputs": {"forward__inp_noise": 0.1},
+    "range and bound": {"pre_post__input_range__enable": True, "forward__noise_management": NoiseManagementType.NONE,
+                        "pre_post__input_range__init_from_data": 0,
+                        "pre_post__input_range__learn_input_range": False},
     "uncompensated": {"drift_compensation": None},
     "sizes": {"mapping__max_input_size": 20, "mapping__max_output_size": 7},
     "remapped": {"remap__type": WeightRemapType.CHANNELWISE_SYMMETRIC, "clip__type": WeightClipType.FIXED_VALUE,
@@ -282,9 +292,8 @@ UNSAID_BY_US: dict[str, dict[str, Any]] = {
     "mapping.weight_scaling_columnwise: False": {"mapping__weight_scaling_columnwise": False},
     "mapping.learn_out_scaling: True": {"mapping__learn_out_scaling": True},
     "mapping.digital_bias: False": {"mapping__digital_bias": False},
-    "forward.w_noise: 0.01": {"forward__w_noise": 0.01},
+    "forward.w_noise: 0.01": {"forward__w_noise": 0.01, "forward__w_noise_type": WeightNoiseType.PCM_READ},
     "forward.ir_drop: 1.0": {"forward__ir_drop": 1.0},
-    "forward.inp_noise: 0.1": {"forward__inp_noise": 0.1},
     "forward.inp_res: 0.01": {"forward__inp_res": 0.01},
     "forward.out_sto_round: True": {"forward__out_sto_round": True},
     "forward.nm_thres: 2.0": {"forward__nm_thres": 2.0},

@@ -1016,3 +1016,77 @@ def test_copy_of_a_source_draws_alike_and_apart():
     assert torch.equal(twin.normal(shape), source.normal(shape))
     twin.normal(shape)
     assert not torch.equal(twin.normal(shape), source.normal(shape))
+
+
+# ------------------------------------------------------------------------------------------- what disturbs the product
+
+
+@pytest.mark.parametrize("kind", ["inputs", "constant", "root"])
+def test_noise_in_the_product_has_the_sigma_of_its_formula(kind: str):
+    """Variance of an output: of the noise of inputs times squared weights, or of weights times squared inputs."""
+    weights, x = torch.randn(6, 30, generator=seeded(2)), torch.rand(1, 30, generator=seeded(3))
+    digital = nn.Linear(30, 6, bias=False)
+    digital.weight.data = weights
+    settings = (
+        {"input_noise": 0.02} if kind == "inputs" else {"weight_read_noise": 0.03, "weight_read_noise_kind": kind}
+    )
+    layer = one_layer(digital, TileSpec.ideal().replace(**settings), input_range=2.0)
+    layer.eval()
+    layer.noise = NoiseSource(seeded(4), pool_size=0)
+    with torch.no_grad():
+        sigmas = layer(x.repeat(20_000, 1)).std(dim=0)
+    largest = weights.abs().amax(dim=1)
+    if kind == "inputs":
+        expected = 0.02 * 2.0 * weights.square().sum(dim=1).sqrt()
+    elif kind == "constant":
+        expected = 0.03 * largest * x.square().sum().sqrt()
+    else:
+        expected = 0.03 * largest * (weights.abs() / largest.unsqueeze(1) * x.square()).sum(dim=1).sqrt()
+    assert relative_error(sigmas, expected) < 0.03
+    assert relative_error(1.05 * sigmas, expected) > 0.03
+
+
+def test_wires_take_more_from_far_rows_and_from_large_currents():
+    digital = nn.Linear(100, 1, bias=False)
+    digital.weight.data.fill_(1.0)
+    tile = TileSpec.ideal().replace(ir_drop=1.0, device=DeviceSpec.pcm())
+    layer = one_layer(digital, tile, input_range=1.0).eval()
+    far, near, all_rows = torch.zeros(1, 100), torch.zeros(1, 100), torch.ones(1, 100)
+    far[0, 1], near[0, 99] = 1.0, 1.0
+    with torch.no_grad():
+        lost = [float(1 - layer(x) / x.sum()) for x in (far, near, all_rows)]
+        a = 100 * tile.wire_resistance * tile.device.g_max * 1e-6
+        at = [1 - (1 - j / 100) ** 2 for j in (1, 99)]
+        c = a * (a * (0.05 * a - 0.2) + 0.5)
+        assert lost[0] == pytest.approx(c * at[0], abs=2e-7)
+        assert lost[1] == pytest.approx(c * at[1], abs=2e-7)
+        assert lost[2] > 50 * lost[1]
+        assert float(layer.digital(far)) == 1.0
+
+
+def test_reference_reads_see_what_disturbs_products():
+    """What long wires take is missing in the reference reads as in any; in the ratio of two of them it is not."""
+    digital = nn.Linear(40, 8, bias=False)
+    tile = TileSpec.pcm(output_noise=0.0, adc_bits=None, ir_drop=1.0, wire_resistance=300.0)
+    layer = one_layer(digital, tile, input_range=1.0).eval()
+    plain = one_layer(digital, tile.replace(ir_drop=0.0), input_range=1.0).eval()
+    generator = seeded()
+    read = layer._reference_read(torch.full((8, 40), 0.5), generator)
+    assert float(read) < 0.97 * float(plain._reference_read(torch.full((8, 40), 0.5), generator))
+    for each in (layer, plain):
+        each.program_(seeded(5))
+        each.drift_(86_400.0, seeded(6))
+    assert relative_error(layer.take_read().weights[0][1], plain.take_read().weights[0][1]) < 0.05
+
+
+def test_convolutions_take_disturbed_products_too():
+    digital = nn.Conv2d(3, 4, 3, padding=1)
+    x = torch.rand(2, 3, 5, 5, generator=seeded(3))
+    layer = one_layer(digital, TileSpec.ideal().replace(weight_read_noise=0.01, input_noise=0.01), input_range=1.0)
+    with torch.no_grad():
+        noisy, again = layer.eval()(x), layer(x)
+    assert not torch.equal(noisy, again)
+    assert relative_error(noisy, digital(x)) < 0.2
+    layer.train()(x).square().sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()

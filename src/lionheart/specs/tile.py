@@ -77,6 +77,20 @@ class TileSpec(Spec):
         ge=0,
         description="sigma of each read of a column, in full-scale input times largest weight",
     )
+    input_noise: float = Field(0.0, ge=0, description="sigma of what the DAC puts on each row, in full-scale inputs")
+    weight_read_noise: float = Field(
+        0.0,
+        ge=0,
+        description="sigma of each weight in each product, in largest weights; read from the chip, not programmed",
+    )
+    weight_read_noise_kind: Literal["constant", "root"] = Field(
+        "constant",
+        description="constant: the same for every weight; root: times the root of the weight, as read noise of PCM",
+    )
+    ir_drop: float = Field(
+        0.0, ge=0, description="voltage lost along the columns; 1 = as `wire_resistance` says, 0 = none"
+    )
+    wire_resistance: float = Field(_default("wire_resistance"), gt=0, description="of the wire between two cells [ohm]")
     input_range: Literal["static", "learned", "dynamic"] = Field(
         "static",
         description="what a full-scale input stands for; static: calibrated; learned: calibrated, then trained; "
@@ -104,8 +118,13 @@ class TileSpec(Spec):
 
     @property
     def reads_vectors(self) -> bool:
-        """Whether inputs are scaled vector by vector, so that convolutions need their im2col matrix."""
-        return self.input_range == "dynamic" or self.bound_management == "iterative"
+        """Whether tiles treat every vector by itself, so that convolutions need their im2col matrix."""
+        return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
+
+    @property
+    def disturbs_products(self) -> bool:
+        """Whether products are disturbed by more than output noise and converters."""
+        return self.input_noise > 0 or self.weight_read_noise > 0 or self.ir_drop > 0
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:

@@ -56,7 +56,8 @@ def read_columns(
         z.mul_(1 / step)
         unit = step
     if noise is not None:
-        if torch.compiler.is_compiling():  # PyTorch 2.13 loses `alpha` where it joins this with a matrix product before it
+        if torch.compiler.is_compiling():
+            # PyTorch 2.13 loses `alpha` where it joins the sum with a matrix product before it
             z.add_(noise * (sigma / step))
         else:
             z.add_(noise, alpha=sigma / step)

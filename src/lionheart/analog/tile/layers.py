@@ -18,7 +18,7 @@ from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scal
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
-from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors
+from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors, read_tile
 from lionheart.candidates import TilePartition
 from lionheart.errors import CalibrationWarning
 from lionheart.specs import TileSpec
@@ -298,10 +298,25 @@ class AnalogLayer(nn.Module, ABC):
         Over the whole crossbar ``(..., 1, 1)``, or of each column ``(..., cols, 1)``.
         """
         tile = self.tile
-        noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
-        read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
         dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
+        read: Tensor
+        if tile.disturbs_products:
+            read = torch.stack(
+                [self._read_inputs(each, generator) for each in weights.reshape(-1, *weights.shape[-2:])]
+            )
+            read = read.view(weights.shape)
+        else:
+            noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
+            read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
         return read.abs_().mean(dim=dims, keepdim=True).clamp_(min=_SMALLEST_READOUT)
+
+    def _read_inputs(self, weights: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the responses ``(cols, rows)`` of one crossbar to a full-scale input at one row after another."""
+        tile, inputs = self.tile, torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
+        job = MVMJob(
+            [], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise
+        )
+        return read_tile(inputs, weights, None, tile, job, NoiseSource(generator, pool_size=0)).T
 
     @torch.no_grad()
     def clip_weights_(self) -> None:

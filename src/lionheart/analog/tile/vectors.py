@@ -33,7 +33,7 @@ def multiply_vectors(
             scale = x.abs().amax(dim=1, keepdim=True) if tile.input_range == "dynamic" else None
             for begin, end in itertools.pairwise(edges):
                 columns = slice(group * cols + begin, group * cols + end)
-                read = _read_tile(x, row.weights[columns], scale, tile, job, noise)
+                read = read_tile(x, row.weights[columns], scale, tile, job, noise)
                 out[:, columns] += read * row.scale[columns].to(read.dtype)
     return out
 
@@ -46,10 +46,19 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
     return (stacked @ weights.view(groups, -1, weights.shape[1]).transpose(1, 2)).transpose(0, 1).flatten(1)
 
 
-def _read_tile(
+def read_tile(
     x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMJob, noise: NoiseSource
 ) -> Tensor:
-    """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units."""
+    """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units.
+
+    Args:
+        x: ``(n, rows)``.
+        weights: ``(cols, rows)`` [tile units].
+        scale: ``(n, 1)``, what a full-scale input stands for in each vector; None takes the job's range.
+        tile: What disturbs the product.
+        job: Converters.
+        noise: Where noise comes from.
+    """
     scale = job.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
     result = x.new_empty(len(x), len(weights))
     pending = torch.arange(len(x), device=x.device)
@@ -57,7 +66,7 @@ def _read_tile(
     while True:
         unit = scale[pending] * reduction
         codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, job.dac_bits)  # AIHWKIT's order
-        z = (codes @ weights.T).mul_(1 / full_scale(job.dac_bits))
+        z = _multiply(codes.mul_(1 / full_scale(job.dac_bits)), weights, tile, noise)
         if job.output_noise > 0:
             z.add_(noise.normal_like(z), alpha=job.output_noise)
         step = adc_step(job.adc_bits, job.bound)
@@ -75,6 +84,38 @@ def _read_tile(
         if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, job):
             return result
         pending = pending[saturated]
+
+
+def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSource) -> Tensor:
+    """Return the products of one crossbar ``(n, cols)`` before its outputs are read, as AIHWKIT's compiled tiles do."""
+    if tile.input_noise > 0:
+        inputs = torch.add(inputs, noise.normal_like(inputs), alpha=tile.input_noise)
+    z = inputs @ weights.T
+    if tile.ir_drop > 0:
+        z.sub_(_lost_in_wires(inputs, weights, tile))
+    if tile.weight_read_noise > 0:
+        power = inputs.square()
+        by_weight = tile.weight_read_noise_kind == "root"
+        variance = power @ weights.abs().T if by_weight else power.sum(dim=1, keepdim=True)
+        z.addcmul_(noise.normal_like(z), variance.sqrt_(), value=tile.weight_read_noise)
+    return z
+
+
+def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
+    """Return what the resistance of the wires takes from the products ``(n, cols)``.
+
+    The first row is farthest from the output: of row ``j`` of ``n`` the share ``c (1 - (1 - j/n)^2)`` is lost, where
+    ``c = a (a (0.05 a - 0.2) + 0.5)`` and ``a = n R g_max sum_j |w_j| |x_j|`` with the resistance ``R`` of the wire between
+    two cells.
+
+    Source:
+        AIHWKIT 1.2.0 rpu_forward_backward_pass.cpp, applyIrDrop.
+    """
+    n = weights.shape[1]
+    a = (inputs.abs() @ weights.abs().T).mul_(n * tile.wire_resistance * tile.device.g_max * 1e-6)  # g_max is in µS
+    c = a * (a * (0.05 * a - 0.2) + 0.5)
+    distance = 1 - torch.arange(n, dtype=inputs.dtype, device=inputs.device) / n
+    return (inputs * (1 - distance.square())) @ weights.T * c * tile.ir_drop
 
 
 def _is_last(reduction: float, job: MVMJob) -> bool:

@@ -20,6 +20,7 @@ from aihwkit.simulator.configs import (
     IOParameters,
     NoiseManagementType,
     TorchInferenceRPUConfig,
+    WeightNoiseType,
 )
 from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierType, WeightRemapType
 from aihwkit.simulator.parameters.inference import (
@@ -40,6 +41,7 @@ from lionheart.interop.aihwkit.effective import (
 from lionheart.specs import HWASpec, TileSpec
 
 _COMPENSATIONS = {"global": GlobalDriftCompensation, "per_column": PerColumnDriftCompensation}
+_WEIGHT_NOISES = {"constant": WeightNoiseType.ADDITIVE_CONSTANT, "root": WeightNoiseType.PCM_READ}
 _UNSPLIT = 1 << 30  # their 0: a crossbar of any size
 _NO_MATCH = "(missing)"
 
@@ -147,7 +149,11 @@ def _write(tile: TileSpec, *, compiled: bool) -> Any:
     forward.inp_res, forward.out_res = _resolution(tile.dac_bits), _resolution(tile.adc_bits)
     forward.inp_bound = 0.0 if tile.dac_bits is None else 1.0
     forward.out_bound = tile.output_bound or 0.0
-    forward.out_noise = tile.output_noise
+    forward.inp_noise, forward.out_noise = tile.input_noise, tile.output_noise
+    if compiled and tile.weight_read_noise > 0:
+        forward.w_noise, forward.w_noise_type = tile.weight_read_noise, _WEIGHT_NOISES[tile.weight_read_noise_kind]
+    if compiled and tile.ir_drop > 0:
+        forward.ir_drop, forward.ir_drop_g_ratio = tile.ir_drop, 1 / (tile.wire_resistance * tile.device.g_max * 1e-6)
     forward.bound_management = BoundManagementType[tile.bound_management.upper()]
     forward.noise_management, given = NoiseManagementType.NONE, config.pre_post.input_range
     if tile.input_range == "dynamic":
@@ -231,8 +237,15 @@ def _read(config: Any) -> TileSpec:
         "input_range": input_range,
         "bound_management": "iterative" if iterative else "none",
         "drift_compensation": names.get(type(config.drift_compensation), "none"),
+        "input_noise": forward.inp_noise,
         "hwa": _read_hwa(config),
     }
+    if forward.w_noise > 0:
+        kinds = {kind: name for name, kind in _WEIGHT_NOISES.items()}
+        settings |= {"weight_read_noise": forward.w_noise, "weight_read_noise_kind": kinds[forward.w_noise_type]}
+    if forward.ir_drop > 0:
+        resistance = 1 / (forward.ir_drop_g_ratio * settings["device"].g_max * 1e-6)
+        settings |= {"ir_drop": forward.ir_drop, "wire_resistance": float(f"{resistance:.12g}")}
     return TileSpec(**settings)
 
 

@@ -10,6 +10,7 @@ from aihwkit.simulator.configs import (
     IOParameters,
     NoiseManagementType,
     TorchInferenceRPUConfig,
+    WeightNoiseType,
 )
 from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierType, WeightRemapType
 from aihwkit.simulator.parameters.inference import WeightClipParameter, WeightModifierParameter
@@ -38,6 +39,10 @@ def effective_tile(tile: TileSpec) -> TileSpec:
         device = device.replace(acceptance=0.2)
         if device.programming_noise == DeviceSpec.reram_cmo().programming_coefficients():  # type: ignore[attr-defined]
             device = device.replace(programming_noise=None)
+    if tile.ir_drop == 0:
+        tile = tile.replace(wire_resistance=TileSpec().wire_resistance)
+    if tile.weight_read_noise == 0:
+        tile = tile.replace(weight_read_noise_kind="constant")
     return tile.replace(hwa=hwa.replace(**changes), device=device)
 
 
@@ -63,6 +68,11 @@ def effective_forward(config: Any) -> Any:
         forward.bound_management = BoundManagementType.NONE
         forward.max_bm_factor, forward.max_bm_res = default.max_bm_factor, default.max_bm_res
         forward.bm_test_negative_bound = default.bm_test_negative_bound
+    forward.inp_noise = max(forward.inp_noise, 0.0)
+    if forward.w_noise <= 0 or forward.w_noise_type == WeightNoiseType.NONE:
+        forward.w_noise, forward.w_noise_type = 0.0, WeightNoiseType.NONE
+    if forward.ir_drop <= 0:
+        forward.ir_drop, forward.ir_drop_g_ratio = 0.0, default.ir_drop_g_ratio
     if forward.noise_management != NoiseManagementType.CONSTANT and forward.nm_thres <= 0:
         forward.nm_thres = 0.0
     if _is_constant(forward):
