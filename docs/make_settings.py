@@ -33,7 +33,7 @@ def render_settings() -> str:
         "# Settings",
         "",
         "Made from the code by `make docs`. A TOML file with these tables goes to `lionheart map --config`; flags win over it.",
-        "Three keys stand at the top of the file: `seed` (0), `platforms` (both ALPINE ones) and `backend` (lionheart).",
+        "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:
         summary = (spec.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()

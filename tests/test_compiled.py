@@ -22,6 +22,7 @@ from lionheart.evaluation import ChipEnsemble
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 from lionheart.specs import HWASpec, TileSpec
+from lionheart.workflow.problem import compiling
 
 pytestmark = [
     pytest.mark.slow,
@@ -226,3 +227,14 @@ def test_compiled_passes_run_under_autocast():
     assert compiled.dtype == torch.bfloat16
     assert (plain - compiled).float().norm() < 0.05 * plain.float().norm()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
+
+
+def test_only_enough_passes_are_compiled():
+    model, _ = on_tiles("linear", QUIET)
+    for n_passes, enabled, expected in [(10_000, True, True), (10, True, False), (10_000, False, False)]:
+        with compiling(model, n_passes, enabled=enabled):
+            assert (model._compiled_call_impl is not None) == expected
+        assert model._compiled_call_impl is None
+    with pytest.raises(KeyError), compiling(model, 10_000, enabled=True):
+        raise KeyError
+    assert model._compiled_call_impl is None

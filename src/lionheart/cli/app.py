@@ -149,6 +149,9 @@ def map_command(
         str | None,
         typer.Option(help="What computes analog layers: lionheart, or aihwkit if installed.", show_default="lionheart"),
     ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Run long evaluations and retrainings under torch.compile.")
+    ] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -178,7 +181,8 @@ def map_command(
         "max_minutes": max_minutes,
     }
     if resume is not None:
-        if out is not None or config is not None or any(v is not None for v in (seed, backend, *search.values())):
+        given = (out, config, seed, backend, compile_ or None, *search.values())
+        if any(value is not None for value in given):
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
         with _telling_how_to_resume(resume):
@@ -186,7 +190,9 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(effort, config, {"search": search, "": {"seed": seed, "backend": backend}})
+        settings = read_settings(
+            effort, config, {"search": search, "": {"seed": seed, "backend": backend, "compile": compile_ or None}}
+        )
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress)
         path = out or default_run_dir(loaded.name)
@@ -215,6 +221,7 @@ def evaluate(
     backend: Annotated[
         str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="the run's")
     ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Run under torch.compile if it is long enough.")] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -237,6 +244,7 @@ def evaluate(
         n_samples=samples,
         seed=seed,
         backend=backend,
+        compiled=compile_,
         progress=progress,
     )
     if as_json:

@@ -14,7 +14,7 @@ from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
 from lionheart.workflow.backend import DEFAULT_BACKEND
 from lionheart.workflow.map import load_result
-from lionheart.workflow.problem import take_samples
+from lionheart.workflow.problem import compiling, take_samples
 
 SPLITS = ("test", "validation")
 
@@ -43,6 +43,7 @@ def evaluate_run(
     n_samples: int | None = None,
     seed: int | None = None,
     backend: str | None = None,
+    compiled: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Evaluate the mapped network over fresh chips and times; writes ``evaluation.json`` into the run.
@@ -56,6 +57,7 @@ def evaluate_run(
         n_samples: First samples of the split; None = all.
         seed: Of the chips; None takes the run's seed, and with it the chips of the run's own test figures.
         backend: What computes analog layers; None takes the run's.
+        compiled: Whether passes run under `torch.compile`, if there are enough of them to pay for compiling.
         progress: Where work shows itself.
 
     Returns:
@@ -68,17 +70,19 @@ def evaluate_run(
     description = run.description()
     confidence = float(description["settings"]["search"]["confidence"])
     root = int(description["seed"]) if seed is None else seed
-    estimates = evaluate_over_chips(
-        result.model,
-        take_samples(getattr(task, split), n_samples),
-        task.metric,
-        times=times,
-        n_chips=n_chips,
-        streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
-        confidence=confidence,
-        progress=progress,
-        label=f"{split} over time",
-    )
+    batches = take_samples(getattr(task, split), n_samples)
+    with compiling(result.model, len(batches) * len(times) * n_chips, enabled=compiled):
+        estimates = evaluate_over_chips(
+            result.model,
+            batches,
+            task.metric,
+            times=times,
+            n_chips=n_chips,
+            streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
+            confidence=confidence,
+            progress=progress,
+            label=f"{split} over time",
+        )
     evaluation = {
         "split": split,
         "n_samples": n_samples,

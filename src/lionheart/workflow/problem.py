@@ -6,13 +6,14 @@ import copy
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
+from lionheart.analog import calibrate_input_ranges_, clip_weights_, compile_model_, seed_noise_, uncompile_
 from lionheart.errors import ConfigError
 from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
 from lionheart.mapping import LayerMapping
@@ -34,6 +35,8 @@ from lionheart.training import (
 from lionheart.training.batches import call_model
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.settings import MapSettings
+
+_WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
@@ -124,17 +127,18 @@ class MappingProblem:
     def _evaluate(
         self, batches: BatchSource, times: list[float], n_chips: int, path: tuple[str | int, ...], label: str
     ) -> list[AccuracyEstimate]:
-        return evaluate_over_chips(
-            self.model,
-            batches,
-            self.task.metric,
-            times=times,
-            n_chips=n_chips,
-            streams=self.streams.scope(*path),
-            confidence=self.settings.search.confidence,
-            progress=self.progress,
-            label=label,
-        )
+        with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
+            return evaluate_over_chips(
+                self.model,
+                batches,
+                self.task.metric,
+                times=times,
+                n_chips=n_chips,
+                streams=self.streams.scope(*path),
+                confidence=self.settings.search.confidence,
+                progress=self.progress,
+                label=label,
+            )
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
         """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
@@ -173,20 +177,23 @@ class MappingProblem:
         def seed_epoch(epoch: int) -> None:
             seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
 
-        return train(
-            self.model,
-            self.task.train_batches,
-            self.task.loss,
-            self.settings.train,
-            self.optimizer,
-            streams=streams,
-            before_epoch=seed_epoch,
-            after_step=lambda: clip_weights_(self.model),
-            should_stop=lambda trace: self._is_spent(len(trace.losses)),
-            checkpoint=self.run.checkpoint(_trial_name(index)),
-            progress=self.progress,
-            label=f"retraining with {fqn} analog",
-        )
+        training = self.settings.train
+        n_steps = training.max_epochs * (training.steps_per_epoch or len(self.task.train_batches))
+        with compiling(self.model, n_steps, enabled=self.settings.compile):
+            return train(
+                self.model,
+                self.task.train_batches,
+                self.task.loss,
+                training,
+                self.optimizer,
+                streams=streams,
+                before_epoch=seed_epoch,
+                after_step=lambda: clip_weights_(self.model),
+                should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                checkpoint=self.run.checkpoint(_trial_name(index)),
+                progress=self.progress,
+                label=f"retraining with {fqn} analog",
+            )
 
     def _is_spent(self, epochs_in_trial: int) -> bool:
         search = self.settings.search
@@ -209,6 +216,19 @@ class MappingProblem:
         mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
         self.backend.convert_(self.model, mapping, self.settings.tile)
         load_training_state(path, self.model, self.optimizer)
+
+
+@contextmanager
+def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
+    """Let the passes of a while run under `torch.compile`, if it is wanted and they are enough to pay for compiling."""
+    if not enabled or n_passes < _WORTH_COMPILING:
+        yield
+        return
+    compile_model_(model)
+    try:
+        yield
+    finally:
+        uncompile_(model)
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:

@@ -28,6 +28,9 @@ class MapSettings(Spec):
     backend: str = Field(
         "lionheart", description="what computes analog layers: lionheart, or aihwkit where it is installed"
     )
+    compile: bool = Field(
+        False, description="run long evaluations and retrainings under torch.compile; needs a C++ compiler"
+    )
 
 
 #: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
