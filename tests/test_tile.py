@@ -1090,3 +1090,18 @@ def test_convolutions_take_disturbed_products_too():
     layer.train()(x).square().sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_large_outputs_take_overlapping_slices_without_correlated_columns(fixed: bool):
+    source = NoiseSource(seeded(), 1 << 16)
+    if fixed:
+        source.begin_pass()
+    noise = source.normal(torch.Size((5_000, 40)))
+    assert noise.numel() > 1 << 16
+    assert looks_normal(noise[::50], 1.0)
+    assert abs(float(torch.corrcoef(noise.T).fill_diagonal_(0).abs().max())) < 5 / math.sqrt(5_000)
+    assert abs(float((noise[1:] * noise[:-1]).mean())) < 5 / math.sqrt(noise.numel() / 40)
+    wide = source.normal(torch.Size((3, 40_000)))
+    assert wide.shape == (3, 40_000)
+    assert looks_normal(wide.flatten()[:40_000], 1.0)

@@ -50,19 +50,15 @@ class NoiseSource:
 
     def normal(self, shape: torch.Size) -> Tensor:
         """Return standard normal numbers, float32, dense in row-major order; read them only, they may be the pool's."""
-        n = shape.numel()
         if self._window is not None:
-            return self._fixed(self._window, n).view(shape)
+            return self._arrange(shape)
         if torch.compiler.is_compiling():  # a caller of torch.compile that knows nothing of passes
             return torch.randn(shape, device=self.generator.device)
         if self.pool_size == 0:
-            return self._fresh(n).view(shape)
+            return self._fresh(shape.numel()).view(shape)
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
-        longest = self.pool_size // 2
-        if n <= longest:
-            return self._slice(n).view(shape)
-        return torch.cat([self._slice(min(longest, n - begin)) for begin in range(0, n, longest)]).view(shape)
+        return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
         """Return numbers with the shape and the memory order of `reference`, so that adding them costs one pass."""
@@ -77,20 +73,26 @@ class NoiseSource:
         share = float(torch.rand((), generator=self.generator, device=self.generator.device))
         return float(max(longest, 1.0) ** share)
 
+    def _arrange(self, shape: torch.Size) -> Tensor:
+        """Return numbers of the pool in a shape; more than half of the pool as overlapping slices, one for each first index."""
+        n, longest = shape.numel(), self.pool_size // 2
+        if n <= longest:
+            return self._slice(n).view(shape)
+        width = n // shape[0]
+        if width <= longest // 2 and shape[0] <= longest // 2:
+            step = (longest - width) // (shape[0] - 1)
+            return self._slice(longest).unfold(0, width, step)[: shape[0]].view(shape)
+        return torch.cat([self._slice(min(longest, n - begin)) for begin in range(0, n, longest)]).view(shape)
+
     def _slice(self, n: int) -> Tensor:
+        """Return the next `n` numbers: anywhere, or within a pass at places that look random and are the same in every pass."""
+        if self._window is not None:
+            self._position = (self._position + _STRIDE) % _MODULUS
+            start = self._position % (len(self._window) - n)
+            return self._window[start : start + n]
         pool = cast(Tensor, self._pool)
         start = int(torch.randint(self.pool_size - n, (), generator=self.generator, device=pool.device))
         return pool[start : start + n]
-
-    def _fixed(self, window: Tensor, n: int) -> Tensor:
-        """Return the next numbers of a pass: places that look random, and are the same in every pass."""
-        longest = self.pool_size // 2
-        pieces = []
-        for size in [longest] * (n // longest) + [n % longest] * (n % longest > 0):
-            self._position = (self._position + _STRIDE) % _MODULUS
-            begin = self._position % (len(window) - size)
-            pieces.append(window[begin : begin + size])
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _fresh(self, n: int) -> Tensor:
         return torch.empty(n, device=self.generator.device).normal_(generator=self.generator)
