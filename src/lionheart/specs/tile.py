@@ -46,7 +46,9 @@ class HWASpec(Spec):
         description="after each step weights stay within this times the mean of the columns' largest weights [-]",
     )
     weight_levels: int | None = Field(
-        None, ge=3, description="weights are rounded to this many even levels of a column in training; None = not"
+        None,
+        ge=3,
+        description="rounds weights in training to this many levels at equal distances over a column's range; None = not",
     )
     drop_connect: float = Field(0.0, ge=0, lt=1, description="share of weights that is 0 in a training step [-]")
     remap: bool = Field(

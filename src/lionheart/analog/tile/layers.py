@@ -204,7 +204,8 @@ class AnalogLayer(nn.Module, ABC):
         hwa, source = self.tile.hwa, self.noise
         if hwa.weight_levels is not None:
             step = 2 / (hwa.weight_levels - 1)
-            weights = (weights / step).round_().mul_(step)
+            middle = 0.0 if hwa.weight_levels % 2 else 0.5  # 0 is a level, or lies between two
+            weights = (weights / step).sub_(middle).round_().add_(middle).mul_(step).clamp_(-1, 1)
         if hwa.weight_noise_kind in ("device", "programming"):
             weights = cast(Tensor, self._on_devices(weights))
         elif hwa.weight_noise > 0:
@@ -323,7 +324,9 @@ class AnalogLayer(nn.Module, ABC):
         """Keep the exact weights within the bounds of the HWA settings; called after each optimiser step."""
         hwa = self.tile.hwa
         if hwa.weight_clip is not None:
-            bound = (self.analog_weight_bound * hwa.weight_clip).view(-1, *[1] * (self.weight.ndim - 1))
+            largest = self.analog_weight_bound
+            largest = torch.where(largest > 0, largest * hwa.weight_clip, math.inf)  # a column of zeros may learn
+            bound = largest.view(-1, *[1] * (self.weight.ndim - 1))
             self.weight.clamp_(-bound, bound)
         if hwa.weight_clip_sigma is not None:
             limit = float(self.weight.std() * hwa.weight_clip_sigma)

@@ -88,10 +88,11 @@ class Product(Protocol):
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob, noise: NoiseSource) -> Tensor:
     """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
     total: Tensor | None = None
-    whole = _codes(x, job) if len(job.rows) == 1 else None
+    whole = convert_inputs(x, job.input_range, job.dac_bits) if len(job.rows) == 1 else None
     for row in job.rows:
         # of several rows of tiles each gets its own inputs converted: products are faster on dense inputs than on slices
-        codes = whole if whole is not None else _codes(layer.rows_of(x, row.first, row.last), job)
+        part = x if whole is not None else layer.rows_of(x, row.first, row.last)
+        codes = whole if whole is not None else convert_inputs(part, job.input_range, job.dac_bits)
         z = layer.multiply(codes, row.kernel)
         numbers = noise.normal_like(z) if job.output_noise > 0 else None
         read_columns(z, numbers, job.output_noise, job.adc_bits, job.bound, in_steps=True)
@@ -103,10 +104,6 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob, noise
             total = z.mul_(row.out_scale)
     assert total is not None  # noqa: S101  a partition has at least one row of tiles
     return total
-
-
-def _codes(x: Tensor, job: MVMJob) -> Tensor:
-    return convert_inputs(x, job.input_range, job.dac_bits)
 
 
 def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
@@ -144,7 +141,7 @@ class TileProduct(torch.autograd.Function):
     ) -> Tensor:
         """Run the tiles; keep inputs and weights."""
         ctx.save_for_backward(x, job.matrix())
-        ctx.layer, ctx.job = layer, job
+        ctx.layer, ctx.input_range, ctx.dac_bits = layer, job.input_range, job.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return run_tiles(layer, x, bias, job, noise)
@@ -155,18 +152,17 @@ class TileProduct(torch.autograd.Function):
         x, weights = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
         wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
-        job: MVMJob = ctx.job
-        codes = _codes(x, job) if wants_weight else x
+        codes = convert_inputs(x, ctx.input_range, ctx.dac_bits) if wants_weight else x
         grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
         grad_range = None
         if grad_weight is not None:
-            unit = job.input_range / full_scale(job.dac_bits)
+            unit = ctx.input_range / full_scale(ctx.dac_bits)
             shape, dtype = ctx.weight_like
             grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
-        if grad_x is not None and job.dac_bits is not None:
+        if grad_x is not None and ctx.dac_bits is not None:
             if wants_range:
-                grad_range = (grad_x.float() * ((x >= job.input_range).float() - (x <= -job.input_range).float())).sum()
-            grad_x = _stop_where_clipped(grad_x, x, job.input_range)
+                grad_range = (grad_x.float() * ((x >= ctx.input_range).float() - (x <= -ctx.input_range).float())).sum()
+            grad_x = _stop_where_clipped(grad_x, x, ctx.input_range)
         grad_bias = None
         if wants_bias:
             channels = ctx.layer.over_outputs(weights[:, 0], grad).ndim

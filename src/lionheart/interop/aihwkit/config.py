@@ -91,6 +91,8 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
         faults.append(f"device.technology: {ours.device.technology!r}")
     if ours.input_range == "learned" and _is_scaled_by_constant(ours):
         faults.append("input_range: 'learned' without a DAC")
+    if ours.hwa.weight_levels is not None and ours.hwa.weight_levels % 2 == 0:
+        faults.append(f"hwa.weight_levels: {ours.hwa.weight_levels}")  # theirs have 0 among them
     if compiled and ours.input_range == "static" and ours.dac_bits is None and limits_outputs(ours):
         faults.append("dac_bits: None with a static input range and output noise or bound")
     return config, [f"TileSpec.{fault}" for fault in faults]
