@@ -123,10 +123,10 @@ def test_exclude_that_matches_nothing_is_an_error(resnet8: LayerGraph):
     assert "did you mean 'stack1.conv1'" in caught.value.hint
 
 
-def test_tied_weight_is_refused_with_its_owner():
-    first, second = find_candidates(trace_graph(ZOO["tied"].build(), ZOO["tied"].inputs), TILE)
-    assert first.is_mappable
-    assert second.reason == "shares its weight with first"
+def test_a_tied_weight_is_one_candidate():
+    (tied,) = find_candidates(trace_graph(ZOO["tied"].build(), ZOO["tied"].inputs), TILE)
+    assert tied.is_mappable
+    assert (tied.node.fqn, tied.node.aliases, tied.partition.n_tiles) == ("first", ("second",), 1)
 
 
 def test_grouped_convolutions_are_mappable():
@@ -136,8 +136,49 @@ def test_grouped_convolutions_are_mappable():
 
 
 def test_users_wish_comes_before_other_reasons():
+    graph = trace_graph(ZOO["borrowed"].build(), ZOO["borrowed"].inputs)
+    (plain,), (wished,) = find_candidates(graph, TILE), find_candidates(graph, TILE, exclude=["code"])
+    assert "outside its layer" in plain.reason
+    assert not plain.by_choice
+    assert (wished.reason, wished.by_choice) == ("kept digital by the user", True)
+
+
+def test_a_rule_knows_a_shared_weight_by_each_of_its_names():
     graph = trace_graph(ZOO["tied"].build(), ZOO["tied"].inputs)
-    assert find_candidates(graph, TILE, exclude=["second"])[1].reason == "kept digital by the user"
+    assert find_candidates(graph, TILE, exclude=["second"])[0].by_choice
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("fc", ["fc"]),
+        ("stack3.*", ["stack3.conv1", "stack3.conv2", "stack3.shortcut.0"]),
+        (r"re:^stack\d\.conv1$", ["stack1.conv1", "stack2.conv1", "stack3.conv1"]),
+        ("kind:lin*", ["fc"]),
+    ],
+)
+def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]):
+    included = find_candidates(resnet8, TILE, include=[rule])
+    assert [c.node.fqn for c in included if c.is_mappable] == expected
+    assert {c.reason for c in included} == {"", "not among the projections that the user includes"}
+    excluded = find_candidates(resnet8, TILE, exclude=[rule])
+    assert [c.node.fqn for c in excluded if not c.is_mappable] == expected
+    assert not any(c.is_mappable for c in find_candidates(resnet8, TILE, include=[rule], exclude=[rule]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message", "hint"),
+    [
+        ("kind:conf2d", "'kind:conf2d' matches no projection", "kind:conv2d"),
+        ("re:stak", "'re:stak' matches no projection", "projections"),
+        ("re:(", "no regular expression", "shell pattern"),
+    ],
+)
+def test_rules_that_match_nothing_are_errors(resnet8: LayerGraph, rule: str, message: str, hint: str):
+    with pytest.raises(ConfigError) as caught:
+        find_candidates(resnet8, TILE, include=[rule])
+    assert message in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_ranking_by_macs_and_by_weights_differ():
@@ -177,7 +218,14 @@ def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
         def forward(self, x):
             return 2 * super().forward(x)
 
-    net = torch.nn.Sequential(Doubled(4, 3), torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)))
-    own, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
-    assert "Doubled has a forward of its own" in own.reason
+    class Positive(torch.nn.Linear):
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.weight.abs(), self.bias)
+
+    net = torch.nn.Sequential(
+        Doubled(4, 3), Positive(3, 3), torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))
+    )
+    own, changed, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
+    assert own.is_mappable  # what it does around the product stays as it is
+    assert "Positive has a forward of its own that uses the weight in 'abs'" in changed.reason
     assert "parametrised" in computed.reason

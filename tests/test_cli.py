@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import lionheart.system.audit
 import lionheart.tasks.registry
 import lionheart.training.loop
 import lionheart.workflow
@@ -215,7 +216,7 @@ def test_a_bug_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("[bold]impossible")
 
-    monkeypatch.setattr(lionheart.workflow, "inspect_task", fail)
+    monkeypatch.setattr(lionheart.system.audit, "audit_coverage", fail)
     result = lionheart_command("inspect", TASK)
     assert result.exit_code == 1
     assert "internal error: RuntimeError: [bold]impossible" in result.stderr  # not eaten as markup
@@ -290,7 +291,12 @@ USER_FILES = {
         ("no_task", "biuld", "has no function 'biuld'", "did you mean 'build'"),
         ("raises", "build", "failed: KeyError: 'weights'", "--debug"),
         ("needs_arguments", "build", "missing 1 required positional argument", "without arguments"),
-        ("fails_in_forward", "build", "Sequential: the forward pass failed on the example inputs", "one batch"),
+        (
+            "fails_in_forward",
+            "build",
+            "Sequential: 0 (Linear): the forward pass failed on the example inputs",
+            "one batch",
+        ),
         ("no_data", "build", "data: got int, expected a torch DataLoader", "(inputs, targets)"),
         ("missing", "build", "missing.py: no such file", "before the colon"),
     ],

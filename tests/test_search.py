@@ -50,7 +50,7 @@ class FakeProblem:
 def make_candidates(n: int) -> list[Candidate]:
     nodes = [
         LayerNode(f"L{i}", "linear", rows=4, cols=4, groups=1, n_mvms=n - i, n_calls=1, n_inputs=4, n_outputs=4,
-                  has_bias=True, tied_to=None)
+                  has_bias=True)
         for i in range(n)
     ]  # fmt: skip
     return [Candidate(node, partition_matrix(4, 4, 1, 8, 8)) for node in nodes]

@@ -30,7 +30,6 @@ from lionheart.evaluation import evaluate_over_chips
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 from lionheart.specs import DeviceSpec, HWASpec, TileSpec
-from zoo import ScaledLinear
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 BUFFERS = {"analog_input_range", "analog_weight_bound"}
@@ -635,12 +634,24 @@ def test_tied_weights_stay_tied():
     assert model[1].weight is model[0].weight
 
 
+class OwnAttention(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x)[0]
+
+
+def test_attention_with_a_forward_of_its_own_stays_digital():
+    model = nn.Sequential(nn.Linear(4, 4), OwnAttention(4, 2))
+    with pytest.raises(UnsupportedLayerError, match="OwnAttention has a forward of its own") as error:
+        convert_to_analog_(model, LayerMapping({"1.out_proj": Placement.ANALOG}), TileSpec.ideal())
+    assert error.value.hint
+    with pytest.raises(ConfigError, match="no layer '1' of a known kind"):
+        convert_to_analog_(model, LayerMapping({"1": Placement.ANALOG}), TileSpec.ideal())
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
         (nn.BatchNorm2d(4), "BatchNorm2d"),
-        (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d"),
-        (ScaledLinear(4, 4), "forward of its own"),  # was put on tiles as if it were a plain linear layer
         (weight_norm(nn.Linear(4, 4)), "computed"),  # lost its parameters and stopped training
     ],
 )

@@ -29,8 +29,9 @@ from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
+from lionheart.system import audit_coverage
 from lionheart.tasks import Task, accuracy_scores
-from lionheart.workflow import MappingResult, estimate_run, evaluate_run, inspect_task, map_layers, resume_run
+from lionheart.workflow import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
 from lionheart.workflow.problem import FirstBatches, MappingProblem, take_samples
 from quadrants import build_loader_task, build_task, make_settings
 
@@ -636,7 +637,9 @@ def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
 
 
 def test_inspection_needs_no_training():
-    data = inspect_task(build_task(), make_settings().tile)
+    task = build_task()
+    graph = trace_graph(task.model, task.example_inputs())
+    data = audit_coverage(graph, task.name, tile=make_settings().tile)
     assert [(row["fqn"], row["n_tiles"]) for row in data["projections"]] == [("0", 1), ("3", 3), ("7", 4)]
     assert data["totals"]["macs_mappable"] == data["totals"]["macs"] == 13_824 + 9_216 + 512
     assert data["totals"]["n_tiles_all_analog"] == 8

@@ -1,4 +1,4 @@
-"""Ten tiny networks with the graph that each must give. All counts are worked out by hand beside the layer."""
+"""Tiny networks with the graph that each must give. All counts are worked out by hand beside the layer."""
 
 from __future__ import annotations
 
@@ -129,6 +129,76 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(1, 5, 8))
 
 
+class Packed(nn.Module):
+    """Attention whose three projections share one parameter, and a cross-attention with keys of another size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.other = nn.MultiheadAttention(8, 2, kdim=3, vdim=6, batch_first=True)
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        y, _ = self.own(x, x, x, need_weights=False)
+        return self.other(y, key, value)[0]
+
+
+class Recurrent(nn.Module):
+    """A bidirectional LSTM, a GRU, and a cell after them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 4, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(8, 3, batch_first=True)
+        self.cell = nn.RNNCell(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(self.gru(self.lstm(x)[0])[0][:, -1])
+
+
+class Upsampling(nn.Module):
+    """Transposed convolutions: in one dimension, grouped and with output padding in two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.line = nn.ConvTranspose1d(3, 2, 4, stride=3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.line(self.plane(x).reshape(1, 3, -1))
+
+
+class TiedHead(nn.Module):
+    """A language model in small: the head has the embedding's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(7, 4)
+        self.block = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.block(self.tokens(tokens))))
+
+
+class Borrowed(nn.Module):
+    """A layer whose weight is also multiplied outside of it, as in an autoencoder with tied weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.relu(self.code(x)), self.code.weight.T)
+
+
+class Normed(nn.Linear):
+    """A linear layer whose forward computes another weight from its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight / self.weight.norm(), self.bias)
+
+
 ZOO: dict[str, Specimen] = {
     "branch": Specimen(
         Branch,
@@ -166,10 +236,7 @@ ZOO: dict[str, Specimen] = {
     "tied": Specimen(
         Tied,
         torch.ones(1, 4),
-        (
-            Row("first", "linear", rows=4, cols=4, n_mvms=1),
-            Row("second", "linear", rows=4, cols=4, n_mvms=1, tied_to="first"),
-        ),
+        (Row("first", "linear", rows=4, cols=4, n_mvms=2, n_calls=2, tied_to="second"),),
     ),
     "token-wise": Specimen(
         lambda: nn.Sequential(nn.Linear(8, 3), nn.GELU(), nn.Linear(3, 8, bias=False)),
@@ -190,8 +257,10 @@ ZOO: dict[str, Specimen] = {
     "bare parameter": Specimen(
         BareParameter,
         torch.ones(1, 3, 4),
-        (Row("out", "linear", rows=5, cols=2, n_mvms=3),),
-        hidden_macs=3 * 4 * 5,
+        (
+            Row("weight", "functional", rows=4, cols=5, n_mvms=3),
+            Row("out", "linear", rows=5, cols=2, n_mvms=3),
+        ),
     ),
     "subclass": Specimen(
         lambda: nn.Sequential(ScaledLinear(3, 2)),
@@ -207,4 +276,63 @@ ZOO: dict[str, Specimen] = {
         ),
         hidden_macs=2 * (2 * 5 * 5 * 4),  # scores and mixing, each 2 heads x 5 x 5 tokens x 4 channels
     ),
+    "packed attention": Specimen(
+        Packed,
+        (torch.ones(1, 5, 8), torch.ones(1, 7, 3), torch.ones(1, 7, 6)),
+        (
+            *(Row(f"own.in_proj.{name}", "mha", rows=8, cols=8, n_mvms=5) for name in "qkv"),
+            Row("own.out_proj", "mha", rows=8, cols=8, n_mvms=5),
+            Row("other.in_proj.q", "mha", rows=8, cols=8, n_mvms=5),
+            Row("other.in_proj.k", "mha", rows=3, cols=8, n_mvms=7),
+            Row("other.in_proj.v", "mha", rows=6, cols=8, n_mvms=7),
+            Row("other.out_proj", "mha", rows=8, cols=8, n_mvms=5),
+        ),
+        hidden_macs=2 * (2 * 5 * 5 * 4) + 2 * (2 * 5 * 7 * 4),
+    ),
+    "recurrent": Specimen(
+        Recurrent,
+        torch.ones(1, 3, 5),
+        (
+            Row("lstm.ih_l0", "lstm", rows=5, cols=16, n_mvms=3),  # four gates of 4
+            Row("lstm.hh_l0", "lstm", rows=4, cols=16, n_mvms=3, n_calls=3),
+            Row("lstm.ih_l0_reverse", "lstm", rows=5, cols=16, n_mvms=3),
+            Row("lstm.hh_l0_reverse", "lstm", rows=4, cols=16, n_mvms=3, n_calls=3),
+            Row("gru.ih_l0", "gru", rows=8, cols=9, n_mvms=3),
+            Row("gru.hh_l0", "gru", rows=3, cols=9, n_mvms=3, n_calls=3),
+            Row("cell.hh", "rnn", rows=2, cols=2, n_mvms=1),
+            Row("cell.ih", "rnn", rows=3, cols=2, n_mvms=1),
+        ),
+    ),
+    "transposed": Specimen(
+        Upsampling,
+        torch.ones(1, 4, 3, 3),
+        (
+            Row("plane", "conv_transpose2d", rows=2, cols=3 * 9, groups=2, n_mvms=9),
+            Row("line", "conv_transpose1d", rows=3, cols=2 * 4, n_mvms=72),  # 6 channels of 6 x 6 as 3 of 72
+        ),
+    ),
+    "tied head": Specimen(
+        TiedHead,
+        torch.ones(1, 5, dtype=torch.long),
+        (
+            Row("block", "linear", rows=4, cols=4, n_mvms=5),
+            Row("head", "linear", rows=4, cols=7, n_mvms=5, tied_to="tokens"),
+        ),
+    ),
+    "borrowed": Specimen(
+        Borrowed,
+        torch.ones(1, 4),
+        (Row("code", "linear", rows=4, cols=3, n_mvms=2, n_calls=2),),
+    ),
+    "own weight": Specimen(
+        lambda: nn.Sequential(Normed(3, 2)),
+        torch.ones(1, 3),
+        (Row("0", "linear", rows=3, cols=2, n_mvms=1),),
+    ),
+}
+#: Projections that must stay digital, and a part of the reason.
+DIGITAL: dict[str, dict[str, str]] = {
+    "bare parameter": {"weight": "BareParameter.forward multiplies it itself"},
+    "borrowed": {"code": "its weight is multiplied outside its layer, in Borrowed"},
+    "own weight": {"0": "Normed has a forward of its own that uses the weight in 'norm'"},
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
-    from lionheart.graph import LayerGraph, trace_graph
+    from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
     from lionheart.mapping import LayerMapping, Placement
     from lionheart.report import report_run
     from lionheart.search import SearchSpec
@@ -29,6 +29,7 @@ _HOMES = {
     "MappingResult": "workflow",
     "Placement": "mapping",
     "PlatformSpec": "system",
+    "Projection": "graph",
     "SearchSpec": "search",
     "Task": "tasks",
     "TileSpec": "specs",
@@ -40,6 +41,7 @@ _HOMES = {
     "evaluate_run": "workflow",
     "load_platform": "system",
     "map_layers": "workflow",
+    "register_kind": "graph",
     "report_run": "report",
     "resume_run": "workflow",
     "trace_graph": "graph",
@@ -53,6 +55,7 @@ __all__ = [
     "MappingResult",
     "Placement",
     "PlatformSpec",
+    "Projection",
     "SearchSpec",
     "Task",
     "TileSpec",
@@ -64,6 +67,7 @@ __all__ = [
     "evaluate_run",
     "load_platform",
     "map_layers",
+    "register_kind",
     "report_run",
     "resume_run",
     "trace_graph",

@@ -84,8 +84,7 @@ class LayerMapping:
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
         """Return the share of the projections' weights on tiles, 0 to 1; a tied weight counts once."""
-        owners = {graph[fqn].tied_to or fqn for fqn in self.analog}
-        return sum(graph[fqn].weights for fqn in owners) / graph.weights
+        return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the inverse of `from_json`."""

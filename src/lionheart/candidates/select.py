@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from lionheart.candidates.partition import TilePartition, partition_matrix
 from lionheart.errors import ConfigError, suggest
@@ -22,16 +23,31 @@ class Candidate:
         node: The projection.
         partition: Its tiles, if it were analog.
         reason: Why it must stay digital; empty when it may go analog.
+        by_choice: Whether that is the user's wish.
     """
 
     node: LayerNode
     partition: TilePartition
     reason: str = ""
+    by_choice: bool = False
 
     @property
     def is_mappable(self) -> bool:
         """Whether it may go analog."""
         return not self.reason
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "fqn": self.node.fqn,
+            "mappable": self.is_mappable,
+            "reason": self.reason,
+            "by_choice": self.by_choice,
+            "n_tiles": self.partition.n_tiles,
+            "row_sizes": list(self.partition.row_sizes),
+            "col_sizes": list(self.partition.col_sizes),
+            "tile_utilisation": self.partition.tile_utilisation,
+        }
 
 
 RANKINGS: dict[str, Callable[[LayerNode], int]] = {
@@ -40,38 +56,63 @@ RANKINGS: dict[str, Callable[[LayerNode], int]] = {
 }
 
 
-def find_candidates(graph: LayerGraph, tile: TileSpec, *, exclude: Iterable[str] = ()) -> list[Candidate]:
+def find_candidates(
+    graph: LayerGraph, tile: TileSpec, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
+) -> list[Candidate]:
     """Judge every projection of a graph, in the network's order.
+
+    A rule is a name, a shell pattern (``"stack1.*"``), ``"re:"`` and a regular expression that finds a name, or ``"kind:"`` and
+    a kind of projection or a pattern of kinds (``"kind:conv*"``). Rules know a shared weight by all its names.
 
     Args:
         graph: The network.
         tile: Crossbar size.
-        exclude: Names or shell patterns (``"stack1.*"``) that the user keeps digital.
+        include: Rules; what none of them matches stays digital. Without any, everything is included.
+        exclude: Rules; what one of them matches stays digital, even if it is included.
 
     Raises:
-        ConfigError: A pattern matches no projection.
+        ConfigError: A rule matches no projection, or its regular expression is none.
     """
-    patterns = list(exclude)
-    for pattern in patterns:
-        if not fnmatch.filter(graph.fqns, pattern):
-            raise ConfigError(
-                f"exclude: {pattern!r} matches no projection", hint=suggest(pattern, graph.fqns, label="projections")
-            )
+    included, excluded = list(include), list(exclude)
+    chosen = _match_all("include", included, graph) if included else set(graph.fqns)
+    refused = _match_all("exclude", excluded, graph)
     found = []
     for node in graph.nodes:
         partition = partition_matrix(node.rows, node.cols, node.groups, tile.rows, tile.cols)
-        found.append(Candidate(node, partition, _refusal(node, patterns)))
+        choice = "kept digital by the user" if node.fqn in refused else ""
+        if not choice and node.fqn not in chosen:
+            choice = "not among the projections that the user includes"
+        obstacle = f"{node.obstacle}: tiles cannot take its place" if node.obstacle else ""
+        found.append(Candidate(node, partition, choice or obstacle, by_choice=bool(choice)))
     return found
 
 
-def _refusal(node: LayerNode, patterns: Sequence[str]) -> str:
-    if any(fnmatch.fnmatch(node.fqn, pattern) for pattern in patterns):
-        return "kept digital by the user"
-    if node.tied_to is not None:
-        return f"shares its weight with {node.tied_to}"
-    if node.obstacle:
-        return f"{node.obstacle}: tiles cannot take its place"
-    return ""
+def _match_all(option: str, rules: Iterable[str], graph: LayerGraph) -> set[str]:
+    """Return the names of all projections that one of the rules matches."""
+    matched: set[str] = set()
+    for rule in rules:
+        found = {node.fqn for node in graph.nodes if _matches(option, rule, node)}
+        if not found:
+            kinds = sorted({f"kind:{node.kind}" for node in graph.nodes})
+            hint = suggest(rule, kinds if rule.startswith("kind:") else graph.fqns, label="projections")
+            raise ConfigError(f"{option}: {rule!r} matches no projection", hint=hint)
+        matched |= found
+    return matched
+
+
+def _matches(option: str, rule: str, node: LayerNode) -> bool:
+    prefix, colon, pattern = rule.partition(":")
+    if colon and prefix == "kind":
+        return fnmatch.fnmatchcase(node.kind, pattern)
+    names = (node.fqn, *node.aliases)
+    if colon and prefix == "re":
+        try:
+            return any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise ConfigError(
+                f"{option}: {rule!r} is no regular expression: {error}", hint="a shell pattern needs no 're:'"
+            ) from error
+    return any(name == rule or fnmatch.fnmatchcase(name, rule) for name in names)
 
 
 def rank_candidates(candidates: Iterable[Candidate], by: str = "macs") -> list[Candidate]:

@@ -41,6 +41,15 @@ DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of 
 TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="A built-in task, path/to/file.py:function or package.module:function.")
 ]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A built-in task, path/to/file.py:function or package.module:function that returns a module or "
+        "(module, example_inputs), or hf: and a folder with config.json, a name on the hub or a kind of model.",
+    ),
+]
+RULES = "name, shell pattern, re:REGEX or kind:KIND; repeatable."
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")]
 
 
@@ -85,23 +94,31 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-@app.command(epilog="Example: lionheart inspect cifar10/resnet8")
+@app.command(epilog="Example: lionheart inspect cifar10/resnet8, or lionheart inspect hf:gpt2 --exclude lm_head")
 @guarded
 def inspect(
-    task: TaskName,
-    platform: Annotated[str, typer.Option(help="Platform that prices each layer.")] = "alpine-high-power",
+    model: ModelName,
+    platform: Annotated[str, typer.Option(help="Platform that prices each projection.")] = "alpine-high-power",
+    include: Annotated[list[str] | None, typer.Option(help=f"Only these may go analog; {RULES}")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
+    rows: Annotated[int, typer.Option(help="Inputs of a crossbar.")] = 256,
+    cols: Annotated[int, typer.Option(help="Outputs of a crossbar.")] = 256,
+    every: Annotated[bool, typer.Option("--all", help="A line for each projection, also where blocks repeat.")] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Show every projection of a network: size, work, tiles, cost, and why some may not go analog."""
-    from lionheart.cli.tasks import load_task
-    from lionheart.workflow import inspect_task
+    """Show what of a network could go analog, on how many tiles, and why the rest could not."""
+    from lionheart.cli.models import load_graph
+    from lionheart.specs import TileSpec
+    from lionheart.system.audit import audit_coverage
 
-    data = inspect_task(load_task(task, RichProgress()), platform=platform)
+    graph = load_graph(model, RichProgress())
+    tile = TileSpec(rows=rows, cols=cols)
+    data = audit_coverage(graph, model, tile=tile, platform=platform, include=include or (), exclude=exclude or ())
     if as_json:
         print_json(data)
     else:
-        render.show_inspection(data)
+        render.show_inspection(data, every=every)
 
 
 @app.command(name="map", epilog="Example: lionheart map cifar10/resnet8 --max-drop 2 --out runs/first")
@@ -126,9 +143,8 @@ def map_command(
     out: Annotated[Path | None, typer.Option(help="New run folder.", show_default="below ./runs")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a stopped run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Keep a projection digital; shell patterns; repeatable.")
-    ] = None,
+    include: Annotated[list[str] | None, typer.Option(help=f"Only these may go analog; {RULES}")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
     ranking: Annotated[str | None, typer.Option(help="Order of trials: macs or weights.", show_default="macs")] = None,
     chips: Annotated[
         int | None, typer.Option(help="Fresh chips for each decision.", show_default="quick 6, paper 20")
@@ -172,6 +188,7 @@ def map_command(
     search = {
         "max_drop_pp": max_drop,
         "t_inference": t_inference,
+        "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
         "ranking": ranking,
         "n_chips": chips,

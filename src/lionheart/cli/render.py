@@ -8,23 +8,82 @@ from typing import Any
 from lionheart.cli.console import make_table, stderr
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
 
+_MANY = 40  # projections; more are shown together where blocks repeat
 
-def show_inspection(data: Mapping[str, Any]) -> None:
-    """Print the projections of a network."""
-    title = f"{data['task']}: projections in the network's order"
+
+def show_inspection(data: Mapping[str, Any], *, every: bool = False) -> None:
+    """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat."""
+    if every or len(data["projections"]) <= _MANY:
+        _show_projections(data)
+    else:
+        _show_groups(data)
+    totals, n = data["totals"], len(data["projections"])
+    stderr.print(
+        f"{format_count(totals['macs'])}MACs and {totals['weights']:,} weights in {n} projections. "
+        f"{_share(totals, 'mappable')} may go analog, on {totals['n_tiles_all_analog']} tiles; "
+        f"{_share(totals, 'by_choice')} stay digital by choice, {_share(totals, 'not_mappable')} because they must. "
+        f"Times: {data['platform']}.",
+        markup=False,
+    )
+    for row in data["groups"]:
+        if row["reason"]:
+            count = f" ({row['n_projections']})" if row["n_projections"] > 1 else ""
+            stderr.print(f"  digital: {row['pattern']}{count}: {row['reason']}", markup=False)
+    for row in data["projections"]:
+        if row["aliases"]:
+            stderr.print(f"  one weight: {row['fqn']} = {', '.join(row['aliases'])}", markup=False)
+    if data["idle"]:
+        stderr.print(f"did not run on these inputs: {', '.join(data['idle'])}", markup=False)
+    if totals["macs_dynamic"]:
+        stderr.print(
+            f"products of activations, always digital: {format_count(totals['macs_dynamic'])}MACs", markup=False
+        )
+    others = ", ".join(f"{op['name']} {format_count(op['n_elements'])}" for op in data["other_ops"] if op["n_elements"])
+    if others:
+        stderr.print(f"always digital (elements written): {others}", markup=False)
+    if data["unpriced_ops"]:
+        stderr.print(f"without a price on {data['platform']}: {', '.join(data['unpriced_ops'])}", markup=False)
+
+
+def _share(totals: Mapping[str, Any], part: str) -> str:
+    return f"{100 * totals[f'macs_{part}'] / totals['macs']:.1f} % of the MACs"
+
+
+def _shape(row: Mapping[str, Any]) -> str:
+    return f"{row['rows']}×{row['cols']}" + (f"×{row['groups']}" if row["groups"] > 1 else "")
+
+
+def _show_groups(data: Mapping[str, Any]) -> None:
     table = make_table(
-        title, "projection", "kind", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
+        f"{data['task']}: projections, those of repeated blocks together (--all: each)",
+        "projections", "number", "kind", "rows×cols", "MACs", "weights", "tiles",
+        right=("number", "rows×cols", "MACs", "weights", "tiles"),
+    )  # fmt: skip
+    for row in data["groups"]:
+        table.add_row(
+            row["pattern"],
+            str(row["n_projections"]),
+            row["kind"],
+            _shape(row),
+            format_count(row["macs"]),
+            format_count(row["weights"]),
+            "-" if row["reason"] else str(row["n_tiles"]),
+        )
+    stderr.print(table)
+
+
+def _show_projections(data: Mapping[str, Any]) -> None:
+    table = make_table(
+        f"{data['task']}: projections in the network's order",
+        "projection", "kind", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
         right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
     )  # fmt: skip
-    reasons = []
     for row in data["projections"]:
         analog = row.get("analog")
-        if not row["mappable"]:
-            reasons.append(f"{row['fqn']}: {row['reason']}")
         table.add_row(
             row["fqn"],
             row["kind"],
-            f"{row['rows']}×{row['cols']}" + (f"×{row['groups']}" if row["groups"] > 1 else ""),
+            _shape(row),
             f"{row['n_mvms']}",
             format_count(row["macs"]),
             str(row["n_tiles"]) if row["mappable"] else "-",
@@ -33,18 +92,6 @@ def show_inspection(data: Mapping[str, Any]) -> None:
             format_si(analog["latency_s"], "s", 2) if analog else "-",
         )
     stderr.print(table)
-    totals = data["totals"]
-    stderr.print(
-        f"{format_count(totals['macs'])}MACs and {totals['weights']:,} weights in {len(data['projections'])} projections; "
-        f"{100 * totals['macs_mappable'] / totals['macs']:.1f} % of the MACs may go analog, "
-        f"on {totals['n_tiles_all_analog']} tiles. Times: {data['platform']}.",
-        markup=False,
-    )
-    for reason in reasons:
-        stderr.print(f"  digital: {reason}", markup=False)
-    others = ", ".join(f"{op['name']} {format_count(op['n_elements'])}" for op in data["other_ops"] if op["n_elements"])
-    if others:
-        stderr.print(f"always digital (elements written): {others}", markup=False)
 
 
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:

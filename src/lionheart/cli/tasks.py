@@ -20,14 +20,30 @@ def load_task(name: str, progress: Progress) -> Task:
         ConfigError: There is no such task or function, or it does not return a `Task`.
         ArtifactError: The file cannot be read.
     """
-    where, colon, function = name.rpartition(":")
-    if not colon:
-        if name not in task_names():
-            raise ConfigError(
-                f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
-                hint=suggest(name, task_names(), label="built-in tasks"),
-            )
-        return build_task(name, progress=progress)
+    if ":" not in name:
+        return build_known(name, progress)
+    task = call_function(name)
+    if not isinstance(task, Task):
+        raise ConfigError(
+            f"task: {name} returned {type(task).__name__}, expected a lionheart.Task",
+            hint="return lionheart.Task(model=..., train=..., validation=..., test=...)",
+        )
+    return _renamed(task, name)
+
+
+def build_known(name: str, progress: Progress) -> Task:
+    """Return a built-in task."""
+    if name not in task_names():
+        raise ConfigError(
+            f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
+            hint=suggest(name, task_names(), label="built-in tasks"),
+        )
+    return build_task(name, progress=progress)
+
+
+def call_function(name: str) -> Any:
+    """Return what the user's function called ``path/to/file.py:function`` or ``package.module:function`` returns."""
+    where, _, function = name.rpartition(":")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     build = getattr(module, function, None)
     if not callable(build):
@@ -36,7 +52,7 @@ def load_task(name: str, progress: Progress) -> Task:
             f"task: {where} has no function {function!r}", hint=suggest(function, known, label="functions")
         )
     try:
-        task = build()
+        return build()
     except LionHeartError:
         raise
     except Exception as error:
@@ -44,12 +60,6 @@ def load_task(name: str, progress: Progress) -> Task:
             f"task: {name} failed: {type(error).__name__}: {error}",
             hint="it is called without arguments; --debug shows where it failed",
         ) from error
-    if not isinstance(task, Task):
-        raise ConfigError(
-            f"task: {name} returned {type(task).__name__}, expected a lionheart.Task",
-            hint="return lionheart.Task(model=..., train=..., validation=..., test=...)",
-        )
-    return _renamed(task, name)
 
 
 def _renamed(task: Task, name: str) -> Task:

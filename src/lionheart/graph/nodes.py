@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Self, final
 
 from lionheart.errors import ConfigError, suggest
@@ -12,20 +13,21 @@ from lionheart.errors import ConfigError, suggest
 @final
 @dataclass(frozen=True)
 class LayerNode:
-    """One projection: a weight matrix that multiplies vectors.
+    """One projection: a weight matrix that multiplies vectors. A weight that several layers share is one projection.
 
     Args:
-        fqn: Fully qualified name in the model.
-        kind: ``linear``, ``conv1d``, ``conv2d`` or ``conv3d``.
+        fqn: Fully qualified name in the model; of a shared weight, of the layer that runs first.
+        kind: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that no layer of a known kind
+            multiplies.
         rows: Inputs of one group's matrix; for a convolution, channels of the group times kernel size.
         cols: Outputs of one group's matrix.
         groups: Number of such matrices.
         n_mvms: Matrix-vector products of each group per inference: tokens, or output positions.
-        n_calls: Times the layer runs per inference.
+        n_calls: Times it is multiplied per inference, by all its layers.
         n_inputs: Elements read per inference (before im2col).
         n_outputs: Elements written per inference.
         has_bias: Whether a bias is added, always digitally.
-        tied_to: Name of the projection that owns the same weight, if this one only shares it.
+        aliases: Other layers that hold the same weight: projections, which run wherever this one runs, and embeddings.
         obstacle: Why nothing else can take the layer's place in the model; empty if something can.
     """
 
@@ -39,8 +41,13 @@ class LayerNode:
     n_inputs: int
     n_outputs: int
     has_bias: bool
-    tied_to: str | None = None
+    aliases: tuple[str, ...] = ()
     obstacle: str = ""
+
+    @property
+    def tied_to(self) -> str | None:
+        """The first other layer that holds the same weight, or None."""
+        return self.aliases[0] if self.aliases else None
 
     @property
     def weights(self) -> int:
@@ -64,6 +71,8 @@ class DigitalOp:
         n_elements: Elements written per inference.
         n_operands: Elements read per inference.
         macs: MACs per inference when it is a product without a static weight, such as attention scores; else 0.
+        flops: Arithmetic operations and elementary functions per inference; two for each MAC.
+        n_bytes: Bytes read and written per inference.
     """
 
     name: str
@@ -71,6 +80,8 @@ class DigitalOp:
     n_elements: int
     n_operands: int
     macs: int = 0
+    flops: int = 0
+    n_bytes: int = 0
 
 
 @final
@@ -81,19 +92,26 @@ class LayerGraph:
     Args:
         nodes: Projections in the order in which they first run.
         other_ops: Everything else.
+        edges: Pairs of projections: the second reads what the first made, with no other projection between them.
+        idle: Projections that the model has and that did not run.
     """
 
     nodes: tuple[LayerNode, ...]
     other_ops: tuple[DigitalOp, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    idle: tuple[str, ...] = ()
 
     def __getitem__(self, fqn: str) -> LayerNode:
-        for node in self.nodes:
-            if node.fqn == fqn:
-                return node
+        if fqn in self._by_name:
+            return self._by_name[fqn]
         raise ConfigError(
             f"layer: got {fqn!r}, expected a projection of this network",
             hint=suggest(fqn, (node.fqn for node in self.nodes), label="projections"),
         )
+
+    @cached_property
+    def _by_name(self) -> dict[str, LayerNode]:
+        return {node.fqn: node for node in self.nodes}
 
     @property
     def fqns(self) -> tuple[str, ...]:
@@ -108,13 +126,18 @@ class LayerGraph:
     @property
     def weights(self) -> int:
         """Weights of all projections; a tied weight counts once."""
-        return sum(node.weights for node in self.nodes if node.tied_to is None)
+        return sum(node.weights for node in self.nodes)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
-            "projections": [{**asdict(n), "weights": n.weights, "macs": n.macs} for n in self.nodes],
+            "projections": [
+                {**asdict(n), "aliases": list(n.aliases), "weights": n.weights, "macs": n.macs, "tied_to": n.tied_to}
+                for n in self.nodes
+            ],
             "other_ops": [asdict(op) for op in self.other_ops],
+            "edges": [list(edge) for edge in self.edges],
+            "idle": list(self.idle),
             "totals": {"macs": self.macs, "weights": self.weights},
         }
 
@@ -122,5 +145,8 @@ class LayerGraph:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         names = {item.name for item in fields(LayerNode)}
-        nodes = tuple(LayerNode(**{k: v for k, v in row.items() if k in names}) for row in data["projections"])
-        return cls(nodes, tuple(DigitalOp(**row) for row in data["other_ops"]))
+        rows = [{k: v for k, v in row.items() if k in names} for row in data["projections"]]
+        nodes = tuple(LayerNode(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
+        ops = tuple(DigitalOp(**row) for row in data["other_ops"])
+        edges = tuple((first, last) for first, last in data.get("edges", ()))
+        return cls(nodes, ops, edges, tuple(data.get("idle", ())))

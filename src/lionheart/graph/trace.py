@@ -2,186 +2,194 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from lionheart.errors import GraphError
-from lionheart.graph.nodes import DigitalOp, LayerGraph, LayerNode
+from lionheart.graph.kinds import PlacedProjection, find_tensor
+from lionheart.graph.ledger import Ledger
+from lionheart.graph.nodes import LayerGraph
+from lionheart.graph.ops import NAMES, NO_WORK, factors_of, has_addend, macs_of
+from lionheart.graph.origins import Origins
+from lionheart.graph.standin import WeightStandIn
+from lionheart.graph.usage import multiply_digitally
 
-PROJECTION_KINDS: dict[type[nn.Module], str] = {
-    nn.Linear: "linear",
-    nn.Conv1d: "conv1d",
-    nn.Conv2d: "conv2d",
-    nn.Conv3d: "conv3d",
-}
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_dot_product")
-_NO_WORK = {
-    *("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach"),
-    *("alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view"),
-    *("empty", "empty_like"),
-}
-_NAMES = {
-    "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit_no_training": "batch_norm",
-    "cudnn_batch_norm": "batch_norm",
-    "_adaptive_avg_pool2d": "avg_pool",
-    "avg_pool2d": "avg_pool",
-    "mean": "avg_pool",
-    "max_pool2d_with_indices": "max_pool",
-    "native_layer_norm": "layer_norm",
-    "_softmax": "softmax",
-    "_safe_softmax": "softmax",
-}
+_COPIES = {"_to_copy", "clone", "contiguous", "copy"}
 
 
-def kind_of(module: nn.Module) -> str | None:
-    """Return the kind of projection that `module` is, subclasses included, or None."""
-    return next((kind for base, kind in PROJECTION_KINDS.items() if isinstance(module, base)), None)
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every tensor operation of a pass that is more than a view or an allocation."""
 
-
-def obstacle_of(module: nn.Module) -> str:
-    """Return why another layer cannot take the place of a projection module, or an empty string."""
-    if not isinstance(module.weight, nn.Parameter):
-        return "its weight is computed (parametrised)"
-    if type(module).forward not in {kind.forward for kind in PROJECTION_KINDS}:
-        return f"{type(module).__name__} has a forward of its own"
-    return ""
-
-
-def matrix_shape(module: nn.Module) -> tuple[int, int, int]:
-    """Return ``(rows, cols, groups)`` of a projection module."""
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features, 1
-    conv = cast(nn.Conv2d, module)
-    rows = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
-    return rows, conv.out_channels // conv.groups, conv.groups
-
-
-class _Call:
-    """Sizes of one layer, summed over its calls."""
-
-    def __init__(self) -> None:
-        self.n_calls = self.n_inputs = self.n_outputs = 0
-
-
-class _OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every tensor operation that is more than a view or an allocation."""
-
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module, ledger: Ledger) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.sizes: dict[str, list[int]] = {}
+        self.ledger, self.origins = ledger, Origins(model)
+        self.stack: list[tuple[str, nn.Module]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__.rstrip("_")
-        if name not in _NO_WORK and not name.startswith(_PRODUCTS):
-            outputs = result if isinstance(result, (tuple, list)) else (result,)
-            first = next((item for item in outputs if isinstance(item, Tensor)), None)
-            if first is not None:
-                entry = self.sizes.setdefault(_NAMES.get(name, name), [0, 0, 0])
-                entry[0] += 1
-                entry[1] += first.numel()
-                entry[2] += sum(item.numel() for item in tree_leaves(args) if isinstance(item, Tensor))
+        packet, name = func._overloadpacket, func._overloadpacket.__name__.rstrip("_")
+        inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        outputs = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+        macs = macs_of(packet, args, kwargs or {}, result)
+        if macs is not None and outputs:
+            self._record_product(packet, args, macs, inputs, outputs)
+            return result
+        self.origins.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
+        if name not in NO_WORK and outputs:
+            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0])
         return result
+
+    def _record_product(
+        self, packet: Any, args: tuple[Any, ...], macs: int, inputs: list[Tensor], outputs: list[Tensor]
+    ) -> None:
+        factors = factors_of(packet, args)
+        for x, weight in [] if factors is None else [factors, factors[::-1]]:
+            origin = self.origins.of(weight)
+            if origin is not None and origin.names and weight.ndim >= 2:
+                module = self.stack[-1] if self.stack else ("", None)
+                makers = self.origins.producers(inputs)
+                bias = has_addend(packet, args)
+                fqns = self.ledger.add_use(origin, module, macs, x, weight, outputs[0], makers=makers, has_bias=bias)
+                self.origins.follow_product(outputs[0], fqns)
+                return
+        self.origins.follow(inputs, outputs, copies=False, writes=False)
+        self.ledger.add_operation("dynamic product", inputs, outputs[0], macs=macs)
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     """Run `model` once in ``eval()`` and describe every operation.
 
     Args:
-        model: Left exactly as it was, mode included.
+        model: Left exactly as it was, mode included; on the ``meta`` device nothing is computed.
         example_inputs: Inputs of one inference (batch 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
 
     Returns:
-        The graph; products outside known projections (attention scores, calls on bare parameters) are in ``other_ops``.
+        The graph; products outside known projections are in ``nodes`` where a parameter takes part (kind ``functional``, with
+        the reason why it stays digital), else in ``other_ops`` (``dynamic product``, such as attention scores).
 
     Raises:
         GraphError: The forward pass fails, or the model has no projection.
     """
-    calls: dict[str, _Call] = {}
-    handles = [
-        module.register_forward_hook(_recorder(calls, fqn))
-        for fqn, module in model.named_modules()
-        if kind_of(module) is not None
-    ]
-    was_training = {module: module.training for module in model.modules()}
-    log, flops = _OperationLog(), FlopCounterMode(display=False)
-    fused_attention = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
-    torch.backends.mha.set_fastpath_enabled(False)  # like a fused attention kernel, it would hide its products
+    ledger = Ledger(model)
+    recorder = _Recorder(model, ledger)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), log, flops:
+        with _prepared(model, recorder, ledger), recorder:
             call_model(model, example_inputs)
     except Exception as error:
+        raise _explain(model, recorder, error) from error
+    graph = ledger.to_graph()
+    if not graph.nodes:
         raise GraphError(
-            f"{type(model).__name__}: the forward pass failed on the example inputs: {type(error).__name__}: {error}",
-            hint="check that the model runs on one batch of its validation data",
-        ) from error
+            f"{type(model).__name__}: no projection ran, that is no product of inputs with a weight",
+            hint="is this the right model, and the right inputs?",
+        )
+    return graph
+
+
+@contextmanager
+def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator[None]:
+    """Put the model into ``eval()``, let no fused kernel hide a product, and watch which module runs."""
+    was_training = {module: module.training for module in model.modules()}
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
+    onednn = torch._C._get_mkldnn_enabled()
+    handles: list[Any] = []
+    stand_ins = _Probes(ledger)
+    for fqn, module in model.named_modules():
+        enter, leave = _watch(recorder.stack, fqn, stand_ins)
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            torch._C._set_mkldnn_enabled(False)  # its recurrent layers are one operation
+            yield
     finally:
+        torch._C._set_mkldnn_enabled(onednn)
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         for handle in handles:
             handle.remove()
+        stand_ins.remove_all()
         for module, mode in was_training.items():
             module.training = mode
-    nodes = _describe_projections(model, calls)
-    if not nodes:
-        raise GraphError(
-            f"{type(model).__name__}: no linear or convolution layer ran",
-            hint="is this the right model, and the right inputs?",
+
+
+def _watch(
+    stack: list[tuple[str, nn.Module]], fqn: str, probes: _Probes
+) -> tuple[Callable[[nn.Module, Any], None], Callable[[nn.Module, Any, Any], None]]:
+    def enter(module: nn.Module, args: Any) -> None:
+        stack.append((fqn, module))
+        probes.install(module)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        probes.remove(module)
+        stack.pop()
+
+    return enter, leave
+
+
+class _Probes:
+    """Stand-ins in modules whose own forward runs, to see whether it multiplies its weights in a way that can be replaced."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._installed: dict[nn.Module, dict[str, WeightStandIn]] = {}
+
+    def install(self, module: nn.Module) -> None:
+        placed = self._ledger.probed.get(module)
+        if not placed or module in self._installed:
+            return
+        stand_ins = {each.projection.weight: self._probe(module, each) for each in placed}
+        module.__dict__.update(stand_ins)
+        self._installed[module] = stand_ins
+
+    def remove(self, module: nn.Module) -> None:
+        for name in self._installed.pop(module, ()):
+            module.__dict__.pop(name, None)
+
+    def remove_all(self) -> None:
+        for module in list(self._installed):
+            self.remove(module)
+
+    def _probe(self, module: nn.Module, placed: PlacedProjection) -> WeightStandIn:
+        name, weight = placed.projection.weight, find_tensor(module, placed.projection.weight)
+        multiply, geometry = multiply_digitally(module, placed.projection, weight)
+
+        def multiply_and_tell(x: Tensor) -> Tensor:
+            self._ledger.note_product(module, name)
+            return multiply(x)
+
+        return WeightStandIn(
+            weight,
+            multiply_and_tell,
+            inputs_first=placed.projection.inputs_first,
+            geometry=geometry,
+            note=lambda use: self._ledger.note_use(module, name, use),
         )
-    ops = [DigitalOp(name, *sizes) for name, sizes in log.sizes.items()]
-    hidden_macs = flops.get_total_flops() // 2 - sum(node.macs for node in nodes)
-    if hidden_macs > 0:
-        ops.append(DigitalOp("product outside known projections", 0, 0, 0, macs=hidden_macs))
-    return LayerGraph(nodes=tuple(nodes), other_ops=tuple(ops))
 
 
-def _recorder(calls: dict[str, _Call], fqn: str) -> Callable[[nn.Module, Any, Any], None]:
-    def record(module: nn.Module, inputs: Sequence[Any], output: Tensor) -> None:
-        call = calls.setdefault(fqn, _Call())
-        call.n_calls += 1
-        call.n_inputs += inputs[0].numel() if inputs else 0
-        call.n_outputs += output.numel()
-
-    return record
-
-
-def _describe_projections(model: nn.Module, calls: Mapping[str, _Call]) -> list[LayerNode]:
-    owners: dict[int, str] = {}
-    nodes = []
-    modules = dict(model.named_modules())
-    weights = {fqn: modules[fqn].weight for fqn in calls}  # held: a parametrised weight is a new object at each access
-    for fqn, call in calls.items():
-        module = modules[fqn]
-        rows, cols, groups = matrix_shape(module)
-        owner = owners.setdefault(id(weights[fqn]), fqn)
-        nodes.append(
-            LayerNode(
-                fqn=fqn,
-                kind=kind_of(module) or "",
-                rows=rows,
-                cols=cols,
-                groups=groups,
-                n_mvms=call.n_outputs // (cols * groups),
-                n_calls=call.n_calls,
-                n_inputs=call.n_inputs,
-                n_outputs=call.n_outputs,
-                has_bias=module.bias is not None,
-                tied_to=None if owner == fqn else owner,
-                obstacle=obstacle_of(module),
-            )
-        )
-    return nodes
+def _explain(model: nn.Module, recorder: _Recorder, error: Exception) -> GraphError:
+    """Return one error that names the module in which the pass failed."""
+    where = type(model).__name__
+    if recorder.stack and recorder.stack[-1][0]:
+        fqn, module = recorder.stack[-1]
+        where = f"{where}: {fqn} ({type(module).__name__})"
+    hint = "check that the model runs on one batch of its validation data"
+    if any(parameter.is_meta for parameter in model.parameters()):
+        hint = "the model has no weights here (meta device), so its forward may not depend on values"
+    return GraphError(
+        f"{where}: the forward pass failed on the example inputs: {type(error).__name__}: {error}", hint=hint
+    )
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:

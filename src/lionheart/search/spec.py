@@ -21,7 +21,10 @@ class SearchSpec(Spec):
     t_inference: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
     strategy: str = Field("lionheart", description="how candidates are tried")
     ranking: str = Field("macs", description="order in which candidates are tried")
-    exclude: tuple[str, ...] = Field((), description="names or shell patterns of projections that stay digital")
+    include: tuple[str, ...] = Field(
+        (), description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may go analog; none = all"
+    )
+    exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
     n_chips: int = Field(20, ge=1, description="fresh chips for each decision")
     n_chips_final: int = Field(20, ge=1, description="fresh chips for the final figures on validation and test")
     report_times: tuple[Seconds, ...] = Field(

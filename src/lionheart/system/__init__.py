@@ -5,6 +5,7 @@ Goes out: a `SystemEstimate`, per projection and in total, for the mapping and f
 counted and assumed. All functions are pure. Must not know: physics, noise, training, search.
 """
 
+from lionheart.system.audit import audit_coverage
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
 from lionheart.system.price import Cost
@@ -15,6 +16,7 @@ __all__ = [
     "OpCost",
     "PlatformSpec",
     "SystemEstimate",
+    "audit_coverage",
     "estimate_system",
     "load_platform",
     "platform_constants",

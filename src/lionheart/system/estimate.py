@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -14,7 +14,7 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work
-from lionheart.system.work import analog_projection, digital_projection, element_op, network_io
+from lionheart.system.work import analog_projection, digital_projection, element_op, has_price, network_io
 
 NETWORK_IO = "network input and output"
 
@@ -28,7 +28,7 @@ class LayerCost:
         fqn: The projection.
         placement: Where its products run.
         cost: Time and energy by component.
-        n_tiles: Tiles that hold its weight; 0 when digital, or when it shares the tiles of another projection.
+        n_tiles: Tiles that hold its weight; 0 when digital.
     """
 
     fqn: str
@@ -169,6 +169,7 @@ def estimate_system(
     partitions: Mapping[str, TilePartition] | None = None,
     *,
     count_memory_controller: bool = False,
+    skip_unpriced: bool = False,
 ) -> SystemEstimate:
     """Estimate time and energy of one inference on one core with tiles, beside the all-digital network.
 
@@ -178,6 +179,7 @@ def estimate_system(
         platform: Core, memory, tiles and cost coefficients.
         partitions: Tiles of the projections that are analog, by name; computed from the platform's tile if not given.
         count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
+        skip_unpriced: Leave operations without a price out of the totals instead of raising.
 
     Raises:
         ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
@@ -185,6 +187,8 @@ def estimate_system(
     """
     _check_mapping(graph, mapping)
     ops = []
+    if skip_unpriced:
+        graph = replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
     for op in graph.other_ops:
         work, reason = element_op(op, platform)
         ops.append(OpCost(op.name, price_work(work, platform, count_memory_controller=count_memory_controller), reason))
@@ -217,16 +221,15 @@ def _price_layers(
             n_tiles = 0
         else:
             work, place = analog_projection(node, partition, platform), Placement.ANALOG
-            n_tiles = 0 if node.tied_to in partitions else partition.n_tiles
+            n_tiles = partition.n_tiles
         cost = price_work(work, platform, count_memory_controller=count_memory_controller)
         rows.append(LayerCost(node.fqn, place, cost, n_tiles))
     return tuple(rows)
 
 
 def _digital_weight_bytes(graph: LayerGraph, partitions: Mapping[str, TilePartition], platform: PlatformSpec) -> int:
-    """Return the bytes of all digital weights; a weight that several projections share counts once."""
-    owners = {node.tied_to or node.fqn: node for node in graph.nodes if node.fqn not in partitions}
-    return sum(node.weights for node in owners.values()) * platform.activation_bytes
+    """Return the bytes of all digital weights."""
+    return sum(node.weights for node in graph.nodes if node.fqn not in partitions) * platform.activation_bytes
 
 
 def _find_partition(

@@ -41,7 +41,7 @@ def _n_patches(node: LayerNode) -> int:
     The kernel is larger than 1 when a group's matrix has more rows than the input has channels. The graph does not hold
     the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
     """
-    is_gathered = node.kind != "linear" and node.rows * node.groups * node.n_mvms > node.n_inputs
+    is_gathered = node.kind in ("conv1d", "conv2d", "conv3d") and node.rows * node.groups * node.n_mvms > node.n_inputs
     return node.rows * node.groups * node.n_mvms if is_gathered else 0
 
 
@@ -131,6 +131,12 @@ def analog_projection(node: LayerNode, partition: TilePartition, platform: Platf
         dram_lines=activation_lines,
         tile_ops=2.0 * n_mvms * partition.tile_rows * partition.tile_cols,
     )
+
+
+def has_price(op: DigitalOp, platform: PlatformSpec) -> bool:
+    """Return whether a platform prices an operation without a weight matrix, or declares it free."""
+    tables = (platform.free_ops, platform.cycles_per_written, platform.cycles_per_read)
+    return op.macs > 0 or any(op.name in table for table in tables)
 
 
 def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:

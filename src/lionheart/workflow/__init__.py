@@ -8,7 +8,7 @@ from lionheart.workflow.evaluate import evaluate_run
 from lionheart.workflow.map import MappingResult, map_layers, resume_run
 from lionheart.workflow.pretrain import train_task
 from lionheart.workflow.settings import EFFORTS, MapSettings, read_settings
-from lionheart.workflow.simulate import estimate_run, inspect_task
+from lionheart.workflow.simulate import estimate_run
 
 __all__ = [
     "EFFORTS",
@@ -18,7 +18,6 @@ __all__ = [
     "estimate_run",
     "evaluate_run",
     "find_backend",
-    "inspect_task",
     "map_layers",
     "read_settings",
     "register_backend",

@@ -82,7 +82,7 @@ def map_layers(
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
     with run.lock():
-        run.write("graph.json", {**graph.to_json(), "candidates": [describe_candidate(c) for c in candidates]})
+        run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
         return _search(task, graph, candidates, settings, run, progress)
 
 
@@ -102,7 +102,7 @@ def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) 
     graph, candidates = _prepare(task, settings)
     with run.lock():
         if not run.has("graph.json"):
-            run.write("graph.json", {**graph.to_json(), "candidates": [describe_candidate(c) for c in candidates]})
+            run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
         if run.read("graph.json").get("projections") != graph.to_json()["projections"]:
             raise ArtifactError(
                 f"{run.path}: the run belongs to a network with other projections",
@@ -158,27 +158,14 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, A
     }
 
 
-def describe_candidate(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as plain data."""
-    partition = candidate.partition
-    return {
-        "fqn": candidate.node.fqn,
-        "mappable": candidate.is_mappable,
-        "reason": candidate.reason,
-        "n_tiles": partition.n_tiles,
-        "row_sizes": list(partition.row_sizes),
-        "col_sizes": list(partition.col_sizes),
-        "tile_utilisation": partition.tile_utilisation,
-    }
-
-
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
     find_strategy(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
-    for name in settings.platforms:
-        load_platform(name)
     graph = trace_graph(task.model, task.example_inputs())
-    candidates = find_candidates(graph, settings.tile, exclude=settings.search.exclude)
+    search = settings.search
+    candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
+    for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
+        estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
     rank_candidates(candidates, settings.search.ranking)
     if len(task.train_batches) == 0:
         raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")

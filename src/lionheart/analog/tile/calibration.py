@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from lionheart.errors import ConfigError, suggest
 
 _N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it
 _SMALLEST_SHARE = 0.1
+_MAX_CALLS = 32  # of a layer that runs several times
 _MAX_SAMPLES = 256  # inputs of the first dimension used for one layer
 
 
@@ -45,7 +47,7 @@ def calibrate_input_ranges_(
             )
     if not chosen:
         return {}
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, list[Tensor]] = {}
     handles = [layers[fqn].register_forward_pre_hook(_collector(inputs, fqn)) for fqn in chosen]
     was_training = {module: module.training for module in model.modules()}
     model.eval()
@@ -67,13 +69,13 @@ def calibrate_input_ranges_(
     return ranges
 
 
-def best_input_range(layer: AnalogLayer, x: Tensor) -> float:
-    """Return the range with the least expected squared output error of one layer on inputs `x`."""
-    largest = float(x.abs().amax())
+def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
+    """Return the range with the least expected squared output error of one layer on the inputs of some of its calls."""
+    largest = max(float(x.abs().amax()) for x in inputs)
     if largest == 0:
         return 1.0
     tile = layer.tile
-    exact = layer.digital(x)
+    exact = [layer.digital(x) for x in inputs]
     shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
     variance = tile.output_noise**2
     if tile.adc_bits is not None and tile.output_bound is not None:
@@ -82,18 +84,25 @@ def best_input_range(layer: AnalogLayer, x: Tensor) -> float:
     errors = []
     for share in shares:
         bound = largest * share
-        quantised = x.clamp(-bound, bound)
-        if tile.dac_bits is not None:
-            step = bound / code_limit(tile.dac_bits)
-            quantised = (quantised / step).round_().mul_(step)
-        errors.append(float((layer.digital(quantised) - exact).square().mean()) + variance * scale * bound**2)
+        squares = [_squared_error(layer, x, y, bound) for x, y in zip(inputs, exact, strict=True)]
+        errors.append(statistics.fmean(squares) + variance * scale * bound**2)
     return largest * float(shares[min(range(len(errors)), key=errors.__getitem__)])
 
 
-def _collector(inputs: dict[str, Tensor], fqn: str) -> Callable[[nn.Module, Any], None]:
+def _squared_error(layer: AnalogLayer, x: Tensor, exact: Tensor, bound: float) -> float:
+    """Return the mean squared error of what inputs clipped at `bound` and the DAC's steps do to the outputs."""
+    quantised = x.clamp(-bound, bound)
+    if layer.tile.dac_bits is not None:
+        step = bound / code_limit(layer.tile.dac_bits)
+        quantised = (quantised / step).round_().mul_(step)
+    return float((layer.digital(quantised) - exact).square().mean())
+
+
+def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module, Any], None]:
     def collect(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if fqn not in inputs:
-            inputs[fqn] = args[0][:_MAX_SAMPLES].detach()
+        calls = inputs.setdefault(fqn, [])
+        if len(calls) < _MAX_CALLS:  # a recurrent layer's first state is zero
+            calls.append(args[0][:_MAX_SAMPLES].detach())
 
     return collect
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from lionheart.analog.tile.convert import analog_layers
+from lionheart.analog.tile.layers import AnalogLayer
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.errors import ConfigError
 
 
 def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
-    """Program a fresh chip: every call draws new programming noise and new drift exponents from the exact weights."""
-    for layer in analog_layers(model).values():
-        layer.program_(generator)
+    """Program a fresh chip: every call draws new programming noise and new drift exponents from the exact weights.
+
+    Layers that share a weight share its crossbars.
+    """
+    for layer, owner in _with_owners(analog_layers(model)):
+        if owner is None:
+            layer.program_(generator)
+        else:
+            layer.share_chip_(owner)
 
 
 def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator) -> None:
@@ -22,10 +32,23 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
     Raises:
         ConfigError: No chip is programmed.
     """
-    for fqn, layer in analog_layers(model).items():
+    layers = analog_layers(model)
+    for fqn, layer in layers.items():
         if not layer._chip:
             raise ConfigError(f"{fqn}: no chip is programmed", hint="call program_chip_ first")
-        layer.drift_(t_inference, generator)
+    for layer, owner in _with_owners(layers):
+        if owner is None:
+            layer.drift_(t_inference, generator)
+        else:
+            layer.share_chip_(owner)
+
+
+def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
+    """Yield each layer with the layer before it that has the same weight, or None."""
+    owners: dict[Any, AnalogLayer] = {}
+    for layer in layers.values():
+        owner = owners.setdefault(layer.weight_key(), layer)
+        yield layer, None if owner is layer else owner
 
 
 def clear_chip_(model: nn.Module) -> None:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from lionheart.analog.tile.layers import AnalogConv, AnalogLayer, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
+from lionheart.analog.tile.shells import AnalogShell, is_part, shell_for, shell_obstacle
 from lionheart.candidates import partition_matrix
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
-from lionheart.graph.trace import kind_of, matrix_shape, obstacle_of
+from lionheart.graph.kinds import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.specs import TileSpec
 
+#: What keeps PyTorch's fused encoder, which reads weights and calls no layers, from running; and in which modules.
+_FUSED: dict[type[nn.Module], tuple[str, int]] = {
+    nn.TransformerEncoderLayer: ("activation_relu_or_gelu", 0),
+    nn.TransformerEncoder: ("use_nested_tensor", False),
+}
+_KEPT = "_before_analog"
+
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Return the analog layers of a model by fully qualified name."""
-    return {fqn: module for fqn, module in model.named_modules() if isinstance(module, AnalogLayer)}
+    """Return the analog layers of a model by the fully qualified name of their projection."""
+    found: dict[str, AnalogLayer] = {}
+    for fqn, module in model.named_modules():
+        if isinstance(module, AnalogShell):
+            for name, layer in module.analog_parts():
+                found[".".join(part for part in (fqn, name) if part)] = layer
+        elif isinstance(module, AnalogLayer) and not is_part(module):
+            found[fqn] = module
+    return found
 
 
 def convert_to_analog_(
@@ -26,7 +43,7 @@ def convert_to_analog_(
 
     Layers that are analog already and stay so keep their state; those that the mapping calls digital are converted back.
     Parameters stay the same objects, so an optimiser goes on working, and ``state_dict`` keys of the digital model stay
-    loadable.
+    loadable. Projections that share a weight go together.
 
     Args:
         model: Changed in place and returned.
@@ -36,25 +53,25 @@ def convert_to_analog_(
 
     Raises:
         ConfigError: The mapping names a projection that the model does not have.
-        UnsupportedLayerError: The layer cannot be put on tiles.
+        UnsupportedLayerError: The projection cannot be put on tiles.
     """
-    modules = dict(model.named_modules())
-    for fqn in mapping.analog:
-        if fqn not in modules:
-            raise ConfigError(f"mapping: the model has no layer {fqn!r}", hint=suggest(fqn, modules, label="layers"))
-        if modules[fqn] is model:
-            raise ConfigError("mapping: the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
+    placed = list(find_projections(model, _describe))
+    wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
+    for each in placed:
+        if each.fqn in wanted and each.fqn not in present:
+            _check_place(each, model)
     device = next(model.parameters()).device
     noise = next((layer.noise for layer in present.values()), None) or NoiseSource(
         generator or torch.Generator(device=device).manual_seed(0), POOL_SIZE
     )
-    for fqn in present:
-        if not mapping.is_analog(fqn):
-            _replace(model, fqn, _to_digital(present[fqn]))
-    for fqn in mapping.analog:
-        if fqn not in present:
-            _replace(model, fqn, _to_analog(fqn, modules[fqn], tile, noise))
+    modules: dict[nn.Module, list[PlacedProjection]] = {}
+    for each in placed:
+        modules.setdefault(each.module, []).append(each)
+    for module, parts in modules.items():
+        names = {each.projection.name for each in parts if each.fqn in wanted}
+        _place_(model, module, parts[0], names, tile, noise)
+    _keep_from_fusing_(model)
     return model
 
 
@@ -64,18 +81,80 @@ def convert_to_digital_(model: nn.Module) -> nn.Module:
     return convert_to_analog_(model, nothing, TileSpec.ideal())
 
 
-def _to_analog(fqn: str, module: nn.Module, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
-    kind = kind_of(module)
-    if kind is None:
+def _describe(module: nn.Module) -> list[Projection]:
+    """Describe a module, or the digital one that an analog one stands for."""
+    if isinstance(module, (AnalogShell, AnalogLayer)):
+        return [] if is_part(module) else describe_module(module.digital)
+    return describe_module(module)
+
+
+def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: nn.Module) -> set[str]:
+    """Return the names of all projections that go on tiles: those of the mapping, and those of the same weights."""
+    by_name = {each.fqn: each for each in placed}
+    for name, module in model.named_modules(remove_duplicate=False):  # other names of a module that appears twice
+        for layout in _describe(module):
+            other = next((each for each in by_name.values() if each.module is module), None)
+            if other is not None:
+                by_name.setdefault(layout.fqn_in(name), by_name[layout.fqn_in(other.module_fqn)])
+    keys, modules = set(), dict(model.named_modules())
+    for fqn in mapping.analog:
+        if fqn in modules and fqn not in by_name and not _describe(modules[fqn]):
+            raise UnsupportedLayerError(
+                f"{fqn}: got {type(modules[fqn]).__name__}, expected a layer of a known kind",
+                hint="keep it digital, or make its kind known: lionheart.graph.register_kind",
+            )
+        if fqn not in by_name:
+            raise ConfigError(
+                f"mapping: the model has no layer {fqn!r} of a known kind",
+                hint=suggest(fqn, by_name, label="projections"),
+            )
+        keys.add(by_name[fqn].key())
+    return {each.fqn for each in by_name.values() if each.key() in keys}
+
+
+def _check_place(placed: PlacedProjection, model: nn.Module) -> None:
+    if placed.module is model:
+        raise ConfigError("mapping: the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
+    if placed.is_computed:
         raise UnsupportedLayerError(
-            f"{fqn}: got {type(module).__name__}, expected a linear or convolution layer", hint="keep it digital"
+            f"{placed.fqn}: its weight is computed (parametrised), tiles would not follow it", hint="keep it digital"
         )
-    if obstacle := obstacle_of(module):
-        raise UnsupportedLayerError(f"{fqn}: {obstacle}, tiles would not follow it", hint="keep it digital")
-    rows, cols, groups = matrix_shape(module)
-    partition = partition_matrix(rows, cols, groups, tile.rows, tile.cols)
-    layer = AnalogLinear if kind == "linear" else AnalogConv
-    return layer(module, partition, tile, noise)
+    digital = placed.module.digital if isinstance(placed.module, AnalogShell) else placed.module
+    if obstacle := shell_obstacle(digital):
+        raise UnsupportedLayerError(f"{placed.fqn}: {obstacle}, tiles would not follow it", hint="keep it digital")
+
+
+def _place_(
+    model: nn.Module,
+    module: nn.Module,
+    placed: PlacedProjection,
+    names: set[str],
+    tile: TileSpec,
+    noise: NoiseSource,
+) -> None:
+    """Put the projections `names` of a module on tiles and its others back."""
+    if isinstance(module, AnalogLayer):
+        if not names:
+            _replace(model, module, _to_digital(module))
+        return
+    if isinstance(module, AnalogShell):
+        if names:
+            module.place_(names, tile, noise)
+        else:
+            _replace(model, module, module.release())
+        return
+    if not names:
+        return
+    shell = shell_for(module)
+    if shell is None:
+        layout = placed.projection
+        partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
+        layer = AnalogLinear if isinstance(module, nn.Linear) else AnalogConv
+        _replace(model, module, layer(module, partition, tile, noise))
+    else:
+        stand_in = shell(module)
+        _replace(model, module, stand_in)
+        stand_in.place_(names, tile, noise)
 
 
 def _to_digital(layer: AnalogLayer) -> nn.Module:
@@ -85,10 +164,23 @@ def _to_digital(layer: AnalogLayer) -> nn.Module:
     return digital.train(layer.training)
 
 
-def _replace(model: nn.Module, fqn: str, module: nn.Module) -> None:
-    """Put `module` where the layer `fqn` is, under every name that the model has for it."""
-    old = model.get_submodule(fqn)
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` where `old` is, under every name that the model has for it."""
     places = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
     for place in places:
         parent, _, name = place.rpartition(".")
-        setattr(model.get_submodule(parent), name, module)
+        setattr(model.get_submodule(parent), name, new)
+
+
+def _keep_from_fusing_(model: nn.Module) -> None:
+    """Let encoders with analog layers call their layers one by one, and others run as they did."""
+    for module in model.modules():
+        for kind, (name, value) in _FUSED.items():
+            if not isinstance(module, kind) or not hasattr(module, name):
+                continue
+            has_analog = any(isinstance(each, (AnalogLayer, AnalogShell)) for each in module.modules())
+            if has_analog and _KEPT not in module.__dict__:
+                module.__dict__[_KEPT] = getattr(module, name)
+                setattr(module, name, value)
+            elif not has_analog and _KEPT in module.__dict__:
+                setattr(module, name, module.__dict__.pop(_KEPT))

@@ -6,6 +6,9 @@ import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, cast, final
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 
 from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scale, read_columns
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.tile.noise import NoiseSource, NoiseState
 from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
 from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors, read_tile
 from lionheart.candidates import TilePartition
@@ -24,6 +27,7 @@ from lionheart.errors import CalibrationWarning
 from lionheart.specs import TileSpec
 
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
+_REMEMBERED_CALLS = 16  # whose noise a backward pass can see again
 _SMALLEST_RANGE = 1e-6  # a learned range stays positive
 _SMALLEST_READOUT = 1e-4  # floor of the reference read, as in AIHWKIT
 
@@ -60,8 +64,8 @@ class AnalogLayer(nn.Module, ABC):
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
         super().__init__()
-        self.weight = cast(nn.Parameter, digital.weight)
-        self.bias = cast(nn.Parameter | None, digital.bias)
+        self._take_parameters(digital)
+        self.__dict__["digital"] = digital  # not registered: its parameters are ours
         self.partition, self.tile, self.noise = partition, tile, noise
         column_max = self.weight.detach().reshape(self.weight.shape[0], -1).abs().amax(dim=1)
         unset = torch.zeros_like(column_max[0])
@@ -80,11 +84,20 @@ class AnalogLayer(nn.Module, ABC):
         dropped = tile.hwa.drop_connect
         self._drop_below = NormalDist().inv_cdf(dropped) if dropped > 0 else -math.inf
         self._programmed: list[tuple[Tensor, Tensor]] = []
-        self.__dict__["digital"] = digital  # not registered: its parameters are ours
+        self._past_noise: deque[NoiseState] = deque(maxlen=_REMEMBERED_CALLS)
         self.train(digital.training)
 
     analog_input_range: Tensor
     analog_weight_bound: Tensor
+
+    def _take_parameters(self, digital: nn.Module) -> None:
+        """Own the digital layer's parameters."""
+        self.weight = cast(nn.Parameter, digital.weight)
+        self.bias = cast(nn.Parameter | None, digital.bias)
+
+    def weight_key(self) -> tuple[int, tuple[int, int] | None]:
+        """Return what layers of one and the same weight have in common."""
+        return id(self.weight), None
 
     @property
     def is_programmed(self) -> bool:
@@ -96,7 +109,21 @@ class AnalogLayer(nn.Module, ABC):
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection; shapes as in the digital layer."""
+        """Compute the projection; shapes as in the digital layer.
+
+        Where gradient checkpointing runs a layer again within the backward pass, it sees the noise of the first time. A layer
+        that runs several times within one checkpointed part sees them in reverse.
+        """
+        if not self.training or torch.compiler.is_compiling():
+            return self._compute(x)
+        if torch._C._current_graph_task_id() != -1 and self._past_noise:
+            with self.noise.drawing_again(self._past_noise.pop()):
+                return self._compute(x)
+        if _may_run_again():
+            self._past_noise.append(self.noise.remember())
+        return self._compute(x)
+
+    def _compute(self, x: Tensor) -> Tensor:
         x = self._pad(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -125,6 +152,20 @@ class AnalogLayer(nn.Module, ABC):
             kind, dtype = self.weight.device.type, self.weight.dtype
             dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
             self._chip_job = self._job(self.weight.detach().to(dtype))
+
+    @contextmanager
+    def same_weights(self) -> Iterator[None]:
+        """Let all products of a while in training see one draw of weight noise, as the steps of a sequence do on a chip."""
+        if not self.training or self._step_weights is not None:
+            yield
+            return
+        with torch.no_grad():
+            drawn = [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
+        self._step_weights = drawn
+        try:
+            yield
+        finally:
+            self._step_weights = None
 
     def end_pass_(self) -> None:
         """Forget what was made for one pass only."""
@@ -284,6 +325,10 @@ class AnalogLayer(nn.Module, ABC):
         """Return the present read of the programmed chip, for `use_read_`."""
         return ChipRead(self._programmed)
 
+    def share_chip_(self, owner: AnalogLayer) -> None:
+        """Compute with the crossbars of a layer that has the same weight."""
+        self._chip, self._programmed, self._chip_job = owner._chip, owner._programmed, None
+
     def use_read_(self, read: ChipRead) -> None:
         """Compute with a read taken before, until the chip is read again."""
         self._programmed, self._chip_job = read.weights, None
@@ -327,13 +372,16 @@ class AnalogLayer(nn.Module, ABC):
             largest = self.analog_weight_bound
             largest = torch.where(largest > 0, largest * hwa.weight_clip, math.inf)  # a column of zeros may learn
             bound = largest.view(-1, *[1] * (self.weight.ndim - 1))
-            self.weight.clamp_(-bound, bound)
+            self._clamp_weight_(-bound, bound)
         if hwa.weight_clip_sigma is not None:
             limit = float(self.weight.std() * hwa.weight_clip_sigma)
-            self.weight.clamp_(-limit, limit)
+            self._clamp_weight_(-limit, limit)
         if hwa.weight_clip_average is not None:
             limit = float(self.matrix().abs().amax(dim=1).mean() * hwa.weight_clip_average)
-            self.weight.clamp_(-limit, limit)
+            self._clamp_weight_(-limit, limit)
+
+    def _clamp_weight_(self, low: Tensor | float, high: Tensor | float) -> None:
+        self.weight.clamp_(low, high)  # type: ignore[arg-type]
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
@@ -417,6 +465,12 @@ class AnalogLayer(nn.Module, ABC):
         """Describe shape and tiles."""
         out, rows = self.matrix().shape
         return f"{rows}x{out} on {self.partition.n_tiles} tile(s) of {self.tile.rows}x{self.tile.cols}"
+
+
+def _may_run_again() -> bool:
+    """Return whether this pass is one of gradient checkpointing, which keeps few tensors or none for the backward pass."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return not torch.is_grad_enabled() or (top is not None and top(True) is not None)
 
 
 class AnalogLinear(AnalogLayer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast, final
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 #: whenever the noise is seeded, that is for every chip and every epoch.
 POOL_SIZE = 1 << 22
 _SMALLEST_POOL = 64
+#: State of a generator, and the pool.
+NoiseState = tuple[Tensor, Tensor | None]
 _STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # steps of a golden-ratio sequence spread best
 
 
@@ -31,6 +35,28 @@ class NoiseSource:
         self._window: Tensor | None = None
         self._position = 0
 
+    def remember(self) -> NoiseState:
+        """Return what `drawing_again` needs to draw the next numbers once more."""
+        return self.generator.get_state(), self._pool
+
+    @contextmanager
+    def drawing_again(self, state: NoiseState) -> Iterator[None]:
+        """Draw the numbers once more that were drawn after `remember`, and go on as if nothing had been."""
+        now = self.remember()
+        self.generator.set_state(state[0])
+        self._pool = state[1]
+        try:
+            yield
+        finally:
+            self.generator.set_state(now[0])
+            self._pool = now[1]
+
+    def _fill_pool(self) -> Tensor:
+        """Return the pool, drawn if it is not drawn yet."""
+        if self._pool is None:
+            self._pool = self._fresh(self.pool_size)
+        return self._pool
+
     def begin_pass(self) -> None:
         """Draw where the numbers of a pass lie, so that the pass itself draws nothing and can be compiled.
 
@@ -38,11 +64,9 @@ class NoiseSource:
         """
         if self.pool_size < _SMALLEST_POOL:
             return
-        if self._pool is None:
-            self._pool = self._fresh(self.pool_size)
-        spare = self.pool_size // 4
-        begin = int(torch.randint(spare, (), generator=self.generator, device=self._pool.device))
-        self._window, self._position = self._pool[begin : begin + self.pool_size - spare], 0
+        pool, spare = self._fill_pool(), self.pool_size // 4
+        begin = int(torch.randint(spare, (), generator=self.generator, device=pool.device))
+        self._window, self._position = pool[begin : begin + self.pool_size - spare], 0
 
     def end_pass(self) -> None:
         """Draw every slice where it falls again."""
@@ -56,8 +80,7 @@ class NoiseSource:
             return torch.randn(shape, device=self.generator.device)
         if self.pool_size == 0:
             return self._fresh(shape.numel()).view(shape)
-        if self._pool is None:
-            self._pool = self._fresh(self.pool_size)
+        self._fill_pool()
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:

@@ -121,7 +121,12 @@ def _stop_on_cpu(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
 
 
 #: The same as an operation that is not compiled: the compiler would store masks, which is slower than storing inputs.
-_stop_opaquely = torch.library.custom_op("lionheart::stop_where_clipped", _stop_on_cpu, mutates_args=())
+_stop_opaquely = torch.library.custom_op(
+    "lionheart::stop_where_clipped",
+    _stop_on_cpu,
+    mutates_args=(),
+    schema="(Tensor grad, Tensor x, Tensor input_range) -> Tensor",  # PyTorch 2.4 cannot read annotations that are strings
+)
 _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad))
 
 

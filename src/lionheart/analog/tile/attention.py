@@ -1,0 +1,180 @@
+"""Multi-head attention around four products that somebody else computes: all of `nn.MultiheadAttention` but its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lionheart.errors import ConfigError, UnsupportedLayerError
+
+
+def attend(
+    attention: nn.MultiheadAttention,
+    project: Callable[[str, Tensor], Tensor],
+    query: Tensor,  # (L, N, embed_dim), (N, L, embed_dim) if batch_first, or (L, embed_dim)
+    key: Tensor,  # (S, N, kdim), (N, S, kdim) if batch_first, or (S, kdim)
+    value: Tensor,  # (S, N, vdim), (N, S, vdim) if batch_first, or (S, vdim)
+    key_padding_mask: Tensor | None = None,  # (N, S) or (S,)
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,  # (L, S) or (N * num_heads, L, S)
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute what ``nn.MultiheadAttention.forward`` computes, its products with weights by `project`.
+
+    Args:
+        attention: Read for its settings and for the extra key and value of ``add_bias_kv``; its weights are not used.
+        project: Called as ``project(name, x)`` with ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and ``out_proj``; computes
+            ``x @ W.T + b`` of ``(..., in)`` as ``(..., out)``.
+        query: What asks.
+        key: What is compared with the queries.
+        value: What is averaged.
+        key_padding_mask: Keys to ignore where True, or numbers to add to their scores.
+        need_weights: Return the attention weights; without them ``F.scaled_dot_product_attention`` runs.
+        attn_mask: Scores to ignore where True, or numbers to add.
+        average_attn_weights: Return the mean weight over heads instead of one per head.
+        is_causal: Promise that `attn_mask`, which must be given, is causal.
+
+    Returns:
+        The outputs, shaped like `query`; and None or the weights (after dropout) ``(N, L, S)``, ``(N, num_heads, L, S)`` if not
+        averaged, no ``N`` if unbatched. ``S`` counts the extra key of ``add_bias_kv`` and of ``add_zero_attn``.
+
+    Raises:
+        ConfigError: A shape or mask does not fit.
+        UnsupportedLayerError: An input is a nested tensor.
+    """
+    is_batched = _check_inputs(attention, query, key, value)
+    batch_first = attention.batch_first or not is_batched
+    if not is_batched:
+        query, key, value = (each.unsqueeze(0) for each in (query, key, value))
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    n_batch, n_queries, n_keys = _sizes(query, key, batch_first)
+    scores_shape = (n_batch, attention.num_heads, n_queries, n_keys)
+    if is_causal and attn_mask is None:
+        raise ConfigError(
+            "attention: is_causal without attn_mask", hint="give the causal attn_mask too, as PyTorch asks"
+        )
+    relies_on_causal = is_causal and key_padding_mask is None and not need_weights
+    mask = None if relies_on_causal else _merge_masks(attention, attn_mask, key_padding_mask, scores_shape, query.dtype)
+
+    heads = [
+        _split_heads(project(name, x), attention, batch_first)
+        for name, x in (("in_proj.q", query), ("in_proj.k", key), ("in_proj.v", value))
+    ]
+    keys = _add_extra_keys(heads[1], attention.bias_k, attention)
+    values = _add_extra_keys(heads[2], attention.bias_v, attention)
+    dropout = attention.dropout if attention.training else 0.0
+    weights = None
+    if need_weights:
+        mixed, weights = _average_explicitly(heads[0], keys, values, mask, dropout)
+        weights = weights.mean(dim=1) if average_attn_weights else weights
+    else:
+        mixed = F.scaled_dot_product_attention(heads[0], keys, values, mask, dropout, relies_on_causal)
+    mixed = mixed.transpose(1, 2).flatten(2)  # (N, L, embed_dim)
+    out = project("out_proj", mixed if batch_first else mixed.transpose(0, 1))
+    if is_batched:
+        return out, weights
+    return out.squeeze(0), None if weights is None else weights.squeeze(0)
+
+
+def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Return whether the inputs have a batch dimension; raise where they do not fit the layer or each other."""
+    if query.is_nested or key.is_nested or value.is_nested:
+        raise UnsupportedLayerError(
+            "attention: got a nested tensor, expected padded tensors",
+            hint="pad and give a key_padding_mask; in nn.TransformerEncoder set enable_nested_tensor=False",
+        )
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
+        raise ConfigError(f"attention: got {shapes}, expected all 3-D, or all 2-D without a batch dimension")
+    widths = (attention.embed_dim, attention.kdim, attention.vdim)
+    if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
+        raise ConfigError(f"attention: got {shapes}, expected the last dimensions {widths}")
+    if key.shape[:-1] != value.shape[:-1]:
+        raise ConfigError(f"attention: got {shapes}, expected a value for every key")
+    batch_axis = 0 if attention.batch_first else 1
+    if query.ndim == 3 and query.shape[batch_axis] != key.shape[batch_axis]:
+        raise ConfigError(f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch")
+    return query.ndim == 3
+
+
+def _sizes(query: Tensor, key: Tensor, batch_first: bool) -> tuple[int, int, int]:
+    """Return the numbers of batch items, queries and keys."""
+    if batch_first:
+        return query.shape[0], query.shape[1], key.shape[1]
+    return query.shape[1], query.shape[0], key.shape[0]
+
+
+def _merge_masks(
+    attention: nn.MultiheadAttention,
+    attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None,
+    scores_shape: tuple[int, int, int, int],  # (N, num_heads, L, S)
+    dtype: torch.dtype,
+) -> Tensor | None:  # broadcasts to (N, num_heads, L, S + extra keys)
+    """Return what to add to the scores, zero for the extra keys."""
+    n_batch, n_heads, n_queries, n_keys = scores_shape
+    mask = None
+    if attn_mask is not None:
+        expected = ((n_queries, n_keys), (n_batch * n_heads, n_queries, n_keys))
+        if tuple(attn_mask.shape) not in expected:
+            raise ConfigError(f"attn_mask: got {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}")
+        mask = _to_summand(attn_mask, "attn_mask", dtype)
+        mask = mask.reshape(scores_shape if mask.ndim == 3 else (1, 1, n_queries, n_keys))
+    if key_padding_mask is not None:
+        if tuple(key_padding_mask.shape) != (n_batch, n_keys):
+            raise ConfigError(
+                f"key_padding_mask: got {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
+                hint="for inputs without a batch dimension shaped here as a batch of one",
+            )
+        padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
+        mask = padding if mask is None else mask + padding
+    n_extra = (attention.bias_k is not None) + attention.add_zero_attn
+    return mask if mask is None or not n_extra else F.pad(mask, (0, n_extra))
+
+
+def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """Return a mask of numbers as it is, of a mask of booleans ``-inf`` where it is True and zero elsewhere."""
+    if mask.is_floating_point():
+        return mask
+    if mask.dtype != torch.bool:
+        raise ConfigError(f"{name}: got {mask.dtype}, expected booleans or floating-point numbers")
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
+
+
+def _split_heads(x: Tensor, attention: nn.MultiheadAttention, batch_first: bool) -> Tensor:
+    """Return ``(N, num_heads, L, head_dim)`` of ``(N, L, embed_dim)``, or of ``(L, N, embed_dim)`` if not `batch_first`."""
+    x = x if batch_first else x.transpose(0, 1)
+    return x.reshape(*x.shape[:2], attention.num_heads, attention.head_dim).transpose(1, 2)
+
+
+def _add_extra_keys(
+    x: Tensor,  # (N, num_heads, S, head_dim)
+    bias: Tensor | None,  # (1, 1, embed_dim)
+    attention: nn.MultiheadAttention,
+) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
+    """Append the key or value of ``add_bias_kv`` and the zero of ``add_zero_attn``."""
+    parts = [x]
+    if bias is not None:
+        parts.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
+    if attention.add_zero_attn:
+        parts.append(x.new_zeros(len(x), attention.num_heads, 1, attention.head_dim))
+    return x if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _average_explicitly(
+    queries: Tensor,  # (N, num_heads, L, head_dim)
+    keys: Tensor,  # (N, num_heads, S, head_dim)
+    values: Tensor,  # (N, num_heads, S, head_dim)
+    mask: Tensor | None,  # broadcasts to (N, num_heads, L, S)
+    dropout: float,
+) -> tuple[Tensor, Tensor]:  # (N, num_heads, L, head_dim), (N, num_heads, L, S)
+    """Return the averaged values and the weights they were averaged with."""
+    scores = (queries * math.sqrt(1.0 / queries.shape[-1])) @ keys.transpose(-2, -1)
+    weights = F.softmax(scores if mask is None else scores + mask.to(scores.dtype), dim=-1)
+    weights = F.dropout(weights, dropout) if dropout > 0 else weights
+    return weights @ values, weights

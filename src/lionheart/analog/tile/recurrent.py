@@ -1,0 +1,262 @@
+"""Recurrent layers and cells around products that somebody else computes: all of RNN, LSTM and GRU but their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from lionheart.errors import ConfigError, UnsupportedLayerError
+
+Project = Callable[[str, Tensor], Tensor]
+State = tuple[Tensor, ...]  # hidden; of an LSTM hidden and cell
+
+
+class RecurrentSettings(Protocol):
+    """What is read of `nn.RNN`, `nn.LSTM` or `nn.GRU`; any object with these will do.
+
+    Dynamo traces no code that touches one of PyTorch's three classes: to be compiled, pass an object of another class.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+    training: bool
+
+
+def run_recurrent(
+    rnn: RecurrentSettings,
+    project: Project,
+    inputs: Tensor | PackedSequence,  # (T, N, in), (N, T, in) if batch_first, or (T, in)
+    hx: Tensor | Sequence[Tensor] | None = None,  # (layers * directions, N, hidden) or (layers * directions, hidden)
+) -> tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]:
+    """Compute what ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` compute, their products with weights by `project`.
+
+    Args:
+        rnn: The layer, or an object with its settings; its weights are not used.
+        project: Called as ``project(name, x)``; computes ``x @ W.T + b`` of ``(..., in)`` as ``(..., out)``, with the bias if
+            the layer has one. Names are ``ih_l{k}`` (once, of all time steps together), ``hh_l{k}`` (each time step) and, with
+            ``proj_size``, ``hr_l{k}`` (each time step, no bias); ``_reverse`` is appended in the reverse direction.
+        inputs: A tensor or packed sequences.
+        hx: Initial hidden state; of an LSTM also the cell state. Zero if None.
+
+    Returns:
+        The outputs of the last layer ``(T, N, directions * hidden)``, arranged like `inputs`, and the last states, like `hx`.
+
+    Raises:
+        ConfigError: A shape does not fit.
+        UnsupportedLayerError: The mode of the layer is unknown.
+
+    Assumes:
+        Sequences of a pack are padded with zeros for `project`, and states after the end of a sequence are multiplied in
+        vain; neither reaches the result.
+    """
+    if rnn.mode not in _UPDATES:
+        raise UnsupportedLayerError(f"recurrent layer: unknown mode {rnn.mode!r}", hint=f"known: {', '.join(_UPDATES)}")
+    if isinstance(inputs, PackedSequence):
+        return _run_packed(rnn, project, inputs, hx)
+    _check_inputs(inputs, rnn.input_size, (2, 3), "inputs")
+    is_batched = inputs.ndim == 3
+    batch_axis = 0 if is_batched and rnn.batch_first else 1
+    steps = (inputs if is_batched else inputs.unsqueeze(1)).movedim(batch_axis, 1)
+    outputs, states = _run_layers(rnn, project, steps, _initial_states(rnn, steps, hx, is_batched), None)
+    outputs = outputs.movedim(1, batch_axis)
+    if is_batched:
+        return outputs, _as_hx(states)
+    return outputs.squeeze(1), _as_hx(tuple(state.squeeze(1) for state in states))
+
+
+def run_cell(
+    cell: nn.RNNCellBase,
+    project: Project,
+    inputs: Tensor,  # (N, in) or (in,)
+    hx: Tensor | Sequence[Tensor] | None = None,  # (N, hidden) or (hidden,)
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Compute what ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell`` compute, their products with weights by `project`.
+
+    Args:
+        cell: Read for its settings; its weights are not used.
+        project: Called as ``project(name, x)`` with ``ih`` and ``hh``; computes ``x @ W.T + b`` of ``(N, in)`` as
+            ``(N, out)``, with the bias if the cell has one.
+        inputs: Of one time step.
+        hx: The hidden state before it; of an LSTM also the cell state. Zero if None.
+
+    Returns:
+        The state after it, like `hx`.
+
+    Raises:
+        ConfigError: A shape does not fit.
+        UnsupportedLayerError: The kind of the cell is unknown.
+    """
+    mode = _mode_of_cell(cell)
+    _check_inputs(inputs, cell.input_size, (1, 2), "inputs")
+    is_batched = inputs.ndim == 2
+    step = inputs if is_batched else inputs.unsqueeze(0)
+    shape = (len(step), cell.hidden_size)
+    states = _take_states(hx, [shape] * _n_states(mode), step, None if is_batched else 0)
+    states = _UPDATES[mode](project("ih", step), project("hh", states[0]), states)
+    return _as_hx(states if is_batched else tuple(state.squeeze(0) for state in states))
+
+
+def _mode_of_cell(cell: nn.RNNCellBase) -> str:
+    """Return the mode of the layer that has such cells."""
+    if isinstance(cell, nn.LSTMCell):
+        return "LSTM"
+    if isinstance(cell, nn.GRUCell):
+        return "GRU"
+    if isinstance(cell, nn.RNNCell) and cell.nonlinearity in ("tanh", "relu"):
+        return f"RNN_{cell.nonlinearity.upper()}"
+    raise UnsupportedLayerError(
+        f"recurrent cell: got {type(cell).__name__}, expected RNNCell (tanh or relu), LSTMCell or GRUCell",
+        hint="keep it digital",
+    )
+
+
+def _run_packed(
+    rnn: RecurrentSettings, project: Project, inputs: PackedSequence, hx: Tensor | Sequence[Tensor] | None
+) -> tuple[PackedSequence, Tensor | tuple[Tensor, Tensor]]:
+    """Run packed sequences, padded and longest first."""
+    data, batch_sizes, sorted_indices, unsorted_indices = inputs
+    _check_inputs(data, rnn.input_size, (2,), "data of the packed inputs")
+    steps, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
+    mask = (torch.arange(len(steps))[:, None] < lengths).unsqueeze(-1).to(data.device)
+    states = _initial_states(rnn, steps, hx, is_batched=True)
+    if hx is not None and sorted_indices is not None:
+        states = tuple(state.index_select(1, sorted_indices) for state in states)
+    outputs, states = _run_layers(rnn, project, steps, states, mask)
+    if unsorted_indices is not None:
+        states = tuple(state.index_select(1, unsorted_indices) for state in states)
+    packed = pack_padded_sequence(outputs, lengths)
+    return PackedSequence(packed.data, batch_sizes, sorted_indices, unsorted_indices), _as_hx(states)
+
+
+def _run_layers(
+    rnn: RecurrentSettings,
+    project: Project,
+    inputs: Tensor,  # (T, N, in)
+    states: State,  # (layers * directions, N, hidden) each
+    mask: Tensor | None,  # (T, N, 1)
+) -> tuple[Tensor, State]:  # (T, N, directions * hidden), (layers * directions, N, hidden) each
+    """Run all layers; `mask` says which steps exist."""
+    suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
+    last_states: list[State] = []
+    for layer in range(rnn.num_layers):
+        if layer > 0 and rnn.training and rnn.dropout > 0:
+            inputs = F.dropout(inputs, rnn.dropout)
+        outputs = []
+        for suffix in suffixes:
+            initial = tuple(state[len(last_states)] for state in states)
+            output, last = _run_direction(rnn, project, f"l{layer}{suffix}", inputs, initial, mask)
+            outputs.append(output)
+            last_states.append(last)
+        inputs = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+    return inputs, tuple(torch.stack(each) for each in zip(*last_states, strict=True))
+
+
+def _run_direction(
+    rnn: RecurrentSettings,
+    project: Project,
+    name: str,
+    inputs: Tensor,  # (T, N, in)
+    state: State,  # (N, hidden) each
+    mask: Tensor | None,  # (T, N, 1)
+) -> tuple[Tensor, State]:  # (T, N, hidden), (N, hidden) each
+    """Run one direction of one layer. Where `mask` is False a state is held and the output zero."""
+    update, is_reverse = _UPDATES[rnn.mode], name.endswith("_reverse")
+    from_inputs = project(f"ih_{name}", inputs).unbind(0)
+    order = range(len(from_inputs))
+    outputs = []
+    for t in reversed(order) if is_reverse else order:
+        after = update(from_inputs[t], project(f"hh_{name}", state[0]), state)
+        if rnn.proj_size > 0:
+            after = (project(f"hr_{name}", after[0]), *after[1:])
+        if mask is not None:
+            after = tuple(torch.where(mask[t], new, old) for new, old in zip(after, state, strict=True))
+        state = after
+        outputs.append(state[0])
+    stacked = torch.stack(outputs[::-1] if is_reverse else outputs)
+    return stacked if mask is None else stacked.masked_fill(~mask, 0.0), state
+
+
+def _update_tanh(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
+    return (torch.tanh(from_inputs + from_hidden),)
+
+
+def _update_relu(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
+    return (torch.relu(from_inputs + from_hidden),)
+
+
+def _update_lstm(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
+    """Return the next hidden and cell state; the products are ``(N, 4 * hidden)``."""
+    into, forget, candidate, out = (from_inputs + from_hidden).chunk(4, dim=-1)
+    cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(into) * torch.tanh(candidate)
+    return torch.sigmoid(out) * torch.tanh(cell), cell
+
+
+def _update_gru(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
+    """Return the next hidden state; the products are ``(N, 3 * hidden)``."""
+    reset_in, keep_in, candidate_in = from_inputs.chunk(3, dim=-1)
+    reset_hidden, keep_hidden, candidate_hidden = from_hidden.chunk(3, dim=-1)
+    reset, keep = torch.sigmoid(reset_in + reset_hidden), torch.sigmoid(keep_in + keep_hidden)
+    candidate = torch.tanh(candidate_in + reset * candidate_hidden)
+    return ((state[0] - candidate) * keep + candidate,)
+
+
+_UPDATES = {"RNN_TANH": _update_tanh, "RNN_RELU": _update_relu, "LSTM": _update_lstm, "GRU": _update_gru}
+
+
+def _n_states(mode: str) -> int:
+    return 2 if mode == "LSTM" else 1
+
+
+def _initial_states(
+    rnn: RecurrentSettings,
+    steps: Tensor,  # (T, N, in)
+    hx: Tensor | Sequence[Tensor] | None,
+    is_batched: bool,
+) -> State:  # (layers * directions, N, hidden) each
+    """Return the states to start from."""
+    if len(steps) == 0:
+        raise ConfigError("inputs: got no time step, expected at least one")
+    n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
+    widths = [rnn.proj_size or rnn.hidden_size, rnn.hidden_size][: _n_states(rnn.mode)]
+    return _take_states(hx, [(n_runs, steps.shape[1], width) for width in widths], steps, None if is_batched else 1)
+
+
+def _take_states(
+    hx: Tensor | Sequence[Tensor] | None,
+    shapes: Sequence[tuple[int, ...]],
+    like: Tensor,
+    batch_axis: int | None,
+) -> State:
+    """Return the states of `hx` in `shapes`, zeros if it is None; it lacks a batch dimension if `batch_axis` is given."""
+    if hx is None:
+        return tuple(like.new_zeros(shape) for shape in shapes)
+    given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    expected = [tuple(n for axis, n in enumerate(shape) if axis != batch_axis) for shape in shapes]
+    if [tuple(state.shape) for state in given] != expected:
+        got = ", ".join(str(tuple(state.shape)) for state in given)
+        raise ConfigError(f"hx: got {got}, expected {', '.join(map(str, expected))}")
+    return tuple(state if batch_axis is None else state.unsqueeze(batch_axis) for state in given)
+
+
+def _as_hx(states: State) -> Tensor | tuple[Tensor, Tensor]:
+    return states[0] if len(states) == 1 else (states[0], states[1])
+
+
+def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name: str) -> None:
+    """Raise unless inputs have one of the numbers of dimensions and end with `input_size`."""
+    if inputs.ndim not in n_dims:
+        allowed = " or ".join(f"{n}-D" for n in n_dims)
+        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed}")
+    if inputs.shape[-1] != input_size:
+        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected the last dimension {input_size}")

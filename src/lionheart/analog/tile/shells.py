@@ -1,0 +1,242 @@
+"""Modules that stand in for others whose projections are parts: attention, recurrent layers, transposed convolutions.
+
+A shell has the parameters, buffers and children of the module that it stands for, under the same names; so optimisers and the
+``state_dict`` of the digital model go on working. Only the analog layers in it are new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.analog.tile.attention import attend
+from lionheart.analog.tile.layers import AnalogLayer
+from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.tile.parts import TRANSPOSED, Part, add_up_taps, analog_part, part_of
+from lionheart.analog.tile.recurrent import RecurrentSettings, run_cell, run_recurrent
+from lionheart.graph.kinds import Projection, describe_module, find_tensor, has_own_forward, stands_in
+from lionheart.graph.standin import WeightStandIn, standing_in
+from lionheart.graph.usage import multiply_digitally
+from lionheart.specs import TileSpec
+
+_CHILD = "analog"
+
+
+class AnalogShell(nn.Module):
+    """Stands for a module of which some projections are on tiles and the others digital.
+
+    Args:
+        digital: The module; kept, and handed back by `convert_to_digital_`.
+    """
+
+    adds_bias = True
+
+    def __init__(self, digital: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["digital"] = digital
+        for each in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[each] = digital.__dict__[each]  # the same, not copies
+        owner = self if self.adds_bias else digital
+        self._parts = {
+            layout.name: part_of(digital, owner, layout, with_bias=self.adds_bias)
+            for layout in describe_module(digital)
+        }
+        self._modules[_CHILD] = nn.ModuleDict()
+        self.training = digital.training
+
+    def analog_parts(self) -> Iterator[tuple[str, AnalogLayer]]:
+        """Yield the analog layers with their projections' names within the module."""
+        for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
+            yield cast(Part, layer.digital).projection.name, cast(AnalogLayer, layer)
+
+    def place_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
+        """Put exactly the projections `wanted` on tiles; those that are there keep their state."""
+        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        for name, part in self._parts.items():
+            key = name.replace(".", "_") or "tile"
+            if name in wanted and key not in layers:
+                layers[key] = analog_part(part, tile, noise).train(self.training)
+            elif name not in wanted and key in layers:
+                del layers[key]
+
+    def release(self) -> nn.Module:
+        """Return the digital module with its present weights."""
+        del self._modules[_CHILD]
+        digital: nn.Module = self.__dict__["digital"]
+        if isinstance(digital, nn.RNNBase):
+            digital._flat_weights = [getattr(digital, name) for name in digital._flat_weights_names]
+        return digital.train(self.training)
+
+    def project(self, name: str, x: Tensor) -> Tensor:
+        """Compute a projection, on tiles or digitally."""
+        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        key = name.replace(".", "_") or "tile"
+        if key in layers:
+            return cast(Tensor, layers[key](x))
+        return cast(Tensor, self._parts[name](x))
+
+    def train(self, mode: bool = True) -> AnalogShell:
+        """Set the mode of the shell, its children and the module that it stands for."""
+        self.__dict__["digital"].training = mode
+        super().train(mode)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            digital = self.__dict__.get("digital")
+            if digital is None or (name.startswith("_") and name not in digital.__dict__):
+                raise
+            return getattr(digital, name)
+
+    def extra_repr(self) -> str:
+        """Name the module that it stands for."""
+        return f"for {type(self.__dict__['digital']).__name__}"
+
+
+@final
+class AnalogMultiheadAttention(AnalogShell):
+    """`nn.MultiheadAttention` with projections on tiles."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Compute attention; arguments and results as in the digital module."""
+        return attend(self.__dict__["digital"], self.project, *args, **kwargs)
+
+
+@final
+@dataclass
+class _Recurrent:
+    """What a recurrent layer is set to."""
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+    training: bool
+
+
+@final
+class AnalogRecurrent(AnalogShell):
+    """`nn.RNN`, `nn.LSTM` or `nn.GRU` with gate matrices on tiles; a training step sees one draw of weight noise."""
+
+    def forward(self, inputs: Any, hx: Any = None) -> Any:
+        """Run the sequence; arguments and results as in the digital module."""
+        with ExitStack() as stack:
+            for _, layer in self.analog_parts():
+                stack.enter_context(layer.same_weights())
+            return run_recurrent(self._settings(), self.project, inputs, hx)
+
+    def _settings(self) -> RecurrentSettings:
+        """Return what the digital module is set to, apart from it: PyTorch compiles nothing that touches such a module."""
+        return _Recurrent(**self._options, training=self.training)
+
+    def __init__(self, digital: nn.Module) -> None:
+        super().__init__(digital)
+        self._options = {
+            each.name: getattr(digital, each.name) for each in fields(_Recurrent) if each.name != "training"
+        }
+
+
+@final
+class AnalogRecurrentCell(AnalogShell):
+    """`nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` with gate matrices on tiles."""
+
+    def forward(self, inputs: Tensor, hx: Any = None) -> Any:
+        """Run one step; arguments and results as in the digital module."""
+        return run_cell(self.__dict__["digital"], self.project, inputs, hx)
+
+
+@final
+class AnalogConvTranspose(AnalogShell):
+    """A transposed convolution whose input positions are the vectors; its taps are added up digitally."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Compute the transposed convolution; shapes as in the digital module."""
+        conv = self.__dict__["digital"]
+        n = len(conv.kernel_size)
+        batched = x.ndim == n + 2
+        geometry = (conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
+        output_padding = conv._output_padding(x, output_size, *geometry)
+        taps = self.project("", x if batched else x.unsqueeze(0))
+        out = add_up_taps(taps, conv, tuple(output_padding))
+        if conv.bias is not None:
+            out = out + conv.bias.view(-1, *[1] * n).to(out.dtype)
+        return out if batched else out.squeeze(0)
+
+
+@final
+class AnalogProduct(AnalogShell):
+    """A module that is one linear projection stored in its own way, such as Hugging Face's ``Conv1D``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the projection over the last dimension."""
+        return self.project("", x)
+
+
+@final
+class AnalogInside(AnalogShell):
+    """A module whose own forward runs, with the products of its weights on tiles."""
+
+    adds_bias = False
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module's forward; arguments and results are its own."""
+        digital: nn.Module = self.__dict__["digital"]
+        with standing_in(digital, self._stand_ins(digital)):
+            return digital.forward(*args, **kwargs)
+
+    def _stand_ins(self, digital: nn.Module) -> Mapping[str, WeightStandIn]:
+        found: dict[str, list[Projection]] = {}
+        for part in self._parts.values():
+            found.setdefault(part.projection.weight, []).append(part.projection)
+        stand_ins = {}
+        for name, layouts in found.items():
+            weight = find_tensor(digital, name)
+            geometry = multiply_digitally(digital, layouts[0], weight)[1]
+            stand_ins[name] = WeightStandIn(
+                weight, self._multiply(layouts), inputs_first=layouts[0].inputs_first, geometry=geometry
+            )
+        return stand_ins
+
+    def _multiply(self, layouts: list[Projection]) -> Callable[[Tensor], Tensor]:
+        if len(layouts) == 1:
+            return lambda x: self.project(layouts[0].name, x)
+        return lambda x: torch.cat([self.project(layout.name, x) for layout in layouts], dim=-1)
+
+
+def shell_for(module: nn.Module) -> type[AnalogShell] | None:
+    """Return the shell that can stand for a module; None if an analog layer takes its place directly."""
+    if isinstance(module, nn.MultiheadAttention):
+        return AnalogMultiheadAttention
+    if isinstance(module, nn.RNNBase):
+        return AnalogRecurrent
+    if isinstance(module, nn.RNNCellBase):
+        return AnalogRecurrentCell
+    if isinstance(module, TRANSPOSED):
+        return AnalogConvTranspose
+    if stands_in(module):
+        return AnalogInside
+    plain = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return None if plain else AnalogProduct
+
+
+def shell_obstacle(module: nn.Module) -> str:
+    """Return why no shell can stand for a module, or an empty string."""
+    needs_ours = shell_for(module) not in (None, AnalogInside, AnalogProduct)
+    return f"{type(module).__name__} has a forward of its own" if needs_ours and has_own_forward(module) else ""
+
+
+def is_part(layer: nn.Module) -> bool:
+    """Return whether an analog layer belongs to a shell."""
+    return isinstance(getattr(layer, "digital", None), Part)

@@ -1,0 +1,42 @@
+"""From a name on the command line to the graph of a model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lionheart.errors import ConfigError
+from lionheart.graph import LayerGraph, trace_graph, trace_with_any_inputs
+from lionheart.progress import Progress
+
+
+def load_graph(name: str, progress: Progress) -> LayerGraph:
+    """Return the graph of the model called `name`.
+
+    Args:
+        name: A built-in task; ``hf:`` and a folder, a name on the hub or a kind of model; or ``path/to/file.py:function`` or
+            ``package.module:function``, which returns a module, ``(module, example_inputs)`` or a `Task`.
+        progress: Where downloads show themselves.
+
+    Raises:
+        ConfigError: There is no such model or function, or it returns something else.
+        ArtifactError: A file cannot be read.
+        GraphError: The model does not run on its inputs.
+    """
+    if name.startswith("hf:"):
+        from lionheart.graph.hf import load_structure
+
+        return trace_graph(*load_structure(name.removeprefix("hf:")))
+    from lionheart.cli.tasks import build_known, call_function
+    from lionheart.tasks import Task
+
+    found = call_function(name) if ":" in name else build_known(name, progress)
+    if isinstance(found, Task):
+        return trace_graph(found.model, found.example_inputs())
+    if isinstance(found, nn.Module):
+        return trace_with_any_inputs(found)
+    if isinstance(found, (tuple, list)) and len(found) == 2 and isinstance(found[0], nn.Module):
+        return trace_graph(found[0], found[1])
+    raise ConfigError(
+        f"model: {name} returned {type(found).__name__}, expected a lionheart.Task, a module or (module, example_inputs)",
+        hint="return lionheart.Task(...), the module, or (module, example_inputs) with a tuple of arguments or a dict",
+    )

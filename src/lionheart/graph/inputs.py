@@ -1,0 +1,62 @@
+"""Example inputs for a model that comes without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from lionheart.errors import ConfigError, GraphError
+from lionheart.graph.nodes import LayerGraph
+from lionheart.graph.trace import trace_graph
+
+_TOKENS, _STEPS = 16, 16  # of guessed example inputs
+_IMAGE_SIZES = (32, 224, 64, 28)
+
+
+def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
+    """Trace a model with inputs that fit the first of its layers, as far as that can be told.
+
+    Raises:
+        ConfigError: None of the inputs fits.
+    """
+    tried = []
+    for inputs in _guesses(model):
+        try:
+            return trace_graph(model, inputs)
+        except GraphError as error:
+            tried.append(str(error.message).split(": ", 1)[-1])
+    name = type(model).__name__
+    raise ConfigError(
+        f"{name}: no example inputs were given, and none could be guessed"
+        + (f"; the last guess failed: {tried[-1]}" if tried else ""),
+        hint="return (model, example_inputs): a tensor, a tuple of arguments, or a dict of keyword arguments",
+    )
+
+
+def _guesses(model: nn.Module) -> Iterator[Any]:
+    if hasattr(model, "config") and hasattr(model, "main_input_name"):
+        from lionheart.graph.hf import example_inputs
+
+        yield example_inputs(model)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            yield torch.zeros(1, _TOKENS, dtype=torch.long, device=device)
+        elif isinstance(module, nn.Linear):
+            yield torch.zeros(1, module.in_features, device=device)
+            yield torch.zeros(1, _TOKENS, module.in_features, device=device)
+        elif isinstance(module, (nn.LSTM, nn.GRU, nn.RNN)):
+            shape = (1, _STEPS) if module.batch_first else (_STEPS, 1)
+            yield torch.zeros(*shape, module.input_size, device=device)
+        elif isinstance(module, nn.MultiheadAttention):
+            yield torch.zeros(1, _TOKENS, module.embed_dim, device=device)
+        elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            n = len(module.kernel_size)
+            for size in _IMAGE_SIZES:
+                yield torch.zeros(1, module.in_channels, *[size] * n, device=device)
+        else:
+            continue
+        return

@@ -1,0 +1,239 @@
+"""The books of one pass: what every projection and every other operation did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import final
+
+from torch import Tensor, nn
+
+from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor, has_own_forward, stands_in
+from lionheart.graph.nodes import DigitalOp, LayerGraph, LayerNode
+from lionheart.graph.ops import flops_of
+from lionheart.graph.origins import Origin, extent, memory_of
+
+Module = tuple[str, nn.Module | None]
+
+
+@final
+class _Row:
+    """What one weight does in a pass."""
+
+    def __init__(self, users: list[PlacedProjection], region: tuple[int, int]) -> None:
+        self.users, self.region = users, region
+        self.fqn = users[0].fqn if users else ""
+        self.shape = (0, 0, 1)
+        if users:
+            layout = users[0].projection
+            self.shape = (layout.rows, layout.cols, layout.groups)
+        self.obstacle = ""
+        self.n_calls = self.n_inputs = self.n_outputs = self.macs = 0
+        self.has_bias = self.is_computed = False
+        self.outside = ""
+
+    @property
+    def parameter(self) -> str:
+        """Name of the parameter in the model; empty if no layer of a known kind has it."""
+        return f"{self.users[0].module_fqn}.{self.users[0].projection.weight}".lstrip(".") if self.users else ""
+
+    @property
+    def weights(self) -> int:
+        rows, cols, groups = self.shape
+        return rows * cols * groups
+
+    def node(self, aliases: tuple[str, ...]) -> LayerNode:
+        rows, cols, groups = self.shape
+        return LayerNode(
+            fqn=self.fqn,
+            kind=self.users[0].projection.kind if self.users else "functional",
+            rows=rows,
+            cols=cols,
+            groups=groups,
+            n_mvms=-(-self.macs // self.weights),
+            n_calls=self.n_calls,
+            n_inputs=self.n_inputs,
+            n_outputs=self.n_outputs,
+            has_bias=self.has_bias,
+            aliases=aliases,
+            obstacle=self.obstacle,
+        )
+
+
+@final
+class Ledger:
+    """Fills while a model runs.
+
+    Args:
+        model: Its projections are known before it runs, by their kinds.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._placed = list(find_projections(model))
+        self._rows: dict[tuple[int, tuple[int, int]], _Row] = {}
+        self._computed: dict[nn.Module, list[_Row]] = {}
+        self._functional: dict[tuple[tuple[str, ...], tuple[int, int] | None], _Row] = {}
+        self._order: list[_Row] = []
+        self._sizes: dict[str, list[int]] = {}
+        self._edges: dict[tuple[str, str], None] = {}
+        self._memories: dict[int, list[_Row]] = {}
+        self._parameters = dict([*model.named_parameters(), *model.named_buffers()])
+        self._products: set[tuple[nn.Module, str]] = set()
+        self._other_uses: dict[tuple[nn.Module, str], str] = {}
+        #: Modules whose own forward runs, with their projections, if each has a parameter of its own.
+        self.probed: dict[nn.Module, list[PlacedProjection]] = {}
+        for each in self._placed:
+            self._open_row(each)
+
+    def _open_row(self, placed: PlacedProjection) -> None:
+        if placed.is_computed:
+            self._computed.setdefault(placed.module, []).append(_Row([placed], (0, 0)))
+            return
+        if stands_in(placed.module) and "." not in placed.projection.weight:
+            self.probed.setdefault(placed.module, []).append(placed)
+        weight = placed.projection.stored_weight(placed.module)
+        key = (memory_of(weight), extent(weight))
+        if key in self._rows:
+            self._rows[key].users.append(placed)
+            return
+        row = self._rows[key] = _Row([placed], key[1])
+        self._memories.setdefault(key[0], []).append(row)
+
+    # -- while the model runs ------------------------------------------------------------------------------------------
+
+    def add_operation(self, name: str, inputs: Iterable[Tensor], output: Tensor, *, macs: int = 0) -> None:
+        """Count an operation that has no weight."""
+        inputs = list(inputs)
+        n_read, n_written = sum(each.numel() for each in inputs), output.numel()
+        size = sum(each.numel() * each.element_size() for each in (*inputs, output))
+        entry = self._sizes.setdefault(name, [0] * 6)
+        flops = 2 * macs or flops_of(name, n_written, n_read)
+        for index, value in enumerate((1, n_written, n_read, macs, flops, size)):
+            entry[index] += value
+
+    def add_use(
+        self,
+        origin: Origin,
+        module: Module,
+        macs: int,
+        x: Tensor,
+        weight: Tensor,
+        output: Tensor,
+        *,
+        makers: Iterable[str],
+        has_bias: bool,
+    ) -> list[str]:
+        """Count a product of inputs with a weight; return the projections that it belongs to."""
+        shares = self._shares(origin, module, weight)
+        for row, share in shares:
+            if not row.n_calls:
+                self._order.append(row)
+                row.fqn = next((u.fqn for u in row.users if u.module is module[1]), row.fqn)
+            row.n_calls += 1
+            row.macs += round(macs * share)
+            row.n_inputs += x.numel()
+            row.n_outputs += round(output.numel() * share)
+            row.has_bias = row.has_bias or has_bias
+            if row.users and all(user.module is not module[1] for user in row.users):
+                row.outside = module[0] or type(self.model).__name__
+        fqns = [row.fqn for row, _ in shares]
+        for maker in makers:
+            for fqn in fqns:
+                self._edges[maker, fqn] = None
+        return fqns
+
+    def note_product(self, module: nn.Module, weight: str) -> None:
+        """Note that a stand-in of a weight was multiplied."""
+        self._products.add((module, weight))
+
+    def note_use(self, module: nn.Module, weight: str, use: str) -> None:
+        """Note that a module's forward uses a weight in another way."""
+        self._other_uses.setdefault((module, weight), use)
+
+    def _shares(self, origin: Origin, module: Module, weight: Tensor) -> list[tuple[_Row, float]]:
+        """Return the rows that a product with a tensor of this origin belongs to, and the share of each."""
+        if origin.region is None:
+            rows = self._computed.get(module[1], []) if module[1] is not None else []
+            rows = rows or [row for row in self._rows.values() if row.parameter in origin.names]
+            if len(rows) == 1:
+                rows[0].is_computed = True
+                return [(rows[0], 1.0)]
+            return [(self._functional_row(origin, module, weight, is_computed=True), 1.0)]
+        memory = memory_of(self._parameters[origin.names[0]])
+        first, last = origin.region
+        found = []
+        for row in self._memories.get(memory, []):
+            overlap = min(last, row.region[1]) - max(first, row.region[0])
+            if overlap > 0:
+                found.append((row, overlap / (last - first)))
+        if found and abs(sum(share for _, share in found) - 1) < 1e-9:
+            return found
+        return [(self._functional_row(origin, module, weight, is_computed=False), 1.0)]
+
+    def _functional_row(self, origin: Origin, module: Module, weight: Tensor, *, is_computed: bool) -> _Row:
+        key = (origin.names, origin.region)
+        if key in self._functional:
+            return self._functional[key]
+        row = self._functional[key] = _Row([], origin.region or (0, 0))
+        real = [size for size, stride in zip(weight.shape, weight.stride(), strict=True) if stride]
+        rows, cols = real[-2] if len(real) > 1 else 1, real[-1]
+        groups = max(1, weight.numel() // max(1, rows * cols)) if len(real) > 2 else 1
+        row.shape = (rows, cols, groups)
+        whole = self._parameters[origin.names[0]]
+        row.fqn = origin.names[0]
+        if origin.region is not None and origin.region != extent(whole):
+            row.fqn += f"[{origin.region[0] - whole.storage_offset()}:{origin.region[1] - whole.storage_offset()}]"
+        where = f"{type(module[1]).__name__}.forward" if module[1] is not None else "a function"
+        row.obstacle = f"{where} multiplies it itself, no layer of a known kind does"
+        if is_computed:
+            row.fqn = " * ".join(origin.names[:2]) + (" ..." if len(origin.names) > 2 else "")
+            row.obstacle = f"its weight is computed from parameters in {where}"
+        return row
+
+    # -- afterwards ----------------------------------------------------------------------------------------------------
+
+    def to_graph(self) -> LayerGraph:
+        """Close the books."""
+        names = {id(tensor): [] for tensor in self._parameters.values()}  # type: dict[int, list[str]]
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name.rpartition(".")[0])
+        for row in self._order:
+            row.obstacle = row.obstacle or self._obstacle(row)
+        nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
+        ops = tuple(DigitalOp(name, *sizes) for name, sizes in self._sizes.items())
+        ran = {user.fqn for row in self._order for user in row.users}
+        idle = tuple(each.fqn for each in self._placed if each.fqn not in ran)
+        return LayerGraph(nodes, ops, tuple(self._edges), idle)
+
+    def _aliases(self, row: _Row, names: dict[int, list[str]]) -> tuple[str, ...]:
+        if not row.users or row.users[0].is_computed:
+            return ()
+        known = dict.fromkeys(user.fqn for user in row.users)
+        modules = {user.module_fqn for user in row.users}
+        for user in row.users:
+            weight = find_tensor(user.module, user.projection.weight)
+            owner = ".".join(filter(None, (user.module_fqn, user.projection.weight.rpartition(".")[0])))
+            others = [name for name in names.get(id(weight), []) if name not in modules and name != owner]
+            known |= dict.fromkeys(others)
+        known.pop(row.fqn, None)
+        return tuple(known)
+
+    def _obstacle(self, row: _Row) -> str:
+        """Return why nothing can take the place of a layer; empty if something can."""
+        for user in row.users:
+            name = type(user.module).__name__
+            if user.is_computed:
+                return "its weight is computed (parametrised)"
+            if user.module in self.probed:
+                key = (user.module, user.projection.weight)
+                if key in self._other_uses:
+                    return f"{name} has a forward of its own that uses the weight in {self._other_uses[key]!r}"
+                if key not in self._products and row.n_calls and user.fqn == row.fqn:
+                    return f"{name} has a forward of its own whose product cannot be replaced"
+            elif has_own_forward(user.module):
+                return f"{name} has a forward of its own"
+        if row.is_computed:
+            return "what is multiplied is computed from its weight"
+        if row.outside:
+            return f"its weight is multiplied outside its layer, in {row.outside}"
+        return ""

@@ -1,0 +1,162 @@
+"""What each tensor operation is called and how much arithmetic it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+#: Operations that move or name data and compute nothing.
+NO_WORK = {
+    *("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach"),
+    *("alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view", "unfold"),
+    *(
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "split_with_sizes",
+        "lift_fresh",
+        "diagonal",
+        "view_as_real",
+    ),
+    *(
+        "_reshape_alias",
+        "squeeze_",
+        "unsqueeze_",
+        "view_as_complex",
+        "copy",
+        "_local_scalar_dense",
+        "item",
+        "is_same_size",
+    ),
+}
+NAMES = {
+    "native_batch_norm": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "cudnn_batch_norm": "batch_norm",
+    "_adaptive_avg_pool2d": "avg_pool",
+    "avg_pool2d": "avg_pool",
+    "mean": "avg_pool",
+    "max_pool2d_with_indices": "max_pool",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+}
+#: Operations and elementary functions for each element written; what is not named does one.
+_FLOPS_WRITTEN = {
+    "softmax": 5,  # largest, difference, exponential, sum, quotient
+    "_log_softmax": 5,
+    "layer_norm": 7,  # mean, difference, square, its mean, product with 1/sigma, scale, shift
+    "group_norm": 7,
+    "batch_norm": 2,  # folded into scale and shift
+    "gelu": 4,  # argument, error function, sum, product
+    "silu": 4,  # negative, exponential, sum, quotient
+    "sigmoid": 3,
+    "hardswish": 4,
+    "addcmul": 2,
+    "addcdiv": 2,
+}
+#: One operation for each element read.
+_REDUCTIONS = {
+    "avg_pool",
+    "max_pool",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "prod",
+    "any",
+    "all",
+    "argmax",
+    "var",
+    "norm",
+}
+#: They look numbers up, choose or fill, and calculate nothing.
+_NO_ARITHMETIC = {
+    *(
+        "embedding",
+        "cat",
+        "stack",
+        "where",
+        "masked_fill",
+        "index",
+        "index_select",
+        "gather",
+        "scatter",
+        "fill",
+        "full",
+    ),
+    *("zeros", "ones", "full_like", "zeros_like", "ones_like", "constant_pad_nd", "arange", "repeat", "roll", "flip"),
+    *("index_put", "scalar_tensor", "new_ones", "new_zeros", "new_full", "zero", "tril", "triu", "index_copy"),
+}
+#: Which arguments of a product are its factors.
+_FACTORS: dict[Any, tuple[int, int]] = {
+    aten.mm: (0, 1),
+    aten.addmm: (1, 2),
+    aten.bmm: (0, 1),
+    aten.baddbmm: (1, 2),
+    aten._scaled_mm: (0, 1),
+    aten.convolution: (0, 1),
+    aten._convolution: (0, 1),
+    aten._slow_conv2d_forward: (0, 1),
+    aten.convolution_overrideable: (0, 1),
+    aten.cudnn_convolution: (0, 1),
+    aten.mv: (1, 0),
+    aten.addmv: (2, 1),
+    aten.dot: (0, 1),
+    aten._trilinear: (0, 1),
+}
+#: Arguments that hold what is added to a product.
+_ADDENDS = {aten.addmm: 0, aten.baddbmm: 0, aten.addmv: 0, aten.convolution: 2, aten._convolution: 2}
+
+
+def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
+    """Return the MACs of a product as PyTorch's FLOP counter counts them, or None for any other operation.
+
+    Products with one vector and bilinear ones, which the counter leaves out, count too.
+    """
+    if packet in flop_registry:
+        return int(flop_registry[packet](*args, **kwargs, out_val=out)) // 2
+    if packet in (aten.mv, aten.addmv):
+        return int(args[_FACTORS[packet][1]].numel())
+    if packet is aten.dot:
+        return int(args[0].numel())
+    if packet is aten._trilinear:
+        sizes = zip(*(_expanded(args, index) for index in range(3)), strict=True)
+        return int(math.prod(max(each) for each in sizes))
+    return None
+
+
+def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
+    """Return the two factors of a product, inputs first if it is clear, or None for a product without (fused attention)."""
+    places = _FACTORS.get(packet)
+    return None if places is None else (args[places[0]], args[places[1]])
+
+
+def has_addend(packet: Any, args: tuple[Any, ...]) -> bool:
+    """Return whether a product adds a bias."""
+    place = _ADDENDS.get(packet)
+    return place is not None and len(args) > place and args[place] is not None
+
+
+def flops_of(name: str, n_written: int, n_read: int) -> int:
+    """Return the arithmetic operations and elementary functions of an operation that is no product."""
+    if name in _NO_ARITHMETIC:
+        return 0
+    return n_read if name in _REDUCTIONS else n_written * _FLOPS_WRITTEN.get(name, 1)
+
+
+def _expanded(args: tuple[Any, ...], index: int) -> list[int]:
+    shape = list(args[index].shape)
+    for place in args[3 + index]:
+        shape.insert(place, 1)
+    return shape

@@ -1,0 +1,203 @@
+"""A stand-in for a weight: the forward of its module runs as it is, and the product in it goes where we want.
+
+A module with a forward of its own, such as a subclass of `nn.Linear` that scales its inputs, may multiply its weight in a few
+ways that we recognise: `F.linear`, the convolutions, ``inputs @ weight.T`` and its relatives, `torch.addmm`. For any other use
+of the weight there is no product to replace, and the stand-in says so.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lionheart.errors import UnsupportedLayerError
+
+#: Computes the product of inputs with the weight, without bias.
+Multiply = Callable[[Tensor], Tensor]
+#: Stride, padding, dilation, groups.
+Geometry = tuple[tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int]
+_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm)
+_ADDMMS = (torch.addmm, Tensor.addmm)
+
+
+@final
+class WeightStandIn:
+    """Looks like a weight where a module's forward multiplies it.
+
+    Args:
+        weight: The weight; shape, type and device are its.
+        multiply: Computes ``F.linear(inputs, matrix)``, or the module's convolution.
+        inputs_first: The weight is stored as ``(in, out)``.
+        geometry: Stride, padding, dilation and groups that a convolution must ask for; None for a linear product.
+        note: Called with the name of a use that is no product, which then gets the weight itself; None raises.
+        transposed: It is seen transposed.
+
+    Raises:
+        UnsupportedLayerError: The weight is used otherwise, and `note` is None.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        multiply: Multiply,
+        *,
+        inputs_first: bool = False,
+        geometry: Geometry | None = None,
+        note: Callable[[str], None] | None = None,
+        transposed: bool = False,
+    ) -> None:
+        self._weight, self._multiply, self._note = weight, multiply, note
+        self._inputs_first, self._geometry, self._transposed = inputs_first, geometry, transposed
+
+    def seen(self) -> Tensor:
+        """Return the weight as the forward sees it."""
+        return self._weight.t() if self._transposed else self._weight
+
+    @property
+    def T(self) -> WeightStandIn:  # noqa: N802  a tensor's name
+        """The transposed weight."""
+        return self.t()
+
+    @property
+    def mT(self) -> WeightStandIn:  # noqa: N802  a tensor's name
+        """The transposed weight."""
+        return self.t()
+
+    def t(self) -> WeightStandIn:
+        """Return the transposed weight."""
+        return WeightStandIn(
+            self._weight,
+            self._multiply,
+            inputs_first=self._inputs_first,
+            geometry=self._geometry,
+            note=self._note,
+            transposed=not self._transposed,
+        )
+
+    def transpose(self, first: int, second: int) -> Any:
+        """Return the transposed weight."""
+        if {first % 2, second % 2} == {0, 1} and self._weight.ndim == 2:
+            return self.t()
+        self._refuse("transpose")
+        return self.seen().transpose(first, second)
+
+    def to(self, *args: Any, **kwargs: Any) -> WeightStandIn:
+        """Return itself: the product computes in the type of its inputs."""
+        return self
+
+    def __rmatmul__(self, inputs: Tensor) -> Any:
+        return torch.matmul(inputs, self)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: Any) -> Any:
+        self._refuse("indexing")
+        return self.seen()[index]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "size", "dim", "numel"):
+            self._refuse(name)
+        return getattr(self.seen(), name)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Replace a product; everything else gets the weight itself, or is refused."""
+        given = dict(kwargs or {})
+        product = _find_product(function, args, given)
+        if product is not None:
+            x, stand_in, bias = product
+            out = stand_in._multiply(x)
+            return out if bias is None else out + bias
+        found = next(each for each in pytree.tree_leaves((args, given)) if isinstance(each, cls))
+        found._refuse(getattr(function, "__name__", str(function)))
+        args, given = pytree.tree_map(lambda each: each.seen() if isinstance(each, cls) else each, (args, given))
+        return function(*args, **given)
+
+    def _refuse(self, name: str) -> None:
+        if self._note is None:
+            raise UnsupportedLayerError(
+                f"a forward uses its weight in {name!r}, where there is no product of inputs and weight to replace",
+                hint="keep the layer digital",
+            )
+        self._note(name)
+
+    def _is_matrix(self) -> bool:
+        """Whether it is seen as ``(in, out)``, the right factor of a product."""
+        return self._weight.ndim == 2 and self._transposed != self._inputs_first
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def apply(self: WeightStandIn, *others: Any) -> Any:
+        self._refuse(name)
+        return getattr(operator, name)(self.seen(), *others)
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "neg", "matmul", "mod"):
+    setattr(WeightStandIn, f"__{_name}__", _operator(_name))
+
+
+def _find_product(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, WeightStandIn, Tensor | None] | None:
+    """Return inputs, weight and what is added, if a call is a product that can be replaced."""
+    bias: Tensor | None = None
+    if function is F.linear:
+        x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))
+        fits = isinstance(weight, WeightStandIn) and weight._weight.ndim == 2 and not weight._is_matrix()
+    elif function in _CONVOLUTIONS:
+        x, weight, bias, *asked = _bind(args, kwargs, _CONVOLUTION_ARGUMENTS)
+        fits = isinstance(weight, WeightStandIn) and weight._geometry is not None
+        fits = fits and not weight._transposed and _same_geometry(asked, weight._geometry)
+        bias = None if bias is None else bias.view(-1, *[1] * (weight.dim() - 2))
+    elif function in _MATMULS:
+        x, weight = _bind(args, kwargs, ("input", "other"))
+        fits = isinstance(weight, WeightStandIn) and weight._is_matrix()
+    elif function in _ADDMMS and not {"beta", "alpha"} & set(kwargs):
+        bias, x, weight = _bind(args, kwargs, ("input", "mat1", "mat2"))
+        fits = isinstance(weight, WeightStandIn) and weight._is_matrix()
+    else:
+        return None
+    return (x, weight, bias) if fits and isinstance(x, Tensor) else None
+
+
+def _bind(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    given = {**kwargs, **dict(zip(names, args, strict=False))}
+    return [given.get(name) for name in names]
+
+
+def _same_geometry(asked: list[Any], geometry: Geometry | None) -> bool:
+    if geometry is None:
+        return False
+    n = len(geometry[0])
+    values = [default if value is None else value for value, default in zip(asked, (1, 0, 1, 1), strict=True)]
+    spread = [value if isinstance(value, str) else _spread(value, n) for value in values[:3]]
+    return (*spread, values[3]) == geometry
+
+
+def _spread(value: Any, n: int) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * n if len(values) == 1 else values
+
+
+@contextmanager
+def standing_in(module: nn.Module, stand_ins: Mapping[str, WeightStandIn]) -> Iterator[None]:
+    """Let `module` see stand-ins where its parameters of these names are."""
+    module.__dict__.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            module.__dict__.pop(name, None)
