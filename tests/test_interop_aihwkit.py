@@ -60,6 +60,8 @@ from lionheart.analog import (  # noqa: E402
 from lionheart.cli import app  # noqa: E402
 from lionheart.errors import CalibrationWarning, ConfigError, UnsupportedLayerError  # noqa: E402
 from lionheart.evaluation import evaluate_over_chips  # noqa: E402
+from lionheart.graph import trace_graph  # noqa: E402
+from lionheart.graph.trace import call_model  # noqa: E402
 from lionheart.interop.aihwkit import (  # noqa: E402
     ConversionWarning,
     ConvOverPatches,
@@ -74,6 +76,7 @@ from lionheart.specs import DeviceSpec, HWASpec, PairConverter, TileSpec  # noqa
 from lionheart.workflow import EFFORTS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
 from lionheart.workflow.backend import register_backend  # noqa: E402
 from quadrants import build_task, make_settings  # noqa: E402
+from zoo import ZOO  # noqa: E402
 
 FLOAT32_ROUNDING = 2.0**-23  # a weight divided by its scale and multiplied again
 
@@ -897,3 +900,41 @@ def test_the_command_line(mapped: Any, tmp_path: Path):
     result = CliRunner().invoke(app, ["map", "--resume", str(run), "--backend", "aihwkit"])
     assert result.exit_code == 2
     assert "a resumed run keeps its settings" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------ parts of attention and others
+
+
+@pytest.mark.parametrize("name", ["packed attention", "recurrent", "transposed", "subclass"])
+def test_parts_of_modules_on_the_backend(name: str):
+    torch.manual_seed(0)
+    model, inputs = ZOO[name].build().eval(), ZOO[name].inputs
+    graph = trace_graph(model, inputs)
+    with torch.no_grad():
+        expected = call_model(model, inputs)
+        find_backend("aihwkit").convert_(model, LayerMapping.from_analog(graph, graph.fqns), TileSpec.ideal(7, 5))
+        assert worst(call_model(model, inputs), expected) < 1e-4
+    model.train()
+    call_model(model, inputs).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    clip_weights_(model)
+    program_chip_(model.eval(), seeded())
+    drift_chip_(model, 3600.0, seeded())
+    call_model(model, inputs)
+    convert_to_digital_(model)
+    assert not analog_layers(model)
+    assert worst(call_model(model, inputs), expected) < 1e-6
+
+
+def test_a_layer_stored_inputs_first_becomes_theirs_and_parts_do_not():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = nn.Sequential(transformers.pytorch_utils.Conv1D(6, 4)).eval()
+    x = torch.randn(3, 4)
+    expected = model(x)
+    convert_to_analog_(model, LayerMapping({"0": Placement.ANALOG}), TileSpec.ideal(3, 3))
+    assert worst(to_aihwkit_(model)(x), expected) < 1e-5
+    attention = ZOO["packed attention"].build()
+    convert_to_analog_(attention, LayerMapping({"own.out_proj": Placement.ANALOG}), TileSpec.ideal())
+    with pytest.raises(UnsupportedLayerError, match=r"own\.out_proj: AIHWKIT has no layer"):
+        to_aihwkit_(attention)

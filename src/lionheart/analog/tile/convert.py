@@ -81,6 +81,16 @@ def convert_to_digital_(model: nn.Module) -> nn.Module:
     return convert_to_analog_(model, nothing, TileSpec.ideal())
 
 
+def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
+    """Put another analog layer where that of the projection `fqn` is."""
+    old = analog_layers(model)[fqn]
+    shell = next((m for m in model.modules() if isinstance(m, AnalogShell) and m.holds(old)), None)
+    if shell is None:
+        _replace(model, old, new)
+    else:
+        shell.swap_(old, new)
+
+
 def _describe(module: nn.Module) -> list[Projection]:
     """Describe a module, or the digital one that an analog one stands for."""
     if isinstance(module, (AnalogShell, AnalogLayer)):

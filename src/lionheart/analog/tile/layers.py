@@ -372,16 +372,17 @@ class AnalogLayer(nn.Module, ABC):
             largest = self.analog_weight_bound
             largest = torch.where(largest > 0, largest * hwa.weight_clip, math.inf)  # a column of zeros may learn
             bound = largest.view(-1, *[1] * (self.weight.ndim - 1))
-            self._clamp_weight_(-bound, bound)
+            self._write_weight_(torch.clamp(self.weight, -bound, bound))
         if hwa.weight_clip_sigma is not None:
             limit = float(self.weight.std() * hwa.weight_clip_sigma)
-            self._clamp_weight_(-limit, limit)
+            self._write_weight_(self.weight.clamp(-limit, limit))
         if hwa.weight_clip_average is not None:
             limit = float(self.matrix().abs().amax(dim=1).mean() * hwa.weight_clip_average)
-            self._clamp_weight_(-limit, limit)
+            self._write_weight_(self.weight.clamp(-limit, limit))
 
-    def _clamp_weight_(self, low: Tensor | float, high: Tensor | float) -> None:
-        self.weight.clamp_(low, high)  # type: ignore[arg-type]
+    def _write_weight_(self, weight: Tensor) -> None:
+        """Set the weight, shaped like it."""
+        self.weight.copy_(weight)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ class TapsPart(Part):
         return cast(Tensor, convolution(x, self.weight, groups=self.groups))
 
 
-class _OfPart:
+class OfPart:
     """Takes weight and bias from a part instead of owning them."""
 
     digital: Part
@@ -139,17 +139,17 @@ class _OfPart:
     def _take_parameters(self, digital: nn.Module) -> None:
         """Own nothing."""
 
-    def _clamp_weight_(self, low: Tensor | float, high: Tensor | float) -> None:
-        self.digital.write_(torch.clamp(self.weight, low, high))  # type: ignore[arg-type]
+    def _write_weight_(self, weight: Tensor) -> None:
+        self.digital.write_(weight)
 
 
 @final
-class AnalogLinearPart(_OfPart, AnalogLinear):  # type: ignore[misc]
+class AnalogLinearPart(OfPart, AnalogLinear):  # type: ignore[misc]
     """A linear projection that is part of a module, on tiles."""
 
 
 @final
-class AnalogConvPart(_OfPart, AnalogConv):  # type: ignore[misc]
+class AnalogConvPart(OfPart, AnalogConv):  # type: ignore[misc]
     """A convolution inside a module's own forward, or the taps of a transposed one, on tiles."""
 
 

@@ -64,6 +64,15 @@ class AnalogShell(nn.Module):
             elif name not in wanted and key in layers:
                 del layers[key]
 
+    def holds(self, layer: AnalogLayer) -> bool:
+        """Return whether a layer is one of its parts."""
+        return any(each is layer for _, each in self.analog_parts())
+
+    def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
+        """Put another layer where `old` is."""
+        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        layers[next(key for key, each in layers.items() if each is old)] = new
+
     def release(self) -> nn.Module:
         """Return the digital module with its present weights."""
         del self._modules[_CHILD]

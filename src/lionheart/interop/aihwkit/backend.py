@@ -15,9 +15,11 @@ from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipTy
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
+from lionheart.analog.tile.convert import swap_analog_layer_
 from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
+from lionheart.analog.tile.parts import OfPart
 from lionheart.interop.aihwkit.config import examine_tile, report_faults
-from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles, replace_module_
+from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles
 from lionheart.mapping import LayerMapping
 from lionheart.specs import TileSpec
 
@@ -38,8 +40,9 @@ class AIHWKITBackend:
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
-                kind = _TheirConv if isinstance(layer, AnalogConv) else _TheirLinear
-                replace_module_(model, fqn, kind(layer.digital, layer.partition, layer.tile, layer.noise))
+                kinds = (_TheirConvPart, _TheirLinearPart) if isinstance(layer, OfPart) else (_TheirConv, _TheirLinear)
+                kind = kinds[0] if isinstance(layer, AnalogConv) else kinds[1]
+                swap_analog_layer_(model, fqn, kind(layer.digital, layer.partition, layer.tile, layer.noise))
         return model
 
 
@@ -222,7 +225,7 @@ class _OnTheirTiles(AnalogLayer):
                 place.tile.tile.clip_weights(clip)
                 part.copy_(place.tile.tile.get_weights() * scale.unsqueeze(1))
         if exact.data_ptr() != self.weight.data_ptr():
-            self.weight.copy_(exact.view_as(self.weight))
+            self._write_weight_(exact.view_as(self.weight))
 
 
 @final
@@ -233,3 +236,13 @@ class _TheirLinear(_OnTheirTiles, AnalogLinear):  # as a linear layer, but for w
 @final
 class _TheirConv(_OnTheirTiles, AnalogConv):  # as a convolution, but for who computes
     """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, over its patches."""
+
+
+@final
+class _TheirLinearPart(OfPart, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
+    """A linear projection that is part of a module, on AIHWKIT's tiles."""
+
+
+@final
+class _TheirConvPart(OfPart, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
+    """A convolution inside a module's own forward, or the taps of a transposed one, on AIHWKIT's tiles."""

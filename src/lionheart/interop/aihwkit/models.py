@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.tile.layers import AnalogConv
+from lionheart.analog.tile.shells import AnalogProduct, AnalogShell
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults
 from lionheart.mapping import LayerMapping, Placement
@@ -140,9 +141,17 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
 
     Raises:
         ConfigError: Lists what of a layer AIHWKIT cannot say, and layers without an input range; the model is unchanged.
+        UnsupportedLayerError: Projections are parts of modules, as in attention; the model is unchanged.
     """
     layers = analog_layers(model)
     faults = _Faults()
+    parts = [m for m in model.modules() if isinstance(m, AnalogShell) and not isinstance(m, AnalogProduct)]
+    if parts:
+        held = [fqn for fqn, layer in layers.items() if any(shell.holds(layer) for shell in parts)]
+        raise UnsupportedLayerError(
+            f"{', '.join(held)}: AIHWKIT has no layer for parts of attention, recurrent, transposed or one's own modules",
+            hint="map them digital, or use the backend: it computes them on AIHWKIT's tiles",
+        )
     for fqn, layer in layers.items():
         faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
     unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
