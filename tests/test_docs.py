@@ -23,6 +23,15 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     assert (tmp_path / "runs/mine/results.json").exists()
 
 
+def test_example_of_a_kind_of_ones_own_runs():
+    import lionheart
+
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    names = {"__name__": "extending"}
+    exec(compile(example, "extending.md", "exec"), names)  # noqa: S102  our own page
+    lionheart.graph.unregister_kind(names["Gated"])
+
+
 def test_settings_page_is_up_to_date():
     spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs/make_settings.py")
     module = importlib.util.module_from_spec(spec)

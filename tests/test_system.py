@@ -9,22 +9,26 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from lionheart.candidates import TilePartition, partition_matrix
 from lionheart.constants import KINDS
 from lionheart.errors import ArtifactError, ConfigError, TilingError
-from lionheart.graph import DigitalOp, LayerGraph, LayerNode
+from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.system import (
     PlatformSpec,
     SystemEstimate,
+    audit_coverage,
     estimate_system,
     load_platform,
     platform_constants,
     platform_names,
 )
+from zoo import ZOO
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "src" / "lionheart" / "system" / "data"
@@ -396,3 +400,38 @@ def test_alpine_table_of_the_docs_is_current(ratios: ModuleType, capsys: pytest.
     assert table in (ROOT / "docs" / "system_cost.md").read_text(encoding="utf-8")
     ratios.main(["--fit"])
     assert "convert_cycles_per_element" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------ the zoo
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_network_of_the_zoo_has_a_price_that_adds_up(name: str) -> None:
+    graph = trace_graph(ZOO[name].build(), ZOO[name].inputs)
+    platform = load_platform("alpine-high-power")
+    analog = [node.fqn for node in graph.nodes if not node.obstacle]
+    estimate = estimate_system(graph, LayerMapping.from_analog(graph, analog), platform)
+    assert [row.fqn for row in estimate.layers] == list(graph.fqns)
+    for rows, total in ((estimate.layers, estimate.mapped), (estimate.digital_layers, estimate.all_digital)):
+        assert all(row.latency_s > 0 and row.energy_j > 0 for row in rows)
+        parts = [*rows, *estimate.other_ops]
+        assert sum(part.cost.latency_s for part in parts) == pytest.approx(total.latency_s)
+        assert sum(part.cost.energy_j for part in parts) == pytest.approx(total.energy_j)
+    for row, digital in zip(estimate.layers, estimate.digital_layers, strict=True):
+        assert (row.fqn in analog) == (row.n_tiles > 0)
+        assert row.fqn in analog or row.cost == digital.cost
+
+
+def test_operations_without_a_price_are_named_or_refused() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.bessel_j0(self.layer(x))
+
+    graph = trace_graph(Odd(), torch.ones(1, 4))
+    with pytest.raises(ConfigError, match="special_bessel_j0"):
+        estimate_system(graph, LayerMapping.all_digital(graph), load_platform("alpine-high-power"))
+    assert audit_coverage(graph, "odd")["unpriced_ops"] == ["special_bessel_j0"]

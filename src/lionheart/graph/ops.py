@@ -23,18 +23,11 @@ NO_WORK = {
         "split_with_sizes",
         "lift_fresh",
         "diagonal",
-        "view_as_real",
-    ),
-    *(
-        "_reshape_alias",
-        "squeeze_",
-        "unsqueeze_",
-        "view_as_complex",
         "copy",
-        "_local_scalar_dense",
         "item",
-        "is_same_size",
     ),
+    *("view_as_real", "view_as_complex", "_reshape_alias", "_local_scalar_dense", "is_same_size"),
+    *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"),
 }
 NAMES = {
     "native_batch_norm": "batch_norm",
