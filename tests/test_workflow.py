@@ -390,7 +390,10 @@ def test_killed_and_resumed_is_the_same(
         assert files_of(result.run) == FINAL_FILES, step
 
 
-@pytest.mark.parametrize("changes", [{}, {"search": {"max_epochs": 3}}, {"train": {"precision": "bfloat16"}}])
+SHARED = {"search": {"strategy": "shared", "max_drop_pp": 12.0}}
+
+
+@pytest.mark.parametrize("changes", [{}, {"search": {"max_epochs": 3}}, {"train": {"precision": "bfloat16"}}, SHARED])
 def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     unbroken = map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "unbroken")
     draw = random.Random(20)  # noqa: S311

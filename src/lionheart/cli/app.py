@@ -145,6 +145,12 @@ def map_command(
     seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
     include: Annotated[list[str] | None, typer.Option(help=f"Only these may go analog; {RULES}")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="lionheart, shared, training-free, all-analog, first-last-digital.", show_default="lionheart"
+        ),
+    ] = None,
     ranking: Annotated[str | None, typer.Option(help="Order of trials: macs or weights.", show_default="macs")] = None,
     chips: Annotated[
         int | None, typer.Option(help="Fresh chips for each decision.", show_default="quick 6, paper 20")
@@ -190,6 +196,7 @@ def map_command(
         "t_inference": t_inference,
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
+        "strategy": strategy,
         "ranking": ranking,
         "n_chips": chips,
         "n_chips_final": final_chips,

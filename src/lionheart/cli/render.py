@@ -97,6 +97,7 @@ def _show_projections(data: Mapping[str, Any]) -> None:
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:
     """Print the mapping, the accuracy over time and the cost."""
     tried = {row["fqn"]: row for row in results["decisions"]}
+    in_groups = any(name not in results["mapping"]["placements"] for name in tried)
     total = graph["totals"]["macs"]
     table = make_table(
         "mapping, in the network's order", "projection", "rows×cols", "MACs", "share", "runs", "accuracy", "drop",
@@ -111,7 +112,7 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
             format_count(row["macs"]),
             f"{100 * row['macs'] / total:.1f} %",
             f"[bold cyan]{placement}[/]" if placement == "analog" else placement,
-            f"{100 * decision['accuracy']['mean']:.2f} %" if decision else "not tried",
+            f"{100 * decision['accuracy']['mean']:.2f} %" if decision else "" if in_groups else "not tried",
             f"{decision['drop_pp']:+.2f} pp" if decision else "",
         )
     stderr.print(table)

@@ -53,8 +53,16 @@ class RunFacts:
         return describe_duration(self.results["t_inference"])
 
     @property
+    def tries_groups(self) -> bool:
+        """Whether the search tried several projections in one step."""
+        names = {candidate["fqn"] for candidate in self.graph["candidates"]}
+        return any(decision["fqn"] not in names for decision in self.results["decisions"])
+
+    @property
     def untried(self) -> list[str]:
         """Projections that may go analog but were never tried."""
+        if self.tries_groups:
+            return []
         tried = {decision["fqn"] for decision in self.results["decisions"]}
         return [c["fqn"] for c in self.graph["candidates"] if c["mappable"] and c["fqn"] not in tried]
 

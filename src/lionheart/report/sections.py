@@ -105,11 +105,15 @@ def list_layers(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def _explain_placements(facts: RunFacts) -> dict[str, str]:
-    reasons = {c["fqn"]: c["reason"] or "not tried" for c in facts.graph["candidates"]}
+    left = "not within the bound" if facts.tries_groups else "not tried"
+    reasons = {c["fqn"]: c["reason"] or left for c in facts.graph["candidates"]}
+    present: set[str] = set()
     for decision in facts.results["decisions"]:
         step = decision["index"] + 1
         if decision["accepted"]:
-            reasons[decision["fqn"]] = f"accepted in step {step}"
+            names = set(decision.get("analog") or [decision["fqn"]])
+            reasons |= {name: f"accepted in step {step}" for name in names - present}
+            present |= names
         elif decision["drop_pp"] is None:
             reasons[decision["fqn"]] = f"rolled back in step {step}"
         else:

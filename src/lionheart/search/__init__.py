@@ -7,6 +7,7 @@ Comes in: ranked candidates, a bound, and a `Problem` that can try a mapping and
 from lionheart.search.greedy import search_greedily
 from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
 from lionheart.search.registry import STRATEGIES, find_strategy
+from lionheart.search.shared import search_with_shared_training, search_without_training
 from lionheart.search.spec import SearchSpec
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "Trial",
     "find_strategy",
     "search_greedily",
+    "search_with_shared_training",
+    "search_without_training",
 ]

@@ -38,7 +38,20 @@ class Trial:
 @final
 @dataclass(frozen=True)
 class Decision:
-    """One candidate tried."""
+    """One step of a search.
+
+    Args:
+        index: Its number.
+        fqn: The candidate tried, or a label of what was.
+        macs: Work that it was about.
+        accepted: Whether a mapping was kept.
+        accuracy: Mean over chips of the mapping kept, or tried last.
+        drop_pp: Against the digital network [pp].
+        train: The retraining's trace.
+        elapsed_s: Wall time [s].
+        analog: Analog projections of the mapping kept; None if none was kept.
+        n_remeasured: Other mappings measured in the same step.
+    """
 
     index: int
     fqn: str
@@ -48,6 +61,8 @@ class Decision:
     drop_pp: float
     train: Mapping[str, Any]
     elapsed_s: float
+    analog: Sequence[str] | None = None
+    n_remeasured: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -55,10 +70,16 @@ class Decision:
 
 
 class Problem(Protocol):
-    """The network under search, seen through four verbs."""
+    """The network under search, seen through six verbs."""
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str) -> Trial:
-        """Apply a mapping that differs in `fqn`, retrain, and evaluate."""
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True) -> Trial:
+        """Apply a mapping, retrain if asked to, and evaluate; `fqn` is the candidate tried, or a label."""
+
+    def remeasure(self, mapping: LayerMapping, index: int, number: int) -> Trial:
+        """Evaluate another mapping with the weights of the trial `index`, which is not settled yet."""
+
+    def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
+        """Return how much the loss of the digital network rises when each projection alone is analog, not retrained."""
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep the trial's weights if it was accepted, else restore weights and optimiser; `mapping` holds from now on."""

@@ -19,7 +19,11 @@ class SearchSpec(Spec):
         1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
     )
     t_inference: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
-    strategy: str = Field("lionheart", description="how candidates are tried")
+    strategy: str = Field(
+        "lionheart",
+        description="how candidates are tried: lionheart (the paper's greedy), shared (few retrainings for all of them), "
+        "training-free, all-digital, all-analog, first-last-digital",
+    )
     ranking: str = Field("macs", description="order in which candidates are tried")
     include: tuple[str, ...] = Field(
         (), description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may go analog; none = all"

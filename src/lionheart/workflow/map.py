@@ -191,7 +191,7 @@ def _search(
     problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress)
     baseline = _baseline(task, problem, run)
     n_left = len(ranked) - len(problem.past_decisions())
-    if n_left:
+    if n_left and search.strategy == "lionheart":
         everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
         longest_s = problem.estimate_duration(everything, n_left)
         progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
@@ -199,6 +199,7 @@ def _search(
         problem, ranked, LayerMapping.all_digital(graph), baseline=baseline["decision"], max_drop_pp=search.max_drop_pp
     )
     elapsed_s = sum(d.elapsed_s for d in found.decisions)
+    elapsed_s += sum(event["elapsed_s"] for event in run.events("loss_increase"))
     progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
     results = _final_figures(task, graph, problem, found, baseline)
     results["elapsed_s"] = elapsed_s

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, compile_model_, seed_noise_, uncompile_
 from lionheart.errors import ConfigError
 from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
-from lionheart.mapping import LayerMapping
+from lionheart.mapping import LayerMapping, Placement
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
@@ -33,9 +33,11 @@ from lionheart.training import (
     train,
 )
 from lionheart.training.batches import call_model
-from lionheart.workflow.backend import find_backend
+from lionheart.units import format_elapsed
+from lionheart.workflow.backend import Backend, find_backend
 from lionheart.workflow.settings import MapSettings
 
+_SENSITIVITY_SAMPLES, _SENSITIVITY_CHIPS = 500, 3  # enough to rank projections that differ, and cheap
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
@@ -72,21 +74,39 @@ class MappingProblem:
         self._started = time.perf_counter()
         self._restore_accepted(start)
 
-    # -- the four verbs ------------------------------------------------------------------------------------------------
+    # -- the verbs -----------------------------------------------------------------------------------------------------
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str) -> Trial:
-        """Apply a mapping, calibrate, retrain the whole network, evaluate over fresh chips."""
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True) -> Trial:
+        """Apply a mapping, calibrate, retrain the whole network if asked to, evaluate over fresh chips."""
         begin = time.perf_counter()
-        search = self.settings.search
-        self.backend.convert_(self.model, mapping, self.settings.tile)
-        self._calibrate(index)
-        trace = self._retrain(index, fqn)
-        estimate = self._evaluate(self.validation, [search.t_inference], search.n_chips, ("decision", index), fqn)[0]
-        return Trial(estimate.to_json(), trace.to_json(), time.perf_counter() - begin)
+        self._apply(mapping, index)
+        trace = self._retrain(index, fqn) if retrain else TrainTrace(outcome="none")
+        accuracy = self._measure(("decision", index), fqn)
+        return Trial(accuracy, trace.to_json(), time.perf_counter() - begin)
+
+    def remeasure(self, mapping: LayerMapping, index: int, number: int) -> Trial:
+        """Evaluate another mapping over other fresh chips, with the weights of the trial."""
+        begin = time.perf_counter()
+        self._apply(mapping, index)
+        accuracy = self._measure(("decision", index, "again", number), f"{len(mapping.analog)} projections analog")
+        return Trial(accuracy, TrainTrace(outcome="none").to_json(), time.perf_counter() - begin)
+
+    def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
+        """Measure each projection alone on tiles, the task's network as it is; once for a run."""
+        past = self.run.events("loss_increase")
+        if not past:
+            begin = time.perf_counter()
+            rises = measure_loss_increase(self.task, fqns, self.settings, self.streams, self.backend, self.progress)
+            elapsed_s = time.perf_counter() - begin
+            self.run.record("loss_increase", loss_increase=rises, elapsed_s=elapsed_s)
+            self.progress.note(f"sensitivity of {len(fqns)} projections measured in {format_elapsed(elapsed_s)}")
+            return rises
+        return dict(past[0]["loss_increase"])
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep or undo the trial, then write the decision down."""
         if decision.accepted:
+            self._apply(mapping, decision.index)
             self._save_accepted(mapping)
         else:
             self.backend.convert_(self.model, mapping, self.settings.tile)
@@ -95,7 +115,7 @@ class MappingProblem:
         self.run.checkpoint(_trial_name(decision.index)).unlink(missing_ok=True)
         self._epochs += len(decision.train["losses"])
         mean = 100 * decision.accuracy["mean"]
-        verdict = "analog" if decision.accepted else "stays digital"
+        verdict = "analog" if decision.accepted else "stays digital" if decision.fqn in mapping.placements else "undone"
         bound = self.settings.search.max_drop_pp
         self.progress.note(
             f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
@@ -165,6 +185,14 @@ class MappingProblem:
         return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
 
     # -- parts of a trial ----------------------------------------------------------------------------------------------
+
+    def _apply(self, mapping: LayerMapping, index: int) -> None:
+        self.backend.convert_(self.model, mapping, self.settings.tile)
+        self._calibrate(index)
+
+    def _measure(self, path: tuple[str | int, ...], label: str) -> dict[str, Any]:
+        search = self.settings.search
+        return self._evaluate(self.validation, [search.t_inference], search.n_chips, path, label)[0].to_json()
 
     def _calibrate(self, index: int) -> None:
         inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration", index))))[0]
@@ -270,6 +298,46 @@ def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progres
     """Return the accuracy of a model as it is, with a bar."""
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
+
+
+def measure_loss_increase(
+    task: Task, fqns: Sequence[str], settings: MapSettings, streams: RandomStreams, backend: Backend, progress: Progress
+) -> dict[str, float]:
+    """Return how much the loss of a task's network rises when each projection alone is on tiles, mean over chips.
+
+    Args:
+        task: Its network is not changed.
+        fqns: The projections.
+        settings: Tile, time after programming; the first validation samples are used.
+        streams: Of the run.
+        backend: What computes analog layers.
+        progress: Where the bar shows itself.
+    """
+    model = copy.deepcopy(task.model)
+    device = next(model.parameters()).device
+    batches = take_samples(task.validation, _SENSITIVITY_SAMPLES)
+    inputs = move_batch(next(iter(task.train_batches.epoch(streams.generator("sensitivity", "inputs"))))[0], device)
+
+    def loss_of(outputs: Any, targets: Any) -> Tensor:
+        loss: Tensor = task.loss(outputs, targets)
+        return loss.reshape(1)
+
+    digital, rises = evaluate_accuracy(model, batches, loss_of), {}
+    with progress.bar("sensitivity of each projection", len(fqns)) as bar:
+        for fqn in fqns:
+            backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), settings.tile)
+            calibrate_input_ranges_(model, lambda net: call_model(net, inputs))
+            found = evaluate_over_chips(
+                model,
+                batches,
+                loss_of,
+                times=[settings.search.t_inference],
+                n_chips=_SENSITIVITY_CHIPS,
+                streams=streams.scope("sensitivity", fqn),
+            )
+            rises[fqn] = found[0].mean - digital
+            bar.advance()
+    return rises
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
