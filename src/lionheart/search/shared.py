@@ -11,7 +11,7 @@ from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import register_strategy
 from lionheart.search.steps import Steps
 
-_MAX_TRAININGS = 3
+_MAX_ROUNDS = 3
 
 
 @register_strategy("shared")
@@ -23,11 +23,12 @@ def search_with_shared_training(
     1. Measure how much the loss rises when each candidate alone is analog, without retraining, and order the candidates by that
        rise for each MAC that it buys.
     2. Find by bisection how many of them may be analog without any retraining.
-    3. Retrain once with all of them analog. Measure, and if that is too much, find by bisection how many may be analog with
-       these weights; keep weights and mapping if that is more than before.
+    3. Retrain with all that are left analog too. Measure, and if that is too much, find by bisection how many of them may be
+       analog with these weights; keep weights and mapping if that is more than before. Else retrain with half of them, and so
+       on.
     4. Try the others one by one with the weights at hand; then go on at 3 as long as the mapping grows.
     """
-    return _search(problem, candidates, start, baseline, max_drop_pp, _MAX_TRAININGS)
+    return _search(problem, candidates, start, baseline, max_drop_pp, _MAX_ROUNDS)
 
 
 @register_strategy("training-free")
@@ -44,7 +45,7 @@ def _search(
     start: LayerMapping,
     baseline: float,
     max_drop_pp: float,
-    max_trainings: int,
+    max_rounds: int,
 ) -> SearchResult:
     steps = Steps(problem, start, baseline=baseline, max_drop_pp=max_drop_pp)
     if not candidates or not steps.can_go_on():
@@ -53,11 +54,11 @@ def _search(
     order = sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
     _bisect(steps, order)
     _add_singly(steps, order)
-    for _ in range(max_trainings):
+    for _ in range(max_rounds):
         size = _macs(steps.mapping, order)
         if not _left(steps, order) or not steps.can_go_on():
             break
-        _train_with_everything(steps, order)
+        _train_together(steps, order)
         if _macs(steps.mapping, order) == size:
             break
         _add_singly(steps, order)
@@ -90,12 +91,18 @@ def _add_singly(steps: Steps, order: Sequence[Candidate]) -> None:
         )
 
 
-def _train_with_everything(steps: Steps, order: Sequence[Candidate]) -> None:
-    """Retrain with everything analog; keep the largest mapping within the bound that is larger than the present one."""
+def _train_together(steps: Steps, order: Sequence[Candidate]) -> None:
+    """Retrain with what is left, or half of it, and so on; keep the largest mapping within the bound, if it has grown."""
     left = _left(steps, order)
-    smaller = [with_analog(steps.mapping, left[:number]) for number in range(1, len(left))]
-    label = f"all {len(order)}, retrained together"
-    steps.attempt(with_analog(steps.mapping, left), label, macs=sum(each.node.macs for each in left), smaller=smaller)
+    number = len(left)
+    while number and steps.can_go_on():
+        chosen = left[:number]
+        smaller = [with_analog(steps.mapping, left[:fewer]) for fewer in range(1, number)]
+        label = f"{number} more of {len(order)}, retrained together"
+        macs = sum(each.node.macs for each in chosen)
+        if steps.attempt(with_analog(steps.mapping, chosen), label, macs=macs, smaller=smaller):
+            return
+        number //= 2
 
 
 def _left(steps: Steps, order: Sequence[Candidate]) -> list[Candidate]:
