@@ -1,7 +1,7 @@
 """Built-in tasks: a network, its data, its metric, its pre-trained weights.
 
-Comes in: a name such as ``"cifar10/resnet8"``. Goes out: a `Task`. The only room that knows CIFAR.
-Must not know: mappings, chips, search.
+Comes in: a name such as ``"cifar10/resnet8"``. Goes out: a `Task`. The only room that knows data
+sets by name. Must not know: mappings, chips, search.
 """
 
 from lionheart.tasks.registry import build_task, task_names

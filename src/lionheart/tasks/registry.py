@@ -14,10 +14,29 @@ from torch import nn
 from lionheart.errors import ConfigError, suggest
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
+from lionheart.tasks import minilm
 from lionheart.tasks.cifar import MEAN, STD, crop_and_flip, load_cifar10
 from lionheart.tasks.resnet import ResNet8
 from lionheart.tasks.task import Task
-from lionheart.training import TensorBatches, TrainSpec, load_weights
+from lionheart.training import BatchSource, TensorBatches, TrainSpec, load_weights
+
+BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
+
+
+@final
+@dataclass(frozen=True)
+class Pretrained:
+    """A network whose weights others trained, in front of the part that a recipe trains.
+
+    Args:
+        build_model: Returns the whole network, given the trained part and a `Progress`; fetches the weights of the rest.
+        build_data: Returns train, validation and test batches for the whole network.
+        batch_size: Samples in a training batch of the whole network.
+    """
+
+    build_model: Callable[[nn.Module, Progress], nn.Module]
+    build_data: BuildData
+    batch_size: int
 
 
 @final
@@ -26,16 +45,19 @@ class Recipe:
     """How a built-in task is made and trained.
 
     Args:
-        build_model: Returns the network with fresh weights from a generator's seed.
-        build_data: Returns train, validation and test batches.
-        train_spec: Settings that train the network from scratch.
-        batch_size: Images in a training batch.
+        build_model: Returns what is trained, with fresh weights from a generator's seed: the network, or the part of it that
+            comes after a pretrained one.
+        build_data: Returns train, validation and test batches for it.
+        train_spec: Settings that train it from scratch.
+        batch_size: Samples in a training batch.
+        pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
     """
 
     build_model: Callable[[], nn.Module]
-    build_data: Callable[..., tuple[TensorBatches, TensorBatches, TensorBatches]]
+    build_data: BuildData
     train_spec: TrainSpec
     batch_size: int
+    pretrained: Pretrained | None = None
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -66,6 +88,13 @@ RECIPES: dict[str, Recipe] = {
             precision="bfloat16",
         ),
     ),
+    "reviews/minilm": Recipe(
+        build_model=minilm.build_head,
+        build_data=minilm.build_features,
+        batch_size=64,
+        train_spec=TrainSpec(learning_rate=0.3, weight_decay=3e-3, max_epochs=20, patience=None),
+        pretrained=Pretrained(build_model=minilm.build_classifier, build_data=minilm.build_sentences, batch_size=32),
+    ),
 }
 
 
@@ -93,7 +122,7 @@ def checkpoint_path(name: str) -> Path:
 
 
 def build_untrained(name: str, *, seed: int) -> nn.Module:
-    """Return the task's network with weights drawn from `seed`; the global random state is left as it was."""
+    """Return what the task's recipe trains with weights drawn from `seed`; the global random state is left as it was."""
     recipe = find_recipe(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RandomStreams(seed).derive_seed("weights"))
@@ -109,11 +138,14 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
         progress: Where downloads show themselves.
 
     Raises:
-        ConfigError: There is no such task.
+        ConfigError: There is no such task, or it needs an extra that is not installed.
         ArtifactError: Data or weights cannot be had.
     """
     recipe = find_recipe(name)
     model = build_untrained(name, seed=0)
     load_weights(weights or checkpoint_path(name), model)
-    train, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
+    source: Recipe | Pretrained = recipe
+    if recipe.pretrained is not None:
+        source, model = recipe.pretrained, recipe.pretrained.build_model(model, progress)
+    train, validation, test = source.build_data(batch_size=source.batch_size, progress=progress)
     return Task(model=model, train=train, validation=validation, test=test, name=name)

