@@ -56,11 +56,11 @@ class SentenceClassifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
+        self.bert, self.head = encoder, head
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map sentences ``(batch, n_tokens)`` and their mask to logits ``(batch, n_classes)``."""
-        logits: Tensor = self.head(pool_tokens(self.encoder, input_ids, attention_mask))
+        logits: Tensor = self.head(pool_tokens(self.bert, input_ids, attention_mask))
         return logits
 
 
