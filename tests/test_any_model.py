@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,10 +33,13 @@ from lionheart.candidates import find_candidates
 from lionheart.errors import ConfigError, GraphError, UnsupportedLayerError
 from lionheart.evaluation import ChipEnsemble
 from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph, unregister_kind
+from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
+from lionheart.graph.hf import load_structure
 from lionheart.graph.trace import call_model
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
 from lionheart.specs import HWASpec, TileSpec
+from lionheart.tasks.resnet import ResNet8
 from lionheart.training.batches import LoaderBatches
 from zoo import ZOO
 
@@ -139,15 +143,93 @@ def test_gpt2_small_has_49_projections_and_its_head_is_tied():
     assert graph.weights == 12 * 12 * 768**2 + 768 * 50_257
 
 
-def test_mobilebert_has_361_projections_in_its_encoder():
+def trace_mobilebert() -> LayerGraph:
     transformers = pytest.importorskip("transformers")
-    config = transformers.MobileBertConfig()
     with torch.device("meta"):
-        model = transformers.MobileBertModel(config, add_pooling_layer=False)
-        graph = trace_graph(model, {"input_ids": torch.ones(1, 16, dtype=torch.long)})
+        model = transformers.MobileBertModel(transformers.MobileBertConfig(), add_pooling_layer=False)
+        return trace_graph(model, {"input_ids": torch.ones(1, 16, dtype=torch.long)})
+
+
+def test_mobilebert_has_361_projections_in_its_encoder():
+    graph = trace_mobilebert()
     assert len(graph.nodes) == 361 == 24 * 15 + 1
     kinds = {".".join(p for p in node.fqn.split(".") if not p.isdigit()) for node in graph.nodes}
     assert len(kinds) == 15 - 4 + 1  # the four feed-forward networks of a block: three of the same names
+
+
+# -- Mapping units --------------------------------------------------------------------------------------------------------
+
+
+def test_mobilebert_has_169_units_as_in_the_paper():
+    graph = trace_mobilebert()
+    units = name_units(graph.fqns)
+    assert list(units) == list(graph.fqns)
+    assert len(set(units.values())) == 169 == 7 * 24 + 1  # the paper prints 169
+    sizes = Counter(make_unit_pattern(unit) for unit in units.values())
+    assert set(Counter(make_unit_pattern(unit) for unit in set(units.values())).values()) == {24, 1}
+    assert {part.removeprefix("encoder.layer.*."): n // 24 for part, n in sizes.items() if n > 1} == {
+        "bottleneck": 2,
+        "attention": 4,
+        "ffn.0": 2,
+        "ffn.1": 2,
+        "ffn.2": 2,
+        "intermediate": 1,
+        "output": 2,
+    }
+    assert [unit for unit in units.values() if ".layer." not in unit] == ["embeddings.embedding_transformation"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_units", "one_of_them", "n_inside"),
+    [
+        ("bert", 12 * 3 + 1, "encoder.layer.*.attention", 4),
+        ("gpt2", 12 * 2 + 1, "transformer.h.*.attn", 2),
+        ("llama", 32 * 2 + 1, "model.layers.*.mlp", 3),
+        ("t5", 6 * 2 + 6 * 3 + 1, "decoder.block.*.layer.*.EncDecAttention", 4),
+        ("resnet", 54, "resnet.encoder.stages.*.layers.*.shortcut.convolution", 1),
+    ],
+)
+def test_units_of_other_networks(kind: str, n_units: int, one_of_them: str, n_inside: int):
+    pytest.importorskip("transformers")
+    units = name_units(trace_graph(*load_structure(kind)).fqns)
+    sizes = Counter(units.values())
+    assert len(sizes) == n_units
+    assert {sizes[unit] for unit in sizes if make_pattern(unit) == one_of_them} == {n_inside}
+
+
+def test_stages_hold_blocks_and_are_none():
+    pytest.importorskip("transformers")
+    sizes = Counter(name_units(trace_graph(*load_structure("swin")).fqns).values())
+    attention = [unit for unit in sizes if make_pattern(unit) == "swin.encoder.layers.*.blocks.*.attention"]
+    assert len(attention) == sum((2, 2, 6, 2))
+    assert {sizes[unit] for unit in attention} == {4} == {max(sizes.values())}
+    assert sizes["swin.encoder.layers.1.downsample.reduction"] == 1
+
+
+def test_each_layer_of_a_residual_network_is_a_unit():
+    units = name_units(trace_graph(ResNet8(), torch.ones(1, 3, 32, 32)).fqns)
+    assert len(units) == 10  # the paper's number of mappable layers
+    assert all(unit == fqn for fqn, unit in units.items() if "shortcut" not in fqn)
+    assert len(set(units.values())) == 10
+
+
+@pytest.mark.parametrize(
+    ("names", "units"),
+    [
+        ("fc head.0", "fc head.0"),  # nothing repeats
+        ("features.0 features.3 fc.1", "features.0 features.3 fc.1"),  # a list of layers, not of modules
+        ("0.0 0.2 1.0 1.2", "0.0 0.2 1.0 1.2"),
+        ("h.0.attn.q h.0.attn.k h.0.mlp.0 h.0.mlp.2", "h.0.attn h.0.attn h.0.mlp h.0.mlp"),
+        ("h.0.attn h.0.mlp.0 h.0.mlp.2", "h.0.attn h.0.mlp h.0.mlp"),
+        ("0.net.h.0.attn.q 0.net.h.0.attn.k 0.net.pool.fc", "0.net.h.0.attn 0.net.h.0.attn 0.net.pool.fc"),  # wrapped
+        ("h.0.a.q h.0.b.0.x h.0.b.0.y h.0.c", "h.0.a h.0.b.0 h.0.b.0 h.0.c"),  # half in a list inside: still a block
+        ("s.0.h.0.a.q s.0.h.0.a.k s.0.down", "s.0.h.0.a s.0.h.0.a s.0.down"),  # most in a list inside: a stage
+        ("h.0.0.a.q h.0.0.a.k h.0.1.a.q", "h.0.0.a h.0.0.a h.0.1.a"),  # a list of lists
+        ("", ""),
+    ],
+)
+def test_units_by_names(names: str, units: str):
+    assert list(name_units(names.split()).values()) == units.split()
 
 
 # -- conversion -----------------------------------------------------------------------------------------------------------

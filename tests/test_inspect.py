@@ -67,6 +67,7 @@ FIELDS = {
     "mappable",
     "reason",
     "tied_to",
+    "unit",
 }
 LLAMA = {
     "model_type": "llama",
@@ -183,6 +184,46 @@ def test_many_projections_are_shown_by_block(llama: str):
     assert len(every.stderr.splitlines()) > 85 > len(short.stderr.splitlines())
     for result in (short, every):
         assert max(len(line) for line in result.stderr.splitlines()) <= 80
+
+
+def test_units_are_parts_of_blocks(llama: str):
+    data = data_of(inspect(llama, "--json", "--exclude", "model.layers.0.mlp.*"))
+    attention = [row for row in data["projections"] if row["unit"] == "model.layers.3.self_attn"]
+    assert [row["fqn"].rpartition(".")[2] for row in attention] == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert data["totals"]["n_units"] == 12 * 2 + 1
+    attn, mlp, head = data["units"]
+    assert (attn["pattern"], attn["n_units"], attn["n_projections"]) == ("model.layers.*.self_attn", 12, 48)
+    assert attn["shapes"] == [{"kind": "linear", "rows": 64, "cols": 64, "groups": 1, "n_projections": 4}]
+    assert [(row["rows"], row["cols"], row["n_projections"]) for row in mlp["shapes"]] == [(64, 160, 2), (160, 64, 1)]
+    assert (mlp["n_projections"], mlp["n_mappable"], mlp["n_tiles_mappable"]) == (36, 33, 33)
+    assert (head["pattern"], head["n_units"], head["n_tiles_mappable"]) == ("lm_head", 1, 2)
+    for number in ("macs", "weights"):
+        assert sum(row[number] for row in data["units"]) == data["totals"][number]
+    assert sum(row["n_tiles_mappable"] for row in data["units"]) == data["totals"]["n_tiles_all_analog"]
+
+
+def test_a_table_of_units(llama: str):
+    result = inspect(llama, "--units", "--exclude", "lm_head")
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "25 units, the parts of repeated blocks" in " ".join(result.stderr.split())
+    rows = [" ".join(line.split()) for line in lines]
+    assert "model.layers.*.mlp 12 2 linear 64×160 47.2 M 369 k 36" in rows
+    assert "1 linear 160×64" in rows
+    assert any(row.startswith("lm_head 1 1 linear 64×500") and row.endswith(" -") for row in rows)
+
+
+def test_a_title_is_no_markup():
+    # "hf:llama: ..." was shown with the emoji of that name
+    pytest.importorskip("transformers")
+    assert inspect("hf:llama", "--units").stderr.startswith("hf:llama: 65 units")
+
+
+def test_units_with_all_is_an_error(llama: str):
+    result = inspect(llama, "--units", "--all")
+    assert result.exit_code == 2
+    assert "--all, --units: got both" in result.stderr
 
 
 @pytest.mark.parametrize(

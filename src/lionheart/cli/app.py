@@ -26,7 +26,7 @@ from lionheart.cli.console import (
     stderr,
 )
 from lionheart.cli.devices import devices
-from lionheart.errors import LionHeartError
+from lionheart.errors import ConfigError, LionHeartError
 
 app = typer.Typer(
     name="lionheart",
@@ -115,10 +115,13 @@ def inspect(
     rows: Annotated[int, typer.Option(help="Inputs of a crossbar.")] = 256,
     cols: Annotated[int, typer.Option(help="Outputs of a crossbar.")] = 256,
     every: Annotated[bool, typer.Option("--all", help="A line for each projection, also where blocks repeat.")] = False,
+    by_unit: Annotated[bool, typer.Option("--units", help="A line for each part of a repeated block instead.")] = False,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Show what of a network could go analog, on how many tiles, and why the rest could not."""
+    if every and by_unit:
+        raise ConfigError("--all, --units: got both, expected one", hint="--json has the unit of each projection")
     with _without_collection():
         from lionheart.cli.models import load_graph
         from lionheart.specs import TileSpec
@@ -130,7 +133,7 @@ def inspect(
     if as_json:
         print_json(data)
     else:
-        render.show_inspection(data, every=every)
+        render.show_inspection(data, every=every, by_unit=by_unit)
 
 
 @app.command(name="map", epilog="Example: lionheart map cifar10/resnet8 --max-drop 2 --out runs/first")

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -77,7 +78,8 @@ def print_json(data: Any) -> None:
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return a table in the house's look; columns named in `right` are right-aligned."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    plain = Text(title, style="bold")  # a string may hold markup: hf:llama: would end in a picture of one
+    table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"

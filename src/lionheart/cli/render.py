@@ -11,9 +11,17 @@ from lionheart.units import format_count, format_duration, format_elapsed, forma
 _MANY = 40  # projections; more are shown together where blocks repeat
 
 
-def show_inspection(data: Mapping[str, Any], *, every: bool = False) -> None:
-    """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat."""
-    if every or len(data["projections"]) <= _MANY:
+def show_inspection(data: Mapping[str, Any], *, every: bool = False, by_unit: bool = False) -> None:
+    """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat.
+
+    Args:
+        data: The audit.
+        every: Show each projection, also of many.
+        by_unit: Show the mapping units instead.
+    """
+    if by_unit:
+        _show_units(data)
+    elif every or len(data["projections"]) <= _MANY:
         _show_projections(data)
     else:
         _show_groups(data)
@@ -68,6 +76,24 @@ def _show_groups(data: Mapping[str, Any]) -> None:
             format_count(row["macs"]),
             format_count(row["weights"]),
             "-" if row["reason"] else str(row["n_tiles"]),
+        )
+    stderr.print(table)
+
+
+def _show_units(data: Mapping[str, Any]) -> None:
+    table = make_table(
+        f"{data['task']}: {data['totals']['n_units']} units, the parts of repeated blocks",
+        "unit", "number", "each holds", "MACs", "weights", "tiles",
+        right=("number", "MACs", "weights", "tiles"),
+    )  # fmt: skip
+    for row in data["units"]:
+        table.add_row(
+            row["pattern"],
+            str(row["n_units"]),
+            "\n".join(f"{shape['n_projections']} {shape['kind']} {_shape(shape)}" for shape in row["shapes"]),
+            format_si(row["macs"], "").strip(),
+            format_si(row["weights"], "").strip(),
+            str(row["n_tiles_mappable"]) if row["n_mappable"] else "-",
         )
     stderr.print(table)
 
