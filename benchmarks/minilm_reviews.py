@@ -32,7 +32,7 @@ from lionheart.training import BatchSource, build_optimizer, load_weights, save_
 from lionheart.training.batches import call_model
 from lionheart.units import format_duration
 from lionheart.workflow import read_settings
-from lionheart.workflow.problem import take_samples
+from lionheart.workflow.samples import take_samples
 
 CONFIG = Path(__file__).with_suffix(".toml")
 TIMES = (1.0, 3_600.0, 86_400.0)

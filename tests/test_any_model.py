@@ -479,11 +479,11 @@ def test_an_ensemble_scores_the_chips_that_separate_programming_gives(name: str)
     batches = LoaderBatches([(inputs, torch.zeros(1))])
     metric = lambda outputs, targets: first_tensor(outputs).reshape(1, -1).sum(1)  # noqa: E731
     ensemble = ChipEnsemble(model, n_chips=3, times=[1.0, DAY], streams=RandomStreams(0))
-    scores = torch.tensor(ensemble.evaluate(batches, metric))
+    scores = ensemble.evaluate(batches, metric).chips
     assert scores.shape == (2, 3)
     assert len(scores.unique()) == 6
     again = ChipEnsemble(model, n_chips=3, times=[1.0, DAY], streams=RandomStreams(0), memory_bytes=1)
-    assert torch.equal(torch.tensor(again.evaluate(batches, metric)), scores)
+    assert torch.equal(again.evaluate(batches, metric).chips, scores)
 
 
 # -- kinds of one's own ----------------------------------------------------------------------------------------------------

@@ -34,22 +34,28 @@ class FakeProblem:
     settled: list[tuple[Decision, LayerMapping]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     trial_trained: int = 0
+    doubt_pp: float = 0.0  # what is held against the bound is more than the drop by that
 
     def drop_pp(self, mapping: LayerMapping, trained: int = 0) -> float:
         damage = sum(self.damage_pp[int(name[1:])] for name in mapping.analog)
         return damage * (self.healing if trained else 1.0)
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True) -> Trial:
+    def try_mapping(
+        self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True, hasty: bool = False
+    ) -> Trial:
         self.tried.append(mapping)
         self.log.append(f"try {index} {fqn}")
         n_steps = 4 if retrain else 0
         self.n_trainings += retrain
         self.trial_trained = self.trained + n_steps
-        mean = BASELINE - self.drop_pp(mapping, self.trial_trained) / 100
-        return Trial({"mean": mean}, {"losses": [1.0] * retrain, "n_steps": n_steps}, 0.5)
+        return self.measured(mapping, {"losses": [1.0] * retrain, "n_steps": n_steps}, 0.5)
 
-    def remeasure(self, mapping: LayerMapping, index: int, number: int) -> Trial:
-        return Trial({"mean": BASELINE - self.drop_pp(mapping, self.trial_trained) / 100}, {}, 0.25)
+    def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:
+        return self.measured(mapping, {}, 0.25)
+
+    def measured(self, mapping: LayerMapping, train: dict, elapsed_s: float) -> Trial:
+        drop_pp = self.drop_pp(mapping, self.trial_trained)
+        return Trial({"mean": BASELINE - drop_pp / 100}, drop_pp, drop_pp + self.doubt_pp, train, elapsed_s)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         return {fqn: self.damage_pp[int(fqn[1:])] for fqn in fqns}
@@ -82,7 +88,7 @@ def start_mapping(n: int) -> LayerMapping:
 
 def run(strategy, problem: FakeProblem, bound: float = 1.0):
     n = len(problem.damage_pp)
-    return strategy(problem, make_candidates(n), start_mapping(n), baseline=BASELINE, max_drop_pp=bound)
+    return strategy(problem, make_candidates(n), start_mapping(n), max_drop_pp=bound)
 
 
 # Multiples of 1/8 pp, and bounds between them: no drop lies on the bound, where the last bit would decide.

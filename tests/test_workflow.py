@@ -32,7 +32,8 @@ from lionheart.search import Decision, SearchOutcome
 from lionheart.system import audit_coverage
 from lionheart.tasks import Task, accuracy_scores
 from lionheart.workflow import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
-from lionheart.workflow.problem import FirstBatches, MappingProblem, take_samples
+from lionheart.workflow.problem import MappingProblem
+from lionheart.workflow.samples import SomeBatches, take_samples
 from quadrants import build_loader_task, build_task, make_settings
 
 FINAL_FILES = {
@@ -234,7 +235,7 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
     assert take_samples(source, None) is source
     assert take_samples(source, 40).n_samples == 40
     whole_batches = take_samples(build_loader_task().validation, 40)
-    assert isinstance(whole_batches, FirstBatches)
+    assert isinstance(whole_batches, SomeBatches)
     assert [len(y) for _, y in whole_batches.epoch(torch.Generator())] == [32, 32]
     for n_samples in (0, -1):
         with pytest.raises(ConfigError, match=f"samples: got {n_samples}, expected a number > 0"):

@@ -7,6 +7,7 @@ hardware-aware training needs. Must not know: accuracy, search, platforms, data 
 from lionheart.analog.tile import (
     AnalogLayer,
     ChipRead,
+    ColumnCalibration,
     NoiseSource,
     analog_layers,
     calibrate_input_ranges_,
@@ -25,6 +26,7 @@ from lionheart.analog.tile import (
 __all__ = [
     "AnalogLayer",
     "ChipRead",
+    "ColumnCalibration",
     "NoiseSource",
     "analog_layers",
     "calibrate_input_ranges_",

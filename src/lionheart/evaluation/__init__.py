@@ -4,8 +4,20 @@ Comes in: a model, batches, a metric. Goes out: accuracies with confidence inter
 Must not know: mappings, training, search, data sets by name.
 """
 
-from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
+from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, score_samples
 from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
-from lionheart.evaluation.ensemble import ChipEnsemble
+from lionheart.evaluation.drop import DropEstimate, estimate_drop
+from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 
-__all__ = ["AccuracyEstimate", "ChipEnsemble", "Metric", "estimate_mean", "evaluate_accuracy", "evaluate_over_chips"]
+__all__ = [
+    "AccuracyEstimate",
+    "ChipEnsemble",
+    "DropEstimate",
+    "EnsembleScores",
+    "Metric",
+    "estimate_drop",
+    "estimate_mean",
+    "evaluate_accuracy",
+    "evaluate_over_chips",
+    "score_samples",
+]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
 from lionheart.analog import analog_layers
 from lionheart.errors import ConfigError
-from lionheart.evaluation.accuracy import Metric, evaluate_accuracy
+from lionheart.evaluation.accuracy import Metric, score_samples
 from lionheart.evaluation.ensemble import ChipEnsemble
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -33,6 +33,7 @@ class AccuracyEstimate:
         std: Sample standard deviation from chip to chip.
         n_chips: Number of separately programmed chips.
         scores: Accuracy of each chip.
+        samples: Mean score over chips of each sample; None where it was not kept.
     """
 
     t_inference: float
@@ -42,10 +43,18 @@ class AccuracyEstimate:
     std: float
     n_chips: int
     scores: tuple[float, ...]
+    samples: Tensor | None = None
+
+    @property
+    def n_samples(self) -> int | None:
+        """Number of samples, where they were kept."""
+        return None if self.samples is None else len(self.samples)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {**asdict(self), "scores": list(self.scores)}
+        """Return plain data, without the samples."""
+        data = asdict(replace(self, samples=None))
+        del data["samples"]
+        return {**data, "scores": list(self.scores)}
 
 
 def estimate_mean(scores: Sequence[float], *, t_inference: float, confidence: float = 0.95) -> AccuracyEstimate:
@@ -73,6 +82,7 @@ def evaluate_over_chips(
     confidence: float = 0.95,
     progress: Progress = SILENT,
     label: str = "evaluating",
+    run_calibration: Callable[[nn.Module], Any] | None = None,
 ) -> list[AccuracyEstimate]:
     """Program `n_chips` fresh chips, age each to all `times`, and return the mean accuracy at each time.
 
@@ -89,6 +99,7 @@ def evaluate_over_chips(
         confidence: Of the interval, 0 to 1.
         progress: Where to show the bar.
         label: Text of the bar.
+        run_calibration: Runs a model on the inputs of the column calibration; needed where a tile asks for one.
 
     Returns:
         One estimate for each time, in the order given.
@@ -100,9 +111,13 @@ def evaluate_over_chips(
             hint="give at least one chip and one time after programming",
         )
     if not analog_layers(model):
-        score = evaluate_accuracy(model, batches, metric)
-        return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips) for t in moments]
-    ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams)
+        samples = score_samples(model, batches, metric)
+        score = float(samples.sum()) / max(len(samples), 1)
+        return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips, samples) for t in moments]
+    ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
     with progress.bar(label, n_chips * len(moments) * len(batches)) as bar:
-        scores = ensemble.evaluate(batches, metric, on_pass=bar.advance)
-    return [estimate_mean(s, t_inference=t, confidence=confidence) for s, t in zip(scores, moments, strict=True)]
+        found = ensemble.evaluate(batches, metric, on_pass=bar.advance)
+    return [
+        replace(estimate_mean(chips.tolist(), t_inference=t, confidence=confidence), samples=samples)
+        for chips, samples, t in zip(found.chips, found.samples, moments, strict=True)
+    ]

@@ -13,28 +13,28 @@ from lionheart.search.steps import Steps
 
 @register_strategy("all-digital")
 def map_nothing(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Leave everything digital."""
-    return Steps(problem, start, baseline=baseline, max_drop_pp=max_drop_pp).result()
+    return Steps(problem, start, max_drop_pp=max_drop_pp).result()
 
 
 @register_strategy("all-analog")
 def map_everything(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Turn every candidate analog, retrain once, and keep it whatever it costs."""
-    return _map_at_once(problem, candidates, start, "everything", baseline, max_drop_pp)
+    return _map_at_once(problem, candidates, start, "everything", max_drop_pp)
 
 
 @register_strategy("first-last-digital")
 def map_all_but_first_and_last(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Turn everything analog but the network's first and last projection, retrain once, and keep it whatever it costs."""
     names = list(start.placements)
     chosen = [each for each in candidates if each.node.fqn not in (names[0], names[-1])]
-    return _map_at_once(problem, chosen, start, "all but first and last", baseline, max_drop_pp)
+    return _map_at_once(problem, chosen, start, "all but first and last", max_drop_pp)
 
 
 def _map_at_once(
@@ -42,10 +42,9 @@ def _map_at_once(
     candidates: Sequence[Candidate],
     start: LayerMapping,
     label: str,
-    baseline: float,
     max_drop_pp: float,
 ) -> SearchResult:
-    steps = Steps(problem, start, baseline=baseline, max_drop_pp=max_drop_pp)
+    steps = Steps(problem, start, max_drop_pp=max_drop_pp)
     if candidates and steps.can_go_on():
         macs = sum(each.node.macs for each in candidates)
         steps.attempt(with_analog(start, candidates), label, macs=macs, always=True)

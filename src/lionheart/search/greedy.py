@@ -13,7 +13,7 @@ from lionheart.search.steps import Steps
 
 @register_strategy("lionheart")
 def search_greedily(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Turn candidates analog in the given order as long as the drop stays within the bound.
 
@@ -23,7 +23,7 @@ def search_greedily(
     Source:
         Lammie et al., IEEE TETC 2025, arXiv:2401.09420v3, Algorithm 1.
     """
-    steps = Steps(problem, start, baseline=baseline, max_drop_pp=max_drop_pp)
+    steps = Steps(problem, start, max_drop_pp=max_drop_pp)
     for candidate in candidates:
         if not steps.can_go_on():
             break

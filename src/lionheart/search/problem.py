@@ -25,12 +25,16 @@ class Trial:
     """What came of trying a mapping.
 
     Args:
-        accuracy: Mean over chips at ``t_inference``, with its interval, as plain data; ``mean`` decides.
+        accuracy: Mean over chips at ``t_inference``, with its interval, as plain data.
+        drop_pp: Estimated drop against the digital network [pp].
+        limit_pp: What is held against the bound: the drop, or what it does not exceed with the promised probability [pp].
         train: The retraining's trace as plain data.
         elapsed_s: Wall time of the trial [s].
     """
 
     accuracy: Mapping[str, Any]
+    drop_pp: float
+    limit_pp: float
     train: Mapping[str, Any]
     elapsed_s: float
 
@@ -47,6 +51,7 @@ class Decision:
         accepted: Whether a mapping was kept.
         accuracy: Mean over chips of the mapping kept, or tried last.
         drop_pp: Against the digital network [pp].
+        limit_pp: What was held against the bound [pp]; None in runs of older versions: the drop.
         train: The retraining's trace.
         elapsed_s: Wall time [s].
         analog: Analog projections of the mapping kept; None if none was kept.
@@ -63,6 +68,7 @@ class Decision:
     elapsed_s: float
     analog: Sequence[str] | None = None
     n_remeasured: int = 0
+    limit_pp: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -72,10 +78,15 @@ class Decision:
 class Problem(Protocol):
     """The network under search, seen through six verbs."""
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True) -> Trial:
-        """Apply a mapping, retrain if asked to, and evaluate; `fqn` is the candidate tried, or a label."""
+    def try_mapping(
+        self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True, hasty: bool = False
+    ) -> Trial:
+        """Apply a mapping, retrain if asked to, and evaluate; `fqn` is the candidate tried, or a label.
 
-    def remeasure(self, mapping: LayerMapping, index: int, number: int) -> Trial:
+        A hasty trial may stop measuring as soon as it is clear on which side of the bound it lies.
+        """
+
+    def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:
         """Evaluate another mapping with the weights of the trial `index`, which is not settled yet."""
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
@@ -110,7 +121,6 @@ class Strategy(Protocol):
         candidates: Sequence[Candidate],
         start: LayerMapping,
         *,
-        baseline: float,
         max_drop_pp: float,
     ) -> SearchResult:
-        """Search from `start` over `candidates`, best first, against the digital accuracy `baseline` (0 to 1)."""
+        """Search from `start` over `candidates`, best first, for the largest mapping whose drop is within `max_drop_pp`."""

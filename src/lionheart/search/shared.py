@@ -16,7 +16,7 @@ _MAX_ROUNDS = 3
 
 @register_strategy("shared")
 def search_with_shared_training(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Find the largest share of the candidates within the bound with few retrainings.
 
@@ -28,26 +28,25 @@ def search_with_shared_training(
        on.
     4. Try the others one by one with the weights at hand; then go on at 3 as long as the mapping grows.
     """
-    return _search(problem, candidates, start, baseline, max_drop_pp, _MAX_ROUNDS)
+    return _search(problem, candidates, start, max_drop_pp, _MAX_ROUNDS)
 
 
 @register_strategy("training-free")
 def search_without_training(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, baseline: float, max_drop_pp: float
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
 ) -> SearchResult:
     """Do as ``shared`` does, without any retraining: the network keeps its weights."""
-    return _search(problem, candidates, start, baseline, max_drop_pp, 0)
+    return _search(problem, candidates, start, max_drop_pp, 0)
 
 
 def _search(
     problem: Problem,
     candidates: Sequence[Candidate],
     start: LayerMapping,
-    baseline: float,
     max_drop_pp: float,
     max_rounds: int,
 ) -> SearchResult:
-    steps = Steps(problem, start, baseline=baseline, max_drop_pp=max_drop_pp)
+    steps = Steps(problem, start, max_drop_pp=max_drop_pp, hasty=True)
     if not candidates or not steps.can_go_on():
         return steps.result()
     rises = problem.loss_increase([each.node.fqn for each in candidates])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -19,6 +20,24 @@ class SearchSpec(Spec):
         1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
     )
     t_inference: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
+    lifetime: Seconds | None = Field(
+        None,
+        gt=0,
+        description="the bound must hold at every time up to this age [s], not only at t_inference; None = not",
+    )
+    promise: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="probability with which the bound must hold on other chips and samples: decisions leave room for what few "
+        "of them cannot show, and samples that decided nothing have the last word; None = the estimate decides",
+    )
+    chip_yield: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="share of chips that must keep the bound, each by itself; None = their mean must",
+    )
     strategy: str = Field(
         "lionheart",
         description="how candidates are tried: lionheart (the paper's greedy), shared (few retrainings for all of them), "
@@ -44,3 +63,11 @@ class SearchSpec(Spec):
     max_minutes: float | None = Field(
         None, gt=0, description="budget: minutes of the whole search, resumed time included; None = no limit"
     )
+
+    def decision_times(self) -> tuple[float, ...]:
+        """Return the times at which the bound must hold [s]: `t_inference`, or a time in each decade up to `lifetime`."""
+        if self.lifetime is None:
+            return (self.t_inference,)
+        first = min(1.0, self.lifetime)
+        n_decades = math.ceil(math.log10(self.lifetime / first))
+        return tuple(dict.fromkeys([*(first * 10.0**k for k in range(n_decades)), self.lifetime]))

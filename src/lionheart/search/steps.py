@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+from collections.abc import Sequence
+from typing import final
 
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult
+from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
 
 _ROUNDING_PP = 1e-9  # a drop of exactly the bound is within it, whatever the last bit says
 
@@ -18,13 +18,13 @@ class Steps:
     Args:
         problem: The network under search.
         start: The mapping before any decision.
-        baseline: Digital accuracy, 0 to 1.
-        max_drop_pp: Bound on the drop against it [pp].
+        max_drop_pp: Bound on the drop [pp].
+        hasty: Stop measuring a mapping as soon as it is clear on which side of the bound it lies.
     """
 
-    def __init__(self, problem: Problem, start: LayerMapping, *, baseline: float, max_drop_pp: float) -> None:
+    def __init__(self, problem: Problem, start: LayerMapping, *, max_drop_pp: float, hasty: bool = False) -> None:
         self.problem, self.start, self.mapping = problem, start, start
-        self.baseline, self.max_drop_pp = baseline, max_drop_pp
+        self.max_drop_pp, self.hasty = max_drop_pp, hasty
         self.decisions: list[Decision] = []
         self.ended_early = False
         self._past = list(problem.past_decisions())
@@ -63,20 +63,21 @@ class Steps:
         if index < len(self._past):
             decision = self._past[index]
         else:
-            trial = self.problem.try_mapping(mapping, index, label, retrain=retrain)
-            accuracy, elapsed_s, n_remeasured = trial.accuracy, trial.elapsed_s, 0
-            kept = mapping if always or self._is_within(accuracy) else None
+            first = last = self.problem.try_mapping(mapping, index, label, retrain=retrain, hasty=self.hasty)
+            elapsed_s, n_remeasured = first.elapsed_s, 0
+            kept = mapping if always or self._is_within(first) else None
             if kept is None and smaller:
-                kept, accuracy, again = self._largest_within(smaller, index, accuracy)
+                kept, last, again = self._largest_within(smaller, index, first)
                 elapsed_s, n_remeasured = elapsed_s + sum(again), len(again)
             decision = Decision(
                 index=index,
                 fqn=label,
                 macs=macs,
                 accepted=kept is not None,
-                accuracy=accuracy,
-                drop_pp=self._drop_pp(accuracy),
-                train=trial.train,
+                accuracy=last.accuracy,
+                drop_pp=last.drop_pp,
+                limit_pp=last.limit_pp,
+                train=first.train,
                 elapsed_s=elapsed_s,
                 analog=None if kept is None else kept.analog,
                 n_remeasured=n_remeasured,
@@ -94,27 +95,24 @@ class Steps:
         return SearchResult(self.mapping, tuple(self.decisions), SearchOutcome.BUDGET if self.ended_early else outcome)
 
     def _largest_within(
-        self, smaller: Sequence[LayerMapping], index: int, accuracy: Mapping[str, Any]
-    ) -> tuple[LayerMapping | None, Mapping[str, Any], list[float]]:
-        """Return the largest of `smaller` within the bound, its accuracy, and how long each measurement took [s]."""
-        kept: LayerMapping | None = None
+        self, smaller: Sequence[LayerMapping], index: int, first: Trial
+    ) -> tuple[LayerMapping | None, Trial, list[float]]:
+        """Return the largest of `smaller` within the bound, its trial, and how long each measurement took [s]."""
+        kept, last = None, first
         times: list[float] = []
         low, high = 0, len(smaller) - 1
         while low <= high:
             middle = (low + high + 1) // 2
-            trial = self.problem.remeasure(smaller[middle], index, len(times))
+            trial = self.problem.remeasure(smaller[middle], index, len(times), hasty=self.hasty)
             times.append(trial.elapsed_s)
-            if self._is_within(trial.accuracy):
-                kept, accuracy, low = smaller[middle], trial.accuracy, middle + 1
+            if self._is_within(trial):
+                kept, last, low = smaller[middle], trial, middle + 1
             else:
                 high = middle - 1
-        return kept, accuracy, times
+        return kept, last, times
 
-    def _is_within(self, accuracy: Mapping[str, Any]) -> bool:
-        return self._drop_pp(accuracy) <= self.max_drop_pp + _ROUNDING_PP
-
-    def _drop_pp(self, accuracy: Mapping[str, Any]) -> float:
-        return 100 * (self.baseline - float(accuracy["mean"]))
+    def _is_within(self, trial: Trial) -> bool:
+        return trial.limit_pp <= self.max_drop_pp + _ROUNDING_PP
 
 
 def _with_analog(mapping: LayerMapping, analog: Sequence[str]) -> LayerMapping:

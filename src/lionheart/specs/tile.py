@@ -105,6 +105,11 @@ class TileSpec(Spec):
         "global",
         description="digital factor from a reference read after programming; global: one a tile; per_column: one a column",
     )
+    column_calibration: Literal["none", "offset", "affine"] = Field(
+        "none",
+        description="digital correction of each column from calibration inputs, made anew at each time; offset: mean of its "
+        "outputs as of the exact weights; affine: mean and standard deviation",
+    )
     reprogram_after: float | None = Field(
         None, gt=0, description="the chip is programmed anew whenever it reaches this age [s]; None = never"
     )

@@ -16,7 +16,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import minilm
 from lionheart.tasks.cifar import MEAN, STD, crop_and_flip, load_cifar10
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.task import Task
 from lionheart.training import BatchSource, TensorBatches, TrainSpec, load_weights
 
@@ -84,6 +84,19 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=5e-4,
             schedule="one_cycle",
             max_epochs=80,
+            patience=None,
+            precision="bfloat16",
+        ),
+    ),
+    "cifar10/resnet20": Recipe(
+        build_model=ResNetCifar,
+        build_data=_cifar10_data,
+        batch_size=128,
+        train_spec=TrainSpec(
+            learning_rate=0.2,
+            weight_decay=5e-4,
+            schedule="one_cycle",
+            max_epochs=30,
             patience=None,
             precision="bfloat16",
         ),

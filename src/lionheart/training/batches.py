@@ -76,12 +76,13 @@ class TensorBatches:
     def __len__(self) -> int:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
-    def take(self, n_samples: int) -> TensorBatches:
-        """Return the first `n_samples` images as a source of their own."""
+    def take(self, n_samples: int | None, *, after: int = 0) -> TensorBatches:
+        """Return `n_samples` images as a source of their own, None = all, left out the first `after`."""
         other = object.__new__(TensorBatches)
         other.__dict__.update(self.__dict__)
-        other.images, other.labels = self.images[:n_samples], self.labels[:n_samples]
-        other.batch_size = min(self.batch_size, len(other.images))
+        last = None if n_samples is None else after + n_samples
+        other.images, other.labels = self.images[after:last], self.labels[after:last]
+        other.batch_size = max(1, min(self.batch_size, len(other.images)))
         return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:

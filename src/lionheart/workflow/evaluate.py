@@ -14,7 +14,8 @@ from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
 from lionheart.workflow.backend import DEFAULT_BACKEND
 from lionheart.workflow.map import load_result
-from lionheart.workflow.problem import compiling, take_samples
+from lionheart.workflow.problem import compiling
+from lionheart.workflow.samples import calibration_pass, take_samples
 
 SPLITS = ("test", "validation")
 
@@ -82,6 +83,7 @@ def evaluate_run(
             confidence=confidence,
             progress=progress,
             label=f"{split} over time",
+            run_calibration=calibration_pass(task, next(result.model.parameters()).device),
         )
     evaluation = {
         "split": split,

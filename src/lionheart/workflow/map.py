@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +26,7 @@ from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import find_backend
+from lionheart.workflow.certify import certify_mapping
 from lionheart.workflow.problem import MappingProblem, digital_accuracy
 from lionheart.workflow.settings import MapSettings
 
@@ -196,12 +197,17 @@ def _search(
         longest_s = problem.estimate_duration(everything, n_left)
         progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
     found = find_strategy(search.strategy)(
-        problem, ranked, LayerMapping.all_digital(graph), baseline=baseline["decision"], max_drop_pp=search.max_drop_pp
+        problem, ranked, LayerMapping.all_digital(graph), max_drop_pp=search.max_drop_pp
     )
     elapsed_s = sum(d.elapsed_s for d in found.decisions)
     elapsed_s += sum(event["elapsed_s"] for event in run.events("loss_increase"))
     progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
+    mapping, tests = certify_mapping(problem, found, run)
+    if found.mapping.analog and not mapping.analog:
+        found = replace(found, outcome=SearchOutcome.INFEASIBLE)
+    found = replace(found, mapping=mapping)
     results = _final_figures(task, graph, problem, found, baseline)
+    results["certificate"] = tests
     results["elapsed_s"] = elapsed_s
     results["final_figures_s"] = time.perf_counter() - begin
     save_weights(run.file("weights.safetensors"), model, {"task": task.name, "mapping": found.mapping.to_json()})
@@ -218,7 +224,7 @@ def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[st
     if past:
         return dict(past[0]["accuracy"])
     model, progress = task.model, problem.progress
-    decision = digital_accuracy(model, problem.validation, task, progress, "digital baseline, validation")
+    decision = float(problem.reference.mean())
     whole = decision
     if problem.validation is not task.validation:
         whole = digital_accuracy(model, task.validation, task, progress, "digital baseline, all of validation")
@@ -229,15 +235,16 @@ def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[st
 
 
 def _sample_note(problem: MappingProblem) -> str:
-    n = problem.settings.search.validation_samples
-    return "validation samples" if n is None else f"first {n} validation samples"
+    n = len(problem.reference)
+    return "validation samples" if problem.validation is problem.task.validation else f"first {n} validation samples"
 
 
 def _final_figures(
     task: Task, graph: LayerGraph, problem: MappingProblem, found: SearchResult, baseline: Mapping[str, float]
 ) -> dict[str, Any]:
     search, mapping = problem.settings.search, found.mapping
-    validation = problem.validate().to_json()
+    over_time = [each.to_json() for each in problem.validate()]
+    validation = min(over_time, key=lambda each: each["mean"])
     validation["drop_pp"] = 100 * (baseline["validation"] - validation["mean"])
     test = [estimate.to_json() for estimate in problem.test()]
     baseline_test = digital_accuracy(task.model, task.test, task, problem.progress, "digital baseline, test")
@@ -258,6 +265,7 @@ def _final_figures(
         "n_tiles": sum(partitions[fqn].n_tiles for fqn in mapping.analog),
         "baseline": {"validation_accuracy": baseline["validation"], "test_accuracy": baseline_test},
         "validation": validation,
+        "validation_over_time": over_time,
         "decisions": [decision.to_json() for decision in found.decisions],
         "test_over_time": test,
         "test_digital_accuracy": retrained_test,

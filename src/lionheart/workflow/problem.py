@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog import calibrate_input_ranges_, clip_weights_, compile_model_, seed_noise_, uncompile_
+from lionheart.analog import (
+    analog_layers,
+    calibrate_input_ranges_,
+    clip_weights_,
+    compile_model_,
+    seed_noise_,
+    uncompile_,
+)
 from lionheart.errors import ConfigError
-from lionheart.evaluation import AccuracyEstimate, evaluate_accuracy, evaluate_over_chips
+from lionheart.evaluation import (
+    AccuracyEstimate,
+    DropEstimate,
+    estimate_drop,
+    evaluate_accuracy,
+    evaluate_over_chips,
+    score_samples,
+)
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
@@ -35,9 +49,13 @@ from lionheart.training import (
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow.backend import Backend, find_backend
+from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
 from lionheart.workflow.settings import MapSettings
 
 _SENSITIVITY_SAMPLES, _SENSITIVITY_CHIPS = 500, 3  # enough to rank projections that differ, and cheap
+#: Shares of the chips and of the samples that a hasty measurement looks at, one after another.
+_HASTY_STAGES = ((0.34, 0.2), (0.5, 0.5))
+_CLEAR = 0.999  # confidence at which a hasty measurement stops
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
@@ -67,7 +85,8 @@ class MappingProblem:
         self.streams, self.backend = RandomStreams(settings.seed), find_backend(settings.backend)
         self.optimizer = build_optimizer(model, settings.train)
         self.device = next(model.parameters()).device
-        self.validation = take_samples(task.validation, settings.search.validation_samples)
+        self.validation, self.held_out = split_validation(task.validation, settings)
+        self._held_out_reference: Tensor | None = None
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
         self._elapsed_before = sum(decision.elapsed_s for decision in self._past)
         self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
@@ -76,20 +95,24 @@ class MappingProblem:
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True) -> Trial:
+    def try_mapping(
+        self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True, hasty: bool = False
+    ) -> Trial:
         """Apply a mapping, calibrate, retrain the whole network if asked to, evaluate over fresh chips."""
         begin = time.perf_counter()
         self._apply(mapping, index)
         trace = self._retrain(index, fqn) if retrain else TrainTrace(outcome="none")
-        accuracy = self._measure(("decision", index), fqn)
-        return Trial(accuracy, trace.to_json(), time.perf_counter() - begin)
+        accuracy, drop = self._measure(("decision", index), fqn, hasty=hasty)
+        return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace.to_json(), time.perf_counter() - begin)
 
-    def remeasure(self, mapping: LayerMapping, index: int, number: int) -> Trial:
+    def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:
         """Evaluate another mapping over other fresh chips, with the weights of the trial."""
         begin = time.perf_counter()
         self._apply(mapping, index)
-        accuracy = self._measure(("decision", index, "again", number), f"{len(mapping.analog)} projections analog")
-        return Trial(accuracy, TrainTrace(outcome="none").to_json(), time.perf_counter() - begin)
+        label = f"{len(mapping.analog)} projections analog"
+        accuracy, drop = self._measure(("decision", index, "again", number), label, hasty=hasty)
+        trace = TrainTrace(outcome="none").to_json()
+        return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace, time.perf_counter() - begin)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """Measure each projection alone on tiles, the task's network as it is; once for a run."""
@@ -119,7 +142,7 @@ class MappingProblem:
         bound = self.settings.search.max_drop_pp
         self.progress.note(
             f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
-            f"drop {decision.drop_pp:+.2f} pp (bound {bound:g})"
+            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g})"
         )
 
     def is_out_of_budget(self) -> bool:
@@ -132,17 +155,36 @@ class MappingProblem:
 
     # -- final figures -------------------------------------------------------------------------------------------------
 
-    def validate(self) -> AccuracyEstimate:
-        """Return the accuracy on all validation samples over fresh chips that decided nothing."""
+    def certify(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Measure a mapping with the weights at hand on samples and chips that decided nothing; the worst time counts."""
+        self._apply(mapping, number)
+        n_chips = self.settings.search.n_chips_final
+        batches = self.held_out
+        if batches is None:
+            raise ConfigError("search.promise: no validation samples are held out", hint="set search.promise")
+        if self._held_out_reference is None:
+            self._held_out_reference = score_samples(self.task.model, batches, self.task.metric)
+        reference = self._held_out_reference
+        path, label = ("certify", number), f"{len(mapping.analog)} projections analog, held-out samples"
+        return self._worst(batches, reference, n_chips, path, label, confidence)
+
+    def validate(self) -> list[AccuracyEstimate]:
+        """Return the accuracy on all validation samples over fresh chips that decided nothing, at the times of the bound."""
         search = self.settings.search
-        times, label = [search.t_inference], "validation, fresh chips"
-        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)[0]
+        times, label = list(search.decision_times()), "validation, fresh chips"
+        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[AccuracyEstimate]:
-        """Return the accuracy on test over fresh chips at the report times and ``t_inference``; call once."""
+        """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
         search = self.settings.search
-        times = sorted({*search.report_times, search.t_inference})
+        times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
         return self._evaluate(self.task.test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
+
+    def restore(self, mapping: LayerMapping) -> None:
+        """Make `mapping` the model's, with the weights at hand; all digital takes the task's own weights again."""
+        self._apply(mapping, 0)
+        if not mapping.analog:
+            self.model.load_state_dict(self.task.model.state_dict())
 
     def _evaluate(
         self, batches: BatchSource, times: list[float], n_chips: int, path: tuple[str | int, ...], label: str
@@ -158,7 +200,28 @@ class MappingProblem:
                 confidence=self.settings.search.confidence,
                 progress=self.progress,
                 label=label,
+                run_calibration=calibration_pass(self.task, self.device),
             )
+
+    def _worst(
+        self,
+        batches: BatchSource,
+        reference: Tensor,
+        n_chips: int,
+        path: tuple[str | int, ...],
+        label: str,
+        confidence: float | None,
+    ) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Return the estimates at the time of the bound at which the limit is largest."""
+        search = self.settings.search
+        found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label)
+        drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
+        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Scores of the digital network on the samples that decide."""
+        return score_samples(self.task.model, self.validation, self.task.metric)
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
         """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
@@ -190,9 +253,36 @@ class MappingProblem:
         self.backend.convert_(self.model, mapping, self.settings.tile)
         self._calibrate(index)
 
-    def _measure(self, path: tuple[str | int, ...], label: str) -> dict[str, Any]:
+    def _measure(self, path: tuple[str | int, ...], label: str, *, hasty: bool) -> tuple[dict[str, Any], DropEstimate]:
         search = self.settings.search
-        return self._evaluate(self.validation, [search.t_inference], search.n_chips, path, label)[0].to_json()
+        estimate, drop = None, None
+        if hasty and analog_layers(self.model):
+            estimate, drop = self._measure_hastily(path, label)
+        if estimate is None or drop is None:
+            estimate, drop = self._worst(self.validation, self.reference, search.n_chips, path, label, search.promise)
+        return {**estimate.to_json(), "n_samples": estimate.n_samples}, drop
+
+    def _measure_hastily(
+        self, path: tuple[str | int, ...], label: str
+    ) -> tuple[AccuracyEstimate, DropEstimate] | tuple[None, None]:
+        """Return the estimates of few chips and samples if they leave no doubt about the bound."""
+        search = self.settings.search
+        for of_chips, of_samples in _HASTY_STAGES:
+            n_chips, n_samples = round(of_chips * search.n_chips), round(of_samples * len(self.reference))
+            if n_chips < 2 or n_samples < 2:
+                continue
+            batches = take_samples(self.validation, n_samples)
+            found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label)
+            reference = self.reference[: found[0].n_samples]
+            drops = [drop_of(each, reference, search.promise, search.chip_yield) for each in found]
+            clear = [drop_of(each, reference, _CLEAR, search.chip_yield) for each in found]
+            means = [drop_of(each, reference, _CLEAR, None) for each in found]
+            worst = max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
+            if max(each.limit_pp for each in clear) <= search.max_drop_pp:
+                return worst
+            if max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp:
+                return worst
+        return None, None
 
     def _calibrate(self, index: int) -> None:
         inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration", index))))[0]
@@ -259,39 +349,14 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
         uncompile_(model)
 
 
-def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
-    """Return the first samples of a source, whole batches where it cannot be cut; None = the source itself.
-
-    Raises:
-        ConfigError: Less than one sample is asked for.
-    """
-    if n_samples is None:
-        return batches
-    if n_samples < 1:
-        raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="leave it out to take all samples")
-    take = getattr(batches, "take", None)
-    return take(n_samples) if take is not None else FirstBatches(batches, n_samples)
-
-
-@final
-class FirstBatches:
-    """As many whole batches of a source as hold at least `n_samples` targets."""
-
-    def __init__(self, source: BatchSource, n_samples: int) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.source, self.n_batches, seen = source, 0, 0
-        for _, targets in source.epoch(generator):
-            self.n_batches += 1
-            seen += len(targets)
-            if seen >= n_samples:
-                break
-
-    def __len__(self) -> int:
-        return self.n_batches
-
-    def epoch(self, generator: torch.Generator) -> Any:
-        """Yield the first batches."""
-        return itertools.islice(self.source.epoch(generator), self.n_batches)
+def drop_of(
+    estimate: AccuracyEstimate, reference: Tensor, confidence: float | None, chip_yield: float | None
+) -> DropEstimate:
+    """Return the drop of an estimate that kept its samples."""
+    if estimate.samples is None:
+        raise ConfigError("drop: the estimate kept no samples", hint="take one of evaluate_over_chips")
+    chips = torch.tensor(estimate.scores, dtype=torch.float64)
+    return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
 
 
 def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
@@ -334,6 +399,7 @@ def measure_loss_increase(
                 times=[settings.search.t_inference],
                 n_chips=_SENSITIVITY_CHIPS,
                 streams=streams.scope("sensitivity", fqn),
+                run_calibration=calibration_pass(task, device),
             )
             rises[fqn] = found[0].mean - digital
             bar.advance()
@@ -349,6 +415,12 @@ def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
         work()
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
+
+
+def _with_limit(decision: Decision) -> str:
+    if decision.limit_pp is None or decision.limit_pp == decision.drop_pp:
+        return ""
+    return f", at most {decision.limit_pp:.2f}"
 
 
 def _trial_name(index: int) -> str:

@@ -13,6 +13,7 @@ from lionheart.analog.tile.chip import (
     seed_noise_,
     use_noise_,
 )
+from lionheart.analog.tile.columns import ColumnCalibration
 from lionheart.analog.tile.compiled import compile_model_, uncompile_
 from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_
 from lionheart.analog.tile.layers import AnalogLayer, ChipRead
@@ -21,6 +22,7 @@ from lionheart.analog.tile.noise import NoiseSource
 __all__ = [
     "AnalogLayer",
     "ChipRead",
+    "ColumnCalibration",
     "NoiseSource",
     "analog_layers",
     "calibrate_input_ranges_",

@@ -39,14 +39,17 @@ class ChipRead:
 
     Args:
         weights: For each row of tiles ``(cols, rows)`` [tile units] and what 1 stands for in each column.
+        correction: Digital gain and offset of each column ``(cols,)``, or None.
     """
 
     weights: list[tuple[Tensor, Tensor]]
+    correction: tuple[Tensor, Tensor] | None = None
 
     @property
     def size_bytes(self) -> int:
         """Memory that it takes."""
-        return sum(each.numel() * each.element_size() for pair in self.weights for each in pair)
+        pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
+        return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
 
 
 class AnalogLayer(nn.Module, ABC):
@@ -84,6 +87,7 @@ class AnalogLayer(nn.Module, ABC):
         dropped = tile.hwa.drop_connect
         self._drop_below = NormalDist().inv_cdf(dropped) if dropped > 0 else -math.inf
         self._programmed: list[tuple[Tensor, Tensor]] = []
+        self._correction: tuple[Tensor, Tensor] | None = None
         self._past_noise: deque[NoiseState] = deque(maxlen=_REMEMBERED_CALLS)
         self.train(digital.training)
 
@@ -114,7 +118,9 @@ class AnalogLayer(nn.Module, ABC):
         Where gradient checkpointing runs a layer again within the backward pass, it sees the noise of the first time. A layer
         that runs several times within one checkpointed part sees them in reverse.
         """
-        if not self.training or torch.compiler.is_compiling():
+        if not self.training:
+            return self._correct(self._compute(x))
+        if torch.compiler.is_compiling():
             return self._compute(x)
         if torch._C._current_graph_task_id() != -1 and self._past_noise:
             with self.noise.drawing_again(self._past_noise.pop()):
@@ -136,6 +142,17 @@ class AnalogLayer(nn.Module, ABC):
             )
             return out
         return run_tiles(self, x, self.bias, job, self.noise)
+
+    def _correct(self, out: Tensor) -> Tensor:
+        """Apply the column correction of the programmed chip, if it has one."""
+        if self._correction is None:
+            return out
+        gain, offset = (self.over_outputs(each.to(out.dtype), out) for each in self._correction)
+        return torch.addcmul(offset, out, gain)
+
+    def set_correction_(self, gain: Tensor, offset: Tensor) -> None:
+        """Multiply each output of the programmed chip by `gain` and add `offset`, both ``(out,)``, until it is read again."""
+        self._correction = gain, offset
 
     def check_range(self) -> bool:
         """Return whether inputs have a range, so that the next pass need not look for one."""
@@ -289,6 +306,7 @@ class AnalogLayer(nn.Module, ABC):
             if compensated:
                 self._reference.append([self._reference_read(t.weights, generator) for t in row])
         self._programmed, self._chip_job, self._n_programmings = [], None, 0
+        self._correction = None
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
@@ -312,7 +330,7 @@ class AnalogLayer(nn.Module, ABC):
                     alpha = alpha * (self._reference[index][number] / self._reference_read(read, generator))
                 factors.append(alpha.flatten())
             programmed.append((torch.cat(parts), column_scale * torch.cat(factors)))
-        self._programmed, self._chip_job = programmed, None
+        self._programmed, self._chip_job, self._correction = programmed, None, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
         """Cut the weights of a row of tiles into crossbars ``(cols, rows)``; equal groups come as one stack."""
@@ -323,20 +341,21 @@ class AnalogLayer(nn.Module, ABC):
 
     def take_read(self) -> ChipRead:
         """Return the present read of the programmed chip, for `use_read_`."""
-        return ChipRead(self._programmed)
+        return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
         """Compute with the crossbars of a layer that has the same weight."""
         self._chip, self._programmed, self._chip_job = owner._chip, owner._programmed, None
+        self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
         """Compute with a read taken before, until the chip is read again."""
-        self._programmed, self._chip_job = read.weights, None
+        self._programmed, self._chip_job, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
         """Forget the programmed chip; the exact weights were never touched."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
-        self._chip_job = None
+        self._chip_job, self._correction = None, None
 
     def _reference_read(self, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.

@@ -91,7 +91,7 @@ class _OnTheirTiles(AnalogLayer):
             out = self._from_vectors(self._read_vectors(self._to_vectors(x), self._range_for(x)), x)
             if self.bias is not None:
                 out = out + self.over_outputs(self.bias, out)
-        return out.to(dtype)
+        return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
         """Nothing: under `compile_model_` these layers run as they are."""
@@ -197,7 +197,7 @@ class _OnTheirTiles(AnalogLayer):
         with _drawing_from(generator):
             self._program()
         self._scales = [self._normalised(first, last)[1] for first, last in self._row_slices()]
-        self._chip, self._programmed = [[]], []
+        self._chip, self._programmed, self._correction = [[]], [], None
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
@@ -205,6 +205,7 @@ class _OnTheirTiles(AnalogLayer):
         with _drawing_from(generator):
             reads = self._age(t_inference)
         self._programmed = [(w.clone(), scale * alpha) for (w, alpha), scale in zip(reads, self._scales, strict=True)]
+        self._correction = None
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
