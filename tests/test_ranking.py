@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
 from lionheart.candidates import find_candidates
 from lionheart.errors import ConfigError, UnsupportedLayerError
@@ -26,6 +27,7 @@ from lionheart.workflow import map_layers, resume_run
 from lionheart.workflow.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
 from lionheart.workflow.sensitivity import Curvature, estimate_traces, measure_curvature, squared_errors
 from quadrants import build_task, make_settings
+from zoo import ZOO
 
 STREAMS = RandomStreams(0)
 
@@ -148,6 +150,24 @@ def test_recurrent_layers_are_differentiated_twice(kind: type[nn.Module]):
 
     found = estimate(Net(), draw(6, 5, 3), draw(6, 4), ["rnn.ih_l0", "rnn.hh_l0"], 4)
     assert set(found) == {"rnn.ih_l0", "rnn.hh_l0"}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_projection_that_may_go_analog_has_a_trace_and_an_error(name: str):
+    """Packed, shared, transposed, grouped, inputs first: what is found by its kind is found here; the rest is no candidate."""
+    model, inputs = ZOO[name].build(), ZOO[name].inputs
+    candidates = [each for each in find_candidates(trace_graph(model, inputs), TileSpec()) if each.is_mappable]
+    assert all(each.node.kind != "functional" for each in candidates)
+    fqns = [each.node.fqn for each in candidates]
+
+    def loss(outputs: Any, targets: Any) -> torch.Tensor:
+        tensors = [each for each in pytree.tree_leaves(outputs) if isinstance(each, torch.Tensor)]
+        return sum(each.square().sum() for each in tensors)
+
+    found = estimate(model, inputs, torch.zeros(1), fqns, 2, loss=loss)
+    assert list(found) == fqns
+    assert any(found.values()) or not found
+    assert all(error > 0 for error in squared_errors(model, fqns, TileSpec(), 1.0, STREAMS).values())
 
 
 class Once(torch.autograd.Function):

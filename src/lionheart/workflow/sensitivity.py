@@ -195,6 +195,8 @@ def estimate_traces(
     device = next(model.parameters()).device
     placed = _find_placed(model, fqns)
     weights = {fqn: find_tensor(each.module, each.projection.weight).requires_grad_() for fqn, each in placed.items()}
+    if not weights:
+        return {}
     unique = list({id(weight): weight for weight in weights.values()}.values())
     totals, n_samples = dict.fromkeys(fqns, 0.0), 0
     with _twice_differentiable(model):
