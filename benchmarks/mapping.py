@@ -1,5 +1,7 @@
 """Run strategies side by side on one task and write one table. Runs that are finished are only read, stopped ones go on.
 
+A strategy may name a ranking after a colon: lionheart:random, lionheart:hessian.
+
 Run: python benchmarks/mapping.py --strategies lionheart shared training-free --bounds 1 2 5 --seeds 0 --page docs/results/strategies.md
 """
 
@@ -37,9 +39,11 @@ COLUMNS = (
 
 def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> RunDirectory:
     """Map once, going on with a run that was stopped."""
-    path = args.runs / f"{args.task.replace('/', '-')}-{strategy}-{bound}pp-seed{seed}"
+    path = args.runs / f"{args.task.replace('/', '-')}-{strategy.replace(':', '-')}-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
-        fresh = [args.task, "--max-drop", bound, "--strategy", strategy, "--seed", str(seed)]
+        name, _, ranking = strategy.partition(":")
+        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed)]
+        fresh += ["--ranking", ranking] if ranking else []
         fresh += ["--config", str(args.config), "--out", str(path)]
         resumed = ["--resume", str(path)]
         command = [sys.executable, "-m", "lionheart", "map", *(resumed if (path / "run.json").exists() else fresh)]

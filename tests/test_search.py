@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,16 @@ from lionheart.candidates import Candidate, partition_matrix
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerNode
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.search import STRATEGIES, Decision, SearchOutcome, SearchSpec, Trial, find_strategy, search_greedily
+from lionheart.search import (
+    STRATEGIES,
+    Decision,
+    SearchOutcome,
+    SearchSpec,
+    Trial,
+    check_candidates,
+    find_strategy,
+    search_greedily,
+)
 from lionheart.search.registry import register_strategy
 
 BASELINE = 0.9
@@ -59,6 +69,9 @@ class FakeProblem:
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         return {fqn: self.damage_pp[int(fqn[1:])] for fqn in fqns}
+
+    def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
+        return {fqn: max(rise, 0.0) for fqn, rise in self.loss_increase(fqns).items()}
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         self.trained = self.trial_trained if decision.accepted else self.trained
@@ -155,6 +168,7 @@ def test_an_accuracy_that_is_no_number_is_rejected():
 
 FORCED = ("all-analog", "first-last-digital")  # keep what they map, whatever it costs
 KEEPING = sorted(set(STRATEGIES) - {*FORCED, "all-digital"})
+LARGEST = {"exhaustive": 4}  # candidates in these tests, where fewer do: 15 mappings
 
 
 @pytest.mark.parametrize("name", KEEPING)
@@ -163,6 +177,7 @@ class TestContract:
 
     @given(damage_pp=damages, bound=bounds, n_affordable=budgets)
     def test_result_is_within_the_bound(self, name, damage_pp, bound, n_affordable):
+        damage_pp = damage_pp[: LARGEST.get(name)]
         problem = FakeProblem(damage_pp, n_affordable)
         result = run(find_strategy(name), problem, bound)
         assert list(result.mapping.placements) == list(start_mapping(len(damage_pp)).placements)
@@ -175,6 +190,7 @@ class TestContract:
 
     @given(damage_pp=damages, bound=bounds, n_affordable=budgets)
     def test_replay_of_past_decisions_ends_the_same(self, name, damage_pp, bound, n_affordable):
+        damage_pp = damage_pp[: LARGEST.get(name)]
         whole = FakeProblem(damage_pp, n_affordable)
         unbroken = run(find_strategy(name), whole, bound)
         for cut in range(len(unbroken.decisions) + 1):
@@ -189,6 +205,7 @@ class TestContract:
 
     @given(damage_pp=damages.filter(len), bound=bounds)
     def test_budget_ends_it_with_the_best_so_far(self, name, damage_pp, bound):
+        damage_pp = damage_pp[: LARGEST.get(name)]
         whole = run(find_strategy(name), FakeProblem(damage_pp), bound)
         for n_affordable in range(len(whole.decisions)):
             cut_short = run(find_strategy(name), FakeProblem(damage_pp, n_affordable), bound)
@@ -257,6 +274,67 @@ def test_shared_never_maps_less_than_without_training(damage_pp, bound):
         return sum(c.node.macs for c in make_candidates(n) if mapping.is_analog(c.node.fqn))
 
     assert macs("shared") >= macs("training-free")
+
+
+# ---------------------------------------------------------------------------------------------------- by the Hessian
+
+
+def test_by_the_hessian_with_one_training_for_what_is_left():
+    # as they are L1, L3, L0 fit; after the one training, which halves all damage, L4 does too, and L2 never
+    problem = FakeProblem([0.3, 0.1, 9.0, 0.2, 1.1], healing=0.5)
+    result = run(find_strategy("hessian"), problem, bound=1.0)
+    assert set(result.mapping.analog) == {"L0", "L1", "L3", "L4"}
+    assert problem.n_trainings == 1
+    assert [bool(decision.train["n_steps"]) for decision in result.decisions].index(True) == len(result.decisions) - 1
+
+
+@given(damages, bounds, budgets)
+def test_by_the_hessian_trains_once_at_most(damage_pp, bound, n_affordable):
+    problem = FakeProblem(damage_pp, n_affordable, healing=0.5)
+    run(find_strategy("hessian"), problem, bound)
+    assert problem.n_trainings <= 1
+    assert len(problem.tried) <= len(damage_pp).bit_length() + 1
+
+
+# ---------------------------------------------------------------------------------------------------------- exhaustive
+
+
+def macs_of(mapping: LayerMapping, n: int) -> int:
+    return sum(c.node.macs for c in make_candidates(n) if mapping.is_analog(c.node.fqn))
+
+
+@given(st.lists(st.integers(-8, 40).map(lambda eighths: eighths / 8), max_size=6), bounds)
+def test_exhaustive_finds_the_most_macs_of_all_mappings(damage_pp, bound):
+    n = len(damage_pp)
+    problem = FakeProblem(damage_pp)
+    found = run(find_strategy("exhaustive"), problem, bound).mapping
+    sizes = [macs_of(mapping, n) for mapping in problem.tried]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len({mapping.analog for mapping in problem.tried}) == len(problem.tried) <= 2**n - 1
+    assert problem.n_trainings == 0
+    names = [f"L{i}" for i in range(n)]
+    every = itertools.chain.from_iterable(itertools.combinations(range(n), size) for size in range(1, n + 1))
+    within = [chosen for chosen in every if sum(damage_pp[i] for i in chosen) <= bound]
+    best = max((sum(make_candidates(n)[i].node.macs for i in chosen) for chosen in within), default=0)
+    assert macs_of(found, n) == best
+    assert set(found.analog) <= set(names)
+
+
+@given(damages.map(lambda each: each[:6]), bounds)
+def test_exhaustive_is_the_ceiling_of_training_free(damage_pp, bound):
+    n = len(damage_pp)
+    other = macs_of(run(find_strategy("training-free"), FakeProblem(damage_pp), bound).mapping, n)
+    assert macs_of(run(find_strategy("exhaustive"), FakeProblem(damage_pp), bound).mapping, n) >= other
+
+
+def test_exhaustive_refuses_large_networks_before_anything_is_tried():
+    problem = FakeProblem([9.0] * 13)
+    with pytest.raises(ConfigError, match="exhaustive tries every mapping and is for at most 12 candidates") as caught:
+        run(find_strategy("exhaustive"), problem)
+    assert "exclude" in caught.value.hint
+    assert problem.log == []
+    check_candidates("exhaustive", make_candidates(12))
+    check_candidates("lionheart", make_candidates(99))
 
 
 # --------------------------------------------------------------------------------------------------- names and settings

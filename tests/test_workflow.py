@@ -392,9 +392,23 @@ def test_killed_and_resumed_is_the_same(
 
 
 SHARED = {"search": {"strategy": "shared", "max_drop_pp": 12.0}}
+HESSIAN = {"search": {"strategy": "hessian", "max_drop_pp": 12.0}}
+EXHAUSTIVE = {"search": {"strategy": "exhaustive", "max_drop_pp": 12.0}}
+RANDOM = {"search": {"ranking": "random"}, "seed": 3}
 
 
-@pytest.mark.parametrize("changes", [{}, {"search": {"max_epochs": 3}}, {"train": {"precision": "bfloat16"}}, SHARED])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"search": {"max_epochs": 3}},
+        {"train": {"precision": "bfloat16"}},
+        SHARED,
+        HESSIAN,
+        EXHAUSTIVE,
+        RANDOM,
+    ],
+)
 def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     unbroken = map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "unbroken")
     draw = random.Random(20)  # noqa: S311
@@ -535,6 +549,7 @@ def test_a_corrupt_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         ({"search": {"ranking": "mac"}}, "ranking: got 'mac'"),
         ({"search": {"exclude": ["9"]}}, "exclude: '9' matches no projection"),
         ({"platforms": ("alpine",)}, "platform: got 'alpine'"),
+        ({"search": {"ranking": "energy"}, "platforms": ()}, "ranking: 'energy' needs a platform"),
     ],
 )
 def test_bad_settings_leave_no_folder(changes: dict[str, Any], message: str, tmp_path: Path):
@@ -604,6 +619,42 @@ def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
     parameters = {id(parameter) for parameter in model.parameters()}
     held = {id(parameter) for group in problem.optimizer.param_groups for parameter in group["params"]}
     assert held == parameters  # the optimiser moves the model's own parameters, not orphans
+
+
+def test_undoing_without_a_retraining_reads_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A trial that left the weights alone is undone to the bit from memory: a walk over thousands of mappings reads no file."""
+    task, settings = build_task(), make_settings()
+    graph = trace_graph(task.model, task.example_inputs())
+    model, run = build_task().model, RunDirectory.create(tmp_path / "run", {})
+    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, SILENT)
+
+    def settle(index: int, tried: list[str], kept: LayerMapping, *, retrain: bool) -> None:
+        trial = problem.try_mapping(LayerMapping.from_analog(graph, tried), index, "trial", retrain=retrain)
+        accepted = tuple(tried) == kept.analog
+        problem.settle(Decision(index, "trial", 1, accepted, trial.accuracy, 0.0, trial.train, trial.elapsed_s), kept)
+
+    kept = LayerMapping.from_analog(graph, ["0", "3"])
+    settle(0, ["0", "3"], kept, retrain=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(lionheart.workflow.problem, "load_training_state", refuse)
+    monkeypatch.setattr(lionheart.workflow.problem, "save_training_state", refuse)
+    for index, tried in enumerate((["0", "3", "7"], ["7"], ["0"], []), start=1):
+        settle(index, tried, kept, retrain=False)
+        assert_same_state(model.state_dict(), before)
+
+
+def test_too_many_candidates_for_exhaustive_leave_no_folder(tmp_path: Path):
+    task = build_task()
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), *[nn.Linear(4, 4) for _ in range(12)])
+    many = Task(deep, task.train, task.validation, task.test)
+    settings = make_settings(search={"strategy": "exhaustive"})
+    with pytest.raises(ConfigError, match="at most 12 candidates, got 13"):
+        map_layers(many, settings, run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------- evaluate, simulate

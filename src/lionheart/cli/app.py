@@ -163,10 +163,17 @@ def map_command(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="lionheart, shared, training-free, all-analog, first-last-digital.", show_default="lionheart"
+            help="lionheart, shared, hessian, training-free, exhaustive, all-digital, all-analog, first-last-digital.",
+            show_default="lionheart",
         ),
     ] = None,
-    ranking: Annotated[str | None, typer.Option(help="Order of trials: macs or weights.", show_default="macs")] = None,
+    ranking: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of trials of lionheart: macs, weights, time, energy, sensitivity, hessian, random.",
+            show_default="macs",
+        ),
+    ] = None,
     chips: Annotated[
         int | None, typer.Option(help="Fresh chips for each decision.", show_default="quick 6, paper 20")
     ] = None,

@@ -4,10 +4,11 @@ Comes in: ranked candidates, a bound, and a `Problem` that can try a mapping and
 `SearchResult` with the mapping and every decision. Must not know: how a trial trains or evaluates, platforms, physics.
 """
 
+from lionheart.search.exhaustive import search_exhaustively
 from lionheart.search.greedy import search_greedily
 from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
-from lionheart.search.registry import STRATEGIES, find_strategy
-from lionheart.search.shared import search_with_shared_training, search_without_training
+from lionheart.search.registry import STRATEGIES, check_candidates, find_strategy
+from lionheart.search.shared import search_by_hessian, search_with_shared_training, search_without_training
 from lionheart.search.spec import SearchSpec
 
 __all__ = [
@@ -18,7 +19,10 @@ __all__ = [
     "SearchResult",
     "SearchSpec",
     "Trial",
+    "check_candidates",
     "find_strategy",
+    "search_by_hessian",
+    "search_exhaustively",
     "search_greedily",
     "search_with_shared_training",
     "search_without_training",

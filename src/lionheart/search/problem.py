@@ -76,7 +76,7 @@ class Decision:
 
 
 class Problem(Protocol):
-    """The network under search, seen through six verbs."""
+    """The network under search, seen through seven verbs."""
 
     def try_mapping(
         self, mapping: LayerMapping, index: int, fqn: str, *, retrain: bool = True, hasty: bool = False
@@ -91,6 +91,9 @@ class Problem(Protocol):
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
         """Return how much the loss of the digital network rises when each projection alone is analog, not retrained."""
+
+    def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
+        """Return the same as expected from the Hessian and the error of weights on chips, never negative."""
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep the trial's weights if it was accepted, else restore weights and optimiser; `mapping` holds from now on."""

@@ -1,4 +1,4 @@
-"""One shared retraining instead of one for each candidate, and none where none is needed."""
+"""Few retrainings instead of one for each candidate, and none where none is needed."""
 
 from __future__ import annotations
 
@@ -37,6 +37,36 @@ def search_without_training(
 ) -> SearchResult:
     """Do as ``shared`` does, without any retraining: the network keeps its weights."""
     return _search(problem, candidates, start, max_drop_pp, 0)
+
+
+@register_strategy("hessian")
+def search_by_hessian(
+    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
+) -> SearchResult:
+    """Order the candidates by the Hessian, and find how many may be analog: first as they are, then with one retraining.
+
+    1. Estimate from the Hessian how much the loss rises when each candidate alone is analog, and order the candidates by that
+       rise for each MAC that it buys.
+    2. Find by bisection how many of them may be analog without any retraining.
+    3. Retrain once with all of them analog. Find by bisection how many of them may be analog with these weights; keep weights
+       and mapping if that is more than before.
+
+    HILAL finds the robust layers by clustering instead, knows no bound, and retrains after each layer. With a retraining for
+    each layer the nearest to it is ``lionheart`` with the ranking ``hessian``.
+
+    Source:
+        HILAL (DATE 2026), code github anissbslh/HILAL.
+    """
+    steps = Steps(problem, start, max_drop_pp=max_drop_pp, hasty=True)
+    if not candidates or not steps.can_go_on():
+        return steps.result()
+    rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
+    order = sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
+    _bisect(steps, order)
+    left = _left(steps, order)
+    if left and steps.can_go_on():
+        _train_with(steps, left, len(order))
+    return steps.result()
 
 
 def _search(
@@ -95,13 +125,17 @@ def _train_together(steps: Steps, order: Sequence[Candidate]) -> None:
     left = _left(steps, order)
     number = len(left)
     while number and steps.can_go_on():
-        chosen = left[:number]
-        smaller = [with_analog(steps.mapping, left[:fewer]) for fewer in range(1, number)]
-        label = f"{number} more of {len(order)}, retrained together"
-        macs = sum(each.node.macs for each in chosen)
-        if steps.attempt(with_analog(steps.mapping, chosen), label, macs=macs, smaller=smaller):
+        if _train_with(steps, left[:number], len(order)):
             return
         number //= 2
+
+
+def _train_with(steps: Steps, chosen: Sequence[Candidate], n_all: int) -> bool:
+    """Retrain with more candidates; keep the largest number of them within the bound, in their order, if there is one."""
+    smaller = [with_analog(steps.mapping, chosen[:fewer]) for fewer in range(1, len(chosen))]
+    label = f"{len(chosen)} more of {n_all}, retrained together"
+    macs = sum(each.node.macs for each in chosen)
+    return steps.attempt(with_analog(steps.mapping, chosen), label, macs=macs, smaller=smaller)
 
 
 def _left(steps: Steps, order: Sequence[Candidate]) -> list[Candidate]:

@@ -41,9 +41,14 @@ class SearchSpec(Spec):
     strategy: str = Field(
         "lionheart",
         description="how candidates are tried: lionheart (the paper's greedy), shared (few retrainings for all of them), "
-        "training-free, all-digital, all-analog, first-last-digital",
+        "hessian (one), training-free, exhaustive (all mappings of at most 12 candidates, not retrained), all-digital, "
+        "all-analog, first-last-digital",
     )
-    ranking: str = Field("macs", description="order in which candidates are tried")
+    ranking: str = Field(
+        "macs",
+        description="order in which lionheart tries candidates: macs, weights; time, energy (saved on the first platform); "
+        "sensitivity, hessian (least loss for each MAC, measured or expected); random (by the seed)",
+    )
     include: tuple[str, ...] = Field(
         (), description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may go analog; none = all"
     )

@@ -12,7 +12,7 @@ from typing import Any, final
 from torch import nn
 
 from lionheart.analog import convert_to_digital_
-from lionheart.candidates import Candidate, find_candidates, rank_candidates
+from lionheart.candidates import Candidate, find_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
 from lionheart.graph import LayerGraph, trace_graph
@@ -20,7 +20,7 @@ from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.runs import RunDirectory, describe_environment
 from lionheart.runs.directory import timestamp
-from lionheart.search import SearchOutcome, SearchResult, find_strategy
+from lionheart.search import SearchOutcome, SearchResult, check_candidates, find_strategy
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
@@ -28,6 +28,7 @@ from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.certify import certify_mapping
 from lionheart.workflow.problem import MappingProblem, digital_accuracy
+from lionheart.workflow.ranking import check_ranking, rank_for_run
 from lionheart.workflow.settings import MapSettings
 
 
@@ -167,7 +168,8 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candid
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
     for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
         estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
-    rank_candidates(candidates, settings.search.ranking)
+    check_ranking(settings)
+    check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
     if len(task.train_batches) == 0:
         raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")
     return graph, candidates
@@ -183,14 +185,15 @@ def _search(
 ) -> MappingResult:
     begin = time.perf_counter()
     search = settings.search
-    ranked = rank_candidates(candidates, search.ranking)
+    n_candidates = sum(candidate.is_mappable for candidate in candidates)
     progress.note(
-        f"{task.name}: {len(ranked)} candidates, {format_count(graph.macs)}MACs; bound {search.max_drop_pp:g} pp "
+        f"{task.name}: {n_candidates} candidates, {format_count(graph.macs)}MACs; bound {search.max_drop_pp:g} pp "
         f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision; run in {run.path}"
     )
     model = copy.deepcopy(task.model)
     problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress)
     baseline = _baseline(task, problem, run)
+    ranked = rank_for_run(candidates, graph, settings, problem)
     n_left = len(ranked) - len(problem.past_decisions())
     if n_left and search.strategy == "lionheart":
         everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
@@ -199,8 +202,7 @@ def _search(
     found = find_strategy(search.strategy)(
         problem, ranked, LayerMapping.all_digital(graph), max_drop_pp=search.max_drop_pp
     )
-    elapsed_s = sum(d.elapsed_s for d in found.decisions)
-    elapsed_s += sum(event["elapsed_s"] for event in run.events("loss_increase"))
+    elapsed_s = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
     progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
     mapping, tests = certify_mapping(problem, found, run)
     if found.mapping.analog and not mapping.analog:

@@ -30,7 +30,7 @@ from lionheart.evaluation import (
     evaluate_over_chips,
     score_samples,
 )
-from lionheart.mapping import LayerMapping, Placement
+from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
@@ -48,14 +48,20 @@ from lionheart.training import (
 )
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
-from lionheart.workflow.backend import Backend, find_backend
+from lionheart.workflow.backend import find_backend
 from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
+from lionheart.workflow.sensitivity import (
+    HESSIAN_SAMPLES,
+    SENSITIVITY_SAMPLES,
+    measure_curvature,
+    measure_loss_increase,
+)
 from lionheart.workflow.settings import MapSettings
 
-_SENSITIVITY_SAMPLES, _SENSITIVITY_CHIPS = 500, 3  # enough to rank projections that differ, and cheap
 #: Shares of the chips and of the samples that a hasty measurement looks at, one after another.
 _HASTY_STAGES = ((0.34, 0.2), (0.5, 0.5))
 _CLEAR = 0.999  # confidence at which a hasty measurement stops
+_MEASUREMENTS = ("loss_increase", "curvature")  # events of the journal
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
@@ -88,7 +94,7 @@ class MappingProblem:
         self.validation, self.held_out = split_validation(task.validation, settings)
         self._held_out_reference: Tensor | None = None
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
-        self._elapsed_before = sum(decision.elapsed_s for decision in self._past)
+        self._elapsed_before = sum(decision.elapsed_s for decision in self._past) + self.measuring_s()
         self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
         self._started = time.perf_counter()
         self._restore_accepted(start)
@@ -116,15 +122,41 @@ class MappingProblem:
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """Measure each projection alone on tiles, the task's network as it is; once for a run."""
-        past = self.run.events("loss_increase")
-        if not past:
-            begin = time.perf_counter()
-            rises = measure_loss_increase(self.task, fqns, self.settings, self.streams, self.backend, self.progress)
-            elapsed_s = time.perf_counter() - begin
-            self.run.record("loss_increase", loss_increase=rises, elapsed_s=elapsed_s)
-            self.progress.note(f"sensitivity of {len(fqns)} projections measured in {format_elapsed(elapsed_s)}")
-            return rises
-        return dict(past[0]["loss_increase"])
+
+        def measure() -> dict[str, float]:
+            batches = take_samples(self.task.validation, SENSITIVITY_SAMPLES)
+            return measure_loss_increase(
+                self.task, batches, fqns, self.settings, self.streams, self.backend, self.progress
+            )
+
+        return self._measure_once("loss_increase", f"sensitivity of {len(fqns)} projections", measure)
+
+    def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
+        """Estimate the rise from the Hessian of each projection, the task's network as it is; once for a run."""
+
+        def measure() -> dict[str, dict[str, float]]:
+            batches = take_samples(self.task.validation, HESSIAN_SAMPLES)
+            found = measure_curvature(self.task, batches, fqns, self.settings, self.streams, self.progress)
+            return {fqn: each.to_json() for fqn, each in found.items()}
+
+        rows = self._measure_once("curvature", f"Hessian of {len(fqns)} projections", measure)
+        return {fqn: float(row["expected_loss_increase"]) for fqn, row in rows.items()}
+
+    def measuring_s(self) -> float:
+        """Return how long measurements that order candidates took in this run [s]."""
+        return sum(float(event["elapsed_s"]) for name in _MEASUREMENTS for event in self.run.events(name))
+
+    def _measure_once(self, event: str, label: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what the journal has of a measurement; measure and write it down if it has nothing."""
+        past = self.run.events(event)
+        if past:
+            return dict(past[0][event])
+        begin = time.perf_counter()
+        found = measure()
+        elapsed_s = time.perf_counter() - begin
+        self.run.record(event, **{event: found}, elapsed_s=elapsed_s)
+        self.progress.note(f"{label} measured in {format_elapsed(elapsed_s)}")
+        return found
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep or undo the trial, then write the decision down."""
@@ -133,7 +165,10 @@ class MappingProblem:
             self._save_accepted(mapping)
         else:
             self.backend.convert_(self.model, mapping, self.settings.tile)
-            load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
+            if decision.train["n_steps"]:
+                load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
+            else:  # no weight has moved: only analog layers that came or went have state to put back
+                self.model.load_state_dict(self._analog_state, strict=False)
         self.run.record("decision", decision=decision.to_json())
         self.run.checkpoint(_trial_name(decision.index)).unlink(missing_ok=True)
         self._epochs += len(decision.train["losses"])
@@ -325,6 +360,7 @@ class MappingProblem:
     def _save_accepted(self, mapping: LayerMapping) -> None:
         state = {"mapping": mapping.to_json()}
         save_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer, state)
+        self._keep_analog_state()
 
     def _restore_accepted(self, start: LayerMapping) -> None:
         path = self.run.checkpoint("accepted")
@@ -334,6 +370,10 @@ class MappingProblem:
         mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
         self.backend.convert_(self.model, mapping, self.settings.tile)
         load_training_state(path, self.model, self.optimizer)
+        self._keep_analog_state()
+
+    def _keep_analog_state(self) -> None:
+        self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
 
 
 @contextmanager
@@ -363,47 +403,6 @@ def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progres
     """Return the accuracy of a model as it is, with a bar."""
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
-
-
-def measure_loss_increase(
-    task: Task, fqns: Sequence[str], settings: MapSettings, streams: RandomStreams, backend: Backend, progress: Progress
-) -> dict[str, float]:
-    """Return how much the loss of a task's network rises when each projection alone is on tiles, mean over chips.
-
-    Args:
-        task: Its network is not changed.
-        fqns: The projections.
-        settings: Tile, time after programming; the first validation samples are used.
-        streams: Of the run.
-        backend: What computes analog layers.
-        progress: Where the bar shows itself.
-    """
-    model = copy.deepcopy(task.model)
-    device = next(model.parameters()).device
-    batches = take_samples(task.validation, _SENSITIVITY_SAMPLES)
-    inputs = move_batch(next(iter(task.train_batches.epoch(streams.generator("sensitivity", "inputs"))))[0], device)
-
-    def loss_of(outputs: Any, targets: Any) -> Tensor:
-        loss: Tensor = task.loss(outputs, targets)
-        return loss.reshape(1)
-
-    digital, rises = evaluate_accuracy(model, batches, loss_of), {}
-    with progress.bar("sensitivity of each projection", len(fqns)) as bar:
-        for fqn in fqns:
-            backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), settings.tile)
-            calibrate_input_ranges_(model, lambda net: call_model(net, inputs))
-            found = evaluate_over_chips(
-                model,
-                batches,
-                loss_of,
-                times=[settings.search.t_inference],
-                n_chips=_SENSITIVITY_CHIPS,
-                streams=streams.scope("sensitivity", fqn),
-                run_calibration=calibration_pass(task, device),
-            )
-            rises[fqn] = found[0].mean - digital
-            bar.advance()
-    return rises
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
