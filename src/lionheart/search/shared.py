@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
@@ -39,6 +39,11 @@ def search_without_training(
     return _search(problem, candidates, start, baseline, max_drop_pp, 0)
 
 
+def order_by_sensitivity(candidates: Sequence[Candidate], rises: Mapping[str, float]) -> list[Candidate]:
+    """Return the candidates by how much the loss rises for each MAC that they buy, the least first."""
+    return sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
+
+
 def _search(
     problem: Problem,
     candidates: Sequence[Candidate],
@@ -51,7 +56,7 @@ def _search(
     if not candidates or not steps.can_go_on():
         return steps.result()
     rises = problem.loss_increase([each.node.fqn for each in candidates])
-    order = sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
+    order = order_by_sensitivity(candidates, rises)
     _bisect(steps, order)
     _add_singly(steps, order)
     for _ in range(max_rounds):
