@@ -54,8 +54,8 @@ def pareto(
 ) -> None:
     r"""Find the front of accuracy against cost, without retraining, and the best mapping for each of several bounds.
 
-    Ctrl-C ends it with the front so far. The front is chosen on the same chips and samples for every mapping, then measured
-    again on fresh ones. Needs Optuna: pip install 'lionheart-aimc\[pareto]'.
+    Ctrl-C ends it with the front so far. The front is chosen on the same chips and samples for every mapping, then
+    measured again on fresh ones. Needs Optuna: pip install 'lionheart-aimc\[pareto]'.
     """
     search = {
         "t_inference": t_inference,

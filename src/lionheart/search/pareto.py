@@ -116,7 +116,7 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
         raise ConfigError(
             f"storage: {shown} cannot be opened: {_first_line(error)}",
             hint="for example sqlite:///front.db or postgresql://user:password@host/database; is the server up, "
-            "the database made, and the driver installed (pip install psycopg2-binary)?",
+            "the database made, and the driver installed (pip install 'psycopg[binary]')?",
         ) from error
     try:
         yield storage
