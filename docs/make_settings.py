@@ -33,7 +33,8 @@ def render_settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`. A TOML file with these tables goes to `lionheart map --config` or `lionheart pareto --config`; flags win over it.",
+        "Made from the code by `make docs`. A TOML file with these tables goes to `--config` of `lionheart map` and",
+        "`lionheart pareto`; flags win over it.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:

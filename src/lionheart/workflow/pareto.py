@@ -312,7 +312,8 @@ class _ParetoJob:
         objective = self.settings.pareto.objective
         if objective == "macs":
             return float(self.graph.macs - sum(self.graph[fqn].macs for fqn in mapping.analog))
-        return self._system(mapping)["latency_s" if objective == "time" else "energy_j"]
+        cost: float = self._system(mapping)["latency_s" if objective == "time" else "energy_j"]
+        return cost
 
     def _system(self, mapping: LayerMapping) -> dict[str, Any]:
         """Return time and energy of one inference; None without a platform."""
