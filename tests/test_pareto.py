@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,11 +306,34 @@ def test_a_mapping_for_each_bound(finished: Path):
         row = rows[bound["number"]]
         assert mapping.to_json() == row["mapping"]
         assert row["drop_pp"] <= bound["max_drop_pp"]
-        assert bound["fresh_is_within"] == (row["fresh"]["drop_pp"] <= bound["max_drop_pp"])
-        assert not any(
-            other["cost"] < row["cost"] and other["drop_pp"] <= bound["max_drop_pp"] for other in rows.values()
-        )
+        assert row["fresh"]["drop_pp"] <= bound["max_drop_pp"]
+        assert bound["is_confirmed"]
+        within = [other for other in rows.values() if other["drop_pp"] <= bound["max_drop_pp"]]
+        assert rows[bound["first_choice"]]["cost"] == min(other["cost"] for other in within)
+        confirmed = [
+            other for other in within if other["on_front"] and other["fresh"]["drop_pp"] <= bound["max_drop_pp"]
+        ]
+        assert row["cost"] == min(other["cost"] for other in confirmed)
     assert results["bounds"][2]["number"] == results["front"][0]
+
+
+def test_a_bound_needs_both_measurements(finished: Path, tmp_path: Path):
+    """The first choice falls through on fresh chips: the next member of the front takes its place."""
+    shutil.copytree(finished, tmp_path / "run")
+    whole = read_json(finished / "pareto.json")
+    chosen = whole["bounds"][2]["number"]
+    row = next(row for row in whole["mappings"] if row["number"] == chosen)
+    analog = [fqn for fqn, place in row["mapping"]["placements"].items() if place == "analog"]
+    events = [json.loads(line) for line in (finished / "journal.jsonl").read_text().splitlines()]
+    for event in events:
+        if event["event"] == "fresh" and event["analog"] == analog:
+            event["accuracy"]["mean"] = 0.0
+    lines = [json.dumps(event) for event in events if event["event"] != "finished"]
+    (tmp_path / "run" / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    bound = resume_pareto_front(build_task(), tmp_path / "run").results["bounds"][2]
+    assert bound["first_choice"] == chosen
+    assert bound["number"] == whole["front"][1]
+    assert bound["is_confirmed"]
 
 
 @pytest.mark.parametrize(("objective", "key"), [("time", "latency_s"), ("energy", "energy_j")])
@@ -373,6 +397,7 @@ def test_killed_and_resumed_is_the_same(stop_at: int, finished: Path, tmp_path: 
     assert len(partial["mappings"]) == min(stop_at - 1, 8)
     for bound in partial["bounds"]:
         assert (bound["file"] is None) == (stop_at == 1)
+        assert bound["file"] is None or bound["is_confirmed"] or stop_at < 10
     with monkeypatch.context() as patch:
         counter = Stopper(patch, 10**6, KeyboardInterrupt)
         resumed = resume_pareto_front(build_task(), tmp_path / "run")

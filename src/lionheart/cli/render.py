@@ -217,13 +217,12 @@ def show_front(results: Mapping[str, Any]) -> None:
 
 
 def _show_bound(bound: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]]) -> None:
+    first = bound["first_choice"]
     if bound["number"] is None:
-        stderr.print(f"{bound['max_drop_pp']:g} pp: no mapping is within this bound", markup=False)
-        return
-    row = rows[bound["number"]]
-    over = " (over the bound on fresh chips)" if bound["fresh_is_within"] is False else ""
-    stderr.print(
-        f"{bound['max_drop_pp']:g} pp: {100 * row['analog_mac_share']:.1f} % of the MACs analog, {bound['file']}{over}",
-        markup=False,
-        style="bold",
-    )
+        text = "no mapping is within this bound"
+    else:
+        text = f"{100 * rows[bound['number']]['analog_mac_share']:.1f} % of the MACs analog, {bound['file']}"
+        text += "" if bound["is_confirmed"] else " (not confirmed on fresh chips yet)"
+    if first != bound["number"]:
+        text += f"; trial {first} did not hold on fresh chips"
+    stderr.print(f"{bound['max_drop_pp']:g} pp: {text}", markup=False, style="bold")

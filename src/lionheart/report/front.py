@@ -75,23 +75,24 @@ def render_front(run_json: Mapping[str, Any], results: Mapping[str, Any]) -> str
 
 
 def draw_front(results: Mapping[str, Any]) -> Markup:
-    """Return accuracy against the objective: all mappings as dots, the front as steps, fresh chips as rings."""
+    """Return the change of accuracy against the digital network over the objective.
+
+    All mappings are dots, the front is a staircase, and what fresh chips gave are rings.
+    """
     name, value_of, write = _AXES[results["objective"]]
     rows = results["mappings"]
     if not rows:
         return Markup("")
     front = sorted((row for row in rows if row["on_front"]), key=value_of)
     baseline = results["baseline"]["decision"]
-    guides = [Guide(100 * baseline, f"digital {100 * baseline:.1f} %", "digital")]
-    guides += [
-        Guide(100 * baseline - b["max_drop_pp"], f"−{b['max_drop_pp']:g} pp", "bound") for b in results["bounds"]
-    ]
+    guides = [Guide(0.0, f"digital {100 * baseline:.1f} %", "digital")]
+    guides += [Guide(-b["max_drop_pp"], f"−{b['max_drop_pp']:g} pp", "bound") for b in results["bounds"]]
     x = _scale([value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
-    shown = [100 * row[key]["mean"] for row in front for key in ("accuracy", "fresh") if row[key] is not None]
-    lowest = min(guide.value for guide in guides) - _BELOW * (100 * baseline - min(guide.value for guide in guides))
+    shown = [-measured["drop_pp"] for row in front for measured in (row, row["fresh"]) if measured is not None]
+    lowest = (1 + _BELOW) * min(guide.value for guide in guides)
     heights = [*(max(value, lowest) for value in shown), *(guide.value for guide in guides)]
     y = _scale(heights, _HEIGHT - _BOTTOM, _TOP)
-    others = [row for row in rows if not row["on_front"] and 100 * row["accuracy"]["mean"] >= y.low]
+    others = [row for row in rows if not row["on_front"] and -row["drop_pp"] >= y.low]
     parts = [
         *_draw_axes(x, y, name, write),
         *_draw_guides(guides, y),
@@ -144,7 +145,7 @@ def _steps(
     front: Sequence[Mapping[str, Any]], x: LinearScale, y: LinearScale, value_of: Callable[[Mapping[str, Any]], float]
 ) -> str:
     """Return the front as a staircase: at each place the best accuracy of all that cost as much or less."""
-    points = [(x(value_of(row)), min(y(100 * row["accuracy"]["mean"]), y.start)) for row in front]
+    points = [(x(value_of(row)), min(y(-row["drop_pp"]), y.start)) for row in front]
     path = points[:1]
     for place, height in points[1:]:
         falls = height > path[-1][1]  # coordinates grow downwards
@@ -157,7 +158,7 @@ def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float
     for tick in choose_ticks(y.low, y.high):
         parts.append(element("line", class_="grid", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick)))
         parts.append(element("text", f"{tick:g}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end"))
-    parts.append(element("text", "%", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
+    parts.append(element("text", "pp", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
     unit = (
         10.0**-9 if x.high < 1e-3 else 1.0
     )  # ticks are rounded to ten digits: count in small units where they are small
@@ -183,17 +184,20 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
 def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale) -> list[Markup]:
     """Return the marks of a member of the front, without those that lie below the chart."""
     parts, fresh = [], row["fresh"]
-    if fresh is not None and 100 * fresh["high"] > y.low:
-        low, high = min(y(100 * fresh["low"]), y.start), max(y(100 * fresh["high"]), y.end)
-        parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))
-        if 100 * fresh["mean"] >= y.low:
+    if fresh is not None:
+        low, high = (100 * (fresh[end] - fresh["mean"]) - fresh["drop_pp"] for end in ("low", "high"))
+        if high > y.low:
+            low, high = min(y(low), y.start), max(y(high), y.end)
+            parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))
+        if -fresh["drop_pp"] >= y.low:
             parts.append(_draw_mark(row, place, y, "fresh", 4.0))
-    return parts + ([_draw_mark(row, place, y, "mean", 4.2)] if 100 * row["accuracy"]["mean"] >= y.low else [])
+    return parts + ([_draw_mark(row, place, y, "mean", 4.2)] if -row["drop_pp"] >= y.low else [])
 
 
 def _draw_mark(row: Mapping[str, Any], place: float, y: LinearScale, css_class: str, radius: float) -> Markup:
-    accuracy = row["fresh"] if css_class == "fresh" else row["accuracy"]
+    measured = row["fresh"] if css_class == "fresh" else row
+    accuracy = measured if css_class == "fresh" else row["accuracy"]
     text = f"trial {row['number']}, {format_percent(row['analog_mac_share'])} of the MACs analog: {_write_accuracy(accuracy)}"
     if css_class == "fresh":
         text += " on fresh chips"
-    return element("circle", element("title", text), class_=css_class, cx=place, cy=y(100 * accuracy["mean"]), r=radius)
+    return element("circle", element("title", text), class_=css_class, cx=place, cy=y(-measured["drop_pp"]), r=radius)

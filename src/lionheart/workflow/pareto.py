@@ -73,7 +73,8 @@ def find_pareto_front(
     """Measure mappings on the way to the front of accuracy against cost, without retraining.
 
     Every mapping is measured with the same samples and the same seeds of chips, and the front is chosen by these. Its members
-    are measured once more, on fresh chips and all of validation; both figures are in the results. Test is not touched.
+    are measured once more, on fresh chips and all of validation; both figures are in the results, and the mapping of a bound
+    must be within it by both. Test is not touched.
 
     Args:
         task: Model, data, metric.
@@ -178,8 +179,7 @@ class _ParetoJob:
         self.platform = load_platform(settings.platforms[0]) if settings.platforms else None
         self.samples = take_samples(task.validation, settings.search.validation_samples)
         self.baseline: dict[str, float] = {}
-        self.measured = [_read_measured(event, graph) for event in run.events("measured")]
-        self.fresh = {tuple(event["analog"]): event["accuracy"] for event in run.events("fresh")}
+        self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
         """Search and measure again; whatever ends this, what there is by then is written."""
@@ -189,12 +189,17 @@ class _ParetoJob:
             for each in non_dominated(self.measured):
                 self._measure_again(each.mapping)
         except BaseException:
+            self._read_journal()  # Ctrl-C may come between writing a measurement down and keeping it
             if self.baseline:
                 self._write(complete=False)
             raise
         self._write(complete=True)
         self.run.record("finished")
         return ParetoResult(self.run.read(RESULTS), self.run)
+
+    def _read_journal(self) -> None:
+        self.measured = [_read_measured(event, self.graph) for event in self.run.events("measured")]
+        self.fresh = {tuple(event["analog"]): event["accuracy"] for event in self.run.events("fresh")}
 
     # -- what is measured ----------------------------------------------------------------------------------------------
 
@@ -353,18 +358,23 @@ class _ParetoJob:
         )
 
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping]) -> dict[str, Any]:
-        """Write the front's best mapping within a bound to a file of its own."""
-        name, best = f"mapping-{bound:g}pp.json", best_within(front, self.baseline["decision"], bound)
+        """Write the front's best mapping that is within a bound whenever it was measured to a file of its own."""
+        name, baseline = f"mapping-{bound:g}pp.json", self.baseline["decision"]
+        fresh = {each.number: self._describe_fresh(each.mapping) for each in front}
+        holding = [
+            each for each in front if (again := fresh[each.number]) is None or again["drop_pp"] <= bound + _ROUNDING_PP
+        ]
+        first, best = best_within(front, baseline, bound), best_within(holding, baseline, bound)
         if best is None:
             self.run.file(name).unlink(missing_ok=True)
-            return {"max_drop_pp": bound, "number": None, "file": None, "fresh_is_within": None}
-        best.mapping.save(self.run.file(name))
-        fresh = self._describe_fresh(best.mapping)
+        else:
+            best.mapping.save(self.run.file(name))
         return {
             "max_drop_pp": bound,
-            "number": best.number,
-            "file": name,
-            "fresh_is_within": None if fresh is None else fresh["drop_pp"] <= bound + _ROUNDING_PP,
+            "number": None if best is None else best.number,
+            "file": None if best is None else name,
+            "is_confirmed": best is not None and fresh[best.number] is not None,
+            "first_choice": None if first is None else first.number,
         }
 
     def _describe(self, measured: MeasuredMapping, on_front: bool) -> dict[str, Any]:
