@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lionheart.search import SearchSpec
+from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.specs import TECHNOLOGIES, HWASpec, Spec, TileSpec
 from lionheart.training import TrainSpec
 
 #: Heading and spec of each table of a settings file.
 TABLES: tuple[tuple[str, type[Spec]], ...] = (
     ("[search]", SearchSpec),
+    ("[pareto]", ParetoSpec),
     ("[train]", TrainSpec),
     ("[tile]", TileSpec),
     ("[tile.hwa]", HWASpec),
@@ -32,7 +33,8 @@ def render_settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`. A TOML file with these tables goes to `lionheart map --config`; flags win over it.",
+        "Made from the code by `make docs`. A TOML file with these tables goes to `--config` of `lionheart map` and",
+        "`lionheart pareto`; flags win over it.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:

@@ -154,7 +154,7 @@ def test_a_decision_tells_the_whole_trial():
     assert decision.to_json() == {
         "index": 0, "fqn": "L0", "macs": 16, "accepted": True, "accuracy": {"mean": BASELINE - 0.005},
         "drop_pp": pytest.approx(0.5), "train": {"losses": [1.0], "n_steps": 4}, "elapsed_s": 0.5, "analog": ("L0",),
-        "n_remeasured": 0,
+        "n_remeasured": 0, "limit_pp": pytest.approx(0.5),
     }  # fmt: skip
     assert Decision(**decision.to_json()) == decision
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lionheart.system import PlatformSpec, estimate_system, load_platform
     from lionheart.tasks import Task, build_task
     from lionheart.training import TrainSpec
-    from lionheart.workflow import MappingResult, MapSettings, evaluate_run, map_layers, resume_run
+    from lionheart.workflow import MappingResult, MapSettings, evaluate_run, find_pareto_front, map_layers, resume_run
 
 _HOMES = {
     "DeviceSpec": "specs",
@@ -39,6 +39,7 @@ _HOMES = {
     "convert_to_digital_": "analog",
     "estimate_system": "system",
     "evaluate_run": "workflow",
+    "find_pareto_front": "workflow",
     "load_platform": "system",
     "map_layers": "workflow",
     "register_kind": "graph",
@@ -65,6 +66,7 @@ __all__ = [
     "convert_to_digital_",
     "estimate_system",
     "evaluate_run",
+    "find_pareto_front",
     "load_platform",
     "map_layers",
     "register_kind",

@@ -1,4 +1,4 @@
-"""The verbs: inspect, map, evaluate, simulate, report, train, sources."""
+"""The verbs; those with files of their own are added at the end."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from lionheart.cli.console import (
     stderr,
 )
 from lionheart.cli.devices import devices
+from lionheart.cli.pareto import pareto
 from lionheart.errors import ConfigError, LionHeartError
 
 app = typer.Typer(
@@ -385,6 +386,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
         render.show_sources(data)
 
 
+app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 
 

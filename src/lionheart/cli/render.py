@@ -204,3 +204,51 @@ def show_sources(data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
         for name, entry in constants.items():
             stderr.print(f"{name} = {entry['value']} [{entry['unit']}] ({entry['kind']})", markup=False)
             stderr.print(f"    {entry['source']}", markup=False)
+
+
+def show_front(results: Mapping[str, Any]) -> None:
+    """Print the front of accuracy against cost, cheapest first, and the best mapping for each bound."""
+    rows = {row["number"]: row for row in results["mappings"]}
+    table = make_table(
+        f"{results['task']}: the front of accuracy against {results['objective']}",
+        "trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles", "within",
+        right=("trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles"),
+    )  # fmt: skip
+    for row in (rows[number] for number in results["front"]):
+        fresh = row["fresh"]
+        table.add_row(
+            str(row["number"]),
+            f"{row['n_analog']}/{results['n_projections']}",
+            f"{100 * row['analog_mac_share']:.1f} %",
+            f"{row['drop_pp']:+.2f}",
+            "" if fresh is None else f"{fresh['drop_pp']:+.2f} ± {50 * (fresh['high'] - fresh['low']):.2f}",
+            "" if row["latency_s"] is None else format_si(row["latency_s"], "s"),
+            "" if row["energy_j"] is None else format_si(row["energy_j"], "J"),
+            str(row["n_tiles"]),
+            " ".join(f"{bound['max_drop_pp']:g}" for bound in results["bounds"] if bound["number"] == row["number"]),
+        )
+    stderr.print(table)
+    baseline, samples = results["baseline"], results["validation_samples"]
+    stderr.print(
+        f"{len(rows)} mappings measured in {format_elapsed(results['elapsed_s'])}"
+        f"{'' if results['complete'] else ', stopped early'}. Drops in pp of validation accuracy "
+        f"{format_duration(results['t_inference'])} after programming. The front was chosen by "
+        f"{results['n_chips']} chips on {'all' if samples is None else f'the first {samples}'} samples "
+        f"(digital {100 * baseline['decision']:.2f} %); fresh: {results['n_chips_final']} other chips, all samples "
+        f"(digital {100 * baseline['validation']:.2f} %). Time and energy: {results['platform'] or 'no platform'}.",
+        markup=False,
+    )
+    for bound in results["bounds"]:
+        _show_bound(bound, rows)
+
+
+def _show_bound(bound: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]]) -> None:
+    first = bound["first_choice"]
+    if bound["number"] is None:
+        text = "no mapping is within this bound"
+    else:
+        text = f"{100 * rows[bound['number']]['analog_mac_share']:.1f} % of the MACs analog, {bound['file']}"
+        text += "" if bound["is_confirmed"] else " (not confirmed on fresh chips yet)"
+    if first != bound["number"]:
+        text += f"; trial {first} did not hold on fresh chips"
+    stderr.print(f"{bound['max_drop_pp']:g} pp: {text}", markup=False, style="bold")

@@ -22,7 +22,8 @@ def _break_dots(name: str) -> Markup:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what finds and fills the templates."""
     environment = Environment(
         loader=PackageLoader("lionheart.report"),
         autoescape=True,
@@ -49,7 +50,7 @@ def render_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_
     facts = read_facts(run_json, graph_json, results_json)
     digital = facts.results["test_digital_accuracy"]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             run=facts.run,

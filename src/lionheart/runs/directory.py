@@ -87,6 +87,19 @@ class RunDirectory:
                 )
         return run
 
+    def require_job(self, job: str) -> None:
+        """Make sure that the run was started by the verb `job`.
+
+        Raises:
+            ArtifactError: It was started by another one.
+        """
+        found = self.description().get("job", "map")
+        if found != job:
+            raise ArtifactError(
+                f"{self.path}: a run of `lionheart {found}`, expected one of `lionheart {job}`",
+                hint=f"go on with it by: lionheart {found} --resume {self.path}",
+            )
+
     def file(self, name: str) -> Path:
         """Return the path of one of the run's files."""
         return self.path / name

@@ -1,26 +1,40 @@
 """Search: strategies that decide which candidates go analog.
 
 Comes in: ranked candidates, a bound, and a `Problem` that can try a mapping and keep or undo the trial. Goes out: a
-`SearchResult` with the mapping and every decision. Must not know: how a trial trains or evaluates, platforms, physics.
+`SearchResult` with the mapping and every decision. `lionheart.search.pareto` finds a front of accuracy against cost instead, of
+mappings that a callable measures; it is imported only where it is used, because it needs Optuna. Must not know: how a trial
+trains or evaluates, platforms, physics.
 """
 
 from lionheart.search.exhaustive import search_exhaustively
+from lionheart.search.front import MeasuredMapping, best_within, nested_prefixes, non_dominated
 from lionheart.search.greedy import search_greedily
 from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
 from lionheart.search.registry import STRATEGIES, check_candidates, find_strategy
-from lionheart.search.shared import search_by_hessian, search_with_shared_training, search_without_training
-from lionheart.search.spec import SearchSpec
+from lionheart.search.shared import (
+    order_by_sensitivity,
+    search_by_hessian,
+    search_with_shared_training,
+    search_without_training,
+)
+from lionheart.search.spec import ParetoSpec, SearchSpec
 
 __all__ = [
     "STRATEGIES",
     "Decision",
+    "MeasuredMapping",
+    "ParetoSpec",
     "Problem",
     "SearchOutcome",
     "SearchResult",
     "SearchSpec",
     "Trial",
+    "best_within",
     "check_candidates",
     "find_strategy",
+    "nested_prefixes",
+    "non_dominated",
+    "order_by_sensitivity",
     "search_by_hessian",
     "search_exhaustively",
     "search_greedily",

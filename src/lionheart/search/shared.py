@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
@@ -61,12 +61,17 @@ def search_by_hessian(
     if not candidates or not steps.can_go_on():
         return steps.result()
     rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
-    order = sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
+    order = order_by_sensitivity(candidates, rises)
     _bisect(steps, order)
     left = _left(steps, order)
     if left and steps.can_go_on():
         _train_with(steps, left, len(order))
     return steps.result()
+
+
+def order_by_sensitivity(candidates: Sequence[Candidate], rises: Mapping[str, float]) -> list[Candidate]:
+    """Return the candidates by how much the loss rises for each MAC that they buy, the least first."""
+    return sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
 
 
 def _search(
@@ -80,7 +85,7 @@ def _search(
     if not candidates or not steps.can_go_on():
         return steps.result()
     rises = problem.loss_increase([each.node.fqn for each in candidates])
-    order = sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
+    order = order_by_sensitivity(candidates, rises)
     _bisect(steps, order)
     _add_singly(steps, order)
     for _ in range(max_rounds):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -76,3 +76,17 @@ class SearchSpec(Spec):
         first = min(1.0, self.lifetime)
         n_decades = math.ceil(math.log10(self.lifetime / first))
         return tuple(dict.fromkeys([*(first * 10.0**k for k in range(n_decades)), self.lifetime]))
+
+
+class ParetoSpec(Spec):
+    """What a front of mappings weighs against the accuracy, and how many mappings it may measure."""
+
+    objective: Literal["macs", "time", "energy"] = Field(
+        "macs",
+        description="made small beside the loss of accuracy: macs (MACs left on digital cores), time or energy "
+        "(of one inference, on the first of the platforms)",
+    )
+    n_trials: int = Field(60, ge=1, description="mappings that are measured; fewer where a network has fewer")
+    bounds_pp: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
+        (0.5, 1.0, 2.0, 5.0), description="drops of accuracy for each of which the front's best mapping is written [pp]"
+    )

@@ -27,6 +27,7 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
         ArtifactError: There is no run, or it has not finished.
     """
     run = RunDirectory.open(Path(run_dir))
+    run.require_job("map")
     if not run.has("results.json"):
         raise ArtifactError(
             f"{run.path}: the run has not finished", hint=f"continue it with: lionheart map --resume {run.path}"

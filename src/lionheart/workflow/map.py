@@ -80,7 +80,7 @@ def map_layers(
     settings = settings or MapSettings()
     if backend is not None:
         settings = settings.replace(backend=backend)
-    graph, candidates = _prepare(task, settings)
+    graph, candidates = prepare_run(task, settings)
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
     with run.lock():
@@ -100,8 +100,9 @@ def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) 
         ArtifactError: There is no run, or it belongs to another network.
     """
     run = RunDirectory.open(Path(run_dir))
+    run.require_job("map")
     settings = MapSettings.from_json(run.description()["settings"])
-    graph, candidates = _prepare(task, settings)
+    graph, candidates = prepare_run(task, settings)
     with run.lock():
         if not run.has("graph.json"):
             run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
@@ -160,7 +161,8 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, A
     }
 
 
-def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
+def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
+    """Trace the network and find its candidates; whatever would stop the run later raises now."""
     find_strategy(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
     graph = trace_graph(task.model, task.example_inputs())

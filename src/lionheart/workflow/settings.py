@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.search import SearchSpec
+from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.specs import Spec, TileSpec
 from lionheart.training import TrainSpec
 
@@ -21,6 +21,7 @@ class MapSettings(Spec):
     search: SearchSpec = Field(default_factory=SearchSpec, description="bound, time, chips, budget")
     tile: TileSpec = Field(default_factory=TileSpec, description="crossbar, converters, device, HWA noise")
     train: TrainSpec = Field(default_factory=TrainSpec, description="retraining after each conversion")
+    pareto: ParetoSpec = Field(default_factory=ParetoSpec, description="of `lionheart pareto` alone")
     platforms: tuple[str, ...] = Field(
         ("alpine-high-power", "alpine-low-power"), description="platforms that price the mapping"
     )
@@ -72,7 +73,8 @@ def read_settings(
 
     Args:
         effort: A name in `EFFORTS`.
-        config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]`` and top-level keys.
+        config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
+            top-level keys.
         overrides: Group -> setting -> value; the group ``""`` is the top level; None values are left out.
 
     Raises:

@@ -1,0 +1,203 @@
+"""The page of a front: accuracy against cost as one chart, the front's members as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lionheart.errors import ArtifactError
+from lionheart.files import write_text
+from lionheart.report.figures import Guide
+from lionheart.report.page import environment
+from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
+from lionheart.report.text import describe_duration, format_percent
+from lionheart.runs import RunDirectory
+from lionheart.units import format_si
+
+_WIDTH, _HEIGHT = 1040.0, 420.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 150.0, 24.0, 46.0
+_LABEL_GAP = 15.0
+_BELOW = 1.0  # how far below the last bound the chart goes, as a share of that bound
+#: For each objective: the axis, the value of a mapping, and how a value is written.
+_AXES: dict[str, tuple[str, Callable[[Mapping[str, Any]], float], Callable[[float], str]]] = {
+    "macs": ("analog share of the MACs", lambda row: 100 * row["analog_mac_share"], lambda value: f"{value:g} %"),
+    "time": ("time of one inference", lambda row: row["latency_s"], lambda value: format_si(value, "s")),
+    "energy": ("energy of one inference", lambda row: row["energy_j"], lambda value: format_si(value, "J")),
+}
+
+
+def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
+    """Write the page of a front, finished or not.
+
+    Args:
+        run_dir: A run of `lionheart pareto`.
+        out: The page; None = ``pareto.html`` in the run.
+
+    Raises:
+        ArtifactError: There is no front, or ``pareto.json`` is damaged.
+    """
+    run = RunDirectory.open(Path(run_dir))
+    run.require_job("pareto")
+    page = out or run.file("pareto.html")
+    try:
+        text = render_front(run.description(), run.read("pareto.json"))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{run.file('pareto.json')}: damaged: {error!r}", hint="restore the file") from error
+    write_text(page, text)
+    return page
+
+
+def render_front(run_json: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Return the page as HTML that loads nothing from elsewhere."""
+    rows = {row["number"]: row for row in results["mappings"]}
+    bounds: dict[int, list[str]] = {}
+    for bound in results["bounds"]:
+        if bound["number"] is not None:
+            bounds.setdefault(bound["number"], []).append(f"{bound['max_drop_pp']:g} pp")
+    return (
+        environment()
+        .get_template("front.html.j2")
+        .render(
+            run=run_json,
+            results=results,
+            age=describe_duration(results["t_inference"]),
+            confidence=format_percent(results["confidence"], 0),
+            chart=draw_front(results),
+            rows=[
+                _describe(rows[number], ", ".join(bounds.get(number, [])), results["n_projections"])
+                for number in results["front"]
+            ],
+        )
+    )
+
+
+def draw_front(results: Mapping[str, Any]) -> Markup:
+    """Return the change of accuracy against the digital network over the objective.
+
+    All mappings are dots, the front is a staircase, and what fresh chips gave are rings.
+    """
+    name, value_of, write = _AXES[results["objective"]]
+    rows = results["mappings"]
+    if not rows:
+        return Markup("")
+    front = sorted((row for row in rows if row["on_front"]), key=value_of)
+    baseline = results["baseline"]["decision"]
+    guides = [Guide(0.0, f"digital {100 * baseline:.1f} %", "digital")]
+    guides += [Guide(-b["max_drop_pp"], f"−{b['max_drop_pp']:g} pp", "bound") for b in results["bounds"]]
+    x = _scale([value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
+    shown = [-measured["drop_pp"] for row in front for measured in (row, row["fresh"]) if measured is not None]
+    lowest = (1 + _BELOW) * min(guide.value for guide in guides)
+    heights = [*(max(value, lowest) for value in shown), *(guide.value for guide in guides)]
+    y = _scale(heights, _HEIGHT - _BOTTOM, _TOP)
+    others = [row for row in rows if not row["on_front"] and -row["drop_pp"] >= y.low]
+    parts = [
+        *_draw_axes(x, y, name, write),
+        *_draw_guides(guides, y),
+        *(_draw_mark(row, x(value_of(row)), y, "other", 2.6) for row in others),
+        element("polyline", class_="mean-line", points=_steps(front, x, y, value_of)),
+    ]
+    for row in front:
+        parts += _draw_member(row, x(value_of(row)), y)
+    return element(
+        "svg",
+        *parts,
+        class_="chart",
+        viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+        role="img",
+        aria_label=f"Accuracy against {name}",
+    )
+
+
+def _describe(row: Mapping[str, Any], bounds: str, n_projections: int) -> dict[str, Any]:
+    """Return one line of the table as text."""
+    fresh = row["fresh"]
+    placements = row["mapping"]["placements"]
+    return {
+        "number": row["number"],
+        "n_analog": f"{row['n_analog']} of {n_projections}",
+        "digital": ", ".join(fqn for fqn, place in placements.items() if place == "digital") or "none",
+        "macs": format_percent(row["analog_mac_share"]),
+        "weights": format_percent(row["analog_weight_share"]),
+        "accuracy": _write_accuracy(row["accuracy"]),
+        "drop": f"{row['drop_pp']:.2f} pp",
+        "fresh": "" if fresh is None else _write_accuracy(fresh),
+        "fresh_drop": "" if fresh is None else f"{fresh['drop_pp']:.2f} pp",
+        "time": "–" if row["latency_s"] is None else format_si(row["latency_s"], "s"),
+        "energy": "–" if row["energy_j"] is None else format_si(row["energy_j"], "J"),
+        "n_tiles": row["n_tiles"],
+        "bounds": bounds,
+    }
+
+
+def _write_accuracy(accuracy: Mapping[str, Any]) -> str:
+    return f"{100 * accuracy['mean']:.2f} % [{100 * accuracy['low']:.2f}, {100 * accuracy['high']:.2f}]"
+
+
+def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
+    pad = 0.05 * (max(values) - min(values)) or max(abs(values[0]) * 0.05, 1e-12)
+    return LinearScale(min(values) - pad, max(values) + pad, start, end)
+
+
+def _steps(
+    front: Sequence[Mapping[str, Any]], x: LinearScale, y: LinearScale, value_of: Callable[[Mapping[str, Any]], float]
+) -> str:
+    """Return the front as a staircase: at each place the best accuracy of all that cost as much or less."""
+    points = [(x(value_of(row)), min(y(-row["drop_pp"]), y.start)) for row in front]
+    path = points[:1]
+    for place, height in points[1:]:
+        falls = height > path[-1][1]  # coordinates grow downwards
+        path += [(path[-1][0], height) if falls else (place, path[-1][1]), (place, height)]
+    return " ".join(f"{a:.2f},{b:.2f}" for a, b in path)
+
+
+def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float], str]) -> list[Markup]:
+    right, bottom, parts = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, []
+    for tick in choose_ticks(y.low, y.high):
+        parts.append(element("line", class_="grid", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick)))
+        parts.append(element("text", f"{tick:g}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end"))
+    parts.append(element("text", "pp", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
+    unit = (
+        10.0**-9 if x.high < 1e-3 else 1.0
+    )  # ticks are rounded to ten digits: count in small units where they are small
+    for tick in choose_ticks(x.low / unit, x.high / unit, 8):
+        place = x(tick * unit)
+        parts.append(element("line", class_="axis", x1=place, x2=place, y1=bottom, y2=bottom + 5))
+        parts.append(element("text", write(tick * unit), class_="tick", x=place, y=bottom + 19, text_anchor="middle"))
+    parts.append(element("line", class_="axis", x1=_LEFT, x2=right, y1=bottom, y2=bottom))
+    middle = (x.start + x.end) / 2
+    parts.append(element("text", name, class_="tick", x=middle, y=bottom + 38, text_anchor="middle"))
+    return parts
+
+
+def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
+    right, parts = _WIDTH - _RIGHT, []
+    for guide, place in zip(guides, spread_labels([y(g.value) for g in guides], _LABEL_GAP), strict=True):
+        height = y(guide.value)
+        parts.append(element("line", class_=f"guide {guide.css_class}", x1=_LEFT, x2=right, y1=height, y2=height))
+        parts.append(element("text", guide.label, class_=f"label {guide.css_class}", x=right + 8, y=place + 4))
+    return parts
+
+
+def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale) -> list[Markup]:
+    """Return the marks of a member of the front, without those that lie below the chart."""
+    parts, fresh = [], row["fresh"]
+    if fresh is not None:
+        low, high = (100 * (fresh[end] - fresh["mean"]) - fresh["drop_pp"] for end in ("low", "high"))
+        if high > y.low:
+            low, high = min(y(low), y.start), max(y(high), y.end)
+            parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))
+        if -fresh["drop_pp"] >= y.low:
+            parts.append(_draw_mark(row, place, y, "fresh", 4.0))
+    return parts + ([_draw_mark(row, place, y, "mean", 4.2)] if -row["drop_pp"] >= y.low else [])
+
+
+def _draw_mark(row: Mapping[str, Any], place: float, y: LinearScale, css_class: str, radius: float) -> Markup:
+    measured = row["fresh"] if css_class == "fresh" else row
+    accuracy = measured if css_class == "fresh" else row["accuracy"]
+    text = f"trial {row['number']}, {format_percent(row['analog_mac_share'])} of the MACs analog: {_write_accuracy(accuracy)}"
+    if css_class == "fresh":
+        text += " on fresh chips"
+    return element("circle", element("title", text), class_=css_class, cx=place, cy=y(-measured["drop_pp"]), r=radius)

@@ -1,0 +1,206 @@
+"""The front of accuracy against cost, through Optuna's NSGA-II. Import this only where it is used: it needs Optuna.
+
+Trials are a function of seed, trial number and the trials before, never of what this process did: a killed study that goes on
+asks for the same mappings as one that nobody killed, and a study whose storage was lost is built again from what was measured.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.rng import RandomStreams
+from lionheart.search.front import MeasuredMapping
+
+try:
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
+    from optuna.exceptions import StorageInternalError
+    from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import SQLAlchemyError
+except ImportError as error:
+    raise ConfigError("pareto: optuna is not installed", hint="pip install 'lionheart-aimc[pareto]'") from error
+
+_MUTATIONS = 2.0  # projections of a child that are drawn anew, on average; half of them change
+_CHOICES = CategoricalDistribution((False, True))
+
+
+def search_front(
+    candidates: Sequence[str],
+    start: LayerMapping,
+    *,
+    evaluate: Callable[[LayerMapping], Mapping[str, Any]],
+    cost: Callable[[LayerMapping], float],
+    keep: Callable[[MeasuredMapping], None],
+    seeds: Sequence[LayerMapping],
+    n_trials: int,
+    streams: RandomStreams,
+    storage: RDBStorage,
+    study_name: str,
+    past: Sequence[MeasuredMapping] = (),
+) -> list[MeasuredMapping]:
+    """Measure `n_trials` mappings, or all there are, on the way to the front of accuracy against cost.
+
+    The mappings `seeds` come first and are the first generation of NSGA-II. A mapping that is asked for again is not measured
+    again and does not count; one that differs from it in few random places and is new comes next.
+
+    Args:
+        candidates: Projections that may go analog.
+        start: The mapping with all of them digital.
+        evaluate: Measures the accuracy of a mapping; ``mean`` of what it returns is to be large.
+        cost: Returns what is to be small.
+        keep: Called with every measurement, before Optuna hears of it.
+        seeds: Mappings to begin with.
+        n_trials: How many different mappings to measure.
+        streams: Of the search.
+        storage: Keeps the study.
+        study_name: Of the study; it goes on where it is.
+        past: What was measured before a resume.
+
+    Returns:
+        Everything measured, in order.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=storage,
+        sampler=_StatelessSampler(candidates, max(2, len(seeds)), streams),
+        study_name=study_name,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+    )
+    measured = {each.mapping.analog: each for each in past}
+    wanted = min(n_trials, 2 ** len(candidates))
+    for mapping in seeds:
+        _enqueue(study, candidates, mapping)
+    while len(measured) < wanted:
+        trial = _interrupted_trial(study) or study.ask()
+        mapping = _place(start, candidates, {fqn: trial.suggest_categorical(fqn, (False, True)) for fqn in candidates})
+        known = measured.get(mapping.analog)
+        if known is None:
+            begin = time.perf_counter()
+            accuracy = evaluate(mapping)
+            known = MeasuredMapping(trial.number, mapping, accuracy, cost(mapping), time.perf_counter() - begin)
+            keep(known)
+            measured[mapping.analog] = known
+        elif known.number != trial.number:
+            earlier = {analog for analog, each in measured.items() if each.number < trial.number}
+            draw = random.Random(streams.derive_seed("neighbour", trial.number))  # noqa: S311  no secret
+            _enqueue(study, candidates, _find_new(mapping, candidates, earlier, draw))
+        study.tell(trial, (known.mean, known.cost))
+    return list(measured.values())
+
+
+@contextmanager
+def open_storage(url: str) -> Iterator[RDBStorage]:
+    """Open what keeps a study.
+
+    Args:
+        url: As SQLAlchemy has it: ``sqlite:///file.db``, ``postgresql://user:password@host/database``.
+
+    Raises:
+        ConfigError: It cannot be opened.
+        ArtifactError: It fails later.
+    """
+    shown = hide_password(url)
+    try:
+        storage = RDBStorage(url)
+    except (ImportError, ValueError, RuntimeError, SQLAlchemyError, StorageInternalError) as error:
+        raise ConfigError(
+            f"storage: {shown} cannot be opened: {_first_line(error)}",
+            hint="for example sqlite:///front.db or postgresql://user:password@host/database; is the server up, "
+            "the database made, and the driver installed (pip install 'psycopg[binary]')?",
+        ) from error
+    try:
+        yield storage
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise ArtifactError(
+            f"storage: {shown} failed: {_first_line(error)}", hint="nothing measured is lost: go on with --resume"
+        ) from error
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def hide_password(text: str) -> str:
+    """Return a text with the passwords of its URLs hidden."""
+    text = re.sub(r"(://[^:/@\s]*):[^\s/]*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
+
+
+@final
+class _StatelessSampler(BaseSampler):
+    """NSGA-II that draws from the stream of each trial's number, and counts the trials that were enqueued.
+
+    Optuna's own sampler draws from one generator, so that a resumed study would draw something else, and does not take
+    enqueued trials as parents.
+    """
+
+    def __init__(self, names: Sequence[str], population_size: int, streams: RandomStreams) -> None:
+        self._names, self._population_size, self._streams = list(names), population_size, streams
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._genetic(trial).get_trial_generation(study, trial)  # writes it down
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict.fromkeys(self._names, _CHOICES)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._genetic(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = RandomSampler(seed=self._seed(trial.number, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _genetic(self, trial: FrozenTrial) -> NSGAIISampler:
+        return NSGAIISampler(
+            population_size=self._population_size,
+            mutation_prob=min(1.0, _MUTATIONS / max(1, len(self._names))),
+            seed=self._seed(trial.number),
+        )
+
+    def _seed(self, *path: str | int) -> int:
+        return self._streams.derive_seed("trial", *path) % 2**32
+
+
+def _interrupted_trial(study: optuna.Study) -> Trial | None:
+    """Return the trial that a stop or a kill left in the middle."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return Trial(study, running[0]._trial_id) if running else None
+
+
+def _enqueue(study: optuna.Study, candidates: Sequence[str], mapping: LayerMapping) -> None:
+    chosen = {fqn: mapping.is_analog(fqn) for fqn in candidates}
+    study.enqueue_trial(chosen, skip_if_exists=True)  # it exists if a kill came right after
+
+
+def _place(mapping: LayerMapping, candidates: Sequence[str], is_analog: Mapping[str, bool]) -> LayerMapping:
+    placements = {fqn: Placement.ANALOG if is_analog[fqn] else Placement.DIGITAL for fqn in candidates}
+    return LayerMapping({**mapping.placements, **placements})
+
+
+def _find_new(
+    mapping: LayerMapping, candidates: Sequence[str], measured: set[tuple[str, ...]], draw: random.Random
+) -> LayerMapping:
+    """Walk from a mapping, one random projection at a time, to one that was not measured."""
+    while mapping.analog in measured:
+        is_analog = {fqn: mapping.is_analog(fqn) for fqn in candidates}
+        flipped = draw.choice(candidates)
+        mapping = _place(mapping, candidates, {**is_analog, flipped: not is_analog[flipped]})
+    return mapping
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return hide_password((str(cause).strip() or type(cause).__name__).splitlines()[0])
