@@ -124,7 +124,7 @@ class MappingProblem:
         """Measure each projection alone on tiles, the task's network as it is; once for a run."""
 
         def measure() -> dict[str, float]:
-            batches = take_samples(self.task.validation, SENSITIVITY_SAMPLES)
+            batches = take_samples(self.validation, SENSITIVITY_SAMPLES)
             return measure_loss_increase(
                 self.task, batches, fqns, self.settings, self.streams, self.backend, self.progress
             )
@@ -135,7 +135,7 @@ class MappingProblem:
         """Estimate the rise from the Hessian of each projection, the task's network as it is; once for a run."""
 
         def measure() -> dict[str, dict[str, float]]:
-            batches = take_samples(self.task.validation, HESSIAN_SAMPLES)
+            batches = take_samples(self.validation, HESSIAN_SAMPLES)
             found = measure_curvature(self.task, batches, fqns, self.settings, self.streams, self.progress)
             return {fqn: each.to_json() for fqn, each in found.items()}
 
