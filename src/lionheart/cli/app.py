@@ -150,6 +150,21 @@ def map_command(
         str | None,
         typer.Option("--at", help="When it must hold after programming: 1s, 1h, 1d, 1mo, 1y.", show_default="1d"),
     ] = None,
+    lifetime: Annotated[
+        str | None, typer.Option(help="It must hold at every time up to this age, not only at --at.", show_default="no")
+    ] = None,
+    promise: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability with which it must hold on other chips and samples, e.g. 0.95; held-out validation samples "
+            "have the last word.",
+            show_default="none",
+        ),
+    ] = None,
+    chip_yield: Annotated[
+        float | None,
+        typer.Option("--yield", help="Share of chips that must each keep it, e.g. 0.95.", show_default="their mean"),
+    ] = None,
     effort: Annotated[
         str, typer.Option(help="quick: short retraining, 6 chips a decision; paper: the paper's protocol, hours.")
     ] = "quick",
@@ -217,6 +232,9 @@ def map_command(
     search = {
         "max_drop_pp": max_drop,
         "t_inference": t_inference,
+        "lifetime": lifetime,
+        "promise": promise,
+        "chip_yield": chip_yield,
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
         "strategy": strategy,

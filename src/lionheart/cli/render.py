@@ -152,10 +152,21 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
         f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {results['n_tiles']} tiles.\n"
         f"Validation after {format_duration(results['t_inference'])}: {100 * validation['mean']:.2f} % "
         f"[{100 * validation['low']:.2f}, {100 * validation['high']:.2f}], drop {validation['drop_pp']:.2f} pp "
-        f"(bound {results['max_drop_pp']:g}). Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
+        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
         f"Search {format_elapsed(results['elapsed_s'])}, everything {format_elapsed(elapsed_s)}.",
         markup=False,
         style="bold",
+    )
+
+
+def _describe_certificate(results: Mapping[str, Any]) -> str:
+    tests = results.get("certificate")
+    if not tests:
+        return ""
+    last = tests[-1]
+    return (
+        f"Held-out samples: drop {last['drop_pp']:.2f} pp, with {100 * last['confidence']:g} % confidence at most "
+        f"{last['limit_pp']:.2f} pp ({len(tests)} mapping{'s' if len(tests) > 1 else ''} tested). "
     )
 
 

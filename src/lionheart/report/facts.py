@@ -48,6 +48,12 @@ class RunFacts:
         return float(self.results["max_drop_pp"])
 
     @property
+    def promise(self) -> float | None:
+        """Probability with which the bound was to hold on other chips and samples; None = none was asked for."""
+        value = (self.run["search_spec"] or {}).get("promise")
+        return None if value is None else float(value)
+
+    @property
     def age(self) -> str:
         """The time the mapping was decided for, in words."""
         return describe_duration(self.results["t_inference"])

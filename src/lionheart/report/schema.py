@@ -134,6 +134,9 @@ RESULTS = {
     "n_tiles": int,
     "baseline": {"validation_accuracy": float, "test_accuracy": Maybe(float)},
     "validation": Maybe({**_ACCURACY, "n_samples": Maybe(int), "drop_pp": float}),
+    "certificate": Maybe(
+        Each({"drop_pp": float, "limit_pp": float, "confidence": float, "accepted": bool, "accuracy": _ACCURACY})
+    ),
     "decisions": Each(_DECISION),
     "test_over_time": Maybe(Each({"t_inference": float, **_ACCURACY, "scores": Maybe(Each(float))})),
     "test_digital_accuracy": Maybe(float),

@@ -34,6 +34,25 @@ def list_badges(facts: RunFacts) -> list[tuple[str, str]]:
     return badges
 
 
+def write_promise(facts: RunFacts) -> str:
+    """Return what held-out samples said to the promise of the run, or nothing where none was asked for."""
+    promise, tests = facts.promise, facts.results["certificate"]
+    if promise is None:
+        return ""
+    if not tests:
+        return "Nothing runs analog, so the promised bound cannot be broken."
+    last, n_failed = tests[-1], sum(not test["accepted"] for test in tests)
+    before = f" {_count(n_failed, 'larger mapping')} failed before." if n_failed and last["accepted"] else ""
+    chips = _count(last["accuracy"]["n_chips"], "fresh chip")
+    if not last["accepted"]:
+        return f"Promise of {format_percent(promise, 0)}: no mapping kept the bound on the held-out samples."
+    return (
+        f"Promise of {format_percent(promise, 0)}: on held-out validation samples and {chips} the drop is "
+        f"{format_pp(last['drop_pp'], facts.bound_pp)}, and with {format_percent(last['confidence'], 1)} confidence at most "
+        f"{format_pp(last['limit_pp'], facts.bound_pp)}.{before}"
+    )
+
+
 def write_caution(facts: RunFacts) -> str:
     """Return what a reader of the verdict should not overlook, or nothing."""
     point, drop, baseline = facts.test_point, facts.test_drop_pp, facts.results["baseline"]["test_accuracy"]

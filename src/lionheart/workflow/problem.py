@@ -93,6 +93,7 @@ class MappingProblem:
         self.device = next(model.parameters()).device
         self.validation, self.held_out = split_validation(task.validation, settings)
         self._held_out_reference: Tensor | None = None
+        self._ranges: dict[str, float] = {}  # of layers with the present weights
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
         self._elapsed_before = sum(decision.elapsed_s for decision in self._past) + self.measuring_s()
         self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
@@ -106,7 +107,7 @@ class MappingProblem:
     ) -> Trial:
         """Apply a mapping, calibrate, retrain the whole network if asked to, evaluate over fresh chips."""
         begin = time.perf_counter()
-        self._apply(mapping, index)
+        self._apply(mapping)
         trace = self._retrain(index, fqn) if retrain else TrainTrace(outcome="none")
         accuracy, drop = self._measure(("decision", index), fqn, hasty=hasty)
         return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace.to_json(), time.perf_counter() - begin)
@@ -114,7 +115,7 @@ class MappingProblem:
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:
         """Evaluate another mapping over other fresh chips, with the weights of the trial."""
         begin = time.perf_counter()
-        self._apply(mapping, index)
+        self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog"
         accuracy, drop = self._measure(("decision", index, "again", number), label, hasty=hasty)
         trace = TrainTrace(outcome="none").to_json()
@@ -160,8 +161,10 @@ class MappingProblem:
 
     def settle(self, decision: Decision, mapping: LayerMapping) -> None:
         """Keep or undo the trial, then write the decision down."""
+        if decision.train.get("losses"):
+            self._ranges = {}
         if decision.accepted:
-            self._apply(mapping, decision.index)
+            self._apply(mapping)
             self._save_accepted(mapping)
         else:
             self.backend.convert_(self.model, mapping, self.settings.tile)
@@ -192,7 +195,7 @@ class MappingProblem:
 
     def certify(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[AccuracyEstimate, DropEstimate]:
         """Measure a mapping with the weights at hand on samples and chips that decided nothing; the worst time counts."""
-        self._apply(mapping, number)
+        self._apply(mapping)
         n_chips = self.settings.search.n_chips_final
         batches = self.held_out
         if batches is None:
@@ -217,7 +220,7 @@ class MappingProblem:
 
     def restore(self, mapping: LayerMapping) -> None:
         """Make `mapping` the model's, with the weights at hand; all digital takes the task's own weights again."""
-        self._apply(mapping, 0)
+        self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.task.model.state_dict())
 
@@ -284,9 +287,9 @@ class MappingProblem:
 
     # -- parts of a trial ----------------------------------------------------------------------------------------------
 
-    def _apply(self, mapping: LayerMapping, index: int) -> None:
+    def _apply(self, mapping: LayerMapping) -> None:
         self.backend.convert_(self.model, mapping, self.settings.tile)
-        self._calibrate(index)
+        self._calibrate()
 
     def _measure(self, path: tuple[str | int, ...], label: str, *, hasty: bool) -> tuple[dict[str, Any], DropEstimate]:
         search = self.settings.search
@@ -319,13 +322,23 @@ class MappingProblem:
                 return worst
         return None, None
 
-    def _calibrate(self, index: int) -> None:
-        inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration", index))))[0]
-        seed_noise_(self.model, self.streams.generator("calibration", index, "noise", device=self.device))
-        calibrate_input_ranges_(self.model, lambda model: call_model(model, move_batch(inputs, self.device)))
+    def _calibrate(self) -> None:
+        """Give layers without an input range theirs; the same weights always give the same ranges."""
+        layers = analog_layers(self.model)
+        new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
+        unknown = [fqn for fqn in new if fqn not in self._ranges]
+        if unknown:
+            inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration"))))[0]
+            seed_noise_(self.model, self.streams.generator("calibration", "noise", device=self.device))
+            moved = move_batch(inputs, self.device)
+            run: Callable[[nn.Module], Any] = lambda model: call_model(model, moved)  # noqa: E731
+            self._ranges |= calibrate_input_ranges_(self.model, run, unknown, digitally=True)
+        for fqn in new:
+            layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.streams.scope("retraining", index)
+        self._ranges = {}  # they belong to the weights before
 
         def seed_epoch(epoch: int) -> None:
             seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))

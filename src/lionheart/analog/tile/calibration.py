@@ -23,17 +23,23 @@ _MAX_SAMPLES = 256  # inputs of the first dimension used for one layer
 
 @torch.no_grad()
 def calibrate_input_ranges_(
-    model: nn.Module, run: Callable[[nn.Module], Any], fqns: Iterable[str] | None = None
+    model: nn.Module,
+    run: Callable[[nn.Module], Any],
+    fqns: Iterable[str] | None = None,
+    *,
+    digitally: bool = False,
 ) -> dict[str, float]:
     """Choose the input range of analog layers so that the expected squared error of their outputs is least.
 
     The error counts inputs that are clipped, the DAC's steps, the output noise and the ADC's steps; the latter two grow with
-    the range. All other layers work as they are while the inputs are collected.
+    the range.
 
     Args:
         model: With the analog layers in place.
         run: Called with the model; runs it on representative inputs, once or more.
         fqns: Layers to calibrate; None = those that have no range yet.
+        digitally: Collect the inputs with every layer digital, so that the ranges depend on the weights and the inputs alone.
+            Else all other analog layers work as they are meanwhile.
 
     Returns:
         The ranges by layer, in units of the layer's input.
@@ -52,7 +58,7 @@ def calibrate_input_ranges_(
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with _computing_digitally(layers[fqn] for fqn in chosen):
+        with _computing_digitally(layers.values() if digitally else [layers[fqn] for fqn in chosen]):
             run(model)
     finally:
         for handle in handles:
