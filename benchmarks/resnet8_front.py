@@ -105,9 +105,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--chips", type=int, default=2)
-    parser.add_argument("--margin", type=float, default=0.7)
-    parser.add_argument("--final-samples", type=int, default=5_000)
-    parser.add_argument("--final-chips", type=int, default=6)
+    parser.add_argument("--margin", type=float, default=1.0)
+    parser.add_argument("--final-samples", type=int, default=2_500)
+    parser.add_argument("--final-chips", type=int, default=4)
     args = parser.parse_args()
     bench, progress = Bench(args), RichProgress()
     names = bench.graph.fqns

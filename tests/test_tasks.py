@@ -17,11 +17,13 @@ from torch import nn
 from conftest import TinyData
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import cache_dir
+from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, task_names
 from lionheart.tasks import cifar as cifar_module
 from lionheart.tasks.cifar import N_VALIDATION, SPLIT_SEED, Cifar10, load_cifar10
 from lionheart.tasks.registry import build_untrained, find_recipe
+from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
 from lionheart.training import LoaderBatches, TensorBatches
 
@@ -48,6 +50,25 @@ def test_untrained_weights_come_from_the_seed_alone(monkeypatch: pytest.MonkeyPa
     assert not torch.equal(one.conv.weight, other.conv.weight)
     assert torch.equal(torch.get_rng_state(), state)
     assert gpu_seeds == []
+
+
+@pytest.mark.parametrize(
+    ("blocks", "n_projections", "n_weights", "macs"), [(3, 20, 268_336, 40_551_040), (5, 32, 461_872, None)]
+)
+def test_resnets_have_the_papers_structure(blocks: int, n_projections: int, n_weights: int, macs: int | None):
+    """Lammie et al., arXiv:2401.09420v3, Table I, for ResNet20; He et al., arXiv:1512.03385, Table 6, for the parameters."""
+    graph = trace_graph(ResNetCifar(blocks).eval(), torch.zeros(1, 3, 32, 32))
+    assert len(graph.nodes) == n_projections
+    assert sum(node.weights for node in graph.nodes) == n_weights
+    assert macs is None or graph.macs == macs
+
+
+def test_zero_padded_shortcuts_take_every_other_pixel():
+    x = torch.arange(2 * 4 * 4.0).view(1, 2, 4, 4)
+    out = ZeroPadShortcut(2, 5)(x)
+    assert out.shape == (1, 5, 2, 2)
+    assert torch.equal(out[:, 1:3], x[:, :, ::2, ::2])
+    assert out[:, [0, 3, 4]].abs().sum() == 0
 
 
 def test_missing_weights_are_an_artifact_error(tmp_path: Path):

@@ -30,6 +30,7 @@ from lionheart.training import (
     save_weights,
     train,
 )
+from lionheart.training.distill import TaughtBatches, distillation_loss
 from lionheart.training.loop import is_flat, learning_rate_at
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
@@ -670,3 +671,45 @@ def test_evaluation_restores_the_mode_when_the_metric_fails(tiny_net: nn.Module,
     with pytest.raises(ZeroDivisionError):
         evaluate_accuracy(tiny_net, tiny_batches(tiny_data), lambda outputs, targets: 1 / 0)
     assert tiny_net.training
+
+
+# -------------------------------------------------------------------------------------------------------- distillation
+
+
+def test_distillation_by_hand():
+    spec = TrainSpec(distillation=0.25, temperature=2.0)
+    student, teacher, labels = (
+        torch.tensor([[2.0, 0.0], [0.0, 4.0]]),
+        torch.tensor([[0.0, 2.0], [0.0, 4.0]]),
+        torch.tensor([0, 1]),
+    )
+    p, q = torch.softmax(teacher / 2, 1), torch.softmax(student / 2, 1)
+    divergence = 4 * (p * (p / q).log()).sum(1).mean()
+    expected = 0.75 * F.cross_entropy(student, labels) + 0.25 * divergence
+    loss = distillation_loss(F.cross_entropy, spec)(student, (labels, teacher))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_student_that_equals_its_teacher_has_nothing_to_learn(tiny_net: nn.Module):
+    spec, x, y = TrainSpec(distillation=1.0), torch.randn(8, 3, 4, 4), torch.zeros(8, dtype=torch.long)
+    source = TaughtBatches(LoaderBatches([(x, y)]), tiny_net, spec)
+    ((inputs, both),) = source.epoch(torch.Generator().manual_seed(0))
+    assert len(source) == 1
+    assert both[0] is y
+    assert not both[1].requires_grad
+    loss = distillation_loss(F.cross_entropy, spec)(tiny_net(inputs), both)
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_without_logits_is_one_clear_error():
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.linear(x), x
+
+    source = TaughtBatches(LoaderBatches([(torch.ones(1, 2), torch.ones(1))]), Pair(), TrainSpec(distillation=0.5))
+    with pytest.raises(ConfigError, match="train.distillation: the network returns a tuple"):
+        next(source.epoch(torch.Generator()))

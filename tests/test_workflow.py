@@ -242,6 +242,75 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
             take_samples(source, n_samples)
 
 
+# ----------------------------------------------------------------------------------------------------------- promises
+
+
+def test_a_promise_decides_on_half_and_tests_on_the_rest(tmp_path: Path):
+    result = map_layers(
+        build_task(), make_settings(search={"promise": 0.8, "max_drop_pp": 30.0}), run_dir=tmp_path / "run"
+    )
+    for row in result.results["decisions"]:
+        assert row["accuracy"]["n_samples"] == 64
+        assert row["limit_pp"] > row["drop_pp"]
+        assert row["accepted"] == (row["limit_pp"] <= 30.0)
+    tests = result.results["certificate"]
+    assert [row["test"] for row in result.run.events("certified")] == tests
+    assert tests[0]["confidence"] == pytest.approx(0.9)
+    assert tests[0]["analog"] == [row["fqn"] for row in result.results["decisions"] if row["accepted"]][::-1]
+    assert tests[-1]["accepted"] == bool(result.mapping.analog)
+
+
+def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path: Path):
+    """Retraining may have moved the weights; what is promised is the network that the user brought."""
+    settings = make_settings(search={"promise": 0.999_999_9, "strategy": "all-analog", "max_drop_pp": 0.5})
+    result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
+    assert result.outcome is SearchOutcome.INFEASIBLE
+    assert result.mapping.analog == ()
+    assert not any(test["accepted"] for test in result.results["certificate"])
+    assert_same_state(result.model.state_dict(), build_task().model.state_dict())
+    assert result.results["validation"]["drop_pp"] == pytest.approx(0)
+
+
+def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
+    settings = make_settings(search={"promise": 0.9, "validation_samples": 128})
+    with pytest.raises(ConfigError, match="none are left to certify it"):
+        map_layers(build_task(), settings, run_dir=tmp_path / "run")
+
+
+def test_a_lifetime_counts_its_worst_time(tmp_path: Path):
+    settings = make_settings(search={"lifetime": "1h", "include": ["3"], "max_drop_pp": 90.0})
+    result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
+    over_time = result.results["validation_over_time"]
+    assert [row["t_inference"] for row in over_time] == [1.0, 10.0, 100.0, 1000.0, 3600.0]
+    assert result.results["validation"]["mean"] == min(row["mean"] for row in over_time)
+    assert result.results["decisions"][0]["accuracy"]["t_inference"] in {row["t_inference"] for row in over_time}
+    assert {1.0, 3600.0, 86_400.0} <= {row["t_inference"] for row in result.results["test_over_time"]}
+
+
+def test_a_yield_asks_more_than_the_mean(tmp_path: Path):
+    limits = []
+    for number, chip_yield in enumerate((None, 0.9)):
+        search = {"chip_yield": chip_yield, "include": ["3"], "n_chips": 4, "max_drop_pp": 90.0}
+        run_dir = tmp_path / str(number)
+        limits.append(
+            map_layers(build_task(), make_settings(search=search), run_dir=run_dir).results["decisions"][0]["limit_pp"]
+        )
+    assert limits[1] > limits[0]
+
+
+def test_a_hasty_measurement_stops_when_it_is_clear(tmp_path: Path):
+    """Everything analog is far beyond a bound of 1 pp here, and far within one of 90 pp: a few samples show it."""
+    for number, (bound, verdict) in enumerate(((1.0, False), (90.0, True))):
+        settings = make_settings(
+            search={"strategy": "exhaustive", "max_drop_pp": bound, "n_chips": 6}, tile={"output_noise": 3.0}
+        )
+        result = map_layers(build_task(), settings, run_dir=tmp_path / str(number))
+        first = result.results["decisions"][0]
+        assert first["accepted"] is verdict
+        assert first["accuracy"]["n_chips"] < 6
+        assert first["accuracy"]["n_samples"] < 128
+
+
 # ------------------------------------------------------------------------------------------------------------ budgets
 
 
@@ -395,6 +464,11 @@ SHARED = {"search": {"strategy": "shared", "max_drop_pp": 12.0}}
 HESSIAN = {"search": {"strategy": "hessian", "max_drop_pp": 12.0}}
 EXHAUSTIVE = {"search": {"strategy": "exhaustive", "max_drop_pp": 12.0}}
 RANDOM = {"search": {"ranking": "random"}, "seed": 3}
+PROMISED = {
+    "search": {"promise": 0.8, "chip_yield": 0.6, "strategy": "shared", "max_drop_pp": 25.0, "n_chips": 4},
+    "tile": {"column_calibration": "affine"},
+    "train": {"distillation": 0.5},
+}
 
 
 @pytest.mark.parametrize(
@@ -407,6 +481,7 @@ RANDOM = {"search": {"ranking": "random"}, "seed": 3}
         HESSIAN,
         EXHAUSTIVE,
         RANDOM,
+        PROMISED,
     ],
 )
 def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

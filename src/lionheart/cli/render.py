@@ -152,7 +152,8 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
         f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {results['n_tiles']} tiles.\n"
         f"Validation after {format_duration(results['t_inference'])}: {100 * validation['mean']:.2f} % "
         f"[{100 * validation['low']:.2f}, {100 * validation['high']:.2f}], drop {validation['drop_pp']:.2f} pp "
-        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
+        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}"
+        f"Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
         f"Search {format_elapsed(results['elapsed_s'])}, everything {format_elapsed(elapsed_s)}.",
         markup=False,
         style="bold",

@@ -6,6 +6,7 @@ Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
 from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
+from lionheart.training.distill import TaughtBatches, distillation_loss
 from lionheart.training.loop import TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
@@ -13,11 +14,13 @@ from lionheart.training.state import load_training_state, load_weights, read_met
 __all__ = [
     "BatchSource",
     "LoaderBatches",
+    "TaughtBatches",
     "TensorBatches",
     "TrainSpec",
     "TrainTrace",
     "as_batches",
     "build_optimizer",
+    "distillation_loss",
     "load_training_state",
     "load_weights",
     "move_batch",

@@ -34,3 +34,10 @@ class TrainSpec(Spec):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of forward and backward; weights and optimiser stay float32"
     )
+    distillation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the loss that follows the outputs of the digital network in retraining [-]",
+    )
+    temperature: float = Field(2.0, gt=0, description="that softens both networks' class probabilities [-]")

@@ -38,8 +38,10 @@ from lionheart.search import Decision, Trial
 from lionheart.tasks import Task
 from lionheart.training import (
     BatchSource,
+    TaughtBatches,
     TrainTrace,
     build_optimizer,
+    distillation_loss,
     load_training_state,
     move_batch,
     read_metadata,
@@ -345,11 +347,15 @@ class MappingProblem:
 
         training = self.settings.train
         n_steps = training.max_epochs * (training.steps_per_epoch or len(self.task.train_batches))
+        batches, loss = self.task.train_batches, self.task.loss
+        if training.distillation > 0:
+            teacher = copy.deepcopy(self.task.model)
+            batches, loss = TaughtBatches(batches, teacher, training), distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.settings.compile):
             return train(
                 self.model,
-                self.task.train_batches,
-                self.task.loss,
+                batches,
+                loss,
                 training,
                 self.optimizer,
                 streams=streams,

@@ -35,7 +35,8 @@ class MapSettings(Spec):
 
 
 #: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
-#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/adr/0007). "paper" is the
+#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/adr/0007). "robust" retrains seldom and
+#: longer, towards the outputs of the digital network, and calibrates columns on each chip (docs/adr/0016). "paper" is the
 #: protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining until the loss has not fallen for 5 epochs of the
 #: whole training set, 20 chips a decision.
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -49,6 +50,19 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 0.02,
             "schedule": "cosine",
             "precision": "bfloat16",
+        },
+    },
+    "robust": {
+        "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10, "strategy": "shared"},
+        "tile": {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.0}},
+        "train": {
+            "steps_per_epoch": 64,
+            "max_epochs": 15,
+            "patience": None,
+            "learning_rate": 0.02,
+            "schedule": "cosine",
+            "precision": "bfloat16",
+            "distillation": 0.9,
         },
     },
     "paper": {

@@ -1,0 +1,69 @@
+"""Training towards the outputs of another network, the teacher, beside the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lionheart.errors import ConfigError
+from lionheart.training.batches import Batch, BatchSource, call_model, move_batch
+from lionheart.training.loop import LossFunction
+from lionheart.training.spec import TrainSpec
+
+
+@final
+class TaughtBatches:
+    """The batches of a source with the teacher's outputs beside the targets: ``(inputs, (targets, outputs))``.
+
+    Args:
+        source: The batches.
+        teacher: Runs in ``eval()`` mode, on its own device.
+        spec: Its precision is the teacher's too.
+    """
+
+    def __init__(self, source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> None:
+        self.source, self.teacher, self.spec = source, teacher.eval(), spec
+        self._device = next(teacher.parameters()).device
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        half = self.spec.precision == "bfloat16"
+        for inputs, targets in self.source.epoch(generator):
+            with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+                outputs = call_model(self.teacher, move_batch(inputs, self._device))
+            if not isinstance(outputs, Tensor):
+                raise ConfigError(
+                    f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
+                    hint="let the model return its logits alone, or set distillation to 0",
+                )
+            yield inputs, (targets, outputs)
+
+
+def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
+    """Return the loss of outputs against ``(targets, teacher's outputs)``: labels and teacher weighed by `distillation`.
+
+    The teacher's part is the Kullback-Leibler divergence of the softened class probabilities, averaged over all but the last
+    dimension and times the temperature squared.
+
+    Source:
+        Hinton et al., arXiv:1503.02531.
+    """
+    share, temperature = spec.distillation, spec.temperature
+
+    def weigh(outputs: Any, both: Any) -> Tensor:
+        targets, taught = both
+        student = F.log_softmax(outputs.float() / temperature, dim=-1)
+        teacher = F.log_softmax(taught.float() / temperature, dim=-1)
+        divergence = (teacher.exp() * (teacher - student)).sum(dim=-1).mean() * temperature**2
+        if share == 1:
+            return divergence
+        return (1 - share) * loss(outputs, targets) + share * divergence
+
+    return weigh
