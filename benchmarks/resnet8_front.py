@@ -3,7 +3,9 @@
 Every mapping is measured on the first `--samples` validation samples and `--chips` chips at one day. Those whose drop is within
 `--margin` of the best with as many MACs are measured again on `--final-samples` samples and `--final-chips` other chips.
 
-Run: python benchmarks/resnet8_front.py --out runs/front
+With `--page` the front and the finished runs below `--runs` are written as a table and a chart.
+
+Run: python benchmarks/resnet8_front.py --out runs/front --runs runs/resnet8 --page docs/results/resnet8_front.md
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ from torch import nn
 from lionheart.analog import analog_layers, calibrate_input_ranges_
 from lionheart.cli.console import RichProgress
 from lionheart.evaluation import evaluate_over_chips, score_samples
+from lionheart.files import write_text
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
+from lionheart.report.svg import LinearScale, element
 from lionheart.rng import RandomStreams
+from lionheart.runs import RunDirectory
 from lionheart.tasks import build_task
 from lionheart.training.batches import call_model
+from lionheart.units import format_elapsed
 from lionheart.workflow import read_settings
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.problem import drop_of
@@ -97,6 +103,127 @@ def near_front(rows: Sequence[dict[str, Any]], margin: float) -> list[dict[str, 
     return chosen
 
 
+def thin_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that no row with as many MACs or more beats, the most MACs first."""
+    best, front = float("inf"), []
+    for row in sorted(rows, key=lambda each: (-each["mac_share"], each["drop_pp"])):
+        if row["drop_pp"] < best:
+            best = row["drop_pp"]
+            front.append(row)
+    return front
+
+
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return what the finished mapping runs below a folder found, by strategy and bound."""
+    found = []
+    for path in sorted(folder.glob("**/results.json")):
+        run = RunDirectory.open(path.parent)
+        settings, results = run.description()["settings"], run.read("results.json")
+        at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
+        columns = settings["tile"]["column_calibration"]
+        found.append(
+            {
+                "strategy": settings["search"]["strategy"] + ("" if columns == "none" else ", columns calibrated"),
+                "bound": settings["search"]["max_drop_pp"],
+                "seed": settings["seed"],
+                "mac_share": results["analog_mac_share"],
+                "drop_pp": results["validation"]["drop_pp"],
+                "half_pp": 100 * (results["validation"]["high"] - results["validation"]["mean"]),
+                "test_pp": 100 * (results["baseline"]["test_accuracy"] - at["mean"]),
+                "test": f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}]",
+                "search": format_elapsed(results["elapsed_s"]),
+                "steps": results["n_steps"],
+            }
+        )
+    return sorted(found, key=lambda row: (row["strategy"], row["bound"], row["seed"]))
+
+
+def write_page(bench: Bench, runs: Sequence[dict[str, Any]], page: Path, args: argparse.Namespace) -> None:
+    """Write the table and the chart beside it."""
+    names = bench.graph.fqns
+    near = [row for row in bench.known.values() if row["stage"] == "near"]
+    everything = [row for row in bench.known.values() if row["stage"] == "all"]
+    front = thin_front(near)
+    chart = page.parent.parent / "images" / f"{page.stem}.svg"
+    write_text(chart, draw(everything, front, runs))
+    lines = [
+        f"# The exhaustive front of {args.task}, and strategies on it",
+        "",
+        f"All {len(everything):,} mappings at one day without retraining: {args.chips} chips and the first {args.samples} validation images each; the {len(near)} whose drop was",
+        f"within {args.margin:g} pp of the best with as many MACs again, on {args.final_chips} other chips and {args.final_samples:,} images. Tile of the paper (PCM, 256 x 256), column calibration: {args.calibration}.",
+        "Drops are means over chips against the digital network on the same images, with the standard error over chips and images.",
+        "",
+        f"![front](../images/{chart.name})",
+        "",
+        "| MACs analog | drop [pp] | stays digital |",
+        "|---|---|---|",
+    ]
+    for row in front:
+        digital = ", ".join(f"`{fqn}`" for fqn in names if fqn not in row["analog"]) or "nothing"
+        if len(row["analog"]) == 0:
+            digital = "everything"
+        lines.append(f"| {100 * row['mac_share']:.1f} % | {row['drop_pp']:.2f} ± {row['error_pp']:.2f} | {digital} |")
+    lines += [
+        "",
+        "What strategies found. Drop on validation over fresh chips with the half width of its 95 % interval over chips; test was read once at the end.",
+        "",
+        "| strategy | bound [pp] | MACs analog | drop, validation [pp] | test, 1 day [%] | drop, test [pp] | search | training steps |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in runs:
+        lines.append(
+            f"| {row['strategy']} | {row['bound']:g} | {100 * row['mac_share']:.1f} % | {row['drop_pp']:.2f} ± {row['half_pp']:.2f} "
+            f"| {row['test']} | {row['test_pp']:.2f} | {row['search']} | {row['steps']} |"
+        )
+    write_text(page, "\n".join([*lines, ""]))
+
+
+def draw(everything: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> str:
+    """Return the chart: drop over analog MACs, all mappings, the front, what strategies found."""
+    x, y = LinearScale(0, 100, 60, 700), LinearScale(-1, 12, 20, 400)
+    parts = [element("rect", x=0, y=0, width=940, height=450, fill="#fff")]
+    for share in range(0, 101, 20):
+        parts.append(_text(x(share), 425, f"{share} %", "middle"))
+        parts.append(element("line", x1=x(share), x2=x(share), y1=20, y2=400, stroke="#eee"))
+    for drop in range(0, 13, 2):
+        parts.append(_text(52, y(drop) + 4, f"{drop} pp", "end"))
+        parts.append(element("line", x1=60, x2=700, y1=y(drop), y2=y(drop), stroke="#eee"))
+    parts.append(_text(380, 445, "analog share of the MACs", "middle"))
+    for row in everything:
+        if row["drop_pp"] <= 12:
+            parts.append(element("circle", cx=x(100 * row["mac_share"]), cy=y(row["drop_pp"]), r=1.6, fill="#bbb"))
+    points = [(x(100 * row["mac_share"]), y(min(row["drop_pp"], 12))) for row in front]
+    parts.append(
+        element(
+            "polyline",
+            points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points),
+            fill="none",
+            stroke="#333",
+            **{"stroke-width": "1.5"},
+        )
+    )
+    parts += [
+        _text(730, 40, "all mappings, untrained", "start", "#999"),
+        _text(730, 60, "front, measured again", "start"),
+    ]
+    colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
+    for number, strategy in enumerate(dict.fromkeys(row["strategy"] for row in runs)):
+        colour = colours[number % len(colours)]
+        parts.append(_text(730, 80 + 20 * number, strategy, "start", colour))
+        for row in runs:
+            if row["strategy"] == strategy and row["mac_share"] > 0:
+                parts.append(
+                    element("circle", cx=x(100 * row["mac_share"]), cy=y(min(row["drop_pp"], 12)), r=5, fill=colour)
+                )
+    size = {"viewBox": "0 0 940 450", "xmlns": "http://www.w3.org/2000/svg", "role": "img"}
+    return str(element("svg", *parts, aria_label="Drop of accuracy over analog MACs", **size))
+
+
+def _text(x: float, y: float, text: str, anchor: str, fill: str = "#333") -> str:
+    style = {"text-anchor": anchor, "font-family": "sans-serif", "font-size": "12"}
+    return element("text", text, x=x, y=y, fill=fill, **style)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="cifar10/resnet8")
@@ -108,6 +235,8 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=1.0)
     parser.add_argument("--final-samples", type=int, default=2_500)
     parser.add_argument("--final-chips", type=int, default=4)
+    parser.add_argument("--runs", type=Path, default=None, help="folder of finished mapping runs")
+    parser.add_argument("--page", type=Path, default=None, help="write the front and the runs there")
     args = parser.parse_args()
     bench, progress = Bench(args), RichProgress()
     names = bench.graph.fqns
@@ -125,6 +254,8 @@ def main() -> None:
         for row in chosen:
             bench.measure("near", row["analog"], args.final_samples, args.final_chips, reference)
             bar.advance()
+    if args.page is not None:
+        write_page(bench, [] if args.runs is None else read_runs(args.runs), args.page, args)
 
 
 if __name__ == "__main__":
