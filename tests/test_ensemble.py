@@ -12,11 +12,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
-from lionheart.evaluation import ChipEnsemble, evaluate_over_chips
+from lionheart.evaluation import AccuracyEstimate, ChipEnsemble, evaluate_over_chips, pool_samples
 from lionheart.evaluation.prefix import find_prefix
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 from lionheart.specs import TileSpec
+from lionheart.training import as_batches
 
 DAY = 86_400.0
 TIMES = [0.0, 3600.0, DAY]
@@ -107,6 +108,19 @@ def test_chunks_change_nothing():
     assert torch.equal(results[0].chips, results[1].chips)
     assert torch.allclose(results[0].samples, results[1].samples, rtol=1e-12)
     assert torch.allclose(results[0].samples.mean(1), results[0].chips.mean(1))
+
+
+def test_samples_in_parts_are_the_samples_at_once():
+    """The same chips on one part after another, pooled: what a measurement that may stop early relies on."""
+    model, streams, batches = build(tile=TileSpec.pcm(output_noise=0.0)), RandomStreams(7), Batches().batches
+
+    def evaluate(part: list[tuple[Tensor, Tensor]]) -> AccuracyEstimate:
+        return evaluate_over_chips(model, as_batches(part), mean_output, times=[DAY], n_chips=3, streams=streams)[0]
+
+    whole, pooled = evaluate(batches), pool_samples(evaluate(batches[:1]), evaluate(batches[1:]), confidence=0.95)
+    assert pooled.scores == pytest.approx(whole.scores)
+    assert torch.allclose(pooled.samples, whole.samples)
+    assert (pooled.mean, pooled.low) == pytest.approx((whole.mean, whole.low))
 
 
 def test_memory_rule():

@@ -307,7 +307,6 @@ def test_a_hasty_measurement_stops_when_it_is_clear(tmp_path: Path):
         result = map_layers(build_task(), settings, run_dir=tmp_path / str(number))
         first = result.results["decisions"][0]
         assert first["accepted"] is verdict
-        assert first["accuracy"]["n_chips"] < 6
         assert first["accuracy"]["n_samples"] < 128
 
 

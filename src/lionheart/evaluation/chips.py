@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
+import torch
 from scipy import stats
 from torch import Tensor, nn
 
@@ -69,6 +70,18 @@ def estimate_mean(scores: Sequence[float], *, t_inference: float, confidence: fl
     std = statistics.stdev(scores) if n > 1 else 0.0
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n) if n > 1 else 0.0
     return AccuracyEstimate(t_inference, mean, mean - half, mean + half, std, n, tuple(scores))
+
+
+def pool_samples(one: AccuracyEstimate, other: AccuracyEstimate, *, confidence: float) -> AccuracyEstimate:
+    """Return the estimate of the same chips on the samples of both, which must be kept and not overlap."""
+    if one.samples is None or other.samples is None or one.n_chips != other.n_chips:
+        raise ConfigError("estimates to pool: expected the same chips with their samples", hint="keep the samples")
+    counts = len(one.samples), len(other.samples)
+    scores = [
+        (a * counts[0] + b * counts[1]) / max(sum(counts), 1) for a, b in zip(one.scores, other.scores, strict=True)
+    ]
+    pooled = estimate_mean(scores, t_inference=one.t_inference, confidence=confidence)
+    return replace(pooled, samples=torch.cat([one.samples, other.samples]))
 
 
 def evaluate_over_chips(

@@ -28,6 +28,7 @@ from lionheart.evaluation import (
     estimate_drop,
     evaluate_accuracy,
     evaluate_over_chips,
+    pool_samples,
     score_samples,
 )
 from lionheart.mapping import LayerMapping
@@ -51,7 +52,7 @@ from lionheart.training import (
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow.backend import find_backend
-from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
+from lionheart.workflow.samples import calibration_pass, cut_samples, split_validation, take_samples
 from lionheart.workflow.sensitivity import (
     HESSIAN_SAMPLES,
     SENSITIVITY_SAMPLES,
@@ -60,9 +61,8 @@ from lionheart.workflow.sensitivity import (
 )
 from lionheart.workflow.settings import MapSettings
 
-#: Shares of the chips and of the samples that a hasty measurement looks at, one after another.
-_HASTY_STAGES = ((0.34, 0.2), (0.5, 0.5))
-_CLEAR = 0.999  # confidence at which a hasty measurement stops
+_HASTY_SHARES = (0.1, 0.4)  # of the samples, after which a hasty measurement may stop
+_CLEAR = 0.99  # confidence at which it does
 _MEASUREMENTS = ("loss_increase", "curvature")  # events of the journal
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
@@ -295,34 +295,48 @@ class MappingProblem:
 
     def _measure(self, path: tuple[str | int, ...], label: str, *, hasty: bool) -> tuple[dict[str, Any], DropEstimate]:
         search = self.settings.search
-        estimate, drop = None, None
-        if hasty and analog_layers(self.model):
+        if hasty and search.n_chips > 1 and analog_layers(self.model):
             estimate, drop = self._measure_hastily(path, label)
-        if estimate is None or drop is None:
+        else:
             estimate, drop = self._worst(self.validation, self.reference, search.n_chips, path, label, search.promise)
         return {**estimate.to_json(), "n_samples": estimate.n_samples}, drop
 
-    def _measure_hastily(
-        self, path: tuple[str | int, ...], label: str
-    ) -> tuple[AccuracyEstimate, DropEstimate] | tuple[None, None]:
-        """Return the estimates of few chips and samples if they leave no doubt about the bound."""
+    def _measure_hastily(self, path: tuple[str | int, ...], label: str) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Measure on a part of the samples after another with the same chips, until there is no doubt about the bound."""
         search = self.settings.search
-        for of_chips, of_samples in _HASTY_STAGES:
-            n_chips, n_samples = round(of_chips * search.n_chips), round(of_samples * len(self.reference))
-            if n_chips < 2 or n_samples < 2:
-                continue
-            batches = take_samples(self.validation, n_samples)
-            found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label)
+        found: list[AccuracyEstimate] = []
+        for batches in self._pieces:
+            more = self._evaluate(batches, list(search.decision_times()), search.n_chips, path, label)
+            pairs = zip(found, more, strict=True) if found else ()
+            found = [pool_samples(a, b, confidence=search.confidence) for a, b in pairs] or more
             reference = self.reference[: found[0].n_samples]
-            drops = [drop_of(each, reference, search.promise, search.chip_yield) for each in found]
-            clear = [drop_of(each, reference, _CLEAR, search.chip_yield) for each in found]
-            means = [drop_of(each, reference, _CLEAR, None) for each in found]
-            worst = max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
-            if max(each.limit_pp for each in clear) <= search.max_drop_pp:
-                return worst
-            if max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp:
-                return worst
-        return None, None
+            if len(reference) == len(self.reference) or self._is_clear(found, reference):
+                break
+        drops = [drop_of(each, reference, search.promise, search.chip_yield) for each in found]
+        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
+
+    def _is_clear(self, found: Sequence[AccuracyEstimate], reference: Tensor) -> bool:
+        """Return whether the samples so far leave no doubt on which side of the bound the drop is."""
+        search = self.settings.search
+        if len(reference) < 2:
+            return False
+        limits = [drop_of(each, reference, _CLEAR, search.chip_yield).limit_pp for each in found]
+        means = [drop_of(each, reference, _CLEAR, None) for each in found]
+        within = max(limits) <= search.max_drop_pp
+        return within or max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp
+
+    @cached_property
+    def _pieces(self) -> list[BatchSource]:
+        """The samples that decide, cut where a hasty measurement may stop."""
+        rest, pieces, done = self.validation, [], 0
+        for share in _HASTY_SHARES:
+            n_samples = round(share * len(self.reference)) - done
+            if n_samples < 1 or len(rest) < 2:
+                continue
+            first, rest = cut_samples(rest, n_samples)
+            done += n_samples
+            pieces.append(first)
+        return [each for each in (*pieces, rest) if len(each) > 0]
 
     def _calibrate(self) -> None:
         """Give layers without an input range theirs; the same weights always give the same ranges."""
