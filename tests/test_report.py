@@ -198,6 +198,39 @@ def test_interval_beyond_the_bound_is_pointed_out():
     assert "the lower end of its interval is not" not in render(results=results)
 
 
+def make_promised():
+    """Return a run with a promise of which one mapping failed on held-out samples, and its results."""
+    run, results = make_run(), make_results()
+    run["search_spec"] = {**(run.get("search_spec") or {}), "promise": 0.9}
+    shared = {"accuracy": accuracy(0.85), "chip_error_pp": 0.1, "sample_error_pp": 0.2}
+    results["certificate"] = [
+        {"drop_pp": 1.9, "limit_pp": 2.4, "confidence": 0.95, "accepted": False, **shared},
+        {"drop_pp": 1.2, "limit_pp": 1.7, "confidence": 0.975, "accepted": True, **shared},
+    ]
+    return run, results
+
+
+def test_a_promise_says_what_held_out_samples_said():
+    run, results = make_promised()
+    page = html.unescape(render(run, results=results)).replace("\u00a0", " ")
+    assert (
+        "Promise of 90 %: on held-out validation samples and 20 fresh chips the drop is 1.2 pp, and with 97.5 % confidence at "
+        "most 1.7 pp. 1 larger mapping failed before."
+    ) in page
+    last = next(d["fqn"] for d in reversed(results["decisions"]) if d["accepted"])
+    results["mapping"]["placements"][last] = "digital"
+    assert "taken back: held-out samples" in render(run, results=results)
+    assert "Promise" not in render()
+
+
+def test_a_promise_that_nothing_kept_is_said_plainly():
+    run, results = make_promised()
+    results["certificate"].pop()
+    assert "no mapping kept the bound on the held-out samples" in render(run, results=results)
+    results["certificate"] = []
+    assert "the promised bound cannot be broken" in render(run, results=results)
+
+
 def test_infeasible_is_said_plainly():
     results = make_results()
     results.update(

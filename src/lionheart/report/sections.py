@@ -119,6 +119,9 @@ def _explain_placements(facts: RunFacts) -> dict[str, str]:
         else:
             drop = format_pp(decision["drop_pp"], facts.bound_pp)
             reasons[decision["fqn"]] = f"rolled back in step {step}: drop {drop}"
+    if facts.results["certificate"]:
+        returned = [name for name in present if facts.placements.get(name) == "digital"]
+        reasons |= dict.fromkeys(returned, "taken back: held-out samples")
     return reasons
 
 

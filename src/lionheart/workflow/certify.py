@@ -46,7 +46,7 @@ def certify_mapping(problem: MappingProblem, found: SearchResult, run: RunDirect
             }
             tests.append(test)
             run.record("certified", test=test)
-            verdict = "keeps" if test["accepted"] else "may break"
+            verdict = "keep" if test["accepted"] else "may break"
             problem.progress.note(
                 f"held-out samples: {len(mapping.analog)} projections {verdict} the bound; drop {drop.drop_pp:+.2f} pp, "
                 f"at most {drop.limit_pp:.2f} (bound {search.max_drop_pp:g})"
