@@ -44,6 +44,7 @@ import lionheart.interop  # noqa: E402  makes the backend known
 import lionheart.training.loop  # noqa: E402
 from lionheart.analog import (  # noqa: E402
     AnalogLayer,
+    ColumnCalibration,
     NoiseSource,
     analog_layers,
     calibrate_input_ranges_,
@@ -756,6 +757,30 @@ def test_half_precision_training():
 def test_presets_run_on_the_backend():
     for name in EFFORTS:
         find_backend("aihwkit").check_tile(MapSettings.from_json(EFFORTS[name]).tile)
+
+
+def test_columns_are_calibrated_behind_their_tiles():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model, x = nn.Sequential(nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 6)).eval(), torch.randn(512, 24)
+    tile = TileSpec.pcm(column_calibration="affine", output_noise=0.0)
+    mapping = LayerMapping(dict.fromkeys("02", Placement.ANALOG))
+    find_backend("aihwkit").convert_(model, mapping, tile)
+    calibrate_input_ranges_(model, lambda net: net(x))
+    seed_noise_(model, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        exact = model(x)
+        calibrated = ColumnCalibration(model, lambda net: net(x))
+        program_chip_(model, generator)
+        drift_chip_(model, 86_400.0, generator)
+        before = model(x)
+        calibrated.calibrate_()
+        after = model(x)
+    scale = exact.std()
+    assert not torch.allclose(before.mean(0), exact.mean(0), atol=1e-2 * scale)
+    assert torch.allclose(after.mean(0), exact.mean(0), atol=1e-3 * scale)
+    assert torch.allclose(after.std(0), exact.std(0), rtol=1e-2)
 
 
 # ------------------------------------------------------------------------------------------------------ whole mappings

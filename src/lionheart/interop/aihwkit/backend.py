@@ -47,7 +47,11 @@ class AIHWKITBackend:
 
 
 def _as_config(tile: TileSpec) -> TileSpec:
-    """Return a tile that AIHWKIT can say: training noise that programs devices is no modifier of its, but we can ask for it."""
+    """Return a tile that AIHWKIT can say, without what we do around its tiles.
+
+    Training noise that programs devices is no modifier of its, but we can ask for it; columns are corrected behind its tiles.
+    """
+    tile = tile.replace(column_calibration="none")
     if tile.hwa.weight_noise_kind not in _ON_DEVICES:
         return tile
     return tile.replace(hwa=tile.hwa.replace(weight_noise_kind="multiplicative", weight_noise=0.0))
