@@ -166,6 +166,8 @@ def write_page(bench: Bench, runs: Sequence[dict[str, Any]], page: Path, args: a
     lines += [
         "",
         "What strategies found. Drop on validation over fresh chips with the half width of its 95 % interval over chips; test was read once at the end.",
+        "The mean over the deciding chips decides ([promises](promise.md)); times are of a machine that other work shared. The greedy ran without calibrated columns, which would help it too. The greedy at other bounds, which retrains: "
+        "[resnet8_bounds.md](resnet8_bounds.md).",
         "",
         "| strategy | bound [pp] | MACs analog | drop, validation [pp] | test, 1 day [%] | drop, test [pp] | search | training steps |",
         "|---|---|---|---|---|---|---|---|",

@@ -166,7 +166,11 @@ def map_command(
         typer.Option("--yield", help="Share of chips that must each keep it, e.g. 0.95.", show_default="their mean"),
     ] = None,
     effort: Annotated[
-        str, typer.Option(help="quick: short retraining, 6 chips a decision; paper: the paper's protocol, hours.")
+        str,
+        typer.Option(
+            help="quick: short retraining, 6 chips a decision; robust: few, longer retrainings, columns calibrated on each "
+            "chip; paper: the paper's protocol, hours."
+        ),
     ] = "quick",
     config: Annotated[
         Path | None, typer.Option(help="TOML file with tables search, tile, train; flags win over it.")
