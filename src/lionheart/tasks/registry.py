@@ -74,33 +74,25 @@ def _cifar10_data(*, batch_size: int, progress: Progress) -> tuple[TensorBatches
     )
 
 
+def _cifar10_recipe(build_model: Callable[[], nn.Module], n_epochs: int) -> Recipe:
+    return Recipe(
+        build_model=build_model,
+        build_data=_cifar10_data,
+        batch_size=128,
+        train_spec=TrainSpec(
+            learning_rate=0.2,
+            weight_decay=5e-4,
+            schedule="one_cycle",
+            max_epochs=n_epochs,
+            patience=None,
+            precision="bfloat16",
+        ),
+    )
+
+
 RECIPES: dict[str, Recipe] = {
-    "cifar10/resnet8": Recipe(
-        build_model=ResNet8,
-        build_data=_cifar10_data,
-        batch_size=128,
-        train_spec=TrainSpec(
-            learning_rate=0.2,
-            weight_decay=5e-4,
-            schedule="one_cycle",
-            max_epochs=80,
-            patience=None,
-            precision="bfloat16",
-        ),
-    ),
-    "cifar10/resnet20": Recipe(
-        build_model=ResNetCifar,
-        build_data=_cifar10_data,
-        batch_size=128,
-        train_spec=TrainSpec(
-            learning_rate=0.2,
-            weight_decay=5e-4,
-            schedule="one_cycle",
-            max_epochs=30,
-            patience=None,
-            precision="bfloat16",
-        ),
-    ),
+    "cifar10/resnet8": _cifar10_recipe(ResNet8, 80),
+    "cifar10/resnet20": _cifar10_recipe(ResNetCifar, 30),
     "reviews/minilm": Recipe(
         build_model=minilm.build_head,
         build_data=minilm.build_features,

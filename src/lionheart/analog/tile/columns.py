@@ -79,11 +79,6 @@ class ColumnCalibration:
                     f"{fqn}: did not run on the calibration inputs", hint="give inputs that reach every layer"
                 )
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether any layer is to be corrected."""
-        return bool(self._layers)
-
     def calibrate_(self) -> None:
         """Correct the columns of the chip that is programmed and read."""
         if not self._layers:
