@@ -296,21 +296,23 @@ def test_voltage_lost_in_wires_is_that_of_compiled_tiles(size: str, ir_drop: flo
     ids=["inputs", "weights", "weights of PCM"],
 )
 def test_noise_in_the_product_is_that_of_compiled_tiles(settings: dict[str, float], cols: int):
+    """Compiled tiles draw from a table of 32,768 normal numbers, made when a tile is and seeded by the clock (``rng.h``).
+
+    The table's own sigma is off by 1/sqrt(2 * 32,768), 0.4 %, for all products of a tile: so the limit counts tiles, not
+    products. A sigma 2 % off is seen.
+    """
     tile = QUIET.replace(rows=20, cols=cols, dac_bits=None, adc_bits=None, **settings)
-    ours, theirs, x = disturbed(tile)
-    n = 9000
-    with torch.no_grad():
-        sigmas = []
-        for layer in (ours, theirs):
-            out = layer(x.repeat(n, 1)).view(n, 16, 24)
-            sigmas.append(out.std(dim=0))
-    mine, other = sigmas
-    assert float(other.min()) > 0
-    ratio = (mine / other).log()
-    assert float(ratio.std()) < 2.5 / math.sqrt(n)  # sqrt(1/n) from two estimates of sigma
-    # Compiled tiles seed themselves by the clock, and the outputs of one vector share its noise: so the limit comes from the
-    # spread of the 16 vectors' means. The mean of all outputs, held to 0.5 %, failed now and then. A sigma 2 % off is seen.
-    means = ratio.mean(dim=1)
-    error = float(means.std()) / math.sqrt(len(means))
-    assert abs(float(means.mean())) < 5 * max(error, 1e-3)
-    assert 3 * error < math.log(1.02)
+    n, n_layers, off_by = 1500, 12, []
+    for _ in range(n_layers):
+        ours, theirs, x = disturbed(tile)
+        with torch.no_grad():
+            mine, other = (layer(x.repeat(n, 1)).view(n, 16, 24).std(dim=0) for layer in (ours, theirs))
+        assert float(other.min()) > 0
+        ratio = (mine / other).log()
+        assert float(ratio.std()) < 2.5 / math.sqrt(n)  # sqrt(1/n) from two estimates of sigma
+        off_by.append(float(ratio.mean()))
+    error = 0.005 / math.sqrt(
+        n_layers
+    )  # the table, and as much again for what the 16 vectors and our own draws leave open
+    assert abs(sum(off_by) / n_layers) < 5 * error
+    assert 10 * error < math.log(1.02)

@@ -12,12 +12,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
-from lionheart.evaluation import AccuracyEstimate, ChipEnsemble, evaluate_over_chips, pool_samples
+from lionheart.evaluation import ChipEnsemble, EnsembleScores, evaluate_over_chips
 from lionheart.evaluation.prefix import find_prefix
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 from lionheart.specs import TileSpec
-from lionheart.training import as_batches
 
 DAY = 86_400.0
 TIMES = [0.0, 3600.0, DAY]
@@ -110,17 +109,31 @@ def test_chunks_change_nothing():
     assert torch.allclose(results[0].samples.mean(1), results[0].chips.mean(1))
 
 
-def test_samples_in_parts_are_the_samples_at_once():
-    """The same chips on one part after another, pooled: what a measurement that may stop early relies on."""
-    model, streams, batches = build(tile=TileSpec.pcm(output_noise=0.0)), RandomStreams(7), Batches().batches
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 1])
+def test_an_evaluation_that_is_enough_leaves_out_the_rest(memory_bytes: int):
+    """Asked after some shares of the batches; the samples so far have the scores that they have in the whole, chip by chip."""
+    model, batches, seen = build(), Batches(20), []
 
-    def evaluate(part: list[tuple[Tensor, Tensor]]) -> AccuracyEstimate:
-        return evaluate_over_chips(model, as_batches(part), mean_output, times=[DAY], n_chips=3, streams=streams)[0]
+    def ensemble() -> ChipEnsemble:
+        return ChipEnsemble(model, n_chips=3, times=TIMES, streams=RandomStreams(1), memory_bytes=memory_bytes)
 
-    whole, pooled = evaluate(batches), pool_samples(evaluate(batches[:1]), evaluate(batches[1:]), confidence=0.95)
-    assert pooled.scores == pytest.approx(whole.scores)
-    assert torch.allclose(pooled.samples, whole.samples)
-    assert (pooled.mean, pooled.low) == pytest.approx((whole.mean, whole.low))
+    def is_enough(scores: EnsembleScores) -> bool:
+        seen.append(scores)
+        return scores.samples.shape[1] >= 16
+
+    whole, part = (
+        ensemble().evaluate(batches, mean_output),
+        ensemble().evaluate(batches, mean_output, is_enough=is_enough),
+    )
+    assert [scores.samples.shape for scores in seen] == [(len(TIMES), 8), (len(TIMES), 16)]
+    assert part.samples.shape == (len(TIMES), 16)
+    assert torch.allclose(part.samples, whole.samples[:, :16], atol=2e-3)
+    assert torch.allclose(part.samples.mean(dim=1), part.chips.mean(dim=1))
+    asked_in_vain = ensemble().evaluate(batches, mean_output, is_enough=lambda scores: False)
+    assert asked_in_vain.samples.shape == whole.samples.shape
+    if memory_bytes > 1:  # chips programmed anew begin their noise again
+        assert torch.allclose(asked_in_vain.chips, whole.chips)
+    assert torch.allclose(asked_in_vain.chips, whole.chips, atol=1e-3)
 
 
 def test_memory_rule():

@@ -102,7 +102,8 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if (path / "run.json").exists():
             command = shlex.join(["lionheart", "map", "--resume", str(path)])
-            stderr.print(f"stopped. Go on with: {command}", markup=False, soft_wrap=True)
+            text = f"stopped. Go on with: {command}\nor measure what was found so far: {command} --finish"
+            stderr.print(text, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -177,6 +178,9 @@ def map_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New run folder.", show_default="below ./runs")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a stopped run.")] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="With --resume: search no further, measure the best mapping so far.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
     include: Annotated[list[str] | None, typer.Option(help=f"Only these may go analog; {RULES}")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
@@ -255,7 +259,9 @@ def map_command(
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
         with _telling_how_to_resume(resume):
-            result = resume_run(load_task(name, progress), resume, progress=progress)
+            result = resume_run(load_task(name, progress), resume, finish=finish, progress=progress)
+    elif finish:
+        raise ConfigError("--finish: got no run to finish", hint="give --resume RUN with it")
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:

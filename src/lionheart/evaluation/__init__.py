@@ -5,7 +5,7 @@ Must not know: mappings, training, search, data sets by name.
 """
 
 from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, score_samples
-from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips, pool_samples
+from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import DropEstimate, estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 
@@ -19,6 +19,5 @@ __all__ = [
     "estimate_mean",
     "evaluate_accuracy",
     "evaluate_over_chips",
-    "pool_samples",
     "score_samples",
 ]

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
-import torch
 from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers
 from lionheart.errors import ConfigError
 from lionheart.evaluation.accuracy import Metric, score_samples
-from lionheart.evaluation.ensemble import ChipEnsemble
+from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource
@@ -72,18 +71,6 @@ def estimate_mean(scores: Sequence[float], *, t_inference: float, confidence: fl
     return AccuracyEstimate(t_inference, mean, mean - half, mean + half, std, n, tuple(scores))
 
 
-def pool_samples(one: AccuracyEstimate, other: AccuracyEstimate, *, confidence: float) -> AccuracyEstimate:
-    """Return the estimate of the same chips on the samples of both, which must be kept and not overlap."""
-    if one.samples is None or other.samples is None or one.n_chips != other.n_chips:
-        raise ConfigError("estimates to pool: expected the same chips with their samples", hint="keep the samples")
-    counts = len(one.samples), len(other.samples)
-    scores = [
-        (a * counts[0] + b * counts[1]) / max(sum(counts), 1) for a, b in zip(one.scores, other.scores, strict=True)
-    ]
-    pooled = estimate_mean(scores, t_inference=one.t_inference, confidence=confidence)
-    return replace(pooled, samples=torch.cat([one.samples, other.samples]))
-
-
 def evaluate_over_chips(
     model: nn.Module,
     batches: BatchSource,
@@ -96,6 +83,7 @@ def evaluate_over_chips(
     progress: Progress = SILENT,
     label: str = "evaluating",
     run_calibration: Callable[[nn.Module], Any] | None = None,
+    is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
 ) -> list[AccuracyEstimate]:
     """Program `n_chips` fresh chips, age each to all `times`, and return the mean accuracy at each time.
 
@@ -113,6 +101,7 @@ def evaluate_over_chips(
         progress: Where to show the bar.
         label: Text of the bar.
         run_calibration: Runs a model on the inputs of the column calibration; needed where a tile asks for one.
+        is_enough: Asked with the estimates so far after some shares of the samples; the rest is left out if it says so.
 
     Returns:
         One estimate for each time, in the order given.
@@ -128,9 +117,13 @@ def evaluate_over_chips(
         score = float(samples.sum()) / max(len(samples), 1)
         return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips, samples) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
+
+    def estimate(scores: EnsembleScores) -> list[AccuracyEstimate]:
+        return [
+            replace(estimate_mean(chips.tolist(), t_inference=t, confidence=confidence), samples=samples)
+            for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
+        ]
+
+    stop = None if is_enough is None else lambda scores: is_enough(estimate(scores))
     with progress.bar(label, n_chips * len(moments) * len(batches)) as bar:
-        found = ensemble.evaluate(batches, metric, on_pass=bar.advance)
-    return [
-        replace(estimate_mean(chips.tolist(), t_inference=t, confidence=confidence), samples=samples)
-        for chips, samples, t in zip(found.chips, found.samples, moments, strict=True)
-    ]
+        return estimate(ensemble.evaluate(batches, metric, on_pass=bar.advance, is_enough=stop))

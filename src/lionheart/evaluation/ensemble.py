@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -27,6 +29,7 @@ from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource, call_model, move_batch
 
 MEMORY_BYTES = 1 << 30  # of programmed weights at once, unless told otherwise
+_LOOKS = (0.1, 0.2, 0.3, 0.45, 0.65)  # shares of the batches after which an evaluation may be enough
 
 
 @final
@@ -41,6 +44,17 @@ class EnsembleScores:
 
     chips: Tensor
     samples: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class _Instance:
+    """A programmed chip of a chunk at one time, both by their numbers."""
+
+    time: int
+    chip: int
+    reads: list[ChipRead]
+    noise: NoiseSource
 
 
 @final
@@ -96,7 +110,12 @@ class ChipEnsemble:
 
     @torch.no_grad()
     def evaluate(
-        self, batches: BatchSource, metric: Metric, *, on_pass: Callable[[], None] = lambda: None
+        self,
+        batches: BatchSource,
+        metric: Metric,
+        *,
+        on_pass: Callable[[], None] = lambda: None,
+        is_enough: Callable[[EnsembleScores], bool] | None = None,
     ) -> EnsembleScores:
         """Return the mean score of each chip and of each sample.
 
@@ -104,23 +123,38 @@ class ChipEnsemble:
             batches: The samples.
             metric: Maps outputs and targets to one score for each sample.
             on_pass: Called after each pass of one chip over one batch, for a bar.
+            is_enough: Asked with the scores so far after some shares of the batches; the rest is left out if it says so. Chips
+                that do not all fit into memory at once are programmed anew for each share.
         """
         kept = [layer.noise for layer in self._layers]
-        of_chips: list[Tensor] = []
-        of_samples: Tensor | None = None
+        begins = range(0, self.n_chips, self.chips_per_chunk)
+        chunks = [range(begin, min(begin + self.chips_per_chunk, self.n_chips)) for begin in begins]
+        sums = torch.zeros(len(self.times), self.n_chips, dtype=torch.float64)
+        samples: list[Tensor] = []
+        scores = EnsembleScores(sums, torch.zeros(len(self.times), 0, dtype=torch.float64))
         try:
             with _evaluating(self.model), self._reusing_prefix(batches) as cache:
-                for begin in range(0, self.n_chips, self.chips_per_chunk):
-                    chips = range(begin, min(begin + self.chips_per_chunk, self.n_chips))
-                    chip_means, sample_sums = self._evaluate_chunk(chips, batches, metric, on_pass, cache)
-                    of_chips.append(chip_means)
-                    of_samples = sample_sums if of_samples is None else of_samples + sample_sums
+                instances: list[_Instance] = []
+                for part in _parts(batches, _LOOKS if is_enough else ()):
+                    total: Tensor | None = None
+                    for chips in chunks:
+                        if len(chunks) > 1 or not instances:
+                            instances = []  # room for the next ones
+                            instances = self._program_chunk(chips)
+                        of_chips, of_samples = self._evaluate_chunk(instances, part(), metric, on_pass, cache)
+                        sums[:, chips.start : chips.stop] += of_chips
+                        total = of_samples if total is None else total + of_samples
+                    if total is not None:
+                        samples.append(total / self.n_chips)
+                    per_sample = torch.cat(samples, dim=1)
+                    scores = EnsembleScores(sums / max(per_sample.shape[1], 1), per_sample)
+                    if is_enough is not None and is_enough(scores):
+                        break
         finally:
             clear_chip_(self.model)
             for layer, noise in zip(self._layers, kept, strict=True):
                 layer.noise = noise
-        samples = torch.zeros(len(self.times), 0) if of_samples is None else of_samples / self.n_chips
-        return EnsembleScores(torch.cat(of_chips, dim=1), samples)
+        return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
         """Program one chip and yield what its layers hold at each time."""
@@ -133,37 +167,44 @@ class ChipEnsemble:
                 self._columns.calibrate_()
             yield [layer.take_read() for layer in self._layers]
 
-    def _evaluate_chunk(
-        self, chips: range, batches: BatchSource, metric: Metric, on_pass: Callable[[], None], cache: PrefixCache
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean of each chip ``(times, chips)`` and the sum of each sample over chips ``(times, samples)``."""
-        cache.clear()
-        instances = [
-            (index, chip - chips.start, reads, self._noise(chip, index))
+    def _program_chunk(self, chips: range) -> list[_Instance]:
+        return [
+            _Instance(index, chip - chips.start, reads, self._noise(chip, index))
             for chip in chips
             for index, reads in enumerate(self.program(chip))
         ]
-        totals = torch.zeros(len(self.times), len(chips), dtype=torch.float64, device=self._device)
-        samples, count = [], 0
-        for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
+
+    def _evaluate_chunk(
+        self,
+        instances: Sequence[_Instance],
+        batches: Iterable[Any],
+        metric: Metric,
+        on_pass: Callable[[], None],
+        cache: PrefixCache,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of each chip ``(times, chips)`` and the sum of each sample over chips ``(times, samples)``."""
+        n_chips = 1 + max(each.chip for each in instances)
+        totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
+        samples = []
+        for inputs, targets in batches:
             x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
             cache.clear()
             sums: Tensor | None = None
-            for index, chip, reads, noise in instances:
-                use_noise_(self.model, noise)
-                for layer, read in zip(self._layers, reads, strict=True):
+            for each in instances:
+                use_noise_(self.model, each.noise)
+                for layer, read in zip(self._layers, each.reads, strict=True):
                     layer.use_read_(read)
                 scores = metric(call_model(self.model, x), y).double().flatten()
                 if sums is None:
                     sums = torch.zeros(len(self.times), len(scores), dtype=torch.float64, device=self._device)
-                sums[index] += scores
-                totals[index, chip] += scores.sum()
+                sums[each.time] += scores
+                totals[each.time, each.chip] += scores.sum()
                 on_pass()
             if sums is not None:
-                count += sums.shape[1]
                 samples.append(sums)
+        cache.clear()
         per_sample = torch.cat(samples, dim=1) if samples else totals.new_zeros(len(self.times), 0)
-        return (totals / max(count, 1)).cpu(), per_sample.cpu()
+        return totals.cpu(), per_sample.cpu()
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
         """Find what the columns give with exact weights, if a tile asks for a column calibration."""
@@ -200,6 +241,22 @@ class ChipEnsemble:
     def _noise(self, chip: int, index: int, purpose: str = "output") -> NoiseSource:
         generator = self.streams.generator("chip", chip, purpose, index, device=self._device)
         return NoiseSource(generator, self._pool_size, pool=self._pool)
+
+
+def _parts(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[], Iterable[Any]]]:
+    """Yield what gives the batches up to each share of them in `looks`, then what gives the rest, as often as wanted."""
+
+    def everything() -> Iterable[Any]:
+        return batches.epoch(torch.Generator().manual_seed(0))
+
+    ends = sorted({end for look in looks if 0 < (end := round(look * len(batches))) < len(batches)})
+    if not ends:
+        yield everything
+        return
+    source, begin = iter(everything()), 0
+    for end in (*ends, len(batches)):
+        yield functools.partial(iter, list(itertools.islice(source, end - begin)))
+        begin = end
 
 
 @contextmanager

@@ -35,6 +35,12 @@ class Steps:
             self.ended_early = True
         return not self.ended_early
 
+    @property
+    def last_limit_pp(self) -> float:
+        """What the last step held against the bound [pp]."""
+        last = self.decisions[-1]
+        return last.drop_pp if last.limit_pp is None else last.limit_pp
+
     def attempt(
         self,
         mapping: LayerMapping,

@@ -88,12 +88,13 @@ def map_layers(
         return _search(task, graph, candidates, settings, run, progress)
 
 
-def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) -> MappingResult:
+def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progress: Progress = SILENT) -> MappingResult:
     """Go on with a run that was stopped or killed; a finished run is loaded as it is.
 
     Args:
         task: The same task as before.
         run_dir: The run's folder.
+        finish: Search no further: measure the final figures of the best mapping so far, as if the budget were spent.
         progress: Where work shows itself.
 
     Raises:
@@ -115,7 +116,7 @@ def resume_run(task: Task, run_dir: Path | str, *, progress: Progress = SILENT) 
             run.drop_checkpoints()
             return load_result(task, run)
         run.record("resumed", environment=describe_environment())
-        return _search(task, graph, candidates, settings, run, progress)
+        return _search(task, graph, candidates, settings, run, progress, finish=finish)
 
 
 def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
@@ -184,6 +185,8 @@ def _search(
     settings: MapSettings,
     run: RunDirectory,
     progress: Progress,
+    *,
+    finish: bool = False,
 ) -> MappingResult:
     begin = time.perf_counter()
     search = settings.search
@@ -193,7 +196,7 @@ def _search(
         f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision; run in {run.path}"
     )
     model = copy.deepcopy(task.model)
-    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress)
+    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress, finish=finish)
     baseline = _baseline(task, problem, run)
     ranked = rank_for_run(candidates, graph, settings, problem)
     n_left = len(ranked) - len(problem.past_decisions())
@@ -201,9 +204,16 @@ def _search(
         everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
         longest_s = problem.estimate_duration(everything, n_left)
         progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
-    found = find_strategy(search.strategy)(
-        problem, ranked, LayerMapping.all_digital(graph), max_drop_pp=search.max_drop_pp
-    )
+    try:
+        found = find_strategy(search.strategy)(
+            problem, ranked, LayerMapping.all_digital(graph), max_drop_pp=search.max_drop_pp
+        )
+    except KeyboardInterrupt:
+        mapping = problem.return_to_accepted()
+        _write_mapping(task, mapping, problem, run)
+        share = f"{100 * mapping.analog_mac_share(graph):.1f} % of the MACs analog"
+        progress.note(f"search stopped; the best mapping so far, {share}, is in {run.file('mapping.json')}")
+        raise
     elapsed_s = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
     progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
     mapping, tests = certify_mapping(problem, found, run)
@@ -214,12 +224,17 @@ def _search(
     results["certificate"] = tests
     results["elapsed_s"] = elapsed_s
     results["final_figures_s"] = time.perf_counter() - begin
-    save_weights(run.file("weights.safetensors"), model, {"task": task.name, "mapping": found.mapping.to_json()})
-    found.mapping.save(run.file("mapping.json"))
+    _write_mapping(task, found.mapping, problem, run)
     run.write("results.json", results)
     run.record("finished", outcome=str(found.outcome))
     run.drop_checkpoints()
     return MappingResult(found.mapping, model, found.outcome, run.read("results.json"), run)
+
+
+def _write_mapping(task: Task, mapping: LayerMapping, problem: MappingProblem, run: RunDirectory) -> None:
+    metadata = {"task": task.name, "mapping": mapping.to_json()}
+    save_weights(run.file("weights.safetensors"), problem.model, metadata)
+    mapping.save(run.file("mapping.json"))
 
 
 def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[str, float]:

@@ -29,7 +29,7 @@ from lionheart.workflow.backend import find_backend
 from lionheart.workflow.map import default_run_dir, describe_run, prepare_run
 from lionheart.workflow.problem import compiling, digital_accuracy
 from lionheart.workflow.samples import calibration_pass, take_samples
-from lionheart.workflow.sensitivity import SENSITIVITY_SAMPLES, measure_loss_increase
+from lionheart.workflow.sensitivity import measure_loss_increase
 from lionheart.workflow.settings import MapSettings
 
 RESULTS = "pareto.json"
@@ -256,9 +256,8 @@ class _ParetoJob:
         if past:
             return dict(past[0]["loss_increase"])
         begin, fqns = time.perf_counter(), [each.node.fqn for each in self.candidates]
-        batches = take_samples(self.samples, SENSITIVITY_SAMPLES)
         rises = measure_loss_increase(
-            self.task, batches, fqns, self.settings, self.streams, self.backend, self.progress
+            self.task, self.samples, fqns, self.settings, self.streams, self.backend, self.progress
         )
         elapsed_s = time.perf_counter() - begin
         self.run.record("loss_increase", loss_increase=rises, elapsed_s=elapsed_s)

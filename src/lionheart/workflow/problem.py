@@ -28,7 +28,6 @@ from lionheart.evaluation import (
     estimate_drop,
     evaluate_accuracy,
     evaluate_over_chips,
-    pool_samples,
     score_samples,
 )
 from lionheart.mapping import LayerMapping
@@ -52,17 +51,16 @@ from lionheart.training import (
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow.backend import find_backend
-from lionheart.workflow.samples import calibration_pass, cut_samples, split_validation, take_samples
+from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
 from lionheart.workflow.sensitivity import (
     HESSIAN_SAMPLES,
-    SENSITIVITY_SAMPLES,
     measure_curvature,
     measure_loss_increase,
 )
 from lionheart.workflow.settings import MapSettings
 
-_HASTY_SHARES = (0.1, 0.4)  # of the samples, after which a hasty measurement may stop
-_CLEAR = 0.99  # confidence at which it does
+_CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
+_FEWEST_SAMPLES = 50  # that it takes
 _MEASUREMENTS = ("loss_increase", "curvature")  # events of the journal
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
@@ -78,6 +76,7 @@ class MappingProblem:
         settings: Of the run.
         run: Where state is kept.
         progress: Where work shows itself.
+        finish: Take the budget as spent.
     """
 
     def __init__(
@@ -88,6 +87,8 @@ class MappingProblem:
         settings: MapSettings,
         run: RunDirectory,
         progress: Progress,
+        *,
+        finish: bool = False,
     ) -> None:
         self.task, self.model, self.settings, self.run, self.progress = task, model, settings, run, progress
         self.streams, self.backend = RandomStreams(settings.seed), find_backend(settings.backend)
@@ -99,7 +100,7 @@ class MappingProblem:
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
         self._elapsed_before = sum(decision.elapsed_s for decision in self._past) + self.measuring_s()
         self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
-        self._started = time.perf_counter()
+        self._started, self._finish = time.perf_counter(), finish
         self._restore_accepted(start)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
@@ -127,9 +128,8 @@ class MappingProblem:
         """Measure each projection alone on tiles, the task's network as it is; once for a run."""
 
         def measure() -> dict[str, float]:
-            batches = take_samples(self.validation, SENSITIVITY_SAMPLES)
             return measure_loss_increase(
-                self.task, batches, fqns, self.settings, self.streams, self.backend, self.progress
+                self.task, self.validation, fqns, self.settings, self.streams, self.backend, self.progress
             )
 
         return self._measure_once("loss_increase", f"sensitivity of {len(fqns)} projections", measure)
@@ -227,7 +227,13 @@ class MappingProblem:
             self.model.load_state_dict(self.task.model.state_dict())
 
     def _evaluate(
-        self, batches: BatchSource, times: list[float], n_chips: int, path: tuple[str | int, ...], label: str
+        self,
+        batches: BatchSource,
+        times: list[float],
+        n_chips: int,
+        path: tuple[str | int, ...],
+        label: str,
+        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
     ) -> list[AccuracyEstimate]:
         with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
             return evaluate_over_chips(
@@ -241,6 +247,7 @@ class MappingProblem:
                 progress=self.progress,
                 label=label,
                 run_calibration=calibration_pass(self.task, self.device),
+                is_enough=is_enough,
             )
 
     def _worst(
@@ -251,10 +258,12 @@ class MappingProblem:
         path: tuple[str | int, ...],
         label: str,
         confidence: float | None,
+        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
     ) -> tuple[AccuracyEstimate, DropEstimate]:
         """Return the estimates at the time of the bound at which the limit is largest."""
         search = self.settings.search
-        found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label)
+        found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label, is_enough)
+        reference = reference[: found[0].n_samples]
         drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
         return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
 
@@ -295,48 +304,22 @@ class MappingProblem:
 
     def _measure(self, path: tuple[str | int, ...], label: str, *, hasty: bool) -> tuple[dict[str, Any], DropEstimate]:
         search = self.settings.search
-        if hasty and search.n_chips > 1 and analog_layers(self.model):
-            estimate, drop = self._measure_hastily(path, label)
-        else:
-            estimate, drop = self._worst(self.validation, self.reference, search.n_chips, path, label, search.promise)
+        is_enough = self._is_clear if hasty and search.n_chips > 1 else None
+        estimate, drop = self._worst(
+            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough=is_enough
+        )
         return {**estimate.to_json(), "n_samples": estimate.n_samples}, drop
 
-    def _measure_hastily(self, path: tuple[str | int, ...], label: str) -> tuple[AccuracyEstimate, DropEstimate]:
-        """Measure on a part of the samples after another with the same chips, until there is no doubt about the bound."""
-        search = self.settings.search
-        found: list[AccuracyEstimate] = []
-        for batches in self._pieces:
-            more = self._evaluate(batches, list(search.decision_times()), search.n_chips, path, label)
-            pairs = zip(found, more, strict=True) if found else ()
-            found = [pool_samples(a, b, confidence=search.confidence) for a, b in pairs] or more
-            reference = self.reference[: found[0].n_samples]
-            if len(reference) == len(self.reference) or self._is_clear(found, reference):
-                break
-        drops = [drop_of(each, reference, search.promise, search.chip_yield) for each in found]
-        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
-
-    def _is_clear(self, found: Sequence[AccuracyEstimate], reference: Tensor) -> bool:
+    def _is_clear(self, found: Sequence[AccuracyEstimate]) -> bool:
         """Return whether the samples so far leave no doubt on which side of the bound the drop is."""
-        search = self.settings.search
-        if len(reference) < 2:
+        search, reference = self.settings.search, self.reference[: found[0].n_samples]
+        if len(reference) < _FEWEST_SAMPLES:
             return False
-        limits = [drop_of(each, reference, _CLEAR, search.chip_yield).limit_pp for each in found]
+        confidence = max(_CLEAR, search.promise or 0.0)
+        limits = [drop_of(each, reference, confidence, search.chip_yield).limit_pp for each in found]
         means = [drop_of(each, reference, _CLEAR, None) for each in found]
         within = max(limits) <= search.max_drop_pp
         return within or max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp
-
-    @cached_property
-    def _pieces(self) -> list[BatchSource]:
-        """The samples that decide, cut where a hasty measurement may stop."""
-        rest, pieces, done = self.validation, [], 0
-        for share in _HASTY_SHARES:
-            n_samples = round(share * len(self.reference)) - done
-            if n_samples < 1 or len(rest) < 2:
-                continue
-            first, rest = cut_samples(rest, n_samples)
-            done += n_samples
-            pieces.append(first)
-        return [each for each in (*pieces, rest) if len(each) > 0]
 
     def _calibrate(self) -> None:
         """Give layers without an input range theirs; the same weights always give the same ranges."""
@@ -383,6 +366,8 @@ class MappingProblem:
 
     def _is_spent(self, epochs_in_trial: int) -> bool:
         search = self.settings.search
+        if self._finish:
+            return True
         if search.max_epochs is not None and self._epochs + epochs_in_trial >= search.max_epochs:
             return True
         elapsed_s = self._elapsed_before + time.perf_counter() - self._started
@@ -395,15 +380,20 @@ class MappingProblem:
         save_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer, state)
         self._keep_analog_state()
 
-    def _restore_accepted(self, start: LayerMapping) -> None:
+    def return_to_accepted(self) -> LayerMapping:
+        """Undo a trial that is not settled; return the mapping that holds."""
         path = self.run.checkpoint("accepted")
-        if not path.exists():
-            self._save_accepted(start)
-            return
         mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
         self.backend.convert_(self.model, mapping, self.settings.tile)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state()
+        return mapping
+
+    def _restore_accepted(self, start: LayerMapping) -> None:
+        if self.run.checkpoint("accepted").exists():
+            self.return_to_accepted()
+        else:
+            self._save_accepted(start)
 
     def _keep_analog_state(self) -> None:
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
