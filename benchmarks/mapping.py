@@ -1,8 +1,9 @@
 """Run strategies side by side on one task and write one table. Runs that are finished are only read, stopped ones go on.
 
-A strategy may name a ranking after a colon: lionheart:random, lionheart:hessian.
+A strategy may name a ranking after a colon and settings of its own after an @, on top of the common ones:
+lionheart:random, training-free@benchmarks/resnet8_columns.toml. For each bound and seed strategies run one after the other.
 
-Run: python benchmarks/mapping.py --strategies lionheart shared training-free --bounds 1 2 5 --seeds 0 --page docs/results/strategies.md
+Run: python benchmarks/mapping.py --strategies lionheart training-free@benchmarks/resnet8_columns.toml --bounds 2 --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lionheart.cli.tasks import load_task
 from lionheart.files import write_text
+from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
+from lionheart.training import BatchSource
 from lionheart.units import format_elapsed
+from lionheart.workflow import read_settings
 
 CONFIG = Path(__file__).with_name("resnet8_bounds.toml")
 COLUMNS = (
@@ -39,12 +46,14 @@ COLUMNS = (
 
 def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> RunDirectory:
     """Map once, going on with a run that was stopped."""
-    path = args.runs / f"{args.task.replace('/', '-')}-{strategy.replace(':', '-')}-{bound}pp-seed{seed}"
+    searched, _, config = strategy.partition("@")
+    label = f"{searched}-{Path(config).stem}" if config else searched
+    path = args.runs / f"{args.task.replace('/', '-')}-{label.replace(':', '-')}-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
-        name, _, ranking = strategy.partition(":")
-        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed)]
+        name, _, ranking = searched.partition(":")
+        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed), "--effort", args.effort]
         fresh += ["--ranking", ranking] if ranking else []
-        fresh += ["--config", str(args.config), "--out", str(path)]
+        fresh += ["--config", config or str(args.config), "--out", str(path)]
         resumed = ["--resume", str(path)]
         command = [sys.executable, "-m", "lionheart", "map", *(resumed if (path / "run.json").exists() else fresh)]
         done = subprocess.run(command, check=False)  # noqa: S603  our own command
@@ -82,8 +91,27 @@ def count_evaluations(run: RunDirectory, decisions: list[dict[str, Any]]) -> int
     return n_chips * sum(1 + decision.get("n_remeasured", 0) for decision in decisions)
 
 
+def describe_reference(run: RunDirectory) -> str:
+    """Return what the reference algorithm would have to do on the network of a run, by its own protocol."""
+    candidates = [each for each in run.read("graph.json")["candidates"] if each["mappable"]]
+    paper = read_settings("paper")
+    task = load_task(run.description()["task"], SILENT)
+    n, n_steps = len(candidates), len(task.train_batches)
+    fewest, most = (paper.train.patience or 0) + 1, paper.train.max_epochs
+    return (
+        f"The reference algorithm's own protocol on this network: {n} retrainings of {fewest} to {most} epochs of {n_steps} steps, "
+        f"{n * fewest * n_steps:,} to {n * most * n_steps:,} steps in all, and {n * paper.search.n_chips} evaluations of a chip on "
+        f"{count_samples(task.validation):,} validation samples."
+    )
+
+
+def count_samples(batches: BatchSource) -> int:
+    return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
+
+
 def all_runs(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    yield from itertools.product(args.bounds, args.strategies, args.seeds)
+    for bound, seed, strategy in itertools.product(args.bounds, args.seeds, args.strategies):
+        yield bound, strategy, seed
 
 
 def main() -> None:
@@ -93,6 +121,7 @@ def main() -> None:
     parser.add_argument("--bounds", nargs="+", default=["1", "2", "5"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--effort", default="quick")
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
     parser.add_argument("--page", type=Path, default=None, help="write the table there instead of printing it")
     args = parser.parse_args()
@@ -106,12 +135,15 @@ def main() -> None:
         [
             f"# Strategies on {args.task}",
             "",
-            "Effort `quick`; accuracies are means over 20 fresh chips with their 95 % intervals; validation decided, test was read once at the end.",
+            f"Effort `{args.effort}`; accuracies are means over {run.description()['settings']['search']['n_chips_final']} fresh chips with their "
+            "95 % intervals over chips; validation decided, test was read once at the end.",
             f"Made by `{command}` on {environment.get('cpu')}, {environment.get('threads')} thread(s), torch {environment.get('torch')}.",
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---" * len(COLUMNS) + "|",
             *rows,
+            "",
+            describe_reference(run),
             "",
         ]
     )
