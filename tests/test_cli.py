@@ -251,6 +251,15 @@ def test_ctrl_c_and_resume(tmp_path: Path, config: Path, finished: Path, monkeyp
     assert str(run) in result.stderr.replace("\n", "")
     assert "Traceback" not in result.stderr
     assert not (run / "results.json").exists()
+    best = read_json(run / "mapping.json")["placements"]  # what was found so far is there, with its weights
+    assert list(best) == list(read_json(finished / "mapping.json")["placements"])
+    assert (run / "weights.safetensors").exists()
+    assert "best mapping so far" in result.stderr.replace("\n", " ")
+    shutil.copytree(run, tmp_path / "short")
+    short = lionheart_command("map", "--resume", tmp_path / "short", "--finish", "--json")
+    assert short.exit_code in (0, 3), short.output
+    ended = json.loads(short.stdout)
+    assert (ended["outcome"], ended["mapping"]["placements"]) == ("budget", best)
     resumed = lionheart_command("map", "--resume", run, "--json")
     assert resumed.exit_code == 0, resumed.output
     expected, found = (read_json(folder / "results.json") for folder in (finished, run))

@@ -24,8 +24,16 @@ from lionheart.specs import TileSpec
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.workflow import map_layers, resume_run
+from lionheart.workflow.backend import find_backend
 from lionheart.workflow.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
-from lionheart.workflow.sensitivity import Curvature, estimate_traces, measure_curvature, squared_errors
+from lionheart.workflow.sensitivity import (
+    Curvature,
+    estimate_traces,
+    measure_curvature,
+    measure_loss_increase,
+    squared_errors,
+    tells_classes,
+)
 from quadrants import build_task, make_settings
 from zoo import ZOO
 
@@ -241,6 +249,31 @@ def test_the_expected_rise_is_the_rise_of_a_quadratic_loss():
         rises.append(float(squares(x @ noisy.T + model[0].bias.detach(), y) - squares(model(x).detach(), y)))
     assert found.expected_loss_increase == pytest.approx(sum(rises) / len(rises), rel=0.15)
     assert Curvature(-1.0, 1.0).expected_loss_increase == 0.0
+
+
+def sensitivity(task: Task, tile: TileSpec) -> dict[str, float]:
+    fqns = ["0", "3", "7"] if task.name == "quadrants" else ["0"]
+    settings, backend = make_settings().replace(tile=tile), find_backend("lionheart")
+    return measure_loss_increase(task, task.validation, fqns, settings, STREAMS, backend, SILENT)
+
+
+def test_sensitivity_of_a_classifier_is_a_divergence():
+    """Never negative, nothing on exact tiles, more with more noise: it needs no luck with signs."""
+    task = build_task()
+    assert tells_classes(task, task.validation)
+    assert max(abs(rise) for rise in sensitivity(task, TileSpec.ideal(32, 32)).values()) < 1e-6
+    little, much = (sensitivity(task, TileSpec.ideal(32, 32).replace(output_noise=noise)) for noise in (0.01, 0.5))
+    assert all(0 < little[fqn] < much[fqn] for fqn in little)
+
+
+def test_sensitivity_of_a_regression_is_the_rise_of_its_loss():
+    x, y = draw(64, 24), draw(64, 16, seed=1)
+    task = Task(nn.Sequential(nn.Linear(24, 16)), [(x, y)], [(x, y)], [(x, y)], loss=squares)
+    assert not tells_classes(task, task.validation)
+    with torch.no_grad():
+        task.model[0].weight.copy_(torch.linalg.lstsq(x, y).solution.T)
+        task.model[0].bias.zero_()
+    assert sensitivity(task, TileSpec.pcm(output_noise=0.1))["0"] > 0
 
 
 # ------------------------------------------------------------------------------------------------------------- rankings

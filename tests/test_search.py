@@ -254,7 +254,35 @@ def test_without_training_the_largest_prefix_and_what_else_fits():
     result = run(find_strategy("training-free"), problem, bound=1.0)
     assert set(result.mapping.analog) == {"L0", "L1", "L3"}
     assert not any(decision.train["n_steps"] for decision in result.decisions)
-    assert len(problem.tried) <= 3 + 2  # bisection over five, then the two that are left
+    assert len(problem.tried) <= 3 + 2  # the prefix of five, then what is left
+
+
+def test_drops_that_follow_the_rises_say_where_to_measure():
+    problem = FakeProblem([0.1] * 40)
+    assert len(run(find_strategy("training-free"), problem, bound=1.25).mapping.analog) == 12
+    assert [len(mapping.analog) for mapping in problem.tried] == [21, 12, 13]  # bisection would take six
+
+
+def test_a_line_far_from_the_truth_does_not_delay_the_end():
+    """Only the last costs anything, and the rises do not tell: the middle is taken where the line closes too little."""
+    problem = FakeProblem([0.0] * 39 + [9.0])
+    problem.loss_increase = lambda fqns: dict.fromkeys(fqns, 0.1)
+    assert len(run(find_strategy("training-free"), problem, bound=1.0).mapping.analog) == 39
+    assert len(problem.tried) <= 12
+
+
+def test_a_candidate_is_exchanged_for_one_with_more_macs():
+    # the order is L1, L0, L2, and L1 with L0 is too much; L0 alone has more MACs than L1
+    problem = FakeProblem([0.9, 0.3, 2.0])
+    result = run(find_strategy("training-free"), problem)
+    assert result.mapping.analog == ("L0",)
+    assert result.decisions[-1].fqn == "L0 for L1, not retrained"
+
+
+def test_what_the_rises_say_is_too_much_is_not_tried():
+    problem = FakeProblem([0.2, 0.3, 9.0, 9.0, 9.0])
+    assert set(run(find_strategy("training-free"), problem).mapping.analog) == {"L0", "L1"}
+    assert all({"L3", "L4"}.isdisjoint(mapping.analog) or len(mapping.analog) > 3 for mapping in problem.tried)
 
 
 def test_one_training_serves_all_where_the_greedy_trains_for_each():
@@ -293,7 +321,7 @@ def test_by_the_hessian_trains_once_at_most(damage_pp, bound, n_affordable):
     problem = FakeProblem(damage_pp, n_affordable, healing=0.5)
     run(find_strategy("hessian"), problem, bound)
     assert problem.n_trainings <= 1
-    assert len(problem.tried) <= len(damage_pp).bit_length() + 1
+    assert len(problem.tried) <= 2 * len(damage_pp).bit_length() + 1
 
 
 # ---------------------------------------------------------------------------------------------------------- exhaustive

@@ -19,6 +19,7 @@ from lionheart.analog.tile import (
     drift_chip_,
     program_chip_,
     seed_noise_,
+    set_tiles_,
     uncompile_,
     use_noise_,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "drift_chip_",
     "program_chip_",
     "seed_noise_",
+    "set_tiles_",
     "uncompile_",
     "use_noise_",
 ]

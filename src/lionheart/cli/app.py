@@ -207,6 +207,18 @@ def map_command(
     validation_samples: Annotated[
         int | None, typer.Option(help="Validation samples for each decision.", show_default="quick 2500, paper all")
     ] = None,
+    choose_corrections: Annotated[
+        bool,
+        typer.Option(
+            "--choose-corrections",
+            help="After the search, give each layer the cheapest column calibration, drift compensation and input range, up to "
+            "the tile's own, that keep the bound.",
+        ),
+    ] = False,
+    find_reprogramming: Annotated[
+        bool,
+        typer.Option("--find-reprogramming", help="After the search, find up to which age chips keep the bound."),
+    ] = False,
     max_epochs: Annotated[
         int | None, typer.Option(help="Budget: retraining epochs of the whole run.", show_default="none")
     ] = None,
@@ -250,6 +262,8 @@ def map_command(
         "n_chips": chips,
         "n_chips_final": final_chips,
         "validation_samples": validation_samples,
+        "choose_corrections": choose_corrections or None,
+        "find_reprogramming": find_reprogramming or None,
         "max_epochs": max_epochs,
         "max_minutes": max_minutes,
     }

@@ -152,12 +152,20 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
         f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {results['n_tiles']} tiles.\n"
         f"Validation after {format_duration(results['t_inference'])}: {100 * validation['mean']:.2f} % "
         f"[{100 * validation['low']:.2f}, {100 * validation['high']:.2f}], drop {validation['drop_pp']:.2f} pp "
-        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}"
+        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}{_describe_aftermath(results, n_analog)}"
         f"Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
         f"Search {format_elapsed(results['elapsed_s'])}, everything {format_elapsed(elapsed_s)}.",
         markup=False,
         style="bold",
     )
+
+
+def _describe_aftermath(results: Mapping[str, Any], n_analog: int) -> str:
+    from lionheart.report.text import describe_corrections, describe_reprogramming
+
+    found = describe_corrections(results.get("tiles"), n_analog)
+    age = describe_reprogramming(results.get("reprogramming"), results["max_drop_pp"])
+    return "".join(f"{text} " for text in (found, age) if text)
 
 
 def _describe_certificate(results: Mapping[str, Any]) -> str:

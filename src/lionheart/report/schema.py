@@ -137,6 +137,8 @@ RESULTS = {
     "certificate": Maybe(
         Each({"drop_pp": float, "limit_pp": float, "confidence": float, "accepted": bool, "accuracy": _ACCURACY})
     ),
+    "tiles": Maybe(Values(Values(str))),
+    "reprogramming": Maybe({"holds_until_s": Maybe(float), "longest_s": float}),
     "decisions": Each(_DECISION),
     "test_over_time": Maybe(Each({"t_inference": float, **_ACCURACY, "scores": Maybe(Each(float))})),
     "test_digital_accuracy": Maybe(float),

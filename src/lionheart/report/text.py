@@ -84,3 +84,30 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tupl
 def tie_units(text: str) -> str:
     """Join numbers and their units with no-break spaces, so that a line never ends between them."""
     return _BEFORE_UNIT.sub("\u00a0", text)
+
+
+def describe_corrections(tiles: Mapping[str, Mapping[str, str]] | None, n_analog: int) -> str:
+    """Return which layers have other corrections than the run's tile, in one sentence; nothing where none has."""
+    layers: dict[tuple[str, str], list[str]] = {}
+    for fqn, settings in (tiles or {}).items():
+        for name, value in settings.items():
+            layers.setdefault((name, value), []).append(fqn)
+    if not layers:
+        return ""
+    parts = [
+        f"{name.replace('_', ' ')} {value} for {len(fqns)} of {n_analog} ({', '.join(fqns)})"
+        for (name, value), fqns in layers.items()
+    ]
+    return f"Layers that keep the bound with less correction than the tile's: {'; '.join(parts)}."
+
+
+def describe_reprogramming(found: Mapping[str, Any] | None, bound_pp: float) -> str:
+    """Return up to which age chips keep the bound, in one sentence; nothing where it was not asked for."""
+    if found is None:
+        return ""
+    if found["holds_until_s"] is None:
+        return f"On other chips the bound of {bound_pp:g} pp is not kept even at the first age."
+    age = describe_duration(found["holds_until_s"])
+    if found["holds_until_s"] == found["longest_s"]:
+        return f"Chips keep the bound of {bound_pp:g} pp for at least {age}, the longest age tried."
+    return f"Chips keep the bound of {bound_pp:g} pp up to {age}; program them anew by then."

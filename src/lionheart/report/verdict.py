@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from lionheart.report.facts import RunFacts
-from lionheart.report.text import format_accuracy, format_percent, format_pp
+from lionheart.report.text import (
+    describe_corrections,
+    describe_reprogramming,
+    format_accuracy,
+    format_percent,
+    format_pp,
+)
 
 
 def write_verdict(facts: RunFacts) -> str:
@@ -51,6 +57,12 @@ def write_promise(facts: RunFacts) -> str:
         f"{format_pp(last['drop_pp'], facts.bound_pp)}, and with {format_percent(last['confidence'], 1)} confidence at most "
         f"{format_pp(last['limit_pp'], facts.bound_pp)}.{before}"
     )
+
+
+def write_aftermath(facts: RunFacts) -> str:
+    """Return what was found after the search: layers with less correction, and the age up to which the bound is kept."""
+    found = describe_corrections(facts.results["tiles"], facts.n_analog)
+    return f"{found} {describe_reprogramming(facts.results['reprogramming'], facts.bound_pp)}".strip()
 
 
 def write_caution(facts: RunFacts) -> str:

@@ -49,6 +49,14 @@ class SearchSpec(Spec):
         description="order in which lionheart tries candidates: macs, weights; time, energy (saved on the first platform); "
         "sensitivity, hessian (least loss for each MAC, measured or expected); random (by the seed)",
     )
+    choose_corrections: bool = Field(
+        False,
+        description="after the search, give each layer the cheapest column calibration, drift compensation and input range, up "
+        "to the tile's own, that keep the bound",
+    )
+    find_reprogramming: bool = Field(
+        False, description="after the search, find up to which age chips keep the bound, ten years at most"
+    )
     include: tuple[str, ...] = Field(
         (), description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may go analog; none = all"
     )

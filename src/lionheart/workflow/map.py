@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from lionheart.analog import convert_to_digital_
+from lionheart.analog import convert_to_digital_, set_tiles_
 from lionheart.candidates import Candidate, find_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
@@ -25,8 +25,9 @@ from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
-from lionheart.workflow.backend import find_backend
+from lionheart.workflow.backend import DEFAULT_BACKEND, find_backend
 from lionheart.workflow.certify import certify_mapping
+from lionheart.workflow.corrections import choose_corrections, find_reprogramming_age
 from lionheart.workflow.problem import MappingProblem, digital_accuracy
 from lionheart.workflow.ranking import check_ranking, rank_for_run
 from lionheart.workflow.settings import MapSettings
@@ -139,6 +140,14 @@ def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) ->
     computes.check_tile(settings.tile)
     model = computes.convert_(copy.deepcopy(task.model), mapping, settings.tile)
     load_weights(run.file("weights.safetensors"), model)
+    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.get("tiles", {}).items()}
+    computing = backend or settings.backend
+    if tiles and computing != DEFAULT_BACKEND:
+        raise ConfigError(
+            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the run gave layers tiles of their own",
+            hint="evaluate it with the backend it was made with",
+        )
+    set_tiles_(model, tiles)
     return MappingResult(mapping, model, SearchOutcome(outcome), results, run)
 
 
@@ -172,6 +181,16 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Can
     for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
         estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
     check_ranking(settings)
+    if search.choose_corrections and settings.backend != DEFAULT_BACKEND:
+        raise ConfigError(
+            f"search.choose_corrections: got backend {settings.backend}, expected {DEFAULT_BACKEND}",
+            hint="other simulators have one tile for all layers; leave it out, or use our own physics",
+        )
+    if search.find_reprogramming and settings.tile.reprogram_after is not None:
+        raise ConfigError(
+            "search.find_reprogramming: the tile says already when chips are programmed anew (reprogram_after)",
+            hint="leave one of them out",
+        )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
     if len(task.train_batches) == 0:
         raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")
@@ -216,13 +235,17 @@ def _search(
         raise
     elapsed_s = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
     progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
+    tiles = choose_corrections(problem, found.mapping, graph, run)
     mapping, tests = certify_mapping(problem, found, run)
     if found.mapping.analog and not mapping.analog:
         found = replace(found, outcome=SearchOutcome.INFEASIBLE)
     found = replace(found, mapping=mapping)
+    reprogramming = find_reprogramming_age(problem, mapping, run)
     results = _final_figures(task, graph, problem, found, baseline)
+    results["tiles"] = {fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)}
+    results["reprogramming"] = reprogramming
     results["certificate"] = tests
-    results["elapsed_s"] = elapsed_s
+    results["elapsed_s"] = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
     results["final_figures_s"] = time.perf_counter() - begin
     _write_mapping(task, found.mapping, problem, run)
     run.write("results.json", results)

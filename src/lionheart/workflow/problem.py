@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, final
@@ -19,6 +19,7 @@ from lionheart.analog import (
     clip_weights_,
     compile_model_,
     seed_noise_,
+    set_tiles_,
     uncompile_,
 )
 from lionheart.errors import ConfigError
@@ -35,6 +36,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, Trial
+from lionheart.specs import TileSpec
 from lionheart.tasks import Task
 from lionheart.training import (
     BatchSource,
@@ -61,7 +63,7 @@ from lionheart.workflow.settings import MapSettings
 
 _CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
 _FEWEST_SAMPLES = 50  # that it takes
-_MEASUREMENTS = ("loss_increase", "curvature")  # events of the journal
+_MEASUREMENTS = ("loss_increase", "curvature", "correction", "age")  # events of the journal
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
@@ -97,6 +99,7 @@ class MappingProblem:
         self.validation, self.held_out = split_validation(task.validation, settings)
         self._held_out_reference: Tensor | None = None
         self._ranges: dict[str, float] = {}  # of layers with the present weights
+        self._tiles: dict[str, TileSpec] = {}  # of layers that have their own
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
         self._elapsed_before = sum(decision.elapsed_s for decision in self._past) + self.measuring_s()
         self._epochs = sum(len(decision.train["losses"]) for decision in self._past)
@@ -146,7 +149,7 @@ class MappingProblem:
         return {fqn: float(row["expected_loss_increase"]) for fqn, row in rows.items()}
 
     def measuring_s(self) -> float:
-        """Return how long measurements that order candidates took in this run [s]."""
+        """Return how long measurements before and after the decisions took in this run [s]."""
         return sum(float(event["elapsed_s"]) for name in _MEASUREMENTS for event in self.run.events(name))
 
     def _measure_once(self, event: str, label: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -208,6 +211,21 @@ class MappingProblem:
         path, label = ("certify", number), f"{len(mapping.analog)} projections analog, held-out samples"
         return self._worst(batches, reference, n_chips, path, label, confidence)
 
+    def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
+        """Give layers tiles of their own from now on; the others have the run's."""
+        self._tiles = dict(tiles)
+
+    def measure_again(
+        self,
+        mapping: LayerMapping,
+        path: tuple[str | int, ...],
+        label: str,
+        times: Sequence[float] | None = None,
+    ) -> DropEstimate:
+        """Measure a mapping with the weights at hand at other times than those of the bound, until its side is clear."""
+        self._apply(mapping)
+        return self._measure(path, label, hasty=True, times=times)[1]
+
     def validate(self) -> list[AccuracyEstimate]:
         """Return the accuracy on all validation samples over fresh chips that decided nothing, at the times of the bound."""
         search = self.settings.search
@@ -259,10 +277,11 @@ class MappingProblem:
         label: str,
         confidence: float | None,
         is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
+        times: Sequence[float] | None = None,
     ) -> tuple[AccuracyEstimate, DropEstimate]:
-        """Return the estimates at the time of the bound at which the limit is largest."""
+        """Return the estimates at the time, of the bound or given, at which the limit is largest."""
         search = self.settings.search
-        found = self._evaluate(batches, list(search.decision_times()), n_chips, path, label, is_enough)
+        found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
         drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
         return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
@@ -301,12 +320,15 @@ class MappingProblem:
     def _apply(self, mapping: LayerMapping) -> None:
         self.backend.convert_(self.model, mapping, self.settings.tile)
         self._calibrate()
+        set_tiles_(self.model, {fqn: self._tiles[fqn] for fqn in analog_layers(self.model) if fqn in self._tiles})
 
-    def _measure(self, path: tuple[str | int, ...], label: str, *, hasty: bool) -> tuple[dict[str, Any], DropEstimate]:
+    def _measure(
+        self, path: tuple[str | int, ...], label: str, *, hasty: bool, times: Sequence[float] | None = None
+    ) -> tuple[dict[str, Any], DropEstimate]:
         search = self.settings.search
         is_enough = self._is_clear if hasty and search.n_chips > 1 else None
         estimate, drop = self._worst(
-            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough=is_enough
+            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough, times
         )
         return {**estimate.to_json(), "n_samples": estimate.n_samples}, drop
 

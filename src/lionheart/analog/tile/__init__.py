@@ -15,7 +15,7 @@ from lionheart.analog.tile.chip import (
 )
 from lionheart.analog.tile.columns import ColumnCalibration
 from lionheart.analog.tile.compiled import compile_model_, uncompile_
-from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_
+from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.tile.layers import AnalogLayer, ChipRead
 from lionheart.analog.tile.noise import NoiseSource
 
@@ -34,6 +34,7 @@ __all__ = [
     "drift_chip_",
     "program_chip_",
     "seed_noise_",
+    "set_tiles_",
     "uncompile_",
     "use_noise_",
 ]

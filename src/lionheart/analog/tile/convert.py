@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -79,6 +79,37 @@ def convert_to_digital_(model: nn.Module) -> nn.Module:
     """Put every analog layer back as the digital layer it came from, with its present weights, in place."""
     nothing = LayerMapping(dict.fromkeys(analog_layers(model), Placement.DIGITAL))
     return convert_to_analog_(model, nothing, TileSpec.ideal())
+
+
+def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
+    """Give analog layers other digital corrections: drift compensation, column calibration, static or dynamic input range.
+
+    Chips are programmed anew afterwards; weights and calibrated input ranges stay.
+
+    Args:
+        model: Changed in place and returned.
+        tiles: The tile of each layer to be changed.
+
+    Raises:
+        ConfigError: There is no such analog layer, or a tile differs from the layer's in more than these settings.
+    """
+    layers = analog_layers(model)
+    for fqn, tile in tiles.items():
+        if fqn not in layers:
+            raise ConfigError(f"tiles: {fqn!r} is no analog layer", hint=suggest(fqn, layers, label="analog layers"))
+        present = layers[fqn].tile
+        same = {name: getattr(tile, name) for name in ("drift_compensation", "column_calibration")}
+        if "learned" not in (tile.input_range, present.input_range):
+            same["input_range"] = tile.input_range
+        if present.replace(**same) != tile:
+            raise ConfigError(
+                f"tiles: {fqn}: only drift compensation, column calibration and static or dynamic input range can change",
+                hint="convert the layer anew for another crossbar, device or converter",
+            )
+    for fqn, tile in tiles.items():
+        layers[fqn].tile = tile
+        layers[fqn].clear_chip_()
+    return model
 
 
 def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
