@@ -220,6 +220,7 @@ def _search(
     ranked = rank_for_run(candidates, graph, settings, problem)
     n_left = len(ranked) - len(problem.past_decisions())
     if n_left and search.strategy == "lionheart":
+        problem.n_trials = len(ranked)
         everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
         longest_s = problem.estimate_duration(everything, n_left)
         progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")

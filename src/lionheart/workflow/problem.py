@@ -97,6 +97,8 @@ class MappingProblem:
         self.optimizer = build_optimizer(model, settings.train)
         self.device = next(model.parameters()).device
         self.validation, self.held_out = split_validation(task.validation, settings)
+        self.n_trials: int | None = None  # of the whole search, if it is known
+        self._new_times_s: list[float] = []  # of trials since the start or a resume
         self._held_out_reference: Tensor | None = None
         self._ranges: dict[str, float] = {}  # of layers with the present weights
         self._tiles: dict[str, TileSpec] = {}  # of layers that have their own
@@ -183,10 +185,19 @@ class MappingProblem:
         mean = 100 * decision.accuracy["mean"]
         verdict = "analog" if decision.accepted else "stays digital" if decision.fqn in mapping.placements else "undone"
         bound = self.settings.search.max_drop_pp
+        self._new_times_s.append(decision.elapsed_s)
         self.progress.note(
             f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
-            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g})"
+            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g}); "
+            f"{len(mapping.analog)} of {len(mapping.placements)} analog{self._time_left(decision.index + 1)}"
         )
+
+    def _time_left(self, n_done: int) -> str:
+        """Say how long the trials that are left may take, where their number is known."""
+        if self.n_trials is None or n_done >= self.n_trials:
+            return ""
+        left_s = (self.n_trials - n_done) * statistics.fmean(self._new_times_s)
+        return f"; {self.n_trials - n_done} left, about {format_elapsed(left_s)}"
 
     def is_out_of_budget(self) -> bool:
         """Return whether the budget of epochs or minutes is spent."""
