@@ -36,7 +36,7 @@ from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow import map_layers, read_settings, resume_run
 from lionheart.workflow.backend import find_backend
-from lionheart.workflow.problem import drop_of
+from lionheart.workflow.meter import drop_of
 from lionheart.workflow.samples import calibration_pass, take_samples
 
 DAY = 86_400.0

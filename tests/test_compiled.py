@@ -22,7 +22,7 @@ from lionheart.evaluation import ChipEnsemble
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
 from lionheart.specs import HWASpec, TileSpec
-from lionheart.workflow.problem import compiling
+from lionheart.workflow.meter import compiling
 
 pytestmark = [
     pytest.mark.slow,

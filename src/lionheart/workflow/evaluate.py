@@ -14,7 +14,7 @@ from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
 from lionheart.workflow.backend import DEFAULT_BACKEND
 from lionheart.workflow.map import load_result
-from lionheart.workflow.problem import compiling
+from lionheart.workflow.meter import compiling
 from lionheart.workflow.samples import calibration_pass, take_samples
 
 SPLITS = ("test", "validation")

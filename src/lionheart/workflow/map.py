@@ -28,7 +28,8 @@ from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import DEFAULT_BACKEND, find_backend
 from lionheart.workflow.certify import certify_mapping
 from lionheart.workflow.corrections import choose_corrections, find_reprogramming_age
-from lionheart.workflow.problem import MappingProblem, digital_accuracy
+from lionheart.workflow.meter import digital_accuracy
+from lionheart.workflow.problem import MappingProblem
 from lionheart.workflow.ranking import check_ranking, rank_for_run
 from lionheart.workflow.settings import MapSettings
 
@@ -267,9 +268,9 @@ def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[st
     if past:
         return dict(past[0]["accuracy"])
     model, progress = task.model, problem.progress
-    decision = float(problem.reference.mean())
+    decision = float(problem.meter.reference.mean())
     whole = decision
-    if problem.validation is not task.validation:
+    if problem.meter.validation is not task.validation:
         whole = digital_accuracy(model, task.validation, task, progress, "digital baseline, all of validation")
     accuracy = {"decision": decision, "validation": whole}
     run.record("baseline", accuracy=accuracy)
@@ -278,18 +279,20 @@ def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[st
 
 
 def _sample_note(problem: MappingProblem) -> str:
-    n = len(problem.reference)
-    return "validation samples" if problem.validation is problem.task.validation else f"first {n} validation samples"
+    n = len(problem.meter.reference)
+    return (
+        "validation samples" if problem.meter.validation is problem.task.validation else f"first {n} validation samples"
+    )
 
 
 def _final_figures(
     task: Task, graph: LayerGraph, problem: MappingProblem, found: SearchResult, baseline: Mapping[str, float]
 ) -> dict[str, Any]:
     search, mapping = problem.settings.search, found.mapping
-    over_time = [each.to_json() for each in problem.validate()]
+    over_time = [each.to_json() for each in problem.meter.validate()]
     validation = min(over_time, key=lambda each: each["mean"])
     validation["drop_pp"] = 100 * (baseline["validation"] - validation["mean"])
-    test = [estimate.to_json() for estimate in problem.test()]
+    test = [estimate.to_json() for estimate in problem.meter.test()]
     baseline_test = digital_accuracy(task.model, task.test, task, problem.progress, "digital baseline, test")
     retrained = convert_to_digital_(copy.deepcopy(problem.model))
     retrained_test = digital_accuracy(retrained, task.test, task, problem.progress, "retrained network, digital, test")

@@ -27,7 +27,7 @@ from lionheart.training.batches import call_model
 from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.map import default_run_dir, describe_run, prepare_run
-from lionheart.workflow.problem import compiling, digital_accuracy
+from lionheart.workflow.meter import compiling, digital_accuracy
 from lionheart.workflow.samples import calibration_pass, take_samples
 from lionheart.workflow.sensitivity import measure_loss_increase
 from lionheart.workflow.settings import MapSettings

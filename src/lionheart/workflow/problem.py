@@ -5,32 +5,14 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lionheart.analog import (
-    analog_layers,
-    calibrate_input_ranges_,
-    clip_weights_,
-    compile_model_,
-    seed_noise_,
-    set_tiles_,
-    uncompile_,
-)
-from lionheart.errors import ConfigError
-from lionheart.evaluation import (
-    AccuracyEstimate,
-    DropEstimate,
-    estimate_drop,
-    evaluate_accuracy,
-    evaluate_over_chips,
-    score_samples,
-)
+from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
+from lionheart.evaluation import AccuracyEstimate, DropEstimate
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
@@ -39,7 +21,6 @@ from lionheart.search import Decision, Trial
 from lionheart.specs import TileSpec
 from lionheart.tasks import Task
 from lionheart.training import (
-    BatchSource,
     TaughtBatches,
     TrainTrace,
     build_optimizer,
@@ -53,18 +34,12 @@ from lionheart.training import (
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow.backend import find_backend
-from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
-from lionheart.workflow.sensitivity import (
-    HESSIAN_SAMPLES,
-    measure_curvature,
-    measure_loss_increase,
-)
+from lionheart.workflow.meter import ChipMeter, compiling
+from lionheart.workflow.samples import take_samples
+from lionheart.workflow.sensitivity import HESSIAN_SAMPLES, measure_curvature, measure_loss_increase
 from lionheart.workflow.settings import MapSettings
 
-_CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
-_FEWEST_SAMPLES = 50  # that it takes
 _MEASUREMENTS = ("loss_increase", "curvature", "correction", "age")  # events of the journal
-_WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
@@ -96,10 +71,9 @@ class MappingProblem:
         self.streams, self.backend = RandomStreams(settings.seed), find_backend(settings.backend)
         self.optimizer = build_optimizer(model, settings.train)
         self.device = next(model.parameters()).device
-        self.validation, self.held_out = split_validation(task.validation, settings)
+        self.meter = ChipMeter(task, model, settings, self.streams, progress)
         self.n_trials: int | None = None  # of the whole search, if it is known
         self._new_times_s: list[float] = []  # of trials since the start or a resume
-        self._held_out_reference: Tensor | None = None
         self._ranges: dict[str, float] = {}  # of layers with the present weights
         self._tiles: dict[str, TileSpec] = {}  # of layers that have their own
         self._past = [Decision(**event["decision"]) for event in run.events("decision")]
@@ -117,24 +91,22 @@ class MappingProblem:
         begin = time.perf_counter()
         self._apply(mapping)
         trace = self._retrain(index, fqn) if retrain else TrainTrace(outcome="none")
-        accuracy, drop = self._measure(("decision", index), fqn, hasty=hasty)
-        return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace.to_json(), time.perf_counter() - begin)
+        return self._trial(("decision", index), fqn, hasty, trace, begin)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:
         """Evaluate another mapping over other fresh chips, with the weights of the trial."""
         begin = time.perf_counter()
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog"
-        accuracy, drop = self._measure(("decision", index, "again", number), label, hasty=hasty)
-        trace = TrainTrace(outcome="none").to_json()
-        return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace, time.perf_counter() - begin)
+        path = ("decision", index, "again", number)
+        return self._trial(path, label, hasty, TrainTrace(outcome="none"), begin)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """Measure each projection alone on tiles, the task's network as it is; once for a run."""
 
         def measure() -> dict[str, float]:
             return measure_loss_increase(
-                self.task, self.validation, fqns, self.settings, self.streams, self.backend, self.progress
+                self.task, self.meter.validation, fqns, self.settings, self.streams, self.backend, self.progress
             )
 
         return self._measure_once("loss_increase", f"sensitivity of {len(fqns)} projections", measure)
@@ -143,7 +115,7 @@ class MappingProblem:
         """Estimate the rise from the Hessian of each projection, the task's network as it is; once for a run."""
 
         def measure() -> dict[str, dict[str, float]]:
-            batches = take_samples(self.validation, HESSIAN_SAMPLES)
+            batches = take_samples(self.meter.validation, HESSIAN_SAMPLES)
             found = measure_curvature(self.task, batches, fqns, self.settings, self.streams, self.progress)
             return {fqn: each.to_json() for fqn, each in found.items()}
 
@@ -212,15 +184,8 @@ class MappingProblem:
     def certify(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[AccuracyEstimate, DropEstimate]:
         """Measure a mapping with the weights at hand on samples and chips that decided nothing; the worst time counts."""
         self._apply(mapping)
-        n_chips = self.settings.search.n_chips_final
-        batches = self.held_out
-        if batches is None:
-            raise ConfigError("search.promise: no validation samples are held out", hint="set search.promise")
-        if self._held_out_reference is None:
-            self._held_out_reference = score_samples(self.task.model, batches, self.task.metric)
-        reference = self._held_out_reference
-        path, label = ("certify", number), f"{len(mapping.analog)} projections analog, held-out samples"
-        return self._worst(batches, reference, n_chips, path, label, confidence)
+        label = f"{len(mapping.analog)} projections analog, held-out samples"
+        return self.meter.certify(("certify", number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
         """Give layers tiles of their own from now on; the others have the run's."""
@@ -235,72 +200,13 @@ class MappingProblem:
     ) -> DropEstimate:
         """Measure a mapping with the weights at hand at other times than those of the bound, until its side is clear."""
         self._apply(mapping)
-        return self._measure(path, label, hasty=True, times=times)[1]
-
-    def validate(self) -> list[AccuracyEstimate]:
-        """Return the accuracy on all validation samples over fresh chips that decided nothing, at the times of the bound."""
-        search = self.settings.search
-        times, label = list(search.decision_times()), "validation, fresh chips"
-        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)
-
-    def test(self) -> list[AccuracyEstimate]:
-        """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
-        search = self.settings.search
-        times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
-        return self._evaluate(self.task.test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
+        return self.meter.decide(path, label, hasty=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
         """Make `mapping` the model's, with the weights at hand; all digital takes the task's own weights again."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.task.model.state_dict())
-
-    def _evaluate(
-        self,
-        batches: BatchSource,
-        times: list[float],
-        n_chips: int,
-        path: tuple[str | int, ...],
-        label: str,
-        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
-    ) -> list[AccuracyEstimate]:
-        with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
-            return evaluate_over_chips(
-                self.model,
-                batches,
-                self.task.metric,
-                times=times,
-                n_chips=n_chips,
-                streams=self.streams.scope(*path),
-                confidence=self.settings.search.confidence,
-                progress=self.progress,
-                label=label,
-                run_calibration=calibration_pass(self.task, self.device),
-                is_enough=is_enough,
-            )
-
-    def _worst(
-        self,
-        batches: BatchSource,
-        reference: Tensor,
-        n_chips: int,
-        path: tuple[str | int, ...],
-        label: str,
-        confidence: float | None,
-        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
-        times: Sequence[float] | None = None,
-    ) -> tuple[AccuracyEstimate, DropEstimate]:
-        """Return the estimates at the time, of the bound or given, at which the limit is largest."""
-        search = self.settings.search
-        found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
-        reference = reference[: found[0].n_samples]
-        drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
-        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
-
-    @cached_property
-    def reference(self) -> Tensor:
-        """Scores of the digital network on the samples that decide."""
-        return score_samples(self.task.model, self.validation, self.task.metric)
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
         """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
@@ -322,7 +228,7 @@ class MappingProblem:
             call_model(twin.eval(), inputs)
 
         batch_size = len(targets) if hasattr(targets, "__len__") else 1
-        n_samples = getattr(self.validation, "n_samples", len(self.validation) * batch_size)
+        n_samples = getattr(self.meter.validation, "n_samples", len(self.meter.validation) * batch_size)
         n_batches = self.settings.search.n_chips * n_samples / batch_size
         return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
 
@@ -333,26 +239,11 @@ class MappingProblem:
         self._calibrate()
         set_tiles_(self.model, {fqn: self._tiles[fqn] for fqn in analog_layers(self.model) if fqn in self._tiles})
 
-    def _measure(
-        self, path: tuple[str | int, ...], label: str, *, hasty: bool, times: Sequence[float] | None = None
-    ) -> tuple[dict[str, Any], DropEstimate]:
-        search = self.settings.search
-        is_enough = self._is_clear if hasty and search.n_chips > 1 else None
-        estimate, drop = self._worst(
-            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough, times
-        )
-        return {**estimate.to_json(), "n_samples": estimate.n_samples}, drop
-
-    def _is_clear(self, found: Sequence[AccuracyEstimate]) -> bool:
-        """Return whether the samples so far leave no doubt on which side of the bound the drop is."""
-        search, reference = self.settings.search, self.reference[: found[0].n_samples]
-        if len(reference) < _FEWEST_SAMPLES:
-            return False
-        confidence = max(_CLEAR, search.promise or 0.0)
-        limits = [drop_of(each, reference, confidence, search.chip_yield).limit_pp for each in found]
-        means = [drop_of(each, reference, _CLEAR, None) for each in found]
-        within = max(limits) <= search.max_drop_pp
-        return within or max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp
+    def _trial(self, path: tuple[str | int, ...], label: str, hasty: bool, trace: TrainTrace, begin: float) -> Trial:
+        """Measure what is applied, on the samples that decide."""
+        estimate, drop = self.meter.decide(path, label, hasty=hasty)
+        accuracy = {**estimate.to_json(), "n_samples": estimate.n_samples}
+        return Trial(accuracy, drop.drop_pp, drop.limit_pp, trace.to_json(), time.perf_counter() - begin)
 
     def _calibrate(self) -> None:
         """Give layers without an input range theirs; the same weights always give the same ranges."""
@@ -430,35 +321,6 @@ class MappingProblem:
 
     def _keep_analog_state(self) -> None:
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
-
-
-@contextmanager
-def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
-    """Let the passes of a while run under `torch.compile`, if it is wanted and they are enough to pay for compiling."""
-    if not enabled or n_passes < _WORTH_COMPILING:
-        yield
-        return
-    compile_model_(model)
-    try:
-        yield
-    finally:
-        uncompile_(model)
-
-
-def drop_of(
-    estimate: AccuracyEstimate, reference: Tensor, confidence: float | None, chip_yield: float | None
-) -> DropEstimate:
-    """Return the drop of an estimate that kept its samples."""
-    if estimate.samples is None:
-        raise ConfigError("drop: the estimate kept no samples", hint="take one of evaluate_over_chips")
-    chips = torch.tensor(estimate.scores, dtype=torch.float64)
-    return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
-
-
-def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
-    """Return the accuracy of a model as it is, with a bar."""
-    with progress.bar(label, len(batches)) as bar:
-        return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:

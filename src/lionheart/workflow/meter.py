@@ -1,0 +1,180 @@
+"""Measures the model under search on chips: on the samples that decide, on held-out ones, and for the final figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.analog import compile_model_, uncompile_
+from lionheart.errors import ConfigError
+from lionheart.evaluation import (
+    AccuracyEstimate,
+    DropEstimate,
+    estimate_drop,
+    evaluate_accuracy,
+    evaluate_over_chips,
+    score_samples,
+)
+from lionheart.progress import Progress
+from lionheart.rng import RandomStreams
+from lionheart.tasks import Task
+from lionheart.training import BatchSource
+from lionheart.workflow.samples import calibration_pass, split_validation
+from lionheart.workflow.settings import MapSettings
+
+_CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
+_FEWEST_SAMPLES = 50  # that it takes
+_WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
+
+
+@final
+class ChipMeter:
+    """Measures a model as it is, over fresh chips; what it is compared with is the task's own digital network.
+
+    Args:
+        task: Data, metric, digital network.
+        model: The model under search.
+        settings: Of the run.
+        streams: Of the run.
+        progress: Where bars show themselves.
+    """
+
+    def __init__(
+        self, task: Task, model: nn.Module, settings: MapSettings, streams: RandomStreams, progress: Progress
+    ) -> None:
+        self.task, self.model, self.settings, self.streams, self.progress = task, model, settings, streams, progress
+        self.validation, self.held_out = split_validation(task.validation, settings)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Scores of the digital network on the samples that decide."""
+        return score_samples(self.task.model, self.validation, self.task.metric)
+
+    @cached_property
+    def held_out_reference(self) -> Tensor:
+        """Scores of the digital network on the held-out samples."""
+        return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
+
+    def decide(
+        self, path: tuple[str | int, ...], label: str, *, hasty: bool, times: Sequence[float] | None = None
+    ) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Measure on the samples that decide, at the worst of the times of the bound, or of other `times`.
+
+        A hasty measurement stops as soon as it is clear on which side of the bound the drop lies.
+        """
+        search = self.settings.search
+        is_enough = self._is_clear if hasty and search.n_chips > 1 else None
+        return self._worst(
+            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough, times
+        )
+
+    def certify(
+        self, path: tuple[str | int, ...], label: str, confidence: float
+    ) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Measure on samples and chips that decided nothing, at the worst of the times of the bound."""
+        n_chips = self.settings.search.n_chips_final
+        return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
+
+    def validate(self) -> list[AccuracyEstimate]:
+        """Return the accuracy on all validation samples over fresh chips that decided nothing, at the times of the bound."""
+        search = self.settings.search
+        times, label = list(search.decision_times()), "validation, fresh chips"
+        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)
+
+    def test(self) -> list[AccuracyEstimate]:
+        """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
+        search = self.settings.search
+        times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
+        return self._evaluate(self.task.test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
+
+    def _evaluate(
+        self,
+        batches: BatchSource,
+        times: list[float],
+        n_chips: int,
+        path: tuple[str | int, ...],
+        label: str,
+        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
+    ) -> list[AccuracyEstimate]:
+        with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
+            return evaluate_over_chips(
+                self.model,
+                batches,
+                self.task.metric,
+                times=times,
+                n_chips=n_chips,
+                streams=self.streams.scope(*path),
+                confidence=self.settings.search.confidence,
+                progress=self.progress,
+                label=label,
+                run_calibration=calibration_pass(self.task, next(self.model.parameters()).device),
+                is_enough=is_enough,
+            )
+
+    def _worst(
+        self,
+        batches: BatchSource,
+        reference: Tensor,
+        n_chips: int,
+        path: tuple[str | int, ...],
+        label: str,
+        confidence: float | None,
+        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
+        times: Sequence[float] | None = None,
+    ) -> tuple[AccuracyEstimate, DropEstimate]:
+        """Return the estimates at the time, of the bound or given, at which the limit is largest."""
+        search = self.settings.search
+        found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
+        reference = reference[: found[0].n_samples]
+        drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
+        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
+
+    def _held_out_samples(self) -> BatchSource:
+        if self.held_out is None:
+            raise ConfigError("search.promise: no validation samples are held out", hint="set search.promise")
+        return self.held_out
+
+    def _is_clear(self, found: Sequence[AccuracyEstimate]) -> bool:
+        """Return whether the samples so far leave no doubt on which side of the bound the drop is."""
+        search, reference = self.settings.search, self.reference[: found[0].n_samples]
+        if len(reference) < _FEWEST_SAMPLES:
+            return False
+        confidence = max(_CLEAR, search.promise or 0.0)
+        limits = [drop_of(each, reference, confidence, search.chip_yield).limit_pp for each in found]
+        means = [drop_of(each, reference, _CLEAR, None) for each in found]
+        within = max(limits) <= search.max_drop_pp
+        return within or max(2 * each.drop_pp - each.limit_pp for each in means) > search.max_drop_pp
+
+
+@contextmanager
+def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
+    """Let the passes of a while run under `torch.compile`, if it is wanted and they are enough to pay for compiling."""
+    if not enabled or n_passes < _WORTH_COMPILING:
+        yield
+        return
+    compile_model_(model)
+    try:
+        yield
+    finally:
+        uncompile_(model)
+
+
+def drop_of(
+    estimate: AccuracyEstimate, reference: Tensor, confidence: float | None, chip_yield: float | None
+) -> DropEstimate:
+    """Return the drop of an estimate that kept its samples."""
+    if estimate.samples is None:
+        raise ConfigError("drop: the estimate kept no samples", hint="take one of evaluate_over_chips")
+    chips = torch.tensor(estimate.scores, dtype=torch.float64)
+    return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
+
+
+def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
+    """Return the accuracy of a model as it is, with a bar."""
+    with progress.bar(label, len(batches)) as bar:
+        return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)
