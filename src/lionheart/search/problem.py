@@ -83,7 +83,7 @@ class Problem(Protocol):
     ) -> Trial:
         """Apply a mapping, retrain if asked to, and evaluate; `fqn` is the candidate tried, or a label.
 
-        A hasty trial may stop measuring as soon as it is clear on which side of the bound it lies.
+        A hasty trial may stop measuring as soon as the drop is clearly beyond the bound.
         """
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, hasty: bool = False) -> Trial:

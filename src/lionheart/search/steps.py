@@ -19,7 +19,7 @@ class Steps:
         problem: The network under search.
         start: The mapping before any decision.
         max_drop_pp: Bound on the drop [pp].
-        hasty: Stop measuring a mapping as soon as it is clear on which side of the bound it lies.
+        hasty: Stop measuring a mapping as soon as it is clearly beyond the bound.
     """
 
     def __init__(self, problem: Problem, start: LayerMapping, *, max_drop_pp: float, hasty: bool = False) -> None:

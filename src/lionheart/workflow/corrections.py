@@ -30,7 +30,7 @@ def choose_corrections(
 
     Weights and mapping stay. For each setting and each value cheaper than the tile's own, the cheapest first: all layers that
     have a dearer value get it at once; if that is too much, one half of them and then the other, and so on, layers with most
-    outputs first. Measured on the samples that decide, until it is clear.
+    outputs first. Measured on the samples that decide; what is too much, until that is clear.
 
     Args:
         problem: With the weights of the mapping; its layers have the chosen tiles afterwards.
@@ -106,7 +106,7 @@ def find_reprogramming_age(problem: MappingProblem, mapping: LayerMapping, run: 
     """Find up to which age chips keep the bound, so that they are programmed anew by then.
 
     The ages are the last time of the bound and those in `AGES` after it. Found by bisection, as if the drop never fell with
-    age; measured on the samples that decide, until it is clear.
+    age; measured on the samples that decide; what is too much, until that is clear.
 
     Returns:
         The age ``holds_until_s`` [s], None if not even the first one is within the bound; what was measured; None where it was

@@ -198,7 +198,7 @@ class MappingProblem:
         label: str,
         times: Sequence[float] | None = None,
     ) -> DropEstimate:
-        """Measure a mapping with the weights at hand at other times than those of the bound, until its side is clear."""
+        """Measure a mapping with the weights at hand at the times of the bound or others; hastily."""
         self._apply(mapping)
         return self.meter.decide(path, label, hasty=True, times=times)[1]
 
