@@ -65,8 +65,8 @@ class ChipMeter:
     ) -> tuple[AccuracyEstimate, DropEstimate]:
         """Measure on the samples that decide, at the worst of the times of the bound, or of other `times`.
 
-        A hasty measurement stops as soon as the drop is clearly beyond the bound. What is within is measured to the end: of many
-        mappings looked at many times, those that seem good on few samples are those that had luck.
+        A hasty measurement stops as soon as the drop is clearly beyond the bound. What is within is measured to the end: of
+        many mappings looked at many times, those that seem good on few samples are those that had luck.
         """
         search = self.settings.search
         is_enough = self._is_beyond if hasty and search.n_chips > 1 else None
