@@ -235,7 +235,7 @@ def draw(
         parts.append(element("line", x1=60, x2=700, y1=y(drop), y2=y(drop), stroke="#eee"))
     parts.append(_text(380, 445, "analog share of the MACs", "middle"))
     for row in everything:
-        if row["drop_pp"] <= 12:
+        if -1 <= row["drop_pp"] <= 12:
             parts.append(element("circle", cx=x(100 * row["mac_share"]), cy=y(row["drop_pp"]), r=1.6, fill="#bbb"))
     points = [(x(100 * row["mac_share"]), y(min(row["drop_pp"], 12))) for row in front]
     parts.append(
