@@ -279,6 +279,19 @@ def test_a_candidate_is_exchanged_for_one_with_more_macs():
     assert result.decisions[-1].fqn == "L0 for L1, not retrained"
 
 
+@given(damages, bounds, st.data())
+def test_rises_that_tell_nothing_of_the_drops(damage_pp, bound, data):
+    """Sensitivities may be equal, or the wrong way round: the bound is kept, and the search ends."""
+    problem = FakeProblem(damage_pp)
+    rises = data.draw(
+        st.lists(st.sampled_from([-0.1, 0.0, 0.1, 0.2]), min_size=len(damage_pp), max_size=len(damage_pp))
+    )
+    problem.loss_increase = lambda fqns: {fqn: rises[int(fqn[1:])] for fqn in fqns}
+    mapping = run(find_strategy("training-free"), problem, bound).mapping
+    assert not mapping.analog or problem.drop_pp(mapping) <= bound
+    assert len(problem.tried) <= 2 * len(damage_pp) + len(damage_pp) ** 2
+
+
 def test_what_the_rises_say_is_too_much_is_not_tried():
     problem = FakeProblem([0.2, 0.3, 9.0, 9.0, 9.0])
     assert set(run(find_strategy("training-free"), problem).mapping.analog) == {"L0", "L1"}

@@ -158,7 +158,7 @@ def _refine(steps: Steps, order: Sequence[Candidate], rises: Mapping[str, float]
         best: tuple[float, list[Candidate], str, int] | None = None
         for chosen, label, gain in _moves(present, _left(steps, order)):
             total = _sum_of_rises(chosen, rises)
-            chance = 1.0 if total <= enough or math.isinf(too_much) else (too_much - total) / (too_much - enough)
+            chance = _chance(total, enough, too_much)
             known = frozenset(each.node.fqn for each in chosen) in tried
             if known or gain < least or chance < _LEAST_CHANCE or (best is not None and gain * chance <= best[0]):
                 continue
@@ -170,6 +170,13 @@ def _refine(steps: Steps, order: Sequence[Candidate], rises: Mapping[str, float]
         if not steps.attempt(with_analog(steps.start, chosen), label, macs=gain, retrain=False):
             failures += 1
             too_much = min(too_much, _sum_of_rises(chosen, rises))
+
+
+def _chance(total: float, enough: float, too_much: float) -> float:
+    """Return the chance taken for a sum of rises, between one that was within the bound and one that was too much."""
+    if total >= too_much:
+        return 0.0
+    return 1.0 if total <= enough or math.isinf(too_much) else (too_much - total) / (too_much - enough)
 
 
 def _moves(present: Sequence[Candidate], left: Sequence[Candidate]) -> Iterator[tuple[list[Candidate], str, int]]:
