@@ -1,9 +1,9 @@
 """Run strategies side by side on one task and write one table. Runs that are finished are only read, stopped ones go on.
 
-A strategy may name a ranking after a colon and settings of its own after an @, on top of the common ones:
-lionheart:random, training-free@benchmarks/resnet8_columns.toml. For each bound and seed strategies run one after the other.
+A strategy may name a ranking after a colon, and after an @ a file of settings instead of that of --config:
+lionheart:random, training-free@benchmarks/resnet_ours.toml. For each bound and seed strategies run one after the other.
 
-Run: python benchmarks/mapping.py --strategies lionheart training-free@benchmarks/resnet8_columns.toml --bounds 2 --seeds 0 1 2
+Run: python benchmarks/mapping.py --strategies lionheart training-free@benchmarks/resnet_ours.toml --bounds 2 --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lionheart.cli.tasks import load_task
 from lionheart.files import write_text
 from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
-from lionheart.training import BatchSource
 from lionheart.units import format_elapsed
 from lionheart.workflow import read_settings
+from lionheart.workflow.samples import count_samples
 
 CONFIG = Path(__file__).with_name("resnet8_bounds.toml")
 COLUMNS = (
@@ -103,10 +101,6 @@ def describe_reference(run: RunDirectory) -> str:
         f"{n * fewest * n_steps:,} to {n * most * n_steps:,} steps in all, and {n * paper.search.n_chips} evaluations of a chip on "
         f"{count_samples(task.validation):,} validation samples."
     )
-
-
-def count_samples(batches: BatchSource) -> int:
-    return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
 def all_runs(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:

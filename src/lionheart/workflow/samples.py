@@ -44,6 +44,11 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
     return SomeBatches(batches, 0, n_batches), SomeBatches(batches, n_batches, len(batches))
 
 
+def count_samples(batches: BatchSource) -> int:
+    """Return how many samples one epoch of a source has, by reading it."""
+    return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
+
+
 def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[BatchSource, BatchSource | None]:
     """Return the validation samples that decide, and with a promise those that are held out to certify it.
 
@@ -55,7 +60,7 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
         return take_samples(batches, search.validation_samples), None
     n_samples = search.validation_samples
     if n_samples is None:
-        n_samples = max(1, sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0))) // 2)
+        n_samples = max(1, count_samples(batches) // 2)
     deciding, rest = cut_samples(batches, n_samples)
     if len(rest) == 0:
         raise ConfigError(
