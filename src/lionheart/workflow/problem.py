@@ -160,8 +160,8 @@ class MappingProblem:
         self._new_times_s.append(decision.elapsed_s)
         self.progress.note(
             f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
-            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g}); "
-            f"{len(mapping.analog)} of {len(mapping.placements)} analog{self._time_left(decision.index + 1)}"
+            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g})\n"
+            f"     {len(mapping.analog)} of {len(mapping.placements)} analog{self._time_left(decision.index + 1)}"
         )
 
     def _time_left(self, n_done: int) -> str:
