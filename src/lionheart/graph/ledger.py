@@ -200,7 +200,10 @@ class Ledger:
         for row in self._order:
             row.obstacle = row.obstacle or self._obstacle(row)
         nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
-        ops = tuple(DigitalOp(name, *sizes) for name, sizes in self._sizes.items())
+        ops = tuple(
+            DigitalOp(name, calls, written, read, macs, flops, size)
+            for name, (calls, written, read, macs, flops, size) in self._sizes.items()
+        )
         ran = {user.fqn for row in self._order for user in row.users}
         idle = tuple(each.fqn for each in self._placed if each.fqn not in ran)
         return LayerGraph(nodes, ops, tuple(self._edges), idle)

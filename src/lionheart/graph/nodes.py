@@ -73,6 +73,7 @@ class DigitalOp:
         macs: MACs per inference when it is a product without a static weight, such as attention scores; else 0.
         flops: Arithmetic operations and elementary functions per inference; two for each MAC.
         n_bytes: Bytes read and written per inference.
+        after: Projection whose core runs it when layers run on several cores; empty = that of the first.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DigitalOp:
     macs: int = 0
     flops: int = 0
     n_bytes: int = 0
+    after: str = ""
 
 
 @final

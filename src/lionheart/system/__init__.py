@@ -7,18 +7,24 @@ counted and assumed. All functions are pure. Must not know: physics, noise, trai
 
 from lionheart.system.audit import audit_coverage
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
+from lionheart.system.pipeline import PipelineEstimate, Stage, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
-from lionheart.system.price import Cost
+from lionheart.system.price import Cost, add_costs, split_cost
 
 __all__ = [
     "Cost",
     "LayerCost",
     "OpCost",
+    "PipelineEstimate",
     "PlatformSpec",
+    "Stage",
     "SystemEstimate",
+    "add_costs",
     "audit_coverage",
+    "estimate_pipeline",
     "estimate_system",
     "load_platform",
     "platform_constants",
     "platform_names",
+    "split_cost",
 ]

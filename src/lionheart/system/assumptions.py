@@ -14,7 +14,7 @@ NOT_COUNTED = (
     "the first inference after start, when no weight is in any cache",
     "pipelining over several cores, and batches larger than 1",
     "a limit on the number of tiles, and the wires that reach them",
-    "simulation of the caches: residency is decided by size alone",
+    "simulation of the caches: what stays is decided by size alone",
     "drift compensation, calibration and their reference reads",
 )
 CONTROLLER_COUNTED = "energy of memory controller and IO: their power over the whole time"
@@ -24,7 +24,8 @@ CONTROLLER_LEFT_OUT = (
 ASSUMPTIONS = (
     "One in-order core runs the whole network, one inference at a time, int8 throughout; it reaches as many tiles as needed.",
     "Weights on tiles stay there: programming is excluded, as in ALPINE.",
-    "If all digital weights of the network fit in the last-level cache they stay there; else each call reads them from DRAM.",
+    "A digital layer reads all its weights again for each product, as far as they do not fit in the core's own cache.",
+    "Of digital weights that do not fit in the last-level cache, the part that does stays there; the rest is read from DRAM.",
     "Activations go to DRAM only when the inputs and outputs of one projection exceed the last-level cache.",
     "Loads from the last-level cache and DRAM do not overlap with computation; stores do.",
     "The core queues the tiles of a projection one after another and waits for each MVM; nothing overlaps.",
@@ -34,6 +35,6 @@ ASSUMPTIONS = (
     "A batch norm is folded into the projection before it and costs nothing.",
     "Grouped and depthwise products run at the rate of dense ones.",
     "The network's input is that of the first projection to run, its result the output of the last to start.",
-    "Two coefficients are fitted to one published case (an MLP on ALPINE's high-power system); element-wise prices are "
+    "Six coefficients of the software are fitted to the published gains of ALPINE and LionHeart; element-wise prices are "
     "estimates.",
 )

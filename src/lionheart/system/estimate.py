@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -14,7 +14,7 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work
-from lionheart.system.work import analog_projection, digital_projection, element_op, has_price, network_io
+from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 
 NETWORK_IO = "network input and output"
 
@@ -56,11 +56,13 @@ class OpCost:
         name: The operation.
         cost: Time and energy by component.
         reason_free: Why it costs nothing; empty when it has a price.
+        after: Projection whose core runs it; empty = the first.
     """
 
     name: str
     cost: Cost
     reason_free: str = ""
+    after: str = ""
 
 
 @final
@@ -170,6 +172,7 @@ def estimate_system(
     *,
     count_memory_controller: bool = False,
     skip_unpriced: bool = False,
+    concurrent: Collection[str] = (),
 ) -> SystemEstimate:
     """Estimate time and energy of one inference on one core with tiles, beside the all-digital network.
 
@@ -180,6 +183,7 @@ def estimate_system(
         partitions: Tiles of the projections that are analog, by name; computed from the platform's tile if not given.
         count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
         skip_unpriced: Leave operations without a price out of the totals instead of raising.
+        concurrent: Projections that run at the same time as each other, on cores that share the last-level cache.
 
     Raises:
         ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
@@ -191,7 +195,8 @@ def estimate_system(
         graph = replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
     for op in graph.other_ops:
         work, reason = element_op(op, platform)
-        ops.append(OpCost(op.name, price_work(work, platform, count_memory_controller=count_memory_controller), reason))
+        cost = price_work(work, platform, count_memory_controller=count_memory_controller)
+        ops.append(OpCost(op.name, cost, reason, op.after))
     if graph.nodes:
         work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
@@ -199,8 +204,8 @@ def estimate_system(
     return SystemEstimate(
         platform=platform.name,
         clock_hz=platform.clock_hz,
-        layers=_price_layers(graph, chosen, platform, count_memory_controller),
-        digital_layers=_price_layers(graph, {}, platform, count_memory_controller),
+        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent),
+        digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
         other_ops=tuple(ops),
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
@@ -209,15 +214,23 @@ def estimate_system(
 
 
 def _price_layers(
-    graph: LayerGraph, partitions: Mapping[str, TilePartition], platform: PlatformSpec, count_memory_controller: bool
+    graph: LayerGraph,
+    partitions: Mapping[str, TilePartition],
+    platform: PlatformSpec,
+    count_memory_controller: bool,
+    concurrent: Collection[str],
 ) -> tuple[LayerCost, ...]:
-    """Price every projection; those in `partitions` run on tiles."""
+    """Price every projection; those in `partitions` run on tiles, those in `concurrent` at the same time as others."""
     rows = []
-    weights_in_llc = _digital_weight_bytes(graph, partitions, platform) <= platform.llc_bytes
+    size = platform.activation_bytes
+    digital = [node for node in graph.nodes if node.fqn not in partitions]
+    resident = sum(node.weights for node in digital) * size
+    together = sum(node.weights for node in digital if node.fqn in concurrent and node.n_mvms > 1) * size
     for node in graph.nodes:
         partition = partitions.get(node.fqn)
         if partition is None:
-            work, place = digital_projection(node, platform, weights_in_llc=weights_in_llc), Placement.DIGITAL
+            own = together if node.fqn in concurrent else node.weights * size
+            work, place = digital_projection(node, platform, Residency(resident, own)), Placement.DIGITAL
             n_tiles = 0
         else:
             work, place = analog_projection(node, partition, platform), Placement.ANALOG
@@ -225,11 +238,6 @@ def _price_layers(
         cost = price_work(work, platform, count_memory_controller=count_memory_controller)
         rows.append(LayerCost(node.fqn, place, cost, n_tiles))
     return tuple(rows)
-
-
-def _digital_weight_bytes(graph: LayerGraph, partitions: Mapping[str, TilePartition], platform: PlatformSpec) -> int:
-    """Return the bytes of all digital weights."""
-    return sum(node.weights for node in graph.nodes if node.fqn not in partitions) * platform.activation_bytes
 
 
 def _find_partition(

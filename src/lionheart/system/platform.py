@@ -37,11 +37,13 @@ class PlatformSpec(Spec):
     name: str = Field(min_length=1, description="name shown in results")
 
     clock_hz: float = _quantity("Hz", "clock of the core", gt=0)
+    n_cores: int = _quantity("1", "cores that share the LLC and the DRAM", ge=1)
     idle_cores: int = _quantity("1", "other cores that idle and are counted in the energy", ge=0)
     active_energy_j_per_cycle: float = _quantity("J/cycle", "core that executes", ge=0)
     wait_energy_j_per_cycle: float = _quantity("J/cycle", "core that waits for memory or for a tile", ge=0)
     idle_energy_j_per_cycle: float = _quantity("J/cycle", "core that idles", ge=0)
 
+    l1_bytes: int = _quantity("B", "capacity of a core's own data cache", gt=0)
     llc_bytes: int = _quantity("B", "capacity of the LLC", gt=0)
     llc_leakage_w: float = _quantity("W", "leakage of the whole LLC", ge=0)
     llc_read_energy_j_per_byte: float = _quantity("J/B", "read of the LLC", ge=0)
@@ -49,6 +51,7 @@ class PlatformSpec(Spec):
     llc_line_stall_cycles: float = _quantity("cycle per line read from the last-level cache", "wait of the core", ge=0)
     cache_line_bytes: int = _quantity("B", "bytes of a cache line, and of one DRAM access", gt=0)
     dram_stream_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM traffic that one core sustains", gt=0)
+    dram_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM traffic that all cores share", gt=0)
     dram_energy_j_per_access: float = _quantity("J", "one DRAM access", ge=0)
     memory_controller_power_w: float = _quantity("W", "memory controller and IO, counted on request", ge=0)
 
@@ -61,8 +64,9 @@ class PlatformSpec(Spec):
 
     activation_bytes: int = _quantity("B", "bytes of an activation and of a digital weight", gt=0)
     macs_per_cycle: float = _quantity("MAC/cycle", "digital product kernel, operands in the L1 cache", gt=0)
-    instructions_per_cycle: float = _quantity("instruction/cycle", "rate of counted scalar code", gt=0)
-    im2col_instructions_per_element: float = _quantity("instruction per patch element", "gather of patches", ge=0)
+    conv_macs_per_cycle: float = _quantity("MAC/cycle", "the same of convolutions", gt=0)
+    mvms_per_weight_pass: int = _quantity("1", "products computed in one pass over a digital weight matrix", ge=1)
+    gather_cycles_per_element: float = _quantity("cycle per patch element", "gather of patches (im2col)", ge=0)
     requantise_cycles_per_output: float = _quantity("cycle per output", "accumulator to int8", ge=0)
     bias_cycles_per_output: float = _quantity("cycle per output", "addition of the bias", ge=0)
     convert_cycles_per_element: float = _quantity(
@@ -71,9 +75,11 @@ class PlatformSpec(Spec):
     io_cycles_per_element: float = _quantity(
         "cycle per element of the network's input and output", "reading the input, writing the result", ge=0
     )
-    pack_cycles_per_element: float = _quantity(
-        "cycle per int8 element packed for CM_QUEUE or unpacked after CM_DEQUEUE", "packing", ge=0
+    pack_cycles_per_element: float = _quantity("cycle per int8 element packed for CM_QUEUE", "packing", ge=0)
+    unpack_cycles_per_element: float = _quantity(
+        "cycle per int8 element unpacked after CM_DEQUEUE", "unpacking and scaling of a tile's output", ge=0
     )
+    handover_cycles: float = _quantity("cycle per handover", "hand over to the next core and wake it", ge=0)
     elements_per_queue_instruction: int = _quantity("int8 per CM_QUEUE or CM_DEQUEUE", "elements moved", ge=1)
     queue_instruction_cycles: float = _quantity("cycle per CM_QUEUE or CM_DEQUEUE", "issue", ge=0)
     partial_sum_cycles_per_element: float = _quantity("cycle per partial sum added", "digital addition", ge=0)

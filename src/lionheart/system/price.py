@@ -18,10 +18,12 @@ class Cost:
     Args:
         time_s: Component -> seconds.
         energy: Component -> joules.
+        dram_bytes: Bytes moved to or from DRAM, which several cores share.
     """
 
     time_s: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[str, float] = field(default_factory=dict)
+    dram_bytes: float = 0.0
 
     @property
     def latency_s(self) -> float:
@@ -61,6 +63,7 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
     return Cost(
         {name: value for name, value in time_s.items() if value},
         {name: value for name, value in energy.items() if value},
+        work.dram_lines * platform.cache_line_bytes,
     )
 
 
@@ -68,8 +71,19 @@ def add_costs(costs: Iterable[Cost]) -> Cost:
     """Return the sum of costs, component by component."""
     time_s: dict[str, float] = {}
     energy: dict[str, float] = {}
+    dram_bytes = 0.0
     for cost in costs:
+        dram_bytes += cost.dram_bytes
         for total, part in ((time_s, cost.time_s), (energy, cost.energy)):
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
-    return Cost(time_s, energy)
+    return Cost(time_s, energy, dram_bytes)
+
+
+def split_cost(cost: Cost, parts: int) -> Cost:
+    """Return the cost of one of `parts` equal shares."""
+    return Cost(
+        {name: value / parts for name, value in cost.time_s.items()},
+        {name: value / parts for name, value in cost.energy.items()},
+        cost.dram_bytes / parts,
+    )

@@ -12,6 +12,8 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
 from lionheart.system.platform import PlatformSpec
 
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
 
 @final
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def _n_patches(node: LayerNode) -> int:
     The kernel is larger than 1 when a group's matrix has more rows than the input has channels. The graph does not hold
     the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
     """
-    is_gathered = node.kind in ("conv1d", "conv2d", "conv3d") and node.rows * node.groups * node.n_mvms > node.n_inputs
+    is_gathered = node.kind in _CONVOLUTIONS and node.rows * node.groups * node.n_mvms > node.n_inputs
     return node.rows * node.groups * node.n_mvms if is_gathered else 0
 
 
@@ -50,7 +52,7 @@ def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: Plat
     read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
     if in_dram:
         lines = read_lines + math.ceil(write_bytes / platform.cache_line_bytes)
-        return lines * platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s, lines
+        return lines * _dram_line_s(platform), lines
     return read_lines * platform.llc_line_stall_cycles / platform.clock_hz, 0
 
 
@@ -61,23 +63,66 @@ def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float,
     return read, written, wait_s, lines
 
 
-def digital_projection(node: LayerNode, platform: PlatformSpec, *, weights_in_llc: bool) -> Work:
+@final
+@dataclass(frozen=True)
+class Residency:
+    """What shares the last-level cache (LLC) with a digital weight matrix, in bytes.
+
+    Args:
+        resident_bytes: All digital weights, read once an inference: they decide whether the first pass finds a matrix.
+        concurrent_bytes: The matrices that are being read over and over at the same time, this one among them: they decide
+            whether later passes of the same inference find it.
+    """
+
+    resident_bytes: float
+    concurrent_bytes: float
+
+
+def missing_share(n_bytes: float, capacity: float) -> float:
+    """Return the share of reads that miss when ``n_bytes`` are read again and again through a cache of `capacity` bytes.
+
+    None if they fit; else what does not fit. A strict least-recently-used cache would miss always, a random one less.
+    """
+    return max(1.0 - capacity / n_bytes, 0.0) if n_bytes > 0 else 0.0
+
+
+def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpec) -> tuple[float, float, float]:
+    """Return (bytes read from the LLC, wait [s], DRAM lines) of a digital weight matrix over all its passes."""
+    size = node.weights * platform.activation_bytes
+    n_passes = max(math.ceil(node.n_mvms / platform.mvms_per_weight_pass), 1)
+    lines = math.ceil(size / platform.cache_line_bytes)
+    later = (n_passes - 1) * lines * missing_share(size, platform.l1_bytes)
+    from_dram = lines * missing_share(residency.resident_bytes, platform.llc_bytes)
+    from_dram += later * missing_share(residency.concurrent_bytes, platform.llc_bytes)
+    line_s = platform.llc_line_stall_cycles / platform.clock_hz
+    wait_s = (lines + later) * line_s + from_dram * _dram_line_s(platform)
+    return (lines + later) * platform.cache_line_bytes, wait_s, from_dram
+
+
+def _dram_line_s(platform: PlatformSpec) -> float:
+    """Return the time of a cache line from DRAM when one core streams [s]."""
+    return platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s
+
+
+def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Residency) -> Work:
     """Return the work of a projection on the core.
+
+    Every ``mvms_per_weight_pass`` products read all weights once: the first pass from the LLC or DRAM, later ones from the
+    core's own cache as far as they fit in it.
 
     Args:
         node: The projection.
         platform: Coefficients.
-        weights_in_llc: Whether its weights stay in the LLC from one inference to the next; else each call reads them
-            from DRAM.
+        residency: What else is in the LLC.
     """
     n_outputs = node.cols * node.groups * node.n_mvms
-    weight_bytes = node.weights * platform.activation_bytes * max(node.n_calls, 1)
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
-    weight_s, weight_lines = _stream(weight_bytes, 0, not weights_in_llc, platform)
+    weight_bytes, weight_s, weight_lines = _weight_traffic(node, residency, platform)
+    rate = platform.conv_macs_per_cycle if node.kind in _CONVOLUTIONS else platform.macs_per_cycle
     return Work(
         active_cycles={
-            "im2col": _n_patches(node) * platform.im2col_instructions_per_element / platform.instructions_per_cycle,
-            "mac_kernel": node.macs / platform.macs_per_cycle,
+            "im2col": _n_patches(node) * platform.gather_cycles_per_element,
+            "mac_kernel": node.macs / rate,
             "bias": n_outputs * platform.bias_cycles_per_output * node.has_bias,
             "requantise": n_outputs * platform.requantise_cycles_per_output,
         },
@@ -113,10 +158,10 @@ def analog_projection(node: LayerNode, partition: TilePartition, platform: Platf
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
     return Work(
         active_cycles={
-            "im2col": _n_patches(node) * platform.im2col_instructions_per_element / platform.instructions_per_cycle,
+            "im2col": _n_patches(node) * platform.gather_cycles_per_element,
             "convert": (node.n_inputs + n_outputs) * platform.convert_cycles_per_element,
             "queue": n_packed * platform.pack_cycles_per_element + queue_cycles,
-            "dequeue": n_unpacked * platform.pack_cycles_per_element + dequeue_cycles,
+            "dequeue": n_unpacked * platform.unpack_cycles_per_element + dequeue_cycles,
             "partial_sums": (n_unpacked - n_outputs) * platform.partial_sum_cycles_per_element,
             "bias": n_outputs * platform.bias_cycles_per_output * node.has_bias,
         },
