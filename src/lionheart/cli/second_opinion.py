@@ -8,7 +8,7 @@ from typing import Any
 
 from lionheart.cli.console import RichProgress, make_table, stderr
 from lionheart.errors import ConfigError, suggest
-from lionheart.units import format_si
+from lionheart.units import format_count, format_si
 
 TOOLS = ("zigzag",)
 
@@ -67,8 +67,9 @@ def show_second_opinion(data: Mapping[str, Any]) -> None:
     ours, tile = data["totals"]["all"]["ours"], data["tile"]
     array = "; ".join(f"{_pair(each)} at {each['bits_per_cycle']} bit a cycle" for each in tile["zigzag"])
     lines = (
-        f"Of ours, {_share(ours, 'products_s', 'latency_s')} of the time is products at {data['macs_per_cycle']:g} MAC a "
-        f"cycle, {_share(ours, 'leakage_j', 'energy_j')} of the energy leakage of the last-level cache.",
+        f"Of ours, {_share(ours, 'products_s', 'latency_s')} of the time is products, at "
+        f"{format_count(data['totals']['all']['products_macs_per_s'])}MAC/s; "
+        f"{_share(ours, 'leakage_j', 'energy_j')} of the energy is leakage of the last-level cache.",
         f"One MVM of a {tile['rows']}×{tile['cols']} tile: ours {_pair(tile['ours'])}; ZigZag {array}.",
         "ours leaves out:",
         *(f"  - {each}" for each in data["ours_leaves_out"]),

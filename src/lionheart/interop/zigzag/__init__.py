@@ -7,6 +7,7 @@ docs/results/zigzag.md says what is compared and what each side leaves out. Impo
 from lionheart.errors import ConfigError
 
 try:
+    import zigzag.parser.upgraded_validator  # the part that imports six
     import zigzag.stages.main  # noqa: F401
 except ImportError as error:
     raise ConfigError(
