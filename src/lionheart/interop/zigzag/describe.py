@@ -157,7 +157,7 @@ def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterat
         _Port("write", lanes * sum_bits, [f"{_OUTPUT}, {_BELOW}"]),
     ]
     yield "registers", _memory(read_core("vector_register_bits"), [*to_lanes, _port_above(port_bits)])
-    yield "l1", _memory(8 * read_core("l1_bytes"), [_port_below(port_bits), _port_above(llc_bits)])
+    yield "l1", _memory(8 * platform.l1_bytes, [_port_below(port_bits), _port_above(llc_bits)])
     size = 8 * platform.llc_bytes if len(in_dram) == len(_OPERANDS) else _UNBOUNDED_BITS
     read_j, write_j = platform.llc_read_energy_j_per_byte / 8, platform.llc_write_energy_j_per_byte / 8
     yield "l2", _memory(size, [_port_below(llc_bits), _port_above(dram_bits)], (read_j * llc_bits, write_j * llc_bits))
