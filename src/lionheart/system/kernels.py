@@ -236,8 +236,8 @@ def load_counted(
 
     The counter cannot tell SIMD arithmetic apart (class ``simd``): kernels whose name ends in ``_f32`` are taken as floating
     point, others as integer, of which `multiply_share` are multiplications. Vector loads and stores are taken as 16 bytes.
-    Class ``other`` counts as scalar integer. Instructions to a tile (``tile_queue`` and so on) are left out: the platform prices
-    them.
+    Class ``other`` counts as scalar integer. Instructions to a tile (``tile_queue`` and so on) are left out: the platform
+    prices them.
 
     Args:
         path: A constants file.
