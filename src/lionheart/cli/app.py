@@ -350,17 +350,27 @@ def simulate(
         list[str] | None,
         typer.Option(help="A known platform or a TOML file; repeatable.", show_default="both ALPINE ones"),
     ] = None,
+    second_opinion: Annotated[
+        str | None, typer.Option(help="zigzag: its cost of each layer too (extra zigzag).", show_default="none")
+    ] = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Estimate time and energy of a finished run's mapping, against all-digital."""
+    from lionheart.cli.second_opinion import add_second_opinion, check_tool, show_second_opinion
     from lionheart.workflow import estimate_run
 
-    data = estimate_run(run, platform or ["alpine-high-power", "alpine-low-power"])
+    check_tool(second_opinion)
+    platforms = platform or ["alpine-high-power", "alpine-low-power"]
+    data = estimate_run(run, platforms)
+    if second_opinion:
+        add_second_opinion(data, run, platforms)
     if as_json:
         print_json(data)
     else:
         render.show_system(data)
+        for opinion in (row["second_opinion"] for row in data if second_opinion):
+            show_second_opinion(opinion)
 
 
 @app.command(epilog="Example: lionheart report runs/first --out first.html")
