@@ -81,7 +81,7 @@ class SystemEstimate:
         counted: What the numbers contain.
         not_counted: What they leave out.
         assumptions: Sentences to read beside the numbers.
-        programming: What it takes to program the tiles once.
+        programming_once: What it takes to program the tiles once.
         n_tiles_there: Tiles that the platform has; None = as many as needed.
     """
 
@@ -93,7 +93,7 @@ class SystemEstimate:
     counted: tuple[str, ...]
     not_counted: tuple[str, ...]
     assumptions: tuple[str, ...]
-    programming: ProgrammingEstimate | None = None
+    programming_once: ProgrammingEstimate | None = None
     n_tiles_there: int | None = None
 
     @cached_property
@@ -120,6 +120,13 @@ class SystemEstimate:
     def n_tiles(self) -> int:
         """Tiles of the mapped network."""
         return sum(row.n_tiles for row in self.layers)
+
+    @cached_property
+    def programming(self) -> ProgrammingEstimate | None:
+        """What it takes to program the tiles once, and after how many inferences it has paid for itself."""
+        digital, mapped = self.all_digital, self.mapped
+        saved_s, saved_j = digital.latency_s - mapped.latency_s, digital.energy_j - mapped.energy_j
+        return self.programming_once and replace(self.programming_once, saved_s=saved_s, saved_j=saved_j)
 
     @property
     def tiles_missing(self) -> int:
@@ -215,9 +222,10 @@ def estimate_system(
     if graph.nodes:
         work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
-    size = (platform.tile_rows, platform.tile_cols) if tile is None else (tile.rows, tile.cols)
-    chosen = {fqn: _find_partition(graph[fqn], size, partitions) for fqn in mapping.analog}
-    estimate = SystemEstimate(
+    if partitions is None and tile is not None:
+        partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
+    chosen = {fqn: _find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    return SystemEstimate(
         platform=platform.name,
         clock_hz=platform.clock_hz,
         layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent, tile),
@@ -226,12 +234,9 @@ def estimate_system(
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
         assumptions=ASSUMPTIONS,
+        programming_once=estimate_programming(chosen, platform, tile),
         n_tiles_there=platform.n_tiles,
     )
-    digital, mapped = estimate.all_digital, estimate.mapped
-    saved_s, saved_j = digital.latency_s - mapped.latency_s, digital.energy_j - mapped.energy_j
-    programming = estimate_programming(chosen, platform, tile, saved_s=saved_s, saved_j=saved_j)
-    return replace(estimate, programming=programming)
 
 
 def _price_layers(
@@ -263,10 +268,10 @@ def _price_layers(
 
 
 def _find_partition(
-    node: LayerNode, size: tuple[int, int], partitions: Mapping[str, TilePartition] | None
+    node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
     if partitions is None:
-        return partition_matrix(node.rows, node.cols, node.groups, *size)
+        return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:
         raise ConfigError(
             f"partitions: {node.fqn!r} is analog but has no tiles, expected a partition for each analog projection",

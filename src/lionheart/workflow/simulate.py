@@ -25,6 +25,8 @@ def estimate_run(run_dir: Path | str, platforms: Sequence[str]) -> list[dict[str
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description()["settings"]).tile
     partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
-    estimates = [estimate_system(graph, mapping, load_platform(name), partitions).to_json() for name in platforms]
+    estimates = [
+        estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).to_json() for name in platforms
+    ]
     run.write("system.json", {"system": estimates})
     return estimates
