@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -442,6 +443,19 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
     assert mine.replace(name="x", description="", n_tiles=None) == HIGH.replace(name="x", description="")
 
 
+# --- the page ---
+
+
+def test_figures_of_the_docs_are_current() -> None:
+    root = Path(__file__).parent.parent
+    spec = importlib.util.spec_from_file_location("platforms_benchmark", root / "benchmarks" / "platforms.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (root / "docs" / "platforms.md").read_text(encoding="utf-8")
+    assert module.table() in page, "run: python benchmarks/platforms.py --page"
+    assert all(f"| `{name}` |" in page for name in NAMES)
+
+
 # --- the command ---
 
 
@@ -473,7 +487,7 @@ def test_shows_every_constant_of_one(name: str) -> None:
             f"{entry['source']}({entry['file']})",
         ):
             assert "".join(text.split()) in words
-    assert data["constants"]["free_ops.dropout"]["file"] == "software.toml"
+    assert data["constants"]["free_ops.dropout"]["file"] == "element_ops.toml"
 
 
 def test_template_and_faults_on_the_command_line(tmp_path: Path) -> None:
