@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, final
 
 from lionheart.candidates import TilePartition
@@ -161,7 +162,7 @@ def estimate_programming(
     """
     if write not in WRITES:
         raise ConfigError(f"write: got {write!r}, expected one of {', '.join(WRITES)}")
-    spec = tile or TileSpec()
+    spec = tile or _default_tile()
     n_weights = sum(sum(p.row_sizes) * sum(p.col_sizes) * p.groups for p in partitions.values())
     one = _of_one_device(spec.device.technology, platform)
     estimate = ProgrammingEstimate(
@@ -197,14 +198,19 @@ def _count_writes(
     partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
 ) -> tuple[int, float]:
     """Return how often devices are pulsed, all pulses of a device as one, and the energy of a read after each [J]."""
-    n_writes, verify_j = 0, 0.0
+    planes, n_writes, verify_j = _n_planes(tile or _default_tile()), 0, 0.0
     for part in partitions.values():
         point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
         at_a_row = len(part.col_sizes) if write == "row" else sum(part.col_sizes)
-        n_own = _n_planes(tile or TileSpec()) * sum(part.row_sizes) * at_a_row * part.groups
+        n_own = planes * sum(part.row_sizes) * at_a_row * part.groups
         n_writes += n_own
         verify_j += n_own * n_products * sum(mvm_energy(platform, point).values())
     return n_writes, verify_j
+
+
+@cache
+def _default_tile() -> TileSpec:
+    return TileSpec()
 
 
 def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] | str:
