@@ -375,7 +375,8 @@ FAULTS = {
         "(missing: source)",
     ),
     "empty source": (
-        '\n[io_cycles_per_element]\nvalue = 4\nunit = "x"\nsource = ""\nkind = "assumed"\n',
+        '\n[io_cycles_per_element]\nvalue = 4\nsource = ""\n'
+        'unit = "cycle per element of the network\'s input and output"\nkind = "assumed"\n',
         "mine.toml:io_cycles_per_element.source: got '', expected a text that is not empty",
     ),
     "price": (
@@ -413,6 +414,18 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     assert any("dram_energy_j_per_access: missing, expected one DRAM access [J]" in line for line in missing)
     assert not any(key in line for line in missing for key in ("clock_hz", "n_cores", "l1_bytes", "macs_per_cycle"))
     assert len(lines) == len(FAULTS) + 2 + len(missing)
+
+
+def test_all_faults_of_one_constant(tmp_path: Path) -> None:
+    text = 'extends = "lionheart"\n[l1_bytes]\nvalue = "64k"\nunit = "kB"\nsource = " "\nkind = "guessed"\n'
+    text += '[llc_bytes]\nvalue = -1\nunit = "B"\nkind = "assumed"\n[n_cores]\nvalue = true\nunit = ""\n' + TAIL
+    with pytest.raises(ConfigError) as caught:
+        load_platform(write(tmp_path / "mine.toml", text))
+    places = sorted(
+        line.removeprefix(f"{tmp_path}/mine.toml:").split(": ")[0] for line in caught.value.message.splitlines()
+    )
+    assert places == ["l1_bytes", "l1_bytes.kind", "l1_bytes.source", "l1_bytes.unit", "llc_bytes", "llc_bytes", "n_cores",
+                      "n_cores.unit"]  # fmt: skip
 
 
 # --- the template ---

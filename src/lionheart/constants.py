@@ -44,7 +44,8 @@ class ConstantsFile:
     Args:
         constants: Name -> constant; nested tables become dotted names.
         texts: Name -> bare text, such as a title.
-        faults: What is wrong with the file, each with file and key; faulty entries are left out of `constants`.
+        faults: What is wrong with the file, each with file and key. Faulty entries that have a value are among `constants`, so
+            that the value can be checked too.
     """
 
     constants: Mapping[str, Constant]
@@ -71,10 +72,9 @@ def read_constants(text: str, where: str) -> ConstantsFile:
         elif not isinstance(entry, dict):
             faults.append(f"{where}:{name}: got the bare value {entry!r}, expected value, unit, source and kind")
         else:
-            found = _find_faults(entry)
-            faults += [f"{where}:{name}{fault}" for fault in found]
-            if not found:
-                constants[name] = Constant(**entry)
+            faults += [f"{where}:{name}{fault}" for fault in _find_faults(entry)]
+            if "value" in entry:
+                constants[name] = Constant(*(entry.get(key, "") for key in _KEYS))
     return ConstantsFile(constants, texts, tuple(faults))
 
 
