@@ -89,8 +89,11 @@ class PlatformSpec(Spec):
     gather_cycles_per_element: float = _quantity("cycle per patch element", "gather of patches (im2col)", ge=0)
     requantise_cycles_per_output: float = _quantity("cycle per output", "accumulator to int8", ge=0)
     bias_cycles_per_output: float = _quantity("cycle per output", "addition of the bias", ge=0)
-    convert_cycles_per_element: float = _quantity(
-        "cycle per input or output element of an analog projection", "scaling and rounding between core and tile", ge=0
+    convert_input_cycles: float = _quantity(
+        "cycle per input element of an analog projection", "scaling and rounding before the tile", ge=0
+    )
+    convert_output_cycles: float = _quantity(
+        "cycle per output element of an analog projection", "scaling and rounding of the sum over tiles", ge=0
     )
     io_cycles_per_element: float = _quantity(
         "cycle per element of the network's input and output", "reading the input, writing the result", ge=0

@@ -167,7 +167,7 @@ def analog_projection(
     return Work(
         active_cycles={
             "im2col": _n_patches(node) * platform.gather_cycles_per_element,
-            "convert": (node.n_inputs + n_outputs) * platform.convert_cycles_per_element,
+            "convert": node.n_inputs * platform.convert_input_cycles + n_outputs * platform.convert_output_cycles,
             "queue": n_packed * platform.pack_cycles_per_element + queue_cycles,
             "dequeue": n_unpacked * platform.unpack_cycles_per_element + dequeue_cycles,
             "partial_sums": (n_unpacked - n_outputs) * platform.partial_sum_cycles_per_element,
