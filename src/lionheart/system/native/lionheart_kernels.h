@@ -23,6 +23,7 @@
 
 #define LH_KERNEL extern "C" __attribute__((weak, noinline))
 #define LH_INLINE static inline __attribute__((always_inline))
+#define LH_UNROLL _Pragma("GCC unroll 8")
 
 // Everything that runs from here to the next mark belongs to region `id` (a constant, 0 to 65535; 0 is "no region"). The mark is
 // movz xzr, #id: it changes nothing, and an instruction counter can read the id from it.
@@ -202,32 +203,46 @@ LH_KERNEL void lh_accumulate_s8(int n, const int8_t *x, int32_t *acc) {
 template <int rows, int cols>
 LH_INLINE void lh_block_s8(int k, const int8_t *a, int lda, const int8_t *b, int ldb, int32_t *c, int ldc) {
     int32x4_t sum[rows][cols];
+    LH_UNROLL
     for (int i = 0; i < rows; ++i)
+        LH_UNROLL
         for (int j = 0; j < cols; ++j) sum[i][j] = vdupq_n_s32(0);
     int at = 0;
     for (; at + 16 <= k; at += 16) {
-        int8x16_t left[rows], right[cols];
-        for (int i = 0; i < rows; ++i) left[i] = vld1q_s8(a + (size_t)i * lda + at);
+        int8x16_t right[cols];
+        int16x8_t pairs[cols];
+        LH_UNROLL
         for (int j = 0; j < cols; ++j) right[j] = vld1q_s8(b + (size_t)j * ldb + at);
-        for (int i = 0; i < rows; ++i)
-            for (int j = 0; j < cols; ++j) {
-                int16x8_t pairs = vmull_s8(vget_low_s8(left[i]), vget_low_s8(right[j]));
-                sum[i][j] = vpadalq_s16(sum[i][j], vmlal_high_s8(pairs, left[i], right[j]));
-            }
+        LH_UNROLL
+        for (int i = 0; i < rows; ++i) {
+            int8x16_t left = vld1q_s8(a + (size_t)i * lda + at);
+            LH_UNROLL
+            for (int j = 0; j < cols; ++j) pairs[j] = vmull_s8(vget_low_s8(left), vget_low_s8(right[j]));
+            LH_UNROLL
+            for (int j = 0; j < cols; ++j) pairs[j] = vmlal_high_s8(pairs[j], left, right[j]);
+            LH_UNROLL
+            for (int j = 0; j < cols; ++j) sum[i][j] = vpadalq_s16(sum[i][j], pairs[j]);
+            __asm__ volatile("" : "+w"(sum[i][0]) : : "memory");  // one row after the other: all fits the registers
+        }
     }
     for (; at + 8 <= k; at += 8)
+        LH_UNROLL
         for (int i = 0; i < rows; ++i)
+            LH_UNROLL
             for (int j = 0; j < cols; ++j)
                 sum[i][j] = vpadalq_s16(
                     sum[i][j], vmull_s8(vld1_s8(a + (size_t)i * lda + at), vld1_s8(b + (size_t)j * ldb + at)));
+    LH_UNROLL
     for (int i = 0; i < rows; ++i) {
         int32_t *to = c + (size_t)i * ldc;
         if constexpr (cols == 4) {
             vst1q_s32(to, vpaddq_s32(vpaddq_s32(sum[i][0], sum[i][1]), vpaddq_s32(sum[i][2], sum[i][3])));
         } else {
+            LH_UNROLL
             for (int j = 0; j < cols; ++j) to[j] = vaddvq_s32(sum[i][j]);
         }
         for (int rest = at; rest < k; ++rest)
+            LH_UNROLL
             for (int j = 0; j < cols; ++j) to[j] += a[(size_t)i * lda + rest] * b[(size_t)j * ldb + rest];
     }
 }
@@ -266,15 +281,22 @@ LH_KERNEL void lh_gemm_s8(int m, int n, int k, const int8_t *a, int lda, const i
 template <int rows, int quads>
 LH_INLINE void lh_block_f32(int k, const float *a, int lda, const float *b, int ldb, float *c, int ldc) {
     float32x4_t sum[rows][quads];
+    LH_UNROLL
     for (int i = 0; i < rows; ++i)
+        LH_UNROLL
         for (int j = 0; j < quads; ++j) sum[i][j] = vdupq_n_f32(0.0f);
     for (int at = 0; at < k; ++at) {
         float32x4_t right[quads];
+        LH_UNROLL
         for (int j = 0; j < quads; ++j) right[j] = vld1q_f32(b + (size_t)at * ldb + 4 * j);
+        LH_UNROLL
         for (int i = 0; i < rows; ++i)
+            LH_UNROLL
             for (int j = 0; j < quads; ++j) sum[i][j] = vfmaq_n_f32(sum[i][j], right[j], a[(size_t)i * lda + at]);
     }
+    LH_UNROLL
     for (int i = 0; i < rows; ++i)
+        LH_UNROLL
         for (int j = 0; j < quads; ++j) vst1q_f32(c + (size_t)i * ldc + 4 * j, sum[i][j]);
 }
 
@@ -445,11 +467,10 @@ LH_KERNEL void lh_average_pool_s8(const lh_window *w, const int8_t *x, int32_t m
 
 // ----------------------------------------------------------------------------------------------------------- floating point
 
-// e^x to about 2e-7 of its value, for x clamped to [-87, 88]. Without branches and library calls: loops over it vectorise.
+// e^x to about 2e-7 of its value, for x clamped to [-87, 88].
 LH_INLINE float lh_exp(float x) {
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
-    float n = shifted - 12582912.0f;
+    float n = __builtin_nearbyintf(x * 1.44269504f);
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln 2 in two parts
     float e = 1.0f + r * (1.0f + r * (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720))))));
     int32_t bits = ((int32_t)n + 127) << 23;
@@ -458,22 +479,67 @@ LH_INLINE float lh_exp(float x) {
     return e * power;
 }
 
+#ifdef LH_NEON
+LH_INLINE float32x4_t lh_exp_x4(float32x4_t x) {
+    x = vminq_f32(vmaxq_f32(x, vdupq_n_f32(-87.0f)), vdupq_n_f32(88.0f));
+    float32x4_t n = vrndnq_f32(vmulq_n_f32(x, 1.44269504f));
+    float32x4_t r = vfmaq_n_f32(vfmsq_n_f32(x, n, 0.693359375f), n, 2.12194440e-4f);
+    float32x4_t e = vdupq_n_f32(1.0f / 720);
+    const float coefficients[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+    for (float each : coefficients) e = vfmaq_f32(vdupq_n_f32(each), e, r);
+    int32x4_t bits = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
+    return vmulq_f32(e, vreinterpretq_f32_s32(bits));
+}
+#endif
+
 LH_KERNEL void lh_sigmoid_f32(int n, const float *x, float *out) {
-    for (int i = 0; i < n; ++i) out[i] = 1.0f / (1.0f + lh_exp(-x[i]));
+    int i = 0;
+#ifdef LH_NEON
+    float32x4_t one = vdupq_n_f32(1.0f);
+    for (; i + 4 <= n; i += 4)
+        vst1q_f32(out + i, vdivq_f32(one, vaddq_f32(one, lh_exp_x4(vnegq_f32(vld1q_f32(x + i))))));
+#endif
+    for (; i < n; ++i) out[i] = 1.0f / (1.0f + lh_exp(-x[i]));
 }
 
 LH_KERNEL void lh_tanh_f32(int n, const float *x, float *out) {
-    for (int i = 0; i < n; ++i) out[i] = 2.0f / (1.0f + lh_exp(-2.0f * x[i])) - 1.0f;
+    int i = 0;
+#ifdef LH_NEON
+    float32x4_t one = vdupq_n_f32(1.0f), two = vdupq_n_f32(2.0f);
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t decay = lh_exp_x4(vmulq_n_f32(vld1q_f32(x + i), -2.0f));
+        vst1q_f32(out + i, vsubq_f32(vdivq_f32(two, vaddq_f32(one, decay)), one));
+    }
+#endif
+    for (; i < n; ++i) out[i] = 2.0f / (1.0f + lh_exp(-2.0f * x[i])) - 1.0f;
 }
 
 // Softmax of each of `rows` rows.
 LH_KERNEL void lh_softmax_f32(int rows, int cols, const float *x, float *out) {
     for (int i = 0; i < rows; ++i, x += cols, out += cols) {
         float largest = x[0], sum = 0.0f;
-        for (int j = 1; j < cols; ++j) largest = largest < x[j] ? x[j] : largest;
-        for (int j = 0; j < cols; ++j) out[j] = lh_exp(x[j] - largest);
-        for (int j = 0; j < cols; ++j) sum += out[j];
-        for (int j = 0; j < cols; ++j) out[j] /= sum;
+        int j = 0;
+#ifdef LH_NEON
+        if (cols >= 4) {
+            float32x4_t largest_x4 = vld1q_f32(x);
+            for (j = 4; j + 4 <= cols; j += 4) largest_x4 = vmaxq_f32(largest_x4, vld1q_f32(x + j));
+            largest = vmaxvq_f32(largest_x4);
+        }
+#endif
+        for (; j < cols; ++j) largest = largest < x[j] ? x[j] : largest;
+        j = 0;
+#ifdef LH_NEON
+        float32x4_t sum_x4 = vdupq_n_f32(0.0f);
+        for (; j + 4 <= cols; j += 4) {
+            float32x4_t power = lh_exp_x4(vsubq_f32(vld1q_f32(x + j), vdupq_n_f32(largest)));
+            vst1q_f32(out + j, power);
+            sum_x4 = vaddq_f32(sum_x4, power);
+        }
+        sum = vaddvq_f32(sum_x4);
+#endif
+        for (; j < cols; ++j) sum += out[j] = lh_exp(x[j] - largest);
+        float inverse = 1.0f / sum;
+        for (j = 0; j < cols; ++j) out[j] *= inverse;
     }
 }
 
