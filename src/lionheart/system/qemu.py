@@ -30,7 +30,7 @@ DEBIAN_PACKAGES: Final = {
 CPU: Final = "cortex-a72"  # an Armv8.0 core, so neither dot-product nor later instructions
 _BUILD_TIMEOUT_S: Final = 120.0
 _VERSION: Final = 1
-# The kernel reads no seed and no variables from here, so that a program starts the same way each time.
+# A program gets these variables and no others, and a fixed seed, so that it starts the same way each time.
 _GUEST_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 _HINT_PROCESS: Final = 112  # of the four hints that stand for opcodes of a tile; a core treats unknown hints as no-ops
 
@@ -79,7 +79,7 @@ class Counts:
         scalar_store: Stores from general registers.
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
-        simd_fp: SIMD and floating-point arithmetic and moves.
+        simd: SIMD and floating-point arithmetic and moves.
         tile_process: CM_PROCESS.
         tile_queue: CM_QUEUE.
         tile_dequeue: CM_DEQUEUE.
@@ -98,7 +98,7 @@ class Counts:
     scalar_store: int = 0
     vector_load: int = 0
     vector_store: int = 0
-    simd_fp: int = 0
+    simd: int = 0
     tile_process: int = 0
     tile_queue: int = 0
     tile_dequeue: int = 0
@@ -315,10 +315,16 @@ def count_instructions(
         out = Path(folder) / "counts.json"
         options = {"file": plugin, "out": out} | vars(caches or CacheSpec())
         joined = ",".join(f"{key}={str(value).replace(',', ',,')}" for key, value in options.items())
-        command = [tools.qemu, "-cpu", CPU, "-seed", "1", "-plugin", joined, str(program), *args]
+        command = [tools.qemu, "-cpu", CPU, "-seed", "1", "-plugin", joined, str(program.resolve()), *args]
         try:
             done = subprocess.run(  # noqa: S603  our own command
-                command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=_GUEST_ENVIRONMENT
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                env=_GUEST_ENVIRONMENT,
+                cwd=folder,
             )
         except subprocess.TimeoutExpired as error:
             raise ArtifactError(f"{program}: did not end within {timeout_s:g} s", hint="allow more time") from error

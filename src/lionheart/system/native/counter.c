@@ -10,7 +10,7 @@
  *
  * An access of more than 8 bytes is counted as several of at most 8, as QEMU makes them; misses do not depend on that. An
  * access that crosses a line touches both lines. Writes allocate; write-backs are not modelled. Counts of a program with
- * several threads mix, so the number of threads is written beside them.
+ * several threads mix, so the number of threads is written beside them. Classes are decoded for Armv8.0.
  *
  * The declarations below are the part of the documented plugin interface that is used; QEMU's headers are not needed.
  */
@@ -48,15 +48,15 @@ EXPORT int qemu_plugin_version = 1;
 
 /* ---- classes of instructions ---- */
 
-enum class {
+enum kind {
     SCALAR_INT,   /* integer arithmetic, logic, moves, addresses */
     INT_MUL,      /* integer multiplication and division */
     BRANCH,       /* taken or not, calls and returns too */
     SCALAR_LOAD,  /* to general registers */
-    SCALAR_STORE, /* from general registers; atomic updates too */
+    SCALAR_STORE, /* from general registers */
     VECTOR_LOAD,  /* to SIMD and floating-point registers */
     VECTOR_STORE, /* from SIMD and floating-point registers */
-    SIMD_FP,      /* SIMD and floating-point arithmetic and moves */
+    SIMD,      /* SIMD and floating-point arithmetic and moves */
     TILE_PROCESS, /* CM_PROCESS of ALPINE, or hint #112 in its place */
     TILE_QUEUE,   /* CM_QUEUE, or hint #113 */
     TILE_DEQUEUE, /* CM_DEQUEUE, or hint #114 */
@@ -67,53 +67,45 @@ enum class {
 
 static const char *const CLASS_NAMES[N_CLASSES] = {
     "scalar_int",   "int_mul", "branch",       "scalar_load", "scalar_store", "vector_load", "vector_store",
-    "simd_fp",      "tile_process", "tile_queue", "tile_dequeue", "tile_param", "other",
+    "simd",      "tile_process", "tile_queue", "tile_dequeue", "tile_param", "other",
 };
 
 static uint32_t bits(uint32_t word, int high, int low) { return (word >> low) & ((2u << (high - low)) - 1); }
 
-static enum class classify_load_store(uint32_t word)
+static enum kind classify_load_store(uint32_t word)
 {
     bool vector = bits(word, 26, 26);
-    enum class load = vector ? VECTOR_LOAD : SCALAR_LOAD, store = vector ? VECTOR_STORE : SCALAR_STORE;
-    uint32_t form = bits(word, 29, 28), size = bits(word, 31, 30), opc = bits(word, 23, 22);
-    if (form == 0) { /* SIMD structures; exclusive, ordered and compare-and-swap */
-        bool swap = !vector && bits(word, 21, 21) && (bits(word, 23, 23) || size < 2);
-        return bits(word, 22, 22) && !swap ? load : store;
-    }
-    if (form == 1 && bits(word, 24, 24) == 0) /* literal; size 3 of a general register is a prefetch */
-        return !vector && size == 3 ? OTHER : load;
-    if (form == 1 && !vector) { /* ordered with an offset; memory tags */
-        if (bits(word, 21, 21))
-            return OTHER;
-        return opc ? load : store;
-    }
-    if (form == 2) /* pairs */
+    enum kind load = vector ? VECTOR_LOAD : SCALAR_LOAD, store = vector ? VECTOR_STORE : SCALAR_STORE;
+    switch (bits(word, 29, 28)) {
+    case 0: /* SIMD structures; exclusive and ordered */
+    case 2: /* pairs */
         return bits(word, 22, 22) ? load : store;
-    if (vector)
-        return opc & 1 ? load : store;
-    if (bits(word, 24, 24) == 0 && bits(word, 21, 21) && bits(word, 11, 10) == 0)
-        return store; /* atomic updates */
-    if (size == 3 && opc == 2 && !(bits(word, 24, 24) == 0 && bits(word, 21, 21) && (word & 1 << 10)))
-        return OTHER; /* prefetch, and not a load with an authenticated address */
-    return opc ? load : store;
+    case 1: /* literals; of a general register, size 3 is a prefetch */
+        return !vector && bits(word, 31, 30) == 3 ? OTHER : load;
+    default: /* one register; of a general one, size 3 with opcode 2 is a prefetch */
+        if (vector)
+            return bits(word, 22, 22) ? load : store;
+        if (bits(word, 31, 30) == 3 && bits(word, 23, 22) == 2)
+            return OTHER;
+        return bits(word, 23, 22) ? load : store;
+    }
 }
 
-static enum class classify_register(uint32_t word)
+static enum kind classify_register(uint32_t word)
 {
     bool three_sources = bits(word, 28, 24) == 0x1b;
     bool divides = bits(word, 30, 30) == 0 && bits(word, 28, 21) == 0xd6 && bits(word, 15, 11) == 1;
     return three_sources || divides ? INT_MUL : SCALAR_INT;
 }
 
-static enum class classify(uint32_t word)
+static enum kind classify(uint32_t word)
 {
     switch (bits(word, 28, 25)) {
     case 0x8: case 0x9:
         return SCALAR_INT;
     case 0xa: case 0xb: {
         if ((word & 0xfffff01f) == 0xd503201f && bits(word, 11, 5) >= 112 && bits(word, 11, 5) <= 115)
-            return (enum class)(TILE_PROCESS + (bits(word, 11, 5) - 112));
+            return (enum kind)(TILE_PROCESS + (bits(word, 11, 5) - 112));
         uint32_t top = bits(word, 31, 24);
         return top == 0xd4 || top == 0xd5 ? OTHER : BRANCH;
     }
@@ -122,7 +114,7 @@ static enum class classify(uint32_t word)
     case 0x5: case 0xd:
         return classify_register(word);
     case 0x7: case 0xf:
-        return SIMD_FP;
+        return SIMD;
     default: /* reserved in A64, and in part used by ALPINE: its opcode is in the upper 11 bits, bit 15 gives the direction */
         switch (bits(word, 31, 21)) {
         case 0x008: return TILE_PROCESS;
@@ -241,9 +233,9 @@ static void translate(uint64_t id, struct qemu_plugin_tb *tb)
             else
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, add_run, CB_NO_REGS, run);
         }
-        enum class class = classify(word);
-        run->n[class]++;
-        if (class >= SCALAR_LOAD && class <= VECTOR_STORE)
+        enum kind kind = classify(word);
+        run->n[kind]++;
+        if (kind >= SCALAR_LOAD && kind <= VECTOR_STORE)
             qemu_plugin_register_vcpu_mem_cb(insn, touch_memory, CB_NO_REGS, MEM_READ_WRITE, NULL);
     }
 }
