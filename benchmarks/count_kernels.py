@@ -30,7 +30,6 @@ from lionheart.system.qemu import (
     compile_program,
     count_instructions,
     find_tools,
-    replace_tile_opcodes,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +39,7 @@ PAGE = ROOT / "docs" / "results" / "instruction_counts.md"
 FLAGS = ("-O3", "-std=c++17", "-march=armv8-a")
 NEGLIGIBLE = 5e-3  # a coefficient that never makes up more of a call's instructions than this is left out
 PRELUDE = """
-#define LH_AIMC_TILE_SELECT  // the tile's own instruction words, which are replaced by hints before the program runs
+#define LH_AIMC_DRY  // hints, which do nothing, in place of the tile's opcodes
 #include "aimc.hh"
 #include "lionheart_kernels.h"
 
@@ -138,7 +137,6 @@ def count(tools: Tools, cases: Sequence[Kernel]) -> tuple[RunCounts, RunCounts]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = compile_program(tools, [write_program(folder, cases)], folder / "p", flags=FLAGS, include=[NATIVE])
-        replace_tile_opcodes(program)
         other = folder / "a_longer_name" / "program"
         other.parent.mkdir()
         other.write_bytes(program.read_bytes())
@@ -262,8 +260,8 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
         "These are executed instructions, not cycles. The same numbers, with more digits, are in",
         "`src/lionheart/system/data/kernels_aarch64.toml`.",
         "",
-        "The opcodes of a tile are those of `aimc.hh` for ALPINE. QEMU does not know them, so in the linked program each is",
-        "replaced by a hint instruction, which does nothing and is counted as the opcode; all other code stays as compiled.",
+        "QEMU does not know the opcodes of ALPINE's tiles. `aimc.hh` is built dry: a hint instruction, which does nothing and is",
+        "counted as the opcode, stands for each, with the same operands; all other code is what runs with a tile.",
         "",
         *comparisons(fits),
         "",

@@ -141,6 +141,15 @@ POOLS = (
     Window(6, 512, 2, 2), Window(20, 48, 3, 2, 0), Window(20, 16, 5, 5), Window(24, 96, 3, 2, 1), Window(10, 192, 5, 5),
 )  # fmt: skip
 
+PLACES = (
+    (8, 1, 1, 0),
+    (16, 1, 1, 0),
+    (16, 2, 0, 16),
+    (32, 1, 2, 0),
+    (64, 2, 0, 64),
+    (24, 1, 1, 8),
+)  # channels, step, pad, more
+
 
 def _gather(name: str, about: str, form: str, source: str, target: str) -> Kernel:
     units = {"element": "element of a patch", "copy": "contiguous copy", "patch": "patch"}
@@ -153,6 +162,31 @@ def _gather(name: str, about: str, form: str, source: str, target: str) -> Kerne
         work = {"element": patches * depth, "copy": w.copies, "patch": patches}
         points.append(Point(call, {u: work[u] for u in units}))
     return Kernel(name, about, units, tuple(points))
+
+
+def _gather_patch() -> Kernel:
+    """Return the gathering of one patch a call, for a tile."""
+    points = []
+    for w in CONVOLUTIONS:
+        depth = w.channels * w.kernel**2
+        loops = f"for (int r = 0; r < {w.out}; ++r) for (int c = 0; c < {w.out}; ++c) "
+        call = f"lh_gather_patch_s8(&w, sa, r, c, 0, {w.channels}, sb, {depth});"
+        patches = w.out**2
+        points.append(Point(w.text + loops + call, {"element": patches * depth, "copy": w.copies, "call": patches}))
+    units = {"element": "element of a patch", "copy": "contiguous copy"}
+    return Kernel("gather_patch_s8", "lh_gather_patch_s8: one patch a call, not padded", units, tuple(points))
+
+
+def _place() -> Kernel:
+    points = []
+    for size, channels, step, pad, more in [(size, c, s, p, more) for size in (8, 16, 32) for c, s, p, more in PLACES]:
+        out = -(-size // step) + 2 * pad
+        call = f"lh_place_s8(sa, {size}, {size}, {channels}, {step}, {step}, sb, {out}, {out}, {channels + more}, {pad}, {pad}, 0);"
+        pixels = (-(-size // step)) ** 2
+        work = {"element": pixels * channels, "pixel": pixels, "zero": out**2 * (channels + more)}
+        points.append(Point(call, work))
+    units = {"element": "element copied", "pixel": "pixel copied", "zero": "element of the output, set to zero first"}
+    return Kernel("place_s8", "lh_place_s8: an image into a larger one of zeros", units, tuple(points))
 
 
 def _naive_im2col() -> Kernel:
@@ -247,6 +281,8 @@ def kernels() -> Iterator[Kernel]:
     about = "patches, each padded to a multiple of 16 elements; a copy is a row of the kernel, or a pixel at the border"
     yield _gather("im2col_s8", f"lh_im2col_s8: {about}", "pad16" + im2col.format(kind="s8"), "sa", "sb")
     yield _gather("im2col_f32", "lh_im2col_f32: patches, not padded", im2col.format(kind="f32"), "fa", "fb")
+    yield _gather_patch()
+    yield _place()
     yield _requantise()
     add = "lh_add_s8(N, sa, 20000, sb, 30000, 15, -128, 127, sc);"
     yield _element("add_s8", "lh_add_s8: sum of two int8 tensors, each with its scale", add)

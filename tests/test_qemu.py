@@ -20,7 +20,6 @@ from lionheart.system.qemu import (
     count_instructions,
     find_tools,
     missing_packages,
-    replace_tile_opcodes,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -102,14 +101,38 @@ def test_each_class_is_counted(tools: Tools, tmp_path: Path):
         assert regions[i].instructions == n
 
 
-def test_opcodes_of_tiles_are_replaced_and_counted(tools: Tools, tmp_path: Path):
-    words = ["0x01000000"] + ["0x21088000"] * 3 + ["0x2100000a"] * 2 + ["0x41081d2a", "0x4108812a"]
-    program = assemble(tools, tmp_path, "REGION(1)\n" + "\n".join(f".inst {word}" for word in words))
-    with pytest.raises(ArtifactError, match="SIGILL"):
+TILES = """
+#include "aimc.hh"
+int main() {
+    int8_t x[10] = {1, 2, 3}, y[5];
+    aimcParamWrite(0, 0, 1);
+    LH_REGION(1);
+    queueVector(10, x);
+    aimcProcess();
+    dequeueVector(5, y);
+    LH_REGION(2);
+    return aimcParamRead(0, 0) == 77;
+}
+"""
+
+
+@pytest.mark.parametrize("mode", ["LH_AIMC_DRY", "LH_AIMC_TRAP"])
+def test_opcodes_of_tiles_are_counted(tools: Tools, tmp_path: Path, mode: str):
+    program = compile_text(tools, tmp_path, f"#define {mode}\n{TILES}")
+    regions = count_instructions(tools, program).regions
+    outside, transfer, last = regions[0], regions[1], regions[2]
+    assert (transfer.tile_queue, transfer.tile_process, transfer.tile_dequeue, transfer.tile_param) == (3, 1, 2, 0)
+    assert (outside.tile_param, last.tile_param) == (1, 1)
+    if mode == "LH_AIMC_TRAP":  # the handler's instructions are counted too
+        assert transfer.instructions > 500
+    else:
+        assert transfer.instructions < 100
+
+
+def test_opcodes_of_tiles_end_a_program_without_a_tile(tools: Tools, tmp_path: Path):
+    program = compile_text(tools, tmp_path, f"#define LH_AIMC_TILE_SELECT\n{TILES}")
+    with pytest.raises(ArtifactError, match="was killed by SIGILL under QEMU"):
         count_instructions(tools, program)
-    assert replace_tile_opcodes(program) == 8
-    counts = count_instructions(tools, program).regions[1]
-    assert counts == Counts(entries=1, tile_process=1, tile_queue=3, tile_dequeue=2, tile_param=2)
 
 
 # ------------------------------------------------------------------------------------------------------------- regions
@@ -294,12 +317,6 @@ def test_counts_that_cannot_be_read(tools: Tools, tmp_path: Path, written: str |
     fakes = Tools(str(fake), tools.cross_cc, tools.cross_cxx, tools.host_cc)
     with pytest.raises(ArtifactError, match=message):
         count_instructions(fakes, tmp_path / "program")
-
-
-def test_only_programs_for_aarch64_are_rewritten(tmp_path: Path):
-    (tmp_path / "text").write_text("not a program")
-    with pytest.raises(ArtifactError, match="not a 64-bit ELF file for AArch64"):
-        replace_tile_opcodes(tmp_path / "text")
 
 
 # --------------------------------------------------------------------------------------------------------------- table

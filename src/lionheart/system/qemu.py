@@ -32,7 +32,6 @@ _BUILD_TIMEOUT_S: Final = 120.0
 _VERSION: Final = 1
 # A program gets these variables and no others, and a fixed seed, so that it starts the same way each time.
 _GUEST_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-_HINT_PROCESS: Final = 112  # of the four hints that stand for opcodes of a tile; a core treats unknown hints as no-ops
 
 
 @final
@@ -80,10 +79,10 @@ class Counts:
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
         simd: SIMD and floating-point arithmetic and moves.
-        tile_process: CM_PROCESS.
-        tile_queue: CM_QUEUE.
-        tile_dequeue: CM_DEQUEUE.
-        tile_param: Reads and writes of a tile's parameters.
+        tile_process: CM_PROCESS of a tile, or the hint that stands for it in a dry build of ``aimc.hh``.
+        tile_queue: CM_QUEUE, or its hint.
+        tile_dequeue: CM_DEQUEUE, or its hint.
+        tile_param: Reads and writes of a tile's parameters, or their hint.
         other: System instructions, hints, barriers, prefetches.
         accesses: Data accesses of at most 8 bytes.
         l1_misses: Lines that the first level did not hold.
@@ -242,50 +241,6 @@ def compile_program(
     command = [tools.cross_cxx, *flags, "-static", *folders, "-o", str(program), *map(str, sources)]
     _compile(command, ", ".join(path.name for path in sources))
     return program
-
-
-def replace_tile_opcodes(program: Path) -> int:
-    """Replace the opcodes of a tile in a program by hints, which do nothing on a core, and return how many there were.
-
-    QEMU does not know the opcodes of ALPINE's tiles. With hints in their place, the rest of the program executes as it was
-    compiled, and the plugin counts the hints as the opcodes they stand for. What is dequeued has no meaning.
-
-    Raises:
-        ArtifactError: It is not a program for AArch64.
-    """
-    content = bytearray(program.read_bytes())
-    if content[:6] != b"\x7fELF\x02\x01" or content[18:20] != b"\xb7\x00":
-        raise ArtifactError(f"{program}: not a 64-bit ELF file for AArch64", hint="compile it with compile_program")
-    n_replaced = 0
-    for start, end in _executable_ranges(content):
-        for at in range(start, end - 3, 4):
-            word = int.from_bytes(content[at : at + 4], "little")
-            hint = _hint_for(word)
-            if hint is not None:
-                content[at : at + 4] = (0xD503201F | hint << 5).to_bytes(4, "little")
-                n_replaced += 1
-    program.write_bytes(content)
-    return n_replaced
-
-
-def _executable_ranges(content: bytearray) -> list[tuple[int, int]]:
-    """Return where the executable sections lie in the file, by the ELF section table."""
-    table, size, n = (int.from_bytes(content[a:b], "little") for a, b in ((0x28, 0x30), (0x3A, 0x3C), (0x3C, 0x3E)))
-    ranges = []
-    for at in range(table, table + size * n, size):
-        kind, flags, _, offset, length = (
-            int.from_bytes(content[at + a : at + b], "little")
-            for a, b in ((4, 8), (8, 16), (16, 24), (24, 32), (32, 40))
-        )
-        if kind == 1 and flags & 4:  # SHT_PROGBITS, SHF_EXECINSTR
-            ranges.append((offset, offset + length))
-    return ranges
-
-
-def _hint_for(word: int) -> int | None:
-    """Return the hint that stands for an opcode of a tile, or None; counter.c decodes the same opcodes."""
-    to_tile = word >> 15 & 1
-    return {0x008: _HINT_PROCESS, 0x108: _HINT_PROCESS + 2 - to_tile, 0x208: _HINT_PROCESS + 3}.get(word >> 21)
 
 
 def count_instructions(
