@@ -249,7 +249,6 @@ def comparisons(fits: Sequence[Fit]) -> list[str]:
 def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
     """Return docs/results/instruction_counts.md."""
     first, second = (run.total.instructions for run in runs)
-    apart = abs(first - second) / first
     header = ["kernel", "per", "all", *COLUMNS]
     lines = [
         "# Instructions of the digital kernels on AArch64",
@@ -271,6 +270,21 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
         f"|{'---|' * len(header)}",
         *(row for f in fits for row in fit_rows(f)),
         "",
+        *fit_quality(fits),
+        "",
+        "## Repeatability",
+        "",
+        f"The whole process, start-up and C library included, run twice, the second time from another folder: {first} and",
+        f"{second} instructions, {100 * abs(first - second) / first:.4f} % apart. Regions differ by "
+        f"{max(abs(runs[0].regions[i].instructions - runs[1].regions[i].instructions) for i in runs[0].regions if i)} "
+        "instructions at most.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def fit_quality(fits: Sequence[Fit]) -> list[str]:
+    """Return the table of units and errors."""
+    lines = [
         "## What the kernels are, and how well the numbers above give back the counts",
         "",
         "Error: instructions by the table over those counted, minus one, in absolute value, over all sizes of a kernel.",
@@ -282,16 +296,7 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
         units = "; ".join(f"{unit}: {words}" for unit, words in f.kernel.units.items() if unit != words)
         errors = f"{100 * f.mean:.1f} % | {100 * f.worst:.1f} %"
         lines.append(f"| `{f.kernel.name}` | {f.kernel.about} | {units} | {len(f.errors)} | {errors} |")
-    lines += [
-        "",
-        "## Repeatability",
-        "",
-        f"The whole process, start-up and C library included, run twice, the second time from another folder: {first} and",
-        f"{second} instructions, {100 * apart:.4f} % apart. Regions differ by "
-        f"{max(abs(runs[0].regions[i].instructions - runs[1].regions[i].instructions) for i in runs[0].regions if i)} "
-        "instructions at most.",
-    ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:

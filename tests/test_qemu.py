@@ -283,7 +283,7 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     [
         ("*(volatile int *)(size_t)n = 0;", "was killed by SIGSEGV under QEMU"),
         ("return 3;", "ended with exit status 3 under QEMU"),
-        ("for (volatile int i = n;;) i = i;", "did not end within 1 s"),
+        ("for (volatile int i = n;;) i = i;", "program did not end within 1 s"),
         ("std::thread([] {}).join();", "the program ran 2 threads, expected one"),
     ],
 )
@@ -291,6 +291,12 @@ def test_programs_that_fail(tools: Tools, tmp_path: Path, body: str, message: st
     program = compile_text(tools, tmp_path, f"#include <thread>\nint main(int n, char **) {{ {body} }}")
     with pytest.raises(ArtifactError, match=message):
         count_instructions(tools, program, timeout_s=1)
+
+
+def test_tools_that_cannot_be_run(tmp_path: Path):
+    broken = str(tmp_path / "nothing")
+    with pytest.raises(ArtifactError, match="nothing: cannot be run: No such file or directory"):
+        build_counter(Tools(broken, broken, broken, broken))
 
 
 def test_code_that_does_not_compile(tools: Tools, tmp_path: Path):

@@ -271,20 +271,7 @@ def count_instructions(
         options = {"file": plugin, "out": out} | vars(caches or CacheSpec())
         joined = ",".join(f"{key}={str(value).replace(',', ',,')}" for key, value in options.items())
         command = [tools.qemu, "-cpu", CPU, "-seed", "1", "-plugin", joined, str(program.resolve()), *args]
-        try:
-            done = subprocess.run(  # noqa: S603  our own command
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                env=_GUEST_ENVIRONMENT,
-                cwd=folder,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ArtifactError(f"{program}: did not end within {timeout_s:g} s", hint="allow more time") from error
-        except OSError as error:
-            raise ArtifactError(f"{tools.qemu}: cannot be run: {error.strerror or error}") from error
+        done = _run(command, str(program), timeout_s, env=_GUEST_ENVIRONMENT, cwd=folder)
         _require_success(program, done)
         return RunCounts(_read_counts(out), done.stdout)
 
@@ -314,12 +301,7 @@ def _read_counts(path: Path) -> dict[int, Counts]:
 
 
 def _compile(command: Sequence[str], what: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S)  # noqa: S603
-    except subprocess.TimeoutExpired as error:
-        raise ArtifactError(f"{what}: the compiler took more than {_BUILD_TIMEOUT_S:g} s") from error
-    except OSError as error:
-        raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error
+    done = _run(command, f"{what}: the compiler", _BUILD_TIMEOUT_S)
     if done.returncode != 0:
         lines = done.stderr.splitlines() or ["no message"]
         told = next((line for line in lines if "error" in line), lines[-1])
@@ -328,8 +310,21 @@ def _compile(command: Sequence[str], what: str) -> None:
 
 def _first_line(program: str) -> str:
     """Return the first line that ``program --version`` prints."""
+    lines = _run([program, "--version"], program, _BUILD_TIMEOUT_S).stdout.splitlines()
+    return lines[0] if lines else "unknown version"
+
+
+def _run(
+    command: Sequence[str], what: str, timeout_s: float, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands to its end, whatever its exit status."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ArtifactError(f"{program}: cannot be run: {error}") from error
-    return (done.stdout.splitlines() or ["unknown version"])[0]
+        return subprocess.run(  # noqa: S603  our own commands
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=env, cwd=cwd
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(
+            f"{what} did not end within {timeout_s:g} s", hint="allow more time, or less work"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error
