@@ -219,7 +219,21 @@ def _pool(name: str, about: str, call: str, windows: tuple[Window, ...]) -> Kern
 
 
 def _requantise() -> Kernel:
-    sizes = ((1, 64), (1, 256), (64, 16), (256, 32), (64, 128), (1, 10), (16, 10), (64, 12), (4, 1000))
+    sizes = (
+        (1, 64),
+        (1, 256),
+        (64, 16),
+        (256, 32),
+        (64, 128),
+        (1, 10),
+        (16, 10),
+        (64, 12),
+        (4, 1000),
+        (256, 64),
+        (32, 24),
+        (8, 100),
+        (49, 40),
+    )
     points = tuple(
         Point(
             f"lh_requantise({rows}, {cols}, ia, ib, ic, id, 0, 127, sb, {cols});",

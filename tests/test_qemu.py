@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import CACHE_VARIABLE
 from lionheart.system.qemu import (
     CLASSES,
+    CPU,
     CacheSpec,
     Counts,
     Tools,
@@ -258,6 +260,17 @@ def test_counts_repeat_within_one_percent(tools: Tools, tmp_path: Path):
     for run in runs[1:]:
         assert abs(run.total.instructions / runs[0].total.instructions - 1) < 0.01
         assert run.regions[3].instructions == runs[0].regions[3].instructions
+
+
+def test_total_equals_the_emulators_own_trace(tools: Tools, tmp_path: Path):
+    program = compile_text(tools, tmp_path, "int main() { LH_REGION(1); LH_REGION(2); return 0; }")
+    trace = tmp_path / "trace"
+    command = [tools.qemu, "-cpu", CPU, "-seed", "1", "-singlestep", "-d", "exec,nochain", "-D", trace, program]
+    subprocess.run(command, check=True, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})  # start-up reads them
+    total = count_instructions(tools, program).total
+    assert (
+        sum(line.startswith("Trace") for line in trace.read_text().splitlines()) == total.instructions + total.entries
+    )
 
 
 def test_plugin_is_built_once(tools: Tools):
