@@ -14,8 +14,8 @@
 //                     program with a message. Also chosen where the target is not AArch64.
 //     LH_AIMC_TRAP    AArch64: real instruction words, which a handler of SIGILL emulates: programs run and are checked under
 //                     qemu-aarch64, or on any AArch64 Linux.
-//     LH_AIMC_DRY     AArch64: a no-op stands for each instruction word. Outputs are void; instruction counts are those of the
-//                     real program, without a handler among them.
+//     LH_AIMC_DRY     AArch64: hints, which do nothing, stand for the instruction words: 112 process, 113 queue, 114 dequeue,
+//                     115 parameters. Outputs are void; instruction counts are those of the real program, without a handler.
 //     none of these   AArch64: real instruction words, for the ALPINE simulator.
 //
 // Beyond AIMClib:
@@ -163,12 +163,12 @@ inline void aimcParamWrite(uint64_t x, uint64_t y, int64_t value, int tid = 0) {
 
 #else  // AArch64. Fields of a word: opc 30-29, rm 20-16, bit 15, ra 14-10, rn 9-5, rd 4-0.
 
-#if defined(LH_AIMC_DRY)  // movz xzr, #0, lsl #16
-#define LH_CM_PROCESS "0xd2a0001f"
-#define LH_CM_QUEUE "0xd2a0001f"
-#define LH_CM_DEQUEUE "0xd2a0001f"
-#define LH_CM_READ "0xd2a0001f"
-#define LH_CM_WRITE "0xd2a0001f"
+#if defined(LH_AIMC_DRY)
+#define LH_CM_PROCESS "0xd5032e1f"
+#define LH_CM_QUEUE "0xd5032e3f"
+#define LH_CM_DEQUEUE "0xd5032e5f"
+#define LH_CM_READ "0xd5032e7f"
+#define LH_CM_WRITE "0xd5032e7f"
 #else
 #define LH_CM_PROCESS "0x01000000"
 #define LH_CM_QUEUE "0x21088000"    // rm = x8: four int8, the first in the lowest byte
@@ -294,9 +294,14 @@ inline void queueVector(int size, const int8_t *v, int tid = 0) {
 }
 
 inline void dequeueVector(int size, int8_t *v, int tid = 0) {
-    for (int i = 0; i < size; i += 4) {
+    int i = 0;
+    for (; i + 4 <= size; i += 4) {
         uint32_t packed = (uint32_t)aimcDequeue(tid);
-        std::memcpy(v + i, &packed, (size_t)(size - i < 4 ? size - i : 4));
+        std::memcpy(v + i, &packed, 4);
+    }
+    if (i < size) {
+        uint32_t packed = (uint32_t)aimcDequeue(tid);
+        std::memcpy(v + i, &packed, (size_t)(size - i));
     }
 }
 

@@ -25,8 +25,8 @@
 #define LH_INLINE static inline __attribute__((always_inline))
 #define LH_UNROLL _Pragma("GCC unroll 8")
 
-// Everything that runs from here to the next mark belongs to region `id` (a constant, 0 to 65535; 0 is "no region"). The mark is
-// movz xzr, #id: it changes nothing, and an instruction counter can read the id from it.
+// Everything that runs from here to the next mark belongs to region `id` (a constant, 0 to 65535; 0 is "no region"). The mark
+// is movz xzr, #id: it changes nothing, and an instruction counter can read the id from it.
 #if defined(__aarch64__)
 #define LH_REGION(id) __asm__ volatile(".inst 0xd280001f | (%c0 << 5)" : : "i"(id) : "memory")
 #else
@@ -326,30 +326,60 @@ LH_KERNEL void lh_gemm_f32(int m, int n, int k, const float *a, int lda, const f
 
 // ---------------------------------------------------------------------------------------------------------------- patches
 
+// Which pixels of a window lie inside the image along one axis: from `first` to before `last`.
+struct lh_span {
+    int first, last;
+};
+
+LH_INLINE lh_span lh_inside(int start, int dilation, int kernel, int size) {
+    lh_span span = {0, kernel};
+    while (span.first < kernel && start + span.first * dilation < 0) ++span.first;
+    while (span.last > span.first && start + (span.last - 1) * dilation >= size) --span.last;
+    return span;
+}
+
+// Copies n bytes; short ones are common, and a call of memcpy costs more than they do.
+LH_INLINE void lh_copy(void *to, const void *from, int n) {
+    char *out = (char *)to;
+    const char *in = (const char *)from;
+    for (; n >= 16; n -= 16, in += 16, out += 16) std::memcpy(out, in, 16);
+    if (n & 8) std::memcpy(out, in, 8), in += 8, out += 8;
+    if (n & 4) std::memcpy(out, in, 4), in += 4, out += 4;
+    if (n & 2) std::memcpy(out, in, 2), in += 2, out += 2;
+    if (n & 1) *out = *in;
+}
+
+LH_INLINE void lh_zero(void *to, int n) {
+    char *out = (char *)to;
+    for (; n >= 16; n -= 16, out += 16) std::memset(out, 0, 16);
+    if (n & 8) std::memset(out, 0, 8), out += 8;
+    if (n & 4) std::memset(out, 0, 4), out += 4;
+    if (n & 2) std::memset(out, 0, 2), out += 2;
+    if (n & 1) *out = 0;
+}
+
 // The patch of one output pixel, of `count` channels from `first`: (kernel_h, kernel_w, count), then zeros up to ld.
 template <typename T>
 LH_INLINE void lh_patch(const lh_window &w, const T *x, int row, int col, int first, int count, T *out, int ld) {
-    int y0 = row * w.stride_h - w.pad_h, x0 = col * w.stride_w - w.pad_w;
-    bool whole = count == w.channels && w.dilation_w == 1 && x0 >= 0 && x0 + w.kernel_w <= w.width;
+    int y0 = row * w.stride_h - w.pad_h, x0 = col * w.stride_w - w.pad_w, size = (int)sizeof(T) * count;
+    lh_span rows = lh_inside(y0, w.dilation_h, w.kernel_h, w.height), cols = lh_inside(x0, w.dilation_w, w.kernel_w, w.width);
+    bool joined = count == w.channels && w.dilation_w == 1;
+    int before = size * cols.first, inside = size * (cols.last - cols.first), after = size * (w.kernel_w - cols.last);
     T *to = out;
-    for (int ky = 0; ky < w.kernel_h; ++ky) {
-        int y = y0 + ky * w.dilation_h;
-        const T *line = x + (size_t)(y < 0 ? 0 : y) * w.width * w.channels;
-        if (y < 0 || y >= w.height) {
-            std::memset(to, 0, sizeof(T) * w.kernel_w * count);
-            to += w.kernel_w * count;
-        } else if (whole) {
-            std::memcpy(to, line + (size_t)x0 * w.channels, sizeof(T) * w.kernel_w * count);
-            to += w.kernel_w * count;
-        } else {
-            for (int kx = 0; kx < w.kernel_w; ++kx, to += count) {
-                int at = x0 + kx * w.dilation_w;
-                if (at < 0 || at >= w.width) std::memset(to, 0, sizeof(T) * count);
-                else std::memcpy(to, line + (size_t)at * w.channels + first, sizeof(T) * count);
-            }
+    for (int ky = 0; ky < w.kernel_h; ++ky, to += w.kernel_w * count) {
+        if (ky < rows.first || ky >= rows.last) {
+            lh_zero(to, size * w.kernel_w);
+            continue;
         }
+        const T *line = x + ((ptrdiff_t)(y0 + ky * w.dilation_h) * w.width + x0) * w.channels + first;
+        if (before) lh_zero(to, before);
+        if (joined) lh_copy(to + cols.first * count, line + (ptrdiff_t)cols.first * w.channels, inside);
+        else
+            for (int kx = cols.first; kx < cols.last; ++kx)
+                lh_copy(to + kx * count, line + (ptrdiff_t)(kx * w.dilation_w) * w.channels, size);
+        if (after) lh_zero(to + cols.last * count, after);
     }
-    std::memset(to, 0, sizeof(T) * (out + ld - to));
+    lh_zero(to, (int)sizeof(T) * (int)(out + ld - to));
 }
 
 LH_KERNEL void lh_gather_patch_s8(const lh_window *w, const int8_t *x, int row, int col, int first, int count, int8_t *out,
@@ -368,23 +398,54 @@ LH_KERNEL void lh_im2col_f32(const lh_window *w, const float *x, int row, int ro
         for (int j = 0; j < w->out_w; ++j, out += ld) lh_patch(*w, x, row + i, j, first, count, out, ld);
 }
 
-// Each channel with a kernel of its own, for one output row: acc is (out_w, channels); weights are (kernel_h, kernel_w, channels).
+// Copies every step-th pixel of an image (height, width, channels) into an image of zeros (out_h, out_w, out_channels), from
+// pixel (top, left) and channel `first` on.
+LH_KERNEL void lh_place_s8(const int8_t *x, int height, int width, int channels, int step_h, int step_w, int8_t *out, int out_h,
+                           int out_w, int out_channels, int top, int left, int first) {
+    std::memset(out, 0, (size_t)out_h * out_w * out_channels);
+    for (int row = 0; row < height; row += step_h)
+        for (int col = 0; col < width; col += step_w)
+            lh_copy(out + ((size_t)(row / step_h + top) * out_w + col / step_w + left) * out_channels + first,
+                    x + ((size_t)row * width + col) * channels, channels);
+}
+
+// Each channel with a kernel of its own, for one output row: acc is (out_w, channels), weights are (kernel_h, kernel_w,
+// channels).
 LH_KERNEL void lh_depthwise_s8(const lh_window *w, const int8_t *x, const int8_t *weights, int row, int32_t *acc) {
-    int n = w->channels;
+    int n = w->channels, y0 = row * w->stride_h - w->pad_h;
+    size_t step_x = (size_t)w->dilation_w * n, step_y = (size_t)w->dilation_h * w->width * n;
+    lh_span rows = lh_inside(y0, w->dilation_h, w->kernel_h, w->height);
     for (int col = 0; col < w->out_w; ++col, acc += n) {
-        int y0 = row * w->stride_h - w->pad_h, x0 = col * w->stride_w - w->pad_w;
-        int c = 0;
+        int x0 = col * w->stride_w - w->pad_w, c = 0;
+        lh_span cols = lh_inside(x0, w->dilation_w, w->kernel_w, w->width);
+        const int8_t *corner =
+            x + ((ptrdiff_t)(y0 + rows.first * w->dilation_h) * w->width + x0 + cols.first * w->dilation_w) * n;
+        const int8_t *first = weights + (size_t)(rows.first * w->kernel_w + cols.first) * n;
 #ifdef LH_NEON
+        for (; c + 16 <= n; c += 16) {
+            int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+            for (int ky = rows.first; ky < rows.last; ++ky) {
+                const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                const int8_t *weight = first + (size_t)(ky - rows.first) * w->kernel_w * n + c;
+                for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x, weight += n) {
+                    int8x16_t value = vld1q_s8(pixel), factor = vld1q_s8(weight);
+                    int16x8_t low = vmull_s8(vget_low_s8(value), vget_low_s8(factor)), high = vmull_high_s8(value, factor);
+                    sum[0] = vaddw_s16(sum[0], vget_low_s16(low));
+                    sum[1] = vaddw_high_s16(sum[1], low);
+                    sum[2] = vaddw_s16(sum[2], vget_low_s16(high));
+                    sum[3] = vaddw_high_s16(sum[3], high);
+                }
+            }
+            LH_UNROLL
+            for (int part = 0; part < 4; ++part) vst1q_s32(acc + c + 4 * part, sum[part]);
+        }
         for (; c + 8 <= n; c += 8) {
             int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
-            for (int ky = 0; ky < w->kernel_h; ++ky) {
-                int y = y0 + ky * w->dilation_h;
-                if (y < 0 || y >= w->height) continue;
-                for (int kx = 0; kx < w->kernel_w; ++kx) {
-                    int at = x0 + kx * w->dilation_w;
-                    if (at < 0 || at >= w->width) continue;
-                    int16x8_t products = vmull_s8(vld1_s8(x + ((size_t)y * w->width + at) * n + c),
-                                                  vld1_s8(weights + (size_t)(ky * w->kernel_w + kx) * n + c));
+            for (int ky = rows.first; ky < rows.last; ++ky) {
+                const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                const int8_t *weight = first + (size_t)(ky - rows.first) * w->kernel_w * n + c;
+                for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x, weight += n) {
+                    int16x8_t products = vmull_s8(vld1_s8(pixel), vld1_s8(weight));
                     low = vaddw_s16(low, vget_low_s16(products));
                     high = vaddw_high_s16(high, products);
                 }
@@ -395,14 +456,10 @@ LH_KERNEL void lh_depthwise_s8(const lh_window *w, const int8_t *x, const int8_t
 #endif
         for (; c < n; ++c) {
             int32_t sum = 0;
-            for (int ky = 0; ky < w->kernel_h; ++ky) {
-                int y = y0 + ky * w->dilation_h;
-                if (y < 0 || y >= w->height) continue;
-                for (int kx = 0; kx < w->kernel_w; ++kx) {
-                    int at = x0 + kx * w->dilation_w;
-                    if (at < 0 || at >= w->width) continue;
-                    sum += x[((size_t)y * w->width + at) * n + c] * weights[(size_t)(ky * w->kernel_w + kx) * n + c];
-                }
+            for (int ky = rows.first; ky < rows.last; ++ky) {
+                const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                const int8_t *weight = first + (size_t)(ky - rows.first) * w->kernel_w * n + c;
+                for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x, weight += n) sum += *pixel * *weight;
             }
             acc[c] = sum;
         }
@@ -414,24 +471,37 @@ LH_KERNEL void lh_depthwise_s8(const lh_window *w, const int8_t *x, const int8_t
 // The largest value of each window, among those inside the image: (out_h, out_w, channels).
 LH_KERNEL void lh_max_pool_s8(const lh_window *w, const int8_t *x, int8_t *out) {
     int n = w->channels;
-    for (int row = 0; row < w->out_h; ++row)
+    size_t step_x = (size_t)w->dilation_w * n, step_y = (size_t)w->dilation_h * w->width * n;
+    for (int row = 0; row < w->out_h; ++row) {
+        int y0 = row * w->stride_h - w->pad_h;
+        lh_span rows = lh_inside(y0, w->dilation_h, w->kernel_h, w->height);
         for (int col = 0; col < w->out_w; ++col, out += n) {
-            std::memset(out, -128, n);
-            for (int ky = 0; ky < w->kernel_h; ++ky) {
-                int y = row * w->stride_h - w->pad_h + ky * w->dilation_h;
-                if (y < 0 || y >= w->height) continue;
-                for (int kx = 0; kx < w->kernel_w; ++kx) {
-                    int at = col * w->stride_w - w->pad_w + kx * w->dilation_w;
-                    if (at < 0 || at >= w->width) continue;
-                    const int8_t *from = x + ((size_t)y * w->width + at) * n;
-                    int c = 0;
+            int x0 = col * w->stride_w - w->pad_w, c = 0;
+            lh_span cols = lh_inside(x0, w->dilation_w, w->kernel_w, w->width);
+            const int8_t *corner =
+                x + ((ptrdiff_t)(y0 + rows.first * w->dilation_h) * w->width + x0 + cols.first * w->dilation_w) * n;
 #ifdef LH_NEON
-                    for (; c + 16 <= n; c += 16) vst1q_s8(out + c, vmaxq_s8(vld1q_s8(out + c), vld1q_s8(from + c)));
-#endif
-                    for (; c < n; ++c) out[c] = out[c] < from[c] ? from[c] : out[c];
+            for (; c + 16 <= n; c += 16) {
+                int8x16_t largest = vdupq_n_s8(-128);
+                for (int ky = rows.first; ky < rows.last; ++ky) {
+                    const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                    for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x)
+                        largest = vmaxq_s8(largest, vld1q_s8(pixel));
                 }
+                vst1q_s8(out + c, largest);
+            }
+#endif
+            for (; c < n; ++c) {
+                int8_t largest = -128;
+                for (int ky = rows.first; ky < rows.last; ++ky) {
+                    const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                    for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x)
+                        largest = *pixel > largest ? *pixel : largest;
+                }
+                out[c] = largest;
             }
         }
+    }
 }
 
 // The sum of each window, scaled as `lh_requantise` does without a bias: (out_h, out_w, channels). The multiplier holds the
@@ -440,29 +510,41 @@ LH_KERNEL void lh_max_pool_s8(const lh_window *w, const int8_t *x, int8_t *out) 
 LH_KERNEL void lh_average_pool_s8(const lh_window *w, const int8_t *x, int32_t multiplier, int shift, int32_t *sums,
                                   int8_t *out) {
     int n = w->channels;
-    for (int row = 0; row < w->out_h; ++row)
+    size_t step_x = (size_t)w->dilation_w * n, step_y = (size_t)w->dilation_h * w->width * n;
+    for (int row = 0; row < w->out_h; ++row) {
+        int y0 = row * w->stride_h - w->pad_h;
+        lh_span rows = lh_inside(y0, w->dilation_h, w->kernel_h, w->height);
         for (int col = 0; col < w->out_w; ++col, out += n) {
-            std::memset(sums, 0, sizeof(int32_t) * n);
-            for (int ky = 0; ky < w->kernel_h; ++ky) {
-                int y = row * w->stride_h - w->pad_h + ky * w->dilation_h;
-                if (y < 0 || y >= w->height) continue;
-                for (int kx = 0; kx < w->kernel_w; ++kx) {
-                    int at = col * w->stride_w - w->pad_w + kx * w->dilation_w;
-                    if (at < 0 || at >= w->width) continue;
-                    const int8_t *from = x + ((size_t)y * w->width + at) * n;
-                    int c = 0;
+            int x0 = col * w->stride_w - w->pad_w, c = 0;
+            lh_span cols = lh_inside(x0, w->dilation_w, w->kernel_w, w->width);
+            const int8_t *corner =
+                x + ((ptrdiff_t)(y0 + rows.first * w->dilation_h) * w->width + x0 + cols.first * w->dilation_w) * n;
 #ifdef LH_NEON
-                    for (; c + 8 <= n; c += 8) {
-                        int16x8_t wide = vmovl_s8(vld1_s8(from + c));
-                        vst1q_s32(sums + c, vaddw_s16(vld1q_s32(sums + c), vget_low_s16(wide)));
-                        vst1q_s32(sums + c + 4, vaddw_high_s16(vld1q_s32(sums + c + 4), wide));
+            for (; c + 8 <= n; c += 8) {
+                int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
+                for (int ky = rows.first; ky < rows.last; ++ky) {
+                    const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                    for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x) {
+                        int16x8_t wide = vmovl_s8(vld1_s8(pixel));
+                        low = vaddw_s16(low, vget_low_s16(wide));
+                        high = vaddw_high_s16(high, wide);
                     }
-#endif
-                    for (; c < n; ++c) sums[c] += from[c];
                 }
+                vst1q_s32(sums + c, low);
+                vst1q_s32(sums + c + 4, high);
             }
-            for (int c = 0; c < n; ++c) out[c] = (int8_t)lh_clamp(lh_scale(sums[c], multiplier, shift), -128, 127);
+#endif
+            for (; c < n; ++c) {
+                int32_t sum = 0;
+                for (int ky = rows.first; ky < rows.last; ++ky) {
+                    const int8_t *pixel = corner + (ky - rows.first) * step_y + c;
+                    for (int kx = cols.first; kx < cols.last; ++kx, pixel += step_x) sum += *pixel;
+                }
+                sums[c] = sum;
+            }
+            for (c = 0; c < n; ++c) out[c] = (int8_t)lh_clamp(lh_scale(sums[c], multiplier, shift), -128, 127);
         }
+    }
 }
 
 // ----------------------------------------------------------------------------------------------------------- floating point
