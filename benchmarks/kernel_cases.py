@@ -61,12 +61,15 @@ class Window:
         return sum(self.inside(at) for at in range(self.out)) ** 2
 
     @property
-    def copies(self) -> int:
-        """Calls of memcpy and memset that gather all patches: a kernel row at once, except at the left and right border."""
-        inside = [self.inside(at) for at in range(self.out)]
-        along_row = sum((self.kernel if n < self.kernel else 1) for n in inside)
-        rows_inside, rows = sum(inside), self.kernel * self.out
-        return rows_inside * along_row + (rows - rows_inside) * self.out + self.out**2
+    def lines(self) -> int:
+        """Rows of the window inside the image, summed over all outputs."""
+        return sum(self.inside(at) for at in range(self.out)) * self.out
+
+    @property
+    def clipped_lines(self) -> int:
+        """Those of `lines` that the left or right border cuts."""
+        n_clipped = sum(self.inside(at) < self.kernel for at in range(self.out))
+        return self.lines // self.out * n_clipped
 
 
 def _element(name: str, about: str, call: str) -> Kernel:
@@ -141,6 +144,10 @@ POOLS = (
     Window(6, 512, 2, 2), Window(20, 48, 3, 2, 0), Window(20, 16, 5, 5), Window(24, 96, 3, 2, 1), Window(10, 192, 5, 5),
 )  # fmt: skip
 
+LINES = {
+    "line": "row of the window inside the image",
+    "clipped_line": "row of the window that the left or right border cuts, on top of line",
+}
 PLACES = (
     (8, 1, 1, 0),
     (16, 1, 1, 0),
@@ -152,14 +159,14 @@ PLACES = (
 
 
 def _gather(name: str, about: str, form: str, source: str, target: str) -> Kernel:
-    units = {"element": "element of a patch", "copy": "contiguous copy", "patch": "patch"}
+    units = {"element": "element of a patch", **LINES, "patch": "patch"}
     points = []
     for w in CONVOLUTIONS:
         depth = -(-w.channels * w.kernel**2 // 16) * 16 if "pad16" in form else w.channels * w.kernel**2
         values = {"OUT": w.out, "C": w.channels, "X": source, "Y": target, "LD": depth}
         call = w.text + form.replace("pad16", "").format(**values)
         patches = w.out**2
-        work = {"element": patches * depth, "copy": w.copies, "patch": patches}
+        work = {"element": patches * depth, "line": w.lines, "clipped_line": w.clipped_lines, "patch": patches}
         points.append(Point(call, {u: work[u] for u in units}))
     return Kernel(name, about, units, tuple(points))
 
@@ -172,8 +179,9 @@ def _gather_patch() -> Kernel:
         loops = f"for (int r = 0; r < {w.out}; ++r) for (int c = 0; c < {w.out}; ++c) "
         call = f"lh_gather_patch_s8(&w, sa, r, c, 0, {w.channels}, sb, {depth});"
         patches = w.out**2
-        points.append(Point(w.text + loops + call, {"element": patches * depth, "copy": w.copies, "call": patches}))
-    units = {"element": "element of a patch", "copy": "contiguous copy"}
+        work = {"element": patches * depth, "line": w.lines, "clipped_line": w.clipped_lines, "call": patches}
+        points.append(Point(w.text + loops + call, work))
+    units = {"element": "element of a patch", **LINES}
     return Kernel("gather_patch_s8", "lh_gather_patch_s8: one patch a call, not padded", units, tuple(points))
 
 
@@ -200,21 +208,39 @@ def _depthwise() -> Kernel:
     points = []
     for w in DEPTHWISE:
         call = f"{w.text}for (int row = 0; row < {w.out}; ++row) lh_depthwise_s8(&w, sa, sb, row, ia);"
-        work = {"mac": w.taps * w.channels, "output": w.out**2 * w.channels, "pixel": w.out**2, "call": w.out}
+        edge = w.channels % 16
+        work = {"mac": w.taps * (w.channels - edge), "edge_mac": w.taps * edge, "line": w.lines * -(-w.channels // 16)}
+        work |= {
+            "output": w.out**2 * (w.channels - edge),
+            "edge_output": w.out**2 * edge,
+            "pixel": w.out**2,
+            "call": w.out,
+        }
         points.append(Point(call, work))
-    units = {"mac": "MAC inside the image", "output": "output", "pixel": "output pixel"}
-    about = "lh_depthwise_s8: one kernel per channel, one output row a call; channels in groups of 8"
+    units = {
+        "mac": "MAC inside the image, in a whole group of 16 channels",
+        "edge_mac": "MAC inside the image, in a group of 8 channels at the end",
+        "line": "row of the window inside the image and group of channels",
+        "output": "output in a whole group of 16 channels",
+        "edge_output": "output in a group of 8 channels at the end",
+        "pixel": "output pixel",
+    }
+    about = "lh_depthwise_s8: one kernel per channel, one output row a call"
     return Kernel("depthwise_s8", about, units, tuple(points))
 
 
-def _pool(name: str, about: str, call: str, windows: tuple[Window, ...]) -> Kernel:
+def _pool(name: str, about: str, call: str, group: int, windows: tuple[Window, ...]) -> Kernel:
     points = []
     for w in windows:
-        work = {"element": w.taps * w.channels, "tap": w.taps, "output": w.out**2 * w.channels, "pixel": w.out**2}
+        work = {"element": w.taps * w.channels, "line": w.lines * (w.channels // group)}
+        work |= {"output": w.out**2 * w.channels, "pixel": w.out**2}
         points.append(Point(w.text + call, work))
     units = {
-        "element": "element inside a window", "tap": "position inside a window", "output": "output", "pixel": "output pixel",
-    }  # fmt: skip
+        "element": "element inside a window",
+        "line": f"row of a window and group of {group} channels",
+        "output": "output",
+        "pixel": "output pixel",
+    }
     return Kernel(name, about, units, tuple(points))
 
 
@@ -270,10 +296,10 @@ def _softmax() -> Kernel:
 
 def _pools() -> Iterator[Kernel]:
     about = "lh_max_pool_s8: largest value; channels in groups of 16"
-    yield _pool("max_pool_s8", about, "lh_max_pool_s8(&w, sa, sb);", POOLS)
+    yield _pool("max_pool_s8", about, "lh_max_pool_s8(&w, sa, sb);", 16, POOLS)
     windows = (*POOLS, Window(8, 64, 8), Window(4, 512, 4), Window(25, 64, 25), Window(5, 16, 5))
     about = "lh_average_pool_s8: scaled mean; channels in groups of 8"
-    yield _pool("average_pool_s8", about, "lh_average_pool_s8(&w, sa, 1500000000, 35, ia, sb);", windows)
+    yield _pool("average_pool_s8", about, "lh_average_pool_s8(&w, sa, 1500000000, 35, ia, sb);", 8, windows)
 
 
 def _naive_gemv() -> Kernel:
@@ -292,7 +318,7 @@ def kernels() -> Iterator[Kernel]:
     yield _products_f32("gemv_f32", "lh_gemm_f32 with one row", (1,))
     yield _depthwise()
     im2col = "lh_im2col_{kind}(&w, {{X}}, 0, {{OUT}}, 0, {{C}}, {{Y}}, {{LD}});"
-    about = "patches, each padded to a multiple of 16 elements; a copy is a row of the kernel, or a pixel at the border"
+    about = "patches, each padded to a multiple of 16 elements"
     yield _gather("im2col_s8", f"lh_im2col_s8: {about}", "pad16" + im2col.format(kind="s8"), "sa", "sb")
     yield _gather("im2col_f32", "lh_im2col_f32: patches, not padded", im2col.format(kind="f32"), "fa", "fb")
     yield _gather_patch()
