@@ -24,6 +24,7 @@
 #define LH_KERNEL extern "C" __attribute__((weak, noinline))
 #define LH_INLINE static inline __attribute__((always_inline))
 #define LH_UNROLL _Pragma("GCC unroll 8")
+#define LH_KEEP_LOOP __asm__ volatile("")  // without it the compiler makes a call of memcpy or memset of the loop
 
 // Everything that runs from here to the next mark belongs to region `id` (a constant, 0 to 65535; 0 is "no region"). The mark
 // is movz xzr, #id: it changes nothing, and an instruction counter can read the id from it.
@@ -333,29 +334,38 @@ struct lh_span {
 
 LH_INLINE lh_span lh_inside(int start, int dilation, int kernel, int size) {
     lh_span span = {0, kernel};
+    if (start >= 0 && start + (kernel - 1) * dilation < size) return span;
     while (span.first < kernel && start + span.first * dilation < 0) ++span.first;
     while (span.last > span.first && start + (span.last - 1) * dilation >= size) --span.last;
     return span;
 }
 
-// Copies n bytes; short ones are common, and a call of memcpy costs more than they do.
+// Copies n bytes; short ones are common, and a call of memcpy costs more than they do. The last block may overlap.
 LH_INLINE void lh_copy(void *to, const void *from, int n) {
     char *out = (char *)to;
     const char *in = (const char *)from;
-    for (; n >= 16; n -= 16, in += 16, out += 16) std::memcpy(out, in, 16);
-    if (n & 8) std::memcpy(out, in, 8), in += 8, out += 8;
-    if (n & 4) std::memcpy(out, in, 4), in += 4, out += 4;
-    if (n & 2) std::memcpy(out, in, 2), in += 2, out += 2;
-    if (n & 1) *out = *in;
+    if (n >= 16) {
+        int at = 0;
+        for (; at + 16 <= n; at += 16) { LH_KEEP_LOOP; std::memcpy(out + at, in + at, 16); }
+        if (at < n) std::memcpy(out + n - 16, in + n - 16, 16);
+    } else if (n >= 8) {
+        std::memcpy(out, in, 8), std::memcpy(out + n - 8, in + n - 8, 8);
+    } else if (n >= 4) {
+        std::memcpy(out, in, 4), std::memcpy(out + n - 4, in + n - 4, 4);
+    } else {
+        for (int at = 0; at < n; ++at) { LH_KEEP_LOOP; out[at] = in[at]; }
+    }
 }
 
 LH_INLINE void lh_zero(void *to, int n) {
     char *out = (char *)to;
-    for (; n >= 16; n -= 16, out += 16) std::memset(out, 0, 16);
-    if (n & 8) std::memset(out, 0, 8), out += 8;
-    if (n & 4) std::memset(out, 0, 4), out += 4;
-    if (n & 2) std::memset(out, 0, 2), out += 2;
-    if (n & 1) *out = 0;
+    if (n >= 16) {
+        int at = 0;
+        for (; at + 16 <= n; at += 16) { LH_KEEP_LOOP; std::memset(out + at, 0, 16); }
+        if (at < n) std::memset(out + n - 16, 0, 16);
+    } else {
+        for (int at = 0; at < n; ++at) { LH_KEEP_LOOP; out[at] = 0; }
+    }
 }
 
 // The patch of one output pixel, of `count` channels from `first`: (kernel_h, kernel_w, count), then zeros up to ld.
@@ -363,21 +373,24 @@ template <typename T>
 LH_INLINE void lh_patch(const lh_window &w, const T *x, int row, int col, int first, int count, T *out, int ld) {
     int y0 = row * w.stride_h - w.pad_h, x0 = col * w.stride_w - w.pad_w, size = (int)sizeof(T) * count;
     lh_span rows = lh_inside(y0, w.dilation_h, w.kernel_h, w.height), cols = lh_inside(x0, w.dilation_w, w.kernel_w, w.width);
-    bool joined = count == w.channels && w.dilation_w == 1;
-    int before = size * cols.first, inside = size * (cols.last - cols.first), after = size * (w.kernel_w - cols.last);
+    int run = size * w.kernel_w, next = w.kernel_w * count;
+    ptrdiff_t stride = (ptrdiff_t)w.dilation_h * w.width * w.channels;
+    const T *line = x + ((ptrdiff_t)(y0 + rows.first * w.dilation_h) * w.width + x0) * w.channels + first;
+    bool joined = count == w.channels && w.dilation_w == 1, clipped = cols.first > 0 || cols.last < w.kernel_w;
     T *to = out;
-    for (int ky = 0; ky < w.kernel_h; ++ky, to += w.kernel_w * count) {
-        if (ky < rows.first || ky >= rows.last) {
-            lh_zero(to, size * w.kernel_w);
+    if (rows.first > 0) lh_zero(to, run * rows.first), to += next * rows.first;
+    for (int ky = rows.first; ky < rows.last; ++ky, line += stride, to += next) {
+        if (joined && !clipped) {
+            lh_copy(to, line, run);
             continue;
         }
-        const T *line = x + ((ptrdiff_t)(y0 + ky * w.dilation_h) * w.width + x0) * w.channels + first;
-        if (before) lh_zero(to, before);
-        if (joined) lh_copy(to + cols.first * count, line + (ptrdiff_t)cols.first * w.channels, inside);
-        else
+        if (clipped) lh_zero(to, run);
+        if (joined) {
+            lh_copy(to + cols.first * count, line + cols.first * count, size * (cols.last - cols.first));
+        } else {
             for (int kx = cols.first; kx < cols.last; ++kx)
                 lh_copy(to + kx * count, line + (ptrdiff_t)(kx * w.dilation_w) * w.channels, size);
-        if (after) lh_zero(to + cols.last * count, after);
+        }
     }
     lh_zero(to, (int)sizeof(T) * (int)(out + ld - to));
 }
