@@ -344,7 +344,9 @@ LH_INLINE lh_span lh_inside(int start, int dilation, int kernel, int size) {
 LH_INLINE void lh_copy(void *to, const void *from, int n) {
     char *out = (char *)to;
     const char *in = (const char *)from;
-    if (n >= 16) {
+    if (n >= 96) {
+        std::memcpy(out, in, (size_t)n);
+    } else if (n >= 16) {
         int at = 0;
         for (; at + 16 <= n; at += 16) { LH_KEEP_LOOP; std::memcpy(out + at, in + at, 16); }
         if (at < n) std::memcpy(out + n - 16, in + n - 16, 16);
@@ -371,13 +373,20 @@ LH_INLINE void lh_zero(void *to, int n) {
 // The patch of one output pixel, of `count` channels from `first`: (kernel_h, kernel_w, count), then zeros up to ld.
 template <typename T>
 LH_INLINE void lh_patch(const lh_window &w, const T *x, int row, int col, int first, int count, T *out, int ld) {
-    int y0 = row * w.stride_h - w.pad_h, x0 = col * w.stride_w - w.pad_w, size = (int)sizeof(T) * count;
-    lh_span rows = lh_inside(y0, w.dilation_h, w.kernel_h, w.height), cols = lh_inside(x0, w.dilation_w, w.kernel_w, w.width);
-    int run = size * w.kernel_w, next = w.kernel_w * count;
+    int y0 = row * w.stride_h - w.pad_h, x0 = col * w.stride_w - w.pad_w;
+    int size = (int)sizeof(T) * count, run = size * w.kernel_w, next = w.kernel_w * count;
     ptrdiff_t stride = (ptrdiff_t)w.dilation_h * w.width * w.channels;
-    const T *line = x + ((ptrdiff_t)(y0 + rows.first * w.dilation_h) * w.width + x0) * w.channels + first;
-    bool joined = count == w.channels && w.dilation_w == 1, clipped = cols.first > 0 || cols.last < w.kernel_w;
+    const T *line = x + ((ptrdiff_t)y0 * w.width + x0) * w.channels + first;
+    bool joined = count == w.channels && w.dilation_w == 1;
     T *to = out;
+    if (joined && y0 >= 0 && x0 >= 0 && x0 + w.kernel_w <= w.width && y0 + (w.kernel_h - 1) * w.dilation_h < w.height) {
+        for (int ky = 0; ky < w.kernel_h; ++ky, line += stride, to += next) lh_copy(to, line, run);
+        if (to != out + ld) lh_zero(to, (int)sizeof(T) * (int)(out + ld - to));
+        return;
+    }
+    lh_span rows = lh_inside(y0, w.dilation_h, w.kernel_h, w.height), cols = lh_inside(x0, w.dilation_w, w.kernel_w, w.width);
+    bool clipped = cols.first > 0 || cols.last < w.kernel_w;
+    line += rows.first * stride;
     if (rows.first > 0) lh_zero(to, run * rows.first), to += next * rows.first;
     for (int ky = rows.first; ky < rows.last; ++ky, line += stride, to += next) {
         if (joined && !clipped) {
