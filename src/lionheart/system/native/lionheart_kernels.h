@@ -344,9 +344,7 @@ LH_INLINE lh_span lh_inside(int start, int dilation, int kernel, int size) {
 LH_INLINE void lh_copy(void *to, const void *from, int n) {
     char *out = (char *)to;
     const char *in = (const char *)from;
-    if (n >= 96) {
-        std::memcpy(out, in, (size_t)n);
-    } else if (n >= 16) {
+    if (n >= 16) {
         int at = 0;
         for (; at + 16 <= n; at += 16) { LH_KEEP_LOOP; std::memcpy(out + at, in + at, 16); }
         if (at < n) std::memcpy(out + n - 16, in + n - 16, 16);
