@@ -132,6 +132,8 @@ CONVOLUTIONS = (
     Window(32, 16, 1, 2, 0), Window(8, 128, 3, 1, 1), Window(28, 3, 7, 2, 3), Window(14, 16, 5, 1, 2), Window(16, 48, 3, 1, 0),
     Window(64, 8, 3, 2, 1), Window(12, 24, 3, 1, 1), Window(10, 64, 4, 2, 1), Window(32, 12, 5, 2, 2), Window(9, 256, 3, 1, 1),
     Window(14, 64, 1, 2, 0), Window(16, 80, 3, 1, 1), Window(56, 4, 7, 2, 3), Window(6, 192, 3, 1, 1), Window(11, 40, 5, 1, 0),
+    Window(24, 10, 3, 1, 1), Window(20, 20, 3, 2, 1), Window(18, 28, 3, 1, 0), Window(7, 24, 5, 1, 2), Window(12, 6, 5, 1, 0),
+    Window(10, 96, 3, 1, 0), Window(8, 36, 3, 1, 1), Window(16, 24, 7, 2, 3), Window(13, 5, 3, 1, 1), Window(28, 128, 1, 2, 0),
 )  # fmt: skip
 DEPTHWISE = (
     Window(48, 8, 3, 1, 1), Window(24, 32, 3, 1, 1), Window(12, 64, 3, 2, 1), Window(6, 128, 3, 1, 1), Window(12, 32, 5, 1, 2),
@@ -144,9 +146,11 @@ POOLS = (
     Window(6, 512, 2, 2), Window(20, 48, 3, 2, 0), Window(20, 16, 5, 5), Window(24, 96, 3, 2, 1), Window(10, 192, 5, 5),
 )  # fmt: skip
 
-LINES = {
+GATHER_UNITS = {
+    "element": "element of a patch",
     "line": "row of the window inside the image",
     "clipped_line": "row of the window that the left or right border cuts, on top of line",
+    "border_patch": "patch that any border cuts, on top of patch or call",
 }
 PLACES = (
     (8, 1, 1, 0),
@@ -158,17 +162,29 @@ PLACES = (
 )  # channels, step, pad, more
 
 
-def _gather(name: str, about: str, form: str, source: str, target: str) -> Kernel:
-    units = {"element": "element of a patch", **LINES, "patch": "patch"}
+def _gather_work(w: Window, depth: int) -> dict[str, int]:
+    """Return the work of gathering all patches of a window, of `depth` elements each."""
+    n_inside = sum(w.inside(at) == w.kernel for at in range(w.out))
+    work = {"element": w.out**2 * depth, "line": w.lines, "clipped_line": w.clipped_lines}
+    return work | {"border_patch": w.out**2 - n_inside**2}
+
+
+def _im2col(kind: str, about: str, pad: int) -> Kernel:
+    """Return the gathering of all patches, each padded to a multiple of `pad` elements."""
+    source, target = ("sa", "sb") if kind == "s8" else ("fa", "fb")
+    units = (
+        GATHER_UNITS
+        | {"patch": "patch"}
+        | ({"padded_patch": "patch that is padded, on top of patch"} if pad > 1 else {})
+    )
     points = []
     for w in CONVOLUTIONS:
-        depth = -(-w.channels * w.kernel**2 // 16) * 16 if "pad16" in form else w.channels * w.kernel**2
-        values = {"OUT": w.out, "C": w.channels, "X": source, "Y": target, "LD": depth}
-        call = w.text + form.replace("pad16", "").format(**values)
-        patches = w.out**2
-        work = {"element": patches * depth, "line": w.lines, "clipped_line": w.clipped_lines, "patch": patches}
-        points.append(Point(call, {u: work[u] for u in units}))
-    return Kernel(name, about, units, tuple(points))
+        depth = -(-w.channels * w.kernel**2 // pad) * pad
+        call = f"lh_im2col_{kind}(&w, {source}, 0, {w.out}, 0, {w.channels}, {target}, {depth});"
+        is_padded = depth > w.channels * w.kernel**2
+        work = _gather_work(w, depth) | {"patch": w.out**2, "padded_patch": w.out**2 * is_padded}
+        points.append(Point(w.text + call, work))
+    return Kernel(f"im2col_{kind}", f"lh_im2col_{kind}: {about}", units, tuple(points))
 
 
 def _gather_patch() -> Kernel:
@@ -178,11 +194,9 @@ def _gather_patch() -> Kernel:
         depth = w.channels * w.kernel**2
         loops = f"for (int r = 0; r < {w.out}; ++r) for (int c = 0; c < {w.out}; ++c) "
         call = f"lh_gather_patch_s8(&w, sa, r, c, 0, {w.channels}, sb, {depth});"
-        patches = w.out**2
-        work = {"element": patches * depth, "line": w.lines, "clipped_line": w.clipped_lines, "call": patches}
-        points.append(Point(w.text + loops + call, work))
-    units = {"element": "element of a patch", **LINES}
-    return Kernel("gather_patch_s8", "lh_gather_patch_s8: one patch a call, not padded", units, tuple(points))
+        points.append(Point(w.text + loops + call, _gather_work(w, depth) | {"call": w.out**2}))
+    about = "lh_gather_patch_s8: one patch a call, not padded"
+    return Kernel("gather_patch_s8", about, dict(GATHER_UNITS), tuple(points))
 
 
 def _place() -> Kernel:
@@ -198,10 +212,12 @@ def _place() -> Kernel:
 
 
 def _naive_im2col() -> Kernel:
-    gather = _gather("naive_im2col_s8", "", "naive_im2col_s8(w, {X}, {Y});", "sa", "sb")
-    points = tuple(Point(p.call, {"element": p.units["element"], "patch": p.units["patch"]}) for p in gather.points)
+    points = []
+    for w in CONVOLUTIONS:
+        work = {"element": w.out**2 * w.channels * w.kernel**2, "patch": w.out**2}
+        points.append(Point(f"{w.text}naive_im2col_s8(w, sa, sb);", work))
     about = "baseline: one loop per dimension and index arithmetic for each element"
-    return Kernel(gather.name, about, {"element": "element of a patch", "patch": "patch"}, points)
+    return Kernel("naive_im2col_s8", about, {"element": "element of a patch", "patch": "patch"}, tuple(points))
 
 
 def _depthwise() -> Kernel:
@@ -317,10 +333,8 @@ def kernels() -> Iterator[Kernel]:
     yield _products_f32("gemm_f32", "lh_gemm_f32, 4 rows at a time", (4, 16, 64))
     yield _products_f32("gemv_f32", "lh_gemm_f32 with one row", (1,))
     yield _depthwise()
-    im2col = "lh_im2col_{kind}(&w, {{X}}, 0, {{OUT}}, 0, {{C}}, {{Y}}, {{LD}});"
-    about = "patches, each padded to a multiple of 16 elements"
-    yield _gather("im2col_s8", f"lh_im2col_s8: {about}", "pad16" + im2col.format(kind="s8"), "sa", "sb")
-    yield _gather("im2col_f32", "lh_im2col_f32: patches, not padded", im2col.format(kind="f32"), "fa", "fb")
+    yield _im2col("s8", "patches, each padded to a multiple of 16 elements", 16)
+    yield _im2col("f32", "patches, not padded", 1)
     yield _gather_patch()
     yield _place()
     yield _requantise()
