@@ -26,6 +26,7 @@ from lionheart.cli.console import (
     stderr,
 )
 from lionheart.cli.devices import devices
+from lionheart.cli.export import export
 from lionheart.cli.pareto import pareto
 from lionheart.errors import ConfigError, LionHeartError
 
@@ -429,6 +430,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 
 

@@ -40,7 +40,8 @@ def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
     """Return ``round(x * multiplier / 2**shift)``, halves away from zero, as ``lh_scale`` does."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
-    return (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
+    rounded: Ints = (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
+    return rounded
 
 
 def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
@@ -56,7 +57,8 @@ def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
 def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
     """Return ``round(x * inverse_scale)``, halves to even, saturated, as ``lh_quantise_s8`` does."""
     scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
-    return np.rint(scaled).astype(np.int8)
+    steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return steps
 
 
 def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[np.int8]:
@@ -111,4 +113,5 @@ def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
         ``(n, pixels, groups, cols)``. They are computed in float64, which holds such sums exactly.
     """
     product = np.matmul(patches.transpose(0, 2, 1, 3).astype(np.float64), weights.transpose(0, 2, 1).astype(np.float64))
-    return product.transpose(0, 2, 1, 3).astype(np.int64)
+    sums: Ints = product.transpose(0, 2, 1, 3).astype(np.int64)
+    return sums

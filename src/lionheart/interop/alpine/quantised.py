@@ -29,7 +29,7 @@ from lionheart.interop.alpine.fixed_point import (
     slide,
     to_fixed_point,
 )
-from lionheart.interop.alpine.operations import Add, Clamp, Operation, Place, Pool, Product, Program
+from lionheart.interop.alpine.operations import Add, Clamp, Operation, Place, Pool, Product, Program, Shape
 from lionheart.mapping import LayerMapping
 
 Int8s = NDArray[np.int8]
@@ -76,10 +76,10 @@ class QuantisedProduct:
 
     def run(self, x: Int8s) -> Int8s:
         """Return the outputs ``(n, height, width, channels)`` of images."""
+        x = _as_shape(x, self.operation.window.source)
         sums = np.concatenate([self._sum(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
         out = saturate(scale_and_round(sums + self.bias, self.multiplier, self.shift), *self.bounds)
-        shape = self.operation.shape
-        return out.reshape(len(x), shape.height, shape.width, shape.channels)
+        return _as_shape(out, self.operation.shape)
 
     def _sum(self, x: Int8s) -> Ints:
         patches = gather_patches(x, self.operation.window, self.operation.groups)
@@ -87,9 +87,8 @@ class QuantisedProduct:
             sums = multiply(patches, self.weights)
         else:
             partial = tile_sums(patches, self.weights, self.tiles.partition)
-            sums = sum(
-                PARTIAL_SUM_STEPS * convert_sums(each, self.tiles.adc_scale).astype(np.int64) for each in partial
-            )
+            steps = [convert_sums(each, self.tiles.adc_scale).astype(np.int64) for each in partial]
+            sums = PARTIAL_SUM_STEPS * np.sum(steps, axis=0)
         return sums.reshape(len(x), sums.shape[1], -1)
 
 
@@ -105,7 +104,8 @@ class QuantisedAdd:
 
     def run(self, a: Int8s, b: Int8s) -> Int8s:
         """Return the sum."""
-        total = a.astype(np.int64) * self.multipliers[0] + b.astype(np.int64) * self.multipliers[1]
+        left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
+        total = left * self.multipliers[0] + right * self.multipliers[1]
         return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
 
 
@@ -122,7 +122,8 @@ class QuantisedPool:
         """Return the pooled images."""
         windows = slide(x, self.operation.window, fill=-128 if self.operation.is_max else 0)
         if self.operation.is_max:
-            return windows.max(axis=(3, 4))
+            largest: Int8s = windows.max(axis=(3, 4))
+            return largest
         return saturate(scale_and_round(windows.astype(np.int64).sum(axis=(3, 4)), self.multiplier, self.shift))
 
 
@@ -136,8 +137,7 @@ class QuantisedClamp:
 
     def run(self, x: Int8s) -> Int8s:
         """Return the clamped value in the operation's shape."""
-        shape = self.operation.shape
-        return saturate(x, *self.bounds).reshape(len(x), shape.height, shape.width, shape.channels)
+        return _as_shape(saturate(x, *self.bounds), self.operation.shape)
 
 
 @final
@@ -200,6 +200,11 @@ class QuantisedProgram:
         for step in self.steps:
             values[step.operation.name] = run_step(step, values)
         return values[self.program.result]
+
+
+def _as_shape(x: Int8s, shape: Shape) -> Int8s:
+    """Return images in another shape of the same size: a flattened image is one pixel."""
+    return x.reshape(len(x), shape.height, shape.width, shape.channels)
 
 
 def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
@@ -309,7 +314,7 @@ def _calibrate_adc(op: Product, weights: Int8s, partition: TilePartition, inputs
     """Return the scale at which the largest sum of any tile over the calibration samples is the converter's largest step."""
     largest = 0
     for i in range(0, len(inputs), _CHUNK):
-        patches = gather_patches(inputs[i : i + _CHUNK], op.window, op.groups)
+        patches = gather_patches(_as_shape(inputs[i : i + _CHUNK], op.window.source), op.window, op.groups)
         for sums in tile_sums(patches, weights, partition):
             largest = max(largest, int(np.abs(sums).max(initial=0)))
     return 127 / largest if largest > 0 else 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-MAIN = """// Written by LionHeart. Constants are in weights.bin; README.md says how to build and run this, manifest.json what regions are.
+MAIN = """// Written by LionHeart. Constants are in weights.bin; README.md says how to build and run this, manifest.json
+// what regions are.
 
 #define LH_AIMC_TILES {n_tiles}
 #define LH_AIMC_ROWS {tile_rows}
@@ -22,8 +23,8 @@ struct Tile {{
 }};
 
 alignas(64) static int8_t arena[{arena}];
-alignas(64) static int8_t patches[{patches}];
-alignas(64) static int32_t sums[{sums}];
+[[maybe_unused]] alignas(64) static int8_t patches[{patches}];
+[[maybe_unused]] alignas(64) static int32_t sums[{sums}];
 [[maybe_unused]] alignas(64) static int8_t outputs[{outputs}];
 
 {layers}
@@ -132,7 +133,8 @@ clean:
 
 README = """# A network for ALPINE
 
-Written by LionHeart: {n_layers} layers, {n_analog} of {n_products} products on {n_tiles} analog tiles of {tile_rows} x {tile_cols}.
+Written by LionHeart: {n_layers} layers, {n_analog} of {n_products} products on {n_tiles} analog tiles
+of {tile_rows} x {tile_cols}.
 
     make check           # build for this machine with emulated tiles, run, compare with expected.bin
     make check-aarch64   # the same for AArch64 under QEMU; ALPINE's instructions trap and are emulated
@@ -155,11 +157,12 @@ Linux, GCC or Clang with C++17, and for AArch64 `g++-aarch64-linux-gnu` (QEMU: `
 
 `build/alpine` is a static AArch64 program. Copy it into the disk image together with `inputs.bin`, and run it. What to know:
 
-* The released simulator has one tile a core and no instruction that selects another. This program has {n_tiles}. Programs with
-  more than one tile put the tile's number into register x11 before each instruction; build them with `make alpine TILE_SELECT=1`
-  for a simulator that reads it (in `aimc_cluster.cc`, a tile for each pair of thread and x11). Without that they do not compile.
+* The released simulator has one tile a core and no instruction that selects another. This program has {n_tiles}. Programs
+  with more than one put the tile's number into register x11 before each instruction; build them with
+  `make alpine TILE_SELECT=1` for a simulator that reads it (`aimc_cluster.cc`: a tile for each pair of thread and x11).
+  Without that they do not compile.
 * The released tile has a converter without scale: it only saturates. Time is right, outputs are not, unless the tile's model
-  multiplies its sums by `adc_scale` (of each layer, in `manifest.json`) and rounds before it saturates, as `aimcSetAdcScale` has it.
+  multiplies its sums by `adc_scale` (of each layer, in `manifest.json`) and rounds before it saturates.
 * Tiles are programmed once, in `program_tiles`; keep it out of what you measure.
 
 ## Regions

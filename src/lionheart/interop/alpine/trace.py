@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from lionheart.errors import ConfigError, GraphError
@@ -45,8 +46,7 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     operations = builder.build()
     stored = {node: tensor for node, (_, tensor) in builder.tensors.items()}
     ranges = _record_ranges(exported.graph_module, stored, samples, {builder.source, *(op.name for op in operations)})
-    images = np.stack([_channels_last(sample) for sample in samples])
-    return Program(builder.source, builder.shapes, tuple(operations), builder.result, ranges, images)
+    return Program(builder.source, builder.shapes, tuple(operations), builder.result, ranges, channels_last(samples))
 
 
 @contextmanager
@@ -64,12 +64,12 @@ def _describe(samples: Any) -> str:
     return f"shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else type(samples).__name__
 
 
-def _channels_last(sample: Tensor) -> Any:
-    """Return one sample as ``(height, width, channels)``."""
-    image = sample.detach().float().cpu()
-    if image.dim() == 3:
-        return image.permute(1, 2, 0).contiguous().numpy()
-    return image.reshape(1, -1, image.shape[-1]).numpy()
+def channels_last(samples: Tensor) -> NDArray[np.float32]:
+    """Return inputs as ``(n, height, width, channels)``: vectors are images of one pixel, sequences images of height 1."""
+    images = samples.detach().float().cpu()
+    if images.dim() == 4:
+        return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+    return images.reshape(len(images), 1, -1, images.shape[-1]).numpy()
 
 
 class _Recorder(fx.Interpreter):
@@ -119,7 +119,7 @@ class _Builder(Walker):
         kernel = (weight.shape[2], weight.shape[3])
         if isinstance(padding[0], str):
             same = padding[0] == "same"
-            padding = tuple(d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, kernel, strict=True))  # type: ignore[assignment]
+            padding = tuple(d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, kernel, strict=True))
         shape = self._shape(node)
         window = Window(source, kernel, stride, padding, dilation, (shape.height, shape.width))
         product = Product(
