@@ -97,7 +97,8 @@ class LayerCode:
         if not isinstance(step, QuantisedProduct):
             return f"{step.operation.module or 'network'}: {type(step.operation).__name__.lower()} {size}"
         operation = step.operation
-        where = f"analog on {step.tiles.partition.n_tiles} tiles" if step.tiles else "digital"
+        n_tiles = step.tiles.partition.n_tiles if step.tiles else 0
+        where = f"analog on {n_tiles} tile{'s' if n_tiles > 1 else ''}" if n_tiles else "digital"
         kernel = "x".join(map(str, operation.window.kernel))
         groups = f" in {operation.groups} groups" if operation.groups > 1 else ""
         matrix = f"{operation.rows} x {operation.cols}{groups}"
