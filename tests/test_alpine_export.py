@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -375,7 +375,9 @@ def test_halves_are_rounded_away_from_zero(half: int):
     assert int(scale_and_round(np.array(2 * half + 1), 1, 1)) == (half + 1 if half >= 0 else half)
 
 
-@given(value=st.floats(0, 2**30, exclude_max=True))
+@given(value=st.floats(0, 2**29, exclude_max=True))
+@example(value=float(np.nextafter(2.0**29, 0)))  # rounds up to the next power of two
+@example(value=2.0**-63)
 def test_fixed_point_is_exact_to_31_bits(value: float):
     multiplier, shift = to_fixed_point(value)
     assert 0 <= multiplier < 2**31

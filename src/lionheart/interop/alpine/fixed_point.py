@@ -21,11 +21,11 @@ def to_fixed_point(value: float) -> tuple[int, int]:
     """Return ``(multiplier, shift)`` with ``value`` about ``multiplier / 2**shift``, exact to 31 bits.
 
     Raises:
-        NumericsError: The value is negative, not finite, or 2^30 and more.
+        NumericsError: The value is negative, not finite, or 2^29 and more.
     """
-    if not 0 <= value < 2**30:
+    if not 0 <= value < 2**29:
         raise NumericsError(
-            f"export: a factor of {value} between two scales, expected 0 to 2^30", hint="check the network's weights"
+            f"export: a factor of {value} between two scales, expected 0 to 2^29", hint="check the network's weights"
         )
     mantissa, exponent = math.frexp(value)
     multiplier, shift = round(mantissa * 2**31), 31 - exponent
@@ -33,7 +33,7 @@ def to_fixed_point(value: float) -> tuple[int, int]:
         multiplier, shift = 2**30, shift - 1
     if shift > 62:
         multiplier, shift = multiplier >> min(shift - 62, 31), 62
-    return multiplier, max(shift, 1)
+    return multiplier, shift
 
 
 def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
