@@ -26,6 +26,7 @@ from lionheart.cli.console import (
     stderr,
 )
 from lionheart.cli.devices import devices
+from lionheart.cli.export import export
 from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
 from lionheart.errors import ConfigError, LionHeartError
@@ -440,6 +441,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 app.command(epilog="Example: lionheart platforms --template > mine.toml")(guarded(platforms))
 
