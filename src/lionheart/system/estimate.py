@@ -50,7 +50,7 @@ class LayerCost:
 @final
 @dataclass(frozen=True)
 class OpCost:
-    """Cost of one kind of other operation per inference, the same in every mapping.
+    """Cost of one kind of other operation after one projection per inference, the same in every mapping.
 
     Args:
         name: The operation.
@@ -146,9 +146,17 @@ class SystemEstimate:
                     "energy_j": row.cost.energy_j,
                     "reason_free": row.reason_free,
                 }
-                for row in self.other_ops
+                for row in _sum_by_name(self.other_ops)
             ],
         }
+
+
+def _sum_by_name(ops: Iterable[OpCost]) -> list[OpCost]:
+    rows: dict[str, OpCost] = {}
+    for op in ops:
+        before = [rows[op.name].cost] if op.name in rows else []
+        rows[op.name] = OpCost(op.name, add_costs([*before, op.cost]), op.reason_free)
+    return list(rows.values())
 
 
 def _total(layers: Iterable[LayerCost], ops: Iterable[OpCost]) -> Cost:
