@@ -1,0 +1,171 @@
+"""What happens when tiles run out: layers share crossbars, stay digital, or are programmed again for every inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from lionheart.candidates.packing import bound_crossbars, pack_tiles
+from lionheart.candidates.partition import TilePartition
+from lionheart.errors import ConfigError, suggest
+
+
+@final
+@dataclass(frozen=True)
+class ProgrammingCost:
+    """Price of programming weights. Crossbars are programmed at the same time, the devices of one in turn.
+
+    Args:
+        time_s: Seconds for each device, or for each group of devices that are programmed at the same time.
+        energy_j: Joules for each device.
+        devices_per_weight: 2 for a pair.
+        n_parallel: Devices of a crossbar that are programmed at the same time.
+    """
+
+    time_s: float
+    energy_j: float
+    devices_per_weight: int = 2
+    n_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.time_s >= 0 and self.energy_j >= 0 and self.devices_per_weight > 0 and self.n_parallel > 0):
+            raise ConfigError(
+                f"programming: got {self.time_s:g} s and {self.energy_j:g} J a device, {self.devices_per_weight} devices a "
+                f"weight, {self.n_parallel} at a time, expected no negative price and at least 1 of each number"
+            )
+
+
+@final
+@dataclass(frozen=True)
+class Programming:
+    """What one layer's programming takes for each inference.
+
+    Args:
+        time_s: Seconds.
+        energy_j: Joules.
+    """
+
+    time_s: float
+    energy_j: float
+
+
+@final
+@dataclass(frozen=True)
+class TileFit:
+    """Where each layer's weight is when there are only so many tiles. Names are in the order of the partitions.
+
+    Args:
+        resident: Layers whose weights stay on tiles.
+        digital: Layers for which there is no room.
+        programming: Layers that are programmed again for every inference, with the price.
+        crossbars: Layer -> numbers of the crossbars that it uses; layers with one in common run one after another.
+        n_crossbars: Crossbars in use.
+        n_tiles: Crossbars that all layers would need without sharing.
+    """
+
+    resident: tuple[str, ...]
+    digital: tuple[str, ...]
+    programming: Mapping[str, Programming]
+    crossbars: Mapping[str, tuple[int, ...]]
+    n_crossbars: int
+    n_tiles: int
+
+
+def fit_tiles(
+    partitions: Mapping[str, TilePartition],
+    max_tiles: int,
+    order: Sequence[str] = (),
+    *,
+    packed: bool = True,
+    programming: ProgrammingCost | None = None,
+) -> TileFit:
+    """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
+
+    Layers are taken in `order`, each if it fits beside those already taken. The others stay digital, or with `programming` take
+    turns in crossbars kept free for that: each is programmed before its products, in every inference; only a layer that needs
+    more than all crossbars then stays digital. Crossbars are shared only if there are too few to do without.
+
+    Args:
+        partitions: The layers' tiles, all of one size.
+        max_tiles: Crossbars there are.
+        order: Layers by preference; those not named come last.
+        packed: Whether several layers may share a crossbar.
+        programming: Price of programming a layer again; None = layers without room stay digital.
+
+    Raises:
+        ConfigError: The limit is negative, or `order` has an unknown name.
+    """
+    if max_tiles < 0:
+        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more")
+    for fqn in order:
+        if fqn not in partitions:
+            raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))
+    needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
+    sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
+    ranked = list(dict.fromkeys([*order, *partitions]))
+    possible = [fqn for fqn in ranked if sizes[fqn] <= max_tiles]
+    resident = _choose_resident(partitions, max_tiles, possible, sizes if programming else {}, packed=packed)
+    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if programming else []
+    kept = {fqn: partitions[fqn] for fqn in partitions if fqn in resident}
+    n_turns = max((sizes[fqn] for fqn in turns), default=0)
+    crossbars = _place(kept, packed=packed and _count_tiles(kept.values()) > max_tiles - n_turns)
+    first = _count(crossbars.values())
+    crossbars |= {fqn: tuple(first + number for number in needs[fqn][fqn]) for fqn in turns}
+    prices = {fqn: _price(partitions[fqn], needs[fqn][fqn], programming) for fqn in turns if programming}
+    digital = tuple(fqn for fqn in partitions if fqn not in crossbars)
+    n_tiles = _count_tiles(partitions.values())
+    return TileFit(tuple(kept), digital, prices, crossbars, _count(crossbars.values()), n_tiles)
+
+
+def _choose_resident(
+    partitions: Mapping[str, TilePartition],
+    max_tiles: int,
+    ranked: Sequence[str],
+    turn_sizes: Mapping[str, int],
+    *,
+    packed: bool,
+) -> set[str]:
+    """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
+    resident: dict[str, TilePartition] = {}
+    for fqn in ranked:
+        chosen = {**resident, fqn: partitions[fqn]}
+        room = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
+        if _count_tiles(chosen.values()) > room and not (
+            packed and bound_crossbars(chosen.values()) <= room and pack_tiles(chosen).n_crossbars <= room
+        ):
+            continue
+        resident = chosen
+    return set(resident)
+
+
+def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:
+    """Return the crossbars of each layer, shared or each piece in its own."""
+    if packed:
+        return dict(pack_tiles(partitions).crossbars)
+    found, first = {}, 0
+    for fqn, partition in partitions.items():
+        found[fqn] = tuple(range(first, first + partition.n_tiles))
+        first += partition.n_tiles
+    return found
+
+
+def _price(partition: TilePartition, crossbars: Sequence[int], cost: ProgrammingCost) -> Programming:
+    """Return the price of programming a layer: its fullest crossbar decides the time."""
+    devices = sum(partition.row_sizes) * sum(partition.col_sizes) * partition.groups * cost.devices_per_weight
+    if len(crossbars) == partition.n_tiles:
+        fullest = max(partition.row_sizes) * max(partition.col_sizes) * cost.devices_per_weight
+    else:
+        used: dict[int, int] = {}
+        for piece in pack_tiles({"": partition}).pieces:
+            used[piece.crossbar] = used.get(piece.crossbar, 0) + piece.rows * piece.cols
+        fullest = max(used.values()) * cost.devices_per_weight
+    return Programming(-(-fullest // cost.n_parallel) * cost.time_s, devices * cost.energy_j)
+
+
+def _count_tiles(partitions: Iterable[TilePartition]) -> int:
+    return sum(partition.n_tiles for partition in partitions)
+
+
+def _count(crossbars: Iterable[Sequence[int]]) -> int:
+    return 1 + max((number for numbers in crossbars for number in numbers), default=-1)
