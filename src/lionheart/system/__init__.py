@@ -2,29 +2,44 @@
 
 Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
 Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed. All functions are pure. Must not know: physics, noise, training, search.
+counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. All functions are pure. Must not know:
+physics, noise, training, search.
 """
 
 from lionheart.system.audit import audit_coverage
+from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
-from lionheart.system.pipeline import PipelineEstimate, Stage, estimate_pipeline
+from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
-from lionheart.system.price import Cost, add_costs, split_cost
+from lionheart.system.price import Cost, add_costs, scale_cost, split_cost
+from lionheart.system.schedule import Schedule, ScheduleEvent, simulate_pipeline
 
 __all__ = [
     "Cost",
     "LayerCost",
+    "LayerWork",
     "OpCost",
     "PipelineEstimate",
     "PlatformSpec",
+    "Schedule",
+    "ScheduleEvent",
     "Stage",
+    "Step",
     "SystemEstimate",
+    "WorkKind",
     "add_costs",
+    "assign_cores",
     "audit_coverage",
     "estimate_pipeline",
     "estimate_system",
+    "list_layer_work",
     "load_platform",
+    "make_stage",
+    "plan_stages",
     "platform_constants",
     "platform_names",
+    "scale_cost",
+    "share_cache",
+    "simulate_pipeline",
     "split_cost",
 ]
