@@ -156,7 +156,16 @@ def test_enough_tiles_are_not_shared() -> None:
 
 
 def test_with_too_few_tiles_layers_share_and_then_stay_digital() -> None:
-    assert fit_tiles(THREE, 3).n_crossbars == 3
+    halves = cut([(16, 6, 1)] * 4)
+    assert fit_tiles(THREE, 3).crossbars == {"layer0": (0,), "layer1": (1,), "layer2": (2,)}
+    assert fit_tiles(halves, 3, ["layer2"]).crossbars == {
+        "layer2": (0,),
+        "layer0": (1,),
+        "layer1": (2,),
+        "layer3": (2,),
+    }
+    same_core = fit_tiles(halves, 2, together=[["layer0", "layer3"], ["layer1", "layer2"]]).crossbars
+    assert same_core == {"layer0": (0,), "layer1": (1,), "layer2": (1,), "layer3": (0,)}
     assert fit_tiles(THREE, 3, packed=False).digital == ("layer2",)
     two = fit_tiles(THREE, 2, ["layer2", "layer1"])  # three halves, so no room for a whole crossbar
     assert (two.resident, two.digital, two.n_crossbars) == (("layer1", "layer2"), ("layer0",), 2)

@@ -236,7 +236,7 @@ def test_fewer_crossbars_are_never_faster(
         merged = {number: into if place == gone else place for number, place in merged.items()}
         after = run(merged)
         assert len(set(merged.values())) == left
-        assert all(b >= a - 1e-12 for a, b in zip(before.finished_s, after.finished_s, strict=True))
+        assert after.total_s >= before.total_s - 1e-12
         assert len(after.events) == len(before.events)
         before = after
     for times in by_core(before).values():

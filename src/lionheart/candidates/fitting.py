@@ -10,6 +10,8 @@ from lionheart.candidates.packing import bound_crossbars, pack_tiles
 from lionheart.candidates.partition import TilePartition
 from lionheart.errors import ConfigError, suggest
 
+_PATIENCE = 20  # packings in a row that did not help, after which no more are tried
+
 
 @final
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def fit_tiles(
     *,
     packed: bool = True,
     programming: ProgrammingCost | None = None,
+    together: Sequence[Sequence[str]] = (),
 ) -> TileFit:
     """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
 
@@ -92,6 +95,8 @@ def fit_tiles(
         order: Layers by preference; those not named come last.
         packed: Whether several layers may share a crossbar.
         programming: Price of programming a layer again; None = layers without room stay digital.
+        together: Groups of layers that do not run at the same time, such as those of one core. Which layers have room does not
+            depend on them. A layer that is in none is a group of its own.
 
     Raises:
         ConfigError: The limit is negative, or `order` has an unknown name.
@@ -109,9 +114,11 @@ def fit_tiles(
     turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if programming else []
     kept = {fqn: partitions[fqn] for fqn in partitions if fqn in resident}
     n_turns = max((sizes[fqn] for fqn in turns), default=0)
-    crossbars = _place(kept, packed=packed and _count_tiles(kept.values()) > max_tiles - n_turns)
+    crossbars = _arrange(
+        {fqn: kept[fqn] for fqn in ranked if fqn in kept}, max_tiles - n_turns, together, packed=packed
+    )
     first = _count(crossbars.values())
-    crossbars |= {fqn: tuple(first + number for number in needs[fqn][fqn]) for fqn in turns}
+    crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, first)
     prices = {fqn: _price(partitions[fqn], needs[fqn][fqn], programming) for fqn in turns if programming}
     digital = tuple(fqn for fqn in partitions if fqn not in crossbars)
     n_tiles = _count_tiles(partitions.values())
@@ -128,15 +135,47 @@ def _choose_resident(
 ) -> set[str]:
     """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
     resident: dict[str, TilePartition] = {}
+    n_failures = 0
     for fqn in ranked:
         chosen = {**resident, fqn: partitions[fqn]}
         room = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
-        if _count_tiles(chosen.values()) > room and not (
-            packed and bound_crossbars(chosen.values()) <= room and pack_tiles(chosen).n_crossbars <= room
-        ):
-            continue
-        resident = chosen
+        if _count_tiles(chosen.values()) <= room or (packed and n_failures < _PATIENCE and _can_share(chosen, room)):
+            resident, n_failures = chosen, 0
+        else:
+            n_failures += 1
     return set(resident)
+
+
+def _arrange(
+    ranked: Mapping[str, TilePartition], room: int, together: Sequence[Sequence[str]], *, packed: bool
+) -> dict[str, tuple[int, ...]]:
+    """Return the crossbars of each layer: its own, those of its group, or those of all groups that must share."""
+    if not packed or _count_tiles(ranked.values()) <= room:
+        return _place(ranked, packed=False)
+    known = {fqn: number for number, group in enumerate(together) for fqn in group}
+    groups: dict[int | str, dict[str, TilePartition]] = {}
+    for fqn, partition in ranked.items():
+        groups.setdefault(known.get(fqn, fqn), {})[fqn] = partition
+    found: dict[str, tuple[int, ...]] = {}
+    shared = dict(ranked)
+    n_failures = 0
+    for group in groups.values():
+        own = _place(group, packed=True)
+        n_own, rest = _count(own.values()), {fqn: each for fqn, each in shared.items() if fqn not in group}
+        if n_failures < _PATIENCE and _can_share(rest, room - n_own):
+            found |= _shift(own, _count(found.values()))
+            shared, room, n_failures = rest, room - n_own, 0
+        else:
+            n_failures += 1
+    return found | _shift(_place(shared, packed=True), _count(found.values()))
+
+
+def _shift(crossbars: Mapping[str, tuple[int, ...]], first: int) -> dict[str, tuple[int, ...]]:
+    return {fqn: tuple(first + number for number in numbers) for fqn, numbers in crossbars.items()}
+
+
+def _can_share(partitions: Mapping[str, TilePartition], room: int) -> bool:
+    return bound_crossbars(partitions.values()) <= room and pack_tiles(partitions).n_crossbars <= room
 
 
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:

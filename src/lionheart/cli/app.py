@@ -27,6 +27,7 @@ from lionheart.cli.console import (
 )
 from lionheart.cli.devices import devices
 from lionheart.cli.pareto import pareto
+from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
 
 app = typer.Typer(
@@ -342,27 +343,6 @@ def evaluate(
         render.show_accuracy(data["accuracy_over_time"], f"{split} accuracy, {chips} fresh chips", data["confidence"])
 
 
-@app.command(epilog="Example: lionheart simulate runs/first --platform alpine-low-power")
-@guarded
-def simulate(
-    run: RunPath,
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(help="A known platform or a TOML file; repeatable.", show_default="both ALPINE ones"),
-    ] = None,
-    as_json: JsonFlag = False,
-    debug: DebugFlag = False,
-) -> None:
-    """Estimate time and energy of a finished run's mapping, against all-digital."""
-    from lionheart.workflow import estimate_run
-
-    data = estimate_run(run, platform or ["alpine-high-power", "alpine-low-power"])
-    if as_json:
-        print_json(data)
-    else:
-        render.show_system(data)
-
-
 @app.command(epilog="Example: lionheart report runs/first --out first.html")
 @guarded
 def report(
@@ -429,6 +409,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 
 

@@ -7,6 +7,7 @@ physics, noise, training, search.
 """
 
 from lionheart.system.audit import audit_coverage
+from lionheart.system.comparison import CoresComparison, compare_on_cores
 from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
 from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
@@ -15,6 +16,7 @@ from lionheart.system.price import Cost, add_costs, scale_cost, split_cost
 from lionheart.system.schedule import Schedule, ScheduleEvent, simulate_pipeline
 
 __all__ = [
+    "CoresComparison",
     "Cost",
     "LayerCost",
     "LayerWork",
@@ -30,6 +32,7 @@ __all__ = [
     "add_costs",
     "assign_cores",
     "audit_coverage",
+    "compare_on_cores",
     "estimate_pipeline",
     "estimate_system",
     "list_layer_work",

@@ -242,6 +242,11 @@ def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))
 
 
+def list_layers(stage: Stage) -> list[str]:
+    """Return the layers of a stage that take any time."""
+    return list(dict.fromkeys(step.layer for step in stage.steps))
+
+
 def _slowest_s(stages: Sequence[Stage], handover_s: float) -> float:
     return max(stage.cost.latency_s for stage in stages) + (handover_s if len(stages) > 1 else 0.0)
 

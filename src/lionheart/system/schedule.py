@@ -107,9 +107,10 @@ def simulate_pipeline(
     """Simulate `n_inferences` that pass `stages` one after another.
 
     A core works through the steps of its stage, hands over, and takes the next inference. It waits when nothing has come, when
-    the queue to the next stage is full, and for crossbars that another stage uses. A crossbar is granted in an order that does
-    not depend on how many there are: older inferences first, each stage one inference ahead of the next. So sharing crossbars
-    can never make anything faster. Where the DRAM cannot carry the traffic of all cores, everything slows down alike.
+    the queue to the next stage is full, and for crossbars that another stage uses. A crossbar is granted in an order that is
+    fixed before the run: the better of two, in which each stage is one or two inferences ahead of the next. Neither depends on
+    how many crossbars there are, so sharing them can never make the run shorter. Where the DRAM cannot carry the traffic of all
+    cores, everything slows down alike.
 
     Without shared crossbars the result is that of `estimate_pipeline`, whatever the queues hold.
 
@@ -128,7 +129,9 @@ def simulate_pipeline(
         raise ConfigError(
             f"pipeline: got {queue_slots} slots of a queue, expected at least one", hint="None = any number"
         )
-    events, finished_s = _Simulation(stages, platform, n_inferences, queue_slots).run()
+    leads = (1, 2) if _share_crossbars(stages) else (1,)
+    runs = [_Simulation(stages, platform, n_inferences, queue_slots, lead).run() for lead in leads]
+    events, finished_s = min(runs, key=lambda run: run[1][-1])
     total_s = max(finished_s[-1], dram_time_s(stages, platform, n_inferences))
     slowdown = total_s / finished_s[-1] if finished_s[-1] else 1.0
     events = [replace(each, start_s=each.start_s * slowdown, end_s=each.end_s * slowdown) for each in events]
@@ -137,16 +140,21 @@ def simulate_pipeline(
     return Schedule(tuple(stages), tuple(events), tuple(each * slowdown for each in finished_s), total_s, energy)
 
 
+def _share_crossbars(stages: Sequence[Stage]) -> bool:
+    used = [{crossbar for step in stage.steps for crossbar in step.crossbars} for stage in stages]
+    return sum(map(len, used)) > len(set().union(*used))
+
+
 @final
 class _Turns:
     """Who uses a crossbar after whom: one event for the end of each use.
 
-    Uses are sorted by inference + 2 * stage, then later stages first, then steps. Everything that a use waits for, with queues
-    of one slot or more, comes before it in this order, so nobody waits for ever.
+    Uses are sorted by inference + lead * stage, then later stages first, then steps. Everything that a use waits for, with
+    queues of one slot or more, comes before it in this order, so nobody waits for ever.
     """
 
-    def __init__(self, env: simpy.Environment, stages: Sequence[Stage], n_inferences: int) -> None:
-        self._env = env
+    def __init__(self, env: simpy.Environment, stages: Sequence[Stage], n_inferences: int, lead: int) -> None:
+        self._env, self._lead = env, lead
         self._ends: dict[tuple[int, _Use], simpy.Event] = {}
         self._before: dict[tuple[int, _Use], simpy.Event] = {}
         uses: dict[int, list[_Use]] = {}
@@ -159,9 +167,9 @@ class _Turns:
             if len({stage for _, stage, _ in keys}) > 1:
                 self._chain(crossbar, sorted(keys))
 
-    @staticmethod
-    def key(stage: int, inference: int, step: int) -> _Use:
-        return inference + 2 * stage, -stage, step
+    def key(self, stage: int, inference: int, step: int) -> _Use:
+        """Return the place of a use in the order."""
+        return inference + self._lead * stage, -stage, step
 
     def _chain(self, crossbar: int, keys: Iterable[_Use]) -> None:
         last: simpy.Event | None = None
@@ -186,7 +194,7 @@ class _Simulation:
     """One run: a process for each stage, a store between each two."""
 
     def __init__(
-        self, stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int, queue_slots: int | None
+        self, stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int, queue_slots: int | None, lead: int
     ) -> None:
         self.env = simpy.Environment()
         self.stages = [stage if stage.steps else _with_one_step(stage) for stage in stages]
@@ -194,7 +202,7 @@ class _Simulation:
         self.handover_s = handover_time_s(stages, platform)
         slots = float("inf") if queue_slots is None else queue_slots
         self.queues = [simpy.Store(self.env, capacity=slots) for _ in stages[1:]]
-        self.turns = _Turns(self.env, self.stages, n_inferences)
+        self.turns = _Turns(self.env, self.stages, n_inferences, lead)
         self.events: list[ScheduleEvent] = []
         self.finished_s: list[float] = []
 

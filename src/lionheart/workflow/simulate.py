@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-from lionheart.candidates import partition_matrix
+from lionheart.candidates import ProgrammingCost, partition_matrix
 from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
-from lionheart.system import estimate_system, load_platform
+from lionheart.specs import TileSpec
+from lionheart.system import compare_on_cores, estimate_system, load_platform
 from lionheart.workflow.evaluate import open_finished
 from lionheart.workflow.settings import MapSettings
 
 
-def estimate_run(run_dir: Path | str, platforms: Sequence[str]) -> list[dict[str, Any]]:
-    """Return time and energy of a finished run's mapping on `platforms`, against all-digital; writes ``system.json``."""
+@final
+@dataclass(frozen=True)
+class CoresRequest:
+    """What to simulate beside one inference on one core.
+
+    Args:
+        n_cores: Cores there are.
+        n_inferences: How many pass one after another.
+        max_tiles: Crossbars there are; None = as many as needed.
+        program_time_s: Time to program a device, those of a crossbar in turn [s]. With it, layers without a crossbar of their
+            own are programmed again for every inference; None = they stay digital.
+        program_energy_j: Energy to program a device [J].
+    """
+
+    n_cores: int
+    n_inferences: int = 10
+    max_tiles: int | None = None
+    program_time_s: float | None = None
+    program_energy_j: float = 0.0
+
+    def price(self, tile: TileSpec) -> ProgrammingCost | None:
+        """Return the price of programming with a tile's number of devices for a weight."""
+        if self.program_time_s is None:
+            return None
+        pairs = getattr(tile.device.converter, "significance", None)
+        n_devices = 1 if pairs is None else 2 * len(pairs)
+        return ProgrammingCost(self.program_time_s, self.program_energy_j, devices_per_weight=n_devices)
+
+
+def estimate_run(
+    run_dir: Path | str, platforms: Sequence[str], cores: CoresRequest | None = None
+) -> list[dict[str, Any]]:
+    """Return time and energy of a finished run's mapping on `platforms`, against all-digital; writes ``system.json``.
+
+    With `cores` each platform has a key ``pipeline`` more: the same on several cores, or with few tiles, with its schedule.
+    """
     run = open_finished(run_dir)
     try:
         graph = LayerGraph.from_json(run.read("graph.json"))
@@ -25,6 +61,21 @@ def estimate_run(run_dir: Path | str, platforms: Sequence[str]) -> list[dict[str
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description()["settings"]).tile
     partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
-    estimates = [estimate_system(graph, mapping, load_platform(name), partitions).to_json() for name in platforms]
+    estimates = []
+    for platform in map(load_platform, platforms):
+        estimate = estimate_system(graph, mapping, platform, partitions).to_json()
+        if cores is not None:
+            comparison = compare_on_cores(
+                graph,
+                mapping,
+                platform,
+                partitions,
+                n_cores=cores.n_cores,
+                n_inferences=cores.n_inferences,
+                max_tiles=cores.max_tiles,
+                programming=cores.price(tile),
+            )
+            estimate["pipeline"] = comparison.to_json()
+        estimates.append(estimate)
     run.write("system.json", {"system": estimates})
     return estimates
