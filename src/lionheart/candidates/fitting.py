@@ -34,7 +34,8 @@ class ProgrammingCost:
         if not (self.time_s >= 0 and self.energy_j >= 0 and self.devices_per_weight > 0 and self.n_parallel > 0):
             raise ConfigError(
                 f"programming: got {self.time_s:g} s and {self.energy_j:g} J a device, {self.devices_per_weight} devices a "
-                f"weight, {self.n_parallel} at a time, expected no negative price and at least 1 of each number"
+                f"weight, {self.n_parallel} at a time, expected no negative price and at least 1 of each number",
+                hint="prices are 0 or more",
             )
 
 
@@ -102,7 +103,7 @@ def fit_tiles(
         ConfigError: The limit is negative, or `order` has an unknown name.
     """
     if max_tiles < 0:
-        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more")
+        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give 0 or more tiles")
     for fqn in order:
         if fqn not in partitions:
             raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))

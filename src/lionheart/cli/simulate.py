@@ -90,6 +90,8 @@ def _read_request(
 
 def show_pipeline(data: Mapping[str, Any]) -> None:
     """Print a mapping on several cores beside all-digital on as many."""
+    from lionheart.report.schedules import describe_tiles
+
     digital, mapped, n = data["all_digital"], data["mapped"], data["n_cores"]
     what = f"{n} core{'s' if n > 1 else ''}, {data['n_inferences']} inference{'s' if data['n_inferences'] > 1 else ''}"
     stderr.print(f"\n{data['platform']}: {what}", markup=False, style="bold")
@@ -124,18 +126,3 @@ def _describe_core(cores: Sequence[Mapping[str, Any]], core: int) -> tuple[str, 
     layers = cores[core]["layers"]
     text = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]} ({len(layers)})"
     return f"{100 * cores[core]['utilisation']:.0f} %", text
-
-
-def describe_tiles(data: Mapping[str, Any]) -> str:
-    """Return a sentence on the tiles: how many, who shares them, what has none."""
-    wanted, packed, used = data["n_tiles_wanted"], data["n_tiles_packed"], data["n_tiles"]
-    limit = "" if data["max_tiles"] is None else f" of {data['max_tiles']}"
-    text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all layers would take {wanted}"
-    text += f", or {packed} if they shared them." if packed < wanted else "."
-    sharing = {fqn for layers in data["sharing"] for fqn in layers} - set(data["programmed_again"])
-    text += f" {len(sharing)} layers share tiles and take turns." if sharing else ""
-    if data["without_tiles"]:
-        text += f" Digital for want of tiles: {', '.join(data['without_tiles'])}."
-    if data["programmed_again"]:
-        text += f" Programmed again for every inference: {', '.join(data['programmed_again'])}."
-    return text

@@ -15,7 +15,6 @@ from lionheart.system.platform import PlatformSpec
 from lionheart.system.schedule import Schedule, simulate_pipeline
 
 QUEUE_SLOTS = 1  # a result waits while the next core works on the one before
-EVENT_FIELDS = ("core", "inference", "layer", "kind", "start_s", "end_s")
 NOTES = (
     "Each core runs layers that follow one another, chosen so that the slowest core is as fast as it can be; cores that do "
     "not help are off.",
@@ -68,7 +67,6 @@ class CoresComparison:
             "energy_gain": digital.energy_j / mapped.energy_j,
             "all_digital": _schedule_json(digital),
             "mapped": _schedule_json(mapped),
-            "event_fields": list(EVENT_FIELDS),
             "notes": list(NOTES),
         }
 
@@ -95,10 +93,7 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
             {"layers": list_layers(stage), "utilisation": share}
             for stage, share in zip(schedule.stages, schedule.utilisation, strict=True)
         ],
-        "events": [
-            [each.core, each.inference, each.layer, str(each.kind), each.start_s, each.end_s]
-            for each in schedule.events
-        ],
+        "events": [{**asdict(each), "kind": str(each.kind)} for each in schedule.events],
     }
 
 

@@ -131,7 +131,7 @@ def assign_cores(
         ConfigError: There is no core.
     """
     if n_cores < 1:
-        raise ConfigError(f"cores: got {n_cores}, expected at least one")
+        raise ConfigError(f"cores: got {n_cores}, expected at least one", hint="give at least one core")
     blocks = _find_blocks(graph)
     ends = list(itertools.accumulate(sum(costs[fqn].latency_s for fqn in block) for block in blocks))
     slowest, cuts = ends, [[0] * len(ends)]

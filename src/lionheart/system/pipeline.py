@@ -138,7 +138,8 @@ def check_pipeline(stages: Sequence[Stage], platform: PlatformSpec, n_inferences
     n_cores = sum(stage.n_cores for stage in stages)
     if not stages or n_inferences < 1:
         raise ConfigError(
-            f"pipeline: got {len(stages)} stages and {n_inferences} inferences, expected at least one of each"
+            f"pipeline: got {len(stages)} stages and {n_inferences} inferences, expected at least one of each",
+            hint="let at least one inference pass at least one stage",
         )
     if n_cores > platform.n_cores:
         raise ConfigError(
