@@ -47,7 +47,7 @@ PRINTED = {  # case -> platform -> (time, energy)
     "CNN-S, 8 cores": {"HP": (20.5, 20.8), "LP": (17.6, 18.4)},
 }
 FITTED = (
-    "conv_macs_per_cycle", "convert_cycles_per_element", "unpack_cycles_per_element", "io_cycles_per_element",
+    "conv_macs_per_cycle", "conversion", "unpack_cycles_per_element", "io_cycles_per_element",
     "handover_cycles", "activation_function",
 )  # fmt: skip
 PRINTED_VGG = 6.6
@@ -248,12 +248,24 @@ def loose_coupling_gain(platform: PlatformSpec) -> float:
 
 def with_values(platform: PlatformSpec, values: dict[str, float]) -> PlatformSpec:
     """Return the platform with fitted coefficients in place."""
-    values = dict(values)
-    cycles = values.pop("activation_function", None)
-    prices = dict(platform.cycles_per_written)
-    if cycles is not None:
-        prices |= {"sigmoid": cycles, "tanh": cycles}
-    return platform.replace(**values, cycles_per_written=prices)
+    changes: dict[str, object] = {}
+    for name, value in values.items():
+        if name == "activation_function":
+            changes["cycles_per_written"] = {**platform.cycles_per_written, "sigmoid": value, "tanh": value}
+        elif name == "conversion":
+            changes |= {"convert_input_cycles": value, "convert_output_cycles": value}
+        else:
+            changes[name] = value
+    return platform.replace(**changes)
+
+
+def shipped(platform: PlatformSpec) -> dict[str, float]:
+    """Return the fitted coefficients that the platform has."""
+    special = {
+        "activation_function": platform.cycles_per_written["tanh"],
+        "conversion": platform.convert_input_cycles,
+    }
+    return {name: special[name] if name in special else getattr(platform, name) for name in FITTED}
 
 
 def errors(values: dict[str, float]) -> dict[tuple[str, str, str], float]:
@@ -271,10 +283,7 @@ def errors(values: dict[str, float]) -> dict[tuple[str, str, str], float]:
 
 def fit(hold_out: Callable[[str, str, str], bool] = lambda *_: False) -> dict[str, float]:
     """Return the coefficients that make the fourth power of the errors small, of the rows that are not held out."""
-    high = load_platform("alpine-high-power")
-    start = {name: getattr(high, name) for name in FITTED[:-1]} | {
-        "activation_function": high.cycles_per_written["tanh"]
-    }
+    start = shipped(load_platform("alpine-high-power"))
 
     def weighted(logs: np.ndarray) -> np.ndarray:
         found = errors(dict(zip(FITTED, np.exp(logs), strict=True)))
@@ -368,7 +377,8 @@ def coefficients() -> str:
     """Return the fitted coefficients in Markdown."""
     constants = platform_constants("alpine-high-power")
     lines = ["| coefficient | value | unit |", "|---|---|---|"]
-    for name in (*FITTED[:-1], "cycles_per_written.sigmoid"):
+    names = {"conversion": "convert_input_cycles", "activation_function": "cycles_per_written.sigmoid"}
+    for name in (names.get(each, each) for each in FITTED):
         lines.append(f"| `{name}` | {constants[name].value:g} | {constants[name].unit} |")
     return "\n".join(lines)
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from lionheart.candidates import (
     Packing,
-    ProgrammingCost,
     TilePartition,
     bound_crossbars,
     fit_tiles,
@@ -174,21 +173,19 @@ def test_with_too_few_tiles_layers_share_and_then_stay_digital() -> None:
     assert fit_tiles(THREE, 0).digital == tuple(THREE)
 
 
-def test_programming_again_by_hand() -> None:
-    price = ProgrammingCost(time_s=1e-6, energy_j=1e-9, devices_per_weight=2, n_parallel=4)
-    fit = fit_tiles(THREE, 2, ["layer0"], packed=False, programming=price)
-    # layer2 needs both crossbars, so nothing can stay and all take turns in them
-    assert (fit.resident, fit.digital, fit.n_crossbars) == ((), (), 2)
+def test_layers_that_are_programmed_again_take_turns() -> None:
+    fit = fit_tiles(THREE, 2, ["layer0"], packed=False, reprogram=True)
+    # layer2 needs both crossbars, so nothing can stay
+    assert (fit.resident, fit.digital, fit.n_crossbars, fit.reprogrammed) == ((), (), 2, tuple(THREE))
     assert fit.crossbars == {"layer0": (0,), "layer1": (0,), "layer2": (0, 1)}
-    # layer2: 32 * 6 weights, 2 devices each; a crossbar has 16 * 6 * 2 = 192 of them, 4 at a time: 48 us
-    assert fit.programming["layer2"].time_s == pytest.approx(48e-6)
-    assert fit.programming["layer2"].energy_j == pytest.approx(384e-9)
-    three = fit_tiles(THREE, 3, ["layer0"], packed=False, programming=price)
-    assert (three.resident, tuple(three.programming)) == (("layer0",), ("layer1", "layer2"))
-    assert fit_tiles(THREE, 1, packed=False, programming=price).digital == ("layer2",)
-    together = fit_tiles(cut([(8, 6, 4), (16, 12, 1)]), 1, ["layer1"], programming=price)
-    # four matrices of 8 x 6 in one crossbar: 192 weights, 384 devices
-    assert together.programming["layer0"].time_s == pytest.approx(96e-6)
+    three = fit_tiles(THREE, 3, ["layer0"], packed=False, reprogram=True)
+    assert (three.resident, three.reprogrammed, three.crossbars["layer2"]) == (
+        ("layer0",),
+        ("layer1", "layer2"),
+        (1, 2),
+    )
+    assert fit_tiles(THREE, 1, packed=False, reprogram=True).digital == ("layer2",)
+    assert fit_tiles(cut([(8, 6, 4), (16, 12, 1)]), 1, reprogram=True).crossbars == {"layer0": (0,), "layer1": (0,)}
 
 
 @settings(deadline=None, max_examples=60)
@@ -199,12 +196,12 @@ def test_no_more_crossbars_than_there_are(
     layers = cut(shapes)
     order = list(layers)
     random.shuffle(order)
-    fit = fit_tiles(layers, limit, order, packed=packed, programming=ProgrammingCost(1.0, 1.0) if again else None)
+    fit = fit_tiles(layers, limit, order, packed=packed, reprogram=again)
     assert fit.n_crossbars <= limit
-    assert sorted([*fit.resident, *fit.digital, *fit.programming]) == sorted(layers)
-    assert set(fit.crossbars) == {*fit.resident, *fit.programming}
+    assert sorted([*fit.resident, *fit.digital, *fit.reprogrammed]) == sorted(layers)
+    assert set(fit.crossbars) == {*fit.resident, *fit.reprogrammed}
     staying = {number for fqn in fit.resident for number in fit.crossbars[fqn]}
-    assert staying.isdisjoint(number for fqn in fit.programming for number in fit.crossbars[fqn])
+    assert staying.isdisjoint(number for fqn in fit.reprogrammed for number in fit.crossbars[fqn])
     if again:
         alone = {fqn: fit_tiles({fqn: layers[fqn]}, limit, packed=packed).digital for fqn in layers}
         assert fit.digital == tuple(fqn for fqn in layers if alone[fqn])
@@ -218,5 +215,3 @@ def test_limits_that_cannot_be() -> None:
         fit_tiles(THREE, -1)
     with pytest.raises(ConfigError, match="did you mean 'layer2'"):
         fit_tiles(THREE, 1, ["layer9"])
-    with pytest.raises(ConfigError, match="no negative price"):
-        ProgrammingCost(-1.0, 0.0)

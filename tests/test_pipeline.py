@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lionheart.candidates import ProgrammingCost, fit_tiles, partition_matrix
+from lionheart.candidates import fit_tiles, partition_matrix
 from lionheart.errors import ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping
@@ -22,6 +22,7 @@ from lionheart.system import (
     WorkKind,
     assign_cores,
     estimate_pipeline,
+    estimate_programming,
     estimate_system,
     list_layer_work,
     load_platform,
@@ -263,19 +264,28 @@ def test_a_crossbar_serves_one_layer_at_a_time() -> None:
 
 
 def test_programming_again_is_paid_for_in_each_inference() -> None:
-    graph = LayerGraph((linear("a", 256, 256), linear("b", 256, 256)), ())
-    tiles = {fqn: partition_matrix(256, 256, 1, 256, 256) for fqn in graph.fqns}
+    graph = LayerGraph((linear("a", 256, 256), linear("b", 256, 128)), ())
+    tiles = {node.fqn: partition_matrix(node.rows, node.cols, 1, 256, 256) for node in graph.nodes}
     mapping = LayerMapping.from_analog(graph, graph.fqns)
-    fit = fit_tiles(tiles, 1, programming=ProgrammingCost(1e-9, 1e-10, n_parallel=256))
+    fit = fit_tiles(tiles, 1, packed=False, reprogram=True)
     (one,) = plan_stages(graph, mapping, HIGH, 1, tiles, fit=fit)
     (free,) = plan_stages(graph, mapping, HIGH, 1, tiles)
-    # 65 536 weights of two devices, 256 at a time: 512 ns, 13.1 uJ for each of two layers
-    assert one.cost.latency_s - free.cost.latency_s == pytest.approx(2 * 512e-9)
-    assert one.cost.energy["programming"] == pytest.approx(2 * 131_072 * 1e-10)
+    once = estimate_programming(tiles, HIGH)
+    assert one.cost.latency_s - free.cost.latency_s == pytest.approx(once.duration_s)
+    spent = sum(
+        one.cost.energy[name] - free.cost.energy.get(name, 0.0) for name in ("programming", "core_wait", "dram")
+    )
+    assert spent == pytest.approx(once.energy_j - once.energy["llc_leakage"])
+    assert one.cost.dram_bytes - free.cost.dram_bytes == 256 * 384
     assert [step.kind for step in one.steps if step.layer == "b"][:3] == ["tile support", "program", "tile"]
-    two = simulate_pipeline(plan_stages(graph, mapping, HIGH, 2, tiles, fit=fit), HIGH, 3)
-    order = [(e.layer, e.inference) for e in two.events if e.kind is WorkKind.PROGRAM]
-    assert sorted(order) == [(fqn, n) for fqn in "ab" for n in range(3)]
+    run = simulate_pipeline(plan_stages(graph, mapping, HIGH, 2, tiles, fit=fit), HIGH, 3)
+    programs = sorted((e.layer, e.inference) for e in run.events if e.kind is WorkKind.PROGRAM)
+    assert programs == [(fqn, n) for fqn in "ab" for n in range(3)]
+    spans = sorted((e.start_s, e.end_s, e.layer) for e in run.events if e.kind in (WorkKind.PROGRAM, TILE))
+    assert [layer for *_, layer in spans[::2]] == [layer for *_, layer in spans[1::2]]  # nobody programs in between
+    assert all(end <= start + 1e-12 for (_, end, _), (start, _, _) in itertools.pairwise(spans))
+    with pytest.raises(ConfigError, match="reprogram: no number for pcm"):
+        plan_stages(graph, mapping, HIGH.replace(programming={}), 1, tiles, fit=fit)
 
 
 def test_pipelines_that_cannot_be() -> None:

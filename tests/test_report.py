@@ -163,7 +163,7 @@ def make_pipeline(n_inferences=3):
     return {
         "platform": "alpine-high-power", "n_cores": 3, "n_inferences": n_inferences, "max_tiles": 4, "n_tiles": 4,
         "n_tiles_wanted": 11, "n_tiles_packed": 3, "without_tiles": ["fc"],
-        "programmed_again": {"conv": {"time_s": 1e-3, "energy_j": 1e-3}}, "sharing": [names[1:3]], "latency_gain": 1.5,
+        "reprogrammed": ["conv"], "sharing": [names[1:3]], "latency_gain": 1.5,
         "throughput_gain": 2.0, "energy_gain": 0.5, "all_digital": make_schedule([names[:4], names[4:8], names[8:]], 2e-4),
         "mapped": make_schedule([names[:6], names[6:]], 1e-4), "notes": ["cores take turns"],
     }  # fmt: skip

@@ -45,7 +45,7 @@ ROUND = HIGH.replace(
     dram_energy_j_per_access=120e-12, memory_controller_power_w=3.0, tile_rows=256, tile_cols=256, tile_mvm_s=100e-9,
     tile_bandwidth_bytes_per_s=4e9, tile_ops_per_j=10e12, tile_technology_factor=2.0, macs_per_cycle=2.0,
     conv_macs_per_cycle=2.0, gather_cycles_per_element=24, requantise_cycles_per_output=4, bias_cycles_per_output=1,
-    convert_cycles_per_element=10, io_cycles_per_element=0, pack_cycles_per_element=2, unpack_cycles_per_element=2,
+    convert_input_cycles=10, convert_output_cycles=10, io_cycles_per_element=0, pack_cycles_per_element=2, unpack_cycles_per_element=2,
     queue_instruction_cycles=2, partial_sum_cycles_per_element=2, l1_bytes=2**15, dram_bandwidth_bytes_per_s=8e9,
     handover_cycles=1000, mvms_per_weight_pass=1,
 )  # fmt: skip
@@ -136,10 +136,13 @@ def test_analog_linear_by_hand() -> None:
          "process": 0.2e-6, "activation_memory": 0.16e-6}
     )  # fmt: skip
     assert row.latency_s == pytest.approx(11.368e-6)
-    # 11 008 * 100 pJ; 360 * 50 pJ; 512 B * 5 pJ + 256 B * 4 pJ; 1 W * 11.368 us; 2 * 2 * 65 536 op / 10 Top/J * 2
+    # 11 008 * 100 pJ; 360 * 50 pJ; 512 B * 5 pJ + 256 B * 4 pJ; 1 W * 11.368 us
+    # tiles 2 * 2 * 65 536 op / 10 Top/J * 2 = 52.4288 nJ, 43 % of it in converters: at 8 bit and Vdd^2 = 0.81 V^2 an ADC takes
+    # 100 fF * 8 + 1 aF * 65 536 = 865.536 fF, a DAC 50 fF * 8 = 400 fF, as many of each
     assert row.cost.energy == pytest.approx(
         {"core_active": 1.1008e-6, "core_wait": 0.018e-6, "llc_access": 3.584e-9, "llc_leakage": 11.368e-6,
-         "tile": 52.4288e-9}
+         "tile_array": 0.57 * 52.4288e-9, "tile_adc": 0.43 * 52.4288e-9 * 865.536 / 1265.536,
+         "tile_dac": 0.43 * 52.4288e-9 * 400 / 1265.536}
     )  # fmt: skip
     assert (row.n_tiles, estimate.n_tiles) == (2, 2)
 
@@ -171,8 +174,8 @@ def _count_in_loops(node: LayerNode, part: TilePartition, p: PlatformSpec) -> tu
                     active += cols * p.unpack_cycles_per_element
             for row_tile in range(len(part.row_sizes)):
                 active += node.cols * p.partial_sum_cycles_per_element if row_tile else 0
-            active += node.cols * (p.bias_cycles_per_output + p.convert_cycles_per_element)
-    active += node.n_inputs * p.convert_cycles_per_element
+            active += node.cols * (p.bias_cycles_per_output + p.convert_output_cycles)
+    active += node.n_inputs * p.convert_input_cycles
     memory_s = -(-node.n_inputs // p.cache_line_bytes) * p.llc_line_stall_cycles / p.clock_hz
     return active / p.clock_hz + port_s + process_s + memory_s, active, tile_j
 
@@ -183,7 +186,7 @@ def test_analog_convolution_equals_its_twin() -> None:
     latency_s, active, tile_j = _count_in_loops(CONV, part, ROUND)
     assert row.latency_s == pytest.approx(latency_s)
     assert row.cost.energy["core_active"] == pytest.approx(active * 100e-12)
-    assert row.cost.energy["tile"] == pytest.approx(tile_j)
+    assert sum(row.cost.energy[f"tile_{part}"] for part in ("array", "adc", "dac")) == pytest.approx(tile_j)
     assert row.n_tiles == 2 * 2 * 2
 
 
@@ -221,7 +224,7 @@ def test_cost_is_additive_and_never_negative(nodes: list[LayerNode], data: st.Da
     ]
 
 
-@pytest.mark.parametrize("platform", [HIGH, LOW], ids=platform_names())
+@pytest.mark.parametrize("platform", [HIGH, LOW], ids=["alpine-high-power", "alpine-low-power"])
 def test_all_digital_gains_nothing(platform: PlatformSpec, ratios: ModuleType) -> None:
     graph = ratios.vgg16()
     estimate = estimate_system(graph, LayerMapping.all_digital(graph), platform)
@@ -293,8 +296,8 @@ def test_unpriced_operation_is_an_error() -> None:
 def test_every_constant_has_a_source(name: str) -> None:
     constants = platform_constants(name)
     assert {
-        f for f in PlatformSpec.model_fields if f not in ("name", "cycles_per_written", "cycles_per_read", "free_ops")
-    } == {key for key in constants if "." not in key}
+        name for name, field in PlatformSpec.model_fields.items() if field.is_required() and field.json_schema_extra
+    } == {key for key in constants if "." not in key} - {"n_tiles"}
     for key, constant in constants.items():
         assert constant.source, key
         assert constant.unit, key
@@ -339,7 +342,7 @@ def test_faulty_platform_files(tmp_path: Path) -> None:
     extra = '\n[clock_hs]\nvalue = 1\nunit = "Hz"\nsource = "mine"\nkind = "assumed"\n'
     with pytest.raises(ConfigError, match="did you mean 'clock_hz'"):
         load_platform(user_file(tmp_path, add=extra))
-    with pytest.raises(ArtifactError, match="value, unit, source and kind"):
+    with pytest.raises(ConfigError, match="value, unit, source and kind"):
         load_platform(user_file(tmp_path, change=('kind = "assumed"', "")))
     with pytest.raises(ArtifactError, match="cannot be read"):
         load_platform(tmp_path / "absent.toml")
@@ -376,7 +379,8 @@ def test_json_has_the_agreed_shape() -> None:
     graph = LayerGraph(ONE.nodes, (DigitalOp("relu", 1, 256, 256),))
     data = json.loads(json.dumps(all_analog(graph, HIGH).to_json()))
     assert list(data) == ["platform", "clock_hz", "counted", "not_counted", "assumptions", "all_digital", "mapped",
-                          "speedup", "energy_gain", "n_tiles", "layers", "other_ops"]  # fmt: skip
+                          "speedup", "energy_gain", "n_tiles", "tiles_missing", "programming", "layers",
+                          "other_ops"]  # fmt: skip
     cost = ["latency_s", "energy_j", "time_breakdown_s", "energy_breakdown_j"]
     assert list(data["all_digital"]) == list(data["mapped"]) == cost
     assert list(data["layers"][0]) == ["fqn", "placement", *cost, "n_tiles", "digital_latency_s", "digital_energy_j"]
@@ -430,7 +434,7 @@ def test_alpine_printed_gains_within_15_percent(ratios: ModuleType) -> None:
 
 def test_alpine_fit_is_the_shipped_one(ratios: ModuleType) -> None:
     for name, value in ratios.fit().items():
-        shipped = HIGH.cycles_per_written["tanh"] if name == "activation_function" else getattr(HIGH, name)
+        shipped = ratios.shipped(HIGH)[name]
         assert shipped == pytest.approx(value, rel=0.02), name
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,6 +14,7 @@ from typing import Any, final
 from lionheart.errors import ArtifactError
 
 KINDS = ("measured", "fitted", "derived", "assumed")
+_KEYS = ("value", "unit", "source", "kind")
 _DATA_PACKAGES = ("lionheart.specs", "lionheart.system")
 
 
@@ -34,40 +36,90 @@ class Constant:
     kind: str
 
 
-def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
-    """Read constants from TOML; nested tables become dotted names.
+@final
+@dataclass(frozen=True)
+class ConstantsFile:
+    """What a TOML file of constants holds.
+
+    Args:
+        constants: Name -> constant; nested tables become dotted names.
+        texts: Name -> bare text, such as a title.
+        faults: What is wrong with the file, each with file and key. Faulty entries that have a value are among `constants`, so
+            that the value can be checked too.
+    """
+
+    constants: Mapping[str, Constant]
+    texts: Mapping[str, str]
+    faults: tuple[str, ...]
+
+
+def read_constants(text: str, where: str) -> ConstantsFile:
+    """Read constants from TOML and report all faults at once instead of raising at the first.
 
     Raises:
-        ArtifactError: An entry lacks value, unit, source or kind, or its kind is unknown.
+        ArtifactError: The text is not TOML.
     """
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ArtifactError(f"{where}: not valid TOML: {error}", hint="mend the file") from error
-    found: dict[str, Constant] = {}
-    for name, table in _walk(tree, where):
-        if set(table) != {"value", "unit", "source", "kind"}:
-            raise ArtifactError(
-                f"{where}:{name}: got the keys {sorted(table)}, expected value, unit, source and kind",
-                hint="every constant says where it comes from",
-            )
-        if table["kind"] not in KINDS:
-            raise ArtifactError(f"{where}:{name}.kind: got {table['kind']!r}, expected one of {', '.join(KINDS)}")
-        found[name] = Constant(**table)
-    return found
+    constants: dict[str, Constant] = {}
+    texts: dict[str, str] = {}
+    faults: list[str] = []
+    for name, entry in _walk(tree):
+        if isinstance(entry, str):
+            texts[name] = entry
+        elif not isinstance(entry, dict):
+            faults.append(f"{where}:{name}: got the bare value {entry!r}, expected value, unit, source and kind")
+        else:
+            faults += [f"{where}:{name}{fault}" for fault in _find_faults(entry)]
+            if "value" in entry:
+                constants[name] = Constant(*(entry.get(key, "") for key in _KEYS))
+    return ConstantsFile(constants, texts, tuple(faults))
 
 
-def _walk(tree: Mapping[str, Any], where: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
+    """Read constants from TOML; nested tables become dotted names.
+
+    Raises:
+        ArtifactError: An entry lacks value, unit, source or kind, or its kind is unknown; all such faults at once.
+    """
+    file = read_constants(text, where)
+    if file.faults:
+        raise ArtifactError("\n".join(file.faults), hint="every constant says where it comes from")
+    return file.constants
+
+
+def _find_faults(entry: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with an entry, without its name."""
+    if set(entry) != set(_KEYS):
+        unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
+        missing = [f"missing: {key}" for key in _KEYS if key not in entry]
+        return [
+            f": got the keys {sorted(entry)}, expected value, unit, source and kind ({'; '.join(missing + unknown)})"
+        ]
+    faults = [
+        f".{key}: got {entry[key]!r}, expected a text that is not empty"
+        for key in ("unit", "source")
+        if not (isinstance(entry[key], str) and entry[key].strip())
+    ]
+    if entry["kind"] not in KINDS:
+        faults.append(f".kind: got {entry['kind']!r}, expected one of {', '.join(KINDS)}")
+    return faults
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield entries and bare values; a table that holds tables is no entry, its tables are."""
     for key, value in tree.items():
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
-            yield from _walk(value, where, f"{prefix}{key}.")
-        elif isinstance(value, dict):
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
             yield f"{prefix}{key}", value
-        elif not isinstance(value, str):  # a bare text, such as a title, is no constant
-            raise ArtifactError(
-                f"{where}:{prefix}{key}: got the bare value {value!r}, expected value, unit, source and kind",
-                hint="every constant says where it comes from",
-            )
 
 
 @cache

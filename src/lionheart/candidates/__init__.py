@@ -5,7 +5,7 @@ for its refusal, and their ranking; where the pieces of several layers go in cro
 Must not know: physics, training, platforms.
 """
 
-from lionheart.candidates.fitting import Programming, ProgrammingCost, TileFit, fit_tiles
+from lionheart.candidates.fitting import TileFit, fit_tiles
 from lionheart.candidates.packing import Packing, PlacedPiece, bound_crossbars, list_pieces, pack_tiles
 from lionheart.candidates.partition import TilePartition, partition_matrix, split_evenly
 from lionheart.candidates.select import RANKINGS, Candidate, find_candidates, rank_candidates
@@ -15,8 +15,6 @@ __all__ = [
     "Candidate",
     "Packing",
     "PlacedPiece",
-    "Programming",
-    "ProgrammingCost",
     "TileFit",
     "TilePartition",
     "bound_crossbars",

@@ -15,53 +15,13 @@ _PATIENCE = 20  # packings in a row that did not help, after which no more are t
 
 @final
 @dataclass(frozen=True)
-class ProgrammingCost:
-    """Price of programming weights. Crossbars are programmed at the same time, the devices of one in turn.
-
-    Args:
-        time_s: Seconds for each device, or for each group of devices that are programmed at the same time.
-        energy_j: Joules for each device.
-        devices_per_weight: 2 for a pair.
-        n_parallel: Devices of a crossbar that are programmed at the same time.
-    """
-
-    time_s: float
-    energy_j: float
-    devices_per_weight: int = 2
-    n_parallel: int = 1
-
-    def __post_init__(self) -> None:
-        if not (self.time_s >= 0 and self.energy_j >= 0 and self.devices_per_weight > 0 and self.n_parallel > 0):
-            raise ConfigError(
-                f"programming: got {self.time_s:g} s and {self.energy_j:g} J a device, {self.devices_per_weight} devices a "
-                f"weight, {self.n_parallel} at a time, expected no negative price and at least 1 of each number",
-                hint="prices are 0 or more",
-            )
-
-
-@final
-@dataclass(frozen=True)
-class Programming:
-    """What one layer's programming takes for each inference.
-
-    Args:
-        time_s: Seconds.
-        energy_j: Joules.
-    """
-
-    time_s: float
-    energy_j: float
-
-
-@final
-@dataclass(frozen=True)
 class TileFit:
     """Where each layer's weight is when there are only so many tiles. Names are in the order of the partitions.
 
     Args:
         resident: Layers whose weights stay on tiles.
         digital: Layers for which there is no room.
-        programming: Layers that are programmed again for every inference, with the price.
+        reprogrammed: Layers that are programmed again for every inference.
         crossbars: Layer -> numbers of the crossbars that it uses; layers with one in common run one after another.
         n_crossbars: Crossbars in use.
         n_tiles: Crossbars that all layers would need without sharing.
@@ -69,7 +29,7 @@ class TileFit:
 
     resident: tuple[str, ...]
     digital: tuple[str, ...]
-    programming: Mapping[str, Programming]
+    reprogrammed: tuple[str, ...]
     crossbars: Mapping[str, tuple[int, ...]]
     n_crossbars: int
     n_tiles: int
@@ -81,12 +41,12 @@ def fit_tiles(
     order: Sequence[str] = (),
     *,
     packed: bool = True,
-    programming: ProgrammingCost | None = None,
+    reprogram: bool = False,
     together: Sequence[Sequence[str]] = (),
 ) -> TileFit:
     """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
 
-    Layers are taken in `order`, each if it fits beside those already taken. The others stay digital, or with `programming` take
+    Layers are taken in `order`, each if it fits beside those already taken. The others stay digital, or with `reprogram` take
     turns in crossbars kept free for that: each is programmed before its products, in every inference; only a layer that needs
     more than all crossbars then stays digital. Crossbars are shared only if there are too few to do without.
 
@@ -95,7 +55,7 @@ def fit_tiles(
         max_tiles: Crossbars there are.
         order: Layers by preference; those not named come last.
         packed: Whether several layers may share a crossbar.
-        programming: Price of programming a layer again; None = layers without room stay digital.
+        reprogram: Program layers without room again, instead of leaving them digital.
         together: Groups of layers that do not run at the same time, such as those of one core. Which layers have room does not
             depend on them. A layer that is in none is a group of its own.
 
@@ -111,8 +71,8 @@ def fit_tiles(
     sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
     ranked = list(dict.fromkeys([*order, *partitions]))
     possible = [fqn for fqn in ranked if sizes[fqn] <= max_tiles]
-    resident = _choose_resident(partitions, max_tiles, possible, sizes if programming else {}, packed=packed)
-    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if programming else []
+    resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
+    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
     kept = {fqn: partitions[fqn] for fqn in partitions if fqn in resident}
     n_turns = max((sizes[fqn] for fqn in turns), default=0)
     crossbars = _arrange(
@@ -120,10 +80,9 @@ def fit_tiles(
     )
     first = _count(crossbars.values())
     crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, first)
-    prices = {fqn: _price(partitions[fqn], needs[fqn][fqn], programming) for fqn in turns if programming}
     digital = tuple(fqn for fqn in partitions if fqn not in crossbars)
     n_tiles = _count_tiles(partitions.values())
-    return TileFit(tuple(kept), digital, prices, crossbars, _count(crossbars.values()), n_tiles)
+    return TileFit(tuple(kept), digital, tuple(turns), crossbars, _count(crossbars.values()), n_tiles)
 
 
 def _choose_resident(
@@ -188,19 +147,6 @@ def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str
         found[fqn] = tuple(range(first, first + partition.n_tiles))
         first += partition.n_tiles
     return found
-
-
-def _price(partition: TilePartition, crossbars: Sequence[int], cost: ProgrammingCost) -> Programming:
-    """Return the price of programming a layer: its fullest crossbar decides the time."""
-    devices = sum(partition.row_sizes) * sum(partition.col_sizes) * partition.groups * cost.devices_per_weight
-    if len(crossbars) == partition.n_tiles:
-        fullest = max(partition.row_sizes) * max(partition.col_sizes) * cost.devices_per_weight
-    else:
-        used: dict[int, int] = {}
-        for piece in pack_tiles({"": partition}).pieces:
-            used[piece.crossbar] = used.get(piece.crossbar, 0) + piece.rows * piece.cols
-        fullest = max(used.values()) * cost.devices_per_weight
-    return Programming(-(-fullest // cost.n_parallel) * cost.time_s, devices * cost.energy_j)
 
 
 def _count_tiles(partitions: Iterable[TilePartition]) -> int:

@@ -27,6 +27,7 @@ from lionheart.cli.console import (
 )
 from lionheart.cli.devices import devices
 from lionheart.cli.pareto import pareto
+from lionheart.cli.platforms import platforms
 from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
 
@@ -411,6 +412,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
 app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
+app.command(epilog="Example: lionheart platforms --template > mine.toml")(guarded(platforms))
 
 
 def main() -> None:

@@ -215,6 +215,26 @@ def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
             str(row["n_tiles"]),
         )
     stderr.print(table)
+    for row in estimates:
+        for line in _describe_programming(row):
+            stderr.print(line, markup=False)
+
+
+def _describe_programming(row: Mapping[str, Any]) -> list[str]:
+    """Return what programming takes and when it is paid for, and tiles that are missing; older results have neither."""
+    lines, cost = [], row.get("programming")
+    if row.get("tiles_missing"):
+        lines.append(f"{row['platform']}: {row['tiles_missing']} of these tiles are more than it has")
+    if cost and cost["n_devices"]:
+        text = cost["reason_unknown"]
+        if not text:
+            after = cost["break_even_energy"]
+            paid = (
+                "its energy is never saved" if after is None else f"energy saved after {format_count(after)} inferences"
+            )
+            text = f"{format_si(cost['time_s'], 's')}, {format_si(cost['energy_j'], 'J')}; {paid}"
+        lines.append(f"programming, {row['platform']}: {text}")
+    return lines
 
 
 def show_sources(data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

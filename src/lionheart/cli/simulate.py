@@ -10,7 +10,6 @@ import typer
 
 from lionheart.cli import render
 from lionheart.cli.console import make_table, print_json, stderr
-from lionheart.errors import ConfigError
 from lionheart.units import format_si
 
 if TYPE_CHECKING:
@@ -35,17 +34,15 @@ def simulate(
         int | None,
         typer.Option(
             help="Tiles there are. Layers share them if they must; those without room stay digital.",
-            show_default="as many as needed",
+            show_default="the platform's",
         ),
     ] = None,
-    program_time: Annotated[
-        float | None,
-        typer.Option(
-            help="Program layers without room again for every inference instead: seconds a device, those of a tile in turn.",
-            show_default="no",
-        ),
+    reprogram: Annotated[
+        bool, typer.Option("--reprogram", help="Program layers without room again for every inference instead.")
+    ] = False,
+    second_opinion: Annotated[
+        str | None, typer.Option(help="zigzag: its cost of each layer too (extra zigzag).", show_default="none")
     ] = None,
-    program_energy: Annotated[float | None, typer.Option(help="The same: joules a device.", show_default="no")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -54,37 +51,37 @@ def simulate(
     On several cores or with few tiles it is simulated, beside all-digital on
     as many cores, and the report shows what each core does when.
     """
+    from lionheart.cli.second_opinion import add_second_opinion, check_tool, show_second_opinion
     from lionheart.workflow import estimate_run
 
-    request = _read_request(cores, inferences, max_tiles, program_time, program_energy)
-    data = estimate_run(run, platform or ["alpine-high-power", "alpine-low-power"], request)
+    check_tool(second_opinion)
+    platforms = platform or ["alpine-high-power", "alpine-low-power"]
+    data = estimate_run(run, platforms, _read_request(cores, inferences, max_tiles, reprogram=reprogram))
+    if second_opinion:
+        add_second_opinion(data, run, platforms)
     if as_json:
         print_json(data)
         return
     render.show_system(data)
+    for opinion in (row["second_opinion"] for row in data if second_opinion):
+        show_second_opinion(opinion)
     for row in data:
         if "pipeline" in row:
             show_pipeline(row["pipeline"])
 
 
 def _read_request(
-    cores: int | None, inferences: int | None, max_tiles: int | None, time_s: float | None, energy_j: float | None
+    cores: int | None, inferences: int | None, max_tiles: int | None, *, reprogram: bool
 ) -> CoresRequest | None:
     from lionheart.workflow import CoresRequest
 
-    if all(value is None for value in (cores, inferences, max_tiles, time_s, energy_j)):
+    if cores is None and inferences is None and max_tiles is None and not reprogram:
         return None
-    if (time_s is None) != (energy_j is None) or (time_s is not None and max_tiles is None):
-        raise ConfigError(
-            "--program-time, --program-energy: expected both, and --max-tiles with them",
-            hint="for example --max-tiles 8 and the time and energy to program one device",
-        )
     return CoresRequest(
         n_cores=1 if cores is None else cores,
         n_inferences=_N_INFERENCES if inferences is None else inferences,
         max_tiles=max_tiles,
-        program_time_s=time_s,
-        program_energy_j=energy_j or 0.0,
+        reprogram=reprogram,
     )
 
 

@@ -118,10 +118,10 @@ def describe_tiles(pipeline: Mapping[str, Any]) -> str:
     limit = "" if pipeline["max_tiles"] is None else f" of {pipeline['max_tiles']}"
     text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers would take {wanted}"
     text += f", or {packed} if they shared them." if packed < wanted else "."
-    sharing = {fqn for layers in pipeline["sharing"] for fqn in layers} - set(pipeline["programmed_again"])
+    sharing = {fqn for layers in pipeline["sharing"] for fqn in layers} - set(pipeline["reprogrammed"])
     text += f" {len(sharing)} layers share tiles; those in one tile take turns." if sharing else ""
     if pipeline["without_tiles"]:
         text += f" Digital for want of tiles: {', '.join(pipeline['without_tiles'])}."
-    if pipeline["programmed_again"]:
-        text += f" Programmed again for every inference: {', '.join(pipeline['programmed_again'])}."
+    if pipeline["reprogrammed"]:
+        text += f" Programmed again for every inference: {', '.join(pipeline['reprogrammed'])}."
     return text

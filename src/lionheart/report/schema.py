@@ -139,7 +139,7 @@ _PIPELINE = {
     "n_tiles_wanted": int,
     "n_tiles_packed": int,
     "without_tiles": Each(str),
-    "programmed_again": Values({"time_s": float, "energy_j": float}),
+    "reprogrammed": Each(str),
     "sharing": Each(Each(str)),
     "latency_gain": float,
     "throughput_gain": float,

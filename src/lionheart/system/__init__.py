@@ -13,9 +13,12 @@ from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimat
 from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
 from lionheart.system.price import Cost, add_costs, scale_cost, split_cost
+from lionheart.system.programming import AgeCost, ProgrammingEstimate, estimate_programming
 from lionheart.system.schedule import Schedule, ScheduleEvent, simulate_pipeline
+from lionheart.system.tile_energy import TilePoint, mvm_energy
 
 __all__ = [
+    "AgeCost",
     "CoresComparison",
     "Cost",
     "LayerCost",
@@ -23,21 +26,25 @@ __all__ = [
     "OpCost",
     "PipelineEstimate",
     "PlatformSpec",
+    "ProgrammingEstimate",
     "Schedule",
     "ScheduleEvent",
     "Stage",
     "Step",
     "SystemEstimate",
+    "TilePoint",
     "WorkKind",
     "add_costs",
     "assign_cores",
     "audit_coverage",
     "compare_on_cores",
     "estimate_pipeline",
+    "estimate_programming",
     "estimate_system",
     "list_layer_work",
     "load_platform",
     "make_stage",
+    "mvm_energy",
     "plan_stages",
     "platform_constants",
     "platform_names",

@@ -10,10 +10,10 @@ COUNTED = (
     "energy of the core, of accesses to and leakage of the last-level cache, of DRAM accesses, and of the tiles",
 )
 NOT_COUNTED = (
-    "programming of the tiles",
+    "programming of the tiles, which stands apart from the inference",
     "the first inference after start, when no weight is in any cache",
     "pipelining over several cores, and batches larger than 1",
-    "a limit on the number of tiles, and the wires that reach them",
+    "the wires that reach the tiles; tiles that the platform does not have are counted, not refused",
     "simulation of the caches: what stays is decided by size alone",
     "drift compensation, calibration and their reference reads",
 )
@@ -30,7 +30,9 @@ ASSUMPTIONS = (
     "Loads from the last-level cache and DRAM do not overlap with computation; stores do.",
     "The core queues the tiles of a projection one after another and waits for each MVM; nothing overlaps.",
     "An MVM takes the whole tile's energy, however many of its devices hold a weight; idle tiles take none.",
-    "Tile energy per operation does not depend on the tile's size.",
+    "Tile energy: where size and resolution of the tile are given, a share scales with the converters by ZigZag's closed form, "
+    "the rest with the devices; else an operation takes the same at any size. A product always takes the same time.",
+    "Programming: each device takes one reset and the same number of verified pulses; a row of devices is written at a time.",
     "A core that waits for memory or for a tile takes the wait-for-memory energy; other cores are off.",
     "A batch norm is folded into the projection before it and costs nothing.",
     "Grouped and depthwise products run at the rate of dense ones.",

@@ -45,7 +45,7 @@ def audit_coverage(
     candidates = find_candidates(graph, tile, include=include, exclude=exclude)
     analog = LayerMapping.from_analog(graph, [c.node.fqn for c in candidates if c.is_mappable])
     partitions = {c.node.fqn: c.partition for c in candidates}
-    cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True)
+    cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=tile)
     units = name_units(graph.fqns)
     data = graph.to_json()
     rows = zip(data["projections"], candidates, cost.layers, cost.digital_layers, strict=True)

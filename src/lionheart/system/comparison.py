@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from lionheart.candidates import ProgrammingCost, TileFit, TilePartition, fit_tiles, pack_tiles
+from lionheart.candidates import TileFit, TilePartition, fit_tiles, pack_tiles
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.specs import TileSpec
 from lionheart.system.cores import list_layers, plan_stages
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import PlatformSpec
@@ -60,7 +61,7 @@ class CoresComparison:
             "n_tiles_wanted": self.fit.n_tiles,
             "n_tiles_packed": self.n_tiles_packed,
             "without_tiles": list(self.fit.digital),
-            "programmed_again": {fqn: asdict(each) for fqn, each in self.fit.programming.items()},
+            "reprogrammed": list(self.fit.reprogrammed),
             "sharing": _list_sharing(self.fit),
             "latency_gain": digital.latency_s / mapped.latency_s,
             "throughput_gain": digital.interval_s / mapped.interval_s,
@@ -106,12 +107,13 @@ def compare_on_cores(
     n_cores: int,
     n_inferences: int,
     max_tiles: int | None = None,
-    programming: ProgrammingCost | None = None,
+    reprogram: bool = False,
+    tile: TileSpec | None = None,
 ) -> CoresComparison:
     """Simulate a mapping and the all-digital network on the same number of cores, which share the tiles.
 
     If the tiles do not suffice, layers that save most time get them first. The others stay digital, or are programmed again for
-    every inference at the price of `programming`.
+    every inference at the platform's price.
 
     Args:
         graph: The network.
@@ -120,26 +122,29 @@ def compare_on_cores(
         partitions: Tiles of each analog projection.
         n_cores: Cores there are.
         n_inferences: How many pass one after another.
-        max_tiles: Crossbars there are; None = as many as needed.
-        programming: Price of programming layers that have no crossbar of their own.
+        max_tiles: Crossbars there are; None = as many as the platform has.
+        reprogram: Program layers without room again for every inference.
+        tile: Its converters and device.
 
     Raises:
-        ConfigError: A number is out of range, or as for `estimate_system`.
+        ConfigError: A number is out of range, nothing is known of programming, or as for `estimate_system`.
     """
-    estimate = estimate_system(graph, mapping, platform, partitions)
+    estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
+    max_tiles = platform.n_tiles if max_tiles is None else max_tiles
     rows = zip(estimate.layers, estimate.digital_layers, strict=True)
     saved = {row.fqn: digital.latency_s - row.latency_s for row, digital in rows if row.placement is Placement.ANALOG}
     tiles = {fqn: partitions[fqn] for fqn in mapping.analog}
     limit = sum(each.n_tiles for each in tiles.values()) if max_tiles is None else max_tiles
     order = sorted(saved, key=lambda fqn: -saved[fqn])
-    fit = fit_tiles(tiles, limit, order, programming=programming)
+    fit = fit_tiles(tiles, limit, order, reprogram=reprogram)
     fitted = LayerMapping.from_analog(graph, fit.crossbars)
-    cores = [list_layers(stage) for stage in plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit)]
-    fit = fit_tiles(tiles, limit, order, programming=programming, together=cores)
+    stages = plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit, tile=tile)
+    cores = [list_layers(stage) for stage in stages]
+    fit = fit_tiles(tiles, limit, order, reprogram=reprogram, together=cores)
     schedules = [
         simulate_pipeline(stages, platform, n_inferences, queue_slots=QUEUE_SLOTS)
         for stages in (
-            plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit),
+            plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit, tile=tile),
             plan_stages(graph, LayerMapping.all_digital(graph), platform, n_cores),
         )
     ]

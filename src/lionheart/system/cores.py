@@ -12,10 +12,12 @@ from lionheart.candidates import TileFit, TilePartition
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system
+from lionheart.specs import TileSpec
+from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system, find_partition
 from lionheart.system.pipeline import Stage, Step, WorkKind
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work, scale_cost
+from lionheart.system.programming import estimate_programming
 from lionheart.system.work import Residency, digital_projection
 
 _TILE_TIMES = ("queue", "process", "dequeue")  # while the crossbars of a layer are busy
@@ -101,13 +103,24 @@ def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
     return [(WorkKind.SUPPORT, support), (WorkKind.PROGRAM, program.latency_s), (WorkKind.TILE, on_tile)]
 
 
-def programming_costs(fit: TileFit, platform: PlatformSpec) -> dict[str, Cost]:
-    """Return what programming layers again costs in each inference; the core waits meanwhile."""
-    wait_w = platform.clock_hz * platform.wait_energy_j_per_cycle
-    return {
-        fqn: Cost({"programming": each.time_s}, {"programming": each.energy_j, "core_wait": wait_w * each.time_s})
-        for fqn, each in fit.programming.items()
-    }
+def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None) -> Cost:
+    """Return what programming a layer once costs; the leakage of the cache is that of the whole run.
+
+    Raises:
+        ConfigError: The platform has no number for the tile's devices.
+    """
+    found = estimate_programming({"": partition}, platform, tile)
+    if found.reason_unknown:
+        raise ConfigError(
+            f"reprogram: {found.reason_unknown}", hint="without reprogramming layers stay digital instead"
+        )
+    energy = {"programming": 0.0}
+    for name, joules in found.energy.items():
+        part = name if name in ("core_wait", "dram") else "programming"
+        if name != "llc_leakage":
+            energy[part] = energy.get(part, 0.0) + joules
+    n_weights = sum(partition.row_sizes) * sum(partition.col_sizes) * partition.groups
+    return Cost({"programming": found.duration_s}, energy, n_weights * platform.activation_bytes)
 
 
 # --- stages ---
@@ -194,6 +207,7 @@ def plan_stages(
     partitions: Mapping[str, TilePartition] | None = None,
     *,
     fit: TileFit | None = None,
+    tile: TileSpec | None = None,
 ) -> tuple[Stage, ...]:
     """Return the stages of a mapped network on at most `n_cores` cores, a stage a core, named by their first layer.
 
@@ -207,6 +221,7 @@ def plan_stages(
         n_cores: Cores there are.
         partitions: Tiles of the analog projections; computed from the platform's tile if not given.
         fit: Which crossbars they share, and which are programmed again; None = no crossbar is shared.
+        tile: Its converters and device.
 
     Raises:
         ConfigError: The platform has fewer cores, or as for `estimate_system`.
@@ -216,8 +231,10 @@ def plan_stages(
             f"cores: got {n_cores}, expected at most the {platform.n_cores} of {platform.name}",
             hint="give fewer, or a platform file with more",
         )
-    estimate = estimate_system(graph, mapping, platform, partitions)
-    crossbars, programming = (fit.crossbars, programming_costs(fit, platform)) if fit else (None, None)
+    estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
+    crossbars, programming = fit.crossbars if fit else {}, {}
+    for fqn in fit.reprogrammed if fit else ():
+        programming[fqn] = programming_cost(find_partition(graph[fqn], platform, partitions), platform, tile)
     handover_s = platform.handover_cycles / platform.clock_hz
     work = list_layer_work(graph, estimate, crossbars=crossbars, programming=programming)
     best: tuple[Stage, ...] = ()

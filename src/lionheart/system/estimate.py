@@ -11,9 +11,11 @@ from lionheart.candidates import TilePartition, partition_matrix
 from lionheart.errors import ConfigError, TilingError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.specs import TileSpec
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work
+from lionheart.system.programming import ProgrammingEstimate, estimate_programming
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 
 NETWORK_IO = "network input and output"
@@ -79,6 +81,8 @@ class SystemEstimate:
         counted: What the numbers contain.
         not_counted: What they leave out.
         assumptions: Sentences to read beside the numbers.
+        programming_once: What it takes to program the tiles once.
+        n_tiles_there: Tiles that the platform has; None = as many as needed.
     """
 
     platform: str
@@ -89,6 +93,8 @@ class SystemEstimate:
     counted: tuple[str, ...]
     not_counted: tuple[str, ...]
     assumptions: tuple[str, ...]
+    programming_once: ProgrammingEstimate | None = None
+    n_tiles_there: int | None = None
 
     @cached_property
     def mapped(self) -> Cost:
@@ -115,6 +121,18 @@ class SystemEstimate:
         """Tiles of the mapped network."""
         return sum(row.n_tiles for row in self.layers)
 
+    @cached_property
+    def programming(self) -> ProgrammingEstimate | None:
+        """What it takes to program the tiles once, and after how many inferences it has paid for itself."""
+        digital, mapped = self.all_digital, self.mapped
+        saved_s, saved_j = digital.latency_s - mapped.latency_s, digital.energy_j - mapped.energy_j
+        return self.programming_once and replace(self.programming_once, saved_s=saved_s, saved_j=saved_j)
+
+    @property
+    def tiles_missing(self) -> int:
+        """Tiles that the mapping needs and the platform does not have."""
+        return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
@@ -128,6 +146,8 @@ class SystemEstimate:
             "speedup": self.speedup,
             "energy_gain": self.energy_gain,
             "n_tiles": self.n_tiles,
+            "tiles_missing": self.tiles_missing,
+            "programming": None if self.programming is None else self.programming.to_json(),
             "layers": [
                 {
                     "fqn": row.fqn,
@@ -181,6 +201,7 @@ def estimate_system(
     count_memory_controller: bool = False,
     skip_unpriced: bool = False,
     concurrent: Collection[str] = (),
+    tile: TileSpec | None = None,
 ) -> SystemEstimate:
     """Estimate time and energy of one inference on one core with tiles, beside the all-digital network.
 
@@ -192,6 +213,7 @@ def estimate_system(
         count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
         skip_unpriced: Leave operations without a price out of the totals instead of raising.
         concurrent: Projections that run at the same time as each other, on cores that share the last-level cache.
+        tile: Its converters and device, and its size where no partitions are given; default: the platform's tile, PCM.
 
     Raises:
         ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
@@ -208,16 +230,20 @@ def estimate_system(
     if graph.nodes:
         work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
-    chosen = {fqn: _find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    if partitions is None and tile is not None:
+        partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
+    chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
     return SystemEstimate(
         platform=platform.name,
         clock_hz=platform.clock_hz,
-        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent),
+        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent, tile),
         digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
         other_ops=tuple(ops),
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
         assumptions=ASSUMPTIONS,
+        programming_once=estimate_programming(chosen, platform, tile),
+        n_tiles_there=platform.n_tiles,
     )
 
 
@@ -227,6 +253,7 @@ def _price_layers(
     platform: PlatformSpec,
     count_memory_controller: bool,
     concurrent: Collection[str],
+    tile: TileSpec | None = None,
 ) -> tuple[LayerCost, ...]:
     """Price every projection; those in `partitions` run on tiles, those in `concurrent` at the same time as others."""
     rows = []
@@ -241,16 +268,22 @@ def _price_layers(
             work, place = digital_projection(node, platform, Residency(resident, own)), Placement.DIGITAL
             n_tiles = 0
         else:
-            work, place = analog_projection(node, partition, platform), Placement.ANALOG
+            work, place = analog_projection(node, partition, platform, tile), Placement.ANALOG
             n_tiles = partition.n_tiles
         cost = price_work(work, platform, count_memory_controller=count_memory_controller)
         rows.append(LayerCost(node.fqn, place, cost, n_tiles))
     return tuple(rows)
 
 
-def _find_partition(
+def find_partition(
     node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
+    """Return the tiles of an analog projection: those given, or those of the platform if none are.
+
+    Raises:
+        ConfigError: Partitions are given, this one is missing.
+        TilingError: It does not cover the projection.
+    """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from lionheart.constants import Constant, load_constants, parse_constants
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.constants import Constant
+from lionheart.errors import ConfigError
 from lionheart.specs import Spec
+from lionheart.system.platform_files import (
+    OPERATION_TABLES,
+    PLATFORM_FILES,
+    TEMPLATE_HINT,
+    PlatformFiles,
+    nearest,
+    read_platform_files,
+)
 
-_PACKAGE = "lionheart.system"
-_SHARED_FILES = ("software.toml", "element_ops.toml")
-_PLATFORM_FILES = {"alpine-high-power": "alpine_high_power.toml", "alpine-low-power": "alpine_low_power.toml"}
+PROGRAMMING_UNITS = {"reset_s": "s", "reset_j": "J", "pulse_s": "s", "pulse_j": "J", "n_pulses": "1"}
 _TABLE_UNITS = {
     "cycles_per_written": "cycle per element written",
     "cycles_per_read": "cycle per element read",
     "free_ops": "1",
 }
-_TABLES = tuple(_TABLE_UNITS)
+TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
@@ -35,6 +41,7 @@ class PlatformSpec(Spec):
     """
 
     name: str = Field(min_length=1, description="name shown in results")
+    description: str = Field("", description="what it is, in one line")
 
     clock_hz: float = _quantity("Hz", "clock of the core", gt=0)
     n_cores: int = _quantity("1", "cores that share the LLC and the DRAM", ge=1)
@@ -55,12 +62,25 @@ class PlatformSpec(Spec):
     dram_energy_j_per_access: float = _quantity("J", "one DRAM access", ge=0)
     memory_controller_power_w: float = _quantity("W", "memory controller and IO, counted on request", ge=0)
 
-    tile_rows: int = _quantity("1", "inputs of a tile", ge=1)
-    tile_cols: int = _quantity("1", "outputs of a tile", ge=1)
+    n_tiles: int | None = Field(
+        None,
+        ge=0,
+        description="tiles that there are; not given = as many as needed [1]",
+        json_schema_extra={"unit": "1"},
+    )
+    tile_rows: int = _quantity("1", "inputs of a tile, where its energy was measured", ge=1)
+    tile_cols: int = _quantity("1", "outputs of a tile, where its energy was measured", ge=1)
+    tile_dac_bits: int = _quantity("bit", "input converters, where the tile's energy was measured", ge=1, le=24)
+    tile_adc_bits: int = _quantity("bit", "output converters, where the tile's energy was measured", ge=1, le=24)
     tile_mvm_s: float = _quantity("s", "CM_PROCESS: one MVM of a whole tile", gt=0)
     tile_bandwidth_bytes_per_s: float = _quantity("B/s", "transfer to or from a tile", gt=0)
     tile_ops_per_j: float = _quantity("op/J", "tile in its own technology; a MAC is two operations", gt=0)
     tile_technology_factor: float = _quantity("1", "multiplies the tile's energy in this system", gt=0)
+    tile_converter_share: float = _quantity("1", "share of the tile's energy in its converters", ge=0, le=1)
+    adc_linear_f: float = _quantity("F/bit", "ADC: capacitance that grows with the bits", gt=0)
+    adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance that grows with 4 to the bits", ge=0)
+    dac_linear_f: float = _quantity("F/bit", "DAC: capacitance that grows with the bits", gt=0)
+    converter_vdd_v: float = _quantity("V", "supply of the converters in the closed form", gt=0)
 
     activation_bytes: int = _quantity("B", "bytes of an activation and of a digital weight", gt=0)
     macs_per_cycle: float = _quantity("MAC/cycle", "digital product kernel, operands in the L1 cache", gt=0)
@@ -69,8 +89,11 @@ class PlatformSpec(Spec):
     gather_cycles_per_element: float = _quantity("cycle per patch element", "gather of patches (im2col)", ge=0)
     requantise_cycles_per_output: float = _quantity("cycle per output", "accumulator to int8", ge=0)
     bias_cycles_per_output: float = _quantity("cycle per output", "addition of the bias", ge=0)
-    convert_cycles_per_element: float = _quantity(
-        "cycle per input or output element of an analog projection", "scaling and rounding between core and tile", ge=0
+    convert_input_cycles: float = _quantity(
+        "cycle per input element of an analog projection", "scaling and rounding before the tile", ge=0
+    )
+    convert_output_cycles: float = _quantity(
+        "cycle per output element of an analog projection", "scaling and rounding of the sum over tiles", ge=0
     )
     io_cycles_per_element: float = _quantity(
         "cycle per element of the network's input and output", "reading the input, writing the result", ge=0
@@ -92,97 +115,146 @@ class PlatformSpec(Spec):
     )
     free_ops: Mapping[str, str] = Field(description="operation that costs nothing -> reason")
 
+    programming: Mapping[str, float] = Field(
+        description="technology.quantity -> what one device takes: reset_s, reset_j: first pulse [s, J]; pulse_s, pulse_j: "
+        "each further one [s, J]; n_pulses: how many of them, each verified by a read [1]"
+    )
+
     @model_validator(mode="after")
-    def _check_ops(self) -> Self:
-        tables = {name: set(getattr(self, name)) for name in _TABLES}
-        for name, price in {**self.cycles_per_written, **self.cycles_per_read}.items():
+    def _check_tables(self) -> Self:
+        tables = {name: set(getattr(self, name)) for name in OPERATION_TABLES}
+        for name, price in {**self.cycles_per_written, **self.cycles_per_read, **self.programming}.items():
             if price < 0:
-                raise ValueError(f"{name}: the price must be >= 0 cycles, got {price}")
+                raise ValueError(f"{name}: must be >= 0, got {price}")
         for first, second in ((0, 1), (0, 2), (1, 2)):
-            twice = tables[_TABLES[first]] & tables[_TABLES[second]]
+            one, other = OPERATION_TABLES[first], OPERATION_TABLES[second]
+            twice = tables[one] & tables[other]
             if twice:
-                raise ValueError(f"{', '.join(sorted(twice))}: priced in both {_TABLES[first]} and {_TABLES[second]}")
+                raise ValueError(f"{', '.join(sorted(twice))}: priced in both {one} and {other}")
         return self
 
 
 def platform_names() -> tuple[str, ...]:
     """Return the names of the platforms that lionheart ships."""
-    return tuple(_PLATFORM_FILES)
+    return tuple(PLATFORM_FILES)
 
 
 def platform_constants(name: str | Path) -> Mapping[str, Constant]:
-    """Return every constant of a platform with its unit, source and kind; the platform's own file wins.
+    """Return every constant of a platform with its unit, source and kind, those that it extends included.
 
     Raises:
-        ConfigError: The name is unknown.
-        ArtifactError: The file cannot be read, or a constant lacks its unit, source or kind.
+        ConfigError: The name is unknown, or the files have faults.
+        ArtifactError: A file cannot be read.
     """
-    merged: dict[str, Constant] = {}
-    for file in _SHARED_FILES:
-        merged |= load_constants(_PACKAGE, file)
-    own = _own_constants(name)
-    for key in own:  # an operation that moves to another table leaves its old one
-        table, _, operation = key.partition(".")
-        if table in _TABLES:
-            for other in _TABLES:
-                merged.pop(f"{other}.{operation}", None)
-    return {**merged, **own}
+    files = read_platform_files(name)
+    if files.faults:
+        raise ConfigError("\n".join(files.faults), hint=TEMPLATE_HINT)
+    return files.constants
 
 
 def load_platform(name: str | Path) -> PlatformSpec:
-    """Load a shipped platform by name, or a user's from a TOML file of the same shape.
+    """Load a shipped platform by name, or a user's from a TOML file, as ``docs/platforms.md`` describes.
 
-    A file gives the constants of ``system/data/alpine_high_power.toml``, each with value, unit, source and kind; it may
-    also override the software's cost coefficients and add operations.
+    A file gives constants, each with value, unit, source and kind, and may extend another with ``extends = "..."``.
 
     Raises:
-        ConfigError: The name is unknown, a constant is missing, unknown or out of range, or has another unit.
-        ArtifactError: The file cannot be read.
+        ConfigError: The name is unknown, or constants are missing, unknown, out of range, of another type or unit, or say
+            not where they come from: all faults at once, each with file and key.
+        ArtifactError: A file cannot be read.
     """
-    where = str(name)
-    constants = platform_constants(name)
-    settings: dict[str, Any] = {"name": Path(where).stem if _is_file(name) else where}
-    settings |= {table: {} for table in _TABLES}
-    for key, constant in constants.items():
-        table, _, operation = key.partition(".")
-        if table in _TABLES and operation:
-            settings[table][operation] = constant.value
-        else:
+    files = read_platform_files(name)
+    faults = [*files.faults, *_find_key_faults(files)]
+    settings: dict[str, Any] = {"name": files.name, "description": files.description} | {key: {} for key in TABLES}
+    for key, constant in files.constants.items():
+        if _describe_type_fault(key, constant.value):
+            continue
+        table, _, rest = key.partition(".")
+        if table in TABLES and rest:
+            settings[table][rest] = constant.value
+        elif key in PlatformSpec.model_fields:
             settings[key] = constant.value
-    _require_complete(settings, constants, where)
+    faults += _find_range_faults(settings, files)
+    faults += _find_missing(settings, files)
+    if faults:
+        raise ConfigError("\n".join(faults), hint=TEMPLATE_HINT)
     return PlatformSpec(**settings)
 
 
-def _is_file(name: str | Path) -> bool:
-    return isinstance(name, Path) or name.endswith(".toml")
+def scalar_units() -> dict[str, str]:
+    """Return the unit of each constant that is a single number."""
+    return {
+        name: str(info.json_schema_extra["unit"])
+        for name, info in PlatformSpec.model_fields.items()
+        if isinstance(info.json_schema_extra, dict)
+    }
 
 
-def _own_constants(name: str | Path) -> Mapping[str, Constant]:
-    if not _is_file(name):
-        if str(name) not in _PLATFORM_FILES:
-            hint = suggest(str(name), _PLATFORM_FILES, label="platforms")
-            raise ConfigError(f"platform: got {name!r}, expected a known name or a path to a .toml file", hint=hint)
-        return load_constants(_PACKAGE, _PLATFORM_FILES[str(name)])
+def _find_key_faults(files: PlatformFiles) -> Iterator[str]:
+    """Yield unknown keys, wrong units and wrong types, in the order of the files."""
+    for key, constant in files.constants.items():
+        where = f"{files.origins[key]}:{key}"
+        unit = _expected_unit(key)
+        if unit is None:
+            yield f"{where}: unknown constant{nearest(key, _known_keys(files))}"
+            continue
+        if constant.unit != unit and constant.unit:  # a unit that is not there has been reported
+            yield f"{where}.unit: got {constant.unit!r}, expected {unit!r}"
+        fault = _describe_type_fault(key, constant.value)
+        if fault:
+            yield f"{where}: {fault}"
+
+
+def _known_keys(files: PlatformFiles) -> list[str]:
+    technologies = {
+        key.split(".")[1] for key in files.constants if key.startswith("programming.") and key.count(".") == 2
+    }
+    programming = [f"programming.{technology}.{name}" for technology in technologies for name in PROGRAMMING_UNITS]
+    return [*scalar_units(), *(f"{table}." for table in OPERATION_TABLES), *programming]
+
+
+def _expected_unit(key: str) -> str | None:
+    """Return the unit that a constant must have; None: there is no such constant."""
+    table, _, rest = key.partition(".")
+    if table in _TABLE_UNITS and rest:
+        return _TABLE_UNITS[table]
+    if table == "programming":
+        technology, _, name = rest.rpartition(".")
+        return PROGRAMMING_UNITS.get(name) if technology else None
+    return scalar_units().get(key)
+
+
+def _describe_type_fault(key: str, value: object) -> str:
+    if key.startswith("free_ops."):
+        return "" if isinstance(value, str) and value.strip() else f"got {value!r}, expected the reason as a text"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return "" if is_number else f"got {value!r}, expected a number"
+
+
+def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Iterator[str]:
+    """Yield values that the spec refuses; what is missing is taken from a whole platform meanwhile."""
+    own = {key for key in settings if key in files.constants}
+    whole = settings
+    if _find_missing(settings, files, every=True):
+        stand_in = read_platform_files("alpine-high-power").constants
+        whole = {key: stand_in[key].value for key in scalar_units() if key in stand_in} | dict(settings)
     try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{name}: cannot be read: {error}", hint="give the path of a platform file") from error
-    return parse_constants(text, str(name))
+        PlatformSpec(**whole)
+    except ConfigError as error:
+        for line in error.message.splitlines():
+            key, _, text = line.removeprefix("PlatformSpec.").partition(": ")
+            where = f"{files.origins[key]}:{key}" if key in own else files.name
+            yield f"{where}: {text.replace(': Input should be ', ', expected ').replace(': Value error,', ':')}"
 
 
-def _require_complete(settings: Mapping[str, Any], constants: Mapping[str, Constant], where: str) -> None:
-    """Report all missing constants and wrong units at once."""
-    faults = []
-    for field, info in PlatformSpec.model_fields.items():
-        if field not in settings:
-            faults.append(f"{where}:{field}: missing, expected {info.description}")
-        elif isinstance(info.json_schema_extra, dict):
-            got, expected = constants[field].unit, info.json_schema_extra["unit"]
-            if got != expected:
-                faults.append(f"{where}:{field}.unit: got {got!r}, expected {expected!r}")
-    for key, constant in constants.items():
-        expected = _TABLE_UNITS.get(key.partition(".")[0], constant.unit)
-        if constant.unit != expected:
-            faults.append(f"{where}:{key}.unit: got {constant.unit!r}, expected {expected!r}")
-    if faults:
-        raise ConfigError("\n".join(faults), hint="the shipped files in lionheart/system/data show every constant")
+def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
+    """Return what no file gives; with `every` also what a faulty entry meant to give."""
+    if not (files.is_whole or every):
+        return []
+    faulty = " ".join(files.faults)
+    return [
+        f"{files.name}:{key}: missing, expected {info.description}"
+        for key, info in PlatformSpec.model_fields.items()
+        if info.is_required()
+        and key not in settings
+        and (every or (key not in files.constants and f":{key}:" not in faulty and f":{key}." not in faulty))
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from lionheart.system.platform import PlatformSpec
+from lionheart.system.tile_energy import mvm_energy
 from lionheart.system.work import Work
 
 
@@ -40,8 +41,9 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
     """Return the time and energy of `work`.
 
     ``time = active_cycles / clock + waits``. ``energy = active cycles x active energy + wait cycles x wait energy + idle
-    cores x cycles x idle energy + LLC bytes x energy + LLC leakage x time + DRAM lines x access energy + tile operations
-    x tile energy``, and with `count_memory_controller` the power of memory controller and IO times the time.
+    cores x cycles x idle energy + LLC bytes x energy + LLC leakage x time + DRAM lines x access energy + products of
+    tiles x energy of one (`mvm_energy`)``, and with `count_memory_controller` the power of memory controller and IO times the
+    time.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
     time_s = {name: cycles / platform.clock_hz for name, cycles in work.active_cycles.items()}
@@ -56,8 +58,9 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
         + work.llc_write_bytes * platform.llc_write_energy_j_per_byte,
         "llc_leakage": platform.llc_leakage_w * latency_s,
         "dram": work.dram_lines * platform.dram_energy_j_per_access,
-        "tile": work.tile_ops / platform.tile_ops_per_j * platform.tile_technology_factor,
     }
+    if work.tile is not None:
+        energy |= {name: work.tile_mvms * joules for name, joules in mvm_energy(platform, work.tile).items()}
     if count_memory_controller:
         energy["memory_controller"] = platform.memory_controller_power_w * latency_s
     return Cost(

@@ -10,7 +10,9 @@ from typing import final
 from lionheart.candidates import TilePartition
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
+from lionheart.specs import TileSpec
 from lionheart.system.platform import PlatformSpec
+from lionheart.system.tile_energy import TilePoint, tile_point
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
@@ -26,7 +28,8 @@ class Work:
         llc_read_bytes: Bytes read from the last-level cache (LLC).
         llc_write_bytes: Bytes written to the LLC.
         dram_lines: Cache lines moved to or from DRAM.
-        tile_ops: Operations of the tiles, two a device and MVM, whether the device holds a weight or not.
+        tile_mvms: Products of a whole tile at `tile`, whether its devices hold a weight or not.
+        tile: Size and converters at which they are priced; needed where there are products.
     """
 
     active_cycles: Mapping[str, float] = field(default_factory=dict)
@@ -34,7 +37,8 @@ class Work:
     llc_read_bytes: float = 0.0
     llc_write_bytes: float = 0.0
     dram_lines: float = 0.0
-    tile_ops: float = 0.0
+    tile_mvms: float = 0.0
+    tile: TilePoint | None = None
 
 
 def _n_patches(node: LayerNode) -> int:
@@ -140,11 +144,14 @@ def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> t
     return issue, max(port_s - issue / platform.clock_hz, 0.0)
 
 
-def analog_projection(node: LayerNode, partition: TilePartition, platform: PlatformSpec) -> Work:
+def analog_projection(
+    node: LayerNode, partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None
+) -> Work:
     """Return the work of a projection on tiles, which one core serves one after another.
 
     Each column of tiles gets its own copy of the input; the core packs an element once and queues it to each. Tiles of one
-    projection process one after another. Partial sums of the rows of tiles are added digitally.
+    projection process one after another. Partial sums of the rows of tiles are added digitally. The converters are those of
+    `tile`; without one an operation of a tile takes the platform's energy at any size.
     """
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
@@ -156,10 +163,11 @@ def analog_projection(node: LayerNode, partition: TilePartition, platform: Platf
     dequeue_cycles, dequeue_wait_s = _transfer(n_unpacked, n_dequeue, platform)
     n_outputs, n_mvms = node.cols * calls, partition.n_tiles * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
+    point, n_products = tile_point(platform, partition.tile_rows, partition.tile_cols, tile)
     return Work(
         active_cycles={
             "im2col": _n_patches(node) * platform.gather_cycles_per_element,
-            "convert": (node.n_inputs + n_outputs) * platform.convert_cycles_per_element,
+            "convert": node.n_inputs * platform.convert_input_cycles + n_outputs * platform.convert_output_cycles,
             "queue": n_packed * platform.pack_cycles_per_element + queue_cycles,
             "dequeue": n_unpacked * platform.unpack_cycles_per_element + dequeue_cycles,
             "partial_sums": (n_unpacked - n_outputs) * platform.partial_sum_cycles_per_element,
@@ -174,7 +182,8 @@ def analog_projection(node: LayerNode, partition: TilePartition, platform: Platf
         llc_read_bytes=read,
         llc_write_bytes=written,
         dram_lines=activation_lines,
-        tile_ops=2.0 * n_mvms * partition.tile_rows * partition.tile_cols,
+        tile_mvms=n_mvms * n_products,
+        tile=point,
     )
 
 

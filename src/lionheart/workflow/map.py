@@ -296,9 +296,11 @@ def _final_figures(
     baseline_test = digital_accuracy(task.model, task.test, task, problem.progress, "digital baseline, test")
     retrained = convert_to_digital_(copy.deepcopy(problem.model))
     retrained_test = digital_accuracy(retrained, task.test, task, problem.progress, "retrained network, digital, test")
-    partitions = {c.node.fqn: c.partition for c in find_candidates(graph, problem.settings.tile)}
+    tile = problem.settings.tile
+    partitions = {c.node.fqn: c.partition for c in find_candidates(graph, tile)}
     system = [
-        estimate_system(graph, mapping, load_platform(p), partitions).to_json() for p in problem.settings.platforms
+        estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).to_json()
+        for name in problem.settings.platforms
     ]
     return {
         "outcome": str(found.outcome),

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lionheart.candidates import ProgrammingCost, partition_matrix
+from lionheart.candidates import partition_matrix
 from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
-from lionheart.specs import TileSpec
 from lionheart.system import compare_on_cores, estimate_system, load_platform
 from lionheart.workflow.evaluate import open_finished
 from lionheart.workflow.settings import MapSettings
@@ -25,25 +24,14 @@ class CoresRequest:
     Args:
         n_cores: Cores there are.
         n_inferences: How many pass one after another.
-        max_tiles: Crossbars there are; None = as many as needed.
-        program_time_s: Time to program a device, those of a crossbar in turn [s]. With it, layers without a crossbar of their
-            own are programmed again for every inference; None = they stay digital.
-        program_energy_j: Energy to program a device [J].
+        max_tiles: Crossbars there are; None = as many as the platform has.
+        reprogram: Program layers without room again for every inference, at the platform's price; else they stay digital.
     """
 
     n_cores: int
     n_inferences: int = 10
     max_tiles: int | None = None
-    program_time_s: float | None = None
-    program_energy_j: float = 0.0
-
-    def price(self, tile: TileSpec) -> ProgrammingCost | None:
-        """Return the price of programming with a tile's number of devices for a weight."""
-        if self.program_time_s is None:
-            return None
-        pairs = getattr(tile.device.converter, "significance", None)
-        n_devices = 1 if pairs is None else 2 * len(pairs)
-        return ProgrammingCost(self.program_time_s, self.program_energy_j, devices_per_weight=n_devices)
+    reprogram: bool = False
 
 
 def estimate_run(
@@ -63,7 +51,7 @@ def estimate_run(
     partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
     estimates = []
     for platform in map(load_platform, platforms):
-        estimate = estimate_system(graph, mapping, platform, partitions).to_json()
+        estimate = estimate_system(graph, mapping, platform, partitions, tile=tile).to_json()
         if cores is not None:
             comparison = compare_on_cores(
                 graph,
@@ -73,7 +61,8 @@ def estimate_run(
                 n_cores=cores.n_cores,
                 n_inferences=cores.n_inferences,
                 max_tiles=cores.max_tiles,
-                programming=cores.price(tile),
+                reprogram=cores.reprogram,
+                tile=tile,
             )
             estimate["pipeline"] = comparison.to_json()
         estimates.append(estimate)

@@ -1,0 +1,218 @@
+"""What ZigZag is told: a layer as a matrix product, and a platform as lanes below registers, L1, L2 and DRAM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, final
+
+from zigzag.hardware.architecture.accelerator import Accelerator
+from zigzag.parser.accelerator_factory import AcceleratorFactory
+from zigzag.parser.accelerator_validator import AcceleratorValidator
+from zigzag.parser.mapping_validator import MappingValidator
+from zigzag.parser.workload_factory import WorkloadFactory
+from zigzag.parser.workload_validator import WorkloadValidator
+from zigzag.workload.dnn_workload import DNNWorkload
+
+from lionheart.constants import load_constants
+from lionheart.errors import ConfigError
+from lionheart.graph import LayerGraph, LayerNode
+from lionheart.system import PlatformSpec
+
+LEVELS = ("registers", "l1", "l2", "dram")
+_PJ = 1e12  # picojoules a joule
+_INPUT, _WEIGHT, _OUTPUT = "I1", "I2", "O"  # ZigZag's names
+_OPERANDS = (_INPUT, _WEIGHT, _OUTPUT)
+_DOWN, _UP, _STORE, _BELOW = (
+    "tl",
+    "fh",
+    "th",
+    "fl",
+)  # read for below, filled from above, read for above, written from below
+_PORT_NAMES = {"read": "r", "write": "w", "read_write": "rw"}
+_UNBOUNDED_BITS = 10**13  # no search over sizes: the platform's rule has decided already that it fits
+_AXES = {"cols": "K", "rows": "C", "n_mvms": "B", "groups": "G"}
+
+
+class Home(StrEnum):
+    """Where the operands of a layer live between two uses, by the system model's rule of size."""
+
+    LLC = "llc"
+    WEIGHTS_IN_DRAM = "weights in dram"
+    DRAM = "dram"
+
+
+@final
+@dataclass(frozen=True)
+class Shape:
+    """All that ZigZag sees of a projection.
+
+    Args:
+        rows: Inputs of one group's matrix.
+        cols: Outputs of one group's matrix.
+        groups: Number of such matrices.
+        n_mvms: Matrix-vector products of each.
+        home: Where operands live.
+    """
+
+    rows: int
+    cols: int
+    groups: int
+    n_mvms: int
+    home: Home
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations per inference."""
+        return self.rows * self.cols * self.groups * self.n_mvms
+
+
+def read_core(name: str) -> int:
+    """Return a constant of the vector core."""
+    return int(load_constants("lionheart.system", "vector_core.toml")[name].value)
+
+
+def describe_shapes(graph: LayerGraph, platform: PlatformSpec) -> dict[str, Shape]:
+    """Return each projection as a matrix product.
+
+    The graph holds no kernel sizes, so a convolution is the product of its patches with its matrix: the same MACs and
+    weights, but an input that lies in several patches counts once for each.
+    """
+    weights_fit = graph.weights * platform.activation_bytes <= platform.llc_bytes
+    return {node.fqn: _describe_shape(node, platform, weights_fit=weights_fit) for node in graph.nodes}
+
+
+def _describe_shape(node: LayerNode, platform: PlatformSpec, *, weights_fit: bool) -> Shape:
+    activations_fit = (node.n_inputs + node.n_outputs) * platform.activation_bytes <= platform.llc_bytes
+    home = Home.DRAM if not activations_fit else Home.LLC if weights_fit else Home.WEIGHTS_IN_DRAM
+    return Shape(node.rows, node.cols, node.groups, node.n_mvms, home)
+
+
+def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
+    """Return ZigZag's workload of one product, with its lanes along a dimension that fills them wherever there is one.
+
+    Elsewhere a lane idles; ZigZag then cuts the fraction off where it counts cycles of transfers (7.99 lanes move as much as
+    7), and its search would prefer such mappings for transfers that are too short.
+    """
+    bits = 8 * platform.activation_bytes
+    layer = {
+        "id": 0,
+        "name": "product",
+        "operator_type": "Gemm",
+        "equation": "O[g][b][k]+=W[g][k][c]*I[g][b][c]",
+        "dimension_relations": [],
+        "loop_dims": list(_AXES.values()),
+        "loop_sizes": [getattr(shape, axis) for axis in _AXES],
+        "operand_precision": {"W": bits, "I": bits, "O": read_core("accumulator_bits"), "O_final": bits},
+        "operand_source": {"W": 0, "I": 0},
+    }
+    links = {"O": _OUTPUT, "W": _WEIGHT, "I": _INPUT}
+    filling = [axis for name, axis in _AXES.items() if getattr(shape, name) % read_core("vector_lanes") == 0]
+    hints = {
+        "memory_operand_links": links,
+        "spatial_mapping": {},
+        "spatial_mapping_hint": {"D1": filling} if filling else {},
+        "temporal_ordering": [],
+    }
+    mapping = MappingValidator([{"name": name, **hints} for name in ("default", "Gemm")])
+    workload = WorkloadValidator([layer])
+    _require_valid("product", workload, mapping)
+    return WorkloadFactory(workload.normalized_data, mapping.normalized_data).create()
+
+
+def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
+    """Return ZigZag's accelerator: lanes whose energy is the platform's active core, and its memories.
+
+    Registers and L1 cost no energy of their own: the platform gives one figure for a core with both. An L2 that nothing lies
+    above has no limit of size, since the platform's rule of size has put everything there.
+    """
+    in_dram = {Home.LLC: (), Home.WEIGHTS_IN_DRAM: (_WEIGHT,), Home.DRAM: _OPERANDS}[home]
+    data = {
+        "name": platform.name,
+        "memories": dict(_describe_memories(platform, in_dram)),
+        "operational_array": {
+            "unit_energy": platform.active_energy_j_per_cycle * _PJ / read_core("vector_lanes"),
+            "unit_area": 1.0,
+            "dimensions": ["D1"],
+            "sizes": [read_core("vector_lanes")],
+        },
+    }
+    validator = AcceleratorValidator(data)
+    _require_valid(platform.name, validator)
+    return AcceleratorFactory(validator.normalized_data).create()
+
+
+def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the memories from the lanes up. ZigZag counts whole bits a cycle, so bandwidths are rounded."""
+    port_bits, lanes = read_core("l1_port_bits"), read_core("vector_lanes")
+    element_bits, sum_bits = 8 * platform.activation_bytes, read_core("accumulator_bits")
+    line_bits = 8 * platform.cache_line_bytes
+    llc_bits = round(line_bits / platform.llc_line_stall_cycles) if platform.llc_line_stall_cycles else port_bits
+    dram_bits = max(round(8 * platform.dram_stream_bandwidth_bytes_per_s / platform.clock_hz), 1)
+    to_lanes = [
+        _Port("read", lanes * element_bits, [f"{_INPUT}, {_DOWN}"]),
+        _Port("read", lanes * element_bits, [f"{_WEIGHT}, {_DOWN}"]),
+        _Port("read", lanes * sum_bits, [f"{_OUTPUT}, {_DOWN}"]),
+        _Port("write", lanes * sum_bits, [f"{_OUTPUT}, {_BELOW}"]),
+    ]
+    yield "registers", _memory(read_core("vector_register_bits"), [*to_lanes, _port_above(port_bits)])
+    yield "l1", _memory(8 * platform.l1_bytes, [_port_below(port_bits), _port_above(llc_bits)])
+    size = 8 * platform.llc_bytes if len(in_dram) == len(_OPERANDS) else _UNBOUNDED_BITS
+    read_j, write_j = platform.llc_read_energy_j_per_byte / 8, platform.llc_write_energy_j_per_byte / 8
+    yield "l2", _memory(size, [_port_below(llc_bits), _port_above(dram_bits)], (read_j * llc_bits, write_j * llc_bits))
+    if in_dram:
+        energy_j = platform.dram_energy_j_per_access / line_bits * dram_bits
+        yield "dram", _memory(_UNBOUNDED_BITS, [_port_below(dram_bits, in_dram)], (energy_j, energy_j), in_dram)
+
+
+@final
+@dataclass(frozen=True)
+class _Port:
+    """A port that moves up to `bits` a cycle."""
+
+    kind: str
+    bits: int
+    moves: list[str]
+
+
+def _port_below(bits: int, operands: Sequence[str] = _OPERANDS) -> _Port:
+    moves = [f"{operand}, {_DOWN}" for operand in operands]
+    return _Port("read_write", bits, moves + [f"{_OUTPUT}, {_BELOW}"] * (_OUTPUT in operands))
+
+
+def _port_above(bits: int) -> _Port:
+    return _Port("read_write", bits, [*(f"{operand}, {_UP}" for operand in _OPERANDS), f"{_OUTPUT}, {_STORE}"])
+
+
+def _memory(
+    size_bits: int,
+    ports: Sequence[_Port],
+    energy_j: tuple[float, float] = (0.0, 0.0),
+    operands: Sequence[str] = _OPERANDS,
+) -> dict[str, Any]:
+    """Describe a memory; `energy_j` is that of a read and of a write as wide as its port, less for fewer bits."""
+    return {
+        "size": size_bits,
+        "r_cost": energy_j[0] * _PJ,
+        "w_cost": energy_j[1] * _PJ,
+        "area": 0.0,
+        "latency": 1,  # ZigZag requires it and does not use it
+        "operands": list(operands),
+        "ports": [
+            {
+                "name": f"{_PORT_NAMES[port.kind]}_port_{number}",
+                "type": port.kind,
+                "bandwidth_min": 1,
+                "bandwidth_max": port.bits,
+                "allocation": port.moves,
+            }
+            for number, port in enumerate(ports, 1)
+        ],
+        "served_dimensions": ["D1"],
+    }
+
+
+def _require_valid(where: str, *validators: Any) -> None:
+    if not all(validator.validate() for validator in validators):
+        raise ConfigError(f"{where}: ZigZag refuses its description", hint="is zigzag-dse==3.9.1 installed?")

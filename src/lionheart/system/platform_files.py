@@ -1,0 +1,158 @@
+"""Platform files: shipped or a user's, each may extend another; nothing is checked here but that they can be read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import final
+
+from lionheart.constants import Constant, ConstantsFile, read_constants
+from lionheart.errors import ArtifactError, ConfigError, suggest
+
+PLATFORM_FILES = {
+    "alpine-high-power": "alpine_high_power.toml",
+    "alpine-low-power": "alpine_low_power.toml",
+    "lionheart": "lionheart.toml",
+    "raspberry-pi-4": "raspberry_pi_4.toml",
+    "hermes": "hermes.toml",
+    "hermes-64": "hermes_64.toml",
+    "hermes-64-4phase": "hermes_64_4phase.toml",
+}
+SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml")
+OPERATION_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")
+TEXTS = ("description", "extends")
+TEMPLATE_HINT = "`lionheart platforms --template` writes a file with every key explained"
+
+
+@final
+@dataclass(frozen=True)
+class PlatformFiles:
+    """All constants of a platform, those of the file itself over those that it extends over the shared ones.
+
+    Args:
+        name: Of the platform.
+        description: One line; that of the file itself.
+        constants: Name -> constant.
+        origins: Name -> file that gives it.
+        faults: What is wrong with the files, each with file and key.
+        is_whole: Whether the files it extends were found, so that what is missing is missing.
+    """
+
+    name: str
+    description: str
+    constants: Mapping[str, Constant]
+    origins: Mapping[str, str]
+    faults: tuple[str, ...] = ()
+    is_whole: bool = True
+
+
+@dataclass
+class _Chain:
+    """Files from the most general to the platform's own."""
+
+    files: list[tuple[str, ConstantsFile]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    is_whole: bool = True
+
+
+def is_file(name: str | Path) -> bool:
+    """Return whether a name is the path of a file."""
+    return isinstance(name, Path) or name.endswith(".toml")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a half sentence that names the nearest of `known`, empty if none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def read_platform_files(name: str | Path) -> PlatformFiles:
+    """Read a platform with everything that it extends.
+
+    Raises:
+        ConfigError: The name is unknown, or files extend each other in a circle.
+        ArtifactError: A file cannot be read or is not TOML.
+    """
+    if not is_file(name) and str(name) not in PLATFORM_FILES:
+        hint = suggest(str(name), PLATFORM_FILES, label="platforms")
+        raise ConfigError(f"platform: got {str(name)!r}, expected a known name or a path to a .toml file", hint=hint)
+    chain = _Chain([(file, _read_shipped(file)) for file in SHARED_FILES])
+    _append_chain(chain, name, ())
+    constants: dict[str, Constant] = {}
+    origins: dict[str, str] = {}
+    for where, file in chain.files:
+        _lay_over(constants, origins, where, file)
+    return PlatformFiles(
+        name=Path(name).stem if is_file(name) else str(name),
+        description=chain.files[-1][1].texts.get("description", ""),
+        constants=constants,
+        origins=origins,
+        faults=(*(fault for _, file in chain.files for fault in file.faults), *chain.faults),
+        is_whole=chain.is_whole,
+    )
+
+
+def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> None:
+    """Append what `name` extends, then its own file; `above` are the files that extend it."""
+    where = str(name) if is_file(name) else PLATFORM_FILES[str(name)]
+    identity = str(Path(name).resolve()) if is_file(name) else where
+    if identity in above:
+        circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
+        raise ConfigError(
+            f"{where}:extends: got a circle: {circle}, expected files that end with one that extends nothing",
+            hint="take one of the lines `extends` out",
+        )
+    file = _read_users(Path(name)) if is_file(name) else _read_shipped(where)
+    base = file.texts.get("extends")
+    if base is not None:
+        if is_file(base):
+            _append_chain(chain, Path(name).parent / base, (*above, identity))
+        elif base in PLATFORM_FILES:
+            _append_chain(chain, base, (*above, identity))
+        else:
+            chain.is_whole = False
+            expected = "expected the name of a shipped platform or a path to a .toml file"
+            chain.faults.append(f"{where}:extends: got {base!r}, {expected}{nearest(base, PLATFORM_FILES)}")
+    chain.files.append((where, file))
+
+
+def _lay_over(constants: dict[str, Constant], origins: dict[str, str], where: str, file: ConstantsFile) -> None:
+    """Put a file's constants over those before it; an operation that moves to another table leaves its old one."""
+    moved = set()
+    for key in file.constants:
+        table, _, operation = key.partition(".")
+        if table in OPERATION_TABLES and operation:
+            moved |= {f"{other}.{operation}" for other in OPERATION_TABLES}
+    for key in moved:
+        constants.pop(key, None)
+    constants |= file.constants
+    origins |= dict.fromkeys(file.constants, where)
+
+
+@cache
+def _read_shipped(file: str) -> ConstantsFile:
+    text = resources.files("lionheart.system").joinpath("data", file).read_text(encoding="utf-8")
+    return _check_texts(read_constants(text, file), file)
+
+
+def _read_users(path: Path) -> ConstantsFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint="give the path of a platform file") from error
+    return _check_texts(read_constants(text, str(path)), str(path))
+
+
+def _check_texts(file: ConstantsFile, where: str) -> ConstantsFile:
+    """Report bare texts that mean nothing: a slip in ``extends``, or a constant without unit, source and kind."""
+    faults = [
+        f"{where}:{key}: got the bare text {text!r}, expected value, unit, source and kind, or one of {', '.join(TEXTS)}"
+        f"{nearest(key, TEXTS)}"
+        for key, text in file.texts.items()
+        if key not in TEXTS
+    ]
+    return ConstantsFile(file.constants, file.texts, (*file.faults, *faults))
