@@ -30,6 +30,7 @@ from lionheart.system import (
     add_costs,
     estimate_pipeline,
     estimate_system,
+    list_layer_work,
     load_platform,
     platform_constants,
     split_cost,
@@ -150,21 +151,7 @@ def product_share(estimate: SystemEstimate) -> float:
 
 def stage_costs(estimate: SystemEstimate, graph: LayerGraph, *, mapped: bool) -> list[Cost]:
     """Return the cost of each layer with the operations after it; input and output are read by the first, written by the last."""
-    layers = estimate.layers if mapped else estimate.digital_layers
-    costs = {row.fqn: [row.cost] for row in layers}
-    first, last = graph.nodes[0], graph.nodes[-1]
-    for op in estimate.other_ops:
-        if op.name == "network input and output":
-            share = first.n_inputs / (first.n_inputs + last.n_outputs)
-            for fqn, part in ((first.fqn, share), (last.fqn, 1 - share)):
-                costs[fqn].append(Cost({"network_io": part * op.cost.latency_s}, _scale(op.cost.energy, part)))
-        else:
-            costs[op.after].append(op.cost)
-    return [add_costs(each) for each in costs.values()]
-
-
-def _scale(energy: object, part: float) -> dict[str, float]:
-    return {name: part * joules for name, joules in dict(energy).items()}  # type: ignore[call-overload]
+    return [work.cost for work in list_layer_work(graph, estimate, mapped=mapped).values()]
 
 
 Gains = tuple[float, float]

@@ -180,6 +180,45 @@ def test_simulate(copied: Path):
     assert "low-power" in words.stderr
 
 
+def test_simulate_on_several_cores(copied: Path):
+    before = lionheart_command("simulate", copied).stderr
+    arguments = ["simulate", copied, "--cores", "2", "--inferences", "3", "--max-tiles", "2"]
+    data = json.loads(lionheart_command(*arguments, "--json").stdout)
+    for row in data:
+        found = row["pipeline"]
+        assert (found["n_cores"], found["n_inferences"], found["max_tiles"]) == (2, 3, 2)
+        assert found["n_tiles"] <= 2
+        for side in ("mapped", "all_digital"):
+            layers = [fqn for core in found[side]["cores"] for fqn in core["layers"]]
+            assert layers == ["0", "3", "7"]
+            assert found[side]["total_s"] == max(event["end_s"] for event in found[side]["events"])
+            assert found[side]["throughput_per_s"] == pytest.approx(1 / found[side]["interval_s"])
+            assert all(0 < core["utilisation"] <= 1 for core in found[side]["cores"])
+    assert read_json(copied / "system.json")["system"] == data
+    words = lionheart_command(*arguments)
+    assert words.stdout == ""
+    assert words.stderr.startswith(before)
+    assert max(len(line) for line in words.stderr.splitlines()) <= 80
+    for text in ("alpine-low-power: 2 cores, 3 inferences", "results a second", "energy of each", "of 2 tile"):
+        assert text in words.stderr
+    lionheart_command("report", copied)
+    assert (copied / "report.html").read_text().count('class="chart gantt"') == 4
+    assert "pipeline" not in json.loads(lionheart_command("simulate", copied, "--json").stdout)[0]
+
+
+def test_simulate_with_programming_or_no_tiles(copied: Path):
+    arguments = ["simulate", copied, "--platform", "alpine-high-power", "--json"]
+    none = json.loads(lionheart_command(*arguments, "--max-tiles", "0").stdout)[0]["pipeline"]
+    analog = [fqn for fqn, place in read_json(copied / "mapping.json")["placements"].items() if place == "analog"]
+    assert (none["n_cores"], none["without_tiles"], none["n_tiles"]) == (1, analog, 0)
+    assert none["latency_gain"] == pytest.approx(1.0)
+    again = json.loads(lionheart_command(*arguments, "--max-tiles", "1", "--reprogram").stdout)[0]["pipeline"]
+    assert again["n_tiles"] <= 1
+    assert {event["layer"] for event in again["mapped"]["events"] if event["kind"] == "program"} == {
+        *again["reprogrammed"]
+    }
+
+
 def test_report(copied: Path, tmp_path: Path):
     page = tmp_path / "pages" / "page.html"
     data = json.loads(lionheart_command("report", copied, "--out", page, "--json").stdout)
@@ -525,6 +564,10 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
+        (["simulate", "--cores", "0"], "cores: got 0", "at least one"),
+        (["simulate", "--cores", "9"], "cores: got 9, expected at most the 8", "give fewer"),
+        (["simulate", "--inferences", "0"], "0 inferences", "at least one"),
+        (["simulate", "--max-tiles", "-1"], "max_tiles: got -1", "0 or more"),
     ],
 )
 def test_bad_flags_of_the_other_verbs(arguments: list[str], message: str, hint: str, copied: Path):

@@ -23,7 +23,7 @@ def resnet8() -> LayerGraph:
 
 
 def find_op(graph: LayerGraph, name: str) -> DigitalOp:
-    return next(op for op in graph.other_ops if op.name == name)
+    return next(op for op in graph.ops_by_name if op.name == name)
 
 
 def test_resnet8_has_the_papers_size(resnet8: LayerGraph):
@@ -49,13 +49,34 @@ def test_resnet8_layers_by_hand(resnet8: LayerGraph):
 
 
 def test_resnet8_digital_operations(resnet8: LayerGraph):
-    ops = {op.name: op for op in resnet8.other_ops}
+    ops = {op.name: op for op in resnet8.ops_by_name}
     assert HIDDEN not in ops
     outputs = 16_384 * 3 + 8_192 * 2 + 4_096 * 2  # elements after stem and stack 1, stack 2, stack 3
     assert (ops["relu"].n_calls, ops["relu"].n_elements) == (7, outputs)
     assert ops["batch_norm"].n_calls == 9
     assert (ops["add"].n_calls, ops["add"].n_elements) == (3, 16_384 + 8_192 + 4_096)
     assert (ops["avg_pool"].n_elements, ops["avg_pool"].n_operands) == (64, 4_096)
+
+
+def test_operations_follow_the_projection_whose_output_they_read_last(resnet8: LayerGraph):
+    relus = {op.after: op.n_elements for op in resnet8.other_ops if op.name == "relu"}
+    blocks = {f"stack{n}.conv{k}": 2 ** (15 - n) for n in (1, 2, 3) for k in (1, 2)}
+    # after the addition of a block both branches are there; a convolution of the shortcut runs last
+    blocks["stack2.shortcut.0"], blocks["stack3.shortcut.0"] = blocks.pop("stack2.conv2"), blocks.pop("stack3.conv2")
+    assert relus == {"conv": 16_384, **blocks}
+    (pool,) = [op for op in resnet8.other_ops if op.name == "avg_pool"]
+    assert pool.after == "stack3.shortcut.0"
+    assert LayerGraph.from_json(resnet8.to_json()) == resnet8
+    old = resnet8.to_json()
+    for row in old["other_ops"]:
+        del row["after"]  # graphs written before the field was there
+    assert LayerGraph.from_json(old).ops_by_name == resnet8.ops_by_name
+
+
+def test_what_runs_before_the_first_projection_follows_none():
+    graph = trace_graph(nn.Sequential(nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.ReLU()), torch.ones(1, 4))
+    assert [(op.name, op.after, op.n_calls) for op in graph.other_ops] == [("relu", "", 1), ("relu", "1", 2)]
+    assert [(op.name, op.after, op.n_calls) for op in graph.ops_by_name] == [("relu", "", 3)]
 
 
 @pytest.mark.parametrize("specimen", ZOO.values(), ids=ZOO)

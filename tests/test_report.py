@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import itertools
 import math
 import re
 import shutil
@@ -25,6 +26,7 @@ from lionheart.report.figures import (
     draw_time_chart,
     share_strip,
 )
+from lionheart.report.gantt import GanttBar, draw_gantt
 from lionheart.report.schema import Each, Maybe, OneOf, Values, conform
 from lionheart.report.svg import LinearScale, TimeScale, choose_ticks, element, spread_labels
 from lionheart.report.text import describe_duration, describe_gain, format_pp, tie_units
@@ -139,6 +141,31 @@ def make_system(platform, scale):
         "energy_gain": before["energy_j"] / after["energy_j"], "n_tiles": 11, "layers": layers,
         "other_ops": [{"name": "relu", "latency_s": 2.1e-4 * scale, "energy_j": 4e-4 * scale, "reason_free": ""},
                       {"name": "flatten", "latency_s": 0.0, "energy_j": 0.0, "reason_free": "changes no data"}],
+    }  # fmt: skip
+
+
+def make_schedule(cores, step_s):
+    """Return a schedule of three inferences; each core takes one step of each kind."""
+    kinds = ("network io", "digital", "tile support", "program", "tile", "other ops", "handover")
+    events = []
+    for core in range(len(cores)):
+        for inference in range(3):
+            start = step_s * len(kinds) * (inference + core)
+            for index, kind in enumerate(kinds):
+                events.append({"core": core, "inference": inference, "layer": cores[core][0], "kind": kind,
+                               "start_s": start + index * step_s, "end_s": start + (index + 1) * step_s})  # fmt: skip
+    return {"latency_s": 2e-3, "interval_s": 1e-3, "throughput_per_s": 1e3, "energy_per_inference_j": 2e-2,
+            "cores": [{"layers": layers, "utilisation": 0.6} for layers in cores], "events": events}  # fmt: skip
+
+
+def make_pipeline(n_inferences=3):
+    names = list(MACS)
+    return {
+        "platform": "alpine-high-power", "n_cores": 3, "n_inferences": n_inferences, "max_tiles": 4, "n_tiles": 4,
+        "n_tiles_wanted": 11, "n_tiles_packed": 3, "without_tiles": ["fc"],
+        "reprogrammed": ["conv"], "sharing": [names[1:3]], "latency_gain": 1.5,
+        "throughput_gain": 2.0, "energy_gain": 0.5, "all_digital": make_schedule([names[:4], names[4:8], names[8:]], 2e-4),
+        "mapped": make_schedule([names[:6], names[6:]], 1e-4), "notes": ["cores take turns"],
     }  # fmt: skip
 
 
@@ -408,6 +435,56 @@ def test_notes_that_platforms_share_are_printed_once():
     results = make_results()
     results["system"][1]["assumptions"] = ["another"]
     assert render(results=results).count("programming the tiles") == 2
+
+
+def test_several_cores_are_drawn_over_time():
+    results = make_results()
+    results["pipelines"] = [make_pipeline()]
+    page = html.unescape(render(results=results)).replace("\u00a0", " ")
+    section = re.search(r'<section id="cores">.*?</section>', page, re.S)[0]
+    for text in ("3 cores", "3 inferences", "1.50× sooner", "2.00× more results", "2.00× more", "60 %", "off",
+                 "4 of 4 tiles in use; all analog layers would take 11, or 3 if they shared them.",
+                 "2 layers share tiles; those in one tile take turns.", "Digital for want of tiles: fc.",
+                 "Programmed again for every inference: conv.", "cores take turns"):  # fmt: skip
+        assert text in section, text
+    digital, mapped = re.findall(r'<svg class="chart gantt".*?</svg>', section, re.S)
+    for chart, n_lanes in ((digital, 3), (mapped, 2)):
+        assert re.findall(r">(core \d)<", chart) == [f"core {n + 1}" for n in range(n_lanes)]
+        assert len(re.findall(r"<rect ", chart)) == n_lanes * 3 * 6  # a handover is a gap
+        assert re.findall(r'<text class="tick number"[^>]*>(\d)<', chart) == ["1", "2", "3"] * n_lanes
+    # both have one scale: 0.2 ms of the digital chart are as long as two bars of 0.1 ms of the mapped one
+    widths = [float(re.search(r'<rect class="digital" [^>]*width="([\d.]+)"', chart)[1]) for chart in (digital, mapped)]
+    assert widths[0] == pytest.approx(2 * widths[1], abs=0.02)
+    assert "stack1.conv1" not in re.search(r"<title>(.*?)</title>", digital)[1]
+    assert "conv: network input and output; inference 1, 0 s to 200 µs" in digital
+    assert '<section id="cores">' not in render()
+
+
+def test_bars_of_a_core_do_not_overlap_and_lie_in_the_chart():
+    bars = [GanttBar(core, n + 1, 0.1 * n + 0.05 * core, 0.1 * n + 0.05 * core + 0.08, "tile", "") for core in (0, 1)
+            for n in range(4)]  # fmt: skip
+    chart = draw_gantt(bars, ["core 1", "core 2"], end_s=0.45, label="two cores")
+    width, height = (float(each) for each in re.search(r'viewBox="0 0 (\S+) (\S+)"', chart).groups())
+    rows = {}
+    for x, y, w, h in re.findall(r'<rect class="tile" x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', chart):
+        assert 0 <= float(x) <= float(x) + float(w) <= width
+        assert 0 <= float(y) <= float(y) + float(h) <= height
+        rows.setdefault(y, []).append((float(x), float(x) + float(w)))
+    assert [len(row) for row in rows.values()] == [4, 4]
+    for row in rows.values():
+        assert all(end <= start + 0.02 for (_, end), (start, _) in itertools.pairwise(sorted(row)))
+
+
+def test_of_many_bars_the_first_inferences_are_drawn():
+    pipeline = make_pipeline(3000)
+    for side in ("all_digital", "mapped"):
+        events = pipeline[side]["events"]
+        pipeline[side]["events"] = [{**events[n % 7], "inference": n // 7} for n in range(21_000)]
+    results = make_results()
+    results["pipelines"] = [pipeline]
+    page = render(results=results)
+    assert "3000 inferences, the first 171 drawn" in page
+    assert len(page) < 1_000_000
 
 
 # --- figures ------------------------------------------------------------------------------------------------------------

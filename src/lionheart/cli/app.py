@@ -29,6 +29,7 @@ from lionheart.cli.devices import devices
 from lionheart.cli.export import export
 from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
+from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
 
 app = typer.Typer(
@@ -344,37 +345,6 @@ def evaluate(
         render.show_accuracy(data["accuracy_over_time"], f"{split} accuracy, {chips} fresh chips", data["confidence"])
 
 
-@app.command(epilog="Example: lionheart simulate runs/first --platform alpine-low-power")
-@guarded
-def simulate(
-    run: RunPath,
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(help="A known platform or a TOML file; repeatable.", show_default="both ALPINE ones"),
-    ] = None,
-    second_opinion: Annotated[
-        str | None, typer.Option(help="zigzag: its cost of each layer too (extra zigzag).", show_default="none")
-    ] = None,
-    as_json: JsonFlag = False,
-    debug: DebugFlag = False,
-) -> None:
-    """Estimate time and energy of a finished run's mapping, against all-digital."""
-    from lionheart.cli.second_opinion import add_second_opinion, check_tool, show_second_opinion
-    from lionheart.workflow import estimate_run
-
-    check_tool(second_opinion)
-    platforms = platform or ["alpine-high-power", "alpine-low-power"]
-    data = estimate_run(run, platforms)
-    if second_opinion:
-        add_second_opinion(data, run, platforms)
-    if as_json:
-        print_json(data)
-    else:
-        render.show_system(data)
-        for opinion in (row["second_opinion"] for row in data if second_opinion):
-            show_second_opinion(opinion)
-
-
 @app.command(epilog="Example: lionheart report runs/first --out first.html")
 @guarded
 def report(
@@ -442,6 +412,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
 app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
+app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 app.command(epilog="Example: lionheart platforms --template > mine.toml")(guarded(platforms))
 

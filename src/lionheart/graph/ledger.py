@@ -74,7 +74,9 @@ class Ledger:
         self._computed: dict[nn.Module, list[_Row]] = {}
         self._functional: dict[tuple[tuple[str, ...], tuple[int, int] | None], _Row] = {}
         self._order: list[_Row] = []
-        self._sizes: dict[str, list[int]] = {}
+        self._sizes: dict[tuple[str, str], list[int]] = {}
+        self._last_runs: dict[str, int] = {}
+        self._n_uses = 0
         self._edges: dict[tuple[str, str], None] = {}
         self._memories: dict[int, list[_Row]] = {}
         self._parameters = dict([*model.named_parameters(), *model.named_buffers()])
@@ -101,12 +103,15 @@ class Ledger:
 
     # -- while the model runs ------------------------------------------------------------------------------------------
 
-    def add_operation(self, name: str, inputs: Iterable[Tensor], output: Tensor, *, macs: int = 0) -> None:
-        """Count an operation that has no weight."""
+    def add_operation(
+        self, name: str, inputs: Iterable[Tensor], output: Tensor, *, makers: Iterable[str], macs: int = 0
+    ) -> None:
+        """Count an operation that has no weight, for that one of the projections that made its inputs that ran last."""
         inputs = list(inputs)
         n_read, n_written = sum(each.numel() for each in inputs), output.numel()
         size = sum(each.numel() * each.element_size() for each in (*inputs, output))
-        entry = self._sizes.setdefault(name, [0] * 6)
+        after = max(makers, key=self._last_runs.__getitem__, default="")
+        entry = self._sizes.setdefault((name, after), [0] * 6)
         flops = 2 * macs or flops_of(name, n_written, n_read)
         for index, value in enumerate((1, n_written, n_read, macs, flops, size)):
             entry[index] += value
@@ -137,6 +142,9 @@ class Ledger:
             if row.users and all(user.module is not module[1] for user in row.users):
                 row.outside = module[0] or type(self.model).__name__
         fqns = [row.fqn for row, _ in shares]
+        for fqn in fqns:
+            self._n_uses += 1
+            self._last_runs[fqn] = self._n_uses
         for maker in makers:
             for fqn in fqns:
                 self._edges[maker, fqn] = None
@@ -201,8 +209,8 @@ class Ledger:
             row.obstacle = row.obstacle or self._obstacle(row)
         nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
         ops = tuple(
-            DigitalOp(name, calls, written, read, macs, flops, size)
-            for name, (calls, written, read, macs, flops, size) in self._sizes.items()
+            DigitalOp(name, calls, written, read, macs, flops, size, after)
+            for (name, after), (calls, written, read, macs, flops, size) in self._sizes.items()
         )
         ran = {user.fqn for row in self._order for user in row.users}
         idle = tuple(each.fqn for each in self._placed if each.fqn not in ran)

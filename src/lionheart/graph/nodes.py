@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self, final
 
@@ -63,7 +63,7 @@ class LayerNode:
 @final
 @dataclass(frozen=True)
 class DigitalOp:
-    """Work that has no weight matrix, summed over its calls.
+    """Work that has no weight matrix, summed over its calls after one projection.
 
     Args:
         name: Operation, for example ``relu`` or ``add``.
@@ -73,7 +73,8 @@ class DigitalOp:
         macs: MACs per inference when it is a product without a static weight, such as attention scores; else 0.
         flops: Arithmetic operations and elementary functions per inference; two for each MAC.
         n_bytes: Bytes read and written per inference.
-        after: Projection whose core runs it when layers run on several cores; empty = that of the first.
+        after: Projection whose core runs it when layers run on several cores: of those that made its inputs the one that ran
+            last; empty = the first.
     """
 
     name: str
@@ -93,7 +94,7 @@ class LayerGraph:
 
     Args:
         nodes: Projections in the order in which they first run.
-        other_ops: Everything else.
+        other_ops: Everything else, a row for each operation and the projection it follows.
         edges: Pairs of projections: the second reads what the first made, with no other projection between them.
         idle: Projections that the model has and that did not run.
     """
@@ -119,6 +120,14 @@ class LayerGraph:
     def fqns(self) -> tuple[str, ...]:
         """Names of the projections."""
         return tuple(node.fqn for node in self.nodes)
+
+    @property
+    def ops_by_name(self) -> tuple[DigitalOp, ...]:
+        """The other operations, a row for each name."""
+        rows: dict[str, DigitalOp] = {}
+        for op in self.other_ops:
+            rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, after="")
+        return tuple(rows.values())
 
     @property
     def macs(self) -> int:
@@ -152,3 +161,9 @@ class LayerGraph:
         ops = tuple(DigitalOp(**row) for row in data["other_ops"])
         edges = tuple((first, last) for first, last in data.get("edges", ()))
         return cls(nodes, ops, edges, tuple(data.get("idle", ())))
+
+
+def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:
+    """Return the sum of two rows of one operation."""
+    counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "after")]
+    return replace(first, **{count: getattr(first, count) + getattr(second, count) for count in counts})

@@ -45,7 +45,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         self.origins.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
         if name not in NO_WORK and outputs:
-            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0])
+            makers = self.origins.producers(inputs)
+            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0], makers=makers)
         return result
 
     def _record_product(
@@ -61,8 +62,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 fqns = self.ledger.add_use(origin, module, macs, x, weight, outputs[0], makers=makers, has_bias=bias)
                 self.origins.follow_product(outputs[0], fqns)
                 return
+        makers = self.origins.producers(inputs)
         self.origins.follow(inputs, outputs, copies=False, writes=False)
-        self.ledger.add_operation("dynamic product", inputs, outputs[0], macs=macs)
+        self.ledger.add_operation("dynamic product", inputs, outputs[0], makers=makers, macs=macs)
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:

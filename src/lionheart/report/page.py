@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lionheart.files import write_text
-from lionheart.report import costs, sections, verdict
+from lionheart.report import costs, schedules, sections, verdict
 from lionheart.report.facts import read_facts
 from lionheart.report.text import format_percent, tie_units
 
@@ -69,6 +69,7 @@ def render_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_
             accuracy=sections.describe_accuracy(facts),
             retrained_digital="" if digital is None else format_percent(digital),
             systems=costs.list_systems(facts),
+            schedules=schedules.list_schedules(facts),
             decisions=sections.list_decisions(facts),
             untried=facts.untried,
             settings=sections.list_settings(facts),

@@ -9,7 +9,7 @@ from lionheart.workflow.evaluate import open_finished
 
 
 def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
-    """Write the page of a finished run.
+    """Write the page of a finished run, with what `lionheart simulate` found on several cores.
 
     Args:
         run_dir: The run.
@@ -22,4 +22,8 @@ def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
     description = run.description()
     settings = description["settings"]
     description |= {f"{group}_spec": settings[group] for group in ("search", "tile", "train")}
-    return write_report(description, run.read("graph.json"), run.read("results.json"), out or run.file("report.html"))
+    results = run.read("results.json")
+    if run.has("system.json"):
+        systems = run.read("system.json").get("system") or []
+        results["pipelines"] = [system["pipeline"] for system in systems if "pipeline" in system]
+    return write_report(description, run.read("graph.json"), results, out or run.file("report.html"))

@@ -122,6 +122,33 @@ _SYSTEM = {
     ),
 }
 
+_SCHEDULE = {
+    "latency_s": float,
+    "interval_s": float,
+    "energy_per_inference_j": float,
+    "cores": Each({"layers": Each(str), "utilisation": float}),
+    "events": Each({"core": int, "inference": int, "layer": str, "kind": str, "start_s": float, "end_s": float}),
+}
+
+_PIPELINE = {
+    "platform": str,
+    "n_cores": int,
+    "n_inferences": int,
+    "max_tiles": Maybe(int),
+    "n_tiles": int,
+    "n_tiles_wanted": int,
+    "n_tiles_packed": int,
+    "without_tiles": Each(str),
+    "reprogrammed": Each(str),
+    "sharing": Each(Each(str)),
+    "latency_gain": float,
+    "throughput_gain": float,
+    "energy_gain": float,
+    "all_digital": _SCHEDULE,
+    "mapped": _SCHEDULE,
+    "notes": Each(str),
+}
+
 RESULTS = {
     "schema_version": _VERSION,
     "outcome": OneOf(("mapped", "infeasible", "budget")),
@@ -145,6 +172,7 @@ RESULTS = {
     "elapsed_s": Maybe(float),
     "n_steps": Maybe(int),
     "system": Maybe(Each(_SYSTEM)),
+    "pipelines": Maybe(Each(_PIPELINE)),
 }
 
 

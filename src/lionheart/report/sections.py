@@ -127,10 +127,13 @@ def _explain_placements(facts: RunFacts) -> dict[str, str]:
 
 def list_other_ops(facts: RunFacts) -> str:
     """Return the operations without a weight matrix in one line, ``"relu (9 calls), add (3 calls)"``."""
+    sums: dict[str, tuple[int, int]] = {}
+    for op in facts.graph["other_ops"]:
+        calls, macs = sums.get(op["name"], (0, 0))
+        sums[op["name"]] = (calls + op["n_calls"], macs + op["macs"])
     return ", ".join(
-        f"{op['name']} ({op['n_calls']} call{'' if op['n_calls'] == 1 else 's'}"
-        + (f", {format_count(op['macs'])} MACs)" if op["macs"] else ")")
-        for op in facts.graph["other_ops"]
+        f"{name} ({calls} call{'' if calls == 1 else 's'}" + (f", {format_count(macs)} MACs)" if macs else ")")
+        for name, (calls, macs) in sums.items()
     )
 
 

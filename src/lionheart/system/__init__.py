@@ -2,36 +2,54 @@
 
 Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
 Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed. All functions are pure. Must not know: physics, noise, training, search.
+counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. All functions are pure. Must not know:
+physics, noise, training, search.
 """
 
 from lionheart.system.audit import audit_coverage
+from lionheart.system.comparison import CoresComparison, compare_on_cores
+from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
-from lionheart.system.pipeline import PipelineEstimate, Stage, estimate_pipeline
+from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
-from lionheart.system.price import Cost, add_costs, split_cost
+from lionheart.system.price import Cost, add_costs, scale_cost, split_cost
 from lionheart.system.programming import AgeCost, ProgrammingEstimate, estimate_programming
+from lionheart.system.schedule import Schedule, ScheduleEvent, simulate_pipeline
 from lionheart.system.tile_energy import TilePoint, mvm_energy
 
 __all__ = [
     "AgeCost",
+    "CoresComparison",
     "Cost",
     "LayerCost",
+    "LayerWork",
     "OpCost",
     "PipelineEstimate",
     "PlatformSpec",
     "ProgrammingEstimate",
+    "Schedule",
+    "ScheduleEvent",
     "Stage",
+    "Step",
     "SystemEstimate",
     "TilePoint",
+    "WorkKind",
     "add_costs",
+    "assign_cores",
     "audit_coverage",
+    "compare_on_cores",
     "estimate_pipeline",
     "estimate_programming",
     "estimate_system",
+    "list_layer_work",
     "load_platform",
+    "make_stage",
     "mvm_energy",
+    "plan_stages",
     "platform_constants",
     "platform_names",
+    "scale_cost",
+    "share_cache",
+    "simulate_pipeline",
     "split_cost",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from lionheart.candidates import Candidate, find_candidates
@@ -56,7 +57,8 @@ def audit_coverage(
     data["totals"] |= _count_coverage(graph, candidates) | {"n_units": len(set(units.values()))}
     data["groups"] = _group(candidates)
     data["units"] = _group_units(candidates, units)
-    data["unpriced_ops"] = [op.name for op in graph.other_ops if not has_price(op, spec)]
+    data["other_ops"] = [asdict(op) for op in graph.ops_by_name]
+    data["unpriced_ops"] = [op.name for op in graph.ops_by_name if not has_price(op, spec)]
     return {"task": name, "platform": platform, **data}
 
 

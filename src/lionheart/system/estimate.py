@@ -52,7 +52,7 @@ class LayerCost:
 @final
 @dataclass(frozen=True)
 class OpCost:
-    """Cost of one kind of other operation per inference, the same in every mapping.
+    """Cost of one kind of other operation after one projection per inference, the same in every mapping.
 
     Args:
         name: The operation.
@@ -166,9 +166,17 @@ class SystemEstimate:
                     "energy_j": row.cost.energy_j,
                     "reason_free": row.reason_free,
                 }
-                for row in self.other_ops
+                for row in _sum_by_name(self.other_ops)
             ],
         }
+
+
+def _sum_by_name(ops: Iterable[OpCost]) -> list[OpCost]:
+    rows: dict[str, OpCost] = {}
+    for op in ops:
+        before = [rows[op.name].cost] if op.name in rows else []
+        rows[op.name] = OpCost(op.name, add_costs([*before, op.cost]), op.reason_free)
+    return list(rows.values())
 
 
 def _total(layers: Iterable[LayerCost], ops: Iterable[OpCost]) -> Cost:
@@ -224,7 +232,7 @@ def estimate_system(
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
     if partitions is None and tile is not None:
         partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
-    chosen = {fqn: _find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
     return SystemEstimate(
         platform=platform.name,
         clock_hz=platform.clock_hz,
@@ -267,9 +275,15 @@ def _price_layers(
     return tuple(rows)
 
 
-def _find_partition(
+def find_partition(
     node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
+    """Return the tiles of an analog projection: those given, or those of the platform if none are.
+
+    Raises:
+        ConfigError: Partitions are given, this one is missing.
+        TilingError: It does not cover the projection.
+    """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:

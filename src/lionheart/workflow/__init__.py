@@ -9,11 +9,12 @@ from lionheart.workflow.map import MappingResult, map_layers, resume_run
 from lionheart.workflow.pareto import ParetoResult, find_pareto_front, resume_pareto_front
 from lionheart.workflow.pretrain import train_task
 from lionheart.workflow.settings import EFFORTS, MapSettings, read_settings
-from lionheart.workflow.simulate import estimate_run
+from lionheart.workflow.simulate import CoresRequest, estimate_run
 
 __all__ = [
     "EFFORTS",
     "Backend",
+    "CoresRequest",
     "MapSettings",
     "MappingResult",
     "ParetoResult",
