@@ -189,10 +189,37 @@ def estimate_system(
         ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
         TilingError: A partition does not cover its projection.
     """
-    _check_mapping(graph, mapping)
-    ops = []
+    check_mapping(graph, mapping)
     if skip_unpriced:
-        graph = replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
+        graph = leave_out_unpriced(graph, platform)
+    ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
+    chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    return SystemEstimate(
+        platform=platform.name,
+        clock_hz=platform.clock_hz,
+        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent),
+        digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
+        other_ops=ops,
+        counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
+        not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
+        assumptions=ASSUMPTIONS,
+    )
+
+
+def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
+    """Return a graph without the operations that a platform has no price for."""
+    return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
+
+
+def price_other_ops(
+    graph: LayerGraph, platform: PlatformSpec, *, count_memory_controller: bool = False
+) -> tuple[OpCost, ...]:
+    """Price what is the same in every mapping: operations without a weight matrix, the network's input and output.
+
+    Raises:
+        ConfigError: An operation has no price.
+    """
+    ops = []
     for op in graph.other_ops:
         work, reason = element_op(op, platform)
         cost = price_work(work, platform, count_memory_controller=count_memory_controller)
@@ -200,17 +227,7 @@ def estimate_system(
     if graph.nodes:
         work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
-    chosen = {fqn: _find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
-    return SystemEstimate(
-        platform=platform.name,
-        clock_hz=platform.clock_hz,
-        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent),
-        digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
-        other_ops=tuple(ops),
-        counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
-        not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
-        assumptions=ASSUMPTIONS,
-    )
+    return tuple(ops)
 
 
 def _price_layers(
@@ -240,9 +257,15 @@ def _price_layers(
     return tuple(rows)
 
 
-def _find_partition(
+def find_partition(
     node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
+    """Return the tiles of an analog projection: those given, or those of the platform if none are.
+
+    Raises:
+        ConfigError: Partitions are given, this one is missing.
+        TilingError: It does not cover the projection.
+    """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:
@@ -261,7 +284,12 @@ def _find_partition(
     return partition
 
 
-def _check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
+def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
+    """Make sure that a mapping places every projection of a graph and no other.
+
+    Raises:
+        ConfigError: It does not.
+    """
     for fqn in mapping.placements:
         graph[fqn]
     missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]

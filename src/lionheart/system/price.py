@@ -87,3 +87,12 @@ def split_cost(cost: Cost, parts: int) -> Cost:
         {name: value / parts for name, value in cost.energy.items()},
         cost.dram_bytes / parts,
     )
+
+
+def scale_cost(cost: Cost, factor: float) -> Cost:
+    """Return `factor` times a cost; components that are zero are left out."""
+    return Cost(
+        {name: value * factor for name, value in cost.time_s.items() if value * factor},
+        {name: value * factor for name, value in cost.energy.items() if value * factor},
+        cost.dram_bytes * factor,
+    )
