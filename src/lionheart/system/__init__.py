@@ -2,7 +2,8 @@
 
 Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
 Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed. `SystemModel` prices many mappings of one network. All functions are pure. Must not know: physics, noise, training, search.
+counted and assumed. `SystemModel` prices many mappings of one network.
+All functions are pure. Must not know: physics, noise, training, search.
 """
 
 from lionheart.system.audit import audit_coverage

@@ -1,9 +1,9 @@
 """Costs of many mappings of one network: every projection is priced once in both placements, the rest is addition.
 
-Projections are coupled by one number alone: how much of the digital weights does not fit in the last-level cache (LLC). The cost
-of a digital projection is linear in that share, so the cost of a mapping is a few sums, and moving a projection changes each of
-them by a fixed amount. The sums are kept as whole numbers of the smallest floating-point number: no order of changes and no
-number of them leaves a rounding error behind.
+Projections are coupled by one number alone: how much of the digital weights does not fit in the last-level cache (LLC). The
+cost of a digital projection is linear in that share, so the cost of a mapping is a few sums, and moving a projection changes
+each of them by a fixed amount. The sums are kept as whole numbers of the smallest floating-point number, so no number of
+changes leaves a rounding error behind.
 """
 
 from __future__ import annotations
