@@ -286,8 +286,8 @@ def map_command(
         "max_epochs": max_epochs,
         "max_minutes": max_minutes,
     }
-    top = {"seed": seed, "backend": backend, "compile": compile_ or None}
-    top |= {"platforms": tuple(platform) if platform else None}
+    platforms = tuple(platform) if platform else None
+    top: dict[str, Any] = {"seed": seed, "backend": backend, "compile": compile_ or None, "platforms": platforms}
     if resume is not None:
         given = (out, config, *top.values(), *search.values())
         if any(value is not None for value in given):
