@@ -243,16 +243,15 @@ class SystemModel:
         size, shares = node.weights * self.platform.activation_bytes, node.fqn in self._concurrent
         own = 0.0 if shares else float(size)
         digital = self._price_digital(node, 0.0, own)
-        all_first = self._price_digital(node, math.inf, own)
-        all_later = self._price_digital(node, 0.0, math.inf) if shares else digital
+        minus = scale_cost(digital, -1.0)
         analog = None
         if partition is not None:
             work = analog_projection(node, partition, self.platform)
             analog = price_work(work, self.platform, count_memory_controller=self._controller)
         return _Row(
             digital=digital,
-            first=add_costs([all_first, scale_cost(digital, -1.0)]),
-            later=add_costs([all_later, scale_cost(digital, -1.0)]),
+            first=add_costs([self._price_digital(node, math.inf, own), minus]),
+            later=add_costs([self._price_digital(node, 0.0, math.inf), minus]) if shares else Cost(),
             analog=analog,
             n_bytes=size,
             n_bytes_later=size if shares and node.n_mvms > 1 else 0,
