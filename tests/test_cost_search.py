@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from importlib.resources import files
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from lionheart.candidates import Candidate, find_candidates, partition_matrix
+from lionheart.cli import app
 from lionheart.errors import ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping, Placement
@@ -456,6 +459,26 @@ def test_a_front_on_few_tiles(tmp_path: Path):
     found = {tuple(f for f, p in row["mapping"]["placements"].items() if p == "analog") for row in results["mappings"]}
     assert found == {(), ("0",), ("3",), ("0", "3"), ("7",)}  # every set that fits, and the search ends
     assert all(row["n_tiles"] <= 4 for row in results["mappings"])
+
+
+@pytest.mark.usefixtures("small_noise_pool")
+def test_the_command_line(tmp_path: Path):
+    config = tmp_path / "small.toml"
+    config.write_text(
+        "[search]\nmax_drop_pp = 50.0\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\n[tile]\nrows = 32\ncols = 32\n"
+    )
+    words = ["map", f"{Path(__file__).parent / 'quadrants.py'}:build_task", "--config", str(config), "--json"]
+    words += ["--strategy", "training-free", "--objective", "weights", "--max-tiles", "3"]
+    words += ["--platform", "alpine-low-power", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert (results["objective"], results["max_tiles"], results["n_tiles"]) == ("weights", 3, 3)
+    assert results["notes"] == {"0": "needs 1 tile, 0 of 3 left", "7": "needs 4 tiles, 0 of 3 left"}
+    assert [row["platform"] for row in results["system"]] == ["alpine-low-power"]
+    assert "3 of 3 tiles" in CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run")]).stderr
+    refused = CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run"), "--max-tiles", "2"])
+    assert (refused.exit_code, "keeps its settings" in refused.stderr) == (2, True)
 
 
 def test_settings():
