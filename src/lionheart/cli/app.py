@@ -194,11 +194,28 @@ def map_command(
             show_default="lionheart",
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Made small within the bound: macs or weights left digital, time or energy of an inference on --platform.",
+            show_default="macs",
+        ),
+    ] = None,
+    max_tiles: Annotated[
+        int | None, typer.Option(help="Most tiles of all analog projections together.", show_default="no limit")
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Prices the mapping, the first one the objective: a known platform or a TOML file; repeatable.",
+            show_default="both ALPINE ones",
+        ),
+    ] = None,
     ranking: Annotated[
         str | None,
         typer.Option(
-            help="Order of trials of lionheart: macs, weights, time, energy, sensitivity, hessian, random.",
-            show_default="macs",
+            help="Order of trials of lionheart: objective, macs, weights, time, energy, sensitivity, hessian, random.",
+            show_default="objective",
         ),
     ] = None,
     chips: Annotated[
@@ -261,6 +278,8 @@ def map_command(
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
         "strategy": strategy,
+        "objective": objective,
+        "max_tiles": max_tiles,
         "ranking": ranking,
         "n_chips": chips,
         "n_chips_final": final_chips,
@@ -270,8 +289,10 @@ def map_command(
         "max_epochs": max_epochs,
         "max_minutes": max_minutes,
     }
+    platforms = tuple(platform) if platform else None
+    top: dict[str, Any] = {"seed": seed, "backend": backend, "compile": compile_ or None, "platforms": platforms}
     if resume is not None:
-        given = (out, config, seed, backend, compile_ or None, *search.values())
+        given = (out, config, *top.values(), *search.values())
         if any(value is not None for value in given):
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
@@ -282,9 +303,7 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(
-            effort, config, {"search": search, "": {"seed": seed, "backend": backend, "compile": compile_ or None}}
-        )
+        settings = read_settings(effort, config, {"search": search, "": top})
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress)
         path = out or default_run_dir(loaded.name)
