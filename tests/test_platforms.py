@@ -33,6 +33,7 @@ from lionheart.system import (
 from lionheart.system.platform_template import render_template
 from lionheart.system.tile_energy import adc_energy_j, dac_energy_j, reference_point
 
+ROOT = Path(__file__).parent.parent
 NAMES = platform_names()
 HIGH = load_platform("alpine-high-power")
 
@@ -122,7 +123,7 @@ def test_the_default_tile_is_the_reference_point(name: str) -> None:
 PRINTED = {
     "alpine-high-power": (54.3e-9, 100e-9), "alpine-low-power": (20.5e-9, 100e-9), "lionheart": (6.55e-9, 100e-9),
     "hermes": (12.5e-9, 130e-9), "hermes-64": (13.4e-9, 133e-9), "hermes-64-4phase": (52.9e-9, 521e-9),
-    "raspberry-pi-4": (12.5e-9, 130e-9),
+    "raspberry-pi-4": (12.5e-9, 130e-9), "alpine-neon": (54.3e-9, 100e-9), "alpine-fp32": (54.3e-9, 100e-9),
 }  # fmt: skip
 
 
@@ -512,3 +513,22 @@ def test_template_and_faults_on_the_command_line(tmp_path: Path) -> None:
     shown = run("--show", path)
     assert shown.exit_code == 2
     assert shown.stderr.count("mine.toml:") == len(FAULTS)
+
+
+# --- software from counted kernels ---
+
+
+def test_derived_platforms_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("derive_software", ROOT / "benchmarks" / "derive_software.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, text in module.build().items():
+        assert (ROOT / "src" / "lionheart" / "system" / "data" / name).read_text(encoding="utf-8") == text, name
+
+
+def test_counted_kernels_beat_alpine_s_library_and_int8_beats_fp32() -> None:
+    neon, fp32 = load_platform("alpine-neon"), load_platform("alpine-fp32")
+    assert estimate(neon).all_digital.latency_s < estimate(HIGH).all_digital.latency_s
+    assert estimate(neon).mapped.latency_s < estimate(HIGH).mapped.latency_s
+    assert estimate(neon).all_digital.latency_s < estimate(fp32).all_digital.latency_s  # a quarter of the bytes
+    assert estimate(neon).mapped.latency_s < estimate(fp32).mapped.latency_s  # no conversion

@@ -16,6 +16,8 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 PLATFORM_FILES = {
     "alpine-high-power": "alpine_high_power.toml",
     "alpine-low-power": "alpine_low_power.toml",
+    "alpine-neon": "alpine_neon.toml",
+    "alpine-fp32": "alpine_fp32.toml",
     "lionheart": "lionheart.toml",
     "raspberry-pi-4": "raspberry_pi_4.toml",
     "hermes": "hermes.toml",
