@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -46,9 +47,11 @@ def fit_tiles(
 ) -> TileFit:
     """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
 
-    Layers are taken in `order`, each if it fits beside those already taken. The others stay digital, or with `reprogram` take
-    turns in crossbars kept free for that: each is programmed before its products, in every inference; only a layer that needs
-    more than all crossbars then stays digital. Crossbars are shared only if there are too few to do without.
+    Layers are taken in `order`, each if it fits beside those already taken; after 20 in a row for which packing found no room,
+    no more packings are tried. The others stay digital, or with `reprogram` take turns in crossbars kept free for that: each is
+    programmed before its products, in every inference; only a layer that needs more than all crossbars then stays digital.
+    Crossbars are shared only if there are too few to do without: first within the groups of `together`, which costs no time,
+    then by as few groups as will do.
 
     Args:
         partitions: The layers' tiles, all of one size.
@@ -94,13 +97,19 @@ def _choose_resident(
     packed: bool,
 ) -> set[str]:
     """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
-    resident: dict[str, TilePartition] = {}
-    n_failures = 0
-    for fqn in ranked:
-        chosen = {**resident, fqn: partitions[fqn]}
+
+    def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
         room = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
-        if _count_tiles(chosen.values()) <= room or (packed and n_failures < _PATIENCE and _can_share(chosen, room)):
-            resident, n_failures = chosen, 0
+        tiles = {fqn: partitions[fqn] for fqn in chosen}
+        return _count_tiles(tiles.values()) <= room or (may_share and _can_share(tiles, room))
+
+    n_first = bisect.bisect_left(range(1, len(ranked) + 1), True, key=lambda n: not fits(ranked[:n], may_share=packed))
+    resident = list(ranked[:n_first])
+    n_failures = 0
+    for fqn in ranked[n_first:]:
+        if fits([*resident, fqn], may_share=packed and n_failures < _PATIENCE):
+            resident.append(fqn)
+            n_failures = 0
         else:
             n_failures += 1
     return set(resident)
