@@ -65,27 +65,31 @@ def fit_tiles(
     Raises:
         ConfigError: The limit is negative, or `order` has an unknown name.
     """
+    _check(partitions, max_tiles, order)
+    needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
+    sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
+    possible = [fqn for fqn in dict.fromkeys([*order, *partitions]) if sizes[fqn] <= max_tiles]
+    resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
+    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
+    room = max_tiles - max((sizes[fqn] for fqn in turns), default=0)
+    crossbars = _arrange({fqn: partitions[fqn] for fqn in possible if fqn in resident}, room, together, packed=packed)
+    crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, _count(crossbars.values()))
+    return TileFit(
+        resident=tuple(fqn for fqn in partitions if fqn in resident),
+        digital=tuple(fqn for fqn in partitions if fqn not in crossbars),
+        reprogrammed=tuple(turns),
+        crossbars=crossbars,
+        n_crossbars=_count(crossbars.values()),
+        n_tiles=_count_tiles(partitions.values()),
+    )
+
+
+def _check(partitions: Mapping[str, TilePartition], max_tiles: int, order: Sequence[str]) -> None:
     if max_tiles < 0:
         raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give 0 or more tiles")
     for fqn in order:
         if fqn not in partitions:
             raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))
-    needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
-    sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
-    ranked = list(dict.fromkeys([*order, *partitions]))
-    possible = [fqn for fqn in ranked if sizes[fqn] <= max_tiles]
-    resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
-    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
-    kept = {fqn: partitions[fqn] for fqn in partitions if fqn in resident}
-    n_turns = max((sizes[fqn] for fqn in turns), default=0)
-    crossbars = _arrange(
-        {fqn: kept[fqn] for fqn in ranked if fqn in kept}, max_tiles - n_turns, together, packed=packed
-    )
-    first = _count(crossbars.values())
-    crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, first)
-    digital = tuple(fqn for fqn in partitions if fqn not in crossbars)
-    n_tiles = _count_tiles(partitions.values())
-    return TileFit(tuple(kept), digital, tuple(turns), crossbars, _count(crossbars.values()), n_tiles)
 
 
 def _choose_resident(
