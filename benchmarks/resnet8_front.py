@@ -138,7 +138,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
         at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
         effort = ", robust" if settings["train"]["distillation"] > 0 else ""
         ranking = settings["search"]["ranking"]
-        ranked = "" if ranking == "macs" else f" by {ranking}"
+        ranked = "" if ranking in ("macs", "objective") else f" by {ranking}"
         columns = settings["tile"]["column_calibration"]
         found.append(
             {

@@ -45,7 +45,8 @@ ROUND = HIGH.replace(
     dram_energy_j_per_access=120e-12, memory_controller_power_w=3.0, tile_rows=256, tile_cols=256, tile_mvm_s=100e-9,
     tile_bandwidth_bytes_per_s=4e9, tile_ops_per_j=10e12, tile_technology_factor=2.0, macs_per_cycle=2.0,
     conv_macs_per_cycle=2.0, gather_cycles_per_element=24, requantise_cycles_per_output=4, bias_cycles_per_output=1,
-    convert_input_cycles=10, convert_output_cycles=10, io_cycles_per_element=0, pack_cycles_per_element=2, unpack_cycles_per_element=2,
+    convert_input_cycles=10, convert_output_cycles=10, io_cycles_per_element=0, pack_cycles_per_element=2,
+    unpack_cycles_per_element=2,
     queue_instruction_cycles=2, partial_sum_cycles_per_element=2, l1_bytes=2**15, dram_bandwidth_bytes_per_s=8e9,
     handover_cycles=1000, mvms_per_weight_pass=1,
 )  # fmt: skip

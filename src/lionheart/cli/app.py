@@ -26,6 +26,7 @@ from lionheart.cli.console import (
     stderr,
 )
 from lionheart.cli.devices import devices
+from lionheart.cli.export import export
 from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
 from lionheart.cli.simulate import simulate
@@ -193,11 +194,28 @@ def map_command(
             show_default="lionheart",
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Made small within the bound: macs or weights left digital, time or energy of an inference on --platform.",
+            show_default="macs",
+        ),
+    ] = None,
+    max_tiles: Annotated[
+        int | None, typer.Option(help="Most tiles of all analog projections together.", show_default="no limit")
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Prices the mapping, the first one the objective: a known platform or a TOML file; repeatable.",
+            show_default="both ALPINE ones",
+        ),
+    ] = None,
     ranking: Annotated[
         str | None,
         typer.Option(
-            help="Order of trials of lionheart: macs, weights, time, energy, sensitivity, hessian, random.",
-            show_default="macs",
+            help="Order of trials of lionheart: objective, macs, weights, time, energy, sensitivity, hessian, random.",
+            show_default="objective",
         ),
     ] = None,
     chips: Annotated[
@@ -260,6 +278,8 @@ def map_command(
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
         "strategy": strategy,
+        "objective": objective,
+        "max_tiles": max_tiles,
         "ranking": ranking,
         "n_chips": chips,
         "n_chips_final": final_chips,
@@ -269,8 +289,10 @@ def map_command(
         "max_epochs": max_epochs,
         "max_minutes": max_minutes,
     }
+    platforms = tuple(platform) if platform else None
+    top: dict[str, Any] = {"seed": seed, "backend": backend, "compile": compile_ or None, "platforms": platforms}
     if resume is not None:
-        given = (out, config, seed, backend, compile_ or None, *search.values())
+        given = (out, config, *top.values(), *search.values())
         if any(value is not None for value in given):
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
@@ -281,9 +303,7 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(
-            effort, config, {"search": search, "": {"seed": seed, "backend": backend, "compile": compile_ or None}}
-        )
+        settings = read_settings(effort, config, {"search": search, "": top})
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress)
         path = out or default_run_dir(loaded.name)
@@ -410,6 +430,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
 app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))
 app.command(epilog="Example: lionheart platforms --template > mine.toml")(guarded(platforms))

@@ -18,7 +18,12 @@ def pareto(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="As for `map`; not needed with --resume.")] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="Beside accuracy: macs, time or energy (on the first platform).", show_default="macs"),
+        typer.Option(help="Beside accuracy: macs, weights, time or energy (on --platform).", show_default="macs"),
+    ] = None,
+    max_tiles: Annotated[int | None, typer.Option(help="As for `map`: most tiles.", show_default="no limit")] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="As for `map`: prices mappings; the first counts.", show_default="both ALPINE ones"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Mappings to measure.", show_default="60")] = None,
     bounds: Annotated[
@@ -58,6 +63,7 @@ def pareto(
     measured again on fresh ones. Needs Optuna: pip install 'lionheart-aimc\[pareto]'.
     """
     search = {
+        "max_tiles": max_tiles,
         "t_inference": t_inference,
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
@@ -66,7 +72,8 @@ def pareto(
         "validation_samples": validation_samples,
     }
     wishes = {"objective": objective, "n_trials": trials, "bounds_pp": None if bounds is None else _read_bounds(bounds)}
-    overrides: dict[str, dict[str, Any]] = {"search": search, "pareto": wishes, "": {"seed": seed, "backend": backend}}
+    top = {"seed": seed, "backend": backend, "platforms": tuple(platform) if platform else None}
+    overrides: dict[str, dict[str, Any]] = {"search": search, "pareto": wishes, "": top}
     if resume is not None:
         given = (out, config, *(value for group in overrides.values() for value in group.values()))
         if any(value is not None for value in given):

@@ -122,6 +122,8 @@ def _show_projections(data: Mapping[str, Any]) -> None:
 
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:
     """Print the mapping, the accuracy over time and the cost."""
+    from lionheart.report.text import describe_objective, describe_tiles
+
     tried = {row["fqn"]: row for row in results["decisions"]}
     in_groups = any(name not in results["mapping"]["placements"] for name in tried)
     total = graph["totals"]["macs"]
@@ -146,10 +148,12 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
     show_system(results["system"])
     n_analog = sum(place == "analog" for place in results["mapping"]["placements"].values())
     validation, baseline = results["validation"], results["baseline"]
+    tiles = describe_tiles(results["n_tiles"], results.get("max_tiles"))
+    aim = describe_objective(results.get("objective"), results["system"][0]["platform"] if results["system"] else None)
     verdict = {"infeasible": "No layer could be mapped within the bound. ", "budget": "The budget ended the search. "}
     stderr.print(
         f"\n{verdict.get(results['outcome'], '')}{n_analog} of {len(graph['projections'])} projections, "
-        f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {results['n_tiles']} tiles.\n"
+        f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {tiles}.{f' {aim}' if aim else ''}\n"
         f"Validation after {format_duration(results['t_inference'])}: {100 * validation['mean']:.2f} % "
         f"[{100 * validation['low']:.2f}, {100 * validation['high']:.2f}], drop {validation['drop_pp']:.2f} pp "
         f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}{_describe_aftermath(results, n_analog)}"

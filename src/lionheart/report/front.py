@@ -24,6 +24,11 @@ _BELOW = 1.0  # how far below the last bound the chart goes, as a share of that 
 #: For each objective: the axis, the value of a mapping, and how a value is written.
 _AXES: dict[str, tuple[str, Callable[[Mapping[str, Any]], float], Callable[[float], str]]] = {
     "macs": ("analog share of the MACs", lambda row: 100 * row["analog_mac_share"], lambda value: f"{value:g} %"),
+    "weights": (
+        "analog share of the weights",
+        lambda row: 100 * row["analog_weight_share"],
+        lambda value: f"{value:g} %",
+    ),
     "time": ("time of one inference", lambda row: row["latency_s"], lambda value: format_si(value, "s")),
     "energy": ("energy of one inference", lambda row: row["energy_j"], lambda value: format_si(value, "J")),
 }

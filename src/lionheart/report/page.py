@@ -62,6 +62,7 @@ def render_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_
             badges=verdict.list_badges(facts),
             caution=verdict.write_caution(facts),
             promise=verdict.write_promise(facts),
+            aim=verdict.write_aim(facts),
             aftermath=verdict.write_aftermath(facts),
             key_figures=sections.list_key_figures(facts),
             layers=sections.list_layers(facts),

@@ -93,6 +93,7 @@ _DECISION = {
     "drop_pp": Maybe(float),
     "train": Maybe({"losses": Each(float), "n_steps": int, "elapsed_s": float, "outcome": str}),
     "elapsed_s": float,
+    "note": Maybe(str),
 }
 
 _SYSTEM = {
@@ -158,7 +159,10 @@ RESULTS = {
     "mapping": {"schema_version": _VERSION, "placements": Values(OneOf(("analog", "digital")))},
     "analog_mac_share": float,
     "analog_weight_share": float,
+    "objective": Maybe(str),
     "n_tiles": int,
+    "max_tiles": Maybe(int),
+    "notes": Maybe(Values(str)),
     "baseline": {"validation_accuracy": float, "test_accuracy": Maybe(float)},
     "validation": Maybe({**_ACCURACY, "n_samples": Maybe(int), "drop_pp": float}),
     "certificate": Maybe(

@@ -10,6 +10,7 @@ from lionheart.report.figures import Guide, TimePoint, draw_bullet, draw_sparkli
 from lionheart.report.text import (
     describe_duration,
     describe_gain,
+    describe_tiles,
     flatten_settings,
     format_accuracy,
     format_interval,
@@ -34,7 +35,7 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
         _figure(
             format_percent(results["analog_weight_share"]),
             "weights analog",
-            f"on {results['n_tiles']} tiles",
+            f"on {describe_tiles(results['n_tiles'], results['max_tiles'])}",
             "analog",
         ),
     ]
@@ -119,6 +120,8 @@ def _explain_placements(facts: RunFacts) -> dict[str, str]:
         else:
             drop = format_pp(decision["drop_pp"], facts.bound_pp)
             reasons[decision["fqn"]] = f"rolled back in step {step}: drop {drop}"
+    notes = facts.results["notes"] or {}
+    reasons |= {name: note for name, note in notes.items() if facts.placements.get(name) == "digital"}
     if facts.results["certificate"]:
         returned = [name for name in present if facts.placements.get(name) == "digital"]
         reasons |= dict.fromkeys(returned, "taken back: held-out samples")
@@ -212,6 +215,7 @@ def _describe_decision(decision: Mapping[str, Any], bound_pp: float, full: float
     return {
         "step": decision["index"] + 1,
         "fqn": decision["fqn"],
+        "note": decision["note"] or "",
         "share": format_percent(decision["macs"] / total if total else 0.0),
         "placement": colour,
         "verdict": "accepted" if decision["accepted"] else "rolled back",

@@ -86,6 +86,19 @@ def tie_units(text: str) -> str:
     return _BEFORE_UNIT.sub("\u00a0", text)
 
 
+def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:
+    """Return the tiles used, and the limit where there is one: ``"36 tiles"``, ``"36 of 40 tiles"``."""
+    return f"{n_tiles} tile{'' if n_tiles == 1 else 's'}" if max_tiles is None else f"{n_tiles} of {max_tiles} tiles"
+
+
+def describe_objective(objective: str | None, platform: str | None) -> str:
+    """Return what the search made small, in one sentence; nothing for digital MACs, the default."""
+    if objective in (None, "macs"):
+        return ""
+    wish = "the fewest weights left digital" if objective == "weights" else f"the least {objective} of one inference"
+    return f"The search looked for {wish}{f' on {platform}' if platform and objective != 'weights' else ''}."
+
+
 def describe_corrections(tiles: Mapping[str, Mapping[str, str]] | None, n_analog: int) -> str:
     """Return which layers have other corrections than the run's tile, in one sentence; nothing where none has."""
     layers: dict[tuple[str, str], list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lionheart.report.facts import RunFacts
 from lionheart.report.text import (
     describe_corrections,
+    describe_objective,
     describe_reprogramming,
     format_accuracy,
     format_percent,
@@ -63,6 +64,14 @@ def write_aftermath(facts: RunFacts) -> str:
     """Return what was found after the search: layers with less correction, and the age up to which the bound is kept."""
     found = describe_corrections(facts.results["tiles"], facts.n_analog)
     return f"{found} {describe_reprogramming(facts.results['reprogramming'], facts.bound_pp)}".strip()
+
+
+def write_aim(facts: RunFacts) -> str:
+    """Return what the search made small where it was not digital MACs, and the projections that tiles or cost kept digital."""
+    systems, notes = facts.results["system"] or [], facts.results["notes"] or {}
+    aim = describe_objective(facts.results["objective"], systems[0]["platform"] if systems else None)
+    left = f"Left digital for their tiles or their cost: {_count(len(notes), 'projection')}." if notes else ""
+    return f"{aim} {left}".strip()
 
 
 def write_caution(facts: RunFacts) -> str:

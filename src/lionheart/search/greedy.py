@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import register_strategy
 from lionheart.search.steps import Steps
@@ -13,20 +14,37 @@ from lionheart.search.steps import Steps
 
 @register_strategy("lionheart")
 def search_greedily(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    start: LayerMapping,
+    *,
+    max_drop_pp: float,
+    objective: Objective | None = None,
 ) -> SearchResult:
     """Turn candidates analog in the given order as long as the drop stays within the bound.
 
     Every trial keeps the layers accepted before it, and its drop is counted against the digital network, not against the last
     trial. A rejected candidate stays digital for good.
 
+    Not in the paper: a candidate that does not fit on the tiles left, or would cost more there than on the core, is passed over
+    without a trial. So that a mapping never holds what costs more on tiles, a trial may take one that was accepted before off
+    them, because the others have made room in the cache for it.
+
     Source:
         Lammie et al., IEEE TETC 2025, arXiv:2401.09420v3, Algorithm 1.
     """
-    steps = Steps(problem, start, max_drop_pp=max_drop_pp)
+    steps = Steps(problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective)
+    passed: list[str] = []
     for candidate in candidates:
+        fqn = candidate.node.fqn
+        reasons = steps.objective.explain(steps.mapping, [fqn])
+        if reasons:
+            passed += [f"passed over: {fqn} {reason}" for reason in reasons.values()]
+            continue
         if not steps.can_go_on():
             break
-        fqn = candidate.node.fqn
-        steps.attempt(steps.mapping.with_placement(fqn, Placement.ANALOG), fqn, macs=candidate.node.macs)
+        mapping = steps.objective.lean(steps.mapping.with_placement(fqn, Placement.ANALOG))
+        returned = [f"back on the core: {name}" for name in steps.mapping.analog if not mapping.is_analog(name)]
+        steps.attempt(mapping, fqn, macs=candidate.node.macs, note="; ".join([*passed, *returned]))
+        passed = []
     return steps.result()

@@ -46,6 +46,8 @@ def search_front(
     storage: RDBStorage,
     study_name: str,
     past: Sequence[MeasuredMapping] = (),
+    fit: Callable[[LayerMapping], LayerMapping] | None = None,
+    n_allowed: int | None = None,
 ) -> list[MeasuredMapping]:
     """Measure `n_trials` mappings, or all there are, on the way to the front of accuracy against cost.
 
@@ -64,6 +66,8 @@ def search_front(
         storage: Keeps the study.
         study_name: Of the study; it goes on where it is.
         past: What was measured before a resume.
+        fit: Returns a mapping itself if it may be measured, else a smaller one that stands for it and may; None = all may.
+        n_allowed: How many mappings may be measured; None = all there are.
 
     Returns:
         Everything measured, in order.
@@ -77,12 +81,14 @@ def search_front(
         load_if_exists=True,
     )
     measured = {each.mapping.analog: each for each in past}
-    wanted = min(n_trials, 2 ** len(candidates))
+    wanted = min(n_trials, 2 ** len(candidates) if n_allowed is None else n_allowed)
+    fit = fit or (lambda mapping: mapping)
     for mapping in seeds:
         _enqueue(study, candidates, mapping)
     while len(measured) < wanted:
         trial = _interrupted_trial(study) or study.ask()
-        mapping = _place(start, candidates, {fqn: trial.suggest_categorical(fqn, (False, True)) for fqn in candidates})
+        asked = _place(start, candidates, {fqn: trial.suggest_categorical(fqn, (False, True)) for fqn in candidates})
+        mapping = fit(asked)
         known = measured.get(mapping.analog)
         if known is None:
             begin = time.perf_counter()
@@ -93,7 +99,7 @@ def search_front(
         elif known.number != trial.number:
             earlier = {analog for analog, each in measured.items() if each.number < trial.number}
             draw = random.Random(streams.derive_seed("neighbour", trial.number))  # noqa: S311  no secret
-            _enqueue(study, candidates, _find_new(mapping, candidates, earlier, draw))
+            _enqueue(study, candidates, _find_new(mapping, candidates, earlier, draw, fit))
         study.tell(trial, (known.mean, known.cost))
     return list(measured.values())
 
@@ -191,13 +197,18 @@ def _place(mapping: LayerMapping, candidates: Sequence[str], is_analog: Mapping[
 
 
 def _find_new(
-    mapping: LayerMapping, candidates: Sequence[str], measured: set[tuple[str, ...]], draw: random.Random
+    mapping: LayerMapping,
+    candidates: Sequence[str],
+    measured: set[tuple[str, ...]],
+    draw: random.Random,
+    fit: Callable[[LayerMapping], LayerMapping],
 ) -> LayerMapping:
-    """Walk from a mapping, one random projection at a time, to one that was not measured."""
+    """Walk from a mapping, one random projection at a time, over those that may be measured to one that was not."""
     while mapping.analog in measured:
         is_analog = {fqn: mapping.is_analog(fqn) for fqn in candidates}
         flipped = draw.choice(candidates)
-        mapping = _place(mapping, candidates, {**is_analog, flipped: not is_analog[flipped]})
+        moved = _place(mapping, candidates, {**is_analog, flipped: not is_analog[flipped]})
+        mapping = moved if fit(moved).analog == moved.analog else mapping
     return mapping
 
 

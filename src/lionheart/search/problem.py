@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, final
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
+from lionheart.search.objective import Objective
 
 
 class SearchOutcome(StrEnum):
@@ -56,6 +57,7 @@ class Decision:
         elapsed_s: Wall time [s].
         analog: Analog projections of the mapping kept; None if none was kept.
         n_remeasured: Other mappings measured in the same step.
+        note: What the step leaves digital for its tiles or its cost, and why; empty if nothing.
     """
 
     index: int
@@ -69,10 +71,12 @@ class Decision:
     analog: Sequence[str] | None = None
     n_remeasured: int = 0
     limit_pp: float | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+        """Return plain data; without a note where there is none."""
+        data = asdict(self)
+        return data if self.note else {key: value for key, value in data.items() if key != "note"}
 
 
 class Problem(Protocol):
@@ -108,11 +112,19 @@ class Problem(Protocol):
 @final
 @dataclass(frozen=True)
 class SearchResult:
-    """A mapping and how it was found."""
+    """A mapping and how it was found.
+
+    Args:
+        mapping: What was found.
+        decisions: Every step.
+        outcome: How it ended.
+        notes: Candidates that stay digital because they do not fit on the tiles left or would cost more there, and the reason.
+    """
 
     mapping: LayerMapping
     decisions: tuple[Decision, ...]
     outcome: SearchOutcome
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -125,5 +137,9 @@ class Strategy(Protocol):
         start: LayerMapping,
         *,
         max_drop_pp: float,
+        objective: Objective | None = None,
     ) -> SearchResult:
-        """Search from `start` over `candidates`, best first, for the largest mapping whose drop is within `max_drop_pp`."""
+        """Search from `start` over `candidates`, best first, for the best mapping whose drop is within `max_drop_pp`.
+
+        The best is what `objective` makes smallest, and every mapping tried fits its tiles; None = the most analog MACs.
+        """

@@ -2,56 +2,75 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
 from lionheart.search.baselines import with_analog
+from lionheart.search.ladder import Ladder
+from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import register_strategy
 from lionheart.search.steps import Steps
 
 _MAX_ROUNDS = 3
 _MAX_FAILURES = 2  # of moves in one refinement
-_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # of all MACs that a move gains, and of being within the bound
+_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # of all that can be gained, and of being within the bound
 
 
 @register_strategy("shared")
 def search_with_shared_training(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    start: LayerMapping,
+    *,
+    max_drop_pp: float,
+    objective: Objective | None = None,
 ) -> SearchResult:
-    """Find the largest share of the candidates within the bound with few retrainings.
+    """Find the best mapping of the candidates within the bound with few retrainings.
 
     1. Measure how much the loss rises when each candidate alone is analog, without retraining, and order the candidates by that
-       rise for each MAC that it buys.
-    2. Find how many of them may be analog without any retraining; drops measured so far say where to measure next.
-    3. Refine: with the weights at hand, add a candidate, or exchange one for another with more MACs, where the sum of rises
+       rise for each MAC that it buys, or joule or second that it saves, whatever the objective counts.
+    2. Find how many of them may be analog without any retraining; drops measured so far say where to measure next. Where
+       they do not all fit on the tiles, those that gain most for each tile are taken.
+    3. Refine: with the weights at hand, add a candidate, or exchange one for another that gains more, where the sum of rises
        does not already say that it is too much.
     4. Retrain with all that are left analog too. Measure, and if that is too much, find by bisection how many of them may be
        analog with these weights; keep weights and mapping if that is more than before. Else retrain with half of them, and so
        on. Then go on at 3 as long as the mapping grows.
     """
-    return _search(problem, candidates, start, max_drop_pp, _MAX_ROUNDS)
+    steps = Steps(problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective, hasty=True)
+    return _search(steps, _MAX_ROUNDS)
 
 
 @register_strategy("training-free")
 def search_without_training(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    start: LayerMapping,
+    *,
+    max_drop_pp: float,
+    objective: Objective | None = None,
 ) -> SearchResult:
     """Do as ``shared`` does, without any retraining: the network keeps its weights."""
-    return _search(problem, candidates, start, max_drop_pp, 0)
+    steps = Steps(problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective, hasty=True)
+    return _search(steps, 0)
 
 
 @register_strategy("hessian")
 def search_by_hessian(
-    problem: Problem, candidates: Sequence[Candidate], start: LayerMapping, *, max_drop_pp: float
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    start: LayerMapping,
+    *,
+    max_drop_pp: float,
+    objective: Objective | None = None,
 ) -> SearchResult:
     """Order the candidates by the Hessian, and find how many may be analog: first as they are, then with one retraining.
 
     1. Estimate from the Hessian how much the loss rises when each candidate alone is analog, and order the candidates by that
-       rise for each MAC that it buys.
+       rise for each MAC that it buys, or whatever the objective counts.
     2. Find how many of them may be analog without any retraining.
     3. Retrain once with all of them analog. Find by bisection how many of them may be analog with these weights; keep weights
        and mapping if that is more than before.
@@ -62,49 +81,35 @@ def search_by_hessian(
     Source:
         HILAL (DATE 2026), code github anissbslh/HILAL.
     """
-    steps = Steps(problem, start, max_drop_pp=max_drop_pp, hasty=True)
+    steps = Steps(problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective, hasty=True)
     if not candidates or not steps.can_go_on():
         return steps.result()
-    rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
-    order = order_by_sensitivity(candidates, rises)
-    _take_prefix(steps, order, rises)
-    left = _left(steps, order)
+    ladder = Ladder(steps, problem.expected_loss_increase([each.node.fqn for each in candidates]))
+    _take_prefix(steps, ladder)
+    left = ladder.left()
     if left and steps.can_go_on():
-        _train_with(steps, left, len(order))
+        _train_with(steps, ladder, left)
     return steps.result()
 
 
-def order_by_sensitivity(candidates: Sequence[Candidate], rises: Mapping[str, float]) -> list[Candidate]:
-    """Return the candidates by how much the loss rises for each MAC that they buy, the least first."""
-    return sorted(candidates, key=lambda each: max(rises[each.node.fqn], 0.0) / each.node.macs)
-
-
-def _search(
-    problem: Problem,
-    candidates: Sequence[Candidate],
-    start: LayerMapping,
-    max_drop_pp: float,
-    max_rounds: int,
-) -> SearchResult:
-    steps = Steps(problem, start, max_drop_pp=max_drop_pp, hasty=True)
-    if not candidates or not steps.can_go_on():
+def _search(steps: Steps, max_rounds: int) -> SearchResult:
+    if not steps.candidates or not steps.can_go_on():
         return steps.result()
-    rises = problem.loss_increase([each.node.fqn for each in candidates])
-    order = order_by_sensitivity(candidates, rises)
-    too_much = _take_prefix(steps, order, rises)
-    _refine(steps, order, rises, too_much)
+    ladder = Ladder(steps, steps.problem.loss_increase([each.node.fqn for each in steps.candidates]))
+    too_much = _take_prefix(steps, ladder)
+    _refine(steps, ladder, too_much)
     for _ in range(max_rounds):
-        size = _macs(steps.mapping, order)
-        if not _left(steps, order) or not steps.can_go_on():
+        cost = steps.objective.cost(steps.mapping)
+        if not ladder.left() or not steps.can_go_on():
             break
-        _train_together(steps, order)
-        if _macs(steps.mapping, order) == size:
+        _train_together(steps, ladder)
+        if steps.objective.cost(steps.mapping) == cost:
             break
-        _refine(steps, order, rises, math.inf)
+        _refine(steps, ladder, math.inf)
     return steps.result()
 
 
-def _take_prefix(steps: Steps, order: Sequence[Candidate], rises: Mapping[str, float]) -> float:
+def _take_prefix(steps: Steps, ladder: Ladder) -> float:
     """Find how many of the candidates, in their order, may be analog with the weights as they are.
 
     The drop is taken to grow with the sum of rises: the next number measured is where a line through the nearest drops known on
@@ -113,17 +118,20 @@ def _take_prefix(steps: Steps, order: Sequence[Candidate], rises: Mapping[str, f
     Returns:
         The smallest sum of rises that was too much; infinite if none was.
     """
-    sums = [0.0, *itertools.accumulate(max(rises[each.node.fqn], 0.0) for each in order)]
+    sums = ladder.sums
     drops = {0: 0.0}
-    low, high, n_slow = 0, len(order) + 1, 0
+    low, high, n_slow = 0, len(sums), 0
     while high - low > 1 and steps.can_go_on():
         number = (low + high) // 2
         if n_slow < 2:
             number = _where_bound_is_met(sums, drops, low, high, steps.max_drop_pp)
-        chosen = order[:number]
-        label = f"first {number} of {len(order)}, not retrained"
+        chosen = ladder.rungs[number]
         kept = steps.attempt(
-            with_analog(steps.start, chosen), label, macs=sum(each.node.macs for each in chosen), retrain=False
+            with_analog(steps.start, chosen),
+            ladder.label(number),
+            macs=sum(each.node.macs for each in chosen),
+            retrain=False,
+            note=ladder.note(number),
         )
         drops[number] = steps.last_limit_pp
         width = high - low
@@ -144,32 +152,51 @@ def _where_bound_is_met(
     return max((number for number in range(low + 1, high) if sums[number] <= most), default=low + 1)
 
 
-def _refine(steps: Steps, order: Sequence[Candidate], rises: Mapping[str, float], too_much: float) -> None:
-    """Add a candidate, or exchange one for another with more MACs, with the weights at hand, as long as one is kept.
+def _refine(steps: Steps, ladder: Ladder, too_much: float) -> None:
+    """Add a candidate, or exchange one for another that gains more, with the weights at hand, as long as one is kept.
 
     Between a sum of rises that was within the bound and one that was too much, the chance of being within the bound is taken to
-    fall from 1 to 0. The move that gains most MACs times its chance is tried first; those with little of either are not tried.
+    fall from 1 to 0. The move that gains most times its chance is tried first; those with little of either are not tried.
     """
     tried, failures = {frozenset(steps.mapping.analog)}, 0
-    least = _LEAST_GAIN * sum(each.node.macs for each in order)
     while failures < _MAX_FAILURES:
-        present = [each for each in order if steps.mapping.is_analog(each.node.fqn)]
-        enough = _sum_of_rises(present, rises)
-        best: tuple[float, list[Candidate], str, int] | None = None
-        for chosen, label, gain in _moves(present, _left(steps, order)):
-            total = _sum_of_rises(chosen, rises)
-            chance = _chance(total, enough, too_much)
-            known = frozenset(each.node.fqn for each in chosen) in tried
-            if known or gain < least or chance < _LEAST_CHANCE or (best is not None and gain * chance <= best[0]):
-                continue
-            best = gain * chance, chosen, label, gain
-        if best is None or not steps.can_go_on():
+        move = _best_move(steps, ladder, tried, too_much)
+        if move is None or not steps.can_go_on():
             return
-        _, chosen, label, gain = best
+        chosen, label, macs = move
         tried.add(frozenset(each.node.fqn for each in chosen))
-        if not steps.attempt(with_analog(steps.start, chosen), label, macs=gain, retrain=False):
+        mapping = steps.objective.lean(with_analog(steps.start, chosen))
+        if len(mapping.analog) < len(chosen) and frozenset(mapping.analog) in tried:
+            continue
+        tried.add(frozenset(mapping.analog))
+        note = steps.objective.note([each.node.fqn for each in chosen], mapping)
+        if not steps.attempt(mapping, label, macs=macs, retrain=False, note=note):
             failures += 1
-            too_much = min(too_much, _sum_of_rises(chosen, rises))
+            too_much = min(too_much, ladder.sum_of_rises(chosen))
+
+
+def _best_move(
+    steps: Steps, ladder: Ladder, tried: Collection[frozenset[str]], too_much: float
+) -> tuple[list[Candidate], str, int] | None:
+    """Return the candidates of the mapping one move away that promises most, what the move is, and the MACs gained."""
+    present = [each for each in ladder.order if steps.mapping.is_analog(each.node.fqn)]
+    enough, least = ladder.sum_of_rises(present), _LEAST_GAIN * ladder.most
+    best: tuple[float, list[Candidate], Candidate, Candidate | None] | None = None
+    for new, old, gain in _moves(steps, present, ladder.left()):
+        if gain < least or (best is not None and gain <= best[0]):
+            continue  # whatever its chance
+        chosen = [*(each for each in present if each is not old), new]
+        chance = _chance(ladder.sum_of_rises(chosen), enough, too_much)
+        known = frozenset(each.node.fqn for each in chosen) in tried
+        if known or chance < _LEAST_CHANCE or (best is not None and gain * chance <= best[0]):
+            continue
+        best = gain * chance, chosen, new, old
+    if best is None:
+        return None
+    _, chosen, new, old = best
+    if old is None:
+        return chosen, f"{new.node.fqn}, not retrained", new.node.macs
+    return chosen, f"{new.node.fqn} for {old.node.fqn}, not retrained", new.node.macs - old.node.macs
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
@@ -179,41 +206,43 @@ def _chance(total: float, enough: float, too_much: float) -> float:
     return 1.0 if total <= enough or math.isinf(too_much) else (too_much - total) / (too_much - enough)
 
 
-def _moves(present: Sequence[Candidate], left: Sequence[Candidate]) -> Iterator[tuple[list[Candidate], str, int]]:
-    """Yield the candidates of each mapping one move away that has more MACs, what the move is, and the MACs gained."""
+def _moves(
+    steps: Steps, present: Sequence[Candidate], left: Sequence[Candidate]
+) -> Iterator[tuple[Candidate, Candidate | None, float]]:
+    """Yield what may come on tiles, what goes off them for it (None = nothing), and what that saves; all that fit."""
+    objective, after = steps.objective, steps.objective.price(steps.mapping)
+    cost, free = after(), math.inf
+    if objective.max_tiles is not None:
+        free = objective.max_tiles - objective.count_tiles(steps.mapping.analog)
     for new in left:
-        yield [*present, new], f"{new.node.fqn}, not retrained", new.node.macs
+        if new.partition.n_tiles <= free:
+            yield new, None, cost - after(new.node.fqn)
         for old in present:
-            kept = [each for each in present if each is not old]
-            label = f"{new.node.fqn} for {old.node.fqn}, not retrained"
-            yield [*kept, new], label, new.node.macs - old.node.macs
+            if new.partition.n_tiles - old.partition.n_tiles <= free:
+                yield new, old, cost - after(new.node.fqn, old.node.fqn)
 
 
-def _sum_of_rises(chosen: Sequence[Candidate], rises: Mapping[str, float]) -> float:
-    return math.fsum(max(rises[each.node.fqn], 0.0) for each in chosen)
-
-
-def _train_together(steps: Steps, order: Sequence[Candidate]) -> None:
-    """Retrain with what is left, or half of it, and so on; keep the largest mapping within the bound, if it has grown."""
-    left = _left(steps, order)
+def _train_together(steps: Steps, ladder: Ladder) -> None:
+    """Retrain with what is left, or half of it, and so on; keep the best mapping within the bound, if it is a better one."""
+    left = ladder.left()
     number = len(left)
     while number and steps.can_go_on():
-        if _train_with(steps, left[:number], len(order)):
+        if _train_with(steps, ladder, left[:number]):
             return
         number //= 2
 
 
-def _train_with(steps: Steps, chosen: Sequence[Candidate], n_all: int) -> bool:
+def _train_with(steps: Steps, ladder: Ladder, extra: Sequence[Candidate]) -> bool:
     """Retrain with more candidates; keep the largest number of them within the bound, in their order, if there is one."""
-    smaller = [with_analog(steps.mapping, chosen[:fewer]) for fewer in range(1, len(chosen))]
-    label = f"{len(chosen)} more of {n_all}, retrained together"
-    macs = sum(each.node.macs for each in chosen)
-    return steps.attempt(with_analog(steps.mapping, chosen), label, macs=macs, smaller=smaller)
-
-
-def _left(steps: Steps, order: Sequence[Candidate]) -> list[Candidate]:
-    return [each for each in order if not steps.mapping.is_analog(each.node.fqn)]
-
-
-def _macs(mapping: LayerMapping, order: Sequence[Candidate]) -> int:
-    return sum(each.node.macs for each in order if mapping.is_analog(each.node.fqn))
+    better = ladder.grow(extra)
+    if not better:
+        return False
+    largest = better[-1]
+    added = [each for each in ladder.order if largest.is_analog(each.node.fqn) > steps.mapping.is_analog(each.node.fqn)]
+    return steps.attempt(
+        largest,
+        f"{len(added)} more of {len(ladder.order)}, retrained together",
+        macs=sum(each.node.macs for each in added),
+        smaller=better[:-1],
+        note=steps.objective.note([each.node.fqn for each in extra], largest),
+    )

@@ -44,10 +44,19 @@ class SearchSpec(Spec):
         "hessian (one), training-free, exhaustive (all mappings of at most 12 candidates, not retrained), all-digital, "
         "all-analog, first-last-digital",
     )
-    ranking: str = Field(
+    objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",
-        description="order in which lionheart tries candidates: macs, weights; time, energy (saved on the first platform); "
-        "sensitivity, hessian (least loss for each MAC, measured or expected); random (by the seed)",
+        description="what the search makes small within the bound: MACs or weights on digital cores, time or energy of one "
+        "inference (on the first platform)",
+    )
+    max_tiles: int | None = Field(
+        None, ge=0, description="most tiles that all analog projections together may take; None = no limit"
+    )
+    ranking: str = Field(
+        "objective",
+        description="order in which lionheart tries candidates: objective (what saves most of it); macs, weights; time, energy "
+        "(on the first platform); sensitivity, hessian (least loss for what it saves of the objective, measured or expected); "
+        "random (by the seed)",
     )
     choose_corrections: bool = Field(
         False,
@@ -89,10 +98,10 @@ class SearchSpec(Spec):
 class ParetoSpec(Spec):
     """What a front of mappings weighs against the accuracy, and how many mappings it may measure."""
 
-    objective: Literal["macs", "time", "energy"] = Field(
+    objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",
-        description="made small beside the loss of accuracy: macs (MACs left on digital cores), time or energy "
-        "(of one inference, on the first of the platforms)",
+        description="made small beside the loss of accuracy: macs or weights (left on digital cores), time or energy "
+        "(of one inference, on the first of the platforms); search.max_tiles limits the tiles",
     )
     n_trials: int = Field(60, ge=1, description="mappings that are measured; fewer where a network has fewer")
     bounds_pp: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(

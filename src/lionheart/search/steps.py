@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
+from lionheart.candidates import Candidate
+from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.search.objective import Objective
 from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
 
 _ROUNDING_PP = 1e-9  # a drop of exactly the bound is within it, whatever the last bit says
@@ -17,14 +20,26 @@ class Steps:
 
     Args:
         problem: The network under search.
+        candidates: What may go analog.
         start: The mapping before any decision.
         max_drop_pp: Bound on the drop [pp].
+        objective: What is made small, and the tiles; None = digital MACs, any number of tiles.
         hasty: Stop measuring a mapping as soon as it is clearly beyond the bound.
     """
 
-    def __init__(self, problem: Problem, start: LayerMapping, *, max_drop_pp: float, hasty: bool = False) -> None:
-        self.problem, self.start, self.mapping = problem, start, start
+    def __init__(
+        self,
+        problem: Problem,
+        candidates: Sequence[Candidate],
+        start: LayerMapping,
+        *,
+        max_drop_pp: float,
+        objective: Objective | None = None,
+        hasty: bool = False,
+    ) -> None:
+        self.problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
         self.max_drop_pp, self.hasty = max_drop_pp, hasty
+        self.objective = objective or Objective.of_macs(candidates)
         self.decisions: list[Decision] = []
         self.ended_early = False
         self._past = list(problem.past_decisions())
@@ -50,6 +65,7 @@ class Steps:
         retrain: bool = True,
         smaller: Sequence[LayerMapping] = (),
         always: bool = False,
+        note: str = "",
     ) -> bool:
         """Try a mapping; keep it and its weights if the drop is within the bound, else undo both.
 
@@ -61,10 +77,15 @@ class Steps:
             smaller: Mappings from small to large that may be kept instead, with the weights of this step. The largest within
                 the bound is found by bisection, as if every larger one dropped more.
             always: Keep it whatever the drop.
+            note: What the step leaves digital, and why.
 
         Returns:
             Whether a mapping was kept; it is `self.mapping` then.
+
+        Raises:
+            ConfigError: A mapping needs more tiles than there are.
         """
+        self._check_tiles(mapping, *smaller)
         index = len(self.decisions)
         if index < len(self._past):
             decision = self._past[index]
@@ -87,6 +108,7 @@ class Steps:
                 elapsed_s=elapsed_s,
                 analog=None if kept is None else kept.analog,
                 n_remeasured=n_remeasured,
+                note=note,
             )
         if decision.accepted:
             self.mapping = mapping if decision.analog is None else _with_analog(mapping, decision.analog)
@@ -98,7 +120,21 @@ class Steps:
     def result(self) -> SearchResult:
         """Return what was found."""
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
-        return SearchResult(self.mapping, tuple(self.decisions), SearchOutcome.BUDGET if self.ended_early else outcome)
+        return SearchResult(
+            self.mapping,
+            tuple(self.decisions),
+            SearchOutcome.BUDGET if self.ended_early else outcome,
+            self.objective.explain(self.mapping, [each.node.fqn for each in self.candidates]),
+        )
+
+    def _check_tiles(self, *mappings: LayerMapping) -> None:
+        for mapping in mappings:
+            if not self.objective.fits(mapping.analog):
+                n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
+                raise ConfigError(
+                    f"search: a mapping of {n_tiles} tiles was to be tried, expected at most {most}",
+                    hint="the strategy must ask its objective what fits",
+                )
 
     def _largest_within(
         self, smaller: Sequence[LayerMapping], index: int, first: Trial

@@ -2,14 +2,15 @@
 
 Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
 Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. All functions are pure. Must not know:
-physics, noise, training, search.
+counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `SystemModel` prices many
+mappings of one network. All functions are pure. Must not know: physics, noise, training, search.
 """
 
 from lionheart.system.audit import audit_coverage
 from lionheart.system.comparison import CoresComparison, compare_on_cores
 from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
+from lionheart.system.model import CostTracker, MappingCost, SystemModel
 from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
 from lionheart.system.price import Cost, add_costs, scale_cost, split_cost
@@ -21,8 +22,10 @@ __all__ = [
     "AgeCost",
     "CoresComparison",
     "Cost",
+    "CostTracker",
     "LayerCost",
     "LayerWork",
+    "MappingCost",
     "OpCost",
     "PipelineEstimate",
     "PlatformSpec",
@@ -32,6 +35,7 @@ __all__ = [
     "Stage",
     "Step",
     "SystemEstimate",
+    "SystemModel",
     "TilePoint",
     "WorkKind",
     "add_costs",

@@ -219,17 +219,10 @@ def estimate_system(
         ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
         TilingError: A partition does not cover its projection.
     """
-    _check_mapping(graph, mapping)
-    ops = []
+    check_mapping(graph, mapping)
     if skip_unpriced:
-        graph = replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
-    for op in graph.other_ops:
-        work, reason = element_op(op, platform)
-        cost = price_work(work, platform, count_memory_controller=count_memory_controller)
-        ops.append(OpCost(op.name, cost, reason, op.after))
-    if graph.nodes:
-        work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
-        ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
+        graph = leave_out_unpriced(graph, platform)
+    ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
     if partitions is None and tile is not None:
         partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
     chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
@@ -238,13 +231,37 @@ def estimate_system(
         clock_hz=platform.clock_hz,
         layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent, tile),
         digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
-        other_ops=tuple(ops),
+        other_ops=ops,
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
         assumptions=ASSUMPTIONS,
         programming_once=estimate_programming(chosen, platform, tile),
         n_tiles_there=platform.n_tiles,
     )
+
+
+def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
+    """Return a graph without the operations that a platform has no price for."""
+    return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
+
+
+def price_other_ops(
+    graph: LayerGraph, platform: PlatformSpec, *, count_memory_controller: bool = False
+) -> tuple[OpCost, ...]:
+    """Price what is the same in every mapping: operations without a weight matrix, the network's input and output.
+
+    Raises:
+        ConfigError: An operation has no price.
+    """
+    ops = []
+    for op in graph.other_ops:
+        work, reason = element_op(op, platform)
+        cost = price_work(work, platform, count_memory_controller=count_memory_controller)
+        ops.append(OpCost(op.name, cost, reason, op.after))
+    if graph.nodes:
+        work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
+        ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))
+    return tuple(ops)
 
 
 def _price_layers(
@@ -302,7 +319,12 @@ def find_partition(
     return partition
 
 
-def _check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
+def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
+    """Make sure that a mapping places every projection of a graph and no other.
+
+    Raises:
+        ConfigError: It does not.
+    """
     for fqn in mapping.placements:
         graph[fqn]
     missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]

@@ -29,6 +29,7 @@ from lionheart.workflow.backend import DEFAULT_BACKEND, find_backend
 from lionheart.workflow.certify import certify_mapping
 from lionheart.workflow.corrections import choose_corrections, find_reprogramming_age
 from lionheart.workflow.meter import digital_accuracy
+from lionheart.workflow.objective import PRICED, check_objective, make_objective
 from lionheart.workflow.problem import MappingProblem
 from lionheart.workflow.ranking import check_ranking, rank_for_run
 from lionheart.workflow.settings import MapSettings
@@ -181,6 +182,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Can
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
     for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
         estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
+    check_objective("search.objective", search.objective, settings)
     check_ranking(settings)
     if search.choose_corrections and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
@@ -213,12 +215,14 @@ def _search(
     n_candidates = sum(candidate.is_mappable for candidate in candidates)
     progress.note(
         f"{task.name}: {n_candidates} candidates, {format_count(graph.macs)}MACs; bound {search.max_drop_pp:g} pp "
-        f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision; run in {run.path}"
+        f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision{_describe_wish(settings)}; "
+        f"run in {run.path}"
     )
     model = copy.deepcopy(task.model)
     problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress, finish=finish)
     baseline = _baseline(task, problem, run)
     ranked = rank_for_run(candidates, graph, settings, problem)
+    objective = make_objective(graph, candidates, settings)
     n_left = len(ranked) - len(problem.past_decisions())
     if n_left and search.strategy == "lionheart":
         problem.n_trials = len(ranked)
@@ -227,7 +231,11 @@ def _search(
         progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
     try:
         found = find_strategy(search.strategy)(
-            problem, ranked, LayerMapping.all_digital(graph), max_drop_pp=search.max_drop_pp
+            problem,
+            ranked,
+            LayerMapping.all_digital(graph),
+            max_drop_pp=search.max_drop_pp,
+            objective=objective,
         )
     except KeyboardInterrupt:
         mapping = problem.return_to_accepted()
@@ -241,7 +249,8 @@ def _search(
     mapping, tests = certify_mapping(problem, found, run)
     if found.mapping.analog and not mapping.analog:
         found = replace(found, outcome=SearchOutcome.INFEASIBLE)
-    found = replace(found, mapping=mapping)
+    notes = objective.explain(mapping, [candidate.node.fqn for candidate in ranked])
+    found = replace(found, mapping=mapping, notes=notes)
     reprogramming = find_reprogramming_age(problem, mapping, run)
     results = _final_figures(task, graph, problem, found, baseline)
     results["tiles"] = {fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)}
@@ -254,6 +263,14 @@ def _search(
     run.record("finished", outcome=str(found.outcome))
     run.drop_checkpoints()
     return MappingResult(found.mapping, model, found.outcome, run.read("results.json"), run)
+
+
+def _describe_wish(settings: MapSettings) -> str:
+    """Return what is made small and the limit of tiles, where they are not the default."""
+    search = settings.search
+    wish = "" if search.objective == "macs" else f"; least {search.objective}"
+    wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""
+    return wish if search.max_tiles is None else f"{wish}; at most {search.max_tiles} tiles"
 
 
 def _write_mapping(task: Task, mapping: LayerMapping, problem: MappingProblem, run: RunDirectory) -> None:
@@ -310,7 +327,10 @@ def _final_figures(
         "mapping": mapping.to_json(),
         "analog_mac_share": mapping.analog_mac_share(graph),
         "analog_weight_share": mapping.analog_weight_share(graph),
+        "objective": search.objective,
         "n_tiles": sum(partitions[fqn].n_tiles for fqn in mapping.analog),
+        "max_tiles": search.max_tiles,
+        "notes": dict(found.notes),
         "baseline": {"validation_accuracy": baseline["validation"], "test_accuracy": baseline_test},
         "validation": validation,
         "validation_over_time": over_time,

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -20,7 +21,6 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory, describe_environment
 from lionheart.search import MeasuredMapping, best_within, nested_prefixes, non_dominated, order_by_sensitivity
-from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import BatchSource, move_batch
 from lionheart.training.batches import call_model
@@ -28,6 +28,7 @@ from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.map import default_run_dir, describe_run, prepare_run
 from lionheart.workflow.meter import compiling, digital_accuracy
+from lionheart.workflow.objective import check_objective, find_system, make_objective
 from lionheart.workflow.samples import calibration_pass, take_samples
 from lionheart.workflow.sensitivity import measure_loss_increase
 from lionheart.workflow.settings import MapSettings
@@ -80,8 +81,8 @@ def find_pareto_front(
 
     Args:
         task: Model, data, metric.
-        settings: ``pareto`` says what is weighed against accuracy and how long; of ``search`` count time, chips, samples and
-            rules of names; the first platform prices.
+        settings: ``pareto`` says what is weighed against accuracy and how long; of ``search`` count time, chips, samples, rules
+            of names and the limit of tiles; the first platform prices.
         storage: Where Optuna keeps the study, as an URL; None = a file in the run directory.
         run_dir: A new folder for the run; None makes one below ``./runs``.
         command: Written down so that the run can be repeated.
@@ -152,11 +153,7 @@ def resume_pareto_front(
 
 
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
-    if settings.pareto.objective != "macs" and not settings.platforms:
-        raise ConfigError(
-            f"pareto.objective: got {settings.pareto.objective!r} but no platform to price it",
-            hint="name one in platforms, or take macs",
-        )
+    check_objective("pareto.objective", settings.pareto.objective, settings)
     return prepare_run(task, settings)
 
 
@@ -176,9 +173,10 @@ class _ParetoJob:
         self.task, self.graph, self.settings, self.run, self.progress = task, graph, settings, run, progress
         self.streams, self.backend = RandomStreams(settings.seed), find_backend(settings.backend)
         self.candidates = [each for each in candidates if each.is_mappable]
-        self.n_wanted = min(settings.pareto.n_trials, 2 ** len(self.candidates))
-        self.partitions = {each.node.fqn: each.partition for each in candidates}
-        self.platform = load_platform(settings.platforms[0]) if settings.platforms else None
+        self.objective = make_objective(graph, candidates, settings, settings.pareto.objective)
+        self.n_allowed = self.objective.count_fitting([each.node.fqn for each in self.candidates])
+        self.n_wanted = min(settings.pareto.n_trials, self.n_allowed)
+        self.system = find_system(graph, candidates, settings)
         self.samples = take_samples(task.validation, settings.search.validation_samples)
         self.baseline: dict[str, float] = {}
         self._read_journal()
@@ -234,10 +232,12 @@ class _ParetoJob:
                 names,
                 LayerMapping.all_digital(self.graph),
                 evaluate=self._evaluate,
-                cost=self._cost,
+                cost=lambda mapping: float(self.objective.cost(mapping)),
                 keep=self._keep,
                 seeds=self._seeds(),
                 n_trials=self.n_wanted,
+                fit=self._fit,
+                n_allowed=self.n_allowed,
                 streams=self.streams.scope("pareto"),
                 storage=opened,
                 study_name=self.run.description()["study"],
@@ -247,9 +247,21 @@ class _ParetoJob:
     def _seeds(self) -> list[LayerMapping]:
         """Return the prefixes of the sensitivity order, of nothing and of everything; at most half of the trials."""
         n_trials = self.settings.pareto.n_trials
-        order = [each.node.fqn for each in order_by_sensitivity(self.candidates, self._loss_increase())]
+        order = [each.node.fqn for each in order_by_sensitivity(self.candidates, self._loss_increase(), self._gains)]
         prefixes = nested_prefixes(order, min(n_trials, max(2, n_trials // 2)))
-        return [LayerMapping.from_analog(self.graph, prefix) for prefix in prefixes]
+        mappings = [self._fit(LayerMapping.from_analog(self.graph, prefix)) for prefix in prefixes]
+        return list({mapping.analog: mapping for mapping in mappings}.values())
+
+    @cached_property
+    def _gains(self) -> dict[str, float]:
+        """What each candidate alone on tiles saves."""
+        return self.objective.gains(LayerMapping.all_digital(self.graph), [each.node.fqn for each in self.candidates])
+
+    def _fit(self, mapping: LayerMapping) -> LayerMapping:
+        """Return a mapping itself if there are tiles for it; else that of its projections that gain most for each tile."""
+        if self.objective.fits(mapping.analog):
+            return mapping
+        return LayerMapping.from_analog(self.graph, self.objective.pack(mapping.analog, self._gains))
 
     def _loss_increase(self) -> dict[str, float]:
         past = self.run.events("loss_increase")
@@ -318,19 +330,12 @@ class _ParetoJob:
 
     # -- what it costs -------------------------------------------------------------------------------------------------
 
-    def _cost(self, mapping: LayerMapping) -> float:
-        objective = self.settings.pareto.objective
-        if objective == "macs":
-            return float(self.graph.macs - sum(self.graph[fqn].macs for fqn in mapping.analog))
-        cost: float = self._system(mapping)["latency_s" if objective == "time" else "energy_j"]
-        return cost
-
     def _system(self, mapping: LayerMapping) -> dict[str, Any]:
         """Return time and energy of one inference; None without a platform."""
-        if self.platform is None:
+        if self.system is None:
             return {"latency_s": None, "energy_j": None}
-        mapped = estimate_system(self.graph, mapping, self.platform, self.partitions).mapped
-        return {"latency_s": mapped.latency_s, "energy_j": mapped.energy_j}
+        cost = self.system.cost(mapping)
+        return {"latency_s": cost.latency_s, "energy_j": cost.energy_j}
 
     # -- what is written -----------------------------------------------------------------------------------------------
 
@@ -345,7 +350,8 @@ class _ParetoJob:
                 "task": self.task.name,
                 "complete": complete,
                 "objective": pareto.objective,
-                "platform": None if self.platform is None else self.platform.name,
+                "max_tiles": search.max_tiles,
+                "platform": None if self.system is None else self.system.platform.name,
                 "t_inference": search.t_inference,
                 "confidence": search.confidence,
                 "n_chips": search.n_chips,
@@ -395,7 +401,7 @@ class _ParetoJob:
             "analog_mac_share": mapping.analog_mac_share(self.graph),
             "analog_weight_share": mapping.analog_weight_share(self.graph),
             "n_analog": len(mapping.analog),
-            "n_tiles": sum(self.partitions[fqn].n_tiles for fqn in mapping.analog),
+            "n_tiles": self.objective.count_tiles(mapping.analog),
             **self._system(mapping),
             "elapsed_s": measured.elapsed_s,
         }

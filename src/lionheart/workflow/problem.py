@@ -162,6 +162,7 @@ class MappingProblem:
             f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
             f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g})\n"
             f"     {len(mapping.analog)} of {len(mapping.placements)} analog{self._time_left(decision.index + 1)}"
+            + (f"\n     {decision.note}" if decision.note else "")
         )
 
     def _time_left(self, n_done: int) -> str:

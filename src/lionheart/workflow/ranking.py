@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
 from lionheart.search import Problem
-from lionheart.system import Cost, estimate_system, load_platform
+from lionheart.workflow.objective import PRICED, make_objective
 from lionheart.workflow.settings import MapSettings
 
 
@@ -27,6 +28,7 @@ class Ranking(Protocol):
 
 #: Rankings that need more than the candidates themselves; those of `lionheart.candidates` are known too.
 RANKINGS: dict[str, Ranking] = {}
+_BY_OBJECTIVE = "objective"  # the ranking of the same name as the objective
 
 
 def register_ranking(name: str) -> Callable[[Ranking], Ranking]:
@@ -52,9 +54,10 @@ def check_ranking(settings: MapSettings) -> None:
         ConfigError: The ranking is unknown, or needs a platform and there is none.
     """
     by = settings.search.ranking
-    if by not in RANKINGS and by not in NODE_RANKINGS:
-        raise ConfigError(f"ranking: got {by!r}", hint=suggest(by, [*NODE_RANKINGS, *RANKINGS], label="rankings"))
-    if by in _PRICED and not settings.platforms:
+    known = [_BY_OBJECTIVE, *NODE_RANKINGS, *RANKINGS]
+    if by not in known:
+        raise ConfigError(f"ranking: got {by!r}", hint=suggest(by, known, label="rankings"))
+    if by in PRICED and not settings.platforms:
         raise ConfigError(f"ranking: {by!r} needs a platform, got none", hint="name one in `platforms`")
 
 
@@ -63,7 +66,7 @@ def rank_for_run(
 ) -> list[Candidate]:
     """Return the mappable candidates in the order in which a run tries them."""
     check_ranking(settings)
-    by = settings.search.ranking
+    by = settings.search.objective if settings.search.ranking == _BY_OBJECTIVE else settings.search.ranking
     if by in NODE_RANKINGS:
         return rank_candidates(candidates, by)
     ordered = rank_candidates(candidates, "macs")
@@ -86,20 +89,22 @@ def _rank_randomly(
 def _rank_by_loss(
     candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, problem: Problem
 ) -> dict[str, float]:
-    """Prefer what raises the measured loss least for each MAC that it buys; what lowers it counts as no rise."""
-    return _least_per_mac(candidates, problem.loss_increase([each.node.fqn for each in candidates]))
+    """Prefer what raises the measured loss least for each MAC, or what the objective counts; what lowers it is no rise."""
+    rises = problem.loss_increase([each.node.fqn for each in candidates])
+    return _least_per_gain(candidates, graph, settings, rises)
 
 
 @register_ranking("hessian")
 def _rank_by_hessian(
     candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, problem: Problem
 ) -> dict[str, float]:
-    """Prefer what by the Hessian is expected to raise the loss least for each MAC that it buys.
+    """Prefer what by the Hessian is expected to raise the loss least for each MAC, or what the objective counts.
 
     HILAL divides by the number of weights, and clusters. Here MACs are what is wanted and the bound is what they cost, so a
     candidate is worth its MACs for each unit of loss.
     """
-    return _least_per_mac(candidates, problem.expected_loss_increase([each.node.fqn for each in candidates]))
+    rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
+    return _least_per_gain(candidates, graph, settings, rises)
 
 
 @register_ranking("time")
@@ -107,7 +112,7 @@ def _rank_by_time(
     candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, problem: Problem
 ) -> dict[str, float]:
     """Prefer what alone on tiles saves the most time on the first platform; what would cost time comes last."""
-    return _savings(candidates, graph, settings, lambda cost: cost.latency_s)
+    return _savings(candidates, graph, settings, "time")
 
 
 @register_ranking("energy")
@@ -115,23 +120,18 @@ def _rank_by_energy(
     candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, problem: Problem
 ) -> dict[str, float]:
     """Prefer what alone on tiles saves the most energy on the first platform; what would cost energy comes last."""
-    return _savings(candidates, graph, settings, lambda cost: cost.energy_j)
+    return _savings(candidates, graph, settings, "energy")
 
 
-_PRICED = ("time", "energy")
-
-
-def _least_per_mac(candidates: Sequence[Candidate], rises: Mapping[str, float]) -> dict[str, float]:
-    return {each.node.fqn: -max(rises[each.node.fqn], 0.0) / each.node.macs for each in candidates}
+def _least_per_gain(
+    candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, rises: Mapping[str, float]
+) -> dict[str, float]:
+    gains = _savings(candidates, graph, settings, settings.search.objective)
+    return {fqn: -max(rises[fqn], 0.0) / gain if gain > 0 else -math.inf for fqn, gain in gains.items()}
 
 
 def _savings(
-    candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, amount: Callable[[Cost], float]
+    candidates: Sequence[Candidate], graph: LayerGraph, settings: MapSettings, objective: str
 ) -> dict[str, float]:
-    platform, saved = load_platform(settings.platforms[0]), {}
-    for each in candidates:
-        fqn = each.node.fqn
-        alone = LayerMapping.from_analog(graph, [fqn])
-        estimate = estimate_system(graph, alone, platform, {fqn: each.partition})
-        saved[fqn] = amount(estimate.all_digital) - amount(estimate.mapped)
-    return saved
+    gains = make_objective(graph, candidates, settings, objective).gains
+    return gains(LayerMapping.all_digital(graph), [each.node.fqn for each in candidates])

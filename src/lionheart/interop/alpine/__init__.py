@@ -1,0 +1,23 @@
+"""ALPINE: a mapped network as a C++ program for the simulator gem5-X with analog tiles, checked bit for bit on the way.
+
+`trace_program` reads a network, `quantise_program` makes integers of it, `emit_program` writes the folder, `run_program` and
+`count_regions` build and run what is in it. docs/exporting.md says what can be exported and how exact it is.
+"""
+
+from lionheart.interop.alpine.emit import emit_program
+from lionheart.interop.alpine.operations import Program
+from lionheart.interop.alpine.quantised import QuantisedProgram, quantise_program
+from lionheart.interop.alpine.run import ProgramRun, RegionCounts, count_regions, run_program
+from lionheart.interop.alpine.trace import trace_program
+
+__all__ = [
+    "Program",
+    "ProgramRun",
+    "QuantisedProgram",
+    "RegionCounts",
+    "count_regions",
+    "emit_program",
+    "quantise_program",
+    "run_program",
+    "trace_program",
+]

@@ -1,0 +1,288 @@
+"""The C++ of an emitted program's layers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+from lionheart.interop.alpine.layout import KINDS, Constants, PlacedTile, cut_tiles, region_id, round_up
+from lionheart.interop.alpine.operations import Window
+from lionheart.interop.alpine.quantised import (
+    QuantisedAdd,
+    QuantisedClamp,
+    QuantisedPlace,
+    QuantisedPool,
+    QuantisedProduct,
+    Step,
+)
+
+_GROUP = 16  # the product kernel is fastest on multiples
+_PIXELS = 32  # output pixels whose patches are gathered together
+
+
+@final
+@dataclass
+class Workspace:
+    """Buffers that layers share: the largest that any of them asked for."""
+
+    patches: int = 0
+    sums: int = 0
+    outputs: int = 0
+
+    def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0) -> None:
+        """Make sure of so many elements."""
+        self.patches = max(self.patches, patches)
+        self.sums = max(self.sums, sums)
+        self.outputs = max(self.outputs, outputs)
+
+
+@final
+@dataclass
+class LayerCode:
+    """One layer's function.
+
+    Args:
+        number: From 1.
+        step: What it computes.
+        constants: Where its weights go.
+        space: Buffers.
+        first_tile: Number of its first crossbar.
+    """
+
+    number: int
+    step: Step
+    constants: Constants
+    space: Workspace
+    first_tile: int
+    tiles: list[PlacedTile] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def function(self) -> str:
+        """Name of the function."""
+        operation = self.step.operation
+        label = getattr(operation, "fqn", "") or operation.name
+        return f"layer_{self.number:02d}_" + re.sub(r"\W+", "_", label)
+
+    def write(self) -> str:
+        """Return the C++ of the function."""
+        step = self.step
+        if isinstance(step, QuantisedProduct):
+            body = self._analog(step) if step.tiles else self._digital(step)
+        elif isinstance(step, QuantisedAdd):
+            body = self._add(step)
+        elif isinstance(step, QuantisedPool):
+            body = self._pool(step)
+        elif isinstance(step, QuantisedClamp):
+            body = self._clamp(step)
+        else:
+            body = self._place(step)
+        parameters = ", ".join(f"const int8_t *{name}" for name in ("x", "y")[: len(step.operation.inputs)])
+        lines = [
+            f"// {self.describe()}",
+            f"LAYER void {self.function}({parameters}, int8_t *out) {{",
+            *body,
+            "    LH_REGION(0);",
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def describe(self) -> str:
+        """Return one line about the layer."""
+        step, shape = self.step, self.step.operation.shape
+        size = f"-> {shape.height} x {shape.width} x {shape.channels}"
+        if not isinstance(step, QuantisedProduct):
+            return f"{step.operation.module or 'network'}: {type(step.operation).__name__.lower()} {size}"
+        operation = step.operation
+        n_tiles = step.tiles.partition.n_tiles if step.tiles else 0
+        where = f"analog on {n_tiles} tile{'s' if n_tiles > 1 else ''}" if n_tiles else "digital"
+        kernel = "x".join(map(str, operation.window.kernel))
+        groups = f" in {operation.groups} groups" if operation.groups > 1 else ""
+        matrix = f"{operation.rows} x {operation.cols}{groups}"
+        return f"{operation.fqn or operation.name}: {kernel} product, {matrix} {size}, {where}"
+
+    def _mark(self, kind: str) -> str:
+        if kind not in self.kinds:
+            self.kinds.append(kind)
+            self.kinds.sort(key=KINDS.__getitem__)
+        return f"LH_REGION({region_id(self.number, kind)});  // {kind}"
+
+    def _constant(self, array: Any, kind: str = "int8_t") -> str:
+        return f"(const {kind} *)(lh_weights + {self.constants.add(array)})"
+
+    def _requantisation(self, step: QuantisedProduct) -> list[str]:
+        return [
+            f"    const int32_t *bias = {self._constant(step.bias, 'int32_t')};",
+            f"    const int32_t *multiplier = {self._constant(step.multiplier, 'int32_t')};",
+            f"    const int32_t *shift = {self._constant(step.shift, 'int32_t')};",
+        ]
+
+    # ---- digital products
+
+    def _digital(self, step: QuantisedProduct) -> list[str]:
+        operation = step.operation
+        head = [*self._requantisation(step), _window_text(operation.window)]
+        if operation.is_depthwise:
+            return [*head, *self._depthwise(step)]
+        length = round_up(operation.rows, _GROUP)
+        padded = np.pad(step.weights, ((0, 0), (0, 0), (0, length - operation.rows)))
+        head.append(f"    const int8_t *weights = {self._constant(padded)};")
+        if operation.window.is_pixel and operation.groups == 1:
+            return [head[0], head[1], head[2], head[4], *self._pixels(step, length)]
+        return [*head, *self._patches(step, length)]
+
+    def _pixels(self, step: QuantisedProduct, length: int) -> list[str]:
+        operation = step.operation
+        channels, cols = operation.window.source.channels, operation.cols
+        pixels = operation.shape.height * operation.shape.width
+        self.space.need(sums=min(pixels, _PIXELS) * cols)
+        low, high = step.bounds
+        return [
+            f"    for (int at = 0; at < {pixels}; at += {_PIXELS}) {{",
+            f"        int n = {pixels} - at < {_PIXELS} ? {pixels} - at : {_PIXELS};",
+            f"        {self._mark('product')}",
+            f"        lh_gemm_s8(n, {cols}, {length}, x + (size_t)at * {channels}, {channels},",
+            f"                   weights, {length}, sums, {cols});",
+            f"        {self._mark('requantise')}",
+            f"        lh_requantise(n, {cols}, sums, bias, multiplier, shift, {low}, {high},",
+            f"                      out + (size_t)at * {cols}, {cols});",
+            "    }",
+        ]
+
+    def _patches(self, step: QuantisedProduct, length: int) -> list[str]:
+        operation = step.operation
+        (out_h, out_w), cols, groups = operation.window.out, operation.cols, operation.groups
+        count, total = operation.window.source.channels // groups, cols * groups
+        rows = min(out_h, max(1, _PIXELS // out_w))
+        self.space.need(patches=rows * out_w * length, sums=rows * out_w * cols)
+        low, high = step.bounds
+        target = f"out + (size_t)row * {out_w * total} + g * {cols}"
+        parameters = ", ".join(f"{name} + g * {cols}" for name in ("bias", "multiplier", "shift"))
+        return [
+            f"    for (int row = 0; row < {out_h}; row += {rows}) {{",
+            f"        int n = {out_h} - row < {rows} ? {out_h} - row : {rows};",
+            f"        for (int g = 0; g < {groups}; ++g) {{",
+            f"            {self._mark('im2col')}",
+            f"            lh_im2col_s8(&w, x, row, n, g * {count}, {count}, patches, {length});",
+            f"            {self._mark('product')}",
+            f"            lh_gemm_s8(n * {out_w}, {cols}, {length}, patches, {length},",
+            f"                       weights + (size_t)g * {cols * length}, {length}, sums, {cols});",
+            f"            {self._mark('requantise')}",
+            f"            lh_requantise(n * {out_w}, {cols}, sums, {parameters},",
+            f"                          {low}, {high}, {target}, {total});",
+            "        }",
+            "    }",
+        ]
+
+    def _depthwise(self, step: QuantisedProduct) -> list[str]:
+        (out_h, out_w), channels = step.operation.window.out, step.operation.groups
+        self.space.need(sums=out_w * channels)
+        weights = self._constant(step.weights[:, 0, :].T)  # (kernel_h * kernel_w, channels)
+        low, high = step.bounds
+        return [
+            f"    const int8_t *weights = {weights};",
+            f"    for (int row = 0; row < {out_h}; ++row) {{",
+            f"        {self._mark('depthwise')}",
+            "        lh_depthwise_s8(&w, x, weights, row, sums);",
+            f"        {self._mark('requantise')}",
+            f"        lh_requantise({out_w}, {channels}, sums, bias, multiplier, shift, {low}, {high},",
+            f"                      out + (size_t)row * {out_w * channels}, {channels});",
+            "    }",
+        ]
+
+    # ---- products on tiles
+
+    def _analog(self, step: QuantisedProduct) -> list[str]:
+        operation = step.operation
+        self.tiles = list(cut_tiles(step, self.first_tile, self.constants))
+        per_group = len(self.tiles) // operation.groups
+        (out_h, out_w), cols, groups = operation.window.out, operation.cols, operation.groups
+        total, count = cols * groups, operation.window.source.channels // groups
+        self.space.need(patches=operation.rows, sums=cols, outputs=max(tile.cols for tile in self.tiles))
+        low, high = step.bounds
+        whole = operation.window.is_pixel and groups == 1
+        gather = [
+            f"            {self._mark('im2col')}",
+            f"            lh_gather_patch_s8(&w, x, row, col, g * {count}, {count}, patches, {operation.rows});",
+            "            const int8_t *inputs = patches;",
+        ]
+        direct = [f"            const int8_t *inputs = x + ((size_t)row * {out_w} + col) * {count};"]
+        parameters = ", ".join(f"{name} + g * {cols}" for name in ("bias", "multiplier", "shift"))
+        return [
+            *self._requantisation(step),
+            *([] if whole else [_window_text(operation.window)]),
+            f"    static const Tile tiles[{groups}][{per_group}] = {{",
+            *self._tile_table(groups),
+            "    };",
+            f"    for (int row = 0; row < {out_h}; ++row)",
+            f"        for (int col = 0; col < {out_w}; ++col) for (int g = 0; g < {groups}; ++g) {{",
+            *(direct if whole else gather),
+            "            for (const Tile &tile : tiles[g]) {",
+            f"                {self._mark('queue')}",
+            "                queueVector(tile.rows, inputs + tile.row, tile.tid);",
+            f"                {self._mark('process')}",
+            "                aimcProcess(tile.tid);",
+            "            }",
+            f"            {self._mark('partial_sums')}",
+            f"            lh_zero(sums, {4 * cols});",
+            "            for (const Tile &tile : tiles[g]) {",
+            f"                {self._mark('dequeue')}",
+            "                dequeueVector(tile.cols, outputs, tile.tid);",
+            f"                {self._mark('partial_sums')}",
+            "                lh_accumulate_s8(tile.cols, outputs, sums + tile.col);",
+            "            }",
+            f"            {self._mark('requantise')}",
+            f"            lh_requantise(1, {cols}, sums, {parameters},",
+            f"                          {low}, {high}, out + ((size_t)row * {out_w} + col) * {total} + g * {cols}, {total});",
+            "        }",
+        ]  # fmt: skip
+
+    def _tile_table(self, groups: int) -> list[str]:
+        """Return a line for each group: number, first input, inputs, first output, outputs of each crossbar."""
+        lines = []
+        for group in range(groups):
+            entries = [(t.tid, t.row, t.rows, t.col, t.cols) for t in self.tiles if t.group == group]
+            lines.append("        {" + ", ".join("{" + ", ".join(map(str, entry)) + "}" for entry in entries) + "},")
+        return lines
+
+    # ---- the rest
+
+    def _add(self, step: QuantisedAdd) -> list[str]:
+        low, high = step.bounds
+        left, right = step.multipliers
+        n = step.operation.shape.size
+        return [
+            f"    {self._mark('add')}",
+            f"    lh_add_s8({n}, x, {left}, y, {right}, {step.shift}, {low}, {high}, out);",
+        ]
+
+    def _pool(self, step: QuantisedPool) -> list[str]:
+        head = [_window_text(step.operation.window), f"    {self._mark('pool')}"]
+        if step.operation.is_max:
+            return [*head, "    lh_max_pool_s8(&w, x, out);"]
+        self.space.need(sums=step.operation.shape.channels)
+        return [*head, f"    lh_average_pool_s8(&w, x, {step.multiplier}, {step.shift}, sums, out);"]
+
+    def _clamp(self, step: QuantisedClamp) -> list[str]:
+        low, high = step.bounds
+        return [f"    {self._mark('clamp')}", f"    lh_relu_s8({step.operation.shape.size}, x, {low}, {high}, out);"]
+
+    def _place(self, step: QuantisedPlace) -> list[str]:
+        operation, shape = step.operation, step.operation.shape
+        source = operation.source
+        numbers = [source.height, source.width, source.channels, *operation.step]
+        target = [shape.height, shape.width, shape.channels, *operation.corner]
+        return [
+            f"    {self._mark('place')}",
+            f"    lh_place_s8(x, {', '.join(map(str, numbers))}, out, {', '.join(map(str, target))});",
+        ]
+
+
+def _window_text(window: Window) -> str:
+    source = window.source
+    pairs = [window.kernel, window.stride, window.padding, window.dilation, window.out]
+    numbers = [source.height, source.width, source.channels, *(n for pair in pairs for n in pair)]
+    return f"    static const lh_window w = {{{', '.join(map(str, numbers))}}};"

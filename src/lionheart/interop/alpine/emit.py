@@ -1,0 +1,186 @@
+"""Writes a program's folder: C++, constants, inputs, expected outputs, Makefile, manifest, a page to read."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lionheart.errors import ArtifactError
+from lionheart.files import require_free_space, write_atomic, write_json, write_text
+from lionheart.interop.alpine.code import LayerCode, Workspace
+from lionheart.interop.alpine.layout import Arena, Constants, check_size, place_values, region_id
+from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
+from lionheart.interop.alpine.text import MAIN, MAKEFILE, README
+
+SCHEMA_VERSION = 1
+HEADERS = ("lionheart_kernels.h", "aimc.hh")
+_NETWORK_KINDS = ("quantise", "output", "program_tiles")
+
+
+def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> dict[str, Any]:
+    """Write a C++ program that computes a quantised network, and return its manifest.
+
+    The same program and inputs give the same bytes in every file.
+
+    Args:
+        program: From `quantise_program`.
+        folder: New or empty.
+        inputs: ``(n, height, width, channels)``; they are stored beside the outputs that the program must give for them.
+
+    Raises:
+        ArtifactError: The folder is not empty, or cannot be written.
+        UnsupportedLayerError: The network has too many layers.
+    """
+    check_size(program)
+    target = Path(folder)
+    _require_empty(target)
+    inputs = np.ascontiguousarray(inputs, np.float32)
+    constants, space = Constants(), Workspace()
+    layers: list[LayerCode] = []
+    functions = []
+    for number, step in enumerate(program.steps, start=1):
+        n_tiles = sum(len(layer.tiles) for layer in layers)
+        layers.append(LayerCode(number, step, constants, space, n_tiles))
+        functions.append(layers[-1].write())
+    arena = place_values(program)
+    expected = program.run(inputs)
+    manifest = _manifest(program, layers, inputs, expected)
+    require_free_space(target, len(constants.content) + inputs.nbytes + 10_000_000, purpose="an emitted program")
+    write_text(target / "main.cc", _main(program, layers, functions, arena, space))
+    for name in HEADERS:
+        source = resources.files("lionheart.system").joinpath("native", name).read_text(encoding="utf-8")
+        write_text(target / name, source)
+    _write_bytes(target / "weights.bin", bytes(constants.content) or bytes(1))
+    _write_bytes(target / "inputs.bin", inputs.astype("<f4").tobytes())
+    _write_bytes(target / "expected.bin", expected.tobytes())
+    fields = _fields(program, manifest)
+    write_text(target / "Makefile", MAKEFILE.format(**fields))
+    write_text(target / "README.md", README.format(**fields))
+    write_json(target / "manifest.json", manifest)
+    return manifest
+
+
+def _require_empty(folder: Path) -> None:
+    try:
+        is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: cannot be read: {error.strerror or error}", hint="choose another folder"
+        ) from error
+    if is_taken:
+        raise ArtifactError(f"{folder}: is there already and not empty", hint="choose another folder, or remove it")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)
+
+
+def _main(
+    program: QuantisedProgram, layers: list[LayerCode], functions: list[str], arena: Arena, space: Workspace
+) -> str:
+    """Return main.cc."""
+    graph = program.program
+    tiles = [(tile, layer) for layer in layers for tile in layer.tiles]
+    programmed = [
+        f"    program_tile({tile.tid}, {tile.rows}, {tile.cols}, lh_weights + {tile.weights}, {_adc_scale(layer)!r});"
+        for tile, layer in tiles
+    ]
+    calls = []
+    for layer in layers:
+        operation = layer.step.operation
+        names = [f"arena + {arena.offsets[name]}" for name in (*operation.inputs, operation.name)]
+        calls.append(f"    {layer.function}({', '.join(names)});")
+    source, result = graph.shapes[graph.source], layers[-1].step.operation.shape
+    return MAIN.format(
+        n_tiles=max(1, len(tiles)),
+        tile_rows=program.tile_rows,
+        tile_cols=program.tile_cols,
+        arena=arena.size,
+        patches=max(1, space.patches) + 16,
+        sums=max(1, space.sums),
+        outputs=max(1, space.outputs),
+        n_inputs=source.size,
+        n_outputs=result.size,
+        inverse_scale=float(program.inverse_input_scale).hex(),
+        source=f"arena + {arena.offsets[graph.source]}",
+        result=f"arena + {arena.offsets[graph.result]}",
+        quantise=region_id(0, "quantise"),
+        output=region_id(0, "output"),
+        program=region_id(0, "program_tiles"),
+        layers="\n".join(functions),
+        program_tiles="\n".join(programmed) or "    // none: everything is digital",
+        calls="\n".join(calls),
+    )
+
+
+def _adc_scale(layer: LayerCode) -> float:
+    step = layer.step
+    return step.tiles.adc_scale if isinstance(step, QuantisedProduct) and step.tiles else 1.0
+
+
+def _manifest(
+    program: QuantisedProgram, layers: list[LayerCode], inputs: NDArray[np.float32], expected: NDArray[np.int8]
+) -> dict[str, Any]:
+    """Return what the program is, as plain data."""
+    network = {kind: region_id(0, kind) for kind in _NETWORK_KINDS}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tile": {"rows": program.tile_rows, "cols": program.tile_cols},
+        "n_tiles": program.n_tiles,
+        "input": {"shape": list(inputs.shape[1:]), "scale": program.scales[program.program.source], "dtype": "float32"},
+        "output": {"shape": list(expected.shape[1:]), "scale": program.output_scale, "dtype": "int8"},
+        "n_samples": len(inputs),
+        "regions": {"network": network},
+        "layers": [_layer_entry(layer) for layer in layers],
+    }
+
+
+def _layer_entry(layer: LayerCode) -> dict[str, Any]:
+    step, operation = layer.step, layer.step.operation
+    entry: dict[str, Any] = {
+        "number": layer.number,
+        "function": layer.function,
+        "about": layer.describe(),
+        "kind": type(operation).__name__.lower(),
+        "module": operation.module,
+        "shape": [operation.shape.height, operation.shape.width, operation.shape.channels],
+        "regions": {kind: region_id(layer.number, kind) for kind in layer.kinds},
+    }
+    if isinstance(step, QuantisedProduct):
+        entry |= {
+            "fqn": step.operation.fqn,
+            "placement": "analog" if step.tiles else "digital",
+            "rows": step.operation.rows,
+            "cols": step.operation.cols,
+            "groups": step.operation.groups,
+            "macs": step.operation.macs,
+            "tiles": [tile.tid for tile in layer.tiles],
+            "adc_scale": step.tiles.adc_scale if step.tiles else None,
+        }
+    return entry
+
+
+def _fields(program: QuantisedProgram, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what Makefile and README fill in."""
+    products = [layer for layer in manifest["layers"] if layer["kind"] == "product"]
+    analog = [layer["fqn"] for layer in products if layer["placement"] == "analog"]
+    return {
+        "n_tiles": program.n_tiles,
+        "tile_rows": program.tile_rows,
+        "tile_cols": program.tile_cols,
+        "n_samples": manifest["n_samples"],
+        "n_layers": len(manifest["layers"]),
+        "n_products": len(products),
+        "n_analog": len(analog),
+        "input_shape": " x ".join(map(str, manifest["input"]["shape"])),
+        "output_shape": " x ".join(map(str, manifest["output"]["shape"])),
+        "output_scale": manifest["output"]["scale"],
+        "layer_lines": "\n".join(f"    {layer['number']:3}  {layer['about']}" for layer in manifest["layers"]),
+    }

@@ -1,0 +1,142 @@
+"""From a network, or a finished run, to an emitted program in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.analog import convert_to_digital_
+from lionheart.errors import ConfigError, LionHeartError
+from lionheart.interop.alpine.emit import emit_program
+from lionheart.interop.alpine.quantised import quantise_program
+from lionheart.interop.alpine.run import run_program
+from lionheart.interop.alpine.trace import channels_last, trace_program
+from lionheart.mapping import LayerMapping
+from lionheart.system.qemu import missing_packages
+from lionheart.tasks import Task
+from lionheart.training import BatchSource
+from lionheart.workflow.evaluate import open_finished
+from lionheart.workflow.map import load_result
+from lionheart.workflow.settings import MapSettings
+
+N_CALIBRATION = 64
+N_STORED = 8
+
+
+def export_model(
+    model: nn.Module,
+    samples: Tensor,
+    folder: Path | str,
+    *,
+    mapping: LayerMapping | None = None,
+    tile_rows: int = 256,
+    tile_cols: int = 256,
+    stored: Tensor | None = None,
+) -> dict[str, Any]:
+    """Write a C++ program that computes a network in int8, with the analog projections of `mapping` on tiles.
+
+    Args:
+        model: In floating point.
+        samples: Inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)`` that decide the scales.
+        folder: New or empty.
+        mapping: None leaves everything digital.
+        tile_rows: Inputs of a crossbar.
+        tile_cols: Outputs of a crossbar.
+        stored: Inputs that lie beside the program with the outputs it must give; None takes the first few samples.
+
+    Returns:
+        The program's manifest.
+
+    Raises:
+        UnsupportedLayerError: The network has an operation that cannot be exported.
+        ConfigError: The mapping is of another network, or the stored inputs have another shape.
+        ArtifactError: The folder is not empty, or cannot be written.
+    """
+    program = trace_program(model, samples)
+    quantised = quantise_program(program, mapping, tile_rows=tile_rows, tile_cols=tile_cols)
+    if stored is None:
+        return emit_program(quantised, folder, program.samples[:N_STORED])
+    if stored.shape[1:] != samples.shape[1:]:
+        raise ConfigError(
+            f"export: got stored inputs of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
+            hint="they must be like the calibration samples",
+        )
+    return emit_program(quantised, folder, channels_last(stored))
+
+
+def export_run(
+    task: Task, run_dir: Path | str, folder: Path | str, *, n_calibration: int = N_CALIBRATION, n_stored: int = N_STORED
+) -> dict[str, Any]:
+    """Write a finished run's network, with its weights and its mapping, as a C++ program.
+
+    Scales come from training samples, the stored inputs are validation samples.
+
+    Args:
+        task: The run's task.
+        run_dir: A finished run.
+        folder: New or empty.
+        n_calibration: Samples that decide the scales.
+        n_stored: Samples that lie beside the program.
+
+    Returns:
+        The program's manifest.
+
+    Raises:
+        ArtifactError, ConfigError, UnsupportedLayerError: See `export_model`.
+    """
+    for name, number in (("calibration", n_calibration), ("stored", n_stored)):
+        if number < 1:
+            raise ConfigError(f"export: got {number} {name} samples, expected a number > 0", hint="leave it out")
+    run = open_finished(run_dir)
+    result = load_result(task, run, backend="lionheart")
+    tile = MapSettings.from_json(run.description()["settings"]).tile
+    return export_model(
+        convert_to_digital_(result.model),
+        _first_inputs(task.train_batches, n_calibration),
+        folder,
+        mapping=result.mapping,
+        tile_rows=tile.rows,
+        tile_cols=tile.cols,
+        stored=_first_inputs(task.validation, n_stored),
+    )
+
+
+def check_program(folder: Path | str) -> dict[str, str]:
+    """Run a program where it can be run, and return what came of it: ``identical``, ``different`` or why it was not run.
+
+    Args:
+        folder: From `emit_program`.
+    """
+    found = {"host": _verdict(folder, "host")}
+    missing = missing_packages()
+    found["aarch64"] = f"not run: install {' '.join(missing)}" if missing else _verdict(folder, "aarch64")
+    return found
+
+
+def _verdict(folder: Path | str, target: Any) -> str:
+    try:
+        return "identical" if run_program(folder, target).matches else "different"
+    except LionHeartError as error:
+        return f"not run: {error.message}"
+
+
+def _first_inputs(batches: BatchSource, n: int) -> Tensor:
+    """Return the first inputs of a source, in an order that is always the same.
+
+    Raises:
+        ConfigError: Its inputs are not one tensor.
+    """
+    found: list[Tensor] = []
+    for inputs, _ in batches.epoch(torch.Generator().manual_seed(0)):
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise ConfigError(
+                f"export: the task's inputs are {type(inputs).__name__}, expected one floating-point tensor",
+                hint="networks with one input tensor can be exported",
+            )
+        found.append(inputs)
+        if sum(map(len, found)) >= n:
+            break
+    return torch.cat(found)[:n]

@@ -1,0 +1,117 @@
+"""The arithmetic of the emitted kernels, in NumPy: the same integers, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lionheart.errors import NumericsError
+from lionheart.interop.alpine.operations import Window
+
+Ints = NDArray[Any]  # of any integer type
+PARTIAL_SUM_STEPS = (
+    256  # partial sums count in this part of the converter's step, so that the bias is not rounded to it
+)
+
+
+def to_fixed_point(value: float) -> tuple[int, int]:
+    """Return ``(multiplier, shift)`` with ``value`` about ``multiplier / 2**shift``, exact to 31 bits.
+
+    Raises:
+        NumericsError: The value is negative, not finite, or 2^29 and more.
+    """
+    if not 0 <= value < 2**29:
+        raise NumericsError(
+            f"export: a factor of {value} between two scales, expected 0 to 2^29", hint="check the network's weights"
+        )
+    mantissa, exponent = math.frexp(value)
+    multiplier, shift = round(mantissa * 2**31), 31 - exponent
+    if multiplier == 2**31:
+        multiplier, shift = 2**30, shift - 1
+    if shift > 62:
+        multiplier, shift = multiplier >> min(shift - 62, 31), 62
+    return multiplier, shift
+
+
+def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
+    """Return ``round(x * multiplier / 2**shift)``, halves away from zero, as ``lh_scale`` does."""
+    product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
+    shift = np.asarray(shift, np.int64)
+    rounded: Ints = (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
+    return rounded
+
+
+def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
+    """Clamp integers to int8, or to bounds within it."""
+    return np.clip(x, low, high).astype(np.int8)
+
+
+def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
+    """Return what the converter of an ideal tile makes of exact sums: scaled, rounded (halves to even), saturated."""
+    return np.clip(np.rint(sums * adc_scale), -128, 127).astype(np.int8)
+
+
+def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
+    """Return ``round(x * inverse_scale)``, halves to even, saturated, as ``lh_quantise_s8`` does."""
+    scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
+    steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return steps
+
+
+def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[np.int8]:
+    """Return the patches of images.
+
+    Args:
+        x: ``(n, height, width, channels)``.
+        window: How patches are cut.
+        groups: Channels are split into so many.
+
+    Returns:
+        ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``.
+    """
+    n, (out_h, out_w) = len(x), window.out
+    view = slide(x, window, fill=0)  # (n, out_h, out_w, kernel_h, kernel_w, channels)
+    split = view.reshape(n, out_h * out_w, *window.kernel, groups, -1)
+    return split.transpose(0, 1, 4, 2, 3, 5).reshape(n, out_h * out_w, groups, -1)
+
+
+def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]:
+    """Return all windows over images ``(n, height, width, channels)``; outside the images is `fill`.
+
+    Returns:
+        ``(n, out_h, out_w, kernel_h, kernel_w, channels)``.
+    """
+    spans = [
+        (out - 1) * s + (k - 1) * d + 1
+        for out, s, k, d in zip(window.out, window.stride, window.kernel, window.dilation, strict=True)
+    ]
+    _, height, width, channels = x.shape
+    (top, left), (rows, cols) = window.padding, spans
+    padded = np.full((len(x), max(rows, top + height), max(cols, left + width), channels), fill, x.dtype)
+    padded[:, top : top + height, left : left + width] = x
+    out = np.empty((len(x), *window.out, *window.kernel, channels), x.dtype)
+    for ky in range(window.kernel[0]):
+        for kx in range(window.kernel[1]):
+            y, at = ky * window.dilation[0], kx * window.dilation[1]
+            lines = slice(y, y + (window.out[0] - 1) * window.stride[0] + 1, window.stride[0])
+            columns = slice(at, at + (window.out[1] - 1) * window.stride[1] + 1, window.stride[1])
+            out[:, :, :, ky, kx] = padded[:, lines, columns]
+    return out
+
+
+def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
+    """Return exact sums of products.
+
+    Args:
+        patches: ``(n, pixels, groups, rows)``.
+        weights: ``(groups, cols, rows)``.
+
+    Returns:
+        ``(n, pixels, groups, cols)``. They are computed in float64, which holds such sums exactly.
+    """
+    product = np.matmul(patches.transpose(0, 2, 1, 3).astype(np.float64), weights.transpose(0, 2, 1).astype(np.float64))
+    sums: Ints = product.transpose(0, 2, 1, 3).astype(np.int64)
+    return sums

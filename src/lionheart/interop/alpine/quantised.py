@@ -1,0 +1,339 @@
+"""LionHeart's quantised network: int8 activations and weights, int32 sums, ideal tiles; what emitted programs must compute.
+
+Every value has one symmetric scale, from the calibration samples; every output channel of a product has a weight scale of its
+own. A projection on tiles has the same int8 weights and inputs; each tile's exact sums pass a converter that scales, rounds
+and saturates to int8, and the partial sums are added digitally.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lionheart.candidates import TilePartition, partition_matrix
+from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
+from lionheart.interop.alpine.fixed_point import (
+    PARTIAL_SUM_STEPS,
+    Ints,
+    convert_sums,
+    gather_patches,
+    multiply,
+    quantise_input,
+    saturate,
+    scale_and_round,
+    slide,
+    to_fixed_point,
+)
+from lionheart.interop.alpine.operations import Add, Clamp, Operation, Place, Pool, Product, Program, Shape
+from lionheart.mapping import LayerMapping
+
+Int8s = NDArray[np.int8]
+_CHUNK = 16  # samples at once
+_LARGEST_BIAS = 2**20  # in products of one input step and one weight step
+
+
+@final
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of a projection.
+
+    Args:
+        partition: How its matrices are cut; rows are (kernel_h, kernel_w, channel).
+        adc_scale: Converter steps for each product of an input step and a weight step.
+    """
+
+    partition: TilePartition
+    adc_scale: float
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedProduct:
+    """A convolution or linear layer.
+
+    Args:
+        operation: In floating point.
+        weights: ``(groups, cols, rows)``, -127 to 127.
+        bias: ``(out,)`` int32.
+        multiplier: ``(out,)`` int32.
+        shift: ``(out,)`` int32.
+        bounds: Of the int8 outputs.
+        tiles: None where it is digital.
+    """
+
+    operation: Product
+    weights: Int8s
+    bias: Ints
+    multiplier: Ints
+    shift: Ints
+    bounds: tuple[int, int]
+    tiles: Tiles | None
+
+    def run(self, x: Int8s) -> Int8s:
+        """Return the outputs ``(n, height, width, channels)`` of images."""
+        x = _as_shape(x, self.operation.window.source)
+        sums = np.concatenate([self._sum(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
+        out = saturate(scale_and_round(sums + self.bias, self.multiplier, self.shift), *self.bounds)
+        return _as_shape(out, self.operation.shape)
+
+    def _sum(self, x: Int8s) -> Ints:
+        patches = gather_patches(x, self.operation.window, self.operation.groups)
+        if self.tiles is None:
+            sums = multiply(patches, self.weights)
+        else:
+            partial = tile_sums(patches, self.weights, self.tiles.partition)
+            steps = [convert_sums(each, self.tiles.adc_scale).astype(np.int64) for each in partial]
+            sums = PARTIAL_SUM_STEPS * np.sum(steps, axis=0)
+        return sums.reshape(len(x), sums.shape[1], -1)
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedAdd:
+    """A sum: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``."""
+
+    operation: Add
+    multipliers: tuple[int, int]
+    shift: int
+    bounds: tuple[int, int]
+
+    def run(self, a: Int8s, b: Int8s) -> Int8s:
+        """Return the sum."""
+        left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
+        total = left * self.multipliers[0] + right * self.multipliers[1]
+        return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedPool:
+    """A pool; the multiplier of an average holds the division by the window's size."""
+
+    operation: Pool
+    multiplier: int
+    shift: int
+
+    def run(self, x: Int8s) -> Int8s:
+        """Return the pooled images."""
+        windows = slide(x, self.operation.window, fill=-128 if self.operation.is_max else 0)
+        if self.operation.is_max:
+            largest: Int8s = windows.max(axis=(3, 4))
+            return largest
+        return saturate(scale_and_round(windows.astype(np.int64).sum(axis=(3, 4)), self.multiplier, self.shift))
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedClamp:
+    """An activation on its own."""
+
+    operation: Clamp
+    bounds: tuple[int, int]
+
+    def run(self, x: Int8s) -> Int8s:
+        """Return the clamped value in the operation's shape."""
+        return _as_shape(saturate(x, *self.bounds), self.operation.shape)
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedPlace:
+    """Pixels placed into zeros."""
+
+    operation: Place
+
+    def run(self, x: Int8s) -> Int8s:
+        """Return the images."""
+        shape, (top, left, first) = self.operation.shape, self.operation.corner
+        taken = x[:, :: self.operation.step[0], :: self.operation.step[1]]
+        out = np.zeros((len(x), shape.height, shape.width, shape.channels), np.int8)
+        _, height, width, channels = taken.shape
+        out[:, top : top + height, left : left + width, first : first + channels] = taken
+        return out
+
+
+Step = QuantisedProduct | QuantisedAdd | QuantisedPool | QuantisedClamp | QuantisedPlace
+
+
+@final
+@dataclass(frozen=True)
+class QuantisedProgram:
+    """A network in integers.
+
+    Args:
+        program: In floating point.
+        steps: In the order in which they run.
+        scales: Of every value: real value for one step.
+        tile_rows: Inputs of a crossbar.
+        tile_cols: Outputs of a crossbar.
+    """
+
+    program: Program
+    steps: tuple[Step, ...]
+    scales: Mapping[str, float]
+    tile_rows: int
+    tile_cols: int
+
+    @property
+    def inverse_input_scale(self) -> np.float32:
+        """What inputs are multiplied by before they are rounded."""
+        return np.float32(1.0 / self.scales[self.program.source])
+
+    @property
+    def output_scale(self) -> float:
+        """Real value for one step of the output."""
+        return self.scales[self.program.result]
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles of all projections."""
+        return sum(s.tiles.partition.n_tiles for s in self.steps if isinstance(s, QuantisedProduct) and s.tiles)
+
+    def run(self, samples: NDArray[np.float32]) -> Int8s:
+        """Return the int8 outputs ``(n, height, width, channels)`` of inputs ``(n, height, width, channels)``."""
+        values = {self.program.source: quantise_input(samples, self.inverse_input_scale)}
+        for step in self.steps:
+            values[step.operation.name] = run_step(step, values)
+        return values[self.program.result]
+
+
+def _as_shape(x: Int8s, shape: Shape) -> Int8s:
+    """Return images in another shape of the same size: a flattened image is one pixel."""
+    return x.reshape(len(x), shape.height, shape.width, shape.channels)
+
+
+def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
+    """Return the value that a step makes of those before it."""
+    inputs: list[Any] = [values[name] for name in step.operation.inputs]
+    return step.run(*inputs)
+
+
+def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Iterable[Ints]:
+    """Yield the exact sums ``(n, pixels, groups, cols)`` of each row of tiles."""
+    first = 0
+    for size in partition.row_sizes:
+        yield multiply(patches[..., first : first + size], weights[..., first : first + size])
+        first += size
+
+
+def quantise_program(
+    program: Program, mapping: LayerMapping | None = None, *, tile_rows: int = 256, tile_cols: int = 256
+) -> QuantisedProgram:
+    """Return a network in integers, with the analog projections of `mapping` on ideal tiles.
+
+    Args:
+        program: From `trace_program`.
+        mapping: None leaves everything digital.
+        tile_rows: Inputs of a crossbar.
+        tile_cols: Outputs of a crossbar.
+
+    Raises:
+        ConfigError: A projection of the mapping is not in the program.
+        UnsupportedLayerError: A projection that is analog runs more than once.
+        NumericsError: A scale is out of bounds.
+    """
+    analog = _check_analog(program, mapping)
+    scales = _find_scales(program)
+    values = {program.source: quantise_input(program.samples, np.float32(1.0 / scales[program.source]))}
+    steps: list[Step] = []
+    for operation in program.operations:
+        if isinstance(operation, Product):
+            partition = None
+            if operation.fqn in analog:
+                partition = partition_matrix(operation.rows, operation.cols, operation.groups, tile_rows, tile_cols)
+            step: Step = _quantise_product(operation, scales, partition, values[operation.inputs[0]])
+        else:
+            step = _quantise_other(operation, scales)
+        values[operation.name] = run_step(step, values)
+        steps.append(step)
+    return QuantisedProgram(program, tuple(steps), scales, tile_rows, tile_cols)
+
+
+def _check_analog(program: Program, mapping: LayerMapping | None) -> set[str]:
+    names = [op.fqn for op in program.operations if isinstance(op, Product) and op.fqn]
+    analog = set(mapping.analog) if mapping is not None else set()
+    for fqn in sorted(analog):
+        if fqn not in names:
+            raise ConfigError(
+                f"export: {fqn!r} is analog in the mapping but not a layer of the network",
+                hint=suggest(fqn, names, label="layers"),
+            )
+        if names.count(fqn) > 1:
+            raise UnsupportedLayerError(
+                f"{fqn}: is analog and runs {names.count(fqn)} times in one inference, which cannot be exported",
+                hint="leave it digital",
+            )
+    return analog
+
+
+def _find_scales(program: Program) -> dict[str, float]:
+    """Return a scale for each value; what only selects or clamps keeps the scale of its input."""
+    scales = {program.source: _scale(program.ranges[program.source])}
+    for op in program.operations:
+        keeps = isinstance(op, (Clamp, Place)) or (isinstance(op, Pool) and op.is_max)
+        scales[op.name] = scales[op.inputs[0]] if keeps else _scale(program.ranges[op.name])
+    return scales
+
+
+def _scale(largest: float) -> float:
+    return largest / 127 if largest > 0 else 1.0
+
+
+def _bounds(bounds: tuple[float, float], scale: float) -> tuple[int, int]:
+    low, high = (int(np.clip(np.rint(np.clip(bound / scale, -1e6, 1e6)), -128, 127)) for bound in bounds)
+    return low, high
+
+
+def _quantise_product(
+    op: Product, scales: Mapping[str, float], partition: TilePartition | None, inputs: Int8s
+) -> QuantisedProduct:
+    scale_in, scale_out = scales[op.inputs[0]], scales[op.name]
+    largest = np.abs(op.weight).reshape(len(op.weight), -1).max(axis=1)
+    scale_w = np.maximum(largest / 127, np.abs(op.bias) / (scale_in * _LARGEST_BIAS))
+    scale_w = np.where(scale_w > 0, scale_w, 1.0)
+    steps = np.rint(op.weight.reshape(len(op.weight), -1) / scale_w[:, None])
+    weights = np.clip(steps, -127, 127).astype(np.int8).reshape(op.groups, op.cols, op.rows)
+    tiles = None if partition is None else Tiles(partition, _calibrate_adc(op, weights, partition, inputs))
+    unit = scale_in * scale_w / (1.0 if tiles is None else tiles.adc_scale * PARTIAL_SUM_STEPS)
+    bias = np.rint(op.bias / unit)
+    if np.abs(bias).max(initial=0) >= 2**30:
+        raise NumericsError(
+            f"{op.fqn or op.name}: a bias is too large for its channel's weights", hint="leave it digital"
+        )
+    pairs = [to_fixed_point(float(factor)) for factor in unit / scale_out]
+    multiplier, shift = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
+    return QuantisedProduct(op, weights, bias.astype(np.int32), multiplier, shift, _bounds(op.bounds, scale_out), tiles)
+
+
+def _calibrate_adc(op: Product, weights: Int8s, partition: TilePartition, inputs: Int8s) -> float:
+    """Return the scale at which the largest sum of any tile over the calibration samples is the converter's largest step."""
+    largest = 0
+    for i in range(0, len(inputs), _CHUNK):
+        patches = gather_patches(_as_shape(inputs[i : i + _CHUNK], op.window.source), op.window, op.groups)
+        for sums in tile_sums(patches, weights, partition):
+            largest = max(largest, int(np.abs(sums).max(initial=0)))
+    return 127 / largest if largest > 0 else 1.0
+
+
+def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
+    if isinstance(op, Add):
+        factors = [scales[name] / scales[op.name] for name in op.inputs]
+        shift = max(1, min(30, 21 - math.frexp(max(factors))[1]))
+        if max(factors) * 2**shift >= 2**22:
+            raise NumericsError(f"{op.name}: the scales of the sum are {max(factors)} apart", hint="check the weights")
+        left, right = (round(factor * 2**shift) for factor in factors)
+        return QuantisedAdd(op, (left, right), shift, _bounds(op.bounds, scales[op.name]))
+    if isinstance(op, Pool):
+        kernel_h, kernel_w = op.window.kernel
+        factor = 1.0 if op.is_max else scales[op.inputs[0]] / (scales[op.name] * kernel_h * kernel_w)
+        return QuantisedPool(op, *to_fixed_point(factor))
+    if isinstance(op, Clamp):
+        return QuantisedClamp(op, _bounds(op.bounds, scales[op.name]))
+    if isinstance(op, Place):
+        return QuantisedPlace(op)
+    raise UnsupportedLayerError(f"{op.module or op.name}: {type(op).__name__} has no quantised form")

@@ -1,0 +1,156 @@
+"""Builds and runs an emitted program: on this machine, for AArch64 under QEMU, and with its instructions counted."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.files import read_json, require_mapping
+from lionheart.system.qemu import CacheSpec, Counts, compile_program, count_instructions, find_tools
+
+Target = Literal["host", "aarch64"]
+_FLAGS: Final = ("-std=c++17", "-O3", "-ffp-contract=off")
+_TIMEOUT_S: Final = 600.0
+
+
+@final
+@dataclass(frozen=True)
+class ProgramRun:
+    """What a program gave.
+
+    Args:
+        outputs: ``(n, height, width, channels)`` int8.
+        expected: The quantised reference's, for the same samples.
+        tile_instructions: How often the tiles were asked to queue, process and dequeue, and weights were written.
+    """
+
+    outputs: NDArray[np.int8]
+    expected: NDArray[np.int8]
+    tile_instructions: dict[str, int]
+
+    @property
+    def matches(self) -> bool:
+        """Whether all bits are as expected."""
+        return bool(np.array_equal(self.outputs, self.expected))
+
+
+@final
+@dataclass(frozen=True)
+class RegionCounts:
+    """What a program executed in one region.
+
+    Args:
+        layer: Number of the layer; 0 is the network itself.
+        name: Of the layer's function.
+        kind: Of work, as in the manifest.
+        counts: Summed over the samples.
+    """
+
+    layer: int
+    name: str
+    kind: str
+    counts: Counts
+
+
+def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
+    """Build a program, run it on its stored inputs, and return outputs beside what they must be.
+
+    Args:
+        folder: From `emit_program`.
+        target: ``host``: tiles are emulated in C++. ``aarch64``: ALPINE's instructions, emulated when they trap, under QEMU.
+
+    Raises:
+        ConfigError: A compiler or QEMU is missing.
+        ArtifactError: The folder is damaged, or the program does not compile or run.
+    """
+    source = Path(folder)
+    manifest = _read_manifest(source)
+    with tempfile.TemporaryDirectory() as temporary:
+        program, outputs = Path(temporary) / "program", Path(temporary) / "outputs.bin"
+        command = _build(source, program, target)
+        done = _run([*command, str(source / "inputs.bin"), str(outputs)])
+        shape = (-1, *manifest["output"]["shape"])
+        found, expected = (_read_outputs(path, shape) for path in (outputs, source / "expected.bin"))
+    lines = (line.split() for line in done.stdout.splitlines())
+    counts = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[0] != "samples"}
+    return ProgramRun(found, expected, counts)
+
+
+def count_regions(folder: Path | str, *, n_samples: int = 1, caches: CacheSpec | None = None) -> list[RegionCounts]:
+    """Return what a program executes for AArch64, by layer and kind of work, over `n_samples` inferences.
+
+    ALPINE's instructions are counted as such; the machine code between them is what a core of the simulator would execute.
+
+    Args:
+        folder: From `emit_program`.
+        n_samples: Of the stored inputs.
+        caches: Caches to simulate.
+
+    Raises:
+        ConfigError: A compiler or QEMU is missing.
+        ArtifactError: The folder is damaged, or the program does not compile or run.
+    """
+    source = Path(folder)
+    manifest = _read_manifest(source)
+    tools = find_tools()
+    with tempfile.TemporaryDirectory() as temporary:
+        program = Path(temporary) / "program"
+        compile_program(tools, [source / "main.cc"], program, flags=(*_FLAGS, "-DLH_AIMC_DRY"), include=[source])
+        args = [str(source / "inputs.bin"), str(Path(temporary) / "outputs.bin"), str(n_samples)]
+        found = count_instructions(tools, program, args, caches=caches).regions
+    network = {"number": 0, "function": "network", "regions": manifest["regions"]["network"]}
+    return [
+        RegionCounts(layer["number"], layer["function"], kind, found[region])
+        for layer in (network, *manifest["layers"])
+        for kind, region in layer["regions"].items()
+        if region in found
+    ]
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    manifest = dict(require_mapping(read_json(path), path))
+    if manifest.get("schema_version") != 1:
+        raise ArtifactError(f"{path}: got schema_version {manifest.get('schema_version')!r}, expected 1")
+    return manifest
+
+
+def _build(source: Path, program: Path, target: Target) -> list[str]:
+    """Compile a program and return the command that runs it."""
+    if target == "aarch64":
+        tools = find_tools()
+        compile_program(tools, [source / "main.cc"], program, flags=(*_FLAGS, "-DLH_AIMC_TRAP"), include=[source])
+        return [tools.qemu, str(program)]
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        raise ConfigError("export: no C++ compiler on the path", hint="on Debian or Ubuntu: apt-get install g++")
+    _run([compiler, *_FLAGS, "-DUSE_CHECKER", f"-I{source}", str(source / "main.cc"), "-o", str(program)])
+    return [str(program)]
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ArtifactError(f"{command[0]}: {error}") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        told = next((line for line in lines if "error" in line), lines[-1])
+        raise ArtifactError(f"{Path(command[0]).name}: {told}", hint=f"the command was: {' '.join(command)}")
+    return done
+
+
+def _read_outputs(path: Path, shape: tuple[int, ...]) -> NDArray[np.int8]:
+    try:
+        return np.fromfile(path, np.int8).reshape(shape)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not the outputs of this program: {error}", hint="export it again") from error

@@ -1,0 +1,330 @@
+"""Count what AArch64 code executes: cross-compile it, run it under QEMU's user mode with our counting plugin.
+
+The counts are those of the program's own instructions, so they do not depend on the machine that runs QEMU. They are not
+cycles. The tools are Debian packages: `DEBIAN_PACKAGES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.files import cache_dir, read_json, require_mapping, write_atomic
+
+DEBIAN_PACKAGES: Final = {
+    "qemu-aarch64": "qemu-user",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "gcc": "gcc",
+}
+CPU: Final = "cortex-a72"  # an Armv8.0 core, so neither dot-product nor later instructions
+_BUILD_TIMEOUT_S: Final = 120.0
+_VERSION: Final = 1
+# A program gets these variables and no others, and a fixed seed, so that it starts the same way each time.
+_GUEST_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+
+
+@final
+@dataclass(frozen=True)
+class CacheSpec:
+    """Caches that the plugin simulates, both LRU; the second holds data only.
+
+    Args:
+        line_bytes: Bytes of a line, a power of two.
+        l1_bytes: Capacity of the first level.
+        l1_ways: Lines of a set of the first level.
+        l2_bytes: Capacity of the second level.
+        l2_ways: Lines of a set of the second level.
+    """
+
+    line_bytes: int = 64
+    l1_bytes: int = 32768
+    l1_ways: int = 4
+    l2_bytes: int = 1048576
+    l2_ways: int = 16
+
+    def __post_init__(self) -> None:
+        """Check that each cache has whole sets."""
+        sizes = [(self.l1_bytes, self.l1_ways), (self.l2_bytes, self.l2_ways)]
+        is_power = self.line_bytes > 0 and self.line_bytes & (self.line_bytes - 1) == 0
+        if not is_power or any(min(size) < 1 or size[0] % (size[1] * self.line_bytes) for size in sizes):
+            raise ConfigError(
+                f"caches: got {self}, expected lines of 2^n bytes and capacities that are multiples of ways x line_bytes",
+                hint="the defaults are 32 kB in 4 ways and 1 MB in 16 ways, with lines of 64 bytes",
+            )
+
+
+@final
+@dataclass(frozen=True)
+class Counts:
+    """What was executed in one region.
+
+    Args:
+        entries: Times the region was entered.
+        scalar_int: Integer arithmetic, logic, moves and addresses.
+        int_mul: Integer multiplications and divisions.
+        branch: Branches, calls and returns, taken or not.
+        scalar_load: Loads to general registers.
+        scalar_store: Stores from general registers.
+        vector_load: Loads to SIMD and floating-point registers.
+        vector_store: Stores from SIMD and floating-point registers.
+        simd: SIMD and floating-point arithmetic and moves.
+        tile_process: CM_PROCESS of a tile, or the hint that stands for it in a dry build of ``aimc.hh``.
+        tile_queue: CM_QUEUE, or its hint.
+        tile_dequeue: CM_DEQUEUE, or its hint.
+        tile_param: Reads and writes of a tile's parameters, or their hint.
+        other: System instructions, hints, barriers, prefetches.
+        accesses: Data accesses of at most 8 bytes.
+        l1_misses: Lines that the first level did not hold.
+        l2_misses: Lines that neither level held.
+    """
+
+    entries: int = 0
+    scalar_int: int = 0
+    int_mul: int = 0
+    branch: int = 0
+    scalar_load: int = 0
+    scalar_store: int = 0
+    vector_load: int = 0
+    vector_store: int = 0
+    simd: int = 0
+    tile_process: int = 0
+    tile_queue: int = 0
+    tile_dequeue: int = 0
+    tile_param: int = 0
+    other: int = 0
+    accesses: int = 0
+    l1_misses: int = 0
+    l2_misses: int = 0
+
+    @property
+    def instructions(self) -> int:
+        """All executed instructions."""
+        return sum(getattr(self, name) for name in CLASSES)
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the sum, field by field."""
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Read the plugin's object for one region.
+
+        Raises:
+            ArtifactError: A count is missing, unknown or not a whole number.
+        """
+        names = [f.name for f in fields(cls)]
+        if sorted(data) != sorted(names) or not all(type(n) is int and n >= 0 for n in data.values()):
+            raise ArtifactError(f"{where}: got {dict(data)}, expected a count >= 0 for each of {', '.join(names)}")
+        return cls(**data)
+
+
+CLASSES: Final = tuple(f.name for f in fields(Counts))[1:-3]
+
+
+@final
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of one execution.
+
+    Args:
+        regions: Counts by region; 0 is what runs outside all marks.
+        stdout: What the program printed.
+    """
+
+    regions: Mapping[int, Counts]
+    stdout: str = ""
+
+    @property
+    def total(self) -> Counts:
+        """Counts of the whole process."""
+        return sum(self.regions.values(), Counts())
+
+
+@final
+@dataclass(frozen=True)
+class Tools:
+    """Paths of the programs that counting needs.
+
+    Args:
+        qemu: QEMU's user mode for AArch64.
+        cross_cc: C compiler for AArch64.
+        cross_cxx: C++ compiler for AArch64.
+        host_cc: C compiler for this machine.
+    """
+
+    qemu: str
+    cross_cc: str
+    cross_cxx: str
+    host_cc: str
+
+    def versions(self) -> dict[str, str]:
+        """Return the first line that the emulator and the C++ cross compiler print about themselves."""
+        return {name: _first_line(path) for name, path in (("qemu", self.qemu), ("cross_cxx", self.cross_cxx))}
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Return the Debian packages whose programs are not on the path; empty when counting can work."""
+    return tuple(package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None)
+
+
+def find_tools() -> Tools:
+    """Return the programs that counting needs.
+
+    Raises:
+        ConfigError: One is missing.
+    """
+    missing = missing_packages()
+    if missing:
+        programs = [program for program, package in DEBIAN_PACKAGES.items() if package in missing]
+        raise ConfigError(
+            f"instruction counts: {', '.join(programs)} not found on the path",
+            hint=f"on Debian or Ubuntu: apt-get install {' '.join(missing)}",
+        )
+    return Tools(*(str(shutil.which(program)) for program in DEBIAN_PACKAGES))
+
+
+def build_counter(tools: Tools) -> Path:
+    """Return the compiled plugin, which is kept in the user's cache folder.
+
+    Raises:
+        ArtifactError: It does not compile, or the folder cannot be written.
+    """
+    source = resources.files("lionheart.system").joinpath("native", "counter.c").read_bytes()
+    key = hashlib.sha256(source + _first_line(tools.host_cc).encode()).hexdigest()[:16]
+    library = cache_dir() / "native" / f"counter-{key}.so"
+    if library.exists():
+        return library
+
+    def build(temporary: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "counter.c"
+            path.write_bytes(source)
+            flags = ["-O2", "-shared", "-fPIC", "-fvisibility=hidden"]
+            _compile([tools.host_cc, *flags, "-o", str(temporary), str(path)], "counter.c")
+
+    write_atomic(library, build)
+    return library
+
+
+def compile_program(
+    tools: Tools,
+    sources: Sequence[Path],
+    program: Path,
+    *,
+    flags: Sequence[str] = ("-O3",),
+    include: Sequence[Path] = (),
+) -> Path:
+    """Cross-compile C, C++ or assembly into one static program.
+
+    Args:
+        tools: From `find_tools`.
+        sources: Files to compile; the C++ compiler is used for all of them.
+        program: Where the program goes.
+        flags: Options of the compiler.
+        include: Folders of headers.
+
+    Raises:
+        ArtifactError: It does not compile.
+    """
+    folders = [f"-I{folder}" for folder in include]
+    command = [tools.cross_cxx, *flags, "-static", *folders, "-o", str(program), *map(str, sources)]
+    _compile(command, ", ".join(path.name for path in sources))
+    return program
+
+
+def count_instructions(
+    tools: Tools,
+    program: Path,
+    args: Sequence[str] = (),
+    *,
+    caches: CacheSpec | None = None,
+    timeout_s: float = 300.0,
+) -> RunCounts:
+    """Run a program under QEMU and return what it executed, by region.
+
+    A program marks a region with the instruction ``movz xzr, #id``; id 0 is outside.
+
+    Args:
+        tools: From `find_tools`.
+        program: A static program for AArch64.
+        args: Its arguments.
+        caches: Caches to simulate.
+        timeout_s: Time limit [s].
+
+    Raises:
+        ArtifactError: The program crashes, fails, takes too long or leaves no counts, or runs several threads.
+    """
+    plugin = build_counter(tools)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "counts.json"
+        options = {"file": plugin, "out": out} | vars(caches or CacheSpec())
+        joined = ",".join(f"{key}={str(value).replace(',', ',,')}" for key, value in options.items())
+        command = [tools.qemu, "-cpu", CPU, "-seed", "1", "-plugin", joined, str(program.resolve()), *args]
+        done = _run(command, str(program), timeout_s, env=_GUEST_ENVIRONMENT, cwd=folder)
+        _require_success(program, done)
+        return RunCounts(_read_counts(out), done.stdout)
+
+
+def _require_success(program: Path, done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode == 0:
+        return
+    if done.returncode < 0:
+        ending = f"was killed by {signal.Signals(-done.returncode).name}"
+    else:
+        ending = f"ended with exit status {done.returncode}"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    told = f": {lines[-1].strip()}" if lines else ""
+    raise ArtifactError(f"{program}: {ending} under QEMU{told}", hint="run it by hand with qemu-aarch64")
+
+
+def _read_counts(path: Path) -> dict[int, Counts]:
+    if not path.exists():
+        raise ArtifactError("instruction counts: the plugin wrote none", hint="does this QEMU support plugins?")
+    data = require_mapping(read_json(path), path)
+    regions = data.get("regions")
+    if data.get("version") != _VERSION or not isinstance(regions, dict):
+        raise ArtifactError(f"{path.name}: got {json.dumps(data)[:80]}, expected regions of version {_VERSION}")
+    if data.get("threads") != 1:
+        raise ArtifactError(f"instruction counts: the program ran {data.get('threads')} threads, expected one")
+    return {int(name): Counts.parse(value, f"{path.name}:region {name}") for name, value in regions.items()}
+
+
+def _compile(command: Sequence[str], what: str) -> None:
+    done = _run(command, f"{what}: the compiler", _BUILD_TIMEOUT_S)
+    if done.returncode != 0:
+        lines = done.stderr.splitlines() or ["no message"]
+        told = next((line for line in lines if "error" in line), lines[-1])
+        raise ArtifactError(f"{what}: does not compile: {told.strip()}", hint=f"the command was: {' '.join(command)}")
+
+
+def _first_line(program: str) -> str:
+    """Return the first line that ``program --version`` prints."""
+    lines = _run([program, "--version"], program, _BUILD_TIMEOUT_S).stdout.splitlines()
+    return lines[0] if lines else "unknown version"
+
+
+def _run(
+    command: Sequence[str], what: str, timeout_s: float, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands to its end, whatever its exit status."""
+    try:
+        return subprocess.run(  # noqa: S603  our own commands
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=env, cwd=cwd
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(
+            f"{what} did not end within {timeout_s:g} s", hint="allow more time, or less work"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error
