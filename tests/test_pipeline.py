@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -311,3 +313,13 @@ def test_a_recurrent_network_of_ones_own_stays_on_one_core() -> None:
     graph = trace_graph(Loop(), torch.ones(1, 16))
     costs = dict.fromkeys(graph.fqns, Cost({"w": 1.0}))
     assert assign_cores(graph, costs, 3) == (("first", "second"), ("head",))
+
+
+def test_the_table_of_the_docs_is_current() -> None:
+    root = Path(__file__).parent.parent
+    spec = importlib.util.spec_from_file_location("cores", root / "benchmarks" / "cores.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.table() in (root / "docs" / "system_cost.md").read_text(encoding="utf-8"), (
+        "benchmarks/cores.py --page"
+    )

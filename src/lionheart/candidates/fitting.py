@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -46,9 +47,11 @@ def fit_tiles(
 ) -> TileFit:
     """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
 
-    Layers are taken in `order`, each if it fits beside those already taken. The others stay digital, or with `reprogram` take
-    turns in crossbars kept free for that: each is programmed before its products, in every inference; only a layer that needs
-    more than all crossbars then stays digital. Crossbars are shared only if there are too few to do without.
+    Layers are taken in `order`, each if it fits beside those already taken; after 20 in a row for which packing found no room,
+    no more packings are tried. The others stay digital, or with `reprogram` take turns in crossbars kept free for that: each is
+    programmed before its products, in every inference; only a layer that needs more than all crossbars then stays digital.
+    Crossbars are shared only if there are too few to do without: first within the groups of `together`, which costs no time,
+    then by as few groups as will do.
 
     Args:
         partitions: The layers' tiles, all of one size.
@@ -62,27 +65,31 @@ def fit_tiles(
     Raises:
         ConfigError: The limit is negative, or `order` has an unknown name.
     """
+    _check(partitions, max_tiles, order)
+    needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
+    sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
+    possible = [fqn for fqn in dict.fromkeys([*order, *partitions]) if sizes[fqn] <= max_tiles]
+    resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
+    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
+    room = max_tiles - max((sizes[fqn] for fqn in turns), default=0)
+    crossbars = _arrange({fqn: partitions[fqn] for fqn in possible if fqn in resident}, room, together, packed=packed)
+    crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, _count(crossbars.values()))
+    return TileFit(
+        resident=tuple(fqn for fqn in partitions if fqn in resident),
+        digital=tuple(fqn for fqn in partitions if fqn not in crossbars),
+        reprogrammed=tuple(turns),
+        crossbars=crossbars,
+        n_crossbars=_count(crossbars.values()),
+        n_tiles=_count_tiles(partitions.values()),
+    )
+
+
+def _check(partitions: Mapping[str, TilePartition], max_tiles: int, order: Sequence[str]) -> None:
     if max_tiles < 0:
         raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give 0 or more tiles")
     for fqn in order:
         if fqn not in partitions:
             raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))
-    needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
-    sizes = {fqn: _count(crossbars.values()) for fqn, crossbars in needs.items()}
-    ranked = list(dict.fromkeys([*order, *partitions]))
-    possible = [fqn for fqn in ranked if sizes[fqn] <= max_tiles]
-    resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
-    turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
-    kept = {fqn: partitions[fqn] for fqn in partitions if fqn in resident}
-    n_turns = max((sizes[fqn] for fqn in turns), default=0)
-    crossbars = _arrange(
-        {fqn: kept[fqn] for fqn in ranked if fqn in kept}, max_tiles - n_turns, together, packed=packed
-    )
-    first = _count(crossbars.values())
-    crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, first)
-    digital = tuple(fqn for fqn in partitions if fqn not in crossbars)
-    n_tiles = _count_tiles(partitions.values())
-    return TileFit(tuple(kept), digital, tuple(turns), crossbars, _count(crossbars.values()), n_tiles)
 
 
 def _choose_resident(
@@ -94,13 +101,19 @@ def _choose_resident(
     packed: bool,
 ) -> set[str]:
     """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
-    resident: dict[str, TilePartition] = {}
-    n_failures = 0
-    for fqn in ranked:
-        chosen = {**resident, fqn: partitions[fqn]}
+
+    def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
         room = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
-        if _count_tiles(chosen.values()) <= room or (packed and n_failures < _PATIENCE and _can_share(chosen, room)):
-            resident, n_failures = chosen, 0
+        tiles = {fqn: partitions[fqn] for fqn in chosen}
+        return _count_tiles(tiles.values()) <= room or (may_share and _can_share(tiles, room))
+
+    n_first = bisect.bisect_left(range(1, len(ranked) + 1), True, key=lambda n: not fits(ranked[:n], may_share=packed))
+    resident = list(ranked[:n_first])
+    n_failures = 0
+    for fqn in ranked[n_first:]:
+        if fits([*resident, fqn], may_share=packed and n_failures < _PATIENCE):
+            resident.append(fqn)
+            n_failures = 0
         else:
             n_failures += 1
     return set(resident)

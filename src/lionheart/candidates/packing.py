@@ -167,7 +167,7 @@ def _orders(indices: Sequence[int], sizes: Sequence[_Size]) -> Iterator[Sequence
         lambda size: (size[1], size[0]),
     )
     for measure in measures:
-        yield sorted(indices, key=lambda index: measure(sizes[index]), reverse=True)
+        yield sorted(indices, key=lambda index: (measure(sizes[index]), sizes[index]), reverse=True)
     if len(indices) <= _FEW:
         yield from itertools.permutations(indices)
 
