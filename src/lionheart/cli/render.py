@@ -8,6 +8,7 @@ from typing import Any
 from lionheart.cli.console import make_table, stderr
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
 
+_NOTES = 10  # reasons why a projection stays digital that are shown
 _MANY = 40  # projections; more are shown together where blocks repeat
 
 
@@ -144,6 +145,11 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
             f"{decision['drop_pp']:+.2f} pp" if decision else "",
         )
     stderr.print(table)
+    notes = list(results.get("notes", {}).items())
+    for fqn, note in notes[:_NOTES]:
+        stderr.print(f"  digital: {fqn}: {note}", markup=False)
+    if len(notes) > _NOTES:
+        stderr.print(f"  digital for their tiles or their cost: {len(notes) - _NOTES} more", markup=False)
     show_accuracy(results["test_over_time"], "test accuracy over time, fresh chips", results["confidence"])
     show_system(results["system"])
     n_analog = sum(place == "analog" for place in results["mapping"]["placements"].values())

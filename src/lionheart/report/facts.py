@@ -69,7 +69,7 @@ class RunFacts:
         """Projections that may go analog but were never tried."""
         if self.tries_groups:
             return []
-        tried = {decision["fqn"] for decision in self.results["decisions"]}
+        tried = {decision["fqn"] for decision in self.results["decisions"]} | set(self.results["notes"] or {})
         return [c["fqn"] for c in self.graph["candidates"] if c["mappable"] and c["fqn"] not in tried]
 
     @property

@@ -11,6 +11,7 @@ from typing import final
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
 from lionheart.search.baselines import with_analog
+from lionheart.search.objective import on_tiles
 from lionheart.search.steps import Steps
 
 
@@ -45,14 +46,15 @@ class Ladder:
     """
 
     def __init__(self, steps: Steps, rises: Mapping[str, float]) -> None:
-        self._steps, self._rises, self.objective = steps, rises, steps.objective
+        self._steps, self.objective = steps, steps.objective
+        self._rises = {fqn: max(rise, 0.0) for fqn, rise in rises.items()}
         fqns = [each.node.fqn for each in steps.candidates]
         useful = set(self.objective.without_losers(steps.start, fqns))
         self._gains = self.objective.gains(steps.start, fqns)
         ordered = order_by_sensitivity(steps.candidates, rises, self._gains)
         self.order = [each for each in ordered if each.node.fqn in useful]
         self.rungs = self._climb()
-        self.sums = [functools.reduce(operator.add, map(self._rise, rung), 0.0) for rung in self.rungs]
+        self.sums = [functools.reduce(operator.add, self._rises_of(rung), 0.0) for rung in self.rungs]
         top = self.objective.cost(with_analog(steps.start, self.rungs[-1]))
         self.most = self.objective.cost(steps.start) - top
 
@@ -62,14 +64,14 @@ class Ladder:
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
         """Return how much the loss should rise with candidates analog."""
-        return math.fsum(map(self._rise, chosen))
+        return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
         """Return mappings with more and more of `extra` on tiles too, each better than the last and than the present one."""
         present, found = [each for each in self.order if self._steps.mapping.is_analog(each.node.fqn)], []
         best = self.objective.cost(self._steps.mapping)
         for number in range(1, len(extra) + 1):
-            mapping = with_analog(self._steps.start, self._choose([*present, *extra[:number]]))
+            mapping = self._choose([*present, *extra[:number]])
             cost = self.objective.cost(mapping)
             if cost < best:
                 best = cost
@@ -89,28 +91,26 @@ class Ladder:
         last = max(wanted.index(each.node.fqn) for each in self.rungs[number])
         return self.objective.note(wanted[: last + 1], with_analog(self._steps.start, self.rungs[number]))
 
-    def _rise(self, each: Candidate) -> float:
-        return max(self._rises[each.node.fqn], 0.0)
+    def _rises_of(self, chosen: Sequence[Candidate]) -> list[float]:
+        return [self._rises[each.node.fqn] for each in chosen]
 
-    def _choose(self, wanted: Sequence[Candidate]) -> list[Candidate]:
-        """Return what of the candidates fits and saves something in this company."""
-        if self.objective.is_plain:
-            return list(wanted)
-        fitting = set(self.objective.pack([each.node.fqn for each in wanted], self._gains))
-        mapping = self.objective.lean(
-            with_analog(self._steps.start, [each for each in wanted if each.node.fqn in fitting])
-        )
-        return [each for each in wanted if mapping.is_analog(each.node.fqn)]
+    def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
+        """Return the mapping of what of the candidates fits and saves something in this company."""
+        fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
+        return self.objective.lean(on_tiles(self._steps.start, fitting))
 
     def _climb(self) -> list[list[Candidate]]:
-        prefixes = [self._choose(self.order[:number]) for number in range(len(self.order) + 1)]
+        prefixes = [self.order[:number] for number in range(len(self.order) + 1)]
         if self.objective.is_plain:
             return prefixes
+        after = self.objective.price(self._steps.start)
+        sets = {mapping.analog: None for mapping in map(self._choose, prefixes)}
+        chosen = [[each for each in self.order if each.node.fqn in analog] for analog in map(set, sets)]
         rungs: list[list[Candidate]] = []
         best = math.inf
-        for chosen in sorted(prefixes, key=self.sum_of_rises):
-            cost = self.objective.cost(with_analog(self._steps.start, chosen))
+        for rung in sorted(chosen, key=self.sum_of_rises):
+            cost = after(*(each.node.fqn for each in rung))
             if cost < best:
                 best = cost
-                rungs.append(chosen)
+                rungs.append(rung)
         return rungs
