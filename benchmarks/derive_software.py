@@ -67,6 +67,7 @@ def derive(cycles: Cycles, precision: str) -> dict[str, Entry]:
         "activation_bytes": (4 if is_float else 1, "B", f"{'fp32' if is_float else 'int8'} activations and weights", "assumed"),
         "macs_per_cycle": price(1 / cycles(f"gemv_{tag}", "mac"), "MAC/cycle", f"gemv_{tag}, mac"),
         "conv_macs_per_cycle": price(1 / cycles(f"gemm_{tag}", "mac"), "MAC/cycle", f"gemm_{tag}, mac"),
+        "depthwise_macs_per_cycle": price(1 / cycles("depthwise_s8", "mac"), "MAC/cycle", "depthwise_s8, mac" + (", for want of one in fp32" if is_float else "")),
         "mvms_per_weight_pass": (ROWS, "1", f"gemm_{tag} multiplies {ROWS} rows of its input in one pass over the weights", "measured"),
         "gather_cycles_per_element": price(cycles.patch(f"im2col_{tag}"), "cycle per patch element", f"im2col_{tag}, 3 x 3 of 16 channels"),
         "bias_cycles_per_output": (0.0, "cycle per output", none + "added with the requantisation", "assumed"),

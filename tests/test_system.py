@@ -44,7 +44,7 @@ ROUND = HIGH.replace(
     llc_line_stall_cycles=20, cache_line_bytes=64, dram_stream_bandwidth_bytes_per_s=2e9,
     dram_energy_j_per_access=120e-12, memory_controller_power_w=3.0, tile_rows=256, tile_cols=256, tile_mvm_s=100e-9,
     tile_bandwidth_bytes_per_s=4e9, tile_ops_per_j=10e12, tile_technology_factor=2.0, macs_per_cycle=2.0,
-    conv_macs_per_cycle=2.0, gather_cycles_per_element=24, requantise_cycles_per_output=4, bias_cycles_per_output=1,
+    conv_macs_per_cycle=2.0, depthwise_macs_per_cycle=0.5, gather_cycles_per_element=24, requantise_cycles_per_output=4, bias_cycles_per_output=1,
     convert_input_cycles=10, convert_output_cycles=10, io_cycles_per_element=0, pack_cycles_per_element=2,
     unpack_cycles_per_element=2,
     queue_instruction_cycles=2, partial_sum_cycles_per_element=2, l1_bytes=2**15, dram_bandwidth_bytes_per_s=8e9,
@@ -189,6 +189,15 @@ def test_analog_convolution_equals_its_twin() -> None:
     assert row.cost.energy["core_active"] == pytest.approx(active * 100e-12)
     assert sum(row.cost.energy[f"tile_{part}"] for part in ("array", "adc", "dac")) == pytest.approx(tile_j)
     assert row.n_tiles == 2 * 2 * 2
+
+
+def test_depthwise_products_have_a_rate_of_their_own() -> None:
+    depthwise = LayerNode("d", "conv2d", 9, 1, 64, 100, 1, 6400, 6400, has_bias=False)
+    grouped = LayerNode("g", "conv2d", 36, 16, 4, 100, 1, 6400, 6400, has_bias=False)
+    for node, rate in ((depthwise, 0.5), (grouped, 2.0)):
+        assert all_analog(LayerGraph((node,), ()), ROUND).digital_layers[0].cost.time_s["mac_kernel"] == pytest.approx(
+            node.macs / rate * 1e-9
+        )
 
 
 def test_only_kernels_above_one_are_gathered() -> None:

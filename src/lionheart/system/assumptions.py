@@ -35,7 +35,7 @@ ASSUMPTIONS = (
     "Programming: each device takes one reset and the same number of verified pulses; a row of devices is written at a time.",
     "A core that waits for memory or for a tile takes the wait-for-memory energy; other cores are off.",
     "A batch norm is folded into the projection before it and costs nothing.",
-    "Grouped and depthwise products run at the rate of dense ones.",
+    "Grouped products run at the rate of dense ones, depthwise ones at a rate of their own.",
     "The network's input is that of the first projection to run, its result the output of the last to start.",
     "Six coefficients of the software are fitted to the published gains of ALPINE and LionHeart; element-wise prices are "
     "estimates.",

@@ -85,6 +85,7 @@ class PlatformSpec(Spec):
     activation_bytes: int = _quantity("B", "bytes of an activation and of a digital weight", gt=0)
     macs_per_cycle: float = _quantity("MAC/cycle", "digital product kernel, operands in the L1 cache", gt=0)
     conv_macs_per_cycle: float = _quantity("MAC/cycle", "the same of convolutions", gt=0)
+    depthwise_macs_per_cycle: float = _quantity("MAC/cycle", "the same of depthwise convolutions", gt=0)
     mvms_per_weight_pass: int = _quantity("1", "products computed in one pass over a digital weight matrix", ge=1)
     gather_cycles_per_element: float = _quantity("cycle per patch element", "gather of patches (im2col)", ge=0)
     requantise_cycles_per_output: float = _quantity("cycle per output", "accumulator to int8", ge=0)

@@ -108,6 +108,14 @@ def _dram_line_s(platform: PlatformSpec) -> float:
     return platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s
 
 
+def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
+    """Return the rate of a projection's digital kernel; with one output in each of several groups it is depthwise."""
+    if node.kind not in _CONVOLUTIONS:
+        return platform.macs_per_cycle
+    is_depthwise = node.groups > 1 and node.cols == 1
+    return platform.depthwise_macs_per_cycle if is_depthwise else platform.conv_macs_per_cycle
+
+
 def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Residency) -> Work:
     """Return the work of a projection on the core.
 
@@ -122,7 +130,7 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
     n_outputs = node.cols * node.groups * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
     weight_bytes, weight_s, weight_lines = _weight_traffic(node, residency, platform)
-    rate = platform.conv_macs_per_cycle if node.kind in _CONVOLUTIONS else platform.macs_per_cycle
+    rate = _products_per_cycle(node, platform)
     return Work(
         active_cycles={
             "im2col": _n_patches(node) * platform.gather_cycles_per_element,
