@@ -100,10 +100,10 @@ def _one_cycle(n_epochs: int) -> TrainSpec:
     )
 
 
-def _cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
-    """Return settings as published with larger networks for CIFAR: 0.1, falling with a cosine, momentum 0.9."""
+def _cosine(n_epochs: int, weight_decay: float, learning_rate: float = 0.1) -> TrainSpec:
+    """Return settings as published with larger networks: a rate that falls with a cosine, momentum 0.9."""
     return TrainSpec(
-        learning_rate=0.1,
+        learning_rate=learning_rate,
         nesterov=False,
         weight_decay=weight_decay,
         schedule="cosine",
@@ -114,7 +114,8 @@ def _cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
 
 
 #: How each network for CIFAR is built, given the number of classes, and trained. ResNet32 and 56: rate, weight decay and number
-#: of steps (64,000) of He et al., CVPR 2016, section 4.2; the last three: the settings of github.com/kuangliu/pytorch-cifar.
+#: of steps (64,000) of He et al., CVPR 2016, section 4.2. The last three: settings of github.com/kuangliu/pytorch-cifar, but
+#: AlexNet, whose linear layers are not normalised, begins at the 0.01 of Krizhevsky et al., NeurIPS 2012, section 5.
 _CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec]] = {
     "resnet8": (ResNet8, _one_cycle(80)),
     "resnet20": (partial(ResNetCifar, 3), _one_cycle(30)),
@@ -122,7 +123,7 @@ _CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec]] = {
     "resnet56": (partial(ResNetCifar, 9), _cosine(182, 1e-4)),
     "vgg16": (Vgg16, _cosine(200, 5e-4)),
     "mobilenet": (MobileNet, _cosine(200, 5e-4)),
-    "alexnet": (AlexNet, _cosine(200, 5e-4)),
+    "alexnet": (AlexNet, _cosine(200, 5e-4, learning_rate=0.01)),
 }
 
 
