@@ -21,7 +21,8 @@ from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, task_names
 from lionheart.tasks import cifar as cifar_module
-from lionheart.tasks.cifar import N_VALIDATION, SPLIT_SEED, Cifar10, load_cifar10
+from lionheart.tasks.cifar import load_cifar10
+from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
 from lionheart.tasks.registry import build_untrained, find_recipe
 from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
@@ -277,7 +278,7 @@ def test_full_disk_stops_before_the_download(cache: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="module")
-def cifar10() -> Cifar10:
+def cifar10() -> ImageSplits:
     return load_cifar10()
 
 
@@ -286,7 +287,7 @@ def hashes_of(images: torch.Tensor) -> list[bytes]:
 
 
 @pytest.mark.data
-def test_cifar10_splits_do_not_overlap(cifar10: Cifar10):
+def test_cifar10_splits_do_not_overlap(cifar10: ImageSplits):
     train, validation, test = (hashes_of(s[0]) for s in (cifar10.train, cifar10.validation, cifar10.test))
     assert (len(train), len(validation), len(test)) == (45_000, 5_000, 10_000)
     assert not set(train) & set(validation)
@@ -295,7 +296,7 @@ def test_cifar10_splits_do_not_overlap(cifar10: Cifar10):
 
 
 @pytest.mark.data
-def test_cifar10_split_is_fixed_for_ever(cifar10: Cifar10):
+def test_cifar10_split_is_fixed_for_ever(cifar10: ImageSplits):
     # A changed split would leak validation images into published checkpoints.
     order = torch.randperm(50_000, generator=RandomStreams(SPLIT_SEED).generator("cifar10", "split"))
     assert order[:5].tolist() == FIRST_HELD_OUT
@@ -304,7 +305,7 @@ def test_cifar10_split_is_fixed_for_ever(cifar10: Cifar10):
 
 
 @pytest.mark.data
-def test_cifar10_is_complete_and_balanced(cifar10: Cifar10):
+def test_cifar10_is_complete_and_balanced(cifar10: ImageSplits):
     labels = torch.cat([cifar10.train[1], cifar10.validation[1]])
     assert torch.bincount(labels).tolist() == [5_000] * 10
     assert torch.bincount(cifar10.test[1]).tolist() == [1_000] * 10
@@ -319,5 +320,5 @@ def test_cifar10_is_complete_and_balanced(cifar10: Cifar10):
 
 
 @pytest.mark.data
-def test_cached_files_are_where_the_cache_says(cifar10: Cifar10):
+def test_cached_files_are_where_the_cache_says(cifar10: ImageSplits):
     assert {"train.npz", "test.npz"} <= {entry.name for entry in (cache_dir() / "cifar10").iterdir()}

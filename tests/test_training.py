@@ -14,7 +14,7 @@ from conftest import TinyData
 from lionheart.errors import ArtifactError, ConfigError, NumericsError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.rng import RandomStreams
-from lionheart.tasks.cifar import crop_and_flip
+from lionheart.tasks.images import crop_and_flip
 from lionheart.tasks.task import accuracy_scores
 from lionheart.training import (
     LoaderBatches,

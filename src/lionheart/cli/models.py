@@ -26,10 +26,10 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
         from lionheart.graph.hf import load_structure
 
         return trace_graph(*load_structure(name.removeprefix("hf:")))
-    from lionheart.cli.tasks import build_known, call_function
+    from lionheart.cli.tasks import build_known, build_structure, call_function
     from lionheart.tasks import Task
 
-    found = call_function(name) if ":" in name else build_known(name, progress)
+    found = call_function(name) if ":" in name else build_structure(name) or build_known(name, progress)
     if isinstance(found, Task):
         return trace_graph(found.model, found.example_inputs())
     if isinstance(found, nn.Module):

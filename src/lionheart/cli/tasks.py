@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.progress import Progress
 from lionheart.tasks import Task, build_task, task_names
+from lionheart.tasks.registry import build_example
 
 
 def load_task(name: str, progress: Progress) -> Task:
@@ -33,12 +36,22 @@ def load_task(name: str, progress: Progress) -> Task:
 
 def build_known(name: str, progress: Progress) -> Task:
     """Return a built-in task."""
+    _require_known(name)
+    return build_task(name, progress=progress)
+
+
+def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
+    """Return a built-in task's network, untrained, and inputs for it; None if it takes the task's data to know them."""
+    _require_known(name)
+    return build_example(name)
+
+
+def _require_known(name: str) -> None:
     if name not in task_names():
         raise ConfigError(
             f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
             hint=suggest(name, task_names(), label="built-in tasks"),
         )
-    return build_task(name, progress=progress)
 
 
 def call_function(name: str) -> Any:

