@@ -255,7 +255,7 @@ def draw(
         _text(730, 40, "all mappings, untrained", "start", "#999"),
         _text(730, 60, "front, measured again (× retrained)", "start"),
     ]
-    colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c1e"]
+    colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c1e", "#999933"]
     for number, strategy in enumerate(dict.fromkeys(row["strategy"] for row in runs)):
         colour = colours[number % len(colours)]
         parts.append(_text(730, 80 + 20 * number, strategy, "start", colour))
