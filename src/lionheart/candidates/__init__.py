@@ -7,7 +7,7 @@ Must not know: physics, training, platforms.
 
 from lionheart.candidates.fitting import TileFit, fit_tiles
 from lionheart.candidates.packing import Packing, PlacedPiece, bound_crossbars, list_pieces, pack_tiles
-from lionheart.candidates.partition import TilePartition, partition_matrix, split_evenly
+from lionheart.candidates.partition import TilePartition, partition_graph, partition_matrix, split_evenly
 from lionheart.candidates.select import RANKINGS, Candidate, find_candidates, rank_candidates
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "fit_tiles",
     "list_pieces",
     "pack_tiles",
+    "partition_graph",
     "partition_matrix",
     "rank_candidates",
     "split_evenly",

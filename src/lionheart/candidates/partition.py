@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import final
 
 from lionheart.errors import TilingError
+from lionheart.graph import LayerGraph
+from lionheart.specs import TileSpec
 
 
 @final
@@ -58,3 +60,8 @@ def split_evenly(size: int, largest: int) -> tuple[int, ...]:
 def partition_matrix(rows: int, cols: int, groups: int, tile_rows: int, tile_cols: int) -> TilePartition:
     """Return the tiles of ``groups`` matrices of ``rows`` inputs and ``cols`` outputs."""
     return TilePartition(split_evenly(rows, tile_rows), split_evenly(cols, tile_cols), groups, tile_rows, tile_cols)
+
+
+def partition_graph(graph: LayerGraph, tile: TileSpec) -> dict[str, TilePartition]:
+    """Return the tiles of every projection of a network, by name."""
+    return {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
-from lionheart.candidates.partition import TilePartition, partition_matrix
+from lionheart.candidates.partition import TilePartition, partition_graph
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.specs import TileSpec
@@ -76,14 +76,13 @@ def find_candidates(
     included, excluded = list(include), list(exclude)
     chosen = _match_all("include", included, graph) if included else set(graph.fqns)
     refused = _match_all("exclude", excluded, graph)
-    found = []
+    found, partitions = [], partition_graph(graph, tile)
     for node in graph.nodes:
-        partition = partition_matrix(node.rows, node.cols, node.groups, tile.rows, tile.cols)
         choice = "kept digital by the user" if node.fqn in refused else ""
         if not choice and node.fqn not in chosen:
             choice = "not among the projections that the user includes"
         obstacle = f"{node.obstacle}: tiles cannot take its place" if node.obstacle else ""
-        found.append(Candidate(node, partition, choice or obstacle, by_choice=bool(choice)))
+        found.append(Candidate(node, partitions[node.fqn], choice or obstacle, by_choice=bool(choice)))
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
-from lionheart.candidates import TilePartition, partition_matrix
+from lionheart.candidates import TilePartition, partition_graph, partition_matrix
 from lionheart.errors import ConfigError, TilingError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
@@ -224,7 +224,7 @@ def estimate_system(
         graph = leave_out_unpriced(graph, platform)
     ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
     if partitions is None and tile is not None:
-        partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
+        partitions = partition_graph(graph, tile)
     chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
     return SystemEstimate(
         platform=platform.name,

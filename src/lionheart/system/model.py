@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from lionheart.candidates import TilePartition, partition_matrix
+from lionheart.candidates import TilePartition, partition_graph
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
@@ -196,7 +196,7 @@ class SystemModel:
         if skip_unpriced:
             graph = leave_out_unpriced(graph, platform)
         if partitions is None and tile is not None:
-            partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
+            partitions = partition_graph(graph, tile)
         self.graph, self.platform, self._tile = graph, platform, tile
         self._controller, self._concurrent = count_memory_controller, frozenset(concurrent)
         fixed = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lionheart.candidates import partition_matrix
+from lionheart.candidates import partition_graph
 from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
@@ -48,7 +48,7 @@ def estimate_run(
         raise ArtifactError(f"{run.file('graph.json')}: damaged: {error}", hint="restore the file") from error
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description()["settings"]).tile
-    partitions = {n.fqn: partition_matrix(n.rows, n.cols, n.groups, tile.rows, tile.cols) for n in graph.nodes}
+    partitions = partition_graph(graph, tile)
     estimates = []
     for platform in map(load_platform, platforms):
         estimate = estimate_system(graph, mapping, platform, partitions, tile=tile).to_json()
