@@ -22,7 +22,7 @@ from lionheart.specs import TileSpec
 from lionheart.system.estimate import check_mapping, find_partition, leave_out_unpriced, price_other_ops
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work, scale_cost
-from lionheart.system.work import Residency, analog_projection, digital_projection, missing_share
+from lionheart.system.work import Residency, analog_projection, digital_projection, overflow_share
 
 _UNIT = 1 << 1074  # every finite float is a whole number of its inverses
 
@@ -108,7 +108,7 @@ class _Prices:
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
         """Return the shares of first and of later passes over digital weights that miss the LLC."""
-        return missing_share(sums[6], self._llc_bytes), missing_share(sums[7], self._llc_bytes)
+        return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:
         """Return what a mapping with these sums costs."""
