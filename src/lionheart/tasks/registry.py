@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
@@ -21,9 +22,9 @@ from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
 from lionheart.tasks.mobilenet import MobileNet
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
-from lionheart.tasks.task import Task
+from lionheart.tasks.task import Task, cross_entropy
 from lionheart.tasks.vgg import Vgg16
-from lionheart.training import BatchSource, TensorBatches, TrainSpec, load_weights
+from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
 
 BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 
@@ -57,6 +58,7 @@ class Recipe:
         batch_size: Samples in a training batch.
         pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
         input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
+        loss: What training from scratch makes small, of outputs and targets.
     """
 
     build_model: Callable[[], nn.Module]
@@ -65,6 +67,7 @@ class Recipe:
     batch_size: int
     pretrained: Pretrained | None = None
     input_shape: tuple[int, ...] | None = None
+    loss: LossFunction = cross_entropy
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -88,10 +91,10 @@ def _image_data(
     )
 
 
-def _one_cycle(n_epochs: int) -> TrainSpec:
-    """Return settings that train a small network in few epochs."""
+def _one_cycle(n_epochs: int, learning_rate: float = 0.2) -> TrainSpec:
+    """Return settings that train a network in few epochs: a rate that climbs to a high one, then falls with a cosine."""
     return TrainSpec(
-        learning_rate=0.2,
+        learning_rate=learning_rate,
         weight_decay=5e-4,
         schedule="one_cycle",
         max_epochs=n_epochs,
@@ -100,10 +103,10 @@ def _one_cycle(n_epochs: int) -> TrainSpec:
     )
 
 
-def _cosine(n_epochs: int, weight_decay: float, learning_rate: float = 0.1) -> TrainSpec:
-    """Return settings as published with larger networks: a rate that falls with a cosine, momentum 0.9."""
+def _cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
+    """Return settings as published with deeper networks: a rate that falls with a cosine, momentum 0.9."""
     return TrainSpec(
-        learning_rate=learning_rate,
+        learning_rate=0.1,
         nesterov=False,
         weight_decay=weight_decay,
         schedule="cosine",
@@ -113,17 +116,26 @@ def _cosine(n_epochs: int, weight_decay: float, learning_rate: float = 0.1) -> T
     )
 
 
-#: How each network for CIFAR is built, given the number of classes, and trained. ResNet32 and 56: rate, weight decay and number
-#: of steps (64,000) of He et al., CVPR 2016, section 4.2. The last three: settings of github.com/kuangliu/pytorch-cifar, but
-#: AlexNet, whose linear layers are not normalised, begins at the 0.01 of Krizhevsky et al., NeurIPS 2012, section 5.
-_CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec]] = {
-    "resnet8": (ResNet8, _one_cycle(80)),
-    "resnet20": (partial(ResNetCifar, 3), _one_cycle(30)),
-    "resnet32": (partial(ResNetCifar, 5), _cosine(182, 1e-4)),
-    "resnet56": (partial(ResNetCifar, 9), _cosine(182, 1e-4)),
-    "vgg16": (Vgg16, _cosine(200, 5e-4)),
-    "mobilenet": (MobileNet, _cosine(200, 5e-4)),
-    "alexnet": (AlexNet, _cosine(200, 5e-4, learning_rate=0.01)),
+#: Share of the probability that `_smoothed_cross_entropy` spreads over the classes: of Szegedy et al., CVPR 2016, section 7.
+_LABEL_SMOOTHING = 0.1
+
+
+def _smoothed_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(outputs.float(), targets, label_smoothing=_LABEL_SMOOTHING)
+
+
+#: How each network for CIFAR is built, given the number of classes, trained, and by which loss. ResNet32 and 56: rate, weight
+#: decay and number of steps (64,000) of He et al., CVPR 2016, section 4.2. VGG-16, MobileNet and AlexNet: rate and decay of
+#: github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for; AlexNet, whose linear
+#: layers are not normalised, takes a fifth of that rate.
+_CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec, LossFunction]] = {
+    "resnet8": (ResNet8, _one_cycle(80), cross_entropy),
+    "resnet20": (partial(ResNetCifar, 3), _one_cycle(30), cross_entropy),
+    "resnet32": (partial(ResNetCifar, 5), _cosine(182, 1e-4), cross_entropy),
+    "resnet56": (partial(ResNetCifar, 9), _cosine(182, 1e-4), cross_entropy),
+    "vgg16": (Vgg16, _one_cycle(100, learning_rate=0.1), _smoothed_cross_entropy),
+    "mobilenet": (MobileNet, _one_cycle(100, learning_rate=0.1), _smoothed_cross_entropy),
+    "alexnet": (AlexNet, _one_cycle(100, learning_rate=0.02), _smoothed_cross_entropy),
 }
 
 
@@ -135,8 +147,9 @@ def _cifar_recipes(name: str, n_classes: int, build_data: BuildData) -> dict[str
             train_spec=train_spec,
             batch_size=128,
             input_shape=(3, 32, 32),
+            loss=loss,
         )
-        for network, (build_model, train_spec) in _CIFAR_NETWORKS.items()
+        for network, (build_model, train_spec, loss) in _CIFAR_NETWORKS.items()
     }
 
 

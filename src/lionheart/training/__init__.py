@@ -7,13 +7,14 @@ Must not know: mappings, chips, accuracy bounds, data sets by name.
 
 from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
 from lionheart.training.distill import TaughtBatches, distillation_loss
-from lionheart.training.loop import TrainTrace, build_optimizer, train
+from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
 __all__ = [
     "BatchSource",
     "LoaderBatches",
+    "LossFunction",
     "TaughtBatches",
     "TensorBatches",
     "TrainSpec",

@@ -12,7 +12,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.tasks.registry import build_untrained, find_recipe
-from lionheart.tasks.task import accuracy_scores, cross_entropy
+from lionheart.tasks.task import accuracy_scores
 from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
 
 
@@ -47,7 +47,7 @@ def train_task(
     trace: TrainTrace = train(
         model,
         batches,
-        cross_entropy,
+        recipe.loss,
         spec,
         optimizer,
         streams=RandomStreams(seed).scope("pretrain"),
