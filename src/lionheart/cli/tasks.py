@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -47,7 +48,7 @@ def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
 
 
 def _require_known(name: str) -> None:
-    if name not in task_names():
+    if "@" not in name and name not in task_names():
         raise ConfigError(
             f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
             hint=suggest(name, task_names(), label="built-in tasks"),
@@ -77,7 +78,7 @@ def call_function(name: str) -> Any:
 
 def _renamed(task: Task, name: str) -> Task:
     """Return the task under the name by which it can be found again, for example to resume a run."""
-    return Task(task.model, task.train, task.validation, task.test, task.metric, task.loss, name)
+    return dataclasses.replace(task, name=name)
 
 
 def _load_module(name: str) -> Any:

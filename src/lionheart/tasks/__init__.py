@@ -5,6 +5,6 @@ sets by name. Must not know: mappings, chips, search.
 """
 
 from lionheart.tasks.registry import build_task, task_names
-from lionheart.tasks.task import Task, accuracy_scores, cross_entropy
+from lionheart.tasks.task import Measure, Task, accuracy_scores, cross_entropy
 
-__all__ = ["Task", "accuracy_scores", "build_task", "cross_entropy", "task_names"]
+__all__ = ["Measure", "Task", "accuracy_scores", "build_task", "cross_entropy", "task_names"]

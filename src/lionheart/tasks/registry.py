@@ -22,10 +22,11 @@ from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
 from lionheart.tasks.mobilenet import MobileNet
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
-from lionheart.tasks.task import Task, cross_entropy
+from lionheart.tasks.task import ACCURACY, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
 from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
 
+Metric = Callable[[Any, Any], torch.Tensor]
 BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 
 
@@ -59,6 +60,8 @@ class Recipe:
         pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
         input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
         loss: What training from scratch makes small, of outputs and targets.
+        metric: Score of each sample.
+        measure: What the scores mean.
     """
 
     build_model: Callable[[], nn.Module]
@@ -68,6 +71,8 @@ class Recipe:
     pretrained: Pretrained | None = None
     input_shape: tuple[int, ...] | None = None
     loss: LossFunction = cross_entropy
+    metric: Metric = accuracy_scores
+    measure: Measure = ACCURACY
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -166,6 +171,10 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+#: What follows ``NAME@`` is a Hugging Face model: a name on its hub, or a folder. NAME -> builder of the task around it.
+MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {}
+
+
 def task_names() -> list[str]:
     """Return the names of the built-in tasks."""
     return sorted(RECIPES)
@@ -205,7 +214,7 @@ def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
     Raises:
         ConfigError: There is no such task.
     """
-    shape = find_recipe(name).input_shape
+    shape = None if "@" in name else find_recipe(name).input_shape
     return None if shape is None else (build_untrained(name, seed=0).eval(), torch.zeros(1, *shape))
 
 
@@ -232,7 +241,8 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     """Return a built-in task with its shipped weights, or with those of a file.
 
     Args:
-        name: For example ``"cifar10/resnet8"``; see `task_names`.
+        name: For example ``"cifar10/resnet8"``, see `task_names`; or ``NAME@MODEL`` with a name of `MODEL_TASKS` and a
+            Hugging Face model by its name or folder.
         weights: A safetensors file written by ``lionheart train``; None takes those of `find_weights`.
         progress: Where downloads show themselves.
 
@@ -240,6 +250,13 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
         ConfigError: There is no such task, or it needs an extra that is not installed.
         ArtifactError: Data or weights cannot be had.
     """
+    family, at, model_name = name.partition("@")
+    if at:
+        if family not in MODEL_TASKS:
+            raise ConfigError(
+                f"task: got {name!r}, expected NAME@MODEL", hint=suggest(family, MODEL_TASKS, label="names before @")
+            )
+        return MODEL_TASKS[family](model_name, progress)
     recipe = find_recipe(name)
     weights = weights or find_weights(name)
     model = build_untrained(name, seed=0)
@@ -248,4 +265,13 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     if recipe.pretrained is not None:
         source, model = recipe.pretrained, recipe.pretrained.build_model(model, progress)
     train, validation, test = source.build_data(batch_size=source.batch_size, progress=progress)
-    return Task(model=model, train=train, validation=validation, test=test, name=name)
+    return Task(
+        model=model,
+        train=train,
+        validation=validation,
+        test=test,
+        metric=recipe.metric,
+        loss=recipe.loss,
+        name=name,
+        measure=recipe.measure,
+    )

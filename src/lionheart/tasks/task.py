@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,29 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @final
 @dataclass(frozen=True)
+class Measure:
+    """What a task's scores mean, and how their mean and a drop of it are written.
+
+    Args:
+        name: Of the mean of the scores: ``"accuracy"``, ``"F1"``, ``"perplexity"``.
+        drop_unit: Of 100 times a difference of means.
+        kind: ``share``: scores are from 0 to 1 and their mean is written in percent. ``perplexity``: a score is minus the
+            cross-entropy of a sample in nats, ``exp`` of minus the mean is written, and a drop is in log-percent: perplexity
+            times ``exp(drop / 100)``.
+    """
+
+    name: str = "accuracy"
+    drop_unit: str = "pp"
+    kind: Literal["share", "perplexity"] = "share"
+
+
+ACCURACY = Measure()
+F1 = Measure("F1", "F1 points")
+PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
+
+
+@final
+@dataclass(frozen=True)
 class Task:
     """A model with its data and its measure of quality.
 
@@ -34,9 +57,10 @@ class Task:
         train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
         validation: Batches that decide; must not share samples with `train`.
         test: Batches that report, touched once at the end; must not share samples with the other two.
-        metric: Maps ``(outputs, targets)`` to one score for each sample, 0 to 1; its mean is the accuracy.
+        metric: Maps ``(outputs, targets)`` to one score for each sample; their mean is what the bound is about.
         loss: Maps ``(outputs, targets)`` to a scalar.
         name: Shown in reports.
+        measure: What the scores mean.
 
     Raises:
         ConfigError: A part is missing or of the wrong type.
@@ -49,6 +73,7 @@ class Task:
     metric: Callable[[Any, Any], Tensor] = accuracy_scores
     loss: Callable[[Any, Any], Tensor] = cross_entropy
     name: str = "custom"
+    measure: Measure = ACCURACY
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):

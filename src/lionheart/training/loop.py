@@ -40,19 +40,22 @@ class TrainTrace:
         return asdict(self)
 
 
-def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.SGD:
-    """Return SGD over all parameters; only those of two or more dimensions decay."""
+#: Second-moment decay of AdamW, PyTorch's default.
+_ADAMW_BETA2 = 0.999
+
+
+def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+    """Return the spec's optimiser over all parameters that are trained; only those of two or more dimensions decay."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=spec.learning_rate,
-        momentum=spec.momentum,
-        nesterov=spec.nesterov and spec.momentum > 0,
-    )
+    groups = [group for group in groups if group["params"]]
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.momentum, _ADAMW_BETA2))
+    nesterov = spec.nesterov and spec.momentum > 0
+    return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=nesterov)
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:

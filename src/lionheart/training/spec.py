@@ -16,10 +16,14 @@ class TrainSpec(Spec):
     `patience` epochs, at most `max_epochs`.
     """
 
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd",
+        description="rule that moves the weights; adamw (Loshchilov and Hutter, ICLR 2019) is usual for transformers",
+    )
     learning_rate: float = Field(0.02, gt=0, description="peak learning rate [-]")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [-]")
-    nesterov: bool = Field(True, description="Nesterov momentum; needs momentum > 0")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty on weights of two or more dimensions [-]")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; first-moment decay of AdamW [-]")
+    nesterov: bool = Field(True, description="Nesterov momentum of SGD; needs momentum > 0")
+    weight_decay: float = Field(0.0, ge=0, description="of weights of two or more dimensions [-]")
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
         "cosine", description="learning rate over max_epochs, changed every step"
     )

@@ -12,7 +12,6 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.tasks.registry import build_untrained, find_recipe
-from lionheart.tasks.task import accuracy_scores
 from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
 
 
@@ -68,8 +67,9 @@ def train_task(
         "date": time.strftime("%Y-%m-%d"),
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "training_loss": [round(loss, 5) for loss in trace.losses],
-        "validation_accuracy": evaluate_accuracy(model, validation, accuracy_scores),
-        "test_accuracy": evaluate_accuracy(model, test, accuracy_scores),
+        "measure": recipe.measure.name,
+        "validation_accuracy": evaluate_accuracy(model, validation, recipe.metric),
+        "test_accuracy": evaluate_accuracy(model, test, recipe.metric),
     }
     save_weights(out, model, {"task": name, "seed": seed})
     write_json(out.with_suffix(".json"), card)
