@@ -1,6 +1,6 @@
 """Map ResNet8 at several bounds and write docs/results/resnet8_bounds.md. Runs that are finished are only read.
 
-Run: make results
+Run: python benchmarks/resnet8_bounds.py
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
 The LionHeart greedy, effort `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
 95 % interval over chips. Validation decided; test was read once at the end. The digital network reaches
 {100 * results["baseline"]["validation_accuracy"]:.2f} % on validation and {100 * results["baseline"]["test_accuracy"]:.2f} % on test.
-Made by `make results` on {environment["cpu"]}, torch {environment["torch"]}.
+Made by `python benchmarks/resnet8_bounds.py` on {environment["cpu"]}, torch {environment["torch"]}.
 
 | bound [pp] | MACs analog | weights analog | projections | tiles | validation, 1 day [%] | drop [pp] | test, 1 day [%] | drop, test [pp] | retrained, digital [%] | search |
 |---|---|---|---|---|---|---|---|---|---|---|
