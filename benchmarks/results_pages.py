@@ -178,8 +178,8 @@ def _image_note(rows: Sequence[Data]) -> list[str]:
         f"Drops on validation are those of the first {images} images and of chips that decided nothing. A bound holds for the "
         "mean of the chips and images that decided: others may lie beyond it by some tenths ([promises](../promise.md)). The "
         f"intervals are about chips; the images themselves leave up to {widest:.1f} pp of the accuracy open, less of a drop. "
-        "*figures*: time that the accuracies took; mappings that are the same to the bit share them, and searches share the measured "
-        "sensitivities.",
+        "*figures*: time that the accuracies took; mappings that are the same to the bit share them, and searches share the "
+        "measured sensitivities.",
     ]
 
 
@@ -271,9 +271,9 @@ def render_overview(found: Mapping[str, Sequence[Data]], printed: Data) -> str:
             "",
             "Test accuracy of mapped networks. *here*: mean over fresh chips with its 95 % interval, one day after programming "
             "unless noted, columns calibrated on each chip, which the published figures do without; drops are against the "
-            "digital network on the same images. Of published results a drop is the printed float accuracy less the printed accuracy. "
-            "Float networks differ, so drops say more than accuracies. Each network's page has the other times, time and energy, and "
-            "the commands.",
+            "digital network on the same images. Of published results a drop is the printed float accuracy less the printed "
+            "accuracy. Float networks differ, so drops say more than accuracies. Each network's page has the other times, time and "
+            "energy, and the commands.",
             "",
             *_table(columns, lines),
             "",
