@@ -272,8 +272,8 @@ def render_overview(found: Mapping[str, Sequence[Data]], printed: Data) -> str:
             "Test accuracy of mapped networks. *here*: mean over fresh chips with its 95 % interval, one day after programming "
             "unless noted, columns calibrated on each chip, which the published figures do without; drops are against the "
             "digital network on the same images. Of published results a drop is the printed float accuracy less the printed "
-            "accuracy. Float networks differ, so drops say more than accuracies. Each network's page has the other times, time and "
-            "energy, and the commands.",
+            "accuracy. Float networks differ, so drops say more than accuracies. Each network's page has the other times, time "
+            "and energy, and the commands.",
             "",
             *_table(columns, lines),
             "",
