@@ -16,7 +16,8 @@ from lionheart.specs import TileSpec
 from lionheart.tasks import build_task, task_names
 from lionheart.tasks import registry as registry_module
 from lionheart.tasks.alexnet import AlexNet
-from lionheart.tasks.mobilenet import MobileNet
+from lionheart.tasks.lenet import LeNet5
+from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
 from lionheart.tasks.registry import RECIPES, build_example, build_untrained, checkpoint_path, find_weights
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.vgg import Vgg16
@@ -100,7 +101,40 @@ def test_alexnets_last_pooling_leaves_5x5():
     assert model.fc1.in_features == 6_400
 
 
-@pytest.mark.parametrize("build", [Vgg16, MobileNet, AlexNet])
+def test_mobilenetv2_is_the_authors_network():
+    """2,236,682 parameters: torchvision's mobilenet_v2 with 10 classes; strides have none. 4x4 pixels are left at the end."""
+    model = MobileNetV2().eval()
+    graph = graph_of(model)
+    depthwise = [node for node in graph.nodes if node.groups > 1]
+    assert sum(p.numel() for p in model.parameters()) == 2_236_682
+    assert (len(graph.nodes), len(depthwise)) == (53, 17)
+    assert sum(node.weights for node in graph.nodes) == 2_202_560
+    assert sum(node.weights for node in depthwise) == 64_224
+    assert (graph.macs, sum(node.macs for node in depthwise)) == (87_976_448, 5_879_808)
+    assert model.blocks(torch.zeros(1, 32, 32, 32)).shape == (1, 320, 4, 4)
+    # Identities where neither shape changes: 10 of 17 blocks, Sandler et al., section 3.3.
+    assert sum(block.is_residual for block in model.blocks) == 10
+    hundred = graph_of(MobileNetV2(100))
+    assert sum(node.weights for node in hundred.nodes) == 2_202_560 + 90 * 1_280 == 2_317_760
+    assert hundred.macs == 88_091_648
+
+
+def test_mobilenetv2_projects_without_relu():
+    block = MobileNetV2().blocks[0].eval()
+    assert (block(torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(0))) < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("model", "n_layers", "n_weights", "macs"),
+    [(LeNet5(), 5, 61_470, 416_520), (ResNet8(in_channels=1), 10, 77_072, 12_206_720)],
+    ids=["lenet5", "resnet8"],
+)
+def test_networks_for_grey_images(model: nn.Module, n_layers: int, n_weights: int, macs: int):
+    graph = trace_graph(model.eval(), torch.zeros(1, 1, 32, 32))
+    assert (len(graph.nodes), sum(node.weights for node in graph.nodes), graph.macs) == (n_layers, n_weights, macs)
+
+
+@pytest.mark.parametrize("build", [Vgg16, MobileNet, MobileNetV2, AlexNet])
 def test_fresh_networks_pass_signals_and_gradients(build: type[nn.Module]):
     # With the usual starting weights a deep network without care makes all images alike, and learns nothing.
     generator = torch.Generator().manual_seed(0)
@@ -124,12 +158,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_network_is_there_for_both_sets():
-    networks = ("alexnet", "mobilenet", "resnet20", "resnet32", "resnet56", "resnet8", "vgg16")
+    networks = ("alexnet", "mobilenet", "mobilenetv2", "resnet20", "resnet32", "resnet56", "resnet8", "vgg16")
     expected = [f"{data}/{network}" for data in ("cifar10", "cifar100") for network in networks]
-    assert [name for name in task_names() if name.startswith("cifar")] == expected
+    assert [name for name in task_names() if name.startswith("cifar")] == sorted([*expected, "cifar10/resnet8-mlperf"])
+    assert [name for name in task_names() if name.startswith("fashion")] == [
+        "fashion-mnist/lenet5",
+        "fashion-mnist/resnet8",
+    ]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("cifar")])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("cifar", "fashion"))])
 def test_tasks_build_networks_of_their_classes(name: str):
     model, inputs = build_example(name) or pytest.fail("no example")
     assert not model.training

@@ -391,6 +391,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data order.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="the recipe's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -398,11 +399,18 @@ def train(
     from lionheart.tasks.registry import find_recipe
     from lionheart.workflow import train_task
 
-    spec = find_recipe(task).train_spec
+    recipe = find_recipe(task)
+    if recipe.load_published is not None:
+        stderr.print(
+            f"{task}: trains new weights from scratch; `map` and the other commands keep to the published ones, "
+            "and build_task(..., weights=...) in Python takes yours",
+            markup=False,
+            soft_wrap=True,
+        )
+    spec = recipe.train_spec
     spec = spec if epochs is None else spec.replace(max_epochs=epochs)
     target = out or Path(task.replace("/", "_") + ".safetensors")
-    command = shlex.join(["lionheart", *sys.argv[1:]])
-    card = train_task(task, target, seed=seed, spec=spec, command=command, progress=RichProgress())
+    card = train_task(task, target, seed=seed, spec=spec, device=device, progress=RichProgress())
     if as_json:
         print_json(card)
     else:

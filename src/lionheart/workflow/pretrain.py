@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import write_json
+from lionheart.files import sha256_file, write_json
+from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
-from lionheart.tasks.registry import build_untrained, find_recipe
-from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
+from lionheart.tasks.registry import build_example, build_untrained, find_recipe
+from lionheart.training import (
+    BatchSource,
+    PinnedBatches,
+    TrainSpec,
+    TrainTrace,
+    build_optimizer,
+    choose_device,
+    save_weights,
+    train,
+)
 
 
 def train_task(
@@ -21,26 +34,37 @@ def train_task(
     *,
     seed: int = 0,
     spec: TrainSpec | None = None,
-    command: str = "",
+    device: str = "auto",
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Train from scratch, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
+
+    On a GPU a thread makes the batches in page-locked memory while the GPU computes; order and augmentation are as on the CPU.
+    A task whose weights others published is trained from scratch as well: `out` is a network of one's own.
 
     Args:
         name: A built-in task.
         out: Where the weights go, ``….safetensors``.
         seed: Decides weights, data order and augmentation.
         spec: Settings; None takes the task's recipe.
-        command: Written into the card.
+        device: ``auto`` takes a CUDA GPU if PyTorch sees one.
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, validation and test accuracy.
+        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, validation and test accuracy.
+
+    Raises:
+        ConfigError: There is no such task or device.
+        ArtifactError: Data cannot be had, or a file cannot be written.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
+    place = choose_device(device)
+    batches: BatchSource
     batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
-    model = build_untrained(name, seed=seed)
+    if place.type == "cuda":
+        batches = PinnedBatches(batches)
+    model = build_untrained(name, seed=seed).to(place)
     optimizer = build_optimizer(model, spec)
     partial = out.with_name(out.name + ".partial")
     trace: TrainTrace = train(
@@ -54,24 +78,48 @@ def train_task(
         progress=progress,
         label=f"training {name}",
     )
+    save_weights(out, model, {"task": name, "seed": seed})  # from the CPU, whatever trained them
     environment = describe_environment()
     card = {
         "task": name,
-        "command": command or f"lionheart train {name} --seed {seed}",
+        "command": _command(name, seed, spec, recipe.train_spec, device),
         "seed": seed,
         "train_spec": spec.to_json(),
         "batch_size": recipe.batch_size,
-        "hardware": environment["gpu"] or f"{environment['cpu']}, {environment['threads']} thread(s), no GPU",
+        "device": place.type,
+        "hardware": _describe_hardware(place, environment),
         "torch": environment["torch"],
         "elapsed_s": round(trace.elapsed_s, 1),
         "date": time.strftime("%Y-%m-%d"),
         "n_parameters": sum(p.numel() for p in model.parameters()),
+        "macs": _count_macs(name),
+        "weights_sha256": sha256_file(out),
         "training_loss": [round(loss, 5) for loss in trace.losses],
         "measure": recipe.measure.name,
         "validation_accuracy": evaluate_accuracy(model, validation, recipe.metric),
         "test_accuracy": evaluate_accuracy(model, test, recipe.metric),
     }
-    save_weights(out, model, {"task": name, "seed": seed})
     write_json(out.with_suffix(".json"), card)
     partial.unlink(missing_ok=True)
     return card
+
+
+def _describe_hardware(place: torch.device, environment: dict[str, Any]) -> str:
+    if place.type == "cuda":
+        return f"{environment['gpu']}, batches by {environment['cpu']}"
+    return f"{environment['cpu']}, {environment['threads']} thread(s), no GPU used"
+
+
+def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str) -> str:
+    """Return what makes these weights again, anywhere: a command, or a call where no command has the settings."""
+    if spec != usual.replace(max_epochs=spec.max_epochs):
+        return f"lionheart.workflow.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec))"
+    words = ["lionheart", "train", name, "--seed", str(seed)]
+    words += [] if spec == usual else ["--epochs", str(spec.max_epochs)]
+    return shlex.join(words if device == "auto" else [*words, "--device", device])
+
+
+def _count_macs(name: str) -> int | None:
+    """Return the multiply-accumulates of one inference, None where only the data shows the way through the network."""
+    example = build_example(name)
+    return None if example is None else trace_graph(*example).macs

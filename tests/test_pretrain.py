@@ -1,0 +1,268 @@
+"""Training from scratch: the device, batches that a thread makes, the card, and how to make the weights again."""
+
+import json
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from conftest import TinyData
+from lionheart.cli import app
+from lionheart.errors import ConfigError
+from lionheart.files import sha256_file
+from lionheart.rng import RandomStreams
+from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.training import (
+    PinnedBatches,
+    TensorBatches,
+    TrainSpec,
+    build_optimizer,
+    choose_device,
+    load_weights,
+    train,
+)
+from lionheart.workflow import pretrain as pretrain_module
+from lionheart.workflow import train_task
+
+SPEC = TrainSpec(learning_rate=0.05, max_epochs=3, patience=None)
+
+
+def tiny_batches(data: TinyData, *, shuffle: bool = True) -> TensorBatches:
+    def brighten(images: Tensor, generator: torch.Generator) -> Tensor:
+        return images + torch.randint(0, 20, (len(images), 1, 1, 1), generator=generator, dtype=torch.uint8)
+
+    augment = brighten if shuffle else None
+    return TensorBatches(
+        data.images, data.labels, batch_size=8, mean=(0.5,), std=(0.2,), shuffle=shuffle, augment=augment
+    )
+
+
+@pytest.fixture
+def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    batches, ordered = tiny_batches(tiny_data), tiny_batches(tiny_data, shuffle=False)
+    made = Recipe(
+        build_model=lambda: nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)),
+        build_data=lambda **kwargs: (batches, ordered, ordered),
+        train_spec=SPEC,
+        batch_size=8,
+        input_shape=(3, 4, 4),
+    )
+    monkeypatch.setitem(RECIPES, "tiny/net", made)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------- device
+
+
+@pytest.mark.parametrize(
+    ("name", "has_gpu", "expected"),
+    [
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cpu", True, "cpu"),
+        ("cpu", False, "cpu"),
+        ("cuda", True, "cuda"),
+    ],
+)
+def test_device_is_the_gpu_if_there_is_one(name: str, has_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert choose_device(name).type == expected
+
+
+def test_device_that_is_not_there_is_a_config_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="PyTorch sees no CUDA GPU") as caught:
+        choose_device("cuda")
+    assert "--device cpu" in caught.value.hint
+    with pytest.raises(ConfigError, match="got 'gpu', expected auto, cpu or cuda"):
+        choose_device("gpu")
+
+
+def test_command_line_refuses_a_missing_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "weights.safetensors"
+    result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(out), "--device", "cuda"])
+    assert result.exit_code == 2
+    assert "device: got 'cuda', and PyTorch sees no CUDA GPU" in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------------ pinned batches
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
+    """Page-locked memory needs a GPU: note in which thread it is asked for instead."""
+    asked = []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        asked.append((threading.current_thread().name, tuple(tensor.stride())))
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    return asked
+
+
+def test_pinned_batches_are_the_same_ones(tiny_data: TinyData, pinned):
+    source = tiny_batches(tiny_data)
+    batches = PinnedBatches(source)
+    assert len(batches) == len(source) == 8
+    for seed in (1, 2):
+        expected = list(source.epoch(torch.Generator().manual_seed(seed)))
+        found = list(batches.epoch(torch.Generator().manual_seed(seed)))
+        assert len(found) == 8
+        for (inputs, targets), (wanted, labels) in zip(found, expected, strict=True):
+            assert torch.equal(inputs, wanted)
+            assert torch.equal(targets, labels)
+    assert len(pinned) == 2 * 8 * 2  # inputs and targets
+    assert {thread for thread, _ in pinned} == {"batches"}
+    assert pinned[0][1] == (48, 1, 12, 3)  # channels last
+
+
+def test_training_on_pinned_batches_gives_the_same_weights(tiny_data: TinyData, pinned):
+    def weights_from(source: TensorBatches | PinnedBatches) -> list[Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+        train(net, source, nn.functional.cross_entropy, SPEC, build_optimizer(net, SPEC), streams=RandomStreams(0))
+        return list(net.parameters())
+
+    source = tiny_batches(tiny_data)
+    for one, other in zip(weights_from(source), weights_from(PinnedBatches(source)), strict=True):
+        assert torch.equal(one, other)
+
+
+class Endless:
+    """Counts what it was asked for; fails at `failing_at`."""
+
+    def __init__(self, failing_at: int | None = None) -> None:
+        self.n_asked, self.failing_at = 0, failing_at
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            if self.n_asked == self.failing_at:
+                raise ValueError("no more")
+            self.n_asked += 1
+            yield torch.full((1,), float(self.n_asked)), torch.zeros(1)
+
+
+def batch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_an_epoch_that_is_left_early_ends_its_thread(pinned):
+    source = Endless()
+    epoch = PinnedBatches(source, n_ahead=2).epoch(torch.Generator())
+    assert [float(next(epoch)[0]) for _ in range(3)] == [1, 2, 3]
+    time.sleep(0.05)
+    assert source.n_asked <= 3 + 2 + 1  # those that wait, and the one that waits to wait
+    epoch.close()
+    assert batch_threads() == []
+
+
+def test_what_fails_in_the_thread_is_raised_after_the_batches_before(pinned):
+    epoch = PinnedBatches(Endless(failing_at=2)).epoch(torch.Generator())
+    assert [float(next(epoch)[0]) for _ in range(2)] == [1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(epoch)
+    assert batch_threads() == []
+
+
+# --------------------------------------------------------------------------------------------------------------- card
+
+
+def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
+    out = tmp_path / "weights.safetensors"
+    card = train_task("tiny/net", out, seed=4)
+    assert json.loads(out.with_suffix(".json").read_text()) == card
+    assert card["command"] == "lionheart train tiny/net --seed 4"
+    assert card["device"] == "cpu"
+    assert card["hardware"].endswith("no GPU used")
+    assert card["weights_sha256"] == sha256_file(out)
+    assert card["macs"] == 2 * 3 * 9 * 16 + 32 * 2
+    assert len(card["training_loss"]) == 3
+    assert card["test_accuracy"] > 0.9
+    assert str(tmp_path) not in json.dumps(card)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, "lionheart train tiny/net --seed 0"),
+        ({"spec": SPEC.replace(max_epochs=2)}, "lionheart train tiny/net --seed 0 --epochs 2"),
+        ({"device": "cpu"}, "lionheart train tiny/net --seed 0 --device cpu"),
+        (
+            {"spec": SPEC.replace(learning_rate=0.1)},
+            "lionheart.workflow.train_task('tiny/net', out, seed=0, spec=TrainSpec.from_json(train_spec))",
+        ),
+    ],
+    ids=["recipe", "epochs", "device", "settings"],
+)
+def test_command_on_the_card_is_what_makes_the_weights(arguments, expected: str, recipe: Recipe, tmp_path: Path):
+    assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments)["command"] == expected
+
+
+def test_command_on_the_card_makes_the_same_weights(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    first = CliRunner().invoke(
+        app, ["train", "tiny/net", "--out", str(tmp_path / "first.safetensors"), "--epochs", "2"]
+    )
+    assert first.exit_code == 0, first.stderr
+    command = json.loads((tmp_path / "first.json").read_text())["command"]
+    assert CliRunner().invoke(app, shlex.split(command)[1:]).exit_code == 0
+    assert (tmp_path / "tiny_net.safetensors").read_bytes() == (tmp_path / "first.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("pinned")
+def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a GPU all that is not the GPU's own: the model stays where it is, and what would be copied is noted."""
+    moved = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    build = pretrain_module.build_untrained
+
+    def build_immovable(name: str, *, seed: int) -> nn.Module:
+        model = build(name, seed=seed)
+        monkeypatch.setattr(model, "to", lambda device: moved.append(device) or model)
+        return model
+
+    seen = []
+
+    def watched(model: nn.Module, batches: object, *args: object, **kwargs: object) -> object:
+        seen.append(batches)
+        return train(model, batches, *args, **kwargs)
+
+    monkeypatch.setattr(pretrain_module, "build_untrained", build_immovable)
+    monkeypatch.setattr(pretrain_module, "train", watched)
+    card = train_task("tiny/net", tmp_path / "gpu.safetensors")
+    assert moved == [torch.device("cuda")]
+    assert isinstance(seen[0], PinnedBatches)
+    assert card["device"] == "cuda"
+    assert card["hardware"].startswith("Some GPU, batches by ")
+    assert card["command"] == "lionheart train tiny/net --seed 0"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train_task("tiny/net", tmp_path / "cpu.safetensors")
+    one, other = recipe.build_model(), recipe.build_model()
+    load_weights(tmp_path / "gpu.safetensors", one)
+    load_weights(tmp_path / "cpu.safetensors", other)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_training_a_task_with_published_weights_says_so(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(RECIPES, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
+    result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
+    assert result.exit_code == 0, result.stderr
+    assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())
