@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lionheart.evaluation import evaluate_accuracy
+from lionheart.evaluation import evaluate_metrics
 from lionheart.files import write_json
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -35,7 +35,7 @@ def train_task(
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, validation and test accuracy.
+        The card: command, seed, hardware, time, losses, means of the recipe's metrics on validation and test.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
@@ -54,6 +54,12 @@ def train_task(
         progress=progress,
         label=f"training {name}",
     )
+    metrics = {"accuracy": recipe.metric, **recipe.extra_metrics}
+    found: dict[str, float] = {}
+    with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
+        for split, source in (("validation", validation), ("test", test)):
+            means = evaluate_metrics(model, source, metrics, on_batch=bar.advance)
+            found |= {f"{split}_{metric}": mean for metric, mean in means.items()}
     environment = describe_environment()
     card = {
         "task": name,
@@ -68,8 +74,7 @@ def train_task(
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "training_loss": [round(loss, 5) for loss in trace.losses],
         "measure": recipe.measure.name,
-        "validation_accuracy": evaluate_accuracy(model, validation, recipe.metric),
-        "test_accuracy": evaluate_accuracy(model, test, recipe.metric),
+        **found,
     }
     save_weights(out, model, {"task": name, "seed": seed})
     write_json(out.with_suffix(".json"), card)
