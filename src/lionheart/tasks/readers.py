@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +101,7 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
         batch_size=_TRAINING_BATCH,
         progress=progress,
         pad_id=tokenizer.pad_token_id or 0,
-        with_types="token_type_ids" in tokenizer.model_input_names,
+        with_types=_takes_types(model),
     )
     return Task(
         model=Reader(model).eval(),
@@ -112,6 +113,12 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
         name=where,
         measure=F1,
     )
+
+
+def _takes_types(model: Any) -> bool:
+    """Return whether a model tells question and paragraph apart by ``token_type_ids``; tokenizers on disk may not say so."""
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return takes and getattr(model.config, "type_vocab_size", 0) > 1
 
 
 def _load_model(name: str, where: str) -> tuple[Any, Any]:

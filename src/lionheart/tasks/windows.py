@@ -14,9 +14,9 @@ from torch import Tensor
 from lionheart.errors import ConfigError
 from lionheart.tasks.squad import Question
 
-#: Shares of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
+#: Parts of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
 #: 128 of 384 tokens are repeated in the next window, at most 64 are the question's.
-_OVERLAP, _QUESTION = 1 / 3, 1 / 6
+_OVERLAP, _QUESTION = 3, 6
 
 
 @final
@@ -57,30 +57,36 @@ def make_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *
         pad_id: Token behind the end.
     """
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max(1, int(n_tokens * _QUESTION)))
-    asked = tokenizer.encode_batch([each.text for each in questions], add_special_tokens=False)
     tokenizer.no_truncation()
+    asked = tokenizer.encode_batch([each.text for each in questions], add_special_tokens=False)
+    longest = max(1, n_tokens // _QUESTION)
+    for number, encoding in enumerate(asked):
+        if len(encoding) > longest:
+            text = questions[number].text[: encoding.offsets[longest - 1][1]]
+            asked[number] = tokenizer.encode(text, add_special_tokens=False)
     contexts = list(dict.fromkeys(each.context for each in questions))
     read = dict(zip(contexts, tokenizer.encode_batch(contexts, add_special_tokens=False), strict=True))
-    tokenizer.enable_truncation(n_tokens, stride=int(n_tokens * _OVERLAP), strategy="only_second")
-    rows: list[tuple[int, Any]] = []
-    for number, (question, text) in enumerate(zip(questions, asked, strict=True)):
-        whole = tokenizer.post_process(text, read[question.context])
-        rows += [(number, window) for window in (whole, *whole.overflowing)]
+    tokenizer.enable_truncation(n_tokens, stride=n_tokens // _OVERLAP, strategy="only_second")
+    rows: list[tuple[int, Any, Any]] = []
+    for number, (question, encoding) in enumerate(zip(questions, asked, strict=True)):
+        whole = tokenizer.post_process(encoding, read[question.context])
+        rows += [(number, window, whole) for window in (whole, *whole.overflowing)]
     n = len(rows)
     ids, types = np.full((n, n_tokens), pad_id, np.int32), np.zeros((n, n_tokens), np.int8)
     offsets, context = np.zeros((n, n_tokens, 2), np.int32), np.zeros((n, 2), np.int64)
     lengths, spans = np.zeros(n, np.int64), np.zeros((n, 2), np.int64)
-    for row, (number, window) in enumerate(rows):
-        length = len(window)
-        ids[row, :length], types[row, :length], lengths[row] = window.ids, window.type_ids, length
-        offsets[row, :length] = window.offsets
-        sequence = window.sequence_ids
-        if 1 in sequence:
-            first = sequence.index(1)
-            context[row] = first, length - sequence[::-1].index(1)
+    for row, (number, window, whole) in enumerate(rows):
+        length, sequence = len(window), window.sequence_ids
+        ids[row, :length], offsets[row, :length], lengths[row] = window.ids, window.offsets, length
+        first = sequence.index(1) if 1 in sequence else length
+        end = length - sequence[::-1].index(1) if 1 in sequence else length
+        context[row] = first, end
+        # Not window.type_ids: they are wrong in all but the first window when the texts were encoded one by one.
+        types[row, :length] = whole.type_ids[-1]
+        types[row, :end] = whole.type_ids[first] if first < length else 0
+        types[row, :first] = whole.type_ids[:first]
         spans[row] = _locate(questions[number].span, offsets[row], *context[row])
-    numbers = torch.tensor([number for number, _ in rows], dtype=torch.int64)
+    numbers = torch.tensor([number for number, *_ in rows], dtype=torch.int64)
     arrays = (torch.from_numpy(each) for each in (ids, types, lengths, context, offsets, spans))
     return Windows(*arrays, numbers)
 
@@ -116,6 +122,11 @@ class SpanTargets:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    @property
+    def classes(self) -> Tensor:
+        """The tokens that the logits are to choose, ``(windows, 2)``: it is a choice among classes, one for each token."""
+        return self.spans
 
 
 @final
@@ -160,7 +171,7 @@ class QuestionBatches:
         return len(self._chosen)
 
     def __len__(self) -> int:
-        size = min(self.batch_size, self.n_samples)
+        size = max(1, min(self.batch_size, self.n_samples))
         return self.n_samples // size if self.shuffle else math.ceil(self.n_samples / size)
 
     def take(self, n_samples: int | None, *, after: int = 0) -> QuestionBatches:
@@ -172,6 +183,8 @@ class QuestionBatches:
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[dict[str, Tensor], SpanTargets]]:
         """Yield the batches of one epoch."""
+        if self.n_samples == 0:
+            return
         size = min(self.batch_size, self.n_samples)
         lengths = torch.zeros(len(self.questions), dtype=torch.int64)
         lengths = lengths.scatter_reduce(0, self.windows.question, self.windows.lengths, "amax")[self._chosen]

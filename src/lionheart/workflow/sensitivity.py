@@ -103,8 +103,12 @@ def measure_loss_increase(
 
 
 def tells_classes(task: Task, batches: BatchSource) -> bool:
-    """Return whether a network's outputs are logits over classes, as many as targets that are whole numbers."""
+    """Return whether a network's outputs are logits over classes, as many as targets that are whole numbers.
+
+    Targets of a type of their own may have such numbers as their ``classes``.
+    """
     inputs, targets = next(iter(batches.epoch(torch.Generator().manual_seed(0))))
+    targets = getattr(targets, "classes", targets)
     device = next(task.model.parameters()).device
     with torch.no_grad():
         outputs = call_model(copy.deepcopy(task.model).eval(), move_batch(inputs, device))
