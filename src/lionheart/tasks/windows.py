@@ -87,8 +87,15 @@ def make_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *
         types[row, :first] = whole.type_ids[:first]
         spans[row] = _locate(questions[number].span, offsets[row], *context[row])
     numbers = torch.tensor([number for number, *_ in rows], dtype=torch.int64)
-    arrays = (torch.from_numpy(each) for each in (ids, types, lengths, context, offsets, spans))
-    return Windows(*arrays, numbers)
+    return Windows(
+        input_ids=torch.from_numpy(ids),
+        token_type_ids=torch.from_numpy(types),
+        lengths=torch.from_numpy(lengths),
+        context=torch.from_numpy(context),
+        offsets=torch.from_numpy(offsets),
+        spans=torch.from_numpy(spans),
+        question=numbers,
+    )
 
 
 def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: int) -> tuple[int, int]:
@@ -190,11 +197,11 @@ class QuestionBatches:
         lengths = lengths.scatter_reduce(0, self.windows.question, self.windows.lengths, "amax")[self._chosen]
         if not self.shuffle:
             order = self._chosen[lengths.argsort(descending=True, stable=True)]
-            yield from map(self._make_batch, order.split(size))
+            yield from map(self._make_batch, torch.split(order, size))
             return
         order = torch.randperm(self.n_samples, generator=generator)
-        for pool in order[: len(self) * size].split(size * self._POOL):
-            batches = pool[lengths[pool].argsort(stable=True)].split(size)
+        for pool in torch.split(order[: len(self) * size], size * self._POOL):
+            batches = torch.split(pool[lengths[pool].argsort(stable=True)], size)
             for index in torch.randperm(len(batches), generator=generator).tolist():
                 yield self._make_batch(self._chosen[batches[index]])
 
