@@ -28,7 +28,7 @@ from lionheart.cli import app
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_metrics
 from lionheart.files import cache_dir, read_json
-from lionheart.tasks import Task, build_task, squad
+from lionheart.tasks import Task, build_task, minilm, readers, squad
 from lionheart.tasks.registry import Recipe
 from lionheart.tasks.spans import (
     answer_questions,
