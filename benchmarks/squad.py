@@ -15,19 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lionheart import MappingResult, MapSettings, Task, build_task, map_layers, resume_run
+from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.rng import RandomStreams
+from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import find_recipe, find_weights
 from lionheart.training import BatchSource
 from lionheart.units import format_duration, format_elapsed
 from lionheart.workflow import read_settings
+from lionheart.workflow.map import describe_run
 from lionheart.workflow.samples import calibration_pass, take_samples
 
 NAME = "squad/minilm"
+SENSITIVITY = "loss_increase"  # the journal's event
 CONFIG = Path(__file__).with_suffix(".toml")
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "squad.md"
 #: Group of projections -> pattern of its names; the number is the block's.
@@ -48,12 +51,16 @@ def cut_task(task: Task, settings: MapSettings, n_test: int) -> Task:
     return replace(task, validation=validation, test=take_samples(task.test, n_test))
 
 
-def map_once(task: Task, settings: MapSettings, path: Path) -> MappingResult:
-    """Map at the settings' bound, going on with a run that was stopped."""
-    progress = RichProgress()
-    if (path / "run.json").exists():
-        return resume_run(task, path, progress=progress)
-    return map_layers(task, settings, run_dir=path, progress=progress)
+def map_once(task: Task, settings: MapSettings, path: Path, before: RunDirectory | None) -> MappingResult:
+    """Map at the settings' bound, going on with a run that was stopped.
+
+    The sensitivity does not depend on the bound: it is taken from the run `before`, if there is one.
+    """
+    if not (path / "run.json").exists():
+        run = RunDirectory.create(path, describe_run(task, settings, f"python benchmarks/squad.py, {path.name}"))
+        for event in before.events(SENSITIVITY) if before else ():
+            run.record(SENSITIVITY, **{key: event[key] for key in (SENSITIVITY, "elapsed_s")})
+    return resume_run(task, path, progress=RichProgress())
 
 
 def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> dict[str, Any]:
@@ -192,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     parser.add_argument("--bounds", nargs="+", default=["1", "3"], help="in F1 points")
-    parser.add_argument("--questions", type=int, default=400, help="of test, the first ones")
+    parser.add_argument("--questions", type=int, default=300, help="of test, the first ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--page", type=Path, default=PAGE)
@@ -200,11 +207,13 @@ def main() -> None:
     whole = build_task(NAME, progress=RichProgress())
     card = read_json(find_weights(NAME).with_suffix(".json"))
     runs, matches = {}, {}
+    before: RunDirectory | None = None
     for bound in args.bounds:
         asked = {"search": {"max_drop_pp": float(bound)}, "": {"seed": args.seed}}
         settings = read_settings("robust", args.config, asked)
         task = cut_task(whole, settings, args.questions)
-        runs[bound] = map_once(task, settings, args.runs / f"squad-{bound}f1-seed{args.seed}")
+        runs[bound] = map_once(task, settings, args.runs / f"squad-{bound}f1-seed{args.seed}", before)
+        before = runs[bound].run
         matches[bound] = exact_match(runs[bound], task, settings)
     metrics = {"f1": task.metric, **find_recipe(NAME).extra_metrics}
     digital = {**evaluate_metrics(task.model, task.test, metrics), "n": float(task.test.n_samples)}

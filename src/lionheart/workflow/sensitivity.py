@@ -28,7 +28,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.specs import TileSpec
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, TaughtBatches, TrainSpec, distillation_loss, move_batch
+from lionheart.training import BatchSource, TaughtBatches, TrainSpec, as_batches, distillation_loss, move_batch
 from lionheart.training.batches import call_model
 from lionheart.workflow.backend import Backend
 from lionheart.workflow.samples import calibration_pass, take_samples
@@ -70,7 +70,8 @@ def measure_loss_increase(
     digital, measure = 0.0, task.loss
     if tells_classes(task, batches):
         spec = TrainSpec(distillation=1.0, temperature=1.0, precision="float32")
-        batches = TaughtBatches(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        taught = TaughtBatches(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # the teacher answers only once
         measure = distillation_loss(task.loss, spec)
     else:
         batches = take_samples(batches, _LOSS_SAMPLES)
