@@ -4,7 +4,7 @@ Comes in: a model, batches, a metric. Goes out: accuracies with confidence inter
 Must not know: mappings, training, search, data sets by name.
 """
 
-from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, score_samples
+from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, evaluate_metrics, score_samples
 from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import DropEstimate, estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
@@ -18,6 +18,7 @@ __all__ = [
     "estimate_drop",
     "estimate_mean",
     "evaluate_accuracy",
+    "evaluate_metrics",
     "evaluate_over_chips",
     "score_samples",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,25 +24,43 @@ def evaluate_accuracy(
         metric: Maps outputs and targets to one score for each sample.
         on_batch: Called after each batch, for a bar.
     """
-    scores = score_samples(model, batches, metric, on_batch=on_batch)
-    return float(scores.sum()) / max(len(scores), 1)
+    return evaluate_metrics(model, batches, {"": metric}, on_batch=on_batch)[""]
 
 
-@torch.no_grad()
+def evaluate_metrics(
+    model: nn.Module,
+    batches: BatchSource,
+    metrics: Mapping[str, Metric],
+    *,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Return the mean of several metrics over all samples from one pass, by name; else as `evaluate_accuracy`."""
+    scores = _score_samples(model, batches, metrics, on_batch)
+    return {name: float(each.sum()) / max(len(each), 1) for name, each in scores.items()}
+
+
 def score_samples(
     model: nn.Module, batches: BatchSource, metric: Metric, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return the score of each sample, ``(samples,)`` float64 in the order of the batches; else as `evaluate_accuracy`."""
+    return _score_samples(model, batches, {"": metric}, on_batch)[""]
+
+
+@torch.no_grad()
+def _score_samples(
+    model: nn.Module, batches: BatchSource, metrics: Mapping[str, Metric], on_batch: Callable[[], None]
+) -> dict[str, Tensor]:
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     device = next(model.parameters()).device
-    scores = [torch.zeros(0, dtype=torch.float64, device=device)]
+    scores: dict[str, list[Tensor]] = {name: [torch.zeros(0, dtype=torch.float64, device=device)] for name in metrics}
     try:
         for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
-            score = metric(call_model(model, move_batch(inputs, device)), move_batch(targets, device))
-            scores.append(score.double().flatten())
+            outputs, truth = call_model(model, move_batch(inputs, device)), move_batch(targets, device)
+            for name, metric in metrics.items():
+                scores[name].append(metric(outputs, truth).double().flatten().to(device))
             on_batch()
     finally:
         for module, mode in was_training.items():
             module.training = mode
-    return torch.cat(scores).cpu()
+    return {name: torch.cat(each).cpu() for name, each in scores.items()}

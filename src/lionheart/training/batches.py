@@ -31,6 +31,14 @@ class BatchSource(Protocol):
         """Yield the batches of one epoch."""
 
 
+@runtime_checkable
+class DivisibleSource(BatchSource, Protocol):
+    """A source whose samples can be told apart: its first ones stand for all of it."""
+
+    def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
+        """Return `n_samples` samples as a source of their own, None = all, left out the first `after`."""
+
+
 @final
 class TensorBatches:
     """Images and labels held in memory.

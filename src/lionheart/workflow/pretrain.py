@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lionheart.evaluation import evaluate_accuracy
+from lionheart.evaluation import evaluate_metrics
 from lionheart.files import sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
@@ -51,7 +51,8 @@ def train_task(
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, validation and test accuracy.
+        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, means of the recipe's metrics on
+        validation and test.
 
     Raises:
         ConfigError: There is no such task or device.
@@ -79,6 +80,12 @@ def train_task(
         label=f"training {name}",
     )
     save_weights(out, model, {"task": name, "seed": seed})  # from the CPU, whatever trained them
+    metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
+    found: dict[str, float] = {}
+    with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
+        for split, source in (("validation", validation), ("test", test)):
+            means = evaluate_metrics(model, source, metrics, on_batch=bar.advance)
+            found |= {f"{split}_{metric}": mean for metric, mean in means.items()}
     environment = describe_environment()
     card = {
         "task": name,
@@ -96,8 +103,7 @@ def train_task(
         "weights_sha256": sha256_file(out),
         "training_loss": [round(loss, 5) for loss in trace.losses],
         "measure": recipe.measure.name,
-        "validation_accuracy": evaluate_accuracy(model, validation, recipe.metric),
-        "test_accuracy": evaluate_accuracy(model, test, recipe.metric),
+        **found,
     }
     write_json(out.with_suffix(".json"), card)
     partial.unlink(missing_ok=True)

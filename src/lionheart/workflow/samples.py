@@ -11,8 +11,8 @@ from torch import nn
 
 from lionheart.errors import ConfigError
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, TensorBatches, move_batch
-from lionheart.training.batches import call_model
+from lionheart.training import BatchSource, move_batch
+from lionheart.training.batches import DivisibleSource, call_model
 from lionheart.workflow.settings import MapSettings
 
 
@@ -33,7 +33,7 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
     """
     if n_samples < 1:
         raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="leave it out to take all samples")
-    if isinstance(batches, TensorBatches):
+    if isinstance(batches, DivisibleSource):
         return batches.take(n_samples), batches.take(None, after=n_samples)
     n_batches, seen = 0, 0
     for _, targets in batches.epoch(torch.Generator().manual_seed(0)):

@@ -28,7 +28,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.specs import TileSpec
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, TaughtBatches, TrainSpec, distillation_loss, move_batch
+from lionheart.training import BatchSource, TaughtBatches, TrainSpec, as_batches, distillation_loss, move_batch
 from lionheart.training.batches import call_model
 from lionheart.workflow.backend import Backend
 from lionheart.workflow.samples import calibration_pass, take_samples
@@ -70,7 +70,8 @@ def measure_loss_increase(
     digital, measure = 0.0, task.loss
     if tells_classes(task, batches):
         spec = TrainSpec(distillation=1.0, temperature=1.0, precision="float32")
-        batches = TaughtBatches(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        taught = TaughtBatches(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # the teacher answers only once
         measure = distillation_loss(task.loss, spec)
     else:
         batches = take_samples(batches, _LOSS_SAMPLES)
@@ -103,8 +104,12 @@ def measure_loss_increase(
 
 
 def tells_classes(task: Task, batches: BatchSource) -> bool:
-    """Return whether a network's outputs are logits over classes, as many as targets that are whole numbers."""
+    """Return whether a network's outputs are logits over classes, as many as targets that are whole numbers.
+
+    Targets of a type of their own may have such numbers as their ``classes``.
+    """
     inputs, targets = next(iter(batches.epoch(torch.Generator().manual_seed(0))))
+    targets = getattr(targets, "classes", targets)
     device = next(task.model.parameters()).device
     with torch.no_grad():
         outputs = call_model(copy.deepcopy(task.model).eval(), move_batch(inputs, device))
