@@ -17,12 +17,12 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.tasks import cifar, cifar100, minilm
+from lionheart.tasks import cifar, cifar100, decoder, minilm, text
 from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
 from lionheart.tasks.mobilenet import MobileNet
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
-from lionheart.tasks.task import ACCURACY, Measure, Task, accuracy_scores, cross_entropy
+from lionheart.tasks.task import ACCURACY, PERPLEXITY, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
 from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
 
@@ -62,6 +62,7 @@ class Recipe:
         loss: What training from scratch makes small, of outputs and targets.
         metric: Score of each sample.
         measure: What the scores mean.
+        half_weights: Whether weights are stored in float16.
     """
 
     build_model: Callable[[], nn.Module]
@@ -73,6 +74,7 @@ class Recipe:
     loss: LossFunction = cross_entropy
     metric: Metric = accuracy_scores
     measure: Measure = ACCURACY
+    half_weights: bool = False
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -168,11 +170,31 @@ RECIPES: dict[str, Recipe] = {
         train_spec=TrainSpec(learning_rate=0.3, weight_decay=3e-3, max_epochs=20, patience=None),
         pretrained=Pretrained(build_model=minilm.build_classifier, build_data=minilm.build_sentences, batch_size=32),
     ),
+    "text/decoder": Recipe(
+        build_model=decoder.build_decoder,
+        build_data=text.build_batches,
+        batch_size=16,
+        train_spec=TrainSpec(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            schedule="one_cycle",
+            max_epochs=10,
+            steps_per_epoch=200,
+            patience=None,
+            gradient_clip=1.0,
+            precision="bfloat16",
+        ),
+        loss=decoder.token_loss,
+        metric=decoder.token_scores,
+        measure=PERPLEXITY,
+        half_weights=True,
+    ),
 }
 
 
 #: What follows ``NAME@`` is a Hugging Face model: a name on its hub, or a folder. NAME -> builder of the task around it.
-MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {}
+MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {"text": decoder.build_text_task}
 
 
 def task_names() -> list[str]:

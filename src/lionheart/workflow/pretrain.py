@@ -12,7 +12,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.tasks.registry import build_untrained, find_recipe
-from lionheart.training import TrainSpec, TrainTrace, build_optimizer, save_weights, train
+from lionheart.training import TrainSpec, TrainTrace, build_optimizer, load_weights, save_weights, train
 
 
 def train_task(
@@ -35,7 +35,7 @@ def train_task(
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, validation and test accuracy.
+        The card: command, seed, hardware, time, losses, and the measure's value on validation and test.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
@@ -54,6 +54,8 @@ def train_task(
         progress=progress,
         label=f"training {name}",
     )
+    save_weights(out, model, {"task": name, "seed": seed}, half=recipe.half_weights)
+    load_weights(out, model)  # what is measured is what is stored
     environment = describe_environment()
     card = {
         "task": name,
@@ -68,10 +70,11 @@ def train_task(
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "training_loss": [round(loss, 5) for loss in trace.losses],
         "measure": recipe.measure.name,
-        "validation_accuracy": evaluate_accuracy(model, validation, recipe.metric),
-        "test_accuracy": evaluate_accuracy(model, test, recipe.metric),
+        f"validation_{recipe.measure.name}": recipe.measure.value_of(
+            evaluate_accuracy(model, validation, recipe.metric)
+        ),
+        f"test_{recipe.measure.name}": recipe.measure.value_of(evaluate_accuracy(model, test, recipe.metric)),
     }
-    save_weights(out, model, {"task": name, "seed": seed})
     write_json(out.with_suffix(".json"), card)
     partial.unlink(missing_ok=True)
     return card
