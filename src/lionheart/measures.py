@@ -9,6 +9,9 @@ from typing import Any, Literal, final
 
 from lionheart.errors import ArtifactError
 
+_LARGE = 1e4  # perplexities beyond have three digits
+_LARGEST_EXPONENT = 700.0  # exp of more is no number
+
 
 @final
 @dataclass(frozen=True)
@@ -50,7 +53,59 @@ class Measure:
 
     def value_of(self, mean: float) -> float:
         """Return what the measure's name stands for, given a mean of scores: the mean itself, or the perplexity."""
-        return math.exp(-mean) if self.kind == "perplexity" else mean
+        if self.kind == "share":
+            return mean
+        return math.exp(-mean) if -mean < _LARGEST_EXPONENT else math.inf
+
+    def mean_of(self, value: float) -> float:
+        """Return the mean of scores that `value_of` gives `value` for."""
+        return -math.log(value) if self.kind == "perplexity" else value
+
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a sentence."""
+        return self.name[0].upper() + self.name[1:]
+
+    @property
+    def axis_unit(self) -> str:
+        """What stands at the axis of `plot_value`; a perplexity has no unit."""
+        return "" if self.kind == "perplexity" else "%"
+
+    @property
+    def rises_with_drop(self) -> bool:
+        """Whether a drop of quality is a rise of the value."""
+        return self.kind == "perplexity"
+
+    def plot_value(self, mean: float) -> float:
+        """Return what a figure shows for a mean of scores: percent, or the perplexity."""
+        return self.value_of(mean) if self.kind == "perplexity" else 100 * mean
+
+    def format_value(self, mean: float, digits: int = 2) -> str:
+        """Write what a mean of scores stands for, ``0.851`` -> ``"85.10 %"``, ``-3.5`` -> ``"33.12"``."""
+        return f"{self._write(mean, digits)} %" if self.kind == "share" else self._write(mean, digits)
+
+    def format_interval(self, low: float, high: float, digits: int = 2) -> str:
+        """Write the ends of an interval of means, smaller value first, without a unit: ``"[84.60, 85.60]"``."""
+        ends = (high, low) if self.rises_with_drop else (low, high)
+        return f"[{', '.join(self._write(end, digits) for end in ends)}]"
+
+    def format_drop(self, drop: float, digits: int = 2, *, sign: bool = False) -> str:
+        """Write 100 times a difference of means with its unit, ``"0.53 pp"``; with `sign` ``"+0.53 pp"``."""
+        return f"{drop:{'+' if sign else ''}.{digits}f} {self.drop_unit}"
+
+    def explain_drop(self) -> str:
+        """Return what a drop is, in a sentence or two."""
+        if self.kind == "perplexity":
+            return (
+                "Perplexity is e to the power of the mean cross-entropy of a token in nats. A drop of quality is 100 times the "
+                f"rise of that mean: with a drop of 2 {self.drop_unit} the perplexity is e to the power of 0.02 times as high."
+            )
+        unit = "percentage points" if self.drop_unit == "pp" else self.drop_unit
+        return f"Digital {self.name} minus analog {self.name}, in {unit}: from 87 % to 85 % is a drop of 2 {self.drop_unit}."
+
+    def _write(self, mean: float, digits: int) -> str:
+        value = self.plot_value(mean)
+        return f"{value:.{digits}f}" if self.kind == "share" or value < _LARGE else f"{value:.3g}"
 
 
 ACCURACY = Measure()
