@@ -10,7 +10,7 @@ import typer
 
 from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
 from lionheart.measures import Measure
-from lionheart.units import format_count, format_duration
+from lionheart.units import format_duration
 
 
 def profile(
@@ -74,20 +74,19 @@ def show_profile(data: Mapping[str, Any]) -> None:
     """Print the projections, the most sensitive at the first time first."""
     measure = Measure.from_json(data["measure"], "profile")
     times = [format_duration(t) for t in data["times"]]
-    names = [name for t in times for name in (f"{measure.name} {t}", f"drop {t} [{measure.drop_unit}]")]
+    names = [name for t in times for name in (f"after {t}", "drop")]
     table = make_table(
-        f"{data['task']}: one projection at a time on tiles, {data['n_chips']} fresh chips",
-        "projection", "rows×cols", "MACs", "tiles", *(name.replace("[", r"\[") for name in names),
-        right=("rows×cols", "MACs", "tiles", *(name.replace("[", r"\[") for name in names)),
+        f"{data['task']}: {measure.name} with one projection at a time on tiles, {data['n_chips']} fresh chips; drops in "
+        f"{measure.drop_unit}",
+        "projection", "rows×cols", "tiles", *names,
+        right=("rows×cols", "tiles", *names),
     )  # fmt: skip
     for row in data["projections"]:
         values = []
         for each in row["over_time"]:
             half = (each["drop_high_pp"] - each["drop_low_pp"]) / 2
             values += [measure.format_value(each["mean"]), f"{each['drop_pp']:+.2f} ± {half:.2f}"]
-        table.add_row(
-            row["fqn"], f"{row['rows']}×{row['cols']}", format_count(row["macs"]), str(row["n_tiles"]), *values
-        )
+        table.add_row(row["fqn"], f"{row['rows']}×{row['cols']}", str(row["n_tiles"]), *values)
     stderr.print(table)
     left = data["n_projections"] - len(data["projections"])
     unfinished = f"{left} projections are not measured yet. " if left else ""
