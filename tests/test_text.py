@@ -294,6 +294,7 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
         (ACCURACY, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 pp"),
         (F1, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 F1 points"),
         (PERPLEXITY, -3.5, -3.6, -3.4, "33.12", "[29.96, 36.60]", "+0.53 log-%"),
+        (PERPLEXITY, -0.03, -0.04, -0.02, "1.030", "[1.020, 1.041]", "+0.53 log-%"),
         (PERPLEXITY, -20.0, -800.0, -20.0, "4.85e+08", "[4.85e+08, inf]", "+0.53 log-%"),
     ],
 )
@@ -365,9 +366,10 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
         assert wanted in page
     visible = page.split("</style>")[-1].replace('id="accuracy"', "").replace("#accuracy", "")
     assert "ccuracy" not in visible
+    assert " pp" not in visible.replace("\u00a0", " ")
     if measure == PERPLEXITY:
         digital = math.exp(-read_json(tmp_path / "run" / "results.json")["baseline"]["test_accuracy"])
-        assert f"Digital test perplexity: {digital:.2f}." in done.output.replace("\n", " ")
+        assert f"Digital test perplexity: {digital:.3f}." in done.output.replace("\n", " ")
         assert done.output.count("e to the power of the mean") == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 
 from lionheart.errors import ArtifactError
 
-_LARGE = 1e4  # perplexities beyond have three digits
+_LARGE, _SMALL = 1e4, 10.0  # perplexities from here on have three digits, those below there a decimal more
 _LARGEST_EXPONENT = 700.0  # exp of more is no number
 
 
@@ -105,7 +105,9 @@ class Measure:
 
     def _write(self, mean: float, digits: int) -> str:
         value = self.plot_value(mean)
-        return f"{value:.{digits}f}" if self.kind == "share" or value < _LARGE else f"{value:.3g}"
+        if self.kind == "share":
+            return f"{value:.{digits}f}"
+        return f"{value:.3g}" if value >= _LARGE else f"{value:.{digits + (value < _SMALL)}f}"
 
 
 ACCURACY = Measure()

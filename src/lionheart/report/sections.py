@@ -121,7 +121,7 @@ def _explain_placements(facts: RunFacts) -> dict[str, str]:
         elif decision["drop_pp"] is None:
             reasons[decision["fqn"]] = f"rolled back in step {step}"
         else:
-            drop = format_pp(decision["drop_pp"], facts.bound_pp)
+            drop = format_pp(decision["drop_pp"], facts.bound_pp, facts.measure)
             reasons[decision["fqn"]] = f"rolled back in step {step}: drop {drop}"
     notes = facts.results["notes"] or {}
     reasons |= {name: note for name, note in notes.items() if facts.placements.get(name) == "digital"}
