@@ -25,7 +25,7 @@ from lionheart.tasks.registry import checkpoint_path
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
-VERBS = ("inspect", "map", "pareto", "evaluate", "simulate", "report", "export", "train", "sources")
+VERBS = ("inspect", "map", "pareto", "profile", "evaluate", "simulate", "report", "export", "train", "sources")
 TINY = """
 [search]
 max_drop_pp = 20.0

@@ -14,6 +14,7 @@ from torch import nn
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.measures import ACCURACY
 from lionheart.progress import SILENT
 from lionheart.report import report_run
 from lionheart.report.text import describe_corrections, describe_reprogramming
@@ -71,7 +72,7 @@ class FakeProblem:
         tile = tile or TileSpec.pcm(**RICH)
         settings = {"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 1.0, **search}
         self.settings = make_settings(search=settings).replace(tile=tile)
-        self.needy, self.progress = needy, SILENT
+        self.needy, self.progress, self.task = needy, SILENT, SimpleNamespace(measure=ACCURACY)
         self.tiles: dict[str, TileSpec] = {}
         self.tried: list[Any] = []
         self.holds_until_s = 1e5

@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
     from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
     from lionheart.mapping import LayerMapping, Placement
+    from lionheart.measures import Measure
     from lionheart.report import report_run
     from lionheart.search import SearchSpec
     from lionheart.specs import DeviceSpec, HWASpec, TileSpec
     from lionheart.system import PlatformSpec, estimate_system, load_platform
     from lionheart.tasks import Task, build_task
     from lionheart.training import TrainSpec
-    from lionheart.workflow import MappingResult, MapSettings, evaluate_run, find_pareto_front, map_layers, resume_run
+    from lionheart.workflow import (
+        MappingResult,
+        MapSettings,
+        evaluate_run,
+        find_pareto_front,
+        map_layers,
+        profile_layers,
+        resume_run,
+    )
 
 _HOMES = {
     "DeviceSpec": "specs",
@@ -27,6 +36,7 @@ _HOMES = {
     "LayerMapping": "mapping",
     "MapSettings": "workflow",
     "MappingResult": "workflow",
+    "Measure": "measures",
     "Placement": "mapping",
     "PlatformSpec": "system",
     "Projection": "graph",
@@ -42,6 +52,7 @@ _HOMES = {
     "find_pareto_front": "workflow",
     "load_platform": "system",
     "map_layers": "workflow",
+    "profile_layers": "workflow",
     "register_kind": "graph",
     "report_run": "report",
     "resume_run": "workflow",
@@ -54,6 +65,7 @@ __all__ = [
     "LayerMapping",
     "MapSettings",
     "MappingResult",
+    "Measure",
     "Placement",
     "PlatformSpec",
     "Projection",
@@ -69,6 +81,7 @@ __all__ = [
     "find_pareto_front",
     "load_platform",
     "map_layers",
+    "profile_layers",
     "register_kind",
     "report_run",
     "resume_run",

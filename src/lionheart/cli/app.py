@@ -29,6 +29,7 @@ from lionheart.cli.devices import devices
 from lionheart.cli.export import export
 from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
+from lionheart.cli.profile import profile
 from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
 
@@ -148,7 +149,10 @@ def map_command(
         str | None, typer.Argument(metavar="TASK", help="As for `inspect`; not needed with --resume.")
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Largest accuracy drop, in percentage points.", show_default="1.0")
+        float | None,
+        typer.Option(
+            help="Largest accuracy drop, in percentage points; for perplexity in log-percent.", show_default="1.0"
+        ),
     ] = None,
     t_inference: Annotated[
         str | None,
@@ -339,6 +343,7 @@ def evaluate(
     """Measure a finished run's accuracy over time on fresh chips."""
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
+    from lionheart.measures import Measure
     from lionheart.units import parse_duration
     from lionheart.workflow import evaluate_run
     from lionheart.workflow.evaluate import open_finished
@@ -361,7 +366,9 @@ def evaluate(
     if as_json:
         print_json(data)
     else:
-        render.show_accuracy(data["accuracy_over_time"], f"{split} accuracy, {chips} fresh chips", data["confidence"])
+        measure = Measure.from_json(data["measure"], "evaluation")
+        title = f"{split} {measure.name}, {chips} fresh chips"
+        render.show_accuracy(data["accuracy_over_time"], title, data["confidence"], measure)
 
 
 @app.command(epilog="Example: lionheart report runs/first --out first.html")
@@ -414,9 +421,12 @@ def train(
     if as_json:
         print_json(card)
     else:
+        measure = find_recipe(task).measure
+        test, validation = (
+            measure.format_value(measure.mean_of(card[f"{split}_{measure.name}"])) for split in ("test", "validation")
+        )
         stderr.print(
-            f"{task}: test accuracy {100 * card['test_accuracy']:.2f} %, "
-            f"validation {100 * card['validation_accuracy']:.2f} %; weights in {target}",
+            f"{task}: test {measure.name} {test}, validation {validation}; weights in {target}",
             markup=False,
             soft_wrap=True,
         )
@@ -438,6 +448,7 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
 
 app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart profile cifar10/resnet8 --times 1s,1d --chips 10")(guarded(profile))
 app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
 app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))
 app.command(epilog="Example: lionheart devices pcm")(guarded(devices))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lionheart.cli.console import make_table, stderr
+from lionheart.measures import Measure
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
 
 _NOTES = 10  # reasons why a projection stays digital that are shown
@@ -122,15 +123,16 @@ def _show_projections(data: Mapping[str, Any]) -> None:
 
 
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:
-    """Print the mapping, the accuracy over time and the cost."""
+    """Print the mapping, the accuracy, or what the task measures, over time and the cost."""
     from lionheart.report.text import describe_objective, describe_tiles
 
+    measure = Measure.from_json(results.get("measure"), "results.json")
     tried = {row["fqn"]: row for row in results["decisions"]}
     in_groups = any(name not in results["mapping"]["placements"] for name in tried)
     total = graph["totals"]["macs"]
     table = make_table(
-        "mapping, in the network's order", "projection", "rows×cols", "MACs", "share", "runs", "accuracy", "drop",
-        right=("rows×cols", "MACs", "share", "accuracy", "drop"),
+        "mapping, in the network's order", "projection", "rows×cols", "MACs", "share", "runs", measure.name, "drop",
+        right=("rows×cols", "MACs", "share", measure.name, "drop"),
     )  # fmt: skip
     for row in graph["projections"]:
         decision = tried.get(row["fqn"])
@@ -141,8 +143,8 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
             format_count(row["macs"]),
             f"{100 * row['macs'] / total:.1f} %",
             f"[bold cyan]{placement}[/]" if placement == "analog" else placement,
-            f"{100 * decision['accuracy']['mean']:.2f} %" if decision else "" if in_groups else "not tried",
-            f"{decision['drop_pp']:+.2f} pp" if decision else "",
+            measure.format_value(decision["accuracy"]["mean"]) if decision else "" if in_groups else "not tried",
+            measure.format_drop(decision["drop_pp"], sign=True) if decision else "",
         )
     stderr.print(table)
     notes = list(results.get("notes", {}).items())
@@ -150,7 +152,8 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
         stderr.print(f"  digital: {fqn}: {note}", markup=False)
     if len(notes) > _NOTES:
         stderr.print(f"  digital for their tiles or their cost: {len(notes) - _NOTES} more", markup=False)
-    show_accuracy(results["test_over_time"], "test accuracy over time, fresh chips", results["confidence"])
+    title = f"test {measure.name} over time, fresh chips"
+    show_accuracy(results["test_over_time"], title, results["confidence"], measure)
     show_system(results["system"])
     n_analog = sum(place == "analog" for place in results["mapping"]["placements"].values())
     validation, baseline = results["validation"], results["baseline"]
@@ -160,51 +163,55 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
     stderr.print(
         f"\n{verdict.get(results['outcome'], '')}{n_analog} of {len(graph['projections'])} projections, "
         f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {tiles}.{f' {aim}' if aim else ''}\n"
-        f"Validation after {format_duration(results['t_inference'])}: {100 * validation['mean']:.2f} % "
-        f"[{100 * validation['low']:.2f}, {100 * validation['high']:.2f}], drop {validation['drop_pp']:.2f} pp "
-        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results)}{_describe_aftermath(results, n_analog)}"
-        f"Digital test accuracy: {100 * baseline['test_accuracy']:.2f} %.\n"
+        f"Validation after {format_duration(results['t_inference'])}: {measure.format_value(validation['mean'])} "
+        f"{measure.format_interval(validation['low'], validation['high'])}, drop {measure.format_drop(validation['drop_pp'])} "
+        f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results, measure)}"
+        f"{_describe_aftermath(results, n_analog, measure)}"
+        f"Digital test {measure.name}: {measure.format_value(baseline['test_accuracy'])}.\n"
         f"Search {format_elapsed(results['elapsed_s'])}, everything {format_elapsed(elapsed_s)}.",
         markup=False,
         style="bold",
     )
 
 
-def _describe_aftermath(results: Mapping[str, Any], n_analog: int) -> str:
+def _describe_aftermath(results: Mapping[str, Any], n_analog: int, measure: Measure) -> str:
     from lionheart.report.text import describe_corrections, describe_reprogramming
 
     found = describe_corrections(results.get("tiles"), n_analog)
-    age = describe_reprogramming(results.get("reprogramming"), results["max_drop_pp"])
+    age = describe_reprogramming(results.get("reprogramming"), results["max_drop_pp"], measure)
     return "".join(f"{text} " for text in (found, age) if text)
 
 
-def _describe_certificate(results: Mapping[str, Any]) -> str:
+def _describe_certificate(results: Mapping[str, Any], measure: Measure) -> str:
     tests = results.get("certificate")
     if not tests:
         return ""
     last = tests[-1]
     return (
-        f"Held-out samples: drop {last['drop_pp']:.2f} pp, with {100 * last['confidence']:g} % confidence at most "
-        f"{last['limit_pp']:.2f} pp ({len(tests)} mapping{'s' if len(tests) > 1 else ''} tested). "
+        f"Held-out samples: drop {measure.format_drop(last['drop_pp'])}, "
+        f"with {100 * last['confidence']:g} % confidence at most "
+        f"{measure.format_drop(last['limit_pp'])} ({len(tests)} mapping{'s' if len(tests) > 1 else ''} tested). "
     )
 
 
-def show_accuracy(rows: Sequence[Mapping[str, Any]], title: str, confidence: float) -> None:
-    """Print accuracy at each time."""
+def show_accuracy(rows: Sequence[Mapping[str, Any]], title: str, confidence: float, measure: Measure) -> None:
+    """Print accuracy, or what the task measures, at each time."""
     table = make_table(
-        title, "time", "accuracy", f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips",
-        right=("accuracy", "chip to chip", "worst chip", "chips"),
+        title, "time", measure.name, f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips",
+        right=(measure.name, "chip to chip", "worst chip", "chips"),
     )  # fmt: skip
     for row in rows:
         table.add_row(
             format_duration(row["t_inference"]),
-            f"{100 * row['mean']:.2f} %",
-            f"[{100 * row['low']:.2f}, {100 * row['high']:.2f}]".replace("[", r"\["),
-            f"± {100 * row['std']:.2f} pp",
-            f"{100 * min(row['scores']):.2f} %",
+            measure.format_value(row["mean"]),
+            measure.format_interval(row["low"], row["high"]).replace("[", r"\["),
+            f"± {measure.format_drop(100 * row['std'])}",
+            measure.format_value(min(row["scores"])),
             str(row["n_chips"]),
         )
     stderr.print(table)
+    if measure.rises_with_drop:
+        stderr.print(measure.explain_drop(), markup=False)
 
 
 def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
@@ -258,9 +265,10 @@ def show_sources(data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
 
 def show_front(results: Mapping[str, Any]) -> None:
     """Print the front of accuracy against cost, cheapest first, and the best mapping for each bound."""
+    measure = Measure.from_json(results.get("measure"), "pareto.json")
     rows = {row["number"]: row for row in results["mappings"]}
     table = make_table(
-        f"{results['task']}: the front of accuracy against {results['objective']}",
+        f"{results['task']}: the front of {measure.name} against {results['objective']}",
         "trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles", "within",
         right=("trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles"),
     )  # fmt: skip
@@ -281,18 +289,18 @@ def show_front(results: Mapping[str, Any]) -> None:
     baseline, samples = results["baseline"], results["validation_samples"]
     stderr.print(
         f"{len(rows)} mappings measured in {format_elapsed(results['elapsed_s'])}"
-        f"{'' if results['complete'] else ', stopped early'}. Drops in pp of validation accuracy "
+        f"{'' if results['complete'] else ', stopped early'}. Drops in {measure.drop_unit} of validation {measure.name} "
         f"{format_duration(results['t_inference'])} after programming. The front was chosen by "
         f"{results['n_chips']} chips on {'all' if samples is None else f'the first {samples}'} samples "
-        f"(digital {100 * baseline['decision']:.2f} %); fresh: {results['n_chips_final']} other chips, all samples "
-        f"(digital {100 * baseline['validation']:.2f} %). Time and energy: {results['platform'] or 'no platform'}.",
+        f"(digital {measure.format_value(baseline['decision'])}); fresh: {results['n_chips_final']} other chips, all samples "
+        f"(digital {measure.format_value(baseline['validation'])}). Time and energy: {results['platform'] or 'no platform'}.",
         markup=False,
     )
     for bound in results["bounds"]:
-        _show_bound(bound, rows)
+        _show_bound(bound, rows, measure)
 
 
-def _show_bound(bound: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]]) -> None:
+def _show_bound(bound: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]], measure: Measure) -> None:
     first = bound["first_choice"]
     if bound["number"] is None:
         text = "no mapping is within this bound"
@@ -301,4 +309,4 @@ def _show_bound(bound: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]])
         text += "" if bound["is_confirmed"] else " (not confirmed on fresh chips yet)"
     if first != bound["number"]:
         text += f"; trial {first} did not hold on fresh chips"
-    stderr.print(f"{bound['max_drop_pp']:g} pp: {text}", markup=False, style="bold")
+    stderr.print(f"{bound['max_drop_pp']:g} {measure.drop_unit}: {text}", markup=False, style="bold")

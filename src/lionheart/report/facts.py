@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from lionheart.errors import ArtifactError
+from lionheart.measures import Measure
 from lionheart.report.schema import GRAPH, RESULTS, RUN, conform
 from lionheart.report.text import describe_duration
 
@@ -43,9 +44,19 @@ class RunFacts:
         return sum(place == "analog" for place in self.placements.values())
 
     @property
+    def measure(self) -> Measure:
+        """What the task's scores mean."""
+        return Measure.from_json(self.results["measure"], "results")
+
+    @property
     def bound_pp(self) -> float:
         """The largest drop allowed [pp]."""
         return float(self.results["max_drop_pp"])
+
+    @property
+    def bound(self) -> str:
+        """The largest drop allowed, with its unit."""
+        return f"{self.bound_pp:g} {self.measure.drop_unit}"
 
     @property
     def promise(self) -> float | None:

@@ -22,7 +22,7 @@ _TICK_GAP, _LABEL_GAP = 34.0, 15.0
 @final
 @dataclass(frozen=True)
 class TimePoint:
-    """One time of the accuracy chart, all accuracies in percent.
+    """One time of the accuracy chart, all accuracies in percent, perplexities as they are.
 
     Args:
         t_inference: Time since programming [s].
@@ -82,8 +82,10 @@ def draw_time_chart(
     height: float = 340.0,
     label_width: float = 132.0,
     css_class: str = "",
+    title: str = "Accuracy",
+    unit: str = "%",
 ) -> Markup:
-    """Return accuracy over time on a logarithmic axis: chips as dots, the interval as a band, the mean as a line.
+    """Return accuracy, or another measure, over time on a logarithmic axis: chips as dots, interval as a band, mean as a line.
 
     Args:
         points: At least one, in order of time.
@@ -93,13 +95,15 @@ def draw_time_chart(
         height: Of the drawing [px].
         label_width: Room at the right for the guides' labels [px].
         css_class: Class of the drawing.
+        title: What is over time.
+        unit: Of the vertical axis.
     """
     times = [p.t_inference for p in points] + ([] if t_marked is None else [t_marked])
     x = TimeScale.over(times, _LEFT + 14, width - label_width - 14)
     low, high = _value_range(points, guides)
     y = LinearScale(low, high, height - _BOTTOM, _TOP)
     right = width - label_width
-    parts = [*_draw_grid(y, right), *_draw_time_axis(x, times, y.start)]
+    parts = [*_draw_grid(y, right, unit), *_draw_time_axis(x, times, y.start)]
     if t_marked is not None:
         parts.append(_draw_marked_time(x(t_marked), y))
     parts += _draw_guides(guides, y, right)
@@ -110,7 +114,7 @@ def draw_time_chart(
         class_=f"chart {css_class}".rstrip(),
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
-        aria_label="Accuracy over time since programming",
+        aria_label=f"{title} over time since programming",
     )
 
 
@@ -120,7 +124,7 @@ def _value_range(points: Sequence[TimePoint], guides: Sequence[Guide]) -> tuple[
     return min(values) - pad, max(values) + pad
 
 
-def _draw_grid(y: LinearScale, right: float) -> list[Markup]:
+def _draw_grid(y: LinearScale, right: float, unit: str) -> list[Markup]:
     ticks = choose_ticks(y.low, y.high)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -130,7 +134,7 @@ def _draw_grid(y: LinearScale, right: float) -> list[Markup]:
         parts.append(
             element("text", f"{tick:.{digits}f}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end")
         )
-    parts.append(element("text", "%", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
+    parts.append(element("text", unit, class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
     return parts
 
 

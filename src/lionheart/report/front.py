@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from lionheart.errors import ArtifactError
 from lionheart.files import write_text
+from lionheart.measures import Measure
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
@@ -57,26 +58,33 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
 
 def render_front(run_json: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Return the page as HTML that loads nothing from elsewhere."""
+    measure = read_measure(results)
     rows = {row["number"]: row for row in results["mappings"]}
     bounds: dict[int, list[str]] = {}
     for bound in results["bounds"]:
         if bound["number"] is not None:
-            bounds.setdefault(bound["number"], []).append(f"{bound['max_drop_pp']:g} pp")
+            bounds.setdefault(bound["number"], []).append(f"{bound['max_drop_pp']:g} {measure.drop_unit}")
     return (
         environment()
         .get_template("front.html.j2")
         .render(
             run=run_json,
             results=results,
+            measure=measure,
             age=describe_duration(results["t_inference"]),
             confidence=format_percent(results["confidence"], 0),
             chart=draw_front(results),
             rows=[
-                _describe(rows[number], ", ".join(bounds.get(number, [])), results["n_projections"])
+                _describe(rows[number], ", ".join(bounds.get(number, [])), results["n_projections"], measure)
                 for number in results["front"]
             ],
         )
     )
+
+
+def read_measure(results: Mapping[str, Any]) -> Measure:
+    """Return what the scores of a front mean."""
+    return Measure.from_json(results.get("measure"), "pareto.json")
 
 
 def draw_front(results: Mapping[str, Any]) -> Markup:
@@ -85,13 +93,15 @@ def draw_front(results: Mapping[str, Any]) -> Markup:
     All mappings are dots, the front is a staircase, and what fresh chips gave are rings.
     """
     name, value_of, write = _AXES[results["objective"]]
-    rows = results["mappings"]
+    rows, measure = results["mappings"], read_measure(results)
     if not rows:
         return Markup("")
     front = sorted((row for row in rows if row["on_front"]), key=value_of)
     baseline = results["baseline"]["decision"]
-    guides = [Guide(0.0, f"digital {100 * baseline:.1f} %", "digital")]
-    guides += [Guide(-b["max_drop_pp"], f"−{b['max_drop_pp']:g} pp", "bound") for b in results["bounds"]]
+    guides = [Guide(0.0, f"digital {measure.format_value(baseline, 1)}", "digital")]
+    guides += [
+        Guide(-b["max_drop_pp"], f"−{b['max_drop_pp']:g} {measure.drop_unit}", "bound") for b in results["bounds"]
+    ]
     x = _scale([value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
     shown = [-measured["drop_pp"] for row in front for measured in (row, row["fresh"]) if measured is not None]
     lowest = (1 + _BELOW) * min(guide.value for guide in guides)
@@ -99,24 +109,24 @@ def draw_front(results: Mapping[str, Any]) -> Markup:
     y = _scale(heights, _HEIGHT - _BOTTOM, _TOP)
     others = [row for row in rows if not row["on_front"] and -row["drop_pp"] >= y.low]
     parts = [
-        *_draw_axes(x, y, name, write),
+        *_draw_axes(x, y, name, write, measure.drop_unit),
         *_draw_guides(guides, y),
-        *(_draw_mark(row, x(value_of(row)), y, "other", 2.6) for row in others),
+        *(_draw_mark(row, x(value_of(row)), y, "other", 2.6, measure) for row in others),
         element("polyline", class_="mean-line", points=_steps(front, x, y, value_of)),
     ]
     for row in front:
-        parts += _draw_member(row, x(value_of(row)), y)
+        parts += _draw_member(row, x(value_of(row)), y, measure)
     return element(
         "svg",
         *parts,
         class_="chart",
         viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
         role="img",
-        aria_label=f"Accuracy against {name}",
+        aria_label=f"{measure.title} against {name}",
     )
 
 
-def _describe(row: Mapping[str, Any], bounds: str, n_projections: int) -> dict[str, Any]:
+def _describe(row: Mapping[str, Any], bounds: str, n_projections: int, measure: Measure) -> dict[str, Any]:
     """Return one line of the table as text."""
     fresh = row["fresh"]
     placements = row["mapping"]["placements"]
@@ -126,10 +136,10 @@ def _describe(row: Mapping[str, Any], bounds: str, n_projections: int) -> dict[s
         "digital": ", ".join(fqn for fqn, place in placements.items() if place == "digital") or "none",
         "macs": format_percent(row["analog_mac_share"]),
         "weights": format_percent(row["analog_weight_share"]),
-        "accuracy": _write_accuracy(row["accuracy"]),
-        "drop": f"{row['drop_pp']:.2f} pp",
-        "fresh": "" if fresh is None else _write_accuracy(fresh),
-        "fresh_drop": "" if fresh is None else f"{fresh['drop_pp']:.2f} pp",
+        "accuracy": _write_accuracy(row["accuracy"], measure),
+        "drop": measure.format_drop(row["drop_pp"]),
+        "fresh": "" if fresh is None else _write_accuracy(fresh, measure),
+        "fresh_drop": "" if fresh is None else measure.format_drop(fresh["drop_pp"]),
         "time": "–" if row["latency_s"] is None else format_si(row["latency_s"], "s"),
         "energy": "–" if row["energy_j"] is None else format_si(row["energy_j"], "J"),
         "n_tiles": row["n_tiles"],
@@ -137,8 +147,9 @@ def _describe(row: Mapping[str, Any], bounds: str, n_projections: int) -> dict[s
     }
 
 
-def _write_accuracy(accuracy: Mapping[str, Any]) -> str:
-    return f"{100 * accuracy['mean']:.2f} % [{100 * accuracy['low']:.2f}, {100 * accuracy['high']:.2f}]"
+def _write_accuracy(accuracy: Mapping[str, Any], measure: Measure) -> str:
+    interval = measure.format_interval(accuracy["low"], accuracy["high"])
+    return f"{measure.format_value(accuracy['mean'])} {interval}"
 
 
 def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
@@ -158,12 +169,12 @@ def _steps(
     return " ".join(f"{a:.2f},{b:.2f}" for a, b in path)
 
 
-def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float], str]) -> list[Markup]:
+def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float], str], unit_y: str) -> list[Markup]:
     right, bottom, parts = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, []
     for tick in choose_ticks(y.low, y.high):
         parts.append(element("line", class_="grid", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick)))
         parts.append(element("text", f"{tick:g}", class_="tick", x=_LEFT - 8, y=y(tick) + 4, text_anchor="end"))
-    parts.append(element("text", "pp", class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
+    parts.append(element("text", unit_y, class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
     unit = (
         10.0**-9 if x.high < 1e-3 else 1.0
     )  # ticks are rounded to ten digits: count in small units where they are small
@@ -186,7 +197,7 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
     return parts
 
 
-def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale) -> list[Markup]:
+def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale, measure: Measure) -> list[Markup]:
     """Return the marks of a member of the front, without those that lie below the chart."""
     parts, fresh = [], row["fresh"]
     if fresh is not None:
@@ -195,14 +206,17 @@ def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale) -> list[M
             low, high = min(y(low), y.start), max(y(high), y.end)
             parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))
         if -fresh["drop_pp"] >= y.low:
-            parts.append(_draw_mark(row, place, y, "fresh", 4.0))
-    return parts + ([_draw_mark(row, place, y, "mean", 4.2)] if -row["drop_pp"] >= y.low else [])
+            parts.append(_draw_mark(row, place, y, "fresh", 4.0, measure))
+    return parts + ([_draw_mark(row, place, y, "mean", 4.2, measure)] if -row["drop_pp"] >= y.low else [])
 
 
-def _draw_mark(row: Mapping[str, Any], place: float, y: LinearScale, css_class: str, radius: float) -> Markup:
+def _draw_mark(
+    row: Mapping[str, Any], place: float, y: LinearScale, css_class: str, radius: float, measure: Measure
+) -> Markup:
     measured = row["fresh"] if css_class == "fresh" else row
     accuracy = measured if css_class == "fresh" else row["accuracy"]
-    text = f"trial {row['number']}, {format_percent(row['analog_mac_share'])} of the MACs analog: {_write_accuracy(accuracy)}"
+    share, value = format_percent(row["analog_mac_share"]), _write_accuracy(accuracy, measure)
+    text = f"trial {row['number']}, {share} of the MACs analog: {value}"
     if css_class == "fresh":
         text += " on fresh chips"
     return element("circle", element("title", text), class_=css_class, cx=place, cy=y(-measured["drop_pp"]), r=radius)

@@ -153,6 +153,7 @@ _PIPELINE = {
 RESULTS = {
     "schema_version": _VERSION,
     "outcome": OneOf(("mapped", "infeasible", "budget")),
+    "measure": Maybe({"name": str, "drop_unit": str, "kind": OneOf(("share", "perplexity"))}),
     "max_drop_pp": float,
     "t_inference": float,
     "confidence": float,

@@ -24,7 +24,7 @@ _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": 
 
 def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
     """Return the figures under the verdict: value, what it is, and a remark."""
-    results = facts.results
+    results, measure = facts.results, facts.measure
     figures = [
         _figure(
             format_percent(results["analog_mac_share"]),
@@ -40,16 +40,19 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
         ),
     ]
     if facts.test_point is not None:
-        interval = format_interval(facts.test_point)
-        label = f"test accuracy at {facts.age}"
-        figures.append(_figure(format_percent(facts.test_point["mean"]), label, f"{interval} %" if interval else ""))
+        interval = format_interval(facts.test_point, measure)
+        label = f"test {measure.name} at {facts.age}"
+        remark = f"{interval} {measure.axis_unit}".rstrip() if interval else ""
+        figures.append(_figure(measure.format_value(facts.test_point["mean"], 1), label, remark))
     elif results["validation"] is not None:
         remark = f"after {facts.age}, not tested yet"
-        figures.append(_figure(format_percent(results["validation"]["mean"]), "validation accuracy", remark))
+        figures.append(
+            _figure(measure.format_value(results["validation"]["mean"], 1), f"validation {measure.name}", remark)
+        )
     if facts.test_drop_pp is not None:
-        drop = format_pp(facts.test_drop_pp, facts.bound_pp)
+        drop = format_pp(facts.test_drop_pp, facts.bound_pp, measure)
         tone = "alert" if facts.exceeds_bound else ""
-        figures.append(_figure(drop, "drop on the test set", f"bound {facts.bound_pp:g} pp", tone))
+        figures.append(_figure(drop, "drop on the test set", f"bound {facts.bound}", tone))
     if results["system"]:
         system = results["system"][0]
         figures.append(
@@ -118,7 +121,7 @@ def _explain_placements(facts: RunFacts) -> dict[str, str]:
         elif decision["drop_pp"] is None:
             reasons[decision["fqn"]] = f"rolled back in step {step}"
         else:
-            drop = format_pp(decision["drop_pp"], facts.bound_pp)
+            drop = format_pp(decision["drop_pp"], facts.bound_pp, facts.measure)
             reasons[decision["fqn"]] = f"rolled back in step {step}: drop {drop}"
     notes = facts.results["notes"] or {}
     reasons |= {name: note for name, note in notes.items() if facts.placements.get(name) == "digital"}
@@ -145,7 +148,7 @@ def describe_accuracy(facts: RunFacts) -> dict[str, Any] | None:
     points = sorted(facts.results["test_over_time"] or [], key=lambda point: point["t_inference"])
     if not points:
         return None
-    baseline = facts.results["baseline"]["test_accuracy"]
+    baseline, measure = facts.results["baseline"]["test_accuracy"], facts.measure
     rows = []
     for point in points:
         drop = None if baseline is None else drop_pp(baseline, point["mean"])
@@ -153,11 +156,11 @@ def describe_accuracy(facts: RunFacts) -> dict[str, Any] | None:
             {
                 "time": describe_duration(point["t_inference"]),
                 "decided": point == facts.test_point,
-                "mean": format_percent(point["mean"]),
-                "interval": format_interval(point) or "–",
-                "std": "–" if point["std"] is None else f"{100 * point['std']:.2f} pp",
+                "mean": measure.format_value(point["mean"], 1),
+                "interval": format_interval(point, measure) or "–",
+                "std": "–" if point["std"] is None else measure.format_drop(100 * point["std"]),
                 "n_chips": point["n_chips"],
-                "drop": "–" if drop is None else format_pp(drop, facts.bound_pp),
+                "drop": "–" if drop is None else format_pp(drop, facts.bound_pp, measure),
                 "exceeds": drop is not None and drop > facts.bound_pp,
             }
         )
@@ -169,21 +172,21 @@ def describe_accuracy(facts: RunFacts) -> dict[str, Any] | None:
 
 
 def _draw_accuracy(points: list[Any], facts: RunFacts, css_class: str, width: float, height: float) -> Any:
-    baseline = facts.results["baseline"]["test_accuracy"]
+    baseline, measure = facts.results["baseline"]["test_accuracy"], facts.measure
     guides = []
     if baseline is not None:
-        guides.append(Guide(100 * baseline, f"digital {format_percent(baseline)}", "digital"))
+        guides.append(Guide(measure.plot_value(baseline), f"digital {measure.format_value(baseline, 1)}", "digital"))
         limit = baseline - facts.bound_pp / 100
-        guides.append(Guide(100 * limit, f"bound {format_percent(limit)}", "bound"))
+        guides.append(Guide(measure.plot_value(limit), f"bound {measure.format_value(limit, 1)}", "bound"))
     return draw_time_chart(
         [
             TimePoint(
                 point["t_inference"],
-                100 * point["mean"],
-                100 * (point["mean"] if point["low"] is None else point["low"]),
-                100 * (point["mean"] if point["high"] is None else point["high"]),
-                f"{describe_duration(point['t_inference'])}: {format_accuracy(point)} over {point['n_chips']} chips",
-                tuple(100 * score for score in point["scores"] or ()),
+                measure.plot_value(point["mean"]),
+                measure.plot_value(point["mean"] if point["low"] is None else point["low"]),
+                measure.plot_value(point["mean"] if point["high"] is None else point["high"]),
+                f"{describe_duration(point['t_inference'])}: {format_accuracy(point, measure)} over {point['n_chips']} chips",
+                tuple(measure.plot_value(score) for score in point["scores"] or ()),
             )
             for point in points
         ],
@@ -193,6 +196,8 @@ def _draw_accuracy(points: list[Any], facts: RunFacts, css_class: str, width: fl
         height=height,
         label_width=112.0 if guides else 16.0,
         css_class=css_class,
+        title=measure.title,
+        unit=measure.axis_unit,
     )
 
 
@@ -202,15 +207,16 @@ def list_decisions(facts: RunFacts) -> list[dict[str, Any]]:
     drops = [d["drop_pp"] for d in decisions if d["drop_pp"] is not None]
     full = 1.15 * max([facts.bound_pp, *drops])
     total = facts.graph["totals"]["macs"]
-    return [_describe_decision(decision, facts.bound_pp, full, total) for decision in decisions]
+    return [_describe_decision(decision, facts, full, total) for decision in decisions]
 
 
-def _describe_decision(decision: Mapping[str, Any], bound_pp: float, full: float, total: int) -> dict[str, Any]:
+def _describe_decision(decision: Mapping[str, Any], facts: RunFacts, full: float, total: int) -> dict[str, Any]:
+    bound_pp, measure = facts.bound_pp, facts.measure
     accuracy, drop, train = decision["accuracy"], decision["drop_pp"], decision["train"]
     colour = "analog" if decision["accepted"] else "digital"
     bullet = ""
     if drop is not None:
-        label = f"drop {format_pp(drop, bound_pp)}, bound {bound_pp:g} pp"
+        label = f"drop {format_pp(drop, bound_pp, measure)}, bound {facts.bound}"
         bullet = draw_bullet(drop, bound_pp, full=full, css_class=colour, label=label)
     return {
         "step": decision["index"] + 1,
@@ -219,10 +225,10 @@ def _describe_decision(decision: Mapping[str, Any], bound_pp: float, full: float
         "share": format_percent(decision["macs"] / total if total else 0.0),
         "placement": colour,
         "verdict": "accepted" if decision["accepted"] else "rolled back",
-        "mean": format_percent(accuracy["mean"]) if accuracy else "–",
-        "interval": format_interval(accuracy) if accuracy else "",
+        "mean": measure.format_value(accuracy["mean"], 1) if accuracy else "–",
+        "interval": format_interval(accuracy, measure) if accuracy else "",
         "n_chips": accuracy["n_chips"] if accuracy else "–",
-        "drop": "–" if drop is None else format_pp(drop, bound_pp),
+        "drop": "–" if drop is None else format_pp(drop, bound_pp, measure),
         "bullet": bullet,
         **_describe_training(train),
         "elapsed": format_elapsed(decision["elapsed_s"]),

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lionheart.measures import ACCURACY, Measure
 from lionheart.units import format_duration
 
 _UNIT_NAMES = {"s": "second", "min": "minute", "h": "hour", "d": "day", "mo": "month", "y": "year"}
-_BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
+_BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
 
 
 def format_percent(fraction: float, digits: int = 1) -> str:
@@ -17,26 +18,26 @@ def format_percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def format_interval(accuracy: Mapping[str, Any]) -> str:
-    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; empty when there is none."""
+def format_interval(accuracy: Mapping[str, Any], measure: Measure = ACCURACY) -> str:
+    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; empty when there is none. Other measures likewise."""
     if accuracy["low"] is None or accuracy["high"] is None:
         return ""
-    return f"[{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"
+    return measure.format_interval(accuracy["low"], accuracy["high"], 1)
 
 
-def format_accuracy(accuracy: Mapping[str, Any]) -> str:
-    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``."""
-    return f"{format_percent(accuracy['mean'])} {format_interval(accuracy)}".rstrip()
+def format_accuracy(accuracy: Mapping[str, Any], measure: Measure = ACCURACY) -> str:
+    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``; other measures likewise."""
+    return f"{measure.format_value(accuracy['mean'], 1)} {format_interval(accuracy, measure)}".rstrip()
 
 
-def format_pp(drop_pp: float, bound_pp: float | None = None) -> str:
-    """Write percentage points with as many digits as it takes to tell them from `bound_pp`."""
+def format_pp(drop_pp: float, bound_pp: float | None = None, measure: Measure = ACCURACY) -> str:
+    """Write percentage points, or another measure's unit, with as many digits as it takes to tell them from `bound_pp`."""
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
         while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
             digits += 1
     text = f"{drop_pp:.{digits}f}"
-    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} pp"
+    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} {measure.drop_unit}"
 
 
 def describe_duration(seconds: float) -> str:
@@ -114,13 +115,14 @@ def describe_corrections(tiles: Mapping[str, Mapping[str, str]] | None, n_analog
     return f"Layers that keep the bound with less correction than the tile's: {'; '.join(parts)}."
 
 
-def describe_reprogramming(found: Mapping[str, Any] | None, bound_pp: float) -> str:
+def describe_reprogramming(found: Mapping[str, Any] | None, bound_pp: float, measure: Measure = ACCURACY) -> str:
     """Return up to which age chips keep the bound, in one sentence; nothing where it was not asked for."""
     if found is None:
         return ""
+    bound = f"{bound_pp:g} {measure.drop_unit}"
     if found["holds_until_s"] is None:
-        return f"On other chips the bound of {bound_pp:g} pp is not kept even at the first age."
+        return f"On other chips the bound of {bound} is not kept even at the first age."
     age = describe_duration(found["holds_until_s"])
     if found["holds_until_s"] == found["longest_s"]:
-        return f"Chips keep the bound of {bound_pp:g} pp for at least {age}, the longest age tried."
-    return f"Chips keep the bound of {bound_pp:g} pp up to {age}; program them anew by then."
+        return f"Chips keep the bound of {bound} for at least {age}, the longest age tried."
+    return f"Chips keep the bound of {bound} up to {age}; program them anew by then."

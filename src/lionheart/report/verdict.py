@@ -53,17 +53,17 @@ def write_promise(facts: RunFacts) -> str:
     chips = _count(last["accuracy"]["n_chips"], "fresh chip")
     if not last["accepted"]:
         return f"Promise of {format_percent(promise, 0)}: no mapping kept the bound on the held-out samples."
+    drop, limit = (format_pp(last[name], facts.bound_pp, facts.measure) for name in ("drop_pp", "limit_pp"))
     return (
         f"Promise of {format_percent(promise, 0)}: on held-out validation samples and {chips} the drop is "
-        f"{format_pp(last['drop_pp'], facts.bound_pp)}, and with {format_percent(last['confidence'], 1)} confidence at most "
-        f"{format_pp(last['limit_pp'], facts.bound_pp)}.{before}"
+        f"{drop}, and with {format_percent(last['confidence'], 1)} confidence at most {limit}.{before}"
     )
 
 
 def write_aftermath(facts: RunFacts) -> str:
     """Return what was found after the search: layers with less correction, and the age up to which the bound is kept."""
     found = describe_corrections(facts.results["tiles"], facts.n_analog)
-    return f"{found} {describe_reprogramming(facts.results['reprogramming'], facts.bound_pp)}".strip()
+    return f"{found} {describe_reprogramming(facts.results['reprogramming'], facts.bound_pp, facts.measure)}".strip()
 
 
 def write_aim(facts: RunFacts) -> str:
@@ -80,8 +80,9 @@ def write_caution(facts: RunFacts) -> str:
     if point is None or drop is None or point["low"] is None or facts.exceeds_bound:
         return ""
     if 100 * (baseline - point["low"]) > facts.bound_pp:
+        end = "upper" if facts.measure.rises_with_drop else "lower"
         return (
-            f"The mean is within the bound of {facts.bound_pp:g} pp, but the lower end of its interval is not: "
+            f"The mean is within the bound of {facts.bound}, but the {end} end of its interval is not: "
             "more chips would tell."
         )
     return ""
@@ -101,10 +102,7 @@ def _describe_share(facts: RunFacts) -> str:
 
 
 def _describe_infeasible(facts: RunFacts) -> str:
-    start = (
-        f"No mapping was found that stays within {facts.bound_pp:g} pp of the digital network "
-        f"{facts.age} after programming"
-    )
+    start = f"No mapping was found that stays within {facts.bound} of the digital network {facts.age} after programming"
     if facts.n_analog:
         return f"{start}; the best one puts {_describe_share(facts)}, on tiles"
     tried = len(facts.results["decisions"])
@@ -112,9 +110,11 @@ def _describe_infeasible(facts: RunFacts) -> str:
     return f"{start}: {rolled_back}all {_count(facts.n_projections, 'projection')} stay digital"
 
 
-def _describe_against(drop_pp: float, baseline: float, bound_pp: float) -> str:
-    side = "below" if drop_pp >= 0 else "above"
-    return f"{format_pp(abs(drop_pp), bound_pp)} {side} the digital network ({format_percent(baseline)}"
+def _describe_against(drop_pp: float, baseline: float, facts: RunFacts) -> str:
+    measure = facts.measure
+    side = "below" if (drop_pp >= 0) != measure.rises_with_drop else "above"
+    drop = format_pp(abs(drop_pp), facts.bound_pp, measure)
+    return f"{drop} {side} the digital network ({measure.format_value(baseline, 1)}"
 
 
 def _describe_test(facts: RunFacts) -> str:
@@ -122,29 +122,30 @@ def _describe_test(facts: RunFacts) -> str:
     if point is None:
         return ""
     measured = (
-        f"on the test set accuracy {facts.age} after programming is {format_accuracy(point)} "
+        f"on the test set {facts.measure.name} {facts.age} after programming is {format_accuracy(point, facts.measure)} "
         f"over {_count(point['n_chips'], 'fresh chip')}"
     )
     if drop is None:
         return f"{measured}; the digital network was not tested, so the drop is unknown"
-    against = f"{measured}, {_describe_against(drop, facts.results['baseline']['test_accuracy'], facts.bound_pp)}"
-    held = f"on validation: {format_pp(validation['drop_pp'], facts.bound_pp)}" if validation else ""
+    against = f"{measured}, {_describe_against(drop, facts.results['baseline']['test_accuracy'], facts)}"
+    held = f"on validation: {format_pp(validation['drop_pp'], facts.bound_pp, facts.measure)}" if validation else ""
     if facts.exceeds_bound:
-        return f"{against}), which exceeds the bound of {facts.bound_pp:g} pp{f' ({held})' if held else ''}"
-    return f"{against}; bound {facts.bound_pp:g} pp{f', {held}' if held else ''})"
+        return f"{against}), which exceeds the bound of {facts.bound}{f' ({held})' if held else ''}"
+    return f"{against}; bound {facts.bound}{f', {held}' if held else ''})"
 
 
 def _describe_validation(facts: RunFacts) -> str:
     validation = facts.results["validation"]
     if validation is None:
-        return "the accuracy of this mapping has not been measured on fresh chips yet"
+        return f"the {facts.measure.name} of this mapping has not been measured on fresh chips yet"
     baseline = facts.results["baseline"]["validation_accuracy"]
-    exceeds = f", which exceeds the bound of {facts.bound_pp:g} pp"
-    against = _describe_against(validation["drop_pp"], baseline, facts.bound_pp)
-    end = f"){exceeds}" if validation["drop_pp"] > facts.bound_pp else f"; bound {facts.bound_pp:g} pp)"
+    exceeds = f", which exceeds the bound of {facts.bound}"
+    against = _describe_against(validation["drop_pp"], baseline, facts)
+    end = f"){exceeds}" if validation["drop_pp"] > facts.bound_pp else f"; bound {facts.bound})"
     when = "at this time" if facts.results["test_over_time"] else "yet"
     return (
-        f"on the validation set accuracy {facts.age} after programming is {format_accuracy(validation)} "
+        f"on the validation set {facts.measure.name} {facts.age} after programming is "
+        f"{format_accuracy(validation, facts.measure)} "
         f"over {_count(validation['n_chips'], 'fresh chip')}, {against}{end}; "
         f"the test set has not been evaluated {when}"
     )

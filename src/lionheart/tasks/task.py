@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.errors import ConfigError
+from lionheart.measures import ACCURACY as ACCURACY
+from lionheart.measures import F1 as F1
+from lionheart.measures import PERPLEXITY as PERPLEXITY
+from lionheart.measures import Measure as Measure
 from lionheart.training import BatchSource, as_batches
 
 
@@ -22,29 +26,6 @@ def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of logits against class numbers, in float32."""
     return F.cross_entropy(outputs.float(), targets)
-
-
-@final
-@dataclass(frozen=True)
-class Measure:
-    """What a task's scores mean, and how their mean and a drop of it are written.
-
-    Args:
-        name: Of the mean of the scores: ``"accuracy"``, ``"F1"``, ``"perplexity"``.
-        drop_unit: Of 100 times a difference of means.
-        kind: ``share``: scores are from 0 to 1 and their mean is written in percent. ``perplexity``: a score is minus the
-            cross-entropy of a sample in nats, ``exp`` of minus the mean is written, and a drop is in log-percent: perplexity
-            times ``exp(drop / 100)``.
-    """
-
-    name: str = "accuracy"
-    drop_unit: str = "pp"
-    kind: Literal["share", "perplexity"] = "share"
-
-
-ACCURACY = Measure()
-F1 = Measure("F1", "F1 points")
-PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
 
 
 @final

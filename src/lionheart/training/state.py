@@ -52,9 +52,12 @@ def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
         ) from error
 
 
-def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write the model's `state_dict`; tied tensors are stored once for each name."""
-    _save(path, model.state_dict(), metadata or {})
+def save_weights(
+    path: Path, model: nn.Module, metadata: Mapping[str, Any] | None = None, *, half: bool = False
+) -> None:
+    """Write the model's `state_dict`, floating-point tensors in float16 if `half`; tied ones are stored once for each name."""
+    tensors = {n: t.half() if half and t.is_floating_point() else t for n, t in model.state_dict().items()}
+    _save(path, tensors, metadata or {})
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:

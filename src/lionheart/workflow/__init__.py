@@ -8,6 +8,7 @@ from lionheart.workflow.evaluate import evaluate_run
 from lionheart.workflow.map import MappingResult, map_layers, resume_run
 from lionheart.workflow.pareto import ParetoResult, find_pareto_front, resume_pareto_front
 from lionheart.workflow.pretrain import train_task
+from lionheart.workflow.profile import profile_layers
 from lionheart.workflow.settings import EFFORTS, MapSettings, read_settings
 from lionheart.workflow.simulate import CoresRequest, estimate_run
 
@@ -23,6 +24,7 @@ __all__ = [
     "find_backend",
     "find_pareto_front",
     "map_layers",
+    "profile_layers",
     "read_settings",
     "register_backend",
     "resume_pareto_front",

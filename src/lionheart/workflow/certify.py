@@ -48,7 +48,8 @@ def certify_mapping(problem: MappingProblem, found: SearchResult, run: RunDirect
             run.record("certified", test=test)
             verdict = "keep" if test["accepted"] else "may break"
             problem.progress.note(
-                f"held-out samples: {len(mapping.analog)} projections {verdict} the bound; drop {drop.drop_pp:+.2f} pp, "
+                f"held-out samples: {len(mapping.analog)} projections {verdict} the bound; "
+                f"drop {problem.task.measure.format_drop(drop.drop_pp, sign=True)}, "
                 f"at most {drop.limit_pp:.2f} (bound {search.max_drop_pp:g})"
             )
         if test["accepted"]:

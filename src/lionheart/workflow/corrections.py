@@ -68,8 +68,8 @@ def choose_corrections(
                 "limit_pp": drop.limit_pp,
             }
             run.record("correction", correction=trial, elapsed_s=time.perf_counter() - begin)
-            verdict = "kept" if accepted else "undone"
-            problem.progress.note(f"{label}: {verdict}; drop {drop.drop_pp:+.2f} pp (bound {search.max_drop_pp:g})")
+            verdict, shown = "kept" if accepted else "undone", problem.task.measure.format_drop(drop.drop_pp, sign=True)
+            problem.progress.note(f"{label}: {verdict}; drop {shown} (bound {search.max_drop_pp:g})")
         number += 1
         if trial["accepted"]:
             tiles.update(changed)
@@ -129,7 +129,8 @@ def find_reprogramming_age(problem: MappingProblem, mapping: LayerMapping, run: 
             rows[age_s] = {"age_s": age_s, "drop_pp": drop.drop_pp, "limit_pp": drop.limit_pp, "within": within}
             run.record("age", age=rows[age_s], elapsed_s=time.perf_counter() - begin)
             verdict = "within the bound" if within else "too much"
-            problem.progress.note(f"{label}: {verdict}; drop {drop.drop_pp:+.2f} pp (bound {search.max_drop_pp:g})")
+            shown = problem.task.measure.format_drop(drop.drop_pp, sign=True)
+            problem.progress.note(f"{label}: {verdict}; drop {shown} (bound {search.max_drop_pp:g})")
         low, high = (middle, high) if rows[age_s]["within"] else (low, middle)
     return {
         "holds_until_s": ages[low] if low >= 0 else None,

@@ -88,6 +88,7 @@ def evaluate_run(
         )
     evaluation = {
         "split": split,
+        "measure": task.measure.to_json(),
         "n_samples": n_samples,
         "n_chips": n_chips,
         "seed": root,

@@ -166,6 +166,7 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, A
         "lionheart_version": environment["lionheart"],
         "created": timestamp(),
         "task": task.name,
+        "measure": task.measure.to_json(),
         "seed": settings.seed,
         "command": command,
         "settings": settings.to_json(),
@@ -214,7 +215,8 @@ def _search(
     search = settings.search
     n_candidates = sum(candidate.is_mappable for candidate in candidates)
     progress.note(
-        f"{task.name}: {n_candidates} candidates, {format_count(graph.macs)}MACs; bound {search.max_drop_pp:g} pp "
+        f"{task.name}: {n_candidates} candidates, {format_count(graph.macs)}MACs; bound "
+        f"{search.max_drop_pp:g} {task.measure.drop_unit} "
         f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision{_describe_wish(settings)}; "
         f"run in {run.path}"
     )
@@ -291,7 +293,7 @@ def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[st
         whole = digital_accuracy(model, task.validation, task, progress, "digital baseline, all of validation")
     accuracy = {"decision": decision, "validation": whole}
     run.record("baseline", accuracy=accuracy)
-    progress.note(f"digital baseline: {100 * decision:.2f} % on the {_sample_note(problem)} that decide")
+    progress.note(f"digital baseline: {task.measure.format_value(decision)} on the {_sample_note(problem)} that decide")
     return accuracy
 
 
@@ -321,6 +323,7 @@ def _final_figures(
     ]
     return {
         "outcome": str(found.outcome),
+        "measure": task.measure.to_json(),
         "max_drop_pp": search.max_drop_pp,
         "t_inference": search.t_inference,
         "confidence": search.confidence,

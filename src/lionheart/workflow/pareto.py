@@ -222,7 +222,8 @@ class _ParetoJob:
 
         search = self.settings.search
         self.progress.note(
-            f"{self.task.name}: {len(self.candidates)} candidates, {format_count(self.graph.macs)}MACs; accuracy "
+            f"{self.task.name}: {len(self.candidates)} candidates, {format_count(self.graph.macs)}MACs; "
+            f"{self.task.measure.name} "
             f"{format_duration(search.t_inference)} after programming against {self.settings.pareto.objective}, "
             f"{self.n_wanted} mappings, {search.n_chips} chips each; run in {self.run.path}"
         )
@@ -291,9 +292,11 @@ class _ParetoJob:
             elapsed_s=found.elapsed_s,
         )
         self.measured.append(found)
+        measure = self.task.measure
         self.progress.note(
             f"{len(self.measured):3d}/{self.n_wanted}  {len(analog)} analog, "
-            f"{100 * found.mapping.analog_mac_share(self.graph):.1f} % of the MACs: accuracy {100 * found.mean:.2f} %, "
+            f"{100 * found.mapping.analog_mac_share(self.graph):.1f} % of the MACs: {measure.name} "
+            f"{measure.format_value(found.mean)}, "
             f"drop {found.drop_pp(self.baseline['decision']):+.2f}"
         )
 
@@ -348,6 +351,7 @@ class _ParetoJob:
             RESULTS,
             {
                 "task": self.task.name,
+                "measure": self.task.measure.to_json(),
                 "complete": complete,
                 "objective": pareto.objective,
                 "max_tiles": search.max_tiles,

@@ -23,6 +23,7 @@ from lionheart.training import (
     TrainTrace,
     build_optimizer,
     choose_device,
+    load_weights,
     save_weights,
     train,
 )
@@ -51,8 +52,8 @@ def train_task(
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, means of the recipe's metrics on
-        validation and test.
+        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, value of the measure and means
+        of further metrics on validation and test.
 
     Raises:
         ConfigError: There is no such task or device.
@@ -79,12 +80,16 @@ def train_task(
         progress=progress,
         label=f"training {name}",
     )
-    save_weights(out, model, {"task": name, "seed": seed})  # from the CPU, whatever trained them
-    metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
+    save_weights(
+        out, model, {"task": name, "seed": seed}, half=recipe.half_weights
+    )  # from the CPU, whatever trained them
+    load_weights(out, model)  # what is measured is what is stored
     found: dict[str, float] = {}
     with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
         for split, source in (("validation", validation), ("test", test)):
+            metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
             means = evaluate_metrics(model, source, metrics, on_batch=bar.advance)
+            means[recipe.measure.name] = recipe.measure.value_of(means[recipe.measure.name])
             found |= {f"{split}_{metric}": mean for metric, mean in means.items()}
     environment = describe_environment()
     card = {

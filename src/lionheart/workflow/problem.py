@@ -154,13 +154,13 @@ class MappingProblem:
         self.run.record("decision", decision=decision.to_json())
         self.run.checkpoint(_trial_name(decision.index)).unlink(missing_ok=True)
         self._epochs += len(decision.train["losses"])
-        mean = 100 * decision.accuracy["mean"]
+        measure, mean = self.task.measure, decision.accuracy["mean"]
         verdict = "analog" if decision.accepted else "stays digital" if decision.fqn in mapping.placements else "undone"
         bound = self.settings.search.max_drop_pp
         self._new_times_s.append(decision.elapsed_s)
         self.progress.note(
-            f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; accuracy {mean:.2f} %, "
-            f"drop {decision.drop_pp:+.2f} pp{_with_limit(decision)} (bound {bound:g})\n"
+            f"{decision.index + 1:3d}  {decision.fqn}: {verdict}; {measure.name} {measure.format_value(mean)}, "
+            f"drop {measure.format_drop(decision.drop_pp, sign=True)}{_with_limit(decision)} (bound {bound:g})\n"
             f"     {len(mapping.analog)} of {len(mapping.placements)} analog{self._time_left(decision.index + 1)}"
             + (f"\n     {decision.note}" if decision.note else "")
         )

@@ -82,13 +82,8 @@ def measure_loss_increase(
         return loss.reshape(1)
 
     rises = {}
-    backend.convert_(model, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), settings.tile)
-    ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True)
     with progress.bar("sensitivity of each projection", len(fqns)) as bar:
-        for fqn in fqns:
-            backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), settings.tile)
-            for name, layer in analog_layers(model).items():
-                layer.analog_input_range.detach().fill_(ranges[name])
+        for fqn in each_alone(model, fqns, settings.tile, backend, inputs):
             found = evaluate_over_chips(
                 model,
                 batches,
@@ -101,6 +96,27 @@ def measure_loss_increase(
             rises[fqn] = found[0].mean - digital
             bar.advance()
     return rises
+
+
+def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: Backend, inputs: Any) -> Iterator[str]:
+    """Yield each projection's name once it alone is on tiles, with the input range that the digital network shows.
+
+    Args:
+        model: Converted in place; the last projection stays on tiles.
+        fqns: The projections.
+        tile: What they are put on.
+        backend: What computes analog layers.
+        inputs: Of a training batch, for the input ranges.
+    """
+    if not fqns:
+        return
+    backend.convert_(model, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True)
+    for fqn in fqns:
+        backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
+        for name, layer in analog_layers(model).items():
+            layer.analog_input_range.detach().fill_(ranges[name])
+        yield fqn
 
 
 def tells_classes(task: Task, batches: BatchSource) -> bool:
