@@ -533,7 +533,7 @@ def test_training_learns_and_its_card_has_both_scores(finder_recipe: str, tmp_pa
     assert card["training_loss"][-1] < 0.3 * card["training_loss"][0]
     assert card["measure"] == "F1"
     for split in ("validation", "test"):
-        assert card[f"{split}_accuracy"] == card[f"{split}_exact_match"] == 1.0
+        assert card[f"{split}_F1"] == card[f"{split}_exact_match"] == 1.0
     assert read_json(tmp_path / "finder.json") == card
     task = build_task(finder_recipe, weights=tmp_path / "finder.safetensors")
     assert task.measure is F1
