@@ -65,7 +65,7 @@ def render_pages(plan: Sequence[Row], data_folder: Path, pages: Path, published:
 
 
 def read_published(path: Path) -> Data:
-    """Return ``sources`` and ``results`` of the file of published numbers.
+    """Return ``sources``, ``results`` and ``more`` (a line for a network's page) of the file of published numbers.
 
     Raises:
         ConfigError: A result has a key that is not known, or no source.
@@ -106,6 +106,7 @@ def render_network(task: str, rows: Sequence[Data], missing: Sequence[str], prin
         f"A row is measured by its command, for example `{first['command']}` (again, though it is here: `AGAIN=1`); the same "
         f"search alone is `{first['map_command']}`. The data are in [docs/results/data](../data/{slug(task)}).",
         *([f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}."] if missing else []),
+        *([printed["more"][task]] if task in printed.get("more", {}) else []),
         "",
         "## Mappings",
         "",
