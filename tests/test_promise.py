@@ -15,6 +15,7 @@ from scipy import stats
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_drop
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.measures import ACCURACY
 from lionheart.search import Decision, SearchOutcome, SearchResult, SearchSpec
 from lionheart.workflow.certify import certify_mapping, order_of_acceptance
 
@@ -117,6 +118,7 @@ class FakeCertifier:
         self.largest, self.asked, self.restored = largest, [], None
         self.settings = SimpleNamespace(search=SearchSpec(promise=promise, max_drop_pp=1.0))
         self.progress = SimpleNamespace(note=lambda text: None)
+        self.task = SimpleNamespace(measure=ACCURACY)
 
     def certify(self, mapping: LayerMapping, number: int, confidence: float):
         self.asked.append((len(mapping.analog), round(confidence, 6)))
