@@ -199,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     parser.add_argument("--bounds", nargs="+", default=["1", "3"], help="in F1 points")
-    parser.add_argument("--questions", type=int, default=150, help="of test, the first ones")
+    parser.add_argument("--questions", type=int, default=200, help="of test, the first ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--page", type=Path, default=PAGE)
