@@ -168,6 +168,9 @@ Made by `python benchmarks/squad.py --bounds {" ".join(runs)} --questions {int(d
 |---|---|---|---|---|---|---|---|---|---|---|---|
 {newline.join(bound_row(bound, each, matches[bound]) for bound, each in runs.items())}
 
+{search["n_chips"]} chips and {search["validation_samples"]} questions decide little: where a drop is larger than its bound, the decisions were lucky. The search never takes a
+projection back, so a wider bound may end with fewer projections than a tighter one.
+
 ## Groups of projections
 
 Share of each group that is analog, and in which of the blocks 0 to 5. The LionHeart paper maps MobileBERT (Lammie et al.,
