@@ -40,7 +40,7 @@ def main() -> None:
     streams = RandomStreams(args.seed)
     graph = trace_graph(task.model, task.example_inputs())
     samples = task.validation.take(args.samples)
-    spec = TrainSpec(steps_per_epoch=args.steps, max_epochs=1, patience=None, learning_rate=0.02, precision="bfloat16")
+    spec = TrainSpec(steps_per_epoch=args.steps, max_epochs=1, patience=None, learning_rate=0.02, precision="auto")
     print(f"digital before: {100 * evaluate_accuracy(task.model, samples, task.metric):.2f} %\n")
     print("| noise in training | digital after | 1 s | 1 day | chip to chip, 1 day |\n|---|---|---|---|---|")
     for name, hwa in VARIANTS.items():

@@ -24,9 +24,11 @@ from lionheart.training import (
     TensorBatches,
     TrainSpec,
     build_optimizer,
+    choose_arithmetic,
     choose_device,
     load_weights,
     train,
+    training_autocast,
 )
 from lionheart.workflow import pretrain as pretrain_module
 from lionheart.workflow import train_task
@@ -74,6 +76,35 @@ def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 def test_device_is_the_gpu_if_there_is_one(name: str, has_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert choose_device(name).type == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "expected"),
+    [
+        ("auto", "AVX512", "bfloat16"),
+        ("auto", "AVX2", "float32"),
+        ("auto", "DEFAULT", "float32"),
+        ("bfloat16", "AVX2", "bfloat16"),
+        ("float32", "AVX512", "float32"),
+    ],
+)
+def test_arithmetic_is_bfloat16_where_the_processor_is_fast_at_it(
+    precision: str, capability: str, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    # Cause: on a CPU without AVX-512 the recipes trained in bfloat16 all the same, 14 times slower than in float32.
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    spec, device = TrainSpec(precision=precision), torch.device("cpu")
+    assert choose_arithmetic(spec, device) == expected
+    with training_autocast(spec, device):
+        assert str(torch.ones(2, 2).mm(torch.ones(2, 2)).dtype) == f"torch.{expected}"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
+def test_gpus_before_ampere_train_in_float32(
+    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_arithmetic(TrainSpec(precision="auto"), torch.device("cuda")) == expected
 
 
 def test_device_that_is_not_there_is_a_config_error(monkeypatch: pytest.MonkeyPatch):

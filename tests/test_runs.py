@@ -202,7 +202,7 @@ def test_the_lock_is_given_back_after_an_error(run: RunDirectory):
 
 def test_environment_is_plain_data():
     environment = describe_environment()
-    assert set(environment) == {"lionheart", "python", "torch", "cpu", "threads", "gpu", "system"}
+    assert set(environment) == {"lionheart", "python", "torch", "cpu", "cpu_capability", "threads", "gpu", "system"}
     assert json.loads(json.dumps(environment)) == environment
     assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
     assert environment["threads"] >= 1

@@ -191,6 +191,7 @@ def describe_environment() -> dict[str, Any]:
         "python": host.python_version(),
         "torch": torch.__version__,
         "cpu": _processor_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{host.system()} {host.machine()}",

@@ -113,7 +113,7 @@ def _one_cycle(n_epochs: int, learning_rate: float = 0.2) -> TrainSpec:
         schedule="one_cycle",
         max_epochs=n_epochs,
         patience=None,
-        precision="bfloat16",
+        precision="auto",
     )
 
 
@@ -126,7 +126,7 @@ def _cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
         schedule="cosine",
         max_epochs=n_epochs,
         patience=None,
-        precision="bfloat16",
+        precision="auto",
     )
 
 
@@ -154,6 +154,10 @@ _CIFAR_NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], TrainSpec, LossFun
 }
 
 
+#: Networks of millions of weights, whose files are half as long in float16.
+_STORED_IN_HALF = frozenset({"vgg16", "mobilenet", "mobilenetv2", "alexnet"})
+
+
 def _cifar_recipes(name: str, n_classes: int, build_data: BuildData) -> dict[str, Recipe]:
     return {
         f"{name}/{network}": Recipe(
@@ -163,6 +167,7 @@ def _cifar_recipes(name: str, n_classes: int, build_data: BuildData) -> dict[str
             batch_size=128,
             input_shape=(3, 32, 32),
             loss=loss,
+            half_weights=network in _STORED_IN_HALF,
         )
         for network, (build_model, train_spec, loss) in _CIFAR_NETWORKS.items()
     }
@@ -206,7 +211,7 @@ RECIPES: dict[str, Recipe] = {
             steps_per_epoch=100,
             patience=None,
             gradient_clip=1.0,
-            precision="bfloat16",
+            precision="auto",
         ),
         loss=span_loss,
         metric=f1_scores,
@@ -226,7 +231,7 @@ RECIPES: dict[str, Recipe] = {
             steps_per_epoch=200,
             patience=None,
             gradient_clip=1.0,
-            precision="bfloat16",
+            precision="auto",
         ),
         loss=decoder.token_loss,
         metric=decoder.token_scores,

@@ -6,7 +6,7 @@ Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
 from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
-from lionheart.training.devices import PinnedBatches, choose_device
+from lionheart.training.devices import PinnedBatches, choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import TaughtBatches, distillation_loss
 from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
@@ -23,6 +23,7 @@ __all__ = [
     "TrainTrace",
     "as_batches",
     "build_optimizer",
+    "choose_arithmetic",
     "choose_device",
     "distillation_loss",
     "load_training_state",
@@ -32,4 +33,5 @@ __all__ = [
     "save_training_state",
     "save_weights",
     "train",
+    "training_autocast",
 ]

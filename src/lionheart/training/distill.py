@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lionheart.errors import ConfigError
 from lionheart.training.batches import Batch, BatchSource, call_model, move_batch
+from lionheart.training.devices import training_autocast
 from lionheart.training.loop import LossFunction
 from lionheart.training.spec import TrainSpec
 
@@ -34,9 +35,8 @@ class TaughtBatches:
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        half = self.spec.precision == "bfloat16"
         for inputs, targets in self.source.epoch(generator):
-            with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            with torch.no_grad(), training_autocast(self.spec, self._device):
                 outputs = call_model(self.teacher, move_batch(inputs, self._device))
             if not isinstance(outputs, Tensor):
                 raise ConfigError(

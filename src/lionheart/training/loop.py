@@ -17,6 +17,7 @@ from lionheart.errors import ConfigError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.training.batches import BatchSource, call_model, move_batch
+from lionheart.training.devices import training_autocast
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, save_training_state
 
@@ -138,7 +139,7 @@ def train(
                 rate = learning_rate_at(spec, trace.n_steps / total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                with torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+                with training_autocast(spec, device):
                     outputs = call_model(model, move_batch(inputs, device))
                     loss = loss_function(outputs, move_batch(targets, device))
                 optimizer.zero_grad(set_to_none=True)

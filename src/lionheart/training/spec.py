@@ -35,8 +35,10 @@ class TrainSpec(Spec):
         None, ge=1, description="steps that make an epoch; None = the whole training set"
     )
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; None = no clipping")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="arithmetic of forward and backward; weights and optimiser stay float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of forward and backward; weights and optimiser stay float32; auto = bfloat16 where the "
+        "processor is fast at it (AVX-512, or a CUDA GPU of capability 8.0), else float32",
     )
     distillation: float = Field(
         0.0,

@@ -30,6 +30,7 @@ from lionheart.training import (
     read_metadata,
     save_training_state,
     train,
+    training_autocast,
 )
 from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
@@ -217,10 +218,9 @@ class MappingProblem:
         calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
         training = self.settings.train
         n_steps = training.max_epochs * (training.steps_per_epoch or len(self.task.train_batches))
-        bfloat16 = torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16")
 
         def train_step() -> None:
-            with bfloat16:
+            with training_autocast(training, self.device):
                 loss: Any = self.task.loss(call_model(twin.train(), inputs), targets)
             loss.backward()
 

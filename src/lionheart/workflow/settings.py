@@ -49,7 +49,7 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
             "patience": 2,
             "learning_rate": 0.02,
             "schedule": "cosine",
-            "precision": "bfloat16",
+            "precision": "auto",
         },
     },
     "robust": {
@@ -61,7 +61,7 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
             "patience": None,
             "learning_rate": 0.02,
             "schedule": "cosine",
-            "precision": "bfloat16",
+            "precision": "auto",
             "distillation": 0.9,
         },
     },
@@ -74,7 +74,7 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 0.024,
             "momentum": 0.775,
             "schedule": "cosine",
-            "precision": "bfloat16",
+            "precision": "auto",
         },
     },
 }
