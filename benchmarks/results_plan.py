@@ -53,9 +53,9 @@ class Row(Spec):
         return f"{self.bound:g}" + ("" if self.strategy == PLAIN_STRATEGY else f"-{self.strategy}")
 
     def settings(self) -> MapSettings:
-        """Return the settings of the search; its own last figures are of one chip, since the row has others."""
+        """Return the settings of the search; its own last figures are of next to nothing, since the row has others."""
         search: dict[str, Any] = {"max_drop_pp": self.bound, "t_inference": self.at, "strategy": self.strategy}
-        search |= {"exclude": self.exclude, "n_chips_final": 1, "report_times": ()}
+        search |= {"exclude": self.exclude, "n_chips_final": 1, "final_samples": 1, "report_times": ()}
         config = None if self.config is None else Path(self.config)
         return read_settings(self.effort, config, {"search": search, "": {"seed": self.seed}})
 

@@ -13,13 +13,14 @@ import torch
 from results_plan import Images, Row, slug
 from safetensors.torch import load_file
 
+from lionheart.analog import convert_to_digital_
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.progress import Progress
 from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
 from lionheart.workflow import evaluate_run, resume_run
-from lionheart.workflow.map import describe_run, prepare_run
+from lionheart.workflow.map import describe_run, load_result, prepare_run
 from lionheart.workflow.samples import count_samples, take_samples
 
 SCHEMA_VERSION = 1
@@ -70,8 +71,10 @@ class Bench:
             "map_command": row.map_command(),
             "outcome": results["outcome"],
             **describe_mapping(results, graph),
-            "baseline": results["baseline"],
-            "retrained_digital_accuracy": results["test_digital_accuracy"],
+            "baseline": {
+                f"{split}_accuracy": self._digital_accuracy(split, "all")[0] for split in ("validation", "test")
+            },
+            "retrained_digital_accuracy": self._retrained_accuracy(run) if results["n_steps"] else None,
             "n_steps": results["n_steps"],
             "validation": validation["over_time"][0],
             "test": next(each for each in test["over_time"] if each["t_inference"] == row.at),
@@ -166,6 +169,12 @@ class Bench:
                 accuracy = evaluate_accuracy(self.task.model, batches, self.task.metric, on_batch=bar.advance)
             self._digital[split, n_images] = (accuracy, count_samples(batches))
         return self._digital[split, n_images]
+
+    def _retrained_accuracy(self, run: RunDirectory) -> float:
+        """Return the test accuracy of a run's retrained network without tiles."""
+        model = convert_to_digital_(load_result(self.task, run).model)
+        with self.progress.bar("retrained network, digital, test", len(self.task.test)) as bar:
+            return evaluate_accuracy(model, self.task.test, self.task.metric, on_batch=bar.advance)
 
 
 def describe_mapping(results: Mapping[str, Any], graph: Mapping[str, Any]) -> dict[str, Any]:

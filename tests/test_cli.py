@@ -137,11 +137,21 @@ def test_inspect_writes_json_or_words():
 
 
 def test_map_for_people(tmp_path: Path, config: Path):
-    result = lionheart_command("map", TASK, "--config", config, "--out", tmp_path / "run", "--exclude", "7")
+    result = lionheart_command(
+        "map", TASK, "--config", config, "--out", tmp_path / "run", "--exclude", "7", "--final-samples", "50"
+    )
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     words = plain(result.stderr)
-    for part in ("not tried", "2 of 3 projections", "test accuracy over time", "(bound 20)", "report.html"):
+    for part in (
+        "Validation (first 50 samples) after 1d",
+        "Digital test accuracy (first 50 samples)",
+        "not tried",
+        "2 of 3 projections",
+        "test accuracy over time",
+        "(bound 20)",
+        "report.html",
+    ):
         assert part in words
     assert f"run: {tmp_path / 'run'}" in words.replace("run:  ", "run: ")
     recorded = read_json(tmp_path / "run" / "run.json")
@@ -151,13 +161,14 @@ def test_map_for_people(tmp_path: Path, config: Path):
 
 def test_flags_win_over_the_file(tmp_path: Path, config: Path):
     flags = ["--max-drop", "12.5", "--at", "1h", "--seed", "5", "--ranking", "macs", "--chips", "1", "--final-chips", "3",
-             "--validation-samples", "64", "--max-epochs", "1", "--max-minutes", "9"]  # fmt: skip
+             "--validation-samples", "64", "--final-samples", "1032", "--max-epochs", "1", "--max-minutes", "9"]  # fmt: skip
     result = lionheart_command("map", TASK, "--config", config, "--out", tmp_path / "run", *flags, "--json")
     assert result.exit_code in (0, 3), result.output
     settings = read_json(tmp_path / "run" / "run.json")["settings"]
     assert settings["seed"] == 5
     expected = {"max_drop_pp": 12.5, "t_inference": 3600.0, "ranking": "macs", "n_chips": 1, "n_chips_final": 3,
-                "validation_samples": 64, "max_epochs": 1, "max_minutes": 9.0, "report_times": [1.0, 3600.0]}  # fmt: skip
+                "validation_samples": 64, "final_samples": 1032,
+                "max_epochs": 1, "max_minutes": 9.0, "report_times": [1.0, 3600.0]}  # fmt: skip
     assert {key: settings["search"][key] for key in expected} == expected
     assert (settings["tile"]["rows"], settings["train"]["max_epochs"]) == (32, 2)
 

@@ -27,6 +27,7 @@ from lionheart.files import read_json
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
+from lionheart.report import report_run
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
 from lionheart.system import audit_coverage
@@ -222,6 +223,26 @@ def test_a_task_of_data_loaders(tmp_path: Path):
     assert results[0].mapping.analog
     assert len(results[0].results["decisions"]) == 3
     assert_same_run(*results)  # the loader's shuffling follows the run's seed
+
+
+def test_final_figures_on_the_first_samples_only(tmp_path: Path):
+    settings = make_settings(search={"final_samples": 25, "exclude": ["0", "7"]})
+    result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
+    results, task = result.results, build_task()
+    assert results["final_samples"] == 25
+    figures = [*results["validation_over_time"], *results["test_over_time"]]
+    assert all(round(score * 25, 9).is_integer() for each in figures for score in each["scores"])
+    for split, source in (("validation", task.validation), ("test", task.test)):
+        expected = evaluate_accuracy(task.model, source.take(25), task.metric)
+        assert results["baseline"][f"{split}_accuracy"] == pytest.approx(expected)
+    assert round(results["test_digital_accuracy"] * 25, 9).is_integer()
+    drop_pp = 100 * (results["baseline"]["validation_accuracy"] - results["validation"]["mean"])
+    assert results["validation"]["drop_pp"] == pytest.approx(drop_pp)
+    whole = map_layers(build_task(), make_settings(search={"exclude": ["0", "7"]}), run_dir=tmp_path / "whole")
+    assert whole.results["decisions"][0]["accuracy"] == results["decisions"][0]["accuracy"]  # decides nothing
+    page = (report_run(tmp_path / "run")).read_text(encoding="utf-8")
+    assert "on the first 25 test samples" in page
+    assert "on the test set" not in page
 
 
 def test_decisions_on_the_first_samples_only(tmp_path: Path):

@@ -231,6 +231,10 @@ def map_command(
     validation_samples: Annotated[
         int | None, typer.Option(help="Validation samples for each decision.", show_default="quick 2500, paper all")
     ] = None,
+    final_samples: Annotated[
+        int | None,
+        typer.Option(help="First validation and test samples for the final figures.", show_default="all"),
+    ] = None,
     choose_corrections: Annotated[
         bool,
         typer.Option(
@@ -288,6 +292,7 @@ def map_command(
         "n_chips": chips,
         "n_chips_final": final_chips,
         "validation_samples": validation_samples,
+        "final_samples": final_samples,
         "choose_corrections": choose_corrections or None,
         "find_reprogramming": find_reprogramming or None,
         "max_epochs": max_epochs,

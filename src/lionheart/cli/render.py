@@ -159,15 +159,16 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
     validation, baseline = results["validation"], results["baseline"]
     tiles = describe_tiles(results["n_tiles"], results.get("max_tiles"))
     aim = describe_objective(results.get("objective"), results["system"][0]["platform"] if results["system"] else None)
+    some = "" if results.get("final_samples") is None else f" (first {results['final_samples']:,} samples)"
     verdict = {"infeasible": "No layer could be mapped within the bound. ", "budget": "The budget ended the search. "}
     stderr.print(
         f"\n{verdict.get(results['outcome'], '')}{n_analog} of {len(graph['projections'])} projections, "
         f"{100 * results['analog_mac_share']:.1f} % of the MACs, run analog on {tiles}.{f' {aim}' if aim else ''}\n"
-        f"Validation after {format_duration(results['t_inference'])}: {measure.format_value(validation['mean'])} "
+        f"Validation{some} after {format_duration(results['t_inference'])}: {measure.format_value(validation['mean'])} "
         f"{measure.format_interval(validation['low'], validation['high'])}, drop {measure.format_drop(validation['drop_pp'])} "
         f"(bound {results['max_drop_pp']:g}). {_describe_certificate(results, measure)}"
         f"{_describe_aftermath(results, n_analog, measure)}"
-        f"Digital test {measure.name}: {measure.format_value(baseline['test_accuracy'])}.\n"
+        f"Digital test {measure.name}{some}: {measure.format_value(baseline['test_accuracy'])}.\n"
         f"Search {format_elapsed(results['elapsed_s'])}, everything {format_elapsed(elapsed_s)}.",
         markup=False,
         style="bold",

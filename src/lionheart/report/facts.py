@@ -69,6 +69,11 @@ class RunFacts:
         """The time the mapping was decided for, in words."""
         return describe_duration(self.results["t_inference"])
 
+    def name_samples(self, split: str) -> str:
+        """Return on what of a split the final figures are, in words."""
+        number = self.results["final_samples"]
+        return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
+
     @property
     def tries_groups(self) -> bool:
         """Whether the search tried several projections in one step."""

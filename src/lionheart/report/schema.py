@@ -164,6 +164,7 @@ RESULTS = {
     "n_tiles": int,
     "max_tiles": Maybe(int),
     "notes": Maybe(Values(str)),
+    "final_samples": Maybe(int),
     "baseline": {"validation_accuracy": float, "test_accuracy": Maybe(float)},
     "validation": Maybe({**_ACCURACY, "n_samples": Maybe(int), "drop_pp": float}),
     "certificate": Maybe(

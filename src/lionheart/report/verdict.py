@@ -35,7 +35,7 @@ def list_badges(facts: RunFacts) -> list[tuple[str, str]]:
     if facts.exceeds_bound:
         badges.append(("test drop exceeds the bound", "alert"))
     elif facts.test_drop_pp is not None and facts.n_analog:
-        badges.append(("within the bound on the test set", "good"))
+        badges.append((f"within the bound on {facts.name_samples('test')}", "good"))
     elif facts.test_point is None and facts.n_analog:
         badges.append(("not tested yet", "plain"))
     return badges
@@ -122,8 +122,8 @@ def _describe_test(facts: RunFacts) -> str:
     if point is None:
         return ""
     measured = (
-        f"on the test set {facts.measure.name} {facts.age} after programming is {format_accuracy(point, facts.measure)} "
-        f"over {_count(point['n_chips'], 'fresh chip')}"
+        f"on {facts.name_samples('test')} {facts.measure.name} {facts.age} after programming is "
+        f"{format_accuracy(point, facts.measure)} over {_count(point['n_chips'], 'fresh chip')}"
     )
     if drop is None:
         return f"{measured}; the digital network was not tested, so the drop is unknown"
@@ -144,7 +144,7 @@ def _describe_validation(facts: RunFacts) -> str:
     end = f"){exceeds}" if validation["drop_pp"] > facts.bound_pp else f"; bound {facts.bound})"
     when = "at this time" if facts.results["test_over_time"] else "yet"
     return (
-        f"on the validation set {facts.measure.name} {facts.age} after programming is "
+        f"on {facts.name_samples('validation')} {facts.measure.name} {facts.age} after programming is "
         f"{format_accuracy(validation, facts.measure)} "
         f"over {_count(validation['n_chips'], 'fresh chip')}, {against}{end}; "
         f"the test set has not been evaluated {when}"

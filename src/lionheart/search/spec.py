@@ -79,6 +79,11 @@ class SearchSpec(Spec):
     validation_samples: int | None = Field(
         None, ge=1, description="validation samples for each decision; None = all of them"
     )
+    final_samples: int | None = Field(
+        None,
+        ge=1,
+        description="validation and as many test samples, the first of each, for the final figures; None = all of them",
+    )
     max_epochs: int | None = Field(
         None, ge=1, description="budget: retraining epochs of the whole run; None = no limit"
     )

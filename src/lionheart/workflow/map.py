@@ -282,16 +282,17 @@ def _write_mapping(task: Task, mapping: LayerMapping, problem: MappingProblem, r
 
 
 def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[str, float]:
-    """Return the digital accuracy on the samples that decide and on all of validation; measured once for a run."""
+    """Return the digital accuracy on the samples that decide and those of the final figures; measured once for a run."""
     past = run.events("baseline")
     if past:
         return dict(past[0]["accuracy"])
     model, progress = task.model, problem.progress
     decision = float(problem.meter.reference.mean())
-    whole = decision
-    if problem.meter.validation is not task.validation:
-        whole = digital_accuracy(model, task.validation, task, progress, "digital baseline, all of validation")
-    accuracy = {"decision": decision, "validation": whole}
+    final = decision
+    if problem.meter.final_validation is not problem.meter.validation:
+        label = "digital baseline, validation of the final figures"
+        final = digital_accuracy(model, problem.meter.final_validation, task, progress, label)
+    accuracy = {"decision": decision, "validation": final}
     run.record("baseline", accuracy=accuracy)
     progress.note(f"digital baseline: {task.measure.format_value(decision)} on the {_sample_note(problem)} that decide")
     return accuracy
@@ -312,9 +313,10 @@ def _final_figures(
     validation = min(over_time, key=lambda each: each["mean"])
     validation["drop_pp"] = 100 * (baseline["validation"] - validation["mean"])
     test = [estimate.to_json() for estimate in problem.meter.test()]
-    baseline_test = digital_accuracy(task.model, task.test, task, problem.progress, "digital baseline, test")
+    samples = problem.meter.final_test
+    baseline_test = digital_accuracy(task.model, samples, task, problem.progress, "digital baseline, test")
     retrained = convert_to_digital_(copy.deepcopy(problem.model))
-    retrained_test = digital_accuracy(retrained, task.test, task, problem.progress, "retrained network, digital, test")
+    retrained_test = digital_accuracy(retrained, samples, task, problem.progress, "retrained network, digital, test")
     tile = problem.settings.tile
     partitions = {c.node.fqn: c.partition for c in find_candidates(graph, tile)}
     system = [
@@ -334,6 +336,7 @@ def _final_figures(
         "n_tiles": sum(partitions[fqn].n_tiles for fqn in mapping.analog),
         "max_tiles": search.max_tiles,
         "notes": dict(found.notes),
+        "final_samples": search.final_samples,
         "baseline": {"validation_accuracy": baseline["validation"], "test_accuracy": baseline_test},
         "validation": validation,
         "validation_over_time": over_time,

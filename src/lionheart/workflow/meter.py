@@ -24,7 +24,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
 from lionheart.training import BatchSource
-from lionheart.workflow.samples import calibration_pass, split_validation
+from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
 from lionheart.workflow.settings import MapSettings
 
 _CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
@@ -49,6 +49,9 @@ class ChipMeter:
     ) -> None:
         self.task, self.model, self.settings, self.streams, self.progress = task, model, settings, streams, progress
         self.validation, self.held_out = split_validation(task.validation, settings)
+        n_final = settings.search.final_samples
+        self.final_validation = take_samples(task.validation, n_final)
+        self.final_test = take_samples(task.test, n_final)
 
     @cached_property
     def reference(self) -> Tensor:
@@ -82,16 +85,16 @@ class ChipMeter:
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
     def validate(self) -> list[AccuracyEstimate]:
-        """Return the accuracy on all validation samples over fresh chips that decided nothing, at the times of the bound."""
+        """Return the accuracy on validation over fresh chips that decided nothing, at the times of the bound."""
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
-        return self._evaluate(self.task.validation, times, search.n_chips_final, ("validate",), label)
+        return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[AccuracyEstimate]:
         """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
-        return self._evaluate(self.task.test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
+        return self._evaluate(self.final_test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
 
     def _evaluate(
         self,
