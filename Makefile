@@ -23,8 +23,8 @@ bench: .venv/installed ## speed ratios against the same network in floating poin
 docs: .venv/installed ## write docs/settings.md from the code
 	$(BIN)/python docs/make_settings.py
 
-results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1
-	$(BIN)/python benchmarks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render)
+results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1, DEVICE=cuda
+	$(BIN)/python benchmarks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))
 
 clean: ## remove what was made here; the data cache and runs/ stay
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -78,7 +78,7 @@ class Bench:
             times=[DAY],
             n_chips=n_chips,
             streams=self.streams.scope(stage),
-            run_calibration=calibration_pass(self.task, torch.device("cpu")),
+            run_calibration=calibration_pass(self.task),
         )
         drop = drop_of(estimate, reference, None, None)
         row = {

@@ -6,6 +6,7 @@ docs/results/data/NETWORK/BOUND.json, its search to a folder below runs/results.
 Run: make results                              all rows that are missing
      make results ROW=cifar10/resnet20@1       one row
      make results NETWORK=resnet20 AGAIN=1     all rows of a network, also those that are done; says whether they differ
+     make results NETWORK=vgg16 DEVICE=cuda    on a GPU
      make results RENDER=1                     the pages anew from the data, nothing measured
 """
 
@@ -51,10 +52,11 @@ def measure_rows(rows: Sequence[Row], args: argparse.Namespace, plan: Sequence[R
     numbers = {row.name: number for number, row in enumerate(rows, start=1)}
     for task_name, group in itertools.groupby(rows, key=lambda row: row.task):
         try:
-            bench = Bench(load_task(task_name, progress), args.runs / "again" if args.again else args.runs, progress)
+            task = load_task(task_name, progress, args.device)
         except LionHeartError as error:  # no weights yet: the other networks need not wait for them
             faults.append(f"{task_name}: {error}")
             continue
+        bench = Bench(task, args.runs / "again" if args.again else args.runs, progress)
         for row in group:
             progress.note(f"row {numbers[row.name]} of {len(rows)}: {row.name}")
             try:
@@ -107,6 +109,7 @@ def main() -> None:
         help="also rows that are done, in RUNS/again; remove it to repeat them once more",
     )
     parser.add_argument("--render", action="store_true", help="write the pages from the data, measure nothing")
+    parser.add_argument("--device", help="cpu, cuda or auto, as for lionheart map")
     parser.add_argument("--plan", type=Path, default=HERE / "results.toml")
     parser.add_argument("--published", type=Path, default=HERE / "published.toml")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))

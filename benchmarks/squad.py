@@ -75,7 +75,7 @@ def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> dic
             times=[search.t_inference],
             n_chips=search.n_chips_final,
             streams=RandomStreams(settings.seed).scope("test"),  # the chips of the run's own figures
-            run_calibration=calibration_pass(task, next(result.model.parameters()).device),
+            run_calibration=calibration_pass(task),
         )
         write_json(path, AccuracyEstimate.to_json(found))
     found_before: dict[str, Any] = read_json(path)

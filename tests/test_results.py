@@ -202,7 +202,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def arguments(folder: Path, *rows: str, **changes: Any) -> argparse.Namespace:
-    given: dict[str, Any] = {"rows": rows, "network": None, "again": False, "render": False}
+    given: dict[str, Any] = {"rows": rows, "network": None, "again": False, "render": False, "device": None}
     given |= {name: folder / name for name in ("runs", "data", "pages")}
     given |= {name: folder / f"{name}.toml" for name in ("plan", "published")}
     return argparse.Namespace(**{**given, **changes})

@@ -12,6 +12,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
 
 from lionheart.errors import ArtifactError
 from lionheart.runs import RunDirectory, describe_environment
@@ -201,8 +202,18 @@ def test_the_lock_is_given_back_after_an_error(run: RunDirectory):
 
 
 def test_environment_is_plain_data():
-    environment = describe_environment()
-    assert set(environment) == {"lionheart", "python", "torch", "cpu", "cpu_capability", "threads", "gpu", "system"}
+    environment = describe_environment(torch.device("cpu"))
+    assert set(environment) == {
+        "lionheart",
+        "python",
+        "torch",
+        "cpu",
+        "cpu_capability",
+        "threads",
+        "device",
+        "gpu",
+        "system",
+    }
     assert json.loads(json.dumps(environment)) == environment
     assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
     assert environment["threads"] >= 1

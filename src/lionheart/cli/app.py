@@ -21,6 +21,7 @@ from lionheart.cli.console import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_NOT_MET,
+    DeviceOption,
     RichProgress,
     print_json,
     stderr,
@@ -260,6 +261,7 @@ def map_command(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Run long evaluations and retrainings under torch.compile.")
     ] = False,
+    device: DeviceOption = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -306,7 +308,7 @@ def map_command(
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description()["task"]
         with _telling_how_to_resume(resume):
-            result = resume_run(load_task(name, progress), resume, finish=finish, progress=progress)
+            result = resume_run(load_task(name, progress, device), resume, finish=finish, progress=progress)
     elif finish:
         raise ConfigError("--finish: got no run to finish", hint="give --resume RUN with it")
     elif task is None:
@@ -314,7 +316,7 @@ def map_command(
     else:
         settings = read_settings(effort, config, {"search": search, "": top})
         command = shlex.join(["lionheart", *sys.argv[1:]])
-        loaded = load_task(task, progress)
+        loaded = load_task(task, progress, device)
         path = out or default_run_dir(loaded.name)
         with _telling_how_to_resume(path):
             result = map_layers(loaded, settings, run_dir=path, command=command, progress=progress)
@@ -342,6 +344,7 @@ def evaluate(
         str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="the run's")
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Run under torch.compile if it is long enough.")] = False,
+    device: DeviceOption = None,
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -357,7 +360,7 @@ def evaluate(
     name = task or open_finished(run).description()["task"]
     progress = RichProgress()
     data = evaluate_run(
-        load_task(name, progress),
+        load_task(name, progress, device),
         run,
         times=moments,
         n_chips=chips,

@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +23,15 @@ from rich.table import Table
 from rich.text import Text
 
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where the network runs: cpu, cuda, auto (a GPU if there is one). The chips of a seed differ between them.",
+        show_default="where the task has it; the CPU for built-in ones",
+    ),
+]
 
 stderr = Console(stderr=True, highlight=False)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lionheart.cli import render
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, print_json, stderr
+from lionheart.cli.console import EXIT_INTERRUPTED, DeviceOption, RichProgress, print_json, stderr
 from lionheart.errors import ConfigError
 
 
@@ -54,6 +54,7 @@ def pareto(
     backend: Annotated[
         str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="lionheart")
     ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -82,7 +83,7 @@ def pareto(
             )
     elif task is None:
         raise ConfigError("pareto: got no task", hint="for example: lionheart pareto cifar10/resnet8")
-    _work(task, resume, storage, effort, config, out, overrides, as_json=as_json)
+    _work(task, resume, storage, effort, config, out, overrides, device=device, as_json=as_json)
 
 
 def _work(
@@ -94,6 +95,7 @@ def _work(
     out: Path | None,
     overrides: dict[str, dict[str, Any]],
     *,
+    device: str | None,
     as_json: bool,
 ) -> None:
     import lionheart.interop  # noqa: F401  makes its backends known
@@ -106,10 +108,10 @@ def _work(
     if resume is not None:
         run = RunDirectory.open(resume)
         run.require_job("pareto")
-        loaded, path = load_task(task or run.description()["task"], progress), resume
+        loaded, path = load_task(task or run.description()["task"], progress, device), resume
     else:
         settings = read_settings(effort, config, overrides)
-        loaded = load_task(str(task), progress)
+        loaded = load_task(str(task), progress, device)
         path = out or default_run_dir(f"{loaded.name}-pareto")
     try:
         if resume is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
+from lionheart.cli.console import EXIT_INTERRUPTED, DeviceOption, RichProgress, make_table, print_json, stderr
 from lionheart.measures import Measure
 from lionheart.units import format_duration
 
@@ -29,6 +29,7 @@ def profile(
     backend: Annotated[
         str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="lionheart")
     ] = None,
+    device: DeviceOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file, a .csv beside it; goes on if it is there.", show_default="TASK-profile.json"),
@@ -46,7 +47,7 @@ def profile(
     search = {"include": tuple(include) if include else None, "exclude": tuple(exclude) if exclude else None}
     settings = read_settings("quick", config, {"search": search, "": {"seed": seed, "backend": backend}})
     moments, progress = [parse_duration(text) for text in times.split(",")], RichProgress()
-    loaded = load_task(task, progress)
+    loaded = load_task(task, progress, device)
     path = out or Path(f"{Path(task).name if '@' in task else task.replace('/', '-')}-profile.json")
     try:
         data = profile_layers(

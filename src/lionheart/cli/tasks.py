@@ -15,15 +15,30 @@ from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.progress import Progress
 from lionheart.tasks import Task, build_task, task_names
 from lionheart.tasks.registry import build_example
+from lionheart.training import choose_device
 
 
-def load_task(name: str, progress: Progress) -> Task:
+def load_task(name: str, progress: Progress, device: str | None = None) -> Task:
     """Return the task called ``cifar10/resnet8``, ``path/to/file.py:function`` or ``package.module:function``.
 
+    Args:
+        name: Of the task.
+        progress: Where downloads show themselves.
+        device: Where its model is put: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one; None leaves it where the task
+            has it, which for built-in tasks is the CPU.
+
     Raises:
-        ConfigError: There is no such task or function, or it does not return a `Task`.
+        ConfigError: There is no such task, function or device, or the function does not return a `Task`.
         ArtifactError: The file cannot be read.
     """
+    place = None if device is None else choose_device(device)
+    task = _find_task(name, progress)
+    if place is not None:
+        task.model.to(place)
+    return task
+
+
+def _find_task(name: str, progress: Progress) -> Task:
     if ":" not in name:
         return build_known(name, progress)
     task = call_function(name)

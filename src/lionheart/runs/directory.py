@@ -184,8 +184,8 @@ def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return what may change a run's numbers: versions, processor, threads."""
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return what may change a run's numbers: versions, processor, threads, and the device that computes."""
     return {
         "lionheart": metadata.version("lionheart-aimc"),
         "python": host.python_version(),
@@ -193,6 +193,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": _processor_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "device": device.type,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{host.system()} {host.machine()}",
     }

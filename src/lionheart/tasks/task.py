@@ -15,7 +15,7 @@ from lionheart.measures import ACCURACY as ACCURACY
 from lionheart.measures import F1 as F1
 from lionheart.measures import PERPLEXITY as PERPLEXITY
 from lionheart.measures import Measure as Measure
-from lionheart.training import BatchSource, as_batches
+from lionheart.training import BatchSource, as_batches, move_batch
 
 
 def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -72,9 +72,14 @@ class Task:
         return source
 
     def example_inputs(self) -> Any:
-        """Return the inputs of the first validation sample with batch size 1, for tracing."""
+        """Return the inputs of the first validation sample with batch size 1, on the model's device, for tracing."""
         inputs, _ = next(iter(self.validation.epoch(torch.Generator().manual_seed(0))))
-        return first_sample(inputs)
+        return move_batch(first_sample(inputs), self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are; the CPU if it has none."""
+        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
 
 def first_sample(inputs: Any) -> Any:

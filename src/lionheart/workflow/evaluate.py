@@ -84,7 +84,7 @@ def evaluate_run(
             confidence=confidence,
             progress=progress,
             label=f"{split} over time",
-            run_calibration=calibration_pass(task, next(result.model.parameters()).device),
+            run_calibration=calibration_pass(task),
         )
     evaluation = {
         "split": split,

@@ -118,7 +118,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         if run.has("results.json"):
             run.drop_checkpoints()
             return load_result(task, run)
-        run.record("resumed", environment=describe_environment())
+        run.record("resumed", environment=describe_environment(task.device))
         return _search(task, graph, candidates, settings, run, progress, finish=finish)
 
 
@@ -161,7 +161,7 @@ def default_run_dir(name: str) -> Path:
 
 def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, Any]:
     """Return what ``run.json`` keeps."""
-    environment = describe_environment()
+    environment = describe_environment(task.device)
     return {
         "lionheart_version": environment["lionheart"],
         "created": timestamp(),

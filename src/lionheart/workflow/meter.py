@@ -116,7 +116,7 @@ class ChipMeter:
                 confidence=self.settings.search.confidence,
                 progress=self.progress,
                 label=label,
-                run_calibration=calibration_pass(self.task, next(self.model.parameters()).device),
+                run_calibration=calibration_pass(self.task),
                 is_enough=is_enough,
             )
 

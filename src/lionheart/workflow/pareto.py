@@ -148,7 +148,7 @@ def resume_pareto_front(
             )
         if run.events("finished") and run.has(RESULTS):
             return ParetoResult(run.read(RESULTS), run)
-        run.record("resumed", environment=describe_environment())
+        run.record("resumed", environment=describe_environment(task.device))
         return _ParetoJob(task, graph, candidates, settings, run, progress).work(url)
 
 
@@ -328,7 +328,7 @@ class _ParetoJob:
                 confidence=self.settings.search.confidence,
                 progress=self.progress,
                 label=label,
-                run_calibration=calibration_pass(self.task, device),
+                run_calibration=calibration_pass(self.task),
             )[0].to_json()
 
     # -- what it costs -------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def train_task(
             means = evaluate_metrics(model, source, metrics, on_batch=bar.advance)
             means[recipe.measure.name] = recipe.measure.value_of(means[recipe.measure.name])
             found |= {f"{split}_{metric}": mean for metric, mean in means.items()}
-    environment = describe_environment()
+    environment = describe_environment(place)
     card = {
         "task": name,
         "command": _command(name, seed, spec, recipe.train_spec, device),

@@ -113,7 +113,7 @@ def _measure(
                 n_chips=profile["n_chips"],
                 streams=streams.scope("chips"),
                 confidence=profile["confidence"],
-                run_calibration=calibration_pass(task, device),
+                run_calibration=calibration_pass(task),
             )
             done[fqn] = _describe(by_name[fqn], found, profile, task.measure)
             if out is not None:

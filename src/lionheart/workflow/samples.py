@@ -85,12 +85,13 @@ class SomeBatches:
         return itertools.islice(self.source.epoch(generator), self.first, self.last)
 
 
-def calibration_pass(task: Task, device: torch.device) -> Callable[[nn.Module], Any]:
+def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
     """Return what runs a model on the inputs of the column calibration: one batch of training samples, always the same."""
     generator = torch.Generator().manual_seed(0)
 
     def run(model: nn.Module) -> Any:
         generator.manual_seed(0)
-        return call_model(model, move_batch(next(iter(task.train_batches.epoch(generator)))[0], device))
+        inputs = next(iter(task.train_batches.epoch(generator)))[0]
+        return call_model(model, move_batch(inputs, next(model.parameters()).device))
 
     return run

@@ -91,7 +91,7 @@ def measure_loss_increase(
                 times=[settings.search.t_inference],
                 n_chips=_CHIPS,
                 streams=streams.scope("sensitivity", fqn),
-                run_calibration=calibration_pass(task, device),
+                run_calibration=calibration_pass(task),
             )
             rises[fqn] = found[0].mean - digital
             bar.advance()
