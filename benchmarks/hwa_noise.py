@@ -12,7 +12,6 @@ import copy
 from lionheart import HWASpec, LayerMapping, TileSpec, TrainSpec, build_task, convert_to_analog_, convert_to_digital_
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
-from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.training import build_optimizer, train
 
@@ -38,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     task = build_task("cifar10/resnet8")
     streams = RandomStreams(args.seed)
-    graph = trace_graph(task.model, task.example_inputs())
+    graph = task.trace()
     samples = task.validation.take(args.samples)
     spec = TrainSpec(steps_per_epoch=args.steps, max_epochs=1, patience=None, learning_rate=0.02, precision="auto")
     print(f"digital before: {100 * evaluate_accuracy(task.model, samples, task.metric):.2f} %\n")

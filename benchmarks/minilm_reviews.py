@@ -25,7 +25,6 @@ from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.files import read_json, write_json
-from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.training import BatchSource, build_optimizer, load_weights, save_weights, train
@@ -158,7 +157,7 @@ def main() -> None:
     task = build_task("reviews/minilm")
     bench = Bench(
         task=task,
-        graph=trace_graph(task.model, task.example_inputs()),
+        graph=task.trace(),
         samples=take_samples(getattr(task, args.split), args.samples),
         settings=settings,
         streams=RandomStreams(args.seed),

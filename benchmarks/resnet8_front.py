@@ -26,7 +26,6 @@ from lionheart.analog import analog_layers, calibrate_input_ranges_
 from lionheart.cli.console import RichProgress
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
-from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.report.svg import LinearScale, element
 from lionheart.rng import RandomStreams
@@ -48,7 +47,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.task = build_task(args.task)
         self.tile = read_settings("quick", overrides={"tile": {"column_calibration": args.calibration}}).tile
-        self.graph = trace_graph(self.task.model, self.task.example_inputs())
+        self.graph = self.task.trace()
         self.streams, self.path = RandomStreams(args.seed).scope("front"), args.out / f"{args.calibration}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text().splitlines() if self.path.exists() else []

@@ -19,7 +19,7 @@ from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
-from lionheart.graph import LayerGraph, trace_graph
+from lionheart.graph import LayerGraph
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import find_recipe, find_weights
@@ -220,7 +220,7 @@ def main() -> None:
         matches[bound] = exact_match(runs[bound], task, settings)
     metrics = {"f1": task.metric, **find_recipe(NAME).extra_metrics}
     digital = {**evaluate_metrics(task.model, task.test, metrics), "n": float(task.test.n_samples)}
-    page = write_page(trace_graph(task.model, task.example_inputs()), runs, matches, digital, card)
+    page = write_page(task.trace(), runs, matches, digital, card)
     write_text(args.page, page)
     print(f"wrote {args.page}")
 

@@ -9,18 +9,19 @@ and arrays that share its memory. Since it computes by the CPU's kernels, result
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -167,6 +168,42 @@ def train(task: Any, folder: Path) -> Any:
     return trace.losses, [each.cpu().tolist() for each in model.state_dict().values()]
 
 
+class ManyKinds(nn.Module):
+    """Transposed, depthwise and grouped convolutions, attention by itself and in a layer; an LSTM if wanted."""
+
+    def __init__(self, has_lstm: bool) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 8, 2, stride=2)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, stride=2)
+        self.grouped = nn.Conv2d(8, 16, 3, groups=2, stride=2)
+        self.recurrent = nn.LSTM(16, 16, batch_first=True) if has_lstm else None
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.grouped(self.depthwise(self.up(x)).relu()).flatten(2).transpose(1, 2)
+        x = x if self.recurrent is None else self.recurrent(x)[0]
+        x = self.encoder(x + self.attention(x, x, x)[0])
+        return self.fc(x.mean(dim=1))
+
+
+def with_many_kinds(task: Any, *, has_lstm: bool = False) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return replace(task, model=ManyKinds(has_lstm).to(task.device))
+
+
+def map_many_kinds(task: Any, folder: Path) -> Any:
+    tile = {"column_calibration": "affine", "drift_compensation": "per_column"}
+    search = {"strategy": "all-analog", "max_drop_pp": 99.0}
+    return map_and_evaluate(with_many_kinds(task), folder, search=search, tile=tile)
+
+
+def trace_many_kinds(task: Any, folder: Path) -> Any:
+    return with_many_kinds(task, has_lstm=True).trace().to_json()
+
+
 _NOISY = {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.0}}
 JOBS: dict[str, Callable[[Any, Path], Any]] = {
     "lionheart": map_and_evaluate,
@@ -185,6 +222,8 @@ JOBS: dict[str, Callable[[Any, Path], Any]] = {
     "profile": profile,
     "front": find_front,
     "train": train,
+    "many kinds": map_many_kinds,
+    "trace": trace_many_kinds,
 }
 
 
@@ -201,8 +240,8 @@ def compare(job: Callable[[Any, Path], Any]) -> str:
 
     found = []
     for device in ("cpu", NAME):
-        mode = OtherDevice() if device == NAME else contextlib.nullcontext()
-        with tempfile.TemporaryDirectory() as folder, mode:
+        math = sdpa_kernel(SDPBackend.MATH)  # the CPU has kernels for attention that round in their own way
+        with tempfile.TemporaryDirectory() as folder, OtherDevice(), math:
             task = build_task()
             task.model.to(device)
             try:

@@ -24,7 +24,6 @@ from lionheart.analog import analog_layers, program_chip_
 from lionheart.errors import ArtifactError, ConfigError, GraphError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
-from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.report import report_run
@@ -670,7 +669,7 @@ def test_a_model_that_fails_leaves_no_folder(tmp_path: Path):
 def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
     """Weights, BatchNorm statistics, input ranges and momentum are those of the last accepted trial, to the bit."""
     task, settings = build_task(), make_settings()
-    graph = trace_graph(task.model, task.example_inputs())
+    graph = task.trace()
     run = RunDirectory.create(tmp_path / "run", {})
     start = LayerMapping.all_digital(graph)
     model = build_task().model
@@ -719,7 +718,7 @@ def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
 def test_undoing_without_a_retraining_reads_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A trial that left the weights alone is undone to the bit from memory: a walk over thousands of mappings reads no file."""
     task, settings = build_task(), make_settings()
-    graph = trace_graph(task.model, task.example_inputs())
+    graph = task.trace()
     model, run = build_task().model, RunDirectory.create(tmp_path / "run", {})
     problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, SILENT)
 
@@ -788,7 +787,7 @@ def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
 
 def test_inspection_needs_no_training():
     task = build_task()
-    graph = trace_graph(task.model, task.example_inputs())
+    graph = task.trace()
     data = audit_coverage(graph, task.name, tile=make_settings().tile)
     assert [(row["fqn"], row["n_tiles"]) for row in data["projections"]] == [("0", 1), ("3", 3), ("7", 4)]
     assert data["totals"]["macs_mappable"] == data["totals"]["macs"] == 13_824 + 9_216 + 512

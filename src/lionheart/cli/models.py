@@ -31,7 +31,7 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
 
     found = call_function(name) if ":" in name else build_structure(name) or build_known(name, progress)
     if isinstance(found, Task):
-        return trace_graph(found.model, found.example_inputs())
+        return found.trace()
     if isinstance(found, nn.Module):
         return trace_with_any_inputs(found)
     if isinstance(found, (tuple, list)) and len(found) == 2 and isinstance(found[0], nn.Module):

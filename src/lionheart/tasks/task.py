@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.errors import ConfigError
+from lionheart.graph import LayerGraph, trace_graph
 from lionheart.measures import ACCURACY as ACCURACY
 from lionheart.measures import F1 as F1
 from lionheart.measures import PERPLEXITY as PERPLEXITY
@@ -72,9 +74,21 @@ class Task:
         return source
 
     def example_inputs(self) -> Any:
-        """Return the inputs of the first validation sample with batch size 1, on the model's device, for tracing."""
+        """Return the inputs of the first validation sample with batch size 1."""
         inputs, _ = next(iter(self.validation.epoch(torch.Generator().manual_seed(0))))
-        return move_batch(first_sample(inputs), self.device)
+        return first_sample(inputs)
+
+    def trace(self) -> LayerGraph:
+        """Describe every operation of the model on one sample; of a model elsewhere a copy runs on the CPU.
+
+        On a GPU some layers are one kernel, such as cuDNN's LSTM, which hides the products in them.
+
+        Raises:
+            GraphError: The forward pass fails, or the model has no projection.
+        """
+        cpu = torch.device("cpu")
+        model = self.model if self.device == cpu else copy.deepcopy(self.model).to(cpu)
+        return trace_graph(model, move_batch(self.example_inputs(), cpu))
 
     @property
     def device(self) -> torch.device:

@@ -15,7 +15,7 @@ from lionheart.analog import convert_to_digital_, set_tiles_
 from lionheart.candidates import Candidate, find_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
-from lionheart.graph import LayerGraph, trace_graph
+from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.runs import RunDirectory, describe_environment
@@ -178,7 +178,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Can
     """Trace the network and find its candidates; whatever would stop the run later raises now."""
     find_strategy(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
-    graph = trace_graph(task.model, task.example_inputs())
+    graph = task.trace()
     search = settings.search
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
     for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
