@@ -4,6 +4,7 @@ Comes in: a model, a `LayerMapping`, a `TileSpec`. Goes out: the model with anal
 back again. Must not know: training loops, accuracy, platforms.
 """
 
+from lionheart.analog.tile.base import AnalogLayer, ChipRead
 from lionheart.analog.tile.calibration import calibrate_input_ranges_
 from lionheart.analog.tile.chip import (
     clear_chip_,
@@ -16,7 +17,6 @@ from lionheart.analog.tile.chip import (
 from lionheart.analog.tile.columns import ColumnCalibration
 from lionheart.analog.tile.compiled import compile_model_, uncompile_
 from lionheart.analog.tile.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
-from lionheart.analog.tile.layers import AnalogLayer, ChipRead
 from lionheart.analog.tile.noise import NoiseSource
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.convert import analog_layers
-from lionheart.analog.tile.layers import AnalogLayer
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.errors import ConfigError
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from lionheart.analog.tile.layers import AnalogConv, AnalogLayer, AnalogLinear
+from lionheart.analog.tile.base import AnalogLayer
+from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
 from lionheart.analog.tile.shells import AnalogShell, is_part, shell_for, shell_obstacle
 from lionheart.candidates import partition_matrix

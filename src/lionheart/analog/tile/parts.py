@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.layers import AnalogConv, AnalogLayer, AnalogLinear
+from lionheart.analog.tile.base import AnalogLayer
+from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.candidates import partition_matrix
 from lionheart.graph.kinds import Projection, find_tensor

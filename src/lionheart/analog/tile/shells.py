@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog.tile.attention import attend
-from lionheart.analog.tile.layers import AnalogLayer
+from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.parts import TRANSPOSED, Part, add_up_taps, analog_part, part_of
 from lionheart.analog.tile.recurrent import RecurrentSettings, run_cell, run_recurrent
