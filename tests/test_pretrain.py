@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from conftest import TinyData
 from lionheart.cli import app
-from lionheart.errors import ConfigError
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
 from lionheart.rng import RandomStreams
 from lionheart.tasks.registry import RECIPES, Recipe
@@ -233,12 +233,13 @@ def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
         ({}, "lionheart train tiny/net --seed 0"),
         ({"spec": SPEC.replace(max_epochs=2)}, "lionheart train tiny/net --seed 0 --epochs 2"),
         ({"device": "cpu"}, "lionheart train tiny/net --seed 0 --device cpu"),
+        ({"spec": SPEC.replace(learning_rate=0.1)}, "lionheart train tiny/net --seed 0 --learning-rate 0.1"),
         (
-            {"spec": SPEC.replace(learning_rate=0.1)},
+            {"spec": SPEC.replace(weight_decay=0.1)},
             "lionheart.workflow.train_task('tiny/net', out, seed=0, spec=TrainSpec.from_json(train_spec))",
         ),
     ],
-    ids=["recipe", "epochs", "device", "settings"],
+    ids=["recipe", "epochs", "device", "rate", "settings"],
 )
 def test_command_on_the_card_is_what_makes_the_weights(arguments, expected: str, recipe: Recipe, tmp_path: Path):
     assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments)["command"] == expected
@@ -253,6 +254,32 @@ def test_command_on_the_card_makes_the_same_weights(recipe: Recipe, tmp_path: Pa
     command = json.loads((tmp_path / "first.json").read_text())["command"]
     assert CliRunner().invoke(app, shlex.split(command)[1:]).exit_code == 0
     assert (tmp_path / "tiny_net.safetensors").read_bytes() == (tmp_path / "first.safetensors").read_bytes()
+
+
+def test_training_goes_on_from_weights_and_its_card_says_from_which(recipe: Recipe, tmp_path: Path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    earlier = train_task("tiny/net", first)
+    flags = ["--seed", "1", "--epochs", "1", "--learning-rate", "1e-9", "--start", str(first)]
+    done = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(second), *flags])
+    assert done.exit_code == 0, done.stderr
+    card = json.loads(second.with_suffix(".json").read_text())
+    assert (
+        card["command"]
+        == "lionheart train tiny/net --seed 1 --epochs 1 --learning-rate 1e-09 --start first.safetensors"
+    )
+    assert card["started_from"] == earlier
+    assert "started_from" not in earlier
+    one, other = recipe.build_model(), recipe.build_model()
+    load_weights(first, one)
+    load_weights(second, other)
+    for before, after in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=1e-6)  # the rate is next to nothing
+    assert card["training_loss"][0] < earlier["training_loss"][0]
+    first.with_suffix(".json").unlink()
+    again = train_task("tiny/net", tmp_path / "third.safetensors", seed=1, start=first)
+    assert again["started_from"] == {"weights_sha256": sha256_file(first)}
+    with pytest.raises(ArtifactError, match="no-such"):
+        train_task("tiny/net", tmp_path / "fourth.safetensors", start=tmp_path / "no-such.safetensors")
 
 
 @pytest.mark.usefixtures("pinned")

@@ -406,11 +406,20 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data order.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="the recipe's")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate.", show_default="the recipe's")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin with, of an earlier training; give another --seed then.", show_default="fresh"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     as_json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Train a built-in task's network from scratch; run it again after a stop and it goes on."""
+    """Train a built-in task's network, from scratch unless --start; run it again after a stop and it goes on."""
     from lionheart.tasks.registry import find_recipe
     from lionheart.workflow import train_task
 
@@ -424,8 +433,9 @@ def train(
         )
     spec = recipe.train_spec
     spec = spec if epochs is None else spec.replace(max_epochs=epochs)
+    spec = spec if learning_rate is None else spec.replace(learning_rate=learning_rate)
     target = out or Path(task.replace("/", "_") + ".safetensors")
-    card = train_task(task, target, seed=seed, spec=spec, device=device, progress=RichProgress())
+    card = train_task(task, target, seed=seed, spec=spec, device=device, start=start, progress=RichProgress())
     if as_json:
         print_json(card)
     else:

@@ -1,4 +1,4 @@
-"""Train a built-in task's network from scratch and write its checkpoint with a card."""
+"""Train a built-in task's network and write its checkpoint with a card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lionheart.evaluation import evaluate_metrics
-from lionheart.files import sha256_file, write_json
+from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -37,9 +37,10 @@ def train_task(
     seed: int = 0,
     spec: TrainSpec | None = None,
     device: str = "auto",
+    start: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Train from scratch, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
+    """Train from scratch or from weights, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
 
     On a GPU a thread makes the batches in page-locked memory while the GPU computes; order and augmentation are as on the CPU.
     A task whose weights others published is trained from scratch as well: `out` is a network of one's own.
@@ -50,15 +51,17 @@ def train_task(
         seed: Decides weights, data order and augmentation.
         spec: Settings; None takes the task's recipe.
         device: ``auto`` takes a CUDA GPU if PyTorch sees one.
+        start: Weights to begin with, of an earlier training; None = fresh ones. `seed` then decides the data alone: with the
+            earlier training's it would see the same order and augmentation again.
         progress: Where to show the bar.
 
     Returns:
-        The card: command, seed, hardware, time, losses, size, SHA-256 of the weights, value of the measure and means
-        of further metrics on validation and test.
+        The card: command, the card of the weights it began with, seed, hardware, time, losses, size, SHA-256 of the weights,
+        value of the measure and means of further metrics on validation and test.
 
     Raises:
         ConfigError: There is no such task or device.
-        ArtifactError: Data cannot be had, or a file cannot be written.
+        ArtifactError: Data or the weights to begin with cannot be had, or a file cannot be written.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
@@ -67,7 +70,11 @@ def train_task(
     batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
     if place.type == "cuda":
         batches = PinnedBatches(batches)
-    model = build_untrained(name, seed=seed).to(place)
+    model = build_untrained(name, seed=seed)
+    if start is not None:
+        load_weights(start, model)
+    started_from = None if start is None else _describe_start(start)
+    model = model.to(place)
     optimizer = build_optimizer(model, spec)
     partial = out.with_name(out.name + ".partial")
     trace: TrainTrace = train(
@@ -95,7 +102,7 @@ def train_task(
     environment = describe_environment(place)
     card = {
         "task": name,
-        "command": _command(name, seed, spec, recipe.train_spec, device),
+        "command": _command(name, seed, spec, recipe.train_spec, device, start),
         "seed": seed,
         "train_spec": spec.to_json(),
         "batch_size": recipe.batch_size,
@@ -112,6 +119,8 @@ def train_task(
         "measure": recipe.measure.name,
         **found,
     }
+    if started_from is not None:
+        card["started_from"] = started_from
     write_json(out.with_suffix(".json"), card)
     partial.unlink(missing_ok=True)
     return card
@@ -123,12 +132,22 @@ def _describe_hardware(place: torch.device, environment: dict[str, Any]) -> str:
     return f"{environment['cpu']}, {environment['threads']} thread(s), no GPU used"
 
 
-def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str) -> str:
+def _describe_start(start: Path) -> dict[str, Any]:
+    """Return which weights these are, and how they were made if their card is beside them."""
+    digest, path = sha256_file(start), start.with_suffix(".json")
+    card = read_json(path) if path.exists() else {}
+    return card if card.get("weights_sha256") == digest else {"weights_sha256": digest}
+
+
+def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:
     """Return what makes these weights again, anywhere: a command, or a call where no command has the settings."""
-    if spec != usual.replace(max_epochs=spec.max_epochs):
-        return f"lionheart.workflow.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec))"
+    if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
+        begin = "" if start is None else f", start={start.name!r}"
+        return f"lionheart.workflow.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
     words = ["lionheart", "train", name, "--seed", str(seed)]
-    words += [] if spec == usual else ["--epochs", str(spec.max_epochs)]
+    words += [] if spec.max_epochs == usual.max_epochs else ["--epochs", str(spec.max_epochs)]
+    words += [] if spec.learning_rate == usual.learning_rate else ["--learning-rate", f"{spec.learning_rate:g}"]
+    words += [] if start is None else ["--start", start.name]
     return shlex.join(words if device == "auto" else [*words, "--device", device])
 
 
