@@ -16,18 +16,20 @@ from torch import nn
 
 from conftest import TinyData
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.files import cache_dir
+from lionheart.evaluation import evaluate_accuracy
+from lionheart.files import cache_dir, read_json, sha256_file
 from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, packages, task_names
 from lionheart.tasks import cifar as cifar_module
 from lionheart.tasks.cifar import load_cifar10
 from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
-from lionheart.tasks.registry import build_untrained, find_recipe
+from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe
 from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
-from lionheart.training import LoaderBatches, TensorBatches
+from lionheart.training import LoaderBatches, TensorBatches, load_weights
 
+CHECKPOINTS = checkpoint_path("any/task").parent
 FIRST_HELD_OUT = [18544, 37080, 12380, 15516, 27227]
 VALIDATION_SHA256 = "9dd6acc970e087dccd8fa09d95603ee00ab1ffa8be627f7eaa863df040d56c17"
 
@@ -40,6 +42,27 @@ def test_unknown_task_suggests():
         with pytest.raises(ConfigError, match="got 'cifar10/resnet9'") as caught:
             look_up("cifar10/resnet9")
         assert "did you mean 'cifar10/resnet8'" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_card_belongs_to_the_shipped_weights(path: Path):
+    card = read_json(path.with_suffix(".json"))
+    assert path == checkpoint_path(card["task"])
+    assert card["command"].startswith(f"lionheart train {card['task']} ")
+    assert len(card["training_loss"]) == card["train_spec"]["max_epochs"]
+    model = build_untrained(card["task"], seed=0)
+    load_weights(path, model)
+    assert card["n_parameters"] == sum(p.numel() for p in model.parameters())
+    if "weights_sha256" in card:  # the oldest cards are without
+        assert card["weights_sha256"] == sha256_file(path)
+
+
+@pytest.mark.data
+def test_shipped_mobilenet_is_as_good_as_its_card_says():
+    task = build_task("cifar10/mobilenet")
+    card = read_json(checkpoint_path(task.name).with_suffix(".json"))
+    found = evaluate_accuracy(task.model, task.validation.take(500), task.metric)
+    assert found == pytest.approx(card["validation_accuracy"], abs=0.05)  # three standard deviations of so few images
 
 
 def test_untrained_weights_come_from_the_seed_alone(monkeypatch: pytest.MonkeyPatch):
