@@ -135,6 +135,8 @@ def map_and_evaluate(task: Any, folder: Path, **changes: Any) -> Any:
     from quadrants import make_settings
 
     run = folder / "run"
+    changes["search"] = {"report_times": [1.0], **changes.get("search", {})}
+    changes["train"] = {"max_epochs": 1, "steps_per_epoch": 2, **changes.get("train", {})}
     mapped = map_layers(task, make_settings(**changes), run_dir=run).results
     return mapped, evaluate_run(task, run, times=[1.0], n_chips=2, split="test", n_samples=40)
 

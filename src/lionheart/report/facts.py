@@ -69,9 +69,11 @@ class RunFacts:
         """The time the mapping was decided for, in words."""
         return describe_duration(self.results["t_inference"])
 
-    def name_samples(self, split: str) -> str:
+    def name_samples(self, split: str, *, brief: bool = False) -> str:
         """Return on what of a split the final figures are, in words."""
         number = self.results["final_samples"]
+        if brief and number is not None:
+            return f"{split}, first {number:,}"
         return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
     @property

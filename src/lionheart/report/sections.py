@@ -52,7 +52,7 @@ def list_key_figures(facts: RunFacts) -> list[dict[str, str]]:
     if facts.test_drop_pp is not None:
         drop = format_pp(facts.test_drop_pp, facts.bound_pp, measure)
         tone = "alert" if facts.exceeds_bound else ""
-        figures.append(_figure(drop, f"drop on {facts.name_samples('test')}", f"bound {facts.bound}", tone))
+        figures.append(_figure(drop, f"drop on {facts.name_samples('test', brief=True)}", f"bound {facts.bound}", tone))
     if results["system"]:
         system = results["system"][0]
         figures.append(
