@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,14 @@ def test_task_is_put_where_the_command_line_says(monkeypatch: pytest.MonkeyPatch
         load_task("quadrants:build_task", SILENT, "cuda")
     with pytest.raises(ConfigError, match="got 'gpu', expected auto, cpu or cuda"):
         load_task("quadrants:build_task", SILENT, "gpu")
+
+
+def test_model_without_values_is_traced_as_it_is():
+    # Cause: tracing copied models of any other device to the CPU, and there is nothing to copy on the meta device.
+    task = build_task()
+    on_meta = replace(task, model=copy.deepcopy(task.model).to("meta"))
+    assert on_meta.trace().to_json() == task.trace().to_json()
+    assert on_meta.device.type == "meta"
 
 
 def test_run_says_where_it_was_computed(tmp_path: Path):

@@ -79,16 +79,18 @@ class Task:
         return first_sample(inputs)
 
     def trace(self) -> LayerGraph:
-        """Describe every operation of the model on one sample; of a model elsewhere a copy runs on the CPU.
+        """Describe every operation of the model on one sample; of a model on a GPU a copy runs on the CPU.
 
         On a GPU some layers are one kernel, such as cuDNN's LSTM, which hides the products in them.
 
         Raises:
             GraphError: The forward pass fails, or the model has no projection.
         """
-        cpu = torch.device("cpu")
-        model = self.model if self.device == cpu else copy.deepcopy(self.model).to(cpu)
-        return trace_graph(model, move_batch(self.example_inputs(), cpu))
+        model, place = self.model, self.device
+        if place.type not in ("cpu", "meta"):
+            place = torch.device("cpu")
+            model = copy.deepcopy(model).to(place)
+        return trace_graph(model, move_batch(self.example_inputs(), place))
 
     @property
     def device(self) -> torch.device:
