@@ -194,7 +194,7 @@ def write_page(
         method = (
             f"Mapped by `training-free` among the {len(search['include'])} projections that alone raise the loss by "
             f"{most_rise:g} at most\n(3 chips, a part of the questions that decide). The rule was set, and this search run, after the "
-            "search among all of them\nhad [not kept its bound on fresh chips](squad.md)."
+            "search among all of them\nhad [not kept its bound on fresh chips](squad.md), test measured too;\nthe rule looks at validation alone."
         )
     newline = "\n"
     return f"""# MiniLM on SQuAD v1.1{"" if most_rise is None else ": few projections"}
