@@ -18,7 +18,7 @@ from typing import Any
 
 from lionheart import Task, build_task
 from lionheart.files import read_json
-from lionheart.measures import PERPLEXITY
+from lionheart.metrics import PERPLEXITY
 from lionheart.runs import describe_environment
 from lionheart.units import format_duration, format_elapsed, format_si
 from lionheart.workflow import map_layers, profile_layers, read_settings, resume_run

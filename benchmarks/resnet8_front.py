@@ -24,6 +24,7 @@ from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_
 from lionheart.cli.console import RichProgress
+from lionheart.data import call_model
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
 from lionheart.mapping import LayerMapping
@@ -31,7 +32,6 @@ from lionheart.report.svg import LinearScale, element
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks import build_task
-from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow import map_layers, read_settings, resume_run
 from lionheart.workflow.backend import find_backend

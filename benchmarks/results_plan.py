@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.search.spec import Seconds
-from lionheart.specs import Spec
+from lionheart.spec import Spec
 from lionheart.units import format_duration
 from lionheart.workflow import MapSettings, read_settings
 

@@ -18,13 +18,13 @@ from typing import Any
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
+from lionheart.data import BatchSource
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
 from lionheart.graph import LayerGraph
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import find_recipe, find_weights
-from lionheart.training import BatchSource
 from lionheart.units import format_duration, format_elapsed
 from lionheart.workflow import read_settings
 from lionheart.workflow.map import describe_run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lionheart.search import ParetoSpec, SearchSpec
-from lionheart.specs import TECHNOLOGIES, HWASpec, Spec, TileSpec
+from lionheart.spec import Spec
+from lionheart.specs import TECHNOLOGIES, HWASpec, TileSpec
 from lionheart.training import TrainSpec
 
 #: Heading and spec of each table of a settings file.

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lionheart.data import TensorBatches
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, cross_entropy
-from lionheart.training import TensorBatches, TrainSpec, build_optimizer, train
+from lionheart.training import TrainSpec, build_optimizer, train
 from lionheart.workflow import MapSettings
 
 BATCH = 32

@@ -30,17 +30,16 @@ from lionheart.analog import (
     seed_noise_,
 )
 from lionheart.candidates import find_candidates
+from lionheart.data import LoaderBatches, call_model
 from lionheart.errors import ConfigError, GraphError, UnsupportedLayerError
 from lionheart.evaluation import ChipEnsemble
 from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph, unregister_kind
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.hf import load_structure
-from lionheart.graph.trace import call_model
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
 from lionheart.specs import HWASpec, TileSpec
 from lionheart.tasks.resnet import ResNet8
-from lionheart.training.batches import LoaderBatches
 from zoo import ZOO
 
 DAY = 86_400.0

@@ -14,7 +14,7 @@ from torch import nn
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.measures import ACCURACY
+from lionheart.metrics import ACCURACY
 from lionheart.progress import SILENT
 from lionheart.report import report_run
 from lionheart.report.text import describe_corrections, describe_reprogramming

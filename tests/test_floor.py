@@ -32,7 +32,8 @@ from lionheart.files import (
 )
 from lionheart.progress import SILENT
 from lionheart.rng import RandomStreams
-from lionheart.specs import DeviceSpec, HWASpec, Spec, TileSpec
+from lionheart.spec import Spec
+from lionheart.specs import DeviceSpec, HWASpec, TileSpec
 from lionheart.training import TrainSpec
 from lionheart.units import format_count, format_duration, format_elapsed, format_si, parse_duration
 

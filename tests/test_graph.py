@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lionheart.data import call_model
 from lionheart.errors import ConfigError, GraphError
 from lionheart.graph import DigitalOp, LayerGraph, trace_graph
-from lionheart.graph.trace import call_model
 from lionheart.tasks.resnet import ResNet8
 from zoo import DIGITAL, ZOO, Row, Specimen
 

@@ -59,10 +59,10 @@ from lionheart.analog import (  # noqa: E402
     use_noise_,
 )
 from lionheart.cli import app  # noqa: E402
+from lionheart.data import call_model  # noqa: E402
 from lionheart.errors import CalibrationWarning, ConfigError, UnsupportedLayerError  # noqa: E402
 from lionheart.evaluation import evaluate_over_chips  # noqa: E402
 from lionheart.graph import trace_graph  # noqa: E402
-from lionheart.graph.trace import call_model  # noqa: E402
 from lionheart.interop.aihwkit import (  # noqa: E402
     ConversionWarning,
     ConvOverPatches,

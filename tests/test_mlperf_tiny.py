@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from lionheart.cli import app
+from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.graph import trace_graph
@@ -23,7 +24,7 @@ from lionheart.tasks import Task, build_task
 from lionheart.tasks import mlperf_tiny as module
 from lionheart.tasks.mlperf_tiny import MlperfResNet8, SamePadConv2d, read_keras_weights
 from lionheart.tasks.registry import RECIPES
-from lionheart.training import TensorBatches, save_weights
+from lionheart.training import save_weights
 from lionheart.workflow import MapSettings, map_layers
 from test_reviews import FakePip
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lionheart.candidates import find_candidates
 from lionheart.cli import app
+from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.specs import TileSpec
@@ -21,7 +22,7 @@ from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
 from lionheart.tasks.registry import RECIPES, build_example, build_untrained, checkpoint_path, find_weights
 from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.vgg import Vgg16
-from lionheart.training import TensorBatches, save_weights
+from lionheart.training import save_weights
 
 
 def graph_of(model: nn.Module) -> LayerGraph:

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from conftest import TinyData
 from lionheart.cli import app
+from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
 from lionheart.rng import RandomStreams
 from lionheart.tasks.registry import RECIPES, Recipe
 from lionheart.training import (
     PinnedBatches,
-    TensorBatches,
     TrainSpec,
     build_optimizer,
     choose_arithmetic,

@@ -15,7 +15,7 @@ from scipy import stats
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_drop
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.measures import ACCURACY
+from lionheart.metrics import ACCURACY
 from lionheart.search import Decision, SearchOutcome, SearchResult, SearchSpec
 from lionheart.workflow.certify import certify_mapping, order_of_acceptance
 

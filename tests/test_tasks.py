@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from conftest import TinyData
+from lionheart.data import LoaderBatches, TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import cache_dir, read_json, sha256_file
@@ -27,7 +28,7 @@ from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe
 from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
-from lionheart.training import LoaderBatches, TensorBatches, load_weights
+from lionheart.training import load_weights
 
 CHECKPOINTS = checkpoint_path("any/task").parent
 FIRST_HELD_OUT = [18544, 37080, 12380, 15516, 27227]

@@ -27,7 +27,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
 from lionheart.graph import trace_graph
-from lionheart.measures import ACCURACY, F1, PERPLEXITY, Measure
+from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
 from lionheart.tasks import Task, build_task, decoder, packages, text
 from lionheart.tasks.decoder import Decoder, token_loss, token_scores
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights

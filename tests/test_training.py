@@ -11,21 +11,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from conftest import TinyData
+from lionheart.data import LoaderBatches, TensorBatches, as_batches, move_batch
 from lionheart.errors import ArtifactError, ConfigError, NumericsError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.rng import RandomStreams
 from lionheart.tasks.images import crop_and_flip
 from lionheart.tasks.task import accuracy_scores
 from lionheart.training import (
-    LoaderBatches,
-    TensorBatches,
     TrainSpec,
     TrainTrace,
-    as_batches,
     build_optimizer,
     load_training_state,
     load_weights,
-    move_batch,
     save_training_state,
     save_weights,
     train,

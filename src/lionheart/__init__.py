@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
     from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
     from lionheart.mapping import LayerMapping, Placement
-    from lionheart.measures import Measure
+    from lionheart.metrics import Measure
     from lionheart.report import report_run
     from lionheart.search import SearchSpec
     from lionheart.specs import DeviceSpec, HWASpec, TileSpec

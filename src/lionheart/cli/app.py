@@ -351,7 +351,7 @@ def evaluate(
     """Measure a finished run's accuracy over time on fresh chips."""
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
-    from lionheart.measures import Measure
+    from lionheart.metrics import Measure
     from lionheart.units import parse_duration
     from lionheart.workflow import evaluate_run
     from lionheart.workflow.evaluate import open_finished

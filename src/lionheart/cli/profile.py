@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lionheart.cli.console import EXIT_INTERRUPTED, DeviceOption, RichProgress, make_table, print_json, stderr
-from lionheart.measures import Measure
+from lionheart.metrics import Measure
 from lionheart.units import format_duration
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lionheart.cli.console import make_table, stderr
-from lionheart.measures import Measure
+from lionheart.metrics import Measure
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
 
 _NOTES = 10  # reasons why a projection stays digital that are shown

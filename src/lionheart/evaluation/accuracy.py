@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lionheart.training.batches import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, move_batch
 
 Metric = Callable[[Any, Any], Tensor]
 

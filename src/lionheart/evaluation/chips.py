@@ -12,12 +12,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers
+from lionheart.data import BatchSource
 from lionheart.errors import ConfigError
 from lionheart.evaluation.accuracy import Metric, score_samples
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.training.batches import BatchSource
 
 
 @final

@@ -22,11 +22,11 @@ from lionheart.analog import (
     program_chip_,
     use_noise_,
 )
+from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ConfigError
 from lionheart.evaluation.accuracy import Metric
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.rng import RandomStreams
-from lionheart.training.batches import BatchSource, call_model, move_batch
 
 MEMORY_BYTES = 1 << 30  # of programmed weights at once, unless told otherwise
 _LOOKS = (0.1, 0.2, 0.3, 0.45, 0.65)  # shares of the batches after which an evaluation may be enough

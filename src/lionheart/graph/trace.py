@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lionheart.data import call_model
 from lionheart.errors import GraphError
 from lionheart.graph.kinds import PlacedProjection, find_tensor
 from lionheart.graph.ledger import Ledger
@@ -192,12 +193,3 @@ def _explain(model: nn.Module, recorder: _Recorder, error: Exception) -> GraphEr
     return GraphError(
         f"{where}: the forward pass failed on the example inputs: {type(error).__name__}: {error}", hint=hint
     )
-
-
-def call_model(model: Callable[..., Any], inputs: Any) -> Any:
-    """Call `model` with a tensor, a tuple of arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)

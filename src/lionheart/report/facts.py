@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from lionheart.errors import ArtifactError
-from lionheart.measures import Measure
+from lionheart.metrics import Measure
 from lionheart.report.schema import GRAPH, RESULTS, RUN, conform
 from lionheart.report.text import describe_duration
 

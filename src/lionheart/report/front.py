@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lionheart.errors import ArtifactError
 from lionheart.files import write_text
-from lionheart.measures import Measure
+from lionheart.metrics import Measure
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels

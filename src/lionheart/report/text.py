@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lionheart.measures import ACCURACY, Measure
+from lionheart.metrics import ACCURACY, Measure
 from lionheart.units import format_duration
 
 _UNIT_NAMES = {"s": "second", "min": "minute", "h": "hour", "d": "day", "mo": "month", "y": "year"}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from lionheart.specs import Spec
+from lionheart.spec import Spec
 from lionheart.units import parse_duration
 
 Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value))]

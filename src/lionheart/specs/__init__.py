@@ -4,7 +4,6 @@ Comes in: settings from Python, JSON or TOML. Goes out: frozen, validated object
 shared floor so that `candidates` can read a tile's size without importing the physics.
 """
 
-from lionheart.specs.base import Spec
 from lionheart.specs.device import (
     TECHNOLOGIES,
     CustomPairConverter,
@@ -40,7 +39,6 @@ __all__ = [
     "ReRAMWan2022Spec",
     "SamplesSpec",
     "SingleConverter",
-    "Spec",
     "TableSpec",
     "TileSpec",
 ]

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from lionheart.constants import load_constants
 from lionheart.errors import ConfigError, suggest
-from lionheart.specs.base import Spec, config_error
+from lionheart.spec import Spec, config_error
 
 _TECHNOLOGY = "conductance physics; see `lionheart devices`"
 _DEFAULT_TECHNOLOGY = "pcm"

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lionheart.constants import load_constants
-from lionheart.specs.base import Spec
+from lionheart.spec import Spec
 from lionheart.specs.device import DeviceSpec
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from lionheart.constants import Constant, load_constants
 from lionheart.errors import ConfigError, suggest
-from lionheart.specs import Spec
+from lionheart.spec import Spec
 
 _PACKAGE, _FILE = "lionheart.system", "cores.toml"
 _VECTOR_BITS = 128  # width of a NEON register

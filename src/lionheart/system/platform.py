@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lionheart.constants import Constant
 from lionheart.errors import ConfigError
-from lionheart.specs import Spec
+from lionheart.spec import Spec
 from lionheart.system.platform_files import (
     OPERATION_TABLES,
     PLATFORM_FILES,

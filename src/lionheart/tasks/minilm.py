@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lionheart.data import BatchSource, as_batches
 from lionheart.extras import import_extra
 from lionheart.files import cache_dir, read_json
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files
 from lionheart.tasks.reviews import SentenceBatches, load_reviews
-from lionheart.training import BatchSource, as_batches
 
 _CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")

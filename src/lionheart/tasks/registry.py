@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lionheart.data import BatchSource, TensorBatches
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
@@ -26,7 +27,7 @@ from lionheart.tasks.resnet import ResNet8, ResNetCifar
 from lionheart.tasks.spans import exact_match_scores, f1_scores, span_loss
 from lionheart.tasks.task import ACCURACY, F1, PERPLEXITY, Measure, Task, accuracy_scores, cross_entropy
 from lionheart.tasks.vgg import Vgg16
-from lionheart.training import BatchSource, LossFunction, TensorBatches, TrainSpec, load_weights
+from lionheart.training import LossFunction, TrainSpec, load_weights
 
 Metric = Callable[[Any, Any], torch.Tensor]
 BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lionheart.data import BatchSource, as_batches, move_batch
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.measures import ACCURACY as ACCURACY
-from lionheart.measures import F1 as F1
-from lionheart.measures import PERPLEXITY as PERPLEXITY
-from lionheart.measures import Measure as Measure
-from lionheart.training import BatchSource, as_batches, move_batch
+from lionheart.metrics import ACCURACY as ACCURACY
+from lionheart.metrics import F1 as F1
+from lionheart.metrics import PERPLEXITY as PERPLEXITY
+from lionheart.metrics import Measure as Measure
 
 
 def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Goes out: the same model with trained weights, and a `TrainTrace`. Can stop afte
 Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
-from lionheart.training.batches import BatchSource, LoaderBatches, TensorBatches, as_batches, move_batch
 from lionheart.training.devices import PinnedBatches, choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import TaughtBatches, distillation_loss
 from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
@@ -13,22 +12,17 @@ from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
 __all__ = [
-    "BatchSource",
-    "LoaderBatches",
     "LossFunction",
     "PinnedBatches",
     "TaughtBatches",
-    "TensorBatches",
     "TrainSpec",
     "TrainTrace",
-    "as_batches",
     "build_optimizer",
     "choose_arithmetic",
     "choose_device",
     "distillation_loss",
     "load_training_state",
     "load_weights",
-    "move_batch",
     "read_metadata",
     "save_training_state",
     "save_weights",

@@ -9,8 +9,8 @@ from typing import final
 
 import torch
 
+from lionheart.data import Batch, BatchSource, pin_batch
 from lionheart.errors import ConfigError, suggest
-from lionheart.training.batches import Batch, BatchSource, pin_batch
 from lionheart.training.spec import TrainSpec
 
 _NAMES = ("auto", "cpu", "cuda")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lionheart.data import Batch, BatchSource, call_model, move_batch
 from lionheart.errors import ConfigError
-from lionheart.training.batches import Batch, BatchSource, call_model, move_batch
 from lionheart.training.devices import training_autocast
 from lionheart.training.loop import LossFunction
 from lionheart.training.spec import TrainSpec

@@ -13,10 +13,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.training.batches import BatchSource, call_model, move_batch
 from lionheart.training.devices import training_autocast
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, save_training_state

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lionheart.specs import Spec
+from lionheart.spec import Spec
 
 
 class TrainSpec(Spec):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog import compile_model_, uncompile_
+from lionheart.data import BatchSource
 from lionheart.errors import ConfigError
 from lionheart.evaluation import (
     AccuracyEstimate,
@@ -23,7 +24,6 @@ from lionheart.evaluation import (
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
-from lionheart.training import BatchSource
 from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
 from lionheart.workflow.settings import MapSettings
 

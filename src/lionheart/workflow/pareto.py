@@ -13,6 +13,7 @@ from typing import Any, final
 
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
 from lionheart.candidates import Candidate
+from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.graph import LayerGraph
@@ -22,8 +23,6 @@ from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory, describe_environment
 from lionheart.search import MeasuredMapping, best_within, nested_prefixes, non_dominated, order_by_sensitivity
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, move_batch
-from lionheart.training.batches import call_model
 from lionheart.units import format_count, format_duration, format_elapsed
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.map import default_run_dir, describe_run, prepare_run

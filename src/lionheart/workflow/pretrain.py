@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lionheart.data import BatchSource
 from lionheart.evaluation import evaluate_metrics
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
@@ -17,7 +18,6 @@ from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.tasks.registry import build_example, build_untrained, find_recipe
 from lionheart.training import (
-    BatchSource,
     PinnedBatches,
     TrainSpec,
     TrainTrace,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
+from lionheart.data import call_model, move_batch
 from lionheart.evaluation import AccuracyEstimate, DropEstimate
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
@@ -26,13 +27,11 @@ from lionheart.training import (
     build_optimizer,
     distillation_loss,
     load_training_state,
-    move_batch,
     read_metadata,
     save_training_state,
     train,
     training_autocast,
 )
-from lionheart.training.batches import call_model
 from lionheart.units import format_elapsed
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.meter import ChipMeter, compiling

@@ -12,14 +12,14 @@ from typing import Any
 from torch import nn
 
 from lionheart.candidates import Candidate
+from lionheart.data import BatchSource, move_batch
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import AccuracyEstimate, estimate_mean, evaluate_over_chips, score_samples
 from lionheart.files import read_json, require_mapping, write_json, write_text
-from lionheart.measures import Measure
+from lionheart.metrics import Measure
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, move_batch
 from lionheart.workflow.backend import find_backend
 from lionheart.workflow.map import prepare_run
 from lionheart.workflow.samples import calibration_pass, take_samples

@@ -9,10 +9,9 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from lionheart.data import BatchSource, DivisibleSource, call_model, move_batch
 from lionheart.errors import ConfigError
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, move_batch
-from lionheart.training.batches import DivisibleSource, call_model
 from lionheart.workflow.settings import MapSettings
 
 

@@ -20,6 +20,7 @@ from lionheart.analog import (
     drift_chip_,
     program_chip_,
 )
+from lionheart.data import BatchSource, as_batches, call_model, move_batch
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor
@@ -28,8 +29,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.specs import TileSpec
 from lionheart.tasks import Task
-from lionheart.training import BatchSource, TaughtBatches, TrainSpec, as_batches, distillation_loss, move_batch
-from lionheart.training.batches import call_model
+from lionheart.training import TaughtBatches, TrainSpec, distillation_loss
 from lionheart.workflow.backend import Backend
 from lionheart.workflow.samples import calibration_pass, take_samples
 from lionheart.workflow.settings import MapSettings

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.search import ParetoSpec, SearchSpec
-from lionheart.specs import Spec, TileSpec
+from lionheart.spec import Spec
+from lionheart.specs import TileSpec
 from lionheart.training import TrainSpec
 
 

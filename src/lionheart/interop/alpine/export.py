@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog import convert_to_digital_
+from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.interop.alpine.emit import emit_program
 from lionheart.interop.alpine.quantised import quantise_program
@@ -17,7 +18,6 @@ from lionheart.interop.alpine.trace import channels_last, trace_program
 from lionheart.mapping import LayerMapping
 from lionheart.system.qemu import missing_packages
 from lionheart.tasks import Task
-from lionheart.training import BatchSource
 from lionheart.workflow.evaluate import open_finished
 from lionheart.workflow.map import load_result
 from lionheart.workflow.settings import MapSettings

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lionheart.errors import ConfigError
-from lionheart.graph.trace import call_model as call_model
 
 Batch = tuple[Any, Any]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -168,3 +167,12 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_map_tensors(item, change) for item in value)
     return value
+
+
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
+    """Call `model` with a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
