@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from alpine_ratios import vgg16
 
+from lionheart.devices import TileSpec
 from lionheart.mapping import LayerMapping
-from lionheart.specs import TileSpec
 from lionheart.system import estimate_system, load_platform, platform_names
 from lionheart.units import format_count, format_si
 

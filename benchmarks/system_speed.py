@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from lionheart.candidates import find_candidates, rank_candidates
+from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.search import Decision, SearchSpec, Trial, find_strategy
-from lionheart.specs import TileSpec
 from lionheart.system import SystemModel, estimate_system, load_platform
 from lionheart.tasks.resnet import ResNetCifar
 from lionheart.workflow import MapSettings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lionheart.devices import TECHNOLOGIES, HWASpec, TileSpec
 from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
-from lionheart.specs import TECHNOLOGIES, HWASpec, TileSpec
 from lionheart.training import TrainSpec
 
 #: Heading and spec of each table of a settings file.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lionheart.analog.device.conversion import convert_to_conductances, convert_to_weights
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.specs import CustomPairConverter, DeviceSpec, PairConverter, SingleConverter
+from lionheart.devices import CustomPairConverter, DeviceSpec, PairConverter, SingleConverter
 
 pytestmark = [
     pytest.mark.xref,

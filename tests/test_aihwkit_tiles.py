@@ -14,8 +14,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, clip_weights_, convert_to_analog_, drift_chip_, program_chip_
+from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.specs import DeviceSpec, HWASpec, TileSpec
 
 pytestmark = pytest.mark.xref
 pytest.importorskip("aihwkit", reason="compares with AIHWKIT, which is not installed")

@@ -18,8 +18,8 @@ from lionheart.analog import AnalogLayer, convert_to_analog_, drift_chip_, progr
 from lionheart.analog.device import pcm
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.candidates import split_evenly
+from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.specs import DeviceSpec, TileSpec
 
 pytestmark = pytest.mark.xref
 aihwkit = pytest.importorskip("aihwkit", reason="compares with AIHWKIT, which is not installed")

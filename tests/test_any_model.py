@@ -31,6 +31,7 @@ from lionheart.analog import (
 )
 from lionheart.candidates import find_candidates
 from lionheart.data import LoaderBatches, call_model
+from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import ConfigError, GraphError, UnsupportedLayerError
 from lionheart.evaluation import ChipEnsemble
 from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph, unregister_kind
@@ -38,7 +39,6 @@ from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.hf import load_structure
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
-from lionheart.specs import HWASpec, TileSpec
 from lionheart.tasks.resnet import ResNet8
 from zoo import ZOO
 

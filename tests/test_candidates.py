@@ -14,9 +14,9 @@ from lionheart.candidates import (
     rank_candidates,
     split_evenly,
 )
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
-from lionheart.specs import TileSpec
 from lionheart.tasks.resnet import ResNet8
 from zoo import ZOO
 

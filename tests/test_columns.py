@@ -19,12 +19,12 @@ from lionheart.analog import (
     program_chip_,
     seed_noise_,
 )
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.evaluation import ChipEnsemble, evaluate_over_chips
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.specs import TileSpec
 
 DAY = 86_400.0
 

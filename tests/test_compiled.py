@@ -18,10 +18,10 @@ from lionheart.analog import (
     seed_noise_,
     uncompile_,
 )
+from lionheart.devices import HWASpec, TileSpec
 from lionheart.evaluation import ChipEnsemble
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.specs import HWASpec, TileSpec
 from lionheart.workflow.meter import compiling
 
 pytestmark = [

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
+from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
@@ -19,7 +20,6 @@ from lionheart.progress import SILENT
 from lionheart.report import report_run
 from lionheart.report.text import describe_corrections, describe_reprogramming
 from lionheart.runs import RunDirectory
-from lionheart.specs import DeviceSpec, TileSpec
 from lionheart.units import parse_duration
 from lionheart.workflow import evaluate_run, map_layers, resume_run
 from lionheart.workflow.corrections import AGES, choose_corrections, find_reprogramming_age

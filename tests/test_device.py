@@ -20,8 +20,7 @@ from lionheart.analog.device import DEVICE_MODELS, DeviceModel, find_device_mode
 from lionheart.analog.device.conversion import convert_to_conductances, convert_to_weights
 from lionheart.analog.device.registry import register_device
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.errors import ArtifactError, ConfigError
-from lionheart.specs import (
+from lionheart.devices import (
     TECHNOLOGIES,
     CustomPairConverter,
     DeviceSpec,
@@ -31,6 +30,7 @@ from lionheart.specs import (
     SingleConverter,
     TileSpec,
 )
+from lionheart.errors import ArtifactError, ConfigError
 
 N = 200_000
 HOUR, YEAR = 3600.0, 365 * 86400.0

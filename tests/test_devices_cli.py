@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from lionheart.cli import app
 from lionheart.constants import KINDS
-from lionheart.specs import TECHNOLOGIES
+from lionheart.devices import TECHNOLOGIES
 
 
 def run(*arguments: str | Path) -> Result:

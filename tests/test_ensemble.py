@@ -12,11 +12,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
+from lionheart.devices import TileSpec
 from lionheart.evaluation import ChipEnsemble, EnsembleScores, evaluate_over_chips
 from lionheart.evaluation.prefix import find_prefix
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.specs import TileSpec
 
 DAY = 86_400.0
 TIMES = [0.0, 3600.0, DAY]

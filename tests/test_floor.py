@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from lionheart import errors
 from lionheart.constants import KINDS, data_files, load_constants, parse_constants
+from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.files import (
     cache_dir,
@@ -33,7 +34,6 @@ from lionheart.files import (
 from lionheart.progress import SILENT
 from lionheart.rng import RandomStreams
 from lionheart.spec import Spec
-from lionheart.specs import DeviceSpec, HWASpec, TileSpec
 from lionheart.training import TrainSpec
 from lionheart.units import format_count, format_duration, format_elapsed, format_si, parse_duration
 
@@ -347,7 +347,7 @@ def test_shipped_constants_say_where_they_come_from(package: str, file: str):
 
 
 def test_device_and_tile_files_are_found():
-    assert {("lionheart.specs", "pcm.toml"), ("lionheart.specs", "tile.toml")} <= set(data_files())
+    assert {("lionheart.devices", "pcm.toml"), ("lionheart.devices", "tile.toml")} <= set(data_files())
 
 
 def test_nested_tables_become_dotted_names():
@@ -469,10 +469,10 @@ def test_drift_clamps_must_be_ordered(clamps: tuple[float, ...]):
 
 
 def test_defaults_are_the_constants():
-    pcm = load_constants("lionheart.specs", "pcm.toml")
+    pcm = load_constants("lionheart.devices", "pcm.toml")
     assert DeviceSpec().g_max == pcm["g_max"].value == 25.0
     assert list(DeviceSpec().read_noise) == pcm["read_noise"].value
-    assert TileSpec().output_noise == load_constants("lionheart.specs", "tile.toml")["output_noise"].value
+    assert TileSpec().output_noise == load_constants("lionheart.devices", "tile.toml")["output_noise"].value
 
 
 # ---------------------------------------------------------------------------------------------------------- progress

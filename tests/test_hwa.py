@@ -22,8 +22,8 @@ from lionheart.analog import (
     program_chip_,
     seed_noise_,
 )
+from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.specs import DeviceSpec, HWASpec, TileSpec
 
 HOUR, DAY = 3600.0, 86400.0
 KINDS = ["additive", "multiplicative", "programming", "device"]

@@ -60,6 +60,7 @@ from lionheart.analog import (  # noqa: E402
 )
 from lionheart.cli import app  # noqa: E402
 from lionheart.data import call_model  # noqa: E402
+from lionheart.devices import DeviceSpec, HWASpec, PairConverter, TileSpec  # noqa: E402
 from lionheart.errors import CalibrationWarning, ConfigError, UnsupportedLayerError  # noqa: E402
 from lionheart.evaluation import evaluate_over_chips  # noqa: E402
 from lionheart.graph import trace_graph  # noqa: E402
@@ -73,7 +74,6 @@ from lionheart.interop.aihwkit import (  # noqa: E402
 )
 from lionheart.mapping import LayerMapping, Placement  # noqa: E402
 from lionheart.rng import RandomStreams  # noqa: E402
-from lionheart.specs import DeviceSpec, HWASpec, PairConverter, TileSpec  # noqa: E402
 from lionheart.workflow import EFFORTS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
 from lionheart.workflow.backend import register_backend  # noqa: E402
 from quadrants import build_task, make_settings  # noqa: E402

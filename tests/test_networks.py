@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from lionheart.candidates import find_candidates
 from lionheart.cli import app
 from lionheart.data import TensorBatches
+from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.specs import TileSpec
 from lionheart.tasks import build_task, task_names
 from lionheart.tasks import registry as registry_module
 from lionheart.tasks.alexnet import AlexNet

@@ -15,10 +15,10 @@ from lionheart.candidates import partition_matrix
 from lionheart.cli import app
 from lionheart.cli.render import _describe_programming
 from lionheart.constants import KINDS
+from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
-from lionheart.specs import DeviceSpec, TileSpec
 from lionheart.system import (
     PlatformSpec,
     SystemEstimate,

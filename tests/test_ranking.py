@@ -15,12 +15,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from lionheart.candidates import find_candidates
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.rng import RandomStreams
-from lionheart.specs import TileSpec
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.workflow import map_layers, resume_run

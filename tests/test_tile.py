@@ -25,11 +25,11 @@ from lionheart.analog import (
     seed_noise_,
 )
 from lionheart.analog.tile.noise import NoiseSource
+from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.errors import CalibrationWarning, ConfigError, UnsupportedLayerError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.specs import DeviceSpec, HWASpec, TileSpec
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 BUFFERS = {"analog_input_range", "analog_weight_bound"}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
+    from lionheart.devices import DeviceSpec, HWASpec, TileSpec
     from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
     from lionheart.mapping import LayerMapping, Placement
     from lionheart.metrics import Measure
     from lionheart.report import report_run
     from lionheart.search import SearchSpec
-    from lionheart.specs import DeviceSpec, HWASpec, TileSpec
     from lionheart.system import PlatformSpec, estimate_system, load_platform
     from lionheart.tasks import Task, build_task
     from lionheart.training import TrainSpec
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "DeviceSpec": "specs",
-    "HWASpec": "specs",
+    "DeviceSpec": "devices",
+    "HWASpec": "devices",
     "LayerGraph": "graph",
     "LayerMapping": "mapping",
     "MapSettings": "workflow",
@@ -42,7 +42,7 @@ _HOMES = {
     "Projection": "graph",
     "SearchSpec": "search",
     "Task": "tasks",
-    "TileSpec": "specs",
+    "TileSpec": "devices",
     "TrainSpec": "training",
     "build_task": "tasks",
     "convert_to_analog_": "analog",

@@ -15,7 +15,7 @@ from lionheart.errors import ArtifactError
 
 KINDS = ("measured", "fitted", "derived", "assumed")
 _KEYS = ("value", "unit", "source", "kind")
-_DATA_PACKAGES = ("lionheart.specs", "lionheart.system")
+_DATA_PACKAGES = ("lionheart.devices", "lionheart.system")
 
 
 @final

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import final
 
+from lionheart.devices import TileSpec
 from lionheart.errors import TilingError
 from lionheart.graph import LayerGraph
-from lionheart.specs import TileSpec
 
 
 @final

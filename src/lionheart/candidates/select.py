@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from lionheart.candidates.partition import TilePartition, partition_graph
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
-from lionheart.specs import TileSpec
 
 
 @final

@@ -131,7 +131,7 @@ def inspect(
         raise ConfigError("--all, --units: got both, expected one", hint="--json has the unit of each projection")
     with _without_collection():
         from lionheart.cli.models import load_graph
-        from lionheart.specs import TileSpec
+        from lionheart.devices import TileSpec
         from lionheart.system.audit import audit_coverage
 
         graph = load_graph(model, RichProgress())

@@ -34,7 +34,7 @@ def devices(
 
 def list_technologies() -> dict[str, Any]:
     """Return name and summary of every technology."""
-    from lionheart.specs import TECHNOLOGIES
+    from lionheart.devices import TECHNOLOGIES
 
     return {"technologies": [{"technology": name, "summary": kind.summary} for name, kind in TECHNOLOGIES.items()]}
 
@@ -47,9 +47,9 @@ def describe_technology(name: str) -> dict[str, Any]:
         ArtifactError: The file cannot be read.
     """
     from lionheart.constants import load_constants
+    from lionheart.devices import TECHNOLOGIES, DeviceSpec
+    from lionheart.devices.files import read_device_constants
     from lionheart.errors import ConfigError, suggest
-    from lionheart.specs import TECHNOLOGIES, DeviceSpec
-    from lionheart.specs.device_files import read_device_constants
 
     if name not in TECHNOLOGIES and name.endswith(".toml"):
         device = DeviceSpec.from_toml(name)
@@ -58,7 +58,7 @@ def describe_technology(name: str) -> dict[str, Any]:
     if name not in TECHNOLOGIES:
         raise ConfigError(f"devices: got {name!r}", hint=suggest(name, TECHNOLOGIES, label="technologies"))
     kind = TECHNOLOGIES[name]
-    constants = load_constants("lionheart.specs", kind.constants_file) if kind.constants_file else {}
+    constants = load_constants("lionheart.devices", kind.constants_file) if kind.constants_file else {}
     shown = {key: asdict(value) for key, value in constants.items() if _belongs(key, kind.model_fields)}
     return _describe(kind, shown)
 

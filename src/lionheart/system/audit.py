@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from lionheart.candidates import Candidate, find_candidates
+from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.mapping import LayerMapping
-from lionheart.specs import TileSpec
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import load_platform
 from lionheart.system.work import has_price

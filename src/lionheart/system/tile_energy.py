@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from lionheart.specs import TileSpec
+from lionheart.devices import TileSpec
 from lionheart.system.platform import PlatformSpec
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import final
 
 from lionheart.candidates import TilePartition
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
-from lionheart.specs import TileSpec
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.tile_energy import TilePoint, tile_point
 

@@ -12,9 +12,9 @@ from typing import Protocol, final
 from torch import nn
 
 from lionheart.analog import convert_to_analog_
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.mapping import LayerMapping
-from lionheart.specs import TileSpec
 
 DEFAULT_BACKEND = "lionheart"
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
 from lionheart.runs import RunDirectory
-from lionheart.specs import TileSpec
 from lionheart.units import format_duration, parse_duration
 from lionheart.workflow.problem import MappingProblem
 

@@ -13,13 +13,13 @@ from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
 from lionheart.data import call_model, move_batch
+from lionheart.devices import TileSpec
 from lionheart.evaluation import AccuracyEstimate, DropEstimate
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, Trial
-from lionheart.specs import TileSpec
 from lionheart.tasks import Task
 from lionheart.training import (
     TaughtBatches,

@@ -21,13 +21,13 @@ from lionheart.analog import (
     program_chip_,
 )
 from lionheart.data import BatchSource, as_batches, call_model, move_batch
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
-from lionheart.specs import TileSpec
 from lionheart.tasks import Task
 from lionheart.training import TaughtBatches, TrainSpec, distillation_loss
 from lionheart.workflow.backend import Backend

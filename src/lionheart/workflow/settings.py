@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
+from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
-from lionheart.specs import TileSpec
 from lionheart.training import TrainSpec
 
 

@@ -15,7 +15,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lionheart.specs import CustomPairConverter, DeviceSpec, PairConverter
+from lionheart.devices import CustomPairConverter, DeviceSpec, PairConverter
 
 _SMALLEST_WEIGHT = 1e-7  # keeps an all-zero crossbar finite, as AIHWKIT does
 

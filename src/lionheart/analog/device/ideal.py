@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lionheart.analog.device.registry import register_device
-from lionheart.specs import DeviceSpec
+from lionheart.devices import DeviceSpec
 
 
 @register_device("ideal")

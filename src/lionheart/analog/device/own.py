@@ -12,8 +12,8 @@ from lionheart.analog.device.curves import evaluate_curve, interpolate_points
 from lionheart.analog.device.pcm import drift_conductances
 from lionheart.analog.device.registry import register_device
 from lionheart.analog.device.sampling import check_time, normal_like, uniform_like
+from lionheart.devices import SamplesSpec, TableSpec
 from lionheart.errors import ConfigError
-from lionheart.specs import SamplesSpec, TableSpec
 from lionheart.units import format_duration
 
 

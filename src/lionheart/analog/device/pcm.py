@@ -1,6 +1,6 @@
 """Phase-change memory: programming noise, drift, read noise, as in AIHWKIT's PCM-like models.
 
-All conductances in µS. Coefficients and their sources are in ``specs/data/pcm.toml``.
+All conductances in µS. Coefficients and their sources are in ``devices/data/pcm.toml``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 from lionheart.analog.device.curves import interpolate_points
 from lionheart.analog.device.registry import register_device
 from lionheart.analog.device.sampling import normal_like
+from lionheart.devices import PCMCustomDriftSpec, PCMNoise, PCMSpec
 from lionheart.errors import ConfigError
-from lionheart.specs import PCMCustomDriftSpec, PCMNoise, PCMSpec
 
 _SMALLEST_X = 1e-7  # below this ln(x) is taken at this value; both exponents are clamped long before
 

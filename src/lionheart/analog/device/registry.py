@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lionheart.devices import DeviceSpec
 from lionheart.errors import ConfigError, suggest
-from lionheart.specs import DeviceSpec
 
 
 class DeviceModel(Protocol):

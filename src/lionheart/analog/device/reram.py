@@ -1,6 +1,6 @@
 """Resistive memory: Wan et al. (2022), and conductive-metal-oxide (CMO) HfOx. All conductances in µS.
 
-Coefficients and their sources are in ``specs/data/reram_wan2022.toml`` and ``reram_cmo.toml``.
+Coefficients and their sources are in ``devices/data/reram_wan2022.toml`` and ``reram_cmo.toml``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 from lionheart.analog.device.curves import evaluate_polynomial
 from lionheart.analog.device.registry import register_device
 from lionheart.analog.device.sampling import check_time, normal_like
+from lionheart.devices import ReRAMCMOSpec, ReRAMWan2022Spec
 from lionheart.errors import ConfigError
-from lionheart.specs import ReRAMCMOSpec, ReRAMWan2022Spec
 from lionheart.units import format_duration
 
 

@@ -12,10 +12,10 @@ from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
 from lionheart.analog.tile.shells import AnalogShell, is_part, shell_for, shell_obstacle
 from lionheart.candidates import partition_matrix
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
 from lionheart.graph.kinds import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.specs import TileSpec
 
 #: What keeps PyTorch's fused encoder, which reads weights and calls no layers, from running; and in which modules.
 _FUSED: dict[type[nn.Module], tuple[str, int]] = {

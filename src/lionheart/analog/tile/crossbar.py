@@ -16,7 +16,7 @@ from torch import Tensor
 from lionheart.analog.device import DeviceModel, find_device_model
 from lionheart.analog.device.conversion import Scale, convert_to_conductances, convert_to_net, convert_to_weights
 from lionheart.analog.device.sampling import uniform_like
-from lionheart.specs import DeviceSpec, PairConverter
+from lionheart.devices import DeviceSpec, PairConverter
 
 
 @final

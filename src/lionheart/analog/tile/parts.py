@@ -13,9 +13,9 @@ from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.candidates import partition_matrix
+from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, find_tensor
 from lionheart.graph.usage import multiply_digitally
-from lionheart.specs import TileSpec
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

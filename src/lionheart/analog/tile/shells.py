@@ -19,10 +19,10 @@ from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.parts import TRANSPOSED, Part, add_up_taps, analog_part, part_of
 from lionheart.analog.tile.recurrent import RecurrentSettings, run_cell, run_recurrent
+from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, describe_module, find_tensor, has_own_forward, stands_in
 from lionheart.graph.standin import WeightStandIn, standing_in
 from lionheart.graph.usage import multiply_digitally
-from lionheart.specs import TileSpec
 
 _CHILD = "analog"
 

@@ -18,10 +18,10 @@ from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.tile.convert import swap_analog_layer_
 from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.parts import OfPart
+from lionheart.devices import TileSpec
 from lionheart.interop.aihwkit.config import examine_tile, report_faults
 from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles
 from lionheart.mapping import LayerMapping
-from lionheart.specs import TileSpec
 
 _SMALLEST_RANGE = 1e-6  # a learned range stays positive
 _ON_DEVICES = ("programming", "device")

@@ -29,6 +29,7 @@ from aihwkit.simulator.parameters.inference import (
     WeightRemapParameter,
 )
 
+from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import ConfigError, LionHeartWarning
 from lionheart.interop.aihwkit.devices import describe_noise_model, read_noise_model, write_noise_model
 from lionheart.interop.aihwkit.effective import (
@@ -38,7 +39,6 @@ from lionheart.interop.aihwkit.effective import (
     effective_modifier,
     effective_tile,
 )
-from lionheart.specs import HWASpec, TileSpec
 
 _COMPENSATIONS = {"global": GlobalDriftCompensation, "per_column": PerColumnDriftCompensation}
 _WEIGHT_NOISES = {"constant": WeightNoiseType.ADDITIVE_CONSTANT, "root": WeightNoiseType.PCM_READ}

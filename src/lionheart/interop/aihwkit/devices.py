@@ -20,7 +20,7 @@ from aihwkit.inference.converter.conductance import (
 )
 from aihwkit.inference.noise.custom import StateIndependentNoiseModel
 
-from lionheart.specs import (
+from lionheart.devices import (
     CustomPairConverter,
     DeviceSpec,
     PairConverter,

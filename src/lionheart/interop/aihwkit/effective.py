@@ -16,7 +16,7 @@ from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierTyp
 from aihwkit.simulator.parameters.inference import WeightClipParameter, WeightModifierParameter
 from aihwkit.simulator.parameters.pre_post import InputRangeParameter
 
-from lionheart.specs import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spec, TileSpec
+from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spec, TileSpec
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:

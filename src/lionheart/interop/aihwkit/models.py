@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.tile.layers import AnalogConv
 from lionheart.analog.tile.shells import AnalogProduct, AnalogShell
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.specs import TileSpec
 
 _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
     AnalogConv1d: nn.Conv1d,

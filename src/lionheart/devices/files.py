@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lionheart.constants import Constant, parse_constants
+from lionheart.devices.technologies import TableSpec
 from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.specs.technologies import TableSpec
 
 COLUMNS = ("target", "time", "conductance")
 _LEAST_SAMPLES = 10

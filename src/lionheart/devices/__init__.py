@@ -4,14 +4,14 @@ Comes in: settings from Python, JSON or TOML. Goes out: frozen, validated object
 shared floor so that `candidates` can read a tile's size without importing the physics.
 """
 
-from lionheart.specs.device import (
+from lionheart.devices.base import (
     TECHNOLOGIES,
     CustomPairConverter,
     DeviceSpec,
     PairConverter,
     SingleConverter,
 )
-from lionheart.specs.technologies import (
+from lionheart.devices.technologies import (
     Curve,
     IdealSpec,
     PCMCustomDriftSpec,
@@ -22,7 +22,7 @@ from lionheart.specs.technologies import (
     SamplesSpec,
     TableSpec,
 )
-from lionheart.specs.tile import HWASpec, TileSpec
+from lionheart.devices.tile import HWASpec, TileSpec
 
 __all__ = [
     "TECHNOLOGIES",

@@ -7,12 +7,12 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lionheart.constants import load_constants
+from lionheart.devices.base import DeviceSpec
 from lionheart.spec import Spec
-from lionheart.specs.device import DeviceSpec
 
 
 def _default(name: str) -> Any:
-    return load_constants("lionheart.specs", "tile.toml")[name].value
+    return load_constants("lionheart.devices", "tile.toml")[name].value
 
 
 class HWASpec(Spec):
@@ -59,7 +59,7 @@ class HWASpec(Spec):
 
 
 class TileSpec(Spec):
-    """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``specs/data/tile.toml``.
+    """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``devices/data/tile.toml``.
 
     Weights are scaled by the largest weight of each column.
     """

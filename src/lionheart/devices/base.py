@@ -19,12 +19,12 @@ _LARGEST_BEND = 1e-4  # of the full range: how far from a straight line a pair o
 
 
 def default_of(file: str, name: str) -> Any:
-    """Return the value of a constant in ``specs/data``, lists as tuples."""
+    """Return the value of a constant in ``devices/data``, lists as tuples."""
 
     def frozen(value: Any) -> Any:
         return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
-    return frozen(load_constants("lionheart.specs", file)[name].value)
+    return frozen(load_constants("lionheart.devices", file)[name].value)
 
 
 class PairConverter(Spec):
@@ -124,10 +124,10 @@ class DeviceSpec(Spec):
     """A device of any technology: range of conductance, devices a weight, stuck devices.
 
     ``DeviceSpec(technology="...", ...)`` returns the spec of that technology, which has its own settings besides these;
-    without a technology it is PCM. Each technology is a subclass in `lionheart.specs.technologies`.
+    without a technology it is PCM. Each technology is a subclass in `lionheart.devices.technologies`.
     """
 
-    #: One line for people, and the file of constants in ``specs/data``.
+    #: One line for people, and the file of constants in ``devices/data``.
     summary: ClassVar[str] = ""
     constants_file: ClassVar[str | None] = None
 
@@ -219,7 +219,7 @@ class DeviceSpec(Spec):
             ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.
             ConfigError: A setting is unknown or impossible.
         """
-        from lionheart.specs.device_files import read_table_device
+        from lionheart.devices.files import read_table_device
 
         return DeviceSpec(technology="table", **{**read_table_device(Path(path)), **changes})
 
@@ -231,6 +231,6 @@ class DeviceSpec(Spec):
             ArtifactError: The file cannot be read, or a line is faulty; the message names the line.
             ConfigError: A setting is unknown or impossible.
         """
-        from lionheart.specs.device_files import read_samples
+        from lionheart.devices.files import read_samples
 
         return DeviceSpec(technology="samples", **{**read_samples(Path(path)), **changes})

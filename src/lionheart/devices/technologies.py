@@ -1,4 +1,4 @@
-"""The technologies: one spec each, with the coefficients of its physics. Constants and sources are in ``specs/data``."""
+"""The technologies: one spec each, with the coefficients of its physics. Constants and sources are in ``devices/data``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, final
 
 from pydantic import Field, model_validator
 
-from lionheart.specs.device import Converter, DeviceSpec, SingleConverter, default_of
+from lionheart.devices.base import Converter, DeviceSpec, SingleConverter, default_of
 
 #: A function of conductance: coefficients of a polynomial in x = g / g_max, or points (g [µS], value), linear between them.
 Curve: TypeAlias = tuple[tuple[float, float], ...] | tuple[float, ...]
@@ -51,7 +51,7 @@ class PCMNoise(DeviceSpec):
 
 @final
 class PCMSpec(PCMNoise):
-    """Phase-change memory. Defaults are in ``specs/data/pcm.toml``, where each number has its source.
+    """Phase-change memory. Defaults are in ``devices/data/pcm.toml``, where each number has its source.
 
     ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
     """
