@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from lionheart.candidates import partition_matrix
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
+from lionheart.partition import partition_matrix
 from lionheart.system import (
     Cost,
     PipelineEstimate,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from lionheart.candidates import partition_matrix
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
+from lionheart.partition import partition_matrix
 from lionheart.system import compare_on_cores, load_platform
 from lionheart.tasks.resnet import ResNet8
 from lionheart.units import format_si

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from lionheart.analog import AnalogLayer, convert_to_analog_, drift_chip_, program_chip_
 from lionheart.analog.device import pcm
 from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.candidates import split_evenly
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import split_evenly
 
 pytestmark = pytest.mark.xref
 aihwkit = pytest.importorskip("aihwkit", reason="compares with AIHWKIT, which is not installed")

@@ -5,18 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lionheart.candidates import (
-    RANKINGS,
-    Candidate,
-    TilePartition,
-    find_candidates,
-    partition_matrix,
-    rank_candidates,
-    split_evenly,
-)
+from lionheart.candidates import RANKINGS, Candidate, find_candidates, rank_candidates
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
+from lionheart.partition import TilePartition, partition_matrix, split_evenly
 from lionheart.tasks.resnet import ResNet8
 from zoo import ZOO
 

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lionheart.candidates import Candidate, find_candidates, partition_matrix
+from lionheart.candidates import Candidate, find_candidates
 from lionheart.cli import app
 from lionheart.errors import ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import partition_matrix
 from lionheart.report import report_run
 from lionheart.search import STRATEGIES, Decision, Objective, SearchSpec, count_digital, find_strategy
 from lionheart.search.steps import Steps

@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lionheart.candidates import (
-    Packing,
-    TilePartition,
-    bound_crossbars,
-    fit_tiles,
-    list_pieces,
-    pack_tiles,
-    partition_matrix,
-)
 from lionheart.errors import ConfigError, TilingError
+from lionheart.partition import TilePartition, partition_matrix
+from lionheart.system.allocation import Packing, bound_crossbars, fit_tiles, list_pieces, pack_tiles
 
 LAYERS = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4)), min_size=1, max_size=8

@@ -12,10 +12,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lionheart.candidates import fit_tiles, partition_matrix
 from lionheart.errors import ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping
+from lionheart.partition import partition_matrix
 from lionheart.system import (
     Cost,
     Schedule,
@@ -32,6 +32,7 @@ from lionheart.system import (
     share_cache,
     simulate_pipeline,
 )
+from lionheart.system.allocation import fit_tiles
 from zoo import ZOO
 
 HIGH = load_platform("alpine-high-power")

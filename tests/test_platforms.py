@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from lionheart.candidates import partition_matrix
 from lionheart.cli import app
 from lionheart.cli.render import _describe_programming
 from lionheart.constants import KINDS
@@ -19,6 +18,7 @@ from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
+from lionheart.partition import partition_matrix
 from lionheart.system import (
     PlatformSpec,
     SystemEstimate,

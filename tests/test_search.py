@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lionheart.candidates import Candidate, partition_matrix
+from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerNode
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import partition_matrix
 from lionheart.search import (
     STRATEGIES,
     Decision,

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lionheart.candidates import TilePartition, partition_matrix
 from lionheart.constants import KINDS
 from lionheart.errors import ArtifactError, ConfigError, TilingError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import TilePartition, partition_matrix
 from lionheart.system import (
     Cost,
     PlatformSpec,

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from lionheart.candidates import TileFit, TilePartition, fit_tiles, pack_tiles
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import TilePartition
+from lionheart.system.allocation import TileFit, fit_tiles, pack_tiles
 from lionheart.system.cores import list_layers, plan_stages
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import PlatformSpec

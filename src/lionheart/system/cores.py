@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from lionheart.candidates import TileFit, TilePartition
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import TilePartition
+from lionheart.system.allocation import TileFit
 from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system, find_partition
 from lionheart.system.pipeline import Stage, Step, WorkKind
 from lionheart.system.platform import PlatformSpec

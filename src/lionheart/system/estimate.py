@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
-from lionheart.candidates import TilePartition, partition_graph, partition_matrix
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import TilePartition, partition_graph, partition_matrix
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work

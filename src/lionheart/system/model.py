@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from lionheart.candidates import TilePartition, partition_graph
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
+from lionheart.partition import TilePartition, partition_graph
 from lionheart.system.estimate import check_mapping, find_partition, leave_out_unpriced, price_other_ops
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.price import Cost, add_costs, price_work, scale_cost

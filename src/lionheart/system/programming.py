@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, final
 
-from lionheart.candidates import TilePartition
 from lionheart.devices import PairConverter, SingleConverter, TileSpec
 from lionheart.devices.base import CustomPairConverter
 from lionheart.errors import ConfigError
+from lionheart.partition import TilePartition
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
 from lionheart.system.tile_energy import mvm_energy, tile_point
 

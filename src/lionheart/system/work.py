@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
-from lionheart.candidates import TilePartition
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
+from lionheart.partition import TilePartition
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.tile_energy import TilePoint, tile_point
 

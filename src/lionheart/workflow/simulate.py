@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lionheart.candidates import partition_graph
 from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping
+from lionheart.partition import partition_graph
 from lionheart.system import compare_on_cores, estimate_system, load_platform
 from lionheart.workflow.evaluate import open_finished
 from lionheart.workflow.settings import MapSettings

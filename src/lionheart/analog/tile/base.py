@@ -21,9 +21,9 @@ from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar,
 from lionheart.analog.tile.noise import NoiseSource, NoiseState
 from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
 from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors, read_tile
-from lionheart.candidates import TilePartition
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
+from lionheart.partition import TilePartition
 
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
 _REMEMBERED_CALLS = 16  # whose noise a backward pass can see again

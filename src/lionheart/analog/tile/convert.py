@@ -11,11 +11,11 @@ from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
 from lionheart.analog.tile.shells import AnalogShell, is_part, shell_for, shell_obstacle
-from lionheart.candidates import partition_matrix
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
 from lionheart.graph.kinds import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.partition import partition_matrix
 
 #: What keeps PyTorch's fused encoder, which reads weights and calls no layers, from running; and in which modules.
 _FUSED: dict[type[nn.Module], tuple[str, int]] = {

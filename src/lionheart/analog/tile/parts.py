@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from lionheart.analog.tile.base import AnalogLayer
 from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
 from lionheart.analog.tile.noise import NoiseSource
-from lionheart.candidates import partition_matrix
 from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, find_tensor
 from lionheart.graph.usage import multiply_digitally
+from lionheart.partition import partition_matrix
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -13,8 +13,8 @@ from torch import Tensor
 from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, full_scale
 from lionheart.analog.tile.noise import NoiseSource
 from lionheart.analog.tile.product import MVMJob
-from lionheart.candidates import TilePartition
 from lionheart.devices import TileSpec
+from lionheart.partition import TilePartition
 
 _LARGEST_REDUCTION = 1000.0  # bound management gives up here, as AIHWKIT's max_bm_factor
 _COARSEST_INPUT = 0.25  # and where a DAC step is this share of the full range, as AIHWKIT's max_bm_res

@@ -15,7 +15,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lionheart.candidates import TilePartition, partition_matrix
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.interop.alpine.fixed_point import (
     PARTIAL_SUM_STEPS,
@@ -31,6 +30,7 @@ from lionheart.interop.alpine.fixed_point import (
 )
 from lionheart.interop.alpine.operations import Add, Clamp, Operation, Place, Pool, Product, Program, Shape
 from lionheart.mapping import LayerMapping
+from lionheart.partition import TilePartition, partition_matrix
 
 Int8s = NDArray[np.int8]
 _CHUNK = 16  # samples at once

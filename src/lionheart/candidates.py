@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
-from lionheart.candidates.partition import TilePartition, partition_graph
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
+from lionheart.partition import TilePartition, partition_graph
 
 
 @final

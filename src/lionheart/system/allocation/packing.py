@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-from lionheart.candidates.partition import TilePartition
 from lionheart.errors import TilingError
+from lionheart.partition import TilePartition
 
 _FEW = 6  # pieces: every order of them is tried
 _MANY = 400  # pieces: more go on shelves, which takes time in proportion to their number and that of the shelves

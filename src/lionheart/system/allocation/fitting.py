@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from lionheart.candidates.packing import bound_crossbars, pack_tiles
-from lionheart.candidates.partition import TilePartition
 from lionheart.errors import ConfigError, suggest
+from lionheart.partition import TilePartition
+from lionheart.system.allocation.packing import bound_crossbars, pack_tiles
 
 _PATIENCE = 20  # packings in a row that did not help, after which no more are tried
 
