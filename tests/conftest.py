@@ -49,8 +49,8 @@ def tiny_net() -> nn.Module:
 @pytest.fixture(scope="module")
 def small_noise_pool() -> Iterator[None]:
     """The pool is sized for real networks; drawing it anew for every chip would take most of a tiny run's time."""
-    import lionheart.analog.tile.convert  # not at the top: it would come before the threads are set
+    import lionheart.analog.convert  # not at the top: it would come before the threads are set
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lionheart.analog.tile.convert, "POOL_SIZE", 1 << 14)
+        patch.setattr(lionheart.analog.convert, "POOL_SIZE", 1 << 14)
         yield

@@ -13,8 +13,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.device.conversion import convert_to_conductances, convert_to_weights
-from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.devices import CustomPairConverter, DeviceSpec, PairConverter, SingleConverter
 
 pytestmark = [

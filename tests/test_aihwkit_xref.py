@@ -15,8 +15,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, convert_to_analog_, drift_chip_, program_chip_
+from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.device import pcm
-from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import split_evenly

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.attention import attend
+from lionheart.analog.layers.attention import attend
 from lionheart.errors import ConfigError, UnsupportedLayerError
 
 EMBED, HEADS, BATCH, QUERIES, KEYS = 12, 3, 2, 4, 5

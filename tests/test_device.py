@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.analog.device import DEVICE_MODELS, DeviceModel, find_device_model, pcm
 from lionheart.analog.device.conversion import convert_to_conductances, convert_to_weights
 from lionheart.analog.device.registry import register_device
-from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
 from lionheart.devices import (
     TECHNOLOGIES,
     CustomPairConverter,

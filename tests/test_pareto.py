@@ -496,7 +496,7 @@ def test_ctrl_c_shows_the_front_so_far(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
     """A real one, somewhere in the search; what is resumed equals what nobody stopped."""
-    script = "import lionheart.analog.tile.convert as c; c.POOL_SIZE = 1 << 14\nfrom lionheart.cli import main; main()"
+    script = "import lionheart.analog.convert as c; c.POOL_SIZE = 1 << 14\nfrom lionheart.cli import main; main()"
     source = Path(lionheart.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(Path(__file__).parent)])}
     (tmp_path / "settings.toml").write_text(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 from torch.utils import _pytree as pytree
 
-from lionheart.analog.tile.recurrent import run_cell, run_recurrent
+from lionheart.analog.layers.recurrent import run_cell, run_recurrent
 from lionheart.errors import ConfigError, UnsupportedLayerError
 
 IN, HIDDEN, STEPS, BATCH = 5, 4, 6, 3

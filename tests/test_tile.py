@@ -24,7 +24,7 @@ from lionheart.analog import (
     program_chip_,
     seed_noise_,
 )
-from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.noise import NoiseSource
 from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.errors import CalibrationWarning, ConfigError, UnsupportedLayerError
 from lionheart.evaluation import evaluate_over_chips

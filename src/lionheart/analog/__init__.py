@@ -1,28 +1,23 @@
-"""Analog layers: conductance physics (`device`) and the tile around it (`tile`).
+"""Analog layers: DAC, crossbar, ADC, digital partial sums, drift compensation, and the modules that hold their state.
 
-Comes in: weights, a `TileSpec`, a partition. Goes out: modules that compute what a programmed chip would compute, or what
-hardware-aware training needs. Must not know: accuracy, search, platforms, data sets.
+Takes a model, a `LayerMapping` and a `TileSpec`; returns the model with analog layers in place, which compute what a programmed
+chip would compute, or what hardware-aware training needs; and back again. Must not know: training loops, accuracy, platforms.
 """
 
-from lionheart.analog.tile import (
-    AnalogLayer,
-    ChipRead,
-    ColumnCalibration,
-    NoiseSource,
-    analog_layers,
-    calibrate_input_ranges_,
+from lionheart.analog.base import AnalogLayer, ChipRead
+from lionheart.analog.calibration import calibrate_input_ranges_
+from lionheart.analog.chip import (
     clear_chip_,
     clip_weights_,
-    compile_model_,
-    convert_to_analog_,
-    convert_to_digital_,
     drift_chip_,
     program_chip_,
     seed_noise_,
-    set_tiles_,
-    uncompile_,
     use_noise_,
 )
+from lionheart.analog.columns import ColumnCalibration
+from lionheart.analog.compiled import compile_model_, uncompile_
+from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
+from lionheart.analog.noise import NoiseSource
 
 __all__ = [
     "AnalogLayer",

@@ -15,9 +15,9 @@ from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipTy
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.tile.convert import swap_analog_layer_
-from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
-from lionheart.analog.tile.parts import OfPart
+from lionheart.analog.convert import swap_analog_layer_
+from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.views import OfPart
 from lionheart.devices import TileSpec
 from lionheart.interop.aihwkit.config import examine_tile, report_faults
 from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles

@@ -20,8 +20,8 @@ from aihwkit.simulator.tiles.array import TileModuleArray
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.tile.layers import AnalogConv
-from lionheart.analog.tile.shells import AnalogProduct, AnalogShell
+from lionheart.analog.layers.products import AnalogConv
+from lionheart.analog.layers.wrappers import AnalogProduct, AnalogShell
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults

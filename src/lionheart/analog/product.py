@@ -12,8 +12,8 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import convert_inputs, full_scale, read_columns
-from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.converters import convert_inputs, full_scale, read_columns
+from lionheart.analog.noise import NoiseSource
 
 
 @final

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
-from lionheart.analog.tile.noise import POOL_SIZE, NoiseSource
-from lionheart.analog.tile.shells import AnalogShell, is_part, shell_for, shell_obstacle
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.wrappers import AnalogShell, is_part, shell_for, shell_obstacle
+from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
 from lionheart.graph.kinds import PlacedProjection, Projection, describe_module, find_projections

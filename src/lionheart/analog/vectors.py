@@ -10,9 +10,9 @@ import itertools
 import torch
 from torch import Tensor
 
-from lionheart.analog.tile.converters import adc_step, code_limit, convert_inputs, full_scale
-from lionheart.analog.tile.noise import NoiseSource
-from lionheart.analog.tile.product import MVMJob
+from lionheart.analog.converters import adc_step, code_limit, convert_inputs, full_scale
+from lionheart.analog.noise import NoiseSource
+from lionheart.analog.product import MVMJob
 from lionheart.devices import TileSpec
 from lionheart.partition import TilePartition
 

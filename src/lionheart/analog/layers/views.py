@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.layers import AnalogConv, AnalogLinear
-from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, find_tensor
 from lionheart.graph.usage import multiply_digitally

@@ -16,11 +16,11 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog.tile.converters import adc_step, convert_inputs, full_scale, read_columns
-from lionheart.analog.tile.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.analog.tile.noise import NoiseSource, NoiseState
-from lionheart.analog.tile.product import MVMJob, TileProduct, TileRow, run_tiles
-from lionheart.analog.tile.vectors import multiply_groups, multiply_vectors, read_tile
+from lionheart.analog.converters import adc_step, convert_inputs, full_scale, read_columns
+from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
+from lionheart.analog.noise import NoiseSource, NoiseState
+from lionheart.analog.product import MVMJob, TileProduct, TileRow, run_tiles
+from lionheart.analog.vectors import multiply_groups, multiply_vectors, read_tile
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition

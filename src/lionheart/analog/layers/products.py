@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.tile.base import AnalogLayer
+from lionheart.analog.base import AnalogLayer
 
 
 class AnalogLinear(AnalogLayer):

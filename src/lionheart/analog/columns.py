@@ -14,8 +14,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.convert import analog_layers
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.convert import analog_layers
 from lionheart.errors import ConfigError
 
 _SMALLEST_SHARE = 1e-3  # of the reference's standard deviation: a column that gives less is silent and gets no gain

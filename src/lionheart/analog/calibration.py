@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.convert import analog_layers
-from lionheart.analog.tile.converters import code_limit
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.convert import analog_layers
+from lionheart.analog.converters import code_limit
 from lionheart.errors import ConfigError, suggest
 
 _N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.convert import analog_layers
-from lionheart.analog.tile.noise import NoiseSource
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.convert import analog_layers
+from lionheart.analog.noise import NoiseSource
 from lionheart.errors import ConfigError
 
 

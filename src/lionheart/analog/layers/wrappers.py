@@ -14,11 +14,11 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog.tile.attention import attend
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.noise import NoiseSource
-from lionheart.analog.tile.parts import TRANSPOSED, Part, add_up_taps, analog_part, part_of
-from lionheart.analog.tile.recurrent import RecurrentSettings, run_cell, run_recurrent
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.layers.attention import attend
+from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
+from lionheart.analog.layers.views import TRANSPOSED, Part, add_up_taps, analog_part, part_of
+from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, describe_module, find_tensor, has_own_forward, stands_in
 from lionheart.graph.standin import WeightStandIn, standing_in

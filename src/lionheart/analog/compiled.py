@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lionheart.analog.tile.base import AnalogLayer
-from lionheart.analog.tile.convert import analog_layers
+from lionheart.analog.base import AnalogLayer
+from lionheart.analog.convert import analog_layers
 
 _numbers = itertools.count()
 
