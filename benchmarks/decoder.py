@@ -18,10 +18,10 @@ from typing import Any
 
 from lionheart import Task, build_task
 from lionheart.files import read_json
+from lionheart.jobs import map_layers, profile_layers, read_settings, resume_run
 from lionheart.metrics import PERPLEXITY
 from lionheart.runs import describe_environment
 from lionheart.units import format_duration, format_elapsed, format_si
-from lionheart.workflow import map_layers, profile_layers, read_settings, resume_run
 
 TILE = Path(__file__).with_name("decoder_tile.toml")
 PROFILES = {"as published": (TILE, (0.0,)), "PCM": (None, (1.0, 86_400.0))}

@@ -19,11 +19,11 @@ from typing import Any
 
 from lionheart.cli.tasks import load_task
 from lionheart.files import write_text
+from lionheart.jobs import read_settings
+from lionheart.jobs.samples import count_samples
 from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
 from lionheart.units import format_elapsed
-from lionheart.workflow import read_settings
-from lionheart.workflow.samples import count_samples
 
 CONFIG = Path(__file__).with_name("resnet8_bounds.toml")
 COLUMNS = (

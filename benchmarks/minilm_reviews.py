@@ -26,12 +26,12 @@ from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.data import BatchSource, call_model
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.files import read_json, write_json
+from lionheart.jobs import read_settings
+from lionheart.jobs.samples import take_samples
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.training import build_optimizer, load_weights, save_weights, train
 from lionheart.units import format_duration
-from lionheart.workflow import read_settings
-from lionheart.workflow.samples import take_samples
 
 CONFIG = Path(__file__).with_suffix(".toml")
 TIMES = (1.0, 3_600.0, 86_400.0)

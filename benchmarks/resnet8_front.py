@@ -27,16 +27,16 @@ from lionheart.cli.console import RichProgress
 from lionheart.data import call_model
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
+from lionheart.jobs import map_layers, read_settings, resume_run
+from lionheart.jobs.backend import find_backend
+from lionheart.jobs.measurement.chips import drop_of
+from lionheart.jobs.samples import calibration_pass, take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.report.svg import LinearScale, element
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks import build_task
 from lionheart.units import format_elapsed
-from lionheart.workflow import map_layers, read_settings, resume_run
-from lionheart.workflow.backend import find_backend
-from lionheart.workflow.meter import drop_of
-from lionheart.workflow.samples import calibration_pass, take_samples
 
 DAY = 86_400.0
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.jobs import MapSettings, read_settings
 from lionheart.search.spec import Seconds
 from lionheart.spec import Spec
 from lionheart.units import format_duration
-from lionheart.workflow import MapSettings, read_settings
 
 #: The strategy whose rows have no suffix.
 PLAIN_STRATEGY = "training-free"

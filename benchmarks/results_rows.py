@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from lionheart.analog import convert_to_digital_
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
+from lionheart.jobs import evaluate_run, resume_run
+from lionheart.jobs.map import describe_run, load_result, prepare_run
+from lionheart.jobs.samples import count_samples, take_samples
 from lionheart.progress import Progress
 from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
-from lionheart.workflow import evaluate_run, resume_run
-from lionheart.workflow.map import describe_run, load_result, prepare_run
-from lionheart.workflow.samples import count_samples, take_samples
 
 SCHEMA_VERSION = 1
 #: What the measured sensitivity of projections depends on, beside the task and the versions. The bound is not among it.

@@ -22,13 +22,13 @@ from lionheart.data import BatchSource
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
 from lionheart.graph import LayerGraph
+from lionheart.jobs import read_settings
+from lionheart.jobs.map import describe_run
+from lionheart.jobs.samples import calibration_pass, take_samples
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import find_recipe, find_weights
 from lionheart.units import format_duration, format_elapsed
-from lionheart.workflow import read_settings
-from lionheart.workflow.map import describe_run
-from lionheart.workflow.samples import calibration_pass, take_samples
 
 NAME = "squad/minilm"
 SENSITIVITY = "loss_increase"  # the journal's event

@@ -24,12 +24,12 @@ import torch
 from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.jobs import MapSettings
+from lionheart.jobs.objective import make_objective
 from lionheart.mapping import LayerMapping
 from lionheart.search import Decision, SearchSpec, Trial, find_strategy
 from lionheart.system import SystemModel, estimate_system, load_platform
 from lionheart.tasks.resnet import ResNetCifar
-from lionheart.workflow import MapSettings
-from lionheart.workflow.objective import make_objective
 
 REPEATS = 21
 PLATFORM = "alpine-high-power"

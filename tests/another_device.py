@@ -131,7 +131,7 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def map_and_evaluate(task: Any, folder: Path, **changes: Any) -> Any:
-    from lionheart.workflow import evaluate_run, map_layers
+    from lionheart.jobs import evaluate_run, map_layers
     from quadrants import make_settings
 
     run = folder / "run"
@@ -142,14 +142,14 @@ def map_and_evaluate(task: Any, folder: Path, **changes: Any) -> Any:
 
 
 def profile(task: Any, folder: Path) -> Any:
-    from lionheart.workflow import profile_layers
+    from lionheart.jobs import profile_layers
     from quadrants import make_settings
 
     return profile_layers(task, make_settings(), times=[1.0], n_chips=2, n_samples=40, out=folder / "profile.json")
 
 
 def find_front(task: Any, folder: Path) -> Any:
-    from lionheart.workflow import find_pareto_front
+    from lionheart.experimental.pareto.job import find_pareto_front
     from quadrants import make_settings
 
     settings = make_settings(search={"n_chips": 1}, pareto={"n_trials": 3, "bounds_pp": [50.0]})

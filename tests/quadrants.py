@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lionheart.data import TensorBatches
+from lionheart.jobs import MapSettings
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, cross_entropy
 from lionheart.training import TrainSpec, build_optimizer, train
-from lionheart.workflow import MapSettings
 
 BATCH = 32
 SAMPLES = {"train": 256, "validation": 128, "test": 96}

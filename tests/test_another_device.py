@@ -18,8 +18,8 @@ from another_device import JOBS
 from lionheart.cli.tasks import load_task
 from lionheart.errors import ConfigError
 from lionheart.files import read_json
+from lionheart.jobs import map_layers
 from lionheart.progress import SILENT
-from lionheart.workflow import map_layers
 from quadrants import build_task, make_settings
 
 SCRIPT = Path(__file__).with_name("another_device.py")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lionheart.jobs import MapSettings, map_layers
 from lionheart.report import report_run
 from lionheart.search import SearchOutcome
 from lionheart.tasks import Task, build_task
-from lionheart.workflow import MapSettings, map_layers
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import lionheart.jobs
 import lionheart.system.audit
 import lionheart.tasks.registry
 import lionheart.training.loop
-import lionheart.workflow
 from lionheart.cli import app
 from lionheart.files import read_json
 from lionheart.runs import RunDirectory

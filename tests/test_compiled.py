@@ -20,9 +20,9 @@ from lionheart.analog import (
 )
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.evaluation import ChipEnsemble
+from lionheart.jobs.measurement.chips import compiling
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.workflow.meter import compiling
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,6 +14,9 @@ from torch import nn
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
+from lionheart.jobs import evaluate_run, map_layers, resume_run
+from lionheart.jobs.map import load_result
+from lionheart.jobs.post.compensation import AGES, choose_corrections, find_reprogramming_age
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
 from lionheart.progress import SILENT
@@ -21,9 +24,6 @@ from lionheart.report import report_run
 from lionheart.report.text import describe_corrections, describe_reprogramming
 from lionheart.runs import RunDirectory
 from lionheart.units import parse_duration
-from lionheart.workflow import evaluate_run, map_layers, resume_run
-from lionheart.workflow.corrections import AGES, choose_corrections, find_reprogramming_age
-from lionheart.workflow.map import load_result
 from quadrants import build_task, make_settings
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")

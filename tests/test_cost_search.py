@@ -18,15 +18,16 @@ from typer.testing import CliRunner
 from lionheart.candidates import Candidate, find_candidates
 from lionheart.cli import app
 from lionheart.errors import ConfigError
+from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
+from lionheart.jobs import map_layers, resume_run
+from lionheart.jobs.objective import make_objective
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
 from lionheart.report import report_run
 from lionheart.search import STRATEGIES, Decision, Objective, SearchSpec, count_digital, find_strategy
-from lionheart.search.steps import Steps
+from lionheart.search.loop import Steps
 from lionheart.system import SystemModel, estimate_system, load_platform
-from lionheart.workflow import find_pareto_front, map_layers, resume_run
-from lionheart.workflow.objective import make_objective
 from quadrants import build_task, make_settings
 from test_search import FakeProblem
 
@@ -448,7 +449,7 @@ def test_a_run_by_energy_on_few_tiles(strategy: str, tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lionheart.workflow.problem.MappingProblem.settle", kill)
+        patch.setattr("lionheart.jobs.problem.MappingProblem.settle", kill)
         with pytest.raises(KeyboardInterrupt):
             map_layers(build_task(), settings, run_dir=tmp_path / "killed")
     resumed = resume_run(build_task(), tmp_path / "killed")

@@ -72,10 +72,10 @@ from lionheart.interop.aihwkit import (  # noqa: E402
     to_aihwkit_,
     to_rpu_config,
 )
+from lionheart.jobs import EFFORTS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
+from lionheart.jobs.backend import register_backend  # noqa: E402
 from lionheart.mapping import LayerMapping, Placement  # noqa: E402
 from lionheart.rng import RandomStreams  # noqa: E402
-from lionheart.workflow import EFFORTS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
-from lionheart.workflow.backend import register_backend  # noqa: E402
 from quadrants import build_task, make_settings  # noqa: E402
 from zoo import ZOO  # noqa: E402
 

@@ -19,13 +19,13 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.graph import trace_graph
 from lionheart.interop.alpine import quantise_program, trace_program
+from lionheart.jobs import MapSettings, map_layers
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tasks import Task, build_task
 from lionheart.tasks import mlperf_tiny as module
 from lionheart.tasks.mlperf_tiny import MlperfResNet8, SamePadConv2d, read_keras_weights
 from lionheart.tasks.registry import RECIPES
 from lionheart.training import save_weights
-from lionheart.workflow import MapSettings, map_layers
 from test_reviews import FakePip
 
 # Keras's layers, in order of making: name, channels in and out, kernel; and which normalisation follows a convolution.

@@ -17,18 +17,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import lionheart.workflow.pareto
+import lionheart.experimental.pareto.job
 from lionheart.cli import app
 from lionheart.errors import ArtifactError, ConfigError
+from lionheart.experimental.pareto.front import MeasuredMapping, best_within, nested_prefixes, non_dominated
+from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
+from lionheart.experimental.pareto.page import report_front
+from lionheart.experimental.pareto.search import hide_password, open_storage, search_front
 from lionheart.files import read_json
+from lionheart.jobs import evaluate_run, map_layers, resume_run
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.report import report_front
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
-from lionheart.search import MeasuredMapping, best_within, nested_prefixes, non_dominated
-from lionheart.search.pareto import hide_password, open_storage, search_front
 from lionheart.system import estimate_system, load_platform
-from lionheart.workflow import evaluate_run, find_pareto_front, map_layers, resume_pareto_front, resume_run
 from quadrants import build_task, make_settings
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
@@ -373,7 +374,7 @@ class Stopper:
     """Raises in the middle of the n-th measurement over chips, that of the sensitivity not counted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int, stop: type[BaseException]) -> None:
-        real = lionheart.workflow.pareto.evaluate_over_chips
+        real = lionheart.experimental.pareto.job.evaluate_over_chips
         self.n_calls = 0
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -383,7 +384,7 @@ class Stopper:
                 raise stop
             return found
 
-        monkeypatch.setattr(lionheart.workflow.pareto, "evaluate_over_chips", watched)
+        monkeypatch.setattr(lionheart.experimental.pareto.job, "evaluate_over_chips", watched)
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])
@@ -557,7 +558,7 @@ def test_a_password_is_not_written_down(tmp_path: Path):
 
 def test_optuna_is_imported_only_where_it_is_used():
     code = (
-        "import sys, lionheart.cli.app, lionheart.workflow, lionheart.search, lionheart.report\n"
+        "import sys, lionheart.cli.app, lionheart.jobs, lionheart.search, lionheart.report\n"
         "print(sorted({'optuna', 'sqlalchemy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -566,7 +567,7 @@ def test_optuna_is_imported_only_where_it_is_used():
 
 def test_without_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "lionheart.search.pareto")
+    monkeypatch.delitem(sys.modules, "lionheart.experimental.pareto.search")
     result = pareto_command("quadrants:build_task", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "optuna is not installed" in result.stderr

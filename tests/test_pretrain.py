@@ -18,6 +18,8 @@ from lionheart.cli import app
 from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
+from lionheart.jobs import train as pretrain_module
+from lionheart.jobs import train_task
 from lionheart.rng import RandomStreams
 from lionheart.tasks.registry import RECIPES, Recipe
 from lionheart.training import (
@@ -30,8 +32,6 @@ from lionheart.training import (
     train,
     training_autocast,
 )
-from lionheart.workflow import pretrain as pretrain_module
-from lionheart.workflow import train_task
 
 SPEC = TrainSpec(learning_rate=0.05, max_epochs=3, patience=None)
 
@@ -236,7 +236,7 @@ def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
         ({"spec": SPEC.replace(learning_rate=0.1)}, "lionheart train tiny/net --seed 0 --learning-rate 0.1"),
         (
             {"spec": SPEC.replace(weight_decay=0.1)},
-            "lionheart.workflow.train_task('tiny/net', out, seed=0, spec=TrainSpec.from_json(train_spec))",
+            "lionheart.jobs.train_task('tiny/net', out, seed=0, spec=TrainSpec.from_json(train_spec))",
         ),
     ],
     ids=["recipe", "epochs", "device", "rate", "settings"],

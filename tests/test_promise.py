@@ -14,10 +14,10 @@ from scipy import stats
 
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_drop
+from lionheart.jobs.post.holdout import certify_mapping, order_of_acceptance
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
 from lionheart.search import Decision, SearchOutcome, SearchResult, SearchSpec
-from lionheart.workflow.certify import certify_mapping, order_of_acceptance
 
 DAY = 86_400.0
 

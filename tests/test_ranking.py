@@ -18,15 +18,10 @@ from lionheart.candidates import find_candidates
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import trace_graph
-from lionheart.mapping import LayerMapping
-from lionheart.progress import SILENT
-from lionheart.rng import RandomStreams
-from lionheart.system import estimate_system, load_platform
-from lionheart.tasks import Task
-from lionheart.workflow import map_layers, resume_run
-from lionheart.workflow.backend import find_backend
-from lionheart.workflow.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
-from lionheart.workflow.sensitivity import (
+from lionheart.jobs import map_layers, resume_run
+from lionheart.jobs.backend import find_backend
+from lionheart.jobs.measurement.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
+from lionheart.jobs.measurement.sensitivity import (
     Curvature,
     estimate_traces,
     measure_curvature,
@@ -34,6 +29,11 @@ from lionheart.workflow.sensitivity import (
     squared_errors,
     tells_classes,
 )
+from lionheart.mapping import LayerMapping
+from lionheart.progress import SILENT
+from lionheart.rng import RandomStreams
+from lionheart.system import estimate_system, load_platform
+from lionheart.tasks import Task
 from quadrants import build_task, make_settings
 from zoo import ZOO
 
@@ -377,7 +377,7 @@ def test_a_measured_order_is_measured_once_and_resumed(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("lionheart.workflow.problem.MappingProblem.settle", kill)
+        patch.setattr("lionheart.jobs.problem.MappingProblem.settle", kill)
         with pytest.raises(KilledError):
             map_layers(build_task(), settings, run_dir=tmp_path / "killed")
     resumed = resume_run(build_task(), tmp_path / "killed")

@@ -13,10 +13,10 @@ import pytest
 
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import read_json, write_json
+from lionheart.jobs import map_layers, read_settings
 from lionheart.progress import SILENT
 from lionheart.runs import RunDirectory
 from lionheart.tasks import task_names
-from lionheart.workflow import map_layers, read_settings
 
 ROOT = Path(__file__).parents[1]
 TASK = f"{ROOT}/tests/quadrants.py:build_task"

@@ -28,6 +28,9 @@ from lionheart.cli import app
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_metrics
 from lionheart.files import cache_dir, read_json
+from lionheart.jobs import train_task
+from lionheart.jobs.measurement.sensitivity import tells_classes
+from lionheart.jobs.samples import cut_samples, take_samples
 from lionheart.tasks import Task, build_task, minilm, readers, squad
 from lionheart.tasks.registry import Recipe
 from lionheart.tasks.spans import (
@@ -43,9 +46,6 @@ from lionheart.tasks.squad import Question, load_questions, read_questions, spli
 from lionheart.tasks.task import F1
 from lionheart.tasks.windows import QuestionBatches, SpanTargets, make_windows
 from lionheart.training import TrainSpec
-from lionheart.workflow import train_task
-from lionheart.workflow.samples import cut_samples, take_samples
-from lionheart.workflow.sensitivity import tells_classes
 
 tokenizers = pytest.importorskip("tokenizers")
 

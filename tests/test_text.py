@@ -27,14 +27,14 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
 from lionheart.graph import trace_graph
+from lionheart.jobs import profile_layers, train_task
+from lionheart.jobs.profile import write_profile
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
 from lionheart.tasks import Task, build_task, decoder, packages, text
 from lionheart.tasks.decoder import Decoder, token_loss, token_scores
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
 from lionheart.tasks.text import TokenBatches, cut_blocks, load_texts, load_tokenizer, split_of, train_tokenizer
 from lionheart.training import load_weights, save_weights
-from lionheart.workflow import profile_layers, train_task
-from lionheart.workflow.profile import write_profile
 
 TEXTS = {"1790_a": "one two three. " * 40, "1802_b": "two three four. " * 30, "1792_c": "three four five. " * 30}
 
@@ -422,7 +422,7 @@ def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypat
         if n_written == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("lionheart.workflow.profile.write_profile", stop)
+    monkeypatch.setattr("lionheart.jobs.profile.write_profile", stop)
     with pytest.raises(KeyboardInterrupt):
         profile(task, out=out)
     assert (read_json(out)["complete"], len(read_json(out)["projections"])) == (False, 1)
@@ -459,7 +459,7 @@ def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: py
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lionheart.workflow.profile_layers", interrupt)
+    monkeypatch.setattr("lionheart.jobs.profile_layers", interrupt)
     stopped = CliRunner().invoke(app, arguments, env=environment)
     assert stopped.exit_code == 130
     assert "it goes on with p.json" in stopped.output

@@ -17,13 +17,16 @@ import pytest
 import torch
 from torch import nn
 
+import lionheart.jobs.map
+import lionheart.jobs.problem
 import lionheart.training.loop
-import lionheart.workflow.map
-import lionheart.workflow.problem
 from lionheart.analog import analog_layers, program_chip_
 from lionheart.errors import ArtifactError, ConfigError, GraphError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
+from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
+from lionheart.jobs.problem import MappingProblem
+from lionheart.jobs.samples import SomeBatches, take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.report import report_run
@@ -31,9 +34,6 @@ from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
 from lionheart.system import audit_coverage
 from lionheart.tasks import Task, accuracy_scores
-from lionheart.workflow import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
-from lionheart.workflow.problem import MappingProblem
-from lionheart.workflow.samples import SomeBatches, take_samples
 from quadrants import build_loader_task, build_task, make_settings
 
 FINAL_FILES = {
@@ -381,10 +381,10 @@ class Tripwire:
         self.kill_at, self.undo = kill_at, monkeypatch.undo
         for owner, name, step in (
             (lionheart.training.loop, "save_training_state", "epoch"),
-            (lionheart.workflow.problem, "save_training_state", "keep"),
-            (lionheart.workflow.problem, "load_training_state", "restore"),
+            (lionheart.jobs.problem, "save_training_state", "keep"),
+            (lionheart.jobs.problem, "load_training_state", "restore"),
             (ChipEnsemble, "program", "chip"),
-            (lionheart.workflow.map, "save_weights", "weights"),
+            (lionheart.jobs.map, "save_weights", "weights"),
             (LayerMapping, "save", "mapping"),
         ):
             monkeypatch.setattr(owner, name, self._watched(getattr(owner, name), step))
@@ -734,8 +734,8 @@ def test_undoing_without_a_retraining_reads_no_checkpoint(tmp_path: Path, monkey
     def refuse(*args: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(lionheart.workflow.problem, "load_training_state", refuse)
-    monkeypatch.setattr(lionheart.workflow.problem, "save_training_state", refuse)
+    monkeypatch.setattr(lionheart.jobs.problem, "load_training_state", refuse)
+    monkeypatch.setattr(lionheart.jobs.problem, "save_training_state", refuse)
     for index, tried in enumerate((["0", "3", "7"], ["7"], ["0"], []), start=1):
         settle(index, tried, kept, retrain=False)
         assert_same_state(model.state_dict(), before)

@@ -18,10 +18,10 @@ import lionheart.interop
 from lionheart.cli import app
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import LayerGraph, LayerNode
+from lionheart.jobs import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.runs import RunDirectory
 from lionheart.system import estimate_system, load_platform
-from lionheart.workflow import MapSettings
 
 ROOT = Path(__file__).parents[1]
 HIGH = load_platform("alpine-high-power")

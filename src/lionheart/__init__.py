@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
     from lionheart.devices import DeviceSpec, HWASpec, TileSpec
+    from lionheart.experimental.pareto.job import find_pareto_front
     from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
+    from lionheart.jobs import MappingResult, MapSettings, evaluate_run, map_layers, profile_layers, resume_run
     from lionheart.mapping import LayerMapping, Placement
     from lionheart.metrics import Measure
     from lionheart.report import report_run
@@ -19,23 +21,14 @@ if TYPE_CHECKING:
     from lionheart.system import PlatformSpec, estimate_system, load_platform
     from lionheart.tasks import Task, build_task
     from lionheart.training import TrainSpec
-    from lionheart.workflow import (
-        MappingResult,
-        MapSettings,
-        evaluate_run,
-        find_pareto_front,
-        map_layers,
-        profile_layers,
-        resume_run,
-    )
 
 _HOMES = {
     "DeviceSpec": "devices",
     "HWASpec": "devices",
     "LayerGraph": "graph",
     "LayerMapping": "mapping",
-    "MapSettings": "workflow",
-    "MappingResult": "workflow",
+    "MapSettings": "jobs",
+    "MappingResult": "jobs",
     "Measure": "measures",
     "Placement": "mapping",
     "PlatformSpec": "system",
@@ -48,14 +41,14 @@ _HOMES = {
     "convert_to_analog_": "analog",
     "convert_to_digital_": "analog",
     "estimate_system": "system",
-    "evaluate_run": "workflow",
-    "find_pareto_front": "workflow",
+    "evaluate_run": "jobs",
+    "find_pareto_front": "experimental.pareto.job",
     "load_platform": "system",
-    "map_layers": "workflow",
-    "profile_layers": "workflow",
+    "map_layers": "jobs",
+    "profile_layers": "jobs",
     "register_kind": "graph",
     "report_run": "report",
-    "resume_run": "workflow",
+    "resume_run": "jobs",
     "trace_graph": "graph",
 }
 __all__ = [
@@ -92,7 +85,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lionheart' has no attribute {name!r}")
-    if _HOMES[name] == "workflow":
+    if _HOMES[name] == "jobs":
         import_module("lionheart.interop")  # makes its backends known
     return getattr(import_module(f"lionheart.{_HOMES[name]}"), name)
 

@@ -28,11 +28,11 @@ from lionheart.cli.console import (
 )
 from lionheart.cli.devices import devices
 from lionheart.cli.export import export
-from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
 from lionheart.cli.profile import profile
 from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
+from lionheart.experimental.pareto.verb import pareto
 
 app = typer.Typer(
     name="lionheart",
@@ -272,10 +272,10 @@ def map_command(
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
     from lionheart.errors import ConfigError
+    from lionheart.jobs import map_layers, read_settings, resume_run
+    from lionheart.jobs.map import default_run_dir
     from lionheart.report import report_run
     from lionheart.runs import RunDirectory
-    from lionheart.workflow import map_layers, read_settings, resume_run
-    from lionheart.workflow.map import default_run_dir
 
     progress = RichProgress()
     begin = time.perf_counter()
@@ -351,10 +351,10 @@ def evaluate(
     """Measure a finished run's accuracy over time on fresh chips."""
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
+    from lionheart.jobs import evaluate_run
+    from lionheart.jobs.evaluate import open_finished
     from lionheart.metrics import Measure
     from lionheart.units import parse_duration
-    from lionheart.workflow import evaluate_run
-    from lionheart.workflow.evaluate import open_finished
 
     moments = [parse_duration(text) for text in times.split(",")]
     name = task or open_finished(run).description()["task"]
@@ -420,8 +420,8 @@ def train(
     debug: DebugFlag = False,
 ) -> None:
     """Train a built-in task's network, from scratch unless --start; run it again after a stop and it goes on."""
+    from lionheart.jobs import train_task
     from lionheart.tasks.registry import find_recipe
-    from lionheart.workflow import train_task
 
     recipe = find_recipe(task)
     if recipe.load_published is not None:

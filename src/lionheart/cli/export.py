@@ -52,8 +52,8 @@ def export(
 
 
 def _export_mapping(run: Path, out: Path | None, *, as_json: bool) -> None:
+    from lionheart.jobs.evaluate import open_finished
     from lionheart.mapping import LayerMapping
-    from lionheart.workflow.evaluate import open_finished
 
     mapping = LayerMapping.load(open_finished(run).file("mapping.json"))
     if out is not None:
@@ -68,7 +68,7 @@ def _export_program(
 ) -> dict[str, Any]:
     from lionheart.cli.tasks import load_task
     from lionheart.interop.alpine.export import check_program, export_run
-    from lionheart.workflow.evaluate import open_finished
+    from lionheart.jobs.evaluate import open_finished
 
     name = task or open_finished(run).description()["task"]
     manifest = export_run(

@@ -41,8 +41,8 @@ def profile(
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
     from lionheart.files import read_json
+    from lionheart.jobs import profile_layers, read_settings
     from lionheart.units import parse_duration
-    from lionheart.workflow import profile_layers, read_settings
 
     search = {"include": tuple(include) if include else None, "exclude": tuple(exclude) if exclude else None}
     settings = read_settings("quick", config, {"search": search, "": {"seed": seed, "backend": backend}})

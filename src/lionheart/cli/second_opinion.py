@@ -26,9 +26,9 @@ def add_second_opinion(estimates: Sequence[dict[str, Any]], run_dir: Path, platf
     """
     from lionheart.graph import LayerGraph
     from lionheart.interop.zigzag import compare_with_zigzag
+    from lionheart.jobs.evaluate import open_finished
     from lionheart.mapping import LayerMapping
     from lionheart.system import load_platform
-    from lionheart.workflow.evaluate import open_finished
 
     run = open_finished(run_dir)
     graph = LayerGraph.from_json(run.read("graph.json"))

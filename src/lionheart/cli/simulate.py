@@ -13,7 +13,7 @@ from lionheart.cli.console import make_table, print_json, stderr
 from lionheart.units import format_si
 
 if TYPE_CHECKING:
-    from lionheart.workflow import CoresRequest
+    from lionheart.jobs import CoresRequest
 
 _N_INFERENCES = 10
 
@@ -52,7 +52,7 @@ def simulate(
     as many cores, and the report shows what each core does when.
     """
     from lionheart.cli.second_opinion import add_second_opinion, check_tool, show_second_opinion
-    from lionheart.workflow import estimate_run
+    from lionheart.jobs import estimate_run
 
     check_tool(second_opinion)
     platforms = platform or ["alpine-high-power", "alpine-low-power"]
@@ -73,7 +73,7 @@ def simulate(
 def _read_request(
     cores: int | None, inferences: int | None, max_tiles: int | None, *, reprogram: bool
 ) -> CoresRequest | None:
-    from lionheart.workflow import CoresRequest
+    from lionheart.jobs import CoresRequest
 
     if cores is None and inferences is None and max_tiles is None and not reprogram:
         return None

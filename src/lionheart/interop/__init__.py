@@ -6,7 +6,7 @@ Comes in: our specs and models with analog layers, or another simulator's. Goes 
 
 from __future__ import annotations
 
-from lionheart.workflow.backend import Backend, register_backend
+from lionheart.jobs.backend import Backend, register_backend
 
 
 def _load_aihwkit() -> Backend:

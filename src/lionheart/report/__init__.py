@@ -5,8 +5,7 @@ opens without a network, in light, dark and print. Must not know: how any number
 nothing else.
 """
 
-from lionheart.report.front import report_front
 from lionheart.report.page import render_report, write_report
 from lionheart.report.run import report_run
 
-__all__ = ["render_report", "report_front", "report_run", "write_report"]
+__all__ = ["render_report", "report_run", "write_report"]

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lionheart.files import write_text
@@ -22,10 +22,10 @@ def _break_dots(name: str) -> Markup:
 
 
 @cache
-def environment() -> Environment:
-    """Return what finds and fills the templates."""
+def environment(package: str = "lionheart.report") -> Environment:
+    """Return what finds and fills the templates of a package; those of the report are found too."""
     environment = Environment(
-        loader=PackageLoader("lionheart.report"),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "lionheart.report"])]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

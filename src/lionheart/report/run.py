@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lionheart.jobs.evaluate import open_finished
 from lionheart.report.page import write_report
-from lionheart.workflow.evaluate import open_finished
 
 
 def report_run(run_dir: Path | str, out: Path | None = None) -> Path:

@@ -32,11 +32,11 @@ class AIHWKITBackend:
     """Products, HWA noise, clipping, programming, drift and compensation by AIHWKIT's torch tiles."""
 
     def check_tile(self, tile: TileSpec) -> None:
-        """See `lionheart.workflow.backend.Backend`."""
+        """See `lionheart.jobs.backend.Backend`."""
         report_faults(examine_tile(_as_config(tile))[1], "AIHWKIT's torch tiles", strict=True)
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
-        """See `lionheart.workflow.backend.Backend`."""
+        """See `lionheart.jobs.backend.Backend`."""
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):

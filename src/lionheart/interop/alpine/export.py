@@ -15,12 +15,12 @@ from lionheart.interop.alpine.emit import emit_program
 from lionheart.interop.alpine.quantised import quantise_program
 from lionheart.interop.alpine.run import run_program
 from lionheart.interop.alpine.trace import channels_last, trace_program
+from lionheart.jobs.evaluate import open_finished
+from lionheart.jobs.map import load_result
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.system.qemu import missing_packages
 from lionheart.tasks import Task
-from lionheart.workflow.evaluate import open_finished
-from lionheart.workflow.map import load_result
-from lionheart.workflow.settings import MapSettings
 
 N_CALIBRATION = 64
 N_STORED = 8

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any, final
 
 from lionheart.errors import ArtifactError, ConfigError
+from lionheart.experimental.pareto.front import MeasuredMapping
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
-from lionheart.search.front import MeasuredMapping
 
 try:
     import optuna

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
-from lionheart.search.baselines import with_analog
+from lionheart.search.loop import Steps
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import check_candidates, register_strategy
-from lionheart.search.steps import Steps
+from lionheart.search.strategies.baselines import with_analog
 
 _MAX_CANDIDATES = 12  # 4,095 mappings
 

@@ -10,9 +10,9 @@ from typing import final
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
-from lionheart.search.baselines import with_analog
+from lionheart.search.loop import Steps
 from lionheart.search.objective import on_tiles
-from lionheart.search.steps import Steps
+from lionheart.search.strategies.baselines import with_analog
 
 
 def order_by_sensitivity(

@@ -8,10 +8,10 @@ from typing import Any
 
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
+from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping
 from lionheart.runs import RunDirectory
 from lionheart.units import format_duration, parse_duration
-from lionheart.workflow.problem import MappingProblem
 
 #: Settings of a tile that cost digital work at run time, each from the cheapest value to the dearest.
 LADDERS: dict[str, tuple[str, ...]] = {

@@ -143,7 +143,7 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
     """Return what makes these weights again, anywhere: a command, or a call where no command has the settings."""
     if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
         begin = "" if start is None else f", start={start.name!r}"
-        return f"lionheart.workflow.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
+        return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
     words = ["lionheart", "train", name, "--seed", str(seed)]
     words += [] if spec.max_epochs == usual.max_epochs else ["--epochs", str(spec.max_epochs)]
     words += [] if spec.learning_rate == usual.learning_rate else ["--learning-rate", f"{spec.learning_rate:g}"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchResult
-from lionheart.workflow.problem import MappingProblem
 
 
 def certify_mapping(problem: MappingProblem, found: SearchResult, run: RunDirectory) -> tuple[LayerMapping, list[Any]]:

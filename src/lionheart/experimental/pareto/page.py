@@ -65,7 +65,7 @@ def render_front(run_json: Mapping[str, Any], results: Mapping[str, Any]) -> str
         if bound["number"] is not None:
             bounds.setdefault(bound["number"], []).append(f"{bound['max_drop_pp']:g} {measure.drop_unit}")
     return (
-        environment()
+        environment(__package__)
         .get_template("front.html.j2")
         .render(
             run=run_json,

@@ -16,6 +16,14 @@ from lionheart.candidates import Candidate, find_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
 from lionheart.graph import LayerGraph
+from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
+from lionheart.jobs.measurement.chips import digital_accuracy
+from lionheart.jobs.measurement.ranking import check_ranking, rank_for_run
+from lionheart.jobs.objective import PRICED, check_objective, make_objective
+from lionheart.jobs.post.compensation import choose_corrections, find_reprogramming_age
+from lionheart.jobs.post.holdout import certify_mapping
+from lionheart.jobs.problem import MappingProblem
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.runs import RunDirectory, describe_environment
@@ -25,14 +33,6 @@ from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
-from lionheart.workflow.backend import DEFAULT_BACKEND, find_backend
-from lionheart.workflow.certify import certify_mapping
-from lionheart.workflow.corrections import choose_corrections, find_reprogramming_age
-from lionheart.workflow.meter import digital_accuracy
-from lionheart.workflow.objective import PRICED, check_objective, make_objective
-from lionheart.workflow.problem import MappingProblem
-from lionheart.workflow.ranking import check_ranking, rank_for_run
-from lionheart.workflow.settings import MapSettings
 
 
 @final

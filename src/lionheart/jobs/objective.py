@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.search import Objective, count_digital
 from lionheart.search.objective import Moves
 from lionheart.system import MappingCost, SystemModel, load_platform
 from lionheart.units import format_si
-from lionheart.workflow.settings import MapSettings
 
 PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives that need a platform: field and unit
 

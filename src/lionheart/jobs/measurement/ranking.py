@@ -10,11 +10,11 @@ from lionheart.candidates import RANKINGS as NODE_RANKINGS
 from lionheart.candidates import Candidate, rank_candidates
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph
+from lionheart.jobs.objective import PRICED, make_objective
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
 from lionheart.search import Problem
-from lionheart.workflow.objective import PRICED, make_objective
-from lionheart.workflow.settings import MapSettings
 
 
 class Ranking(Protocol):

@@ -100,9 +100,10 @@ def _work(
 ) -> None:
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
+    from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
+    from lionheart.jobs import read_settings
+    from lionheart.jobs.map import default_run_dir
     from lionheart.runs import RunDirectory
-    from lionheart.workflow import find_pareto_front, read_settings, resume_pareto_front
-    from lionheart.workflow.map import default_run_dir
 
     progress = RichProgress()
     if resume is not None:
@@ -130,7 +131,7 @@ def _work(
 
 
 def _show(path: Path, *, as_json: bool) -> None:
-    from lionheart.report import report_front
+    from lionheart.experimental.pareto.page import report_front
     from lionheart.runs import RunDirectory
 
     results, page = RunDirectory.open(path).read("pareto.json"), report_front(path)

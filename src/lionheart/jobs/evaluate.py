@@ -8,14 +8,14 @@ from typing import Any
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.evaluation import evaluate_over_chips
+from lionheart.jobs.backend import DEFAULT_BACKEND
+from lionheart.jobs.map import load_result
+from lionheart.jobs.measurement.chips import compiling
+from lionheart.jobs.samples import calibration_pass, take_samples
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks import Task
-from lionheart.workflow.backend import DEFAULT_BACKEND
-from lionheart.workflow.map import load_result
-from lionheart.workflow.meter import compiling
-from lionheart.workflow.samples import calibration_pass, take_samples
 
 SPLITS = ("test", "validation")
 

@@ -9,11 +9,11 @@ from typing import Any, final
 
 from lionheart.errors import ArtifactError
 from lionheart.graph import LayerGraph
+from lionheart.jobs.evaluate import open_finished
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_graph
 from lionheart.system import compare_on_cores, estimate_system, load_platform
-from lionheart.workflow.evaluate import open_finished
-from lionheart.workflow.settings import MapSettings
 
 
 @final

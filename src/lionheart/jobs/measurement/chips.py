@@ -21,11 +21,11 @@ from lionheart.evaluation import (
     evaluate_over_chips,
     score_samples,
 )
+from lionheart.jobs.samples import calibration_pass, split_validation, take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
-from lionheart.workflow.samples import calibration_pass, split_validation, take_samples
-from lionheart.workflow.settings import MapSettings
 
 _CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
 _FEWEST_SAMPLES = 50  # that it takes

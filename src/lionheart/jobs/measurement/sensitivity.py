@@ -25,14 +25,14 @@ from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor
+from lionheart.jobs.backend import Backend
+from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
 from lionheart.training import TaughtBatches, TrainSpec, distillation_loss
-from lionheart.workflow.backend import Backend
-from lionheart.workflow.samples import calibration_pass, take_samples
-from lionheart.workflow.settings import MapSettings
 
 HESSIAN_SAMPLES = 256  # of validation: enough to rank projections that differ, and cheap
 _DIVERGENCE_SAMPLES, _LOSS_SAMPLES = 128, 500  # likewise; the divergence repeats ten times better than the loss

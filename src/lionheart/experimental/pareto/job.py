@@ -16,21 +16,22 @@ from lionheart.candidates import Candidate
 from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_over_chips
+from lionheart.experimental.pareto.front import MeasuredMapping, best_within, nested_prefixes, non_dominated
 from lionheart.graph import LayerGraph
+from lionheart.jobs.backend import find_backend
+from lionheart.jobs.map import default_run_dir, describe_run, prepare_run
+from lionheart.jobs.measurement.chips import compiling, digital_accuracy
+from lionheart.jobs.measurement.sensitivity import measure_loss_increase
+from lionheart.jobs.objective import check_objective, find_system, make_objective
+from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory, describe_environment
-from lionheart.search import MeasuredMapping, best_within, nested_prefixes, non_dominated, order_by_sensitivity
+from lionheart.search import order_by_sensitivity
 from lionheart.tasks import Task
 from lionheart.units import format_count, format_duration, format_elapsed
-from lionheart.workflow.backend import find_backend
-from lionheart.workflow.map import default_run_dir, describe_run, prepare_run
-from lionheart.workflow.meter import compiling, digital_accuracy
-from lionheart.workflow.objective import check_objective, find_system, make_objective
-from lionheart.workflow.samples import calibration_pass, take_samples
-from lionheart.workflow.sensitivity import measure_loss_increase
-from lionheart.workflow.settings import MapSettings
 
 RESULTS = "pareto.json"
 _STORAGE = "study.db"  # in the run directory, unless the user names another place
@@ -93,7 +94,7 @@ def find_pareto_front(
     Raises:
         ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
     """
-    from lionheart.search.pareto import hide_password, open_storage
+    from lionheart.experimental.pareto.search import hide_password, open_storage
 
     settings = settings or MapSettings()
     graph, candidates = _prepare(task, settings)
@@ -217,7 +218,7 @@ class _ParetoJob:
         self.baseline = {"decision": decision, "validation": whole}
 
     def _search(self, storage: str) -> None:
-        from lionheart.search.pareto import open_storage, search_front
+        from lionheart.experimental.pareto.search import open_storage, search_front
 
         search = self.settings.search
         self.progress.note(

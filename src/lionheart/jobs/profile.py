@@ -16,15 +16,15 @@ from lionheart.data import BatchSource, move_batch
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import AccuracyEstimate, estimate_mean, evaluate_over_chips, score_samples
 from lionheart.files import read_json, require_mapping, write_json, write_text
+from lionheart.jobs.backend import find_backend
+from lionheart.jobs.map import prepare_run
+from lionheart.jobs.measurement.sensitivity import each_alone
+from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.metrics import Measure
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task
-from lionheart.workflow.backend import find_backend
-from lionheart.workflow.map import prepare_run
-from lionheart.workflow.samples import calibration_pass, take_samples
-from lionheart.workflow.sensitivity import each_alone
-from lionheart.workflow.settings import MapSettings
 
 #: What of a file must be as asked for, or its rows are of another profile.
 _KEYS = ("task", "measure", "times", "n_chips", "n_samples", "confidence", "seed", "backend", "tile", "n_projections")

@@ -11,8 +11,8 @@ from torch import nn
 
 from lionheart.data import BatchSource, DivisibleSource, call_model, move_batch
 from lionheart.errors import ConfigError
+from lionheart.jobs.settings import MapSettings
 from lionheart.tasks import Task
-from lionheart.workflow.settings import MapSettings
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:

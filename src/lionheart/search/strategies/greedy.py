@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.search.loop import Steps
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import register_strategy
-from lionheart.search.steps import Steps
 
 
 @register_strategy("lionheart")

@@ -15,6 +15,11 @@ from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weight
 from lionheart.data import call_model, move_batch
 from lionheart.devices import TileSpec
 from lionheart.evaluation import AccuracyEstimate, DropEstimate
+from lionheart.jobs.backend import find_backend
+from lionheart.jobs.measurement.chips import ChipMeter, compiling
+from lionheart.jobs.measurement.sensitivity import HESSIAN_SAMPLES, measure_curvature, measure_loss_increase
+from lionheart.jobs.samples import take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
@@ -33,11 +38,6 @@ from lionheart.training import (
     training_autocast,
 )
 from lionheart.units import format_elapsed
-from lionheart.workflow.backend import find_backend
-from lionheart.workflow.meter import ChipMeter, compiling
-from lionheart.workflow.samples import take_samples
-from lionheart.workflow.sensitivity import HESSIAN_SAMPLES, measure_curvature, measure_loss_increase
-from lionheart.workflow.settings import MapSettings
 
 _MEASUREMENTS = ("loss_increase", "curvature", "correction", "age")  # events of the journal
 

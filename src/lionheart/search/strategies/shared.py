@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping
-from lionheart.search.baselines import with_analog
-from lionheart.search.ladder import Ladder
+from lionheart.search.loop import Steps
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult
 from lionheart.search.registry import register_strategy
-from lionheart.search.steps import Steps
+from lionheart.search.sensitivity_order import Ladder
+from lionheart.search.strategies.baselines import with_analog
 
 _MAX_ROUNDS = 3
 _MAX_FAILURES = 2  # of moves in one refinement

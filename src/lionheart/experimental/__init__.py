@@ -1,0 +1,1 @@
+"""What is not settled: packages here may change or go between versions."""

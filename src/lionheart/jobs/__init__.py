@@ -1,0 +1,29 @@
+"""Workflow: the only place that wires tasks, training, evaluation, search, system and runs together.
+
+Comes in: a `Task` and specs. Goes out: a `MappingResult` and a run directory that can be resumed, evaluated, priced, reported.
+"""
+
+from lionheart.jobs.backend import Backend, find_backend, register_backend
+from lionheart.jobs.evaluate import evaluate_run
+from lionheart.jobs.map import MappingResult, map_layers, resume_run
+from lionheart.jobs.profile import profile_layers
+from lionheart.jobs.settings import EFFORTS, MapSettings, read_settings
+from lionheart.jobs.simulate import CoresRequest, estimate_run
+from lionheart.jobs.train import train_task
+
+__all__ = [
+    "EFFORTS",
+    "Backend",
+    "CoresRequest",
+    "MapSettings",
+    "MappingResult",
+    "estimate_run",
+    "evaluate_run",
+    "find_backend",
+    "map_layers",
+    "profile_layers",
+    "read_settings",
+    "register_backend",
+    "resume_run",
+    "train_task",
+]

@@ -1,0 +1,1 @@
+"""Measurements of jobs: chips that decide, sensitivities, rankings."""

@@ -1,0 +1,1 @@
+"""After the search: the hold-out test, and the compensation that each layer needs."""
