@@ -3,7 +3,7 @@
     python benchmarks/count_kernels.py           # write src/lionheart/system/data/kernels_aarch64.toml
     python benchmarks/count_kernels.py --page    # write docs/results/instruction_counts.md too
 
-Each kernel of src/lionheart/system/native is called at several sizes in a program cross-compiled for AArch64 and run under
+Each kernel of src/lionheart/interop/alpine/native is called at several sizes in a program cross-compiled for AArch64 and run under
 QEMU's user mode with a plugin that counts. For each class of instruction a non-negative least-squares fit, relative to the
 instructions of each call, turns the counts into instructions per unit of work and per call. benchmarks/kernel_cases.py holds
 the calls. Counts do not depend on the machine, so a second run writes the same file.
@@ -21,7 +21,7 @@ import numpy as np
 from kernel_cases import Kernel, kernels
 from scipy.optimize import nnls
 
-from lionheart.system.qemu import (
+from lionheart.interop.alpine.qemu import (
     CLASSES,
     CPU,
     Counts,
@@ -33,7 +33,7 @@ from lionheart.system.qemu import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-NATIVE = ROOT / "src" / "lionheart" / "system" / "native"
+NATIVE = ROOT / "src" / "lionheart" / "interop" / "alpine" / "native"
 DATA = ROOT / "src" / "lionheart" / "system" / "data" / "kernels_aarch64.toml"
 PAGE = ROOT / "docs" / "results" / "instruction_counts.md"
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off")  # as emitted programs are built

@@ -2,7 +2,7 @@
 
 Instructions of each kernel (system/data/kernels_aarch64.toml, counted by benchmarks/count_kernels.py) become cycles with the
 interval model of the core (system/core.py); waits for memory stay with the platform. Writes
-system/data/alpine_neon.toml and alpine_fp32.toml.
+system/platforms/alpine-neon.toml and alpine-fp32.toml.
 
 Run: python benchmarks/derive_software.py
 """
@@ -129,12 +129,12 @@ def build() -> dict[str, str]:
     cycles = Cycles(load_core(CORE))
     core = "ALPINE, high power, with lionheart's own kernels"
     return {
-        "alpine_neon.toml": render(
+        "alpine-neon.toml": render(
             "ALPINE's high-power system with the kernels of exported programs, int8.",
             f"{core}, int8",
             derive(cycles, "s8"),
         ),
-        "alpine_fp32.toml": render(
+        "alpine-fp32.toml": render(
             "ALPINE's high-power system with our kernels in fp32; tiles take and give int8.",
             f"{core}, fp32",
             derive(cycles, "f32"),

@@ -24,9 +24,9 @@ from lionheart.files import read_json
 from lionheart.interop.alpine import count_regions, emit_program, quantise_program, run_program, trace_program
 from lionheart.interop.alpine.export import export_model
 from lionheart.interop.alpine.fixed_point import scale_and_round, to_fixed_point
+from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.system.qemu import missing_packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path
 from lionheart.tasks.resnet import ResidualBlock
 from lionheart.training import load_weights

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lionheart.jobs
-import lionheart.system.audit
+import lionheart.system.inspection
 import lionheart.tasks.registry
 import lionheart.training.loop
 from lionheart.cli import app
@@ -266,7 +266,7 @@ def test_a_bug_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("[bold]impossible")
 
-    monkeypatch.setattr(lionheart.system.audit, "audit_coverage", fail)
+    monkeypatch.setattr(lionheart.system.inspection, "audit_coverage", fail)
     result = lionheart_command("inspect", TASK)
     assert result.exit_code == 1
     assert "internal error: RuntimeError: [bold]impossible" in result.stderr  # not eaten as markup

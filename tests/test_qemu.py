@@ -11,7 +11,7 @@ import pytest
 from lionheart.constants import load_constants
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import CACHE_VARIABLE
-from lionheart.system.qemu import (
+from lionheart.interop.alpine.qemu import (
     CLASSES,
     CPU,
     CacheSpec,
@@ -25,7 +25,7 @@ from lionheart.system.qemu import (
 )
 
 ROOT = Path(__file__).parent.parent
-NATIVE = ROOT / "src/lionheart/system/native"
+NATIVE = ROOT / "src/lionheart/interop/alpine/native"
 
 
 @pytest.fixture(scope="module")

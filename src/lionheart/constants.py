@@ -15,7 +15,7 @@ from lionheart.errors import ArtifactError
 
 KINDS = ("measured", "fitted", "derived", "assumed")
 _KEYS = ("value", "unit", "source", "kind")
-_DATA_PACKAGES = ("lionheart.devices", "lionheart.system")
+_DATA_FOLDERS = (("lionheart.devices", ""), ("lionheart.system", "data/"), ("lionheart.system", "platforms/"))
 
 
 @final
@@ -124,14 +124,15 @@ def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 @cache
 def load_constants(package: str, file: str) -> Mapping[str, Constant]:
-    """Read ``data/<file>`` of a lionheart package, once."""
-    return parse_constants(resources.files(package).joinpath("data", file).read_text(encoding="utf-8"), file)
+    """Read a constants file of a lionheart package, once; `file` is its path within the package."""
+    text = resources.files(package).joinpath(*file.split("/")).read_text(encoding="utf-8")
+    return parse_constants(text, file.rpartition("/")[2])
 
 
 def data_files() -> list[tuple[str, str]]:
-    """Return ``(package, file)`` of every constants file that lionheart ships."""
+    """Return ``(package, file)`` of every constants file that lionheart ships, as `load_constants` takes them."""
     found = []
-    for package in _DATA_PACKAGES:
-        folder = Path(str(resources.files(package).joinpath("data")))
-        found += [(package, path.name) for path in sorted(folder.glob("*.toml"))]
+    for package, place in _DATA_FOLDERS:
+        folder = Path(str(resources.files(package).joinpath(place)))
+        found += [(package, f"{place}{path.name}") for path in sorted(folder.glob("*.toml"))]
     return found

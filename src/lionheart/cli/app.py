@@ -132,7 +132,7 @@ def inspect(
     with _without_collection():
         from lionheart.cli.models import load_graph
         from lionheart.devices import TileSpec
-        from lionheart.system.audit import audit_coverage
+        from lionheart.system.inspection import audit_coverage
 
         graph = load_graph(model, RichProgress())
         tile = TileSpec(rows=rows, cols=cols)
@@ -458,7 +458,10 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
 
     from lionheart.constants import data_files, load_constants
 
-    data = {file: {k: asdict(v) for k, v in load_constants(package, file).items()} for package, file in data_files()}
+    data = {
+        file.rpartition("/")[2]: {k: asdict(v) for k, v in load_constants(package, file).items()}
+        for package, file in data_files()
+    }
     if as_json:
         print_json(data)
     else:

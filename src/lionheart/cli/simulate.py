@@ -51,7 +51,7 @@ def simulate(
     On several cores or with few tiles it is simulated, beside all-digital on
     as many cores, and the report shows what each core does when.
     """
-    from lionheart.cli.second_opinion import add_second_opinion, check_tool, show_second_opinion
+    from lionheart.cli.cross_check import add_second_opinion, check_tool, show_second_opinion
     from lionheart.jobs import estimate_run
 
     check_tool(second_opinion)

@@ -51,7 +51,7 @@ class PCMNoise(DeviceSpec):
 
 @final
 class PCMSpec(PCMNoise):
-    """Phase-change memory. Defaults are in ``devices/data/pcm.toml``, where each number has its source.
+    """Phase-change memory. Defaults are in ``devices/pcm.toml``, where each number has its source.
 
     ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
     """

@@ -59,7 +59,7 @@ class HWASpec(Spec):
 
 
 class TileSpec(Spec):
-    """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``devices/data/tile.toml``.
+    """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``devices/tile.toml``.
 
     Weights are scaled by the largest weight of each column.
     """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lionheart.report.facts import RunFacts
+from lionheart.report.data import RunFacts
 from lionheart.report.figures import BarPart, draw_stacked_bar
 from lionheart.report.text import describe_gain
 from lionheart.units import format_si

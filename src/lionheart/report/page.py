@@ -11,8 +11,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lionheart.files import write_text
-from lionheart.report import costs, schedules, sections, verdict
-from lionheart.report.facts import read_facts
+from lionheart.report import costs, schedules, sections
+from lionheart.report import summary as verdict
+from lionheart.report.data import read_facts
 from lionheart.report.text import format_percent, tie_units
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lionheart.report.facts import RunFacts
+from lionheart.report.data import RunFacts
 from lionheart.report.gantt import GanttBar, draw_gantt
 from lionheart.report.text import describe_gain, format_percent
 from lionheart.units import format_si

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lionheart.report.facts import RunFacts, drop_pp
+from lionheart.report.data import RunFacts, drop_pp
 from lionheart.report.figures import Guide, TimePoint, draw_bullet, draw_sparkline, draw_time_chart, share_strip
 from lionheart.report.text import (
     describe_duration,

@@ -18,7 +18,7 @@ from lionheart.constants import Constant, load_constants
 from lionheart.errors import ConfigError, suggest
 from lionheart.spec import Spec
 
-_PACKAGE, _FILE = "lionheart.system", "cores.toml"
+_PACKAGE, _FILE = "lionheart.system", "data/cores.toml"
 _VECTOR_BITS = 128  # width of a NEON register
 _BITS_PER_BYTE = 8
 

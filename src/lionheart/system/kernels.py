@@ -16,7 +16,7 @@ from lionheart.constants import Constant, load_constants, parse_constants
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.system.core import InstructionMix
 
-_PACKAGE, _FILE = "lionheart.system", "kernels_production.toml"
+_PACKAGE, _FILE = "lionheart.system", "data/kernels_production.toml"
 CLASSES = tuple(field.name for field in fields(InstructionMix))
 LIBRARIES = ("xnnpack_a64", "xnnpack_a32")
 PRECISIONS = {"f32": 4, "s8": 1}  # name -> bytes of a value

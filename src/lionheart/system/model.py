@@ -19,9 +19,9 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
 from lionheart.partition import TilePartition, partition_graph
+from lionheart.system.cost import Cost, add_costs, price_work, scale_cost
 from lionheart.system.estimate import check_mapping, find_partition, leave_out_unpriced, price_other_ops
 from lionheart.system.platform import PlatformSpec
-from lionheart.system.price import Cost, add_costs, price_work, scale_cost
 from lionheart.system.work import Residency, analog_projection, digital_projection, overflow_share
 
 _UNIT = 1 << 1074  # every finite float is a whole number of its inverses

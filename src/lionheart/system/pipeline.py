@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import final
 
 from lionheart.errors import ConfigError
+from lionheart.system.cost import Cost, add_costs
 from lionheart.system.platform import PlatformSpec
-from lionheart.system.price import Cost, add_costs
 
 _PER_TIME = ("llc_leakage", "memory_controller", "core_idle")  # paid for the whole run, not for a stage
 

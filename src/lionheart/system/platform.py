@@ -13,7 +13,7 @@ from lionheart.errors import ConfigError
 from lionheart.spec import Spec
 from lionheart.system.platform_files import (
     OPERATION_TABLES,
-    PLATFORM_FILES,
+    PLATFORMS,
     TEMPLATE_HINT,
     PlatformFiles,
     nearest,
@@ -137,7 +137,7 @@ class PlatformSpec(Spec):
 
 def platform_names() -> tuple[str, ...]:
     """Return the names of the platforms that lionheart ships."""
-    return tuple(PLATFORM_FILES)
+    return PLATFORMS.names()
 
 
 def platform_constants(name: str | Path) -> Mapping[str, Constant]:

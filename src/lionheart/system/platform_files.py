@@ -12,18 +12,12 @@ from typing import final
 
 from lionheart.constants import Constant, ConstantsFile, read_constants
 from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.registry import Registry
 
-PLATFORM_FILES = {
-    "alpine-high-power": "alpine_high_power.toml",
-    "alpine-low-power": "alpine_low_power.toml",
-    "alpine-neon": "alpine_neon.toml",
-    "alpine-fp32": "alpine_fp32.toml",
-    "lionheart": "lionheart.toml",
-    "raspberry-pi-4": "raspberry_pi_4.toml",
-    "hermes": "hermes.toml",
-    "hermes-64": "hermes_64.toml",
-    "hermes-64-4phase": "hermes_64_4phase.toml",
-}
+#: Shipped platforms: the stem of each file in ``platforms/`` is its name.
+PLATFORMS: Registry[str] = Registry("platform", "platforms")
+for _file in sorted(resources.files("lionheart.system").joinpath("platforms").iterdir(), key=lambda file: file.name.removesuffix(".toml")):
+    PLATFORMS.add(_file.name.removesuffix(".toml"), _file.name)
 SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml")
 OPERATION_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")
 TEXTS = ("description", "extends")
@@ -79,8 +73,8 @@ def read_platform_files(name: str | Path) -> PlatformFiles:
         ConfigError: The name is unknown, or files extend each other in a circle.
         ArtifactError: A file cannot be read or is not TOML.
     """
-    if not is_file(name) and str(name) not in PLATFORM_FILES:
-        hint = suggest(str(name), PLATFORM_FILES, label="platforms")
+    if not is_file(name) and str(name) not in PLATFORMS:
+        hint = suggest(str(name), PLATFORMS, label="platforms")
         raise ConfigError(f"platform: got {str(name)!r}, expected a known name or a path to a .toml file", hint=hint)
     chain = _Chain([(file, _read_shipped(file)) for file in SHARED_FILES])
     _append_chain(chain, name, ())
@@ -100,7 +94,7 @@ def read_platform_files(name: str | Path) -> PlatformFiles:
 
 def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> None:
     """Append what `name` extends, then its own file; `above` are the files that extend it."""
-    where = str(name) if is_file(name) else PLATFORM_FILES[str(name)]
+    where = str(name) if is_file(name) else PLATFORMS.find(str(name))
     identity = str(Path(name).resolve()) if is_file(name) else where
     if identity in above:
         circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
@@ -113,12 +107,12 @@ def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> No
     if base is not None:
         if is_file(base):
             _append_chain(chain, Path(name).parent / base, (*above, identity))
-        elif base in PLATFORM_FILES:
+        elif base in PLATFORMS:
             _append_chain(chain, base, (*above, identity))
         else:
             chain.is_whole = False
             expected = "expected the name of a shipped platform or a path to a .toml file"
-            chain.faults.append(f"{where}:extends: got {base!r}, {expected}{nearest(base, PLATFORM_FILES)}")
+            chain.faults.append(f"{where}:extends: got {base!r}, {expected}{nearest(base, PLATFORMS)}")
     chain.files.append((where, file))
 
 
@@ -137,7 +131,8 @@ def _lay_over(constants: dict[str, Constant], origins: dict[str, str], where: st
 
 @cache
 def _read_shipped(file: str) -> ConstantsFile:
-    text = resources.files("lionheart.system").joinpath("data", file).read_text(encoding="utf-8")
+    folder = "data" if file in SHARED_FILES else "platforms"
+    text = resources.files("lionheart.system").joinpath(folder, file).read_text(encoding="utf-8")
     return _check_texts(read_constants(text, file), file)
 
 

@@ -1,6 +1,6 @@
 """Phase-change memory: programming noise, drift, read noise, as in AIHWKIT's PCM-like models.
 
-All conductances in µS. Coefficients and their sources are in ``devices/data/pcm.toml``.
+All conductances in µS. Coefficients and their sources are in ``devices/pcm.toml``.
 """
 
 from __future__ import annotations

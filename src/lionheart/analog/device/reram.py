@@ -1,6 +1,6 @@
 """Resistive memory: Wan et al. (2022), and conductive-metal-oxide (CMO) HfOx. All conductances in µS.
 
-Coefficients and their sources are in ``devices/data/reram_wan2022.toml`` and ``reram_cmo.toml``.
+Coefficients and their sources are in ``devices/reram_wan2022.toml`` and ``reram_cmo.toml``.
 """
 
 from __future__ import annotations

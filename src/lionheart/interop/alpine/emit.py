@@ -52,7 +52,7 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
     require_free_space(target, len(constants.content) + inputs.nbytes + 10_000_000, purpose="an emitted program")
     write_text(target / "main.cc", _main(program, layers, functions, arena, space))
     for name in HEADERS:
-        source = resources.files("lionheart.system").joinpath("native", name).read_text(encoding="utf-8")
+        source = resources.files("lionheart.interop.alpine").joinpath("native", name).read_text(encoding="utf-8")
         write_text(target / name, source)
     _write_bytes(target / "weights.bin", bytes(constants.content) or bytes(1))
     _write_bytes(target / "inputs.bin", inputs.astype("<f4").tobytes())

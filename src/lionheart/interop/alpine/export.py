@@ -12,6 +12,7 @@ from lionheart.analog import convert_to_digital_
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.interop.alpine.emit import emit_program
+from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import quantise_program
 from lionheart.interop.alpine.run import run_program
 from lionheart.interop.alpine.trace import channels_last, trace_program
@@ -19,7 +20,6 @@ from lionheart.jobs.evaluate import open_finished
 from lionheart.jobs.map import load_result
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
-from lionheart.system.qemu import missing_packages
 from lionheart.tasks import Task
 
 N_CALIBRATION = 64

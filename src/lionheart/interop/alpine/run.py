@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import read_json, require_mapping
-from lionheart.system.qemu import CacheSpec, Counts, compile_program, count_instructions, find_tools
+from lionheart.interop.alpine.qemu import CacheSpec, Counts, compile_program, count_instructions, find_tools
 
 Target = Literal["host", "aarch64"]
 _FLAGS: Final = ("-std=c++17", "-O3", "-ffp-contract=off")

@@ -70,7 +70,7 @@ class Shape:
 
 def read_core(name: str) -> int:
     """Return a constant of the vector core."""
-    return int(load_constants("lionheart.system", "vector_core.toml")[name].value)
+    return int(load_constants("lionheart.system", "data/vector_core.toml")[name].value)
 
 
 def describe_shapes(graph: LayerGraph, platform: PlatformSpec) -> dict[str, Shape]:

@@ -200,7 +200,7 @@ def build_counter(tools: Tools) -> Path:
     Raises:
         ArtifactError: It does not compile, or the folder cannot be written.
     """
-    source = resources.files("lionheart.system").joinpath("native", "counter.c").read_bytes()
+    source = resources.files("lionheart.interop.alpine").joinpath("native", "counter.c").read_bytes()
     key = hashlib.sha256(source + _first_line(tools.host_cc).encode()).hexdigest()[:16]
     library = cache_dir() / "native" / f"counter-{key}.so"
     if library.exists():

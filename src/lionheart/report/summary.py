@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lionheart.report.facts import RunFacts
+from lionheart.report.data import RunFacts
 from lionheart.report.text import (
     describe_corrections,
     describe_objective,
