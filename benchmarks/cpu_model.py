@@ -57,7 +57,7 @@ PAGE_TEXT = """\
 
 `lionheart.system.core` turns instructions and cache misses into cycles; `lionheart.system.kernels` counts the instructions of
 production kernels by hand, `lionheart.system.traffic` their misses. The goal is an error of at most 25 % without tuning a row on
-its own. {inside} of {n} rows are inside. Made by `python benchmarks/cpu_model.py --page`; `pytest tests/test_core.py` fails if it
+its own. {inside} of {n} rows are inside. Made by `python benchmarks/cpu_model.py --page`; `pytest tests/reference/test_core.py` fails if it
 is stale.
 
 {main}

@@ -29,7 +29,7 @@ _HOMES = {
     "LayerMapping": "mapping",
     "MapSettings": "jobs",
     "MappingResult": "jobs",
-    "Measure": "measures",
+    "Measure": "metrics",
     "Placement": "mapping",
     "PlatformSpec": "system",
     "Projection": "graph",

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,6 @@ from lionheart.cli.platforms import platforms
 from lionheart.cli.profile import profile
 from lionheart.cli.simulate import simulate
 from lionheart.errors import ConfigError, LionHeartError
-from lionheart.experimental.pareto.verb import pareto
 
 app = typer.Typer(
     name="lionheart",
@@ -468,7 +468,9 @@ def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
         render.show_sources(data)
 
 
-app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(guarded(pareto))
+app.command(epilog="Example: lionheart pareto cifar10/resnet8 --objective time --bounds 0.5,1,2,5")(
+    guarded(import_module("lionheart.experimental.pareto.verb").pareto)
+)
 app.command(epilog="Example: lionheart profile cifar10/resnet8 --times 1s,1d --chips 10")(guarded(profile))
 app.command(epilog="Example: lionheart export runs/first --to alpine --out first-alpine --check")(guarded(export))
 app.command(epilog="Example: lionheart simulate runs/first --cores 4 --inferences 10")(guarded(simulate))

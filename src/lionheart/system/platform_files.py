@@ -16,7 +16,10 @@ from lionheart.registry import Registry
 
 #: Shipped platforms: the stem of each file in ``platforms/`` is its name.
 PLATFORMS: Registry[str] = Registry("platform", "platforms")
-for _file in sorted(resources.files("lionheart.system").joinpath("platforms").iterdir(), key=lambda file: file.name.removesuffix(".toml")):
+for _file in sorted(
+    resources.files("lionheart.system").joinpath("platforms").iterdir(),
+    key=lambda file: file.name.removesuffix(".toml"),
+):
     PLATFORMS.add(_file.name.removesuffix(".toml"), _file.name)
 SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml")
 OPERATION_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")

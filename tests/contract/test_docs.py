@@ -1,0 +1,58 @@
+"""The README's example runs, the pages are up to date, links lead somewhere, importing is lean."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def test_readme_example_runs(tmp_path, monkeypatch):
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102  our own page
+    result = names["result"]
+    assert set(result.mapping.placements) == {"0", "3"}
+    assert {row["t_inference"] for row in result.results["test_over_time"]} >= {1.0, 86_400.0}
+    assert (tmp_path / "runs/mine/results.json").exists()
+
+
+def test_example_of_a_kind_of_ones_own_runs():
+    import lionheart
+
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    names = {"__name__": "extending"}
+    exec(compile(example, "extending.md", "exec"), names)  # noqa: S102  our own page
+    lionheart.graph.unregister_kind(names["Gated"])
+
+
+def test_settings_page_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs/make_settings.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/settings.md").read_text() == module.render_settings(), "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: dead link {target}"
+
+
+def test_import_is_lean_and_silent():
+    code = "import sys, lionheart; print(sorted({'torch', 'numpy', 'scipy', 'typer', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_public_names_exist():
+    import lionheart
+
+    for name in lionheart.__all__:
+        assert getattr(lionheart, name).__doc__, name

