@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any, Self, TypeVar, cast
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from lionheart.errors import ArtifactError
 
 T = TypeVar("T")
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _HINT = "is this data of a run written by this version of lionheart?"
 _EXPECTED = {
     "missing": "missing",
@@ -65,7 +66,8 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
         ArtifactError: Keys are missing or values of the wrong type; all of them are named.
     """
     try:
-        return _adapter(kind).validate_json(_as_json(data), strict=True)
+        found: T = _adapter(cast(Hashable, kind)).validate_json(_as_json(data), strict=True)
+        return found
     except ValidationError as error:
         raise ArtifactError("\n".join(describe_faults(error, where)), hint=_HINT) from None
 
@@ -76,12 +78,12 @@ def describe_faults(error: ValidationError, where: str) -> list[str]:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 def _as_json(data: Any) -> bytes:
-    return cast(bytes, _adapter(Any).dump_json(data))
+    return _ANY.dump_json(data)
 
 
 def _describe_fault(fault: Mapping[str, Any], where: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything that has a name is registered in the same way: once, found with a suggestion, listed for help texts and documents."""
+"""Everything that has a name is registered in one way: once, found with a suggestion, listed for help texts and documents."""
 
 from __future__ import annotations
 

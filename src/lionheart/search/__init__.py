@@ -1,7 +1,8 @@
 """Search: strategies that decide which candidates go analog.
 
-Comes in: ranked candidates, a bound, an `Objective` that prices mappings and counts tiles, and a `Problem` that can try a
-mapping and keep or undo the trial. Goes out: a `SearchResult` with the mapping and every decision. Must not know: how a trial trains or evaluates, platforms, physics.
+Takes ranked candidates, a bound, an `Objective` that prices mappings and counts tiles, and a `Problem` that can try a mapping and
+keep or undo the trial. Returns a `SearchResult` with the mapping and every decision. Must not know: how a trial trains or
+evaluates, platforms, physics.
 """
 
 from lionheart.search.objective import Objective, count_digital

@@ -1,6 +1,6 @@
 """Allocation: where the pieces of several layers go in crossbars, and which layers have room there.
 
-Takes the `TilePartition` of each layer; returns a `Packing`, or a `TileFit` where tiles run out. Must not know: platforms, work.
+Takes the `TilePartition` of each layer; returns a `Packing`, or a `TileFit` where tiles run out. Must not know: platforms.
 """
 
 from lionheart.system.allocation.fitting import TileFit, fit_tiles
