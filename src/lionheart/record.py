@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from functools import cache
-from typing import Any, Self, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -12,6 +11,7 @@ from lionheart.errors import ArtifactError
 
 T = TypeVar("T")
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
 _HINT = "is this data of a run written by this version of lionheart?"
 _EXPECTED = {
     "missing": "missing",
@@ -66,7 +66,7 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
         ArtifactError: Keys are missing or values of the wrong type; all of them are named.
     """
     try:
-        found: T = _adapter(cast(Hashable, kind)).validate_json(_as_json(data), strict=True)
+        found: T = _adapter(kind).validate_json(_as_json(data), strict=True)
         return found
     except ValidationError as error:
         raise ArtifactError("\n".join(describe_faults(error, where)), hint=_HINT) from None
@@ -77,9 +77,10 @@ def describe_faults(error: ValidationError, where: str) -> list[str]:
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 
-@cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _as_json(data: Any) -> bytes:

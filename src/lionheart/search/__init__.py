@@ -1,7 +1,7 @@
 """Search: strategies that decide which candidates go analog.
 
-Takes ranked candidates, a bound, an `Objective` that prices mappings and counts tiles, and a `Problem` that can try a mapping and
-keep or undo the trial. Returns a `SearchResult` with the mapping and every decision. Must not know: how a trial trains or
+Takes ranked candidates, a bound, an `Objective` that prices mappings and counts tiles, and a `Problem` that can try a mapping
+and keep or undo the trial. Returns a `SearchResult` with the mapping and every decision. Must not know: how a trial trains or
 evaluates, platforms, physics.
 """
 
