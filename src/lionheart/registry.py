@@ -19,7 +19,8 @@ class Registry(Generic[T]):
     Args:
         setting: Of the setting that holds a name, for errors: ``"search.strategy"``.
         plural: Of an entry, for hints: ``"strategies"``.
-        package: Whose modules register entries when they are imported; they are, on first use. None = nothing is imported.
+        package: Whose modules, those of its packages too, register entries when they are imported; they are, on first use.
+            None = nothing is imported.
         one_per_module: Whether each module of `package` registers one entry, under its own name with ``-`` for ``_``. Names are
             then known without an import, and only the module of the entry that is looked for is imported.
     """
@@ -91,8 +92,10 @@ class Registry(Generic[T]):
     def _modules(self) -> list[str]:
         if self._package is None:
             return []
-        found = pkgutil.iter_modules(import_module(self._package).__path__)
-        return [module.name for module in found if not module.name.startswith("_")]
+        walk = pkgutil.iter_modules if self._one_per_module else pkgutil.walk_packages
+        prefix = f"{self._package}."
+        found = [module.name.removeprefix(prefix) for module in walk(import_module(self._package).__path__, prefix)]
+        return [name for name in found if not any(part.startswith("_") for part in name.split("."))]
 
     def _load(self, name: str | None = None) -> None:
         """Import the modules that register entries: all of them, or that of one entry where each has its own."""

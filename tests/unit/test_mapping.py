@@ -12,7 +12,7 @@ from zoo import ZOO
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 placements = st.dictionaries(st.text(max_size=12), st.sampled_from(Placement), max_size=8)
 

@@ -12,7 +12,7 @@ from zoo import DIGITAL, ZOO, Row, Specimen
 from lionheart.data import call_model
 from lionheart.errors import ConfigError, GraphError
 from lionheart.graph import DigitalOp, LayerGraph, trace_graph
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 HIDDEN = "dynamic product"
 
