@@ -92,10 +92,8 @@ class Registry(Generic[T]):
     def _modules(self) -> list[str]:
         if self._package is None:
             return []
-        walk = pkgutil.iter_modules if self._one_per_module else pkgutil.walk_packages
-        prefix = f"{self._package}."
-        found = [module.name.removeprefix(prefix) for module in walk(import_module(self._package).__path__, prefix)]
-        return [name for name in found if not any(part.startswith("_") for part in name.split("."))]
+        found = pkgutil.iter_modules(import_module(self._package).__path__)
+        return [module.name for module in found if not module.name.startswith("_")]
 
     def _load(self, name: str | None = None) -> None:
         """Import the modules that register entries: all of them, or that of one entry where each has its own."""
@@ -106,9 +104,17 @@ class Registry(Generic[T]):
                 import_module(f"{self._package}.{name.replace('-', '_')}")
             return
         self._is_loaded = True  # before the imports: they may look something up
-        for module in self._modules():
-            import_module(f"{self._package}.{module}")
+        _import_all(str(self._package))
 
 
 def _name_of(module: str) -> str:
     return module.replace("_", "-")
+
+
+def _import_all(package: str) -> None:
+    """Import the modules of a package and of the packages in it, but those whose name begins with an underscore."""
+    for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            import_module(module.name)
+            if module.ispkg:
+                _import_all(module.name)

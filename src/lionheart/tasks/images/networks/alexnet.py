@@ -50,6 +50,6 @@ class AlexNet(nn.Module):
         return logits
 
 
-# Weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for. The rate is
-# a fifth of that source's, since the linear layers are not normalised.
+# Weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for. The rate
+# is a fifth of that source's, since the linear layers are not normalised.
 register_cifar("alexnet", AlexNet, one_cycle(100, learning_rate=0.02), loss=smoothed_cross_entropy, half_weights=True)
