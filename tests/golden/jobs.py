@@ -55,23 +55,23 @@ from observe import (
 from pinned import HASHES, OBSERVED, is_pinned, run_pinned
 
 # All that the jobs know of the library. Where something moves or is renamed, this block and the adaptors below follow.
-import lionheart.analog.tile.convert as noise_pool
+import lionheart.analog.convert as noise_pool
+from lionheart.data import TensorBatches
+from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
 from lionheart.interop.alpine.export import export_run
-from lionheart.tasks import Task
-from lionheart.tasks.registry import RECIPES, Recipe
-from lionheart.training import TensorBatches, TrainSpec
-from lionheart.workflow import (
+from lionheart.jobs import (
     CoresRequest,
     MapSettings,
     estimate_run,
     evaluate_run,
-    find_pareto_front,
     map_layers,
     profile_layers,
-    resume_pareto_front,
     resume_run,
     train_task,
 )
+from lionheart.tasks import Task
+from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.training import TrainSpec
 
 Parts = dict[str, Any]
 JOBS: dict[str, Callable[[Path], Parts]] = {}

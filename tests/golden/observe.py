@@ -19,14 +19,14 @@ from safetensors import safe_open
 
 Data = Mapping[str, Any]
 
-#: Our name of a journal's event -> the library's.
+#: Our name of a journal's event -> the first word of the library's.
 EVENTS = {
     "baseline": "baseline",
     "decision": "decision",
-    "held-out test": "certified",
-    "correction": "correction",
+    "held-out test": "holdout",
+    "correction": "compensation",
     "age": "age",
-    "loss rises": "loss_increase",
+    "loss rises": "sensitivity",
     "curvatures": "curvature",
     "mapping measured": "measured",
     "mapping measured again": "fresh",
@@ -111,7 +111,7 @@ def decision(data: Data) -> Data:
         "accuracy": estimate(data["accuracy"]),
         "samples": data["accuracy"]["n_samples"],
         "drop": exact(data["drop_pp"]),
-        "limit": exact(data["limit_pp"]),
+        "limit": exact(data["drop_ucb_pp"]),
         "training": training(data["train"]),
         "analog": None if data["analog"] is None else list(data["analog"]),
         "measured again": data["n_remeasured"],
@@ -127,12 +127,12 @@ def drop_test(data: Data) -> Data:
     return {
         "analog": list(data["analog"]),
         "accuracy": estimate(data["accuracy"]),
-        "drop": exact(data["drop_pp"]),
-        "limit": exact(data["limit_pp"]),
-        "error of chips": exact(data["chip_error_pp"]),
-        "error of samples": exact(data["sample_error_pp"]),
-        "confidence": exact(data["confidence"]),
-        "yield": exact(data["chip_yield"]),
+        "drop": exact(data["drop"]["drop_pp"]),
+        "limit": exact(data["drop"]["drop_ucb_pp"]),
+        "error of chips": exact(data["drop"]["chip_error_pp"]),
+        "error of samples": exact(data["drop"]["sample_error_pp"]),
+        "confidence": exact(data["drop"]["confidence"]),
+        "yield": exact(data["drop"]["chip_yield"]),
         "kept": data["accepted"],
     }
 
@@ -144,7 +144,7 @@ def correction(data: Data) -> Data:
         "layers": list(data["layers"]),
         "kept": data["accepted"],
         "drop": exact(data["drop_pp"]),
-        "limit": exact(data["limit_pp"]),
+        "limit": exact(data["drop_ucb_pp"]),
     }
 
 
@@ -152,7 +152,7 @@ def age(data: Data) -> Data:
     return {
         "age": exact(data["age_s"]),
         "drop": exact(data["drop_pp"]),
-        "limit": exact(data["limit_pp"]),
+        "limit": exact(data["drop_ucb_pp"]),
         "within": data["within"],
     }
 
@@ -314,7 +314,7 @@ def observe_systems(estimates: Iterable[Data]) -> dict[str, Any]:
     for each in estimates:
         parts[f"system {each['platform']}"] = system(each)
         parts["system words"] = [*parts.get("system words", []), system_words(each)]
-        if "pipeline" in each:
+        if each.get("pipeline") is not None:
             parts[f"cores {each['platform']}"] = cores(each["pipeline"])
             parts[f"cores words {each['platform']}"] = list(each["pipeline"]["notes"])
     return parts
@@ -380,24 +380,26 @@ def read_events(folder: Path, ours: str | None = None) -> list[Data]:
             event = json.loads(line)
         except json.JSONDecodeError:  # cut by a kill
             continue
-        if ours is None or event["event"] == EVENTS[ours]:
+        if ours is None or _first_word(event) == EVENTS[ours]:
             events.append(event)
     return events
 
 
+def _first_word(event: Data) -> str:
+    return event["event"].partition(" ")[0]
+
+
 _EVENT_READERS: dict[str, Callable[[Data], Any]] = {
-    "baseline": lambda event: exact_values(event["accuracy"]),
-    "decision": lambda event: decision(event["decision"]),
-    "held-out test": lambda event: drop_test(event["test"]),
-    "correction": lambda event: correction(event["correction"]),
-    "age": lambda event: age(event["age"]),
-    "loss rises": lambda event: exact_values(event["loss_increase"]),
-    "curvatures": lambda event: {fqn: curvature(row) for fqn, row in event["curvature"].items()},
-    "mapping measured": lambda event: measured_event(event),
-    "mapping measured again": lambda event: [list(event["analog"]), estimate(event["accuracy"])],
-    "evaluation": lambda event: evaluation(event),
-    "resumed": lambda event: None,
-    "end": lambda event: event.get("outcome"),
+    "baseline": lambda value: exact_values(value),
+    "decision": lambda value: decision(value),
+    "held-out test": lambda value: drop_test(value),
+    "correction": lambda value: correction(value),
+    "age": lambda value: age(value),
+    "loss rises": lambda value: exact_values(value),
+    "curvatures": lambda value: {fqn: curvature(row) for fqn, row in value.items()},
+    "mapping measured": lambda value: measured_event(value),
+    "mapping measured again": lambda value: estimate(value),
+    "evaluation": lambda value: evaluation(value),
 }
 
 
@@ -405,12 +407,15 @@ def observe_journal(folder: Path, *, resumes: bool = False) -> dict[str, Any]:
     """The order of events, and what they say; without those of a resume, which an unbroken run does not have."""
     parts: dict[str, Any] = {"journal": []}
     for event in read_events(folder):
-        ours = _OUR_NAMES[event["event"]]
+        ours = _OUR_NAMES[_first_word(event)]
         if ours == "resumed" and not resumes:
             continue
         parts["journal"].append(ours)
         if ours not in ("resumed", "end"):
-            parts.setdefault(f"journal {ours}", []).append(_EVENT_READERS[ours](event))
+            found = _EVENT_READERS[ours](event["value"])
+            if ours == "mapping measured again":  # its name says of which mapping
+                found = [[fqn for fqn in event["event"].partition(" ")[2].split(",") if fqn], found]
+            parts.setdefault(f"journal {ours}", []).append(found)
     return parts
 
 
@@ -423,7 +428,7 @@ def observe_map(folder: Path) -> dict[str, Any]:
         "network": observe_graph(folder),
         "outcome": data["outcome"],
         "wish": {
-            "measure": measure(data["measure"]),
+            "measure": measure(data["metric"]),
             "bound": exact(data["max_drop_pp"]),
             "age": exact(data["t_inference"]),
             "confidence": exact(data["confidence"]),
@@ -441,17 +446,17 @@ def observe_map(folder: Path) -> dict[str, Any]:
             "validation": exact(data["baseline"]["validation_accuracy"]),
             "test": exact(data["baseline"]["test_accuracy"]),
         },
-        "validation": {**estimate(data["validation"]), "drop": exact(data["validation"]["drop_pp"])},
+        "validation": {**estimate(data["validation"]), "drop": exact(data["validation_drop_pp"])},
         "validation over time": [estimate(row) for row in data["validation_over_time"]],
         "decisions": [decision(row) for row in data["decisions"]],
         "decisions' notes": [decision_note(row) for row in data["decisions"]],
         "test over time": [estimate(row) for row in data["test_over_time"]],
-        "test of the retrained network": exact(data["test_digital_accuracy"]),
+        "test of the retrained network": exact(data["retrained_test_accuracy"]),
         "steps": data["n_steps"],
         "notes": pairs(data["notes"]),
         "tiles": pairs(data["tiles"]),
-        "reprogramming": reprogramming(data["reprogramming"]),
-        "certificate": [drop_test(row) for row in data["certificate"]],
+        "reprogramming": reprogramming(data["refresh"]),
+        "certificate": [drop_test(row) for row in data["holdout_tests"]],
         **observe_systems(data["system"]),
         "weights": observe_weights(folder / "weights.safetensors"),
         **observe_journal(folder),
@@ -461,7 +466,7 @@ def observe_map(folder: Path) -> dict[str, Any]:
 def evaluation(data: Data) -> Data:
     return {
         "split": data["split"],
-        "measure": measure(data["measure"]),
+        "measure": measure(data["metric"]),
         "samples": data["n_samples"],
         "chips": data["n_chips"],
         "seed": data["seed"],
@@ -481,7 +486,7 @@ def observe_evaluation(folder: Path) -> dict[str, Any]:
 def measured_event(data: Data) -> Data:
     return {
         "number": data["number"],
-        "analog": list(data["analog"]),
+        "analog": [fqn for fqn, place in data["mapping"]["placements"].items() if place == "analog"],
         "accuracy": estimate(data["accuracy"]),
         "cost": exact(data["cost"]),
     }
@@ -495,7 +500,7 @@ def measured_mapping(data: Data) -> Data:
         "mapping": mapping(data["mapping"]),
         "accuracy": estimate(data["accuracy"]),
         "drop": exact(data["drop_pp"]),
-        "again": None if fresh is None else {**estimate(fresh), "drop": exact(fresh["drop_pp"])},
+        "again": None if fresh is None else {**estimate(fresh["accuracy"]), "drop": exact(fresh["drop_pp"])},
         "cost": exact(data["cost"]),
         "macs": exact(data["analog_mac_share"]),
         "weights": exact(data["analog_weight_share"]),
@@ -523,7 +528,7 @@ def observe_pareto(folder: Path) -> dict[str, Any]:
         "network": observe_graph(folder),
         "wish": {
             "task": data["task"],
-            "measure": measure(data["measure"]),
+            "measure": measure(data["metric"]),
             "objective": data["objective"],
             "most tiles": data["max_tiles"],
             "platform": data["platform"],
@@ -600,7 +605,7 @@ def observe_profile(path: Path) -> dict[str, Any]:
     return {
         "wish": {
             "task": data["task"],
-            "measure": measure(data["measure"]),
+            "measure": measure(data["metric"]),
             "ages": exact_list(data["times"]),
             "chips": data["n_chips"],
             "samples": data["n_samples"],
