@@ -70,7 +70,7 @@ def _export_program(
     from lionheart.interop.alpine.export import check_program, export_run
     from lionheart.jobs.evaluate import open_finished
 
-    name = task or open_finished(run).description()["task"]
+    name = task or open_finished(run).description().task
     manifest = export_run(
         load_task(name, RichProgress()), run, out, n_calibration=samples, n_stored=inputs
     )  # fmt: skip

@@ -43,11 +43,11 @@ def estimate_run(
     """
     run = open_finished(run_dir)
     try:
-        graph = LayerGraph.from_json(run.read("graph.json"))
+        graph = LayerGraph.from_json(run.read("graph.json", dict[str, Any]))
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{run.file('graph.json')}: damaged: {error}", hint="restore the file") from error
     mapping = LayerMapping.load(run.file("mapping.json"))
-    tile = MapSettings.from_json(run.description()["settings"]).tile
+    tile = MapSettings.from_json(run.description().settings).tile
     partitions = partition_graph(graph, tile)
     estimates = []
     for platform in map(load_platform, platforms):
