@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs results clean
+.PHONY: demo test check bench golden docs results clean
 
 demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
@@ -19,6 +19,9 @@ check: .venv/installed ## format, lint, types, room boundaries
 bench: .venv/installed ## speed ratios against the same network in floating point, and ALPINE's ratios
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/alpine_ratios.py
+
+golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
+	$(BIN)/python tests/golden/jobs.py --write
 
 docs: .venv/installed ## write docs/settings.md from the code
 	$(BIN)/python docs/make_settings.py
