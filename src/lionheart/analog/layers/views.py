@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.conv import AnalogConv
+from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.kinds import Projection, find_tensor

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.layers.attention import attend
+from lionheart.analog.layers.attention import AttentionInputs, attend
 from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
 from lionheart.analog.layers.views import TRANSPOSED, Part, add_up_taps, analog_part, part_of
 from lionheart.analog.noise import NoiseSource
@@ -115,7 +115,7 @@ class AnalogMultiheadAttention(AnalogShell):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Compute attention; arguments and results as in the digital module."""
-        return attend(self.__dict__["digital"], self.project, *args, **kwargs)
+        return attend(self.__dict__["digital"], self.project, AttentionInputs(*args, **kwargs))
 
 
 @final

@@ -20,7 +20,7 @@ from aihwkit.simulator.tiles.array import TileModuleArray
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.layers.products import AnalogConv
+from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.wrappers import AnalogProduct, AnalogShell
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError

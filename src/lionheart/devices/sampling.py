@@ -1,13 +1,18 @@
-"""What the models share: draws from an explicit generator, and the check of a time."""
+"""What the physics of devices share: draws from an explicit generator, and the check of a time."""
 
 from __future__ import annotations
 
 import math
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lionheart.errors import ConfigError
+from lionheart.extras import lazy_import
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy_import("torch")
 
 
 def normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
