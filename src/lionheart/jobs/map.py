@@ -12,9 +12,8 @@ from typing import Any, final
 from torch import nn
 
 from lionheart.analog import convert_to_digital_, set_tiles_
-from lionheart.candidates import Candidate, find_candidates
+from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.files import require_mapping
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.measurement.chips import digital_accuracy
@@ -26,6 +25,7 @@ from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
+from lionheart.record import read_record, write_record
 from lionheart.runs import RunDirectory, describe_environment
 from lionheart.runs.directory import timestamp
 from lionheart.search import SearchOutcome, SearchResult, check_candidates, find_strategy
@@ -87,7 +87,7 @@ def map_layers(
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
     with run.lock():
-        run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
+        run.write("graph.json", write_record(record_graph(graph, candidates)))
         return _search(task, graph, candidates, settings, run, progress)
 
 
@@ -109,8 +109,8 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     graph, candidates = prepare_run(task, settings)
     with run.lock():
         if not run.has("graph.json"):
-            run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
-        if run.read("graph.json").get("projections") != graph.to_json()["projections"]:
+            run.write("graph.json", write_record(record_graph(graph, candidates)))
+        if run.read("graph.json").get("projections") != write_record(graph)["projections"]:
             raise ArtifactError(
                 f"{run.path}: the run belongs to a network with other projections",
                 hint="resume with the task it began with",
@@ -131,7 +131,7 @@ def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) ->
     settings = MapSettings.from_json(run.description()["settings"])
     results = run.read("results.json")
     where = run.file("results.json")
-    mapping = LayerMapping.from_json(require_mapping(results.get("mapping"), where), str(where))
+    mapping = read_record(LayerMapping, results.get("mapping"), f"{where}: mapping")
     outcome = results.get("outcome")
     if outcome not in list(SearchOutcome):
         raise ArtifactError(
@@ -276,7 +276,7 @@ def _describe_wish(settings: MapSettings) -> str:
 
 
 def _write_mapping(task: Task, mapping: LayerMapping, problem: MappingProblem, run: RunDirectory) -> None:
-    metadata = {"task": task.name, "mapping": mapping.to_json()}
+    metadata = {"task": task.name, "mapping": write_record(mapping)}
     save_weights(run.file("weights.safetensors"), problem.model, metadata)
     mapping.save(run.file("mapping.json"))
 
@@ -321,7 +321,7 @@ def _final_figures(
     tile = problem.settings.tile
     partitions = {c.node.fqn: c.partition for c in find_candidates(graph, tile)}
     system = [
-        estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).to_json()
+        estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary().to_json()
         for name in problem.settings.platforms
     ]
     return {
@@ -330,7 +330,7 @@ def _final_figures(
         "max_drop_pp": search.max_drop_pp,
         "t_inference": search.t_inference,
         "confidence": search.confidence,
-        "mapping": mapping.to_json(),
+        "mapping": write_record(mapping),
         "analog_mac_share": mapping.analog_mac_share(graph),
         "analog_weight_share": mapping.analog_weight_share(graph),
         "objective": search.objective,

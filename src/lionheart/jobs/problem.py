@@ -22,6 +22,7 @@ from lionheart.jobs.samples import take_samples
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import Progress
+from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, Trial
@@ -300,14 +301,14 @@ class MappingProblem:
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def _save_accepted(self, mapping: LayerMapping) -> None:
-        state = {"mapping": mapping.to_json()}
+        state = {"mapping": write_record(mapping)}
         save_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer, state)
         self._keep_analog_state()
 
     def return_to_accepted(self) -> LayerMapping:
         """Undo a trial that is not settled; return the mapping that holds."""
         path = self.run.checkpoint("accepted")
-        mapping = LayerMapping.from_json(read_metadata(path).get("mapping", {}), str(path))
+        mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
         self.backend.convert_(self.model, mapping, self.settings.tile)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
-from lionheart.candidates import Candidate
+from lionheart.candidates import Candidate, record_graph
 from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_over_chips
@@ -27,6 +27,7 @@ from lionheart.jobs.samples import calibration_pass, take_samples
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
+from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory, describe_environment
 from lionheart.search import order_by_sensitivity
@@ -61,7 +62,7 @@ class ParetoResult:
         if bound_pp not in bounds:
             raise ConfigError(f"bound: got {bound_pp:g} pp", hint=f"the run has {', '.join(f'{b:g}' for b in bounds)}")
         found = [row for row in self.results["mappings"] if row["number"] == bounds[bound_pp]]
-        return LayerMapping.from_json(found[0]["mapping"]) if found else None
+        return read_record(LayerMapping, found[0]["mapping"], "mapping") if found else None
 
 
 def find_pareto_front(
@@ -110,7 +111,7 @@ def find_pareto_front(
     }
     run = RunDirectory.create(path, description)
     with run.lock():
-        run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
+        run.write("graph.json", write_record(record_graph(graph, candidates)))
         return _ParetoJob(task, graph, candidates, settings, run, progress).work(storage)
 
 
@@ -140,8 +141,8 @@ def resume_pareto_front(
     graph, candidates = _prepare(task, settings)
     with run.lock():
         if not run.has("graph.json"):
-            run.write("graph.json", {**graph.to_json(), "candidates": [c.to_json() for c in candidates]})
-        if run.read("graph.json").get("projections") != graph.to_json()["projections"]:
+            run.write("graph.json", write_record(record_graph(graph, candidates)))
+        if run.read("graph.json").get("projections") != write_record(graph)["projections"]:
             raise ArtifactError(
                 f"{run.path}: the run belongs to a network with other projections",
                 hint="resume with the task it began with",
@@ -397,7 +398,7 @@ class _ParetoJob:
         return {
             "number": measured.number,
             "on_front": on_front,
-            "mapping": mapping.to_json(),
+            "mapping": write_record(mapping),
             "accuracy": measured.accuracy,
             "drop_pp": measured.drop_pp(self.baseline["decision"]),
             "fresh": self._describe_fresh(mapping),
