@@ -16,7 +16,7 @@ import torch
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
-from lionheart.system import compare_on_cores, load_platform
+from lionheart.system import CoresRequest, compare_on_cores, load_platform
 from lionheart.tasks.resnet import ResNet8
 from lionheart.units import format_si
 
@@ -38,14 +38,13 @@ def table() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for n_cores, max_tiles, reprogram in CASES:
-        found = compare_on_cores(
-            graph, mapping, platform, tiles, n_cores=n_cores, n_inferences=10, max_tiles=max_tiles, reprogram=reprogram
-        ).to_json()
-        mapped, n_left = found["mapped"], len(found["without_tiles"])
-        left = f"{len(found['reprogrammed'])} programmed again" if reprogram else f"{n_left} digital" if n_left else "–"
+        cores = CoresRequest(n_cores, 10, max_tiles, reprogram)
+        found = compare_on_cores(graph, mapping, platform, tiles, cores).summary()
+        mapped, n_left = found.mapped, len(found.without_tiles)
+        left = f"{len(found.reprogrammed)} programmed again" if reprogram else f"{n_left} digital" if n_left else "–"
         lines.append(
-            f"| {n_cores} | {found['n_tiles']} | {left} | {format_si(mapped['latency_s'], 's')} | {format_si(mapped['interval_s'], 's')} | "
-            f"{format_si(mapped['energy_per_inference_j'], 'J')} | {found['throughput_gain']:.2f}× | {found['energy_gain']:.2f}× |"
+            f"| {n_cores} | {found.n_tiles} | {left} | {format_si(mapped.latency_s, 's')} | {format_si(mapped.interval_s, 's')} | "
+            f"{format_si(mapped.energy_per_inference_j, 'J')} | {found.throughput_gain:.2f}× | {found.energy_gain:.2f}× |"
         )
     return "\n".join(lines)
 

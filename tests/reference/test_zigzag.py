@@ -21,6 +21,7 @@ from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.jobs import MapSettings
 from lionheart.mapping import LayerMapping
+from lionheart.record import write_record
 from lionheart.runs import RunDirectory
 from lionheart.system import estimate_system, load_platform
 
@@ -55,7 +56,7 @@ def run_dir(tmp_path: Path) -> Path:
     run = RunDirectory.create(
         tmp_path / "run", {"job": "map", "task": "tiny", "seed": 0, "settings": MapSettings().to_json()}
     )
-    run.write("graph.json", TINY.to_json())
+    run.write("graph.json", write_record(TINY))
     run.write("results.json", {})
     MIXED.save(run.file("mapping.json"))
     return run.path

@@ -32,6 +32,7 @@ from lionheart.system import (
     platform_names,
 )
 from lionheart.system.platform_template import render_template
+from lionheart.system.records import SystemRecord
 from lionheart.system.tile_energy import adc_energy_j, dac_energy_j, reference_point
 
 NAMES = platform_names()
@@ -184,7 +185,7 @@ def test_without_a_tile_an_operation_takes_the_same_at_any_size() -> None:
 def test_missing_tiles_are_counted() -> None:
     few = estimate(HIGH.replace(n_tiles=3))
     assert (few.n_tiles, few.tiles_missing, estimate(HIGH).tiles_missing) == (6, 3, 0)
-    assert few.to_json()["tiles_missing"] == 3
+    assert few.summary().tiles_missing == 3
     assert few.mapped == estimate(HIGH).mapped
     assert load_platform("hermes-64").n_tiles == 64
 
@@ -261,27 +262,28 @@ def test_a_mapping_that_saves_nothing_never_pays() -> None:
     found = estimate(slow).programming
     assert (found.break_even_time, found.break_even_energy) == (None, None)
     assert found.at_age(3600.0).inferences_per_s is None
-    assert "never saved" in _describe_programming(estimate(slow).to_json())[0]
+    assert "never saved" in _describe_programming(estimate(slow).summary())[0]
 
 
 def test_programming_is_shown() -> None:
-    data = json.loads(json.dumps(estimate(HIGH, tile=TileSpec(reprogram_after=86_400.0)).to_json()))
-    shown = data["programming"]
-    assert shown["energy_j"] == pytest.approx(sum(shown["energy_breakdown_j"].values()))
-    assert shown["reprogramming"]["reprogram_after"] == 86_400.0
+    data = estimate(HIGH, tile=TileSpec(reprogram_after=86_400.0)).summary()
+    shown = data.programming
+    assert shown.energy_j == pytest.approx(sum(shown.energy_breakdown_j.values()))
+    assert shown.reprogramming.reprogram_after == 86_400.0
     [line] = _describe_programming(data)
     assert line.startswith("programming, alpine-high-power: ")
     assert "energy saved after" in line
-    few = estimate(HIGH.replace(n_tiles=3)).to_json()
+    few = estimate(HIGH.replace(n_tiles=3)).summary()
     assert _describe_programming(few)[0] == "alpine-high-power: 3 of these tiles are more than it has"
-    assert _describe_programming({"platform": "older results"}) == []
+    older = {key: value for key, value in data.to_json().items() if key not in ("programming", "tiles_missing")}
+    assert _describe_programming(SystemRecord.from_json(older, "system")) == []
 
 
 def test_unknown_technologies_say_so() -> None:
     tile = TileSpec(device=DeviceSpec.reram_cmo())
     found = estimate(HIGH, tile=tile)
-    assert found.to_json()["programming"]["energy_j"] is None
-    [line] = _describe_programming(found.to_json())
+    assert found.summary().programming.energy_j is None
+    [line] = _describe_programming(found.summary())
     assert "no number for reram_cmo at hand" in line
     assert found.programming.break_even_energy is None
     with pytest.raises(ConfigError, match=r"\[programming\.reram_cmo\.pulse_s\]"):
