@@ -29,7 +29,7 @@ from lionheart.jobs.objective import make_objective
 from lionheart.mapping import LayerMapping
 from lionheart.search import Decision, SearchSpec, Trial, find_strategy
 from lionheart.system import SystemModel, estimate_system, load_platform
-from lionheart.tasks.resnet import ResNetCifar
+from lionheart.tasks.images.networks.resnet import ResNetCifar
 
 REPEATS = 21
 PLATFORM = "alpine-high-power"

@@ -40,7 +40,7 @@ from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.hf import load_structure
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 DAY = 86_400.0
 SMALL = TileSpec.ideal(rows=7, cols=5)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from lionheart.files import sha256_file
 from lionheart.jobs import train as pretrain_module
 from lionheart.jobs import train_task
 from lionheart.rng import RandomStreams
-from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.tasks.registry import Recipe
 from lionheart.training import (
     PinnedBatches,
     TrainSpec,
@@ -56,7 +57,7 @@ def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
         batch_size=8,
         input_shape=(3, 4, 4),
     )
-    monkeypatch.setitem(RECIPES, "tiny/net", made)
+    put_recipe(monkeypatch, "tiny/net", made)
     return made
 
 
@@ -320,7 +321,7 @@ def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path,
 def test_training_a_task_with_published_weights_says_so(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(RECIPES, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
+    put_recipe(monkeypatch, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
     assert result.exit_code == 0, result.stderr
     assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())

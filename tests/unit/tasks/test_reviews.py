@@ -15,19 +15,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fakes import FakePip
+from recipes import put_recipe
 from torch import Tensor, nn
 
-import lionheart.tasks.registry
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.graph import trace_graph
-from lionheart.tasks import Task, build_task, minilm, packages, reviews
+from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.packages import fetch_files
 from lionheart.tasks.registry import Pretrained, Recipe, checkpoint_path
-from lionheart.tasks.reviews import SentenceBatches, digest_of, load_reviews, split_of, split_sentences
+from lionheart.tasks.text import minilm, reviews
+from lionheart.tasks.text.reviews import SentenceBatches, digest_of, load_reviews, split_of, split_sentences
 from lionheart.training import TrainSpec, save_weights
 
 TABLE = (
@@ -396,7 +397,7 @@ def test_task_puts_the_trained_part_behind_the_pretrained_one(tmp_path: Path, mo
             batch_size=3,
         ),
     )
-    monkeypatch.setitem(lionheart.tasks.registry.RECIPES, "tiny/pretrained", recipe)
+    put_recipe(monkeypatch, "tiny/pretrained", recipe)
     head = nn.Linear(4, 2)
     save_weights(tmp_path / "head.safetensors", head)
     task = build_task("tiny/pretrained", weights=tmp_path / "head.safetensors")

@@ -20,6 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -31,9 +32,9 @@ from lionheart.files import cache_dir, read_json
 from lionheart.jobs import train_task
 from lionheart.jobs.measurement.sensitivity import tells_classes
 from lionheart.jobs.samples import cut_samples, take_samples
-from lionheart.tasks import Task, build_task, minilm, readers, squad
-from lionheart.tasks.registry import Recipe
-from lionheart.tasks.spans import (
+from lionheart.tasks import Task, build_task
+from lionheart.tasks.question_answering import readers, squad
+from lionheart.tasks.question_answering.answer_spans import (
     answer_questions,
     exact_match_of,
     exact_match_scores,
@@ -42,9 +43,11 @@ from lionheart.tasks.spans import (
     find_spans,
     span_loss,
 )
-from lionheart.tasks.squad import Question, load_questions, read_questions, split_of
+from lionheart.tasks.question_answering.squad import Question, load_questions, read_questions, split_of
+from lionheart.tasks.question_answering.tokenised_windows import QuestionBatches, SpanTargets, make_windows
+from lionheart.tasks.registry import Recipe
 from lionheart.tasks.task import F1
-from lionheart.tasks.windows import QuestionBatches, SpanTargets, make_windows
+from lionheart.tasks.text import minilm
 from lionheart.training import TrainSpec
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -524,7 +527,7 @@ def finder_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
         measure=F1,
         extra_metrics={"exact_match": exact_match_scores},
     )
-    monkeypatch.setitem(lionheart.tasks.registry.RECIPES, "tiny/finder", recipe)
+    put_recipe(monkeypatch, "tiny/finder", recipe)
     return "tiny/finder"
 
 
@@ -693,7 +696,7 @@ def test_real_answers_lie_in_windows_of_minilms_tokens(real_questions: dict[str,
         pytest.skip("MiniLM-L6 is not in the cache")
     questions = [*real_questions["validation"][:150], *real_questions["test"][:150]]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
-    windows = make_windows(tokenizer, questions, readers.MINILM_TOKENS)
+    windows = make_windows(tokenizer, questions, readers.N_TOKENS)
     assert windows.input_ids[:, 0].tolist() == [101] * len(windows.question)  # [CLS]
     best = torch.zeros(len(questions))
     for number, (first, last), offsets in zip(windows.question, windows.spans, windows.offsets, strict=True):

@@ -22,11 +22,11 @@ from lionheart.files import cache_dir, read_json, sha256_file
 from lionheart.graph import trace_graph
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, packages, task_names
-from lionheart.tasks import cifar as cifar_module
-from lionheart.tasks.cifar import load_cifar10
-from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
+from lionheart.tasks.images import cifar10 as cifar_module
+from lionheart.tasks.images.cifar10 import load_cifar10
+from lionheart.tasks.images.networks.resnet import ResNetCifar, ZeroPadShortcut
+from lionheart.tasks.images.splits import N_VALIDATION, SPLIT_SEED, ImageSplits
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe
-from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
 from lionheart.training import load_weights
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import quadrants
 import torch
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -30,10 +31,19 @@ from lionheart.graph import trace_graph
 from lionheart.jobs import profile_layers, train_task
 from lionheart.jobs.profile import write_profile
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
-from lionheart.tasks import Task, build_task, decoder, packages, text
-from lionheart.tasks.decoder import Decoder, token_loss, token_scores
+from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
-from lionheart.tasks.text import TokenBatches, cut_blocks, load_texts, load_tokenizer, split_of, train_tokenizer
+from lionheart.tasks.text import addresses as text
+from lionheart.tasks.text import decoder
+from lionheart.tasks.text.addresses import (
+    TokenBatches,
+    cut_blocks,
+    load_texts,
+    load_tokenizer,
+    split_of,
+    train_tokenizer,
+)
+from lionheart.tasks.text.decoder import Decoder, token_loss, token_scores
 from lionheart.training import load_weights, save_weights
 
 TEXTS = {"1790_a": "one two three. " * 40, "1802_b": "two three four. " * 30, "1792_c": "three four five. " * 30}
@@ -276,7 +286,7 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
 
     spec = recipe.train_spec.replace(max_epochs=2, steps_per_epoch=8)
     small = dataclasses.replace(recipe, build_model=build_small, build_data=build_data, batch_size=1, train_spec=spec)
-    monkeypatch.setitem(__import__("lionheart.tasks.registry").tasks.registry.RECIPES, "text/decoder", small)
+    put_recipe(monkeypatch, "text/decoder", small)
     card = train_task("text/decoder", tmp_path / "weights.safetensors")
     assert (card["measure"], "test_accuracy" in card) == ("perplexity", False)
     task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")

@@ -15,7 +15,7 @@ from lionheart.data import LoaderBatches, TensorBatches, as_batches, move_batch
 from lionheart.errors import ArtifactError, ConfigError, NumericsError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.rng import RandomStreams
-from lionheart.tasks.images import crop_and_flip
+from lionheart.tasks.images.splits import crop_and_flip
 from lionheart.tasks.task import accuracy_scores
 from lionheart.training import (
     TrainSpec,

@@ -17,16 +17,8 @@ import torch
 from lionheart.errors import ArtifactError
 from lionheart.files import cache_dir, read_json, require_free_space, require_mapping, write_json
 from lionheart.progress import SILENT, Progress
-from lionheart.tasks.images import (
-    SOURCE_FAULTS,
-    Arrays,
-    ImageSplits,
-    digest_array,
-    download_file,
-    read_arrays,
-    split_images,
-    write_arrays,
-)
+from lionheart.tasks.downloads import SOURCE_FAULTS, digest_array, download_file, read_arrays, write_arrays
+from lionheart.tasks.images.splits import Arrays, ImageSplits, split_images
 from lionheart.tasks.packages import tar_member
 
 ARCHIVE = "cifar-100-binary.tar.gz"

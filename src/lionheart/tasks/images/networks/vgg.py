@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lionheart.tasks.images.cifar import register_cifar
+from lionheart.tasks.images.training import one_cycle, smoothed_cross_entropy
+
 #: Channels of each stage's convolutions; a pooling that halves the image follows each stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -39,3 +42,7 @@ class Vgg16(nn.Module):
         """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         logits: Tensor = self.fc(self.features(x).flatten(1))
         return logits
+
+
+# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for.
+register_cifar("vgg16", Vgg16, one_cycle(100, learning_rate=0.1), loss=smoothed_cross_entropy, half_weights=True)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lionheart.tasks.images.cifar import register_cifar
+from lionheart.tasks.images.training import cosine, one_cycle
 
 
 class ZeroPadShortcut(nn.Module):
@@ -113,3 +118,11 @@ class ResNetCifar(nn.Module):
 def _build_stage(in_channels: int, out_channels: int, stride: int, n_blocks: int) -> nn.Sequential:
     first = ResidualBlock(in_channels, out_channels, stride, zero_pad=True)
     return nn.Sequential(first, *(ResidualBlock(out_channels, out_channels, 1) for _ in range(n_blocks - 1)))
+
+
+register_cifar("resnet8", ResNet8, one_cycle(80))
+register_cifar("resnet20", partial(ResNetCifar, 3), one_cycle(30))
+# Rate, weight decay and number of steps (64,000) of He et al., CVPR 2016, section 4.2.
+_PUBLISHED = cosine(182, weight_decay=1e-4)
+register_cifar("resnet32", partial(ResNetCifar, 5), _PUBLISHED)
+register_cifar("resnet56", partial(ResNetCifar, 9), _PUBLISHED)

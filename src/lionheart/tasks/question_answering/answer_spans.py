@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lionheart.tasks.windows import SpanTargets
+from lionheart.tasks.question_answering.tokenised_windows import SpanTargets
 
 #: Of the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py).
 N_BEST, MAX_ANSWER_TOKENS = 20, 30

@@ -1,4 +1,4 @@
-"""What the sets of small images have in common: downloads, arrays in the cache, the fixed split, augmentation."""
+"""Files from an address, arrays in the cache, and what can go wrong with either."""
 
 from __future__ import annotations
 
@@ -8,64 +8,21 @@ import tarfile
 import urllib.request
 import zipfile
 import zlib
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lionheart.errors import ArtifactError
 from lionheart.files import write_atomic
 from lionheart.progress import Progress
-from lionheart.rng import RandomStreams
 
-N_VALIDATION = 5_000
-SPLIT_SEED = 2401_09420  # fixed for ever: changing it would leak validation images into published checkpoints
 _TIMEOUT_S = 20
 #: What can go wrong with a source of data.
 SOURCE_FAULTS = (
     OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
 )  # fmt: skip
-
-#: Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)``.
-Arrays = tuple[Tensor, Tensor]
-
-
-@final
-@dataclass(frozen=True)
-class ImageSplits:
-    """Images uint8 ``(n, channels, height, width)`` and labels int64 of the three splits."""
-
-    train: Arrays
-    validation: Arrays
-    test: Arrays
-
-
-def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
-    """Hold 5,000 of the training images of the set called `name` out for validation, the same ones for ever."""
-    images, labels = train
-    order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator(name, "split"))
-    held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]
-    return ImageSplits((images[kept], labels[kept]), (images[held_out], labels[held_out]), test)
-
-
-def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels, zeros outside, and mirror half of them.
-
-    Args:
-        images: ``(n, channels, height, width)`` uint8.
-        generator: Source of the shifts.
-    """
-    n, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
-    shift = torch.randint(0, 9, (2, n, 1), generator=generator)
-    rows, cols = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5
-    cols = torch.where(mirrored, cols.flip(1), cols)
-    return padded[torch.arange(n).view(n, 1, 1), rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
 def digest_array(array: np.ndarray) -> str:

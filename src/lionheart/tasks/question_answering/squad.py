@@ -21,7 +21,7 @@ from typing import Any, final
 from lionheart.errors import ArtifactError
 from lionheart.files import cache_dir, require_free_space, sha256_file
 from lionheart.progress import SILENT, Progress
-from lionheart.tasks.images import SOURCE_FAULTS, download_file
+from lionheart.tasks.downloads import SOURCE_FAULTS, download_file
 from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
 
 OFFICIAL_TEST = "dev-v1.1.json"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lionheart.tasks.images.cifar import register_cifar
+from lionheart.tasks.images.training import one_cycle, smoothed_cross_entropy
+
 #: Output channels and stride of each block.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
@@ -129,3 +132,9 @@ class MobileNetV2(nn.Module):
         hidden = F.relu6(self.bn2(self.last(hidden)))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))
         return logits
+
+
+# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for.
+_TRAINING = one_cycle(100, learning_rate=0.1)
+register_cifar("mobilenet", MobileNet, _TRAINING, loss=smoothed_cross_entropy, half_weights=True)
+register_cifar("mobilenetv2", MobileNetV2, _TRAINING, loss=smoothed_cross_entropy, half_weights=True)

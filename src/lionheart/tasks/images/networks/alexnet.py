@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lionheart.tasks.images.cifar import register_cifar
+from lionheart.tasks.images.training import one_cycle, smoothed_cross_entropy
+
 #: Output channels of each convolution, and whether a pooling that halves the image follows it.
 CONVOLUTIONS = ((64, True), (192, True), (384, False), (256, False), (256, True))
 _FIRST_PADDING = 5
@@ -45,3 +48,8 @@ class AlexNet(nn.Module):
         hidden = self.features(x).flatten(1)
         logits: Tensor = self.fc2(self.fc1(hidden).relu())
         return logits
+
+
+# Weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for. The rate
+# is a fifth of that source's, since the linear layers are not normalised.
+register_cifar("alexnet", AlexNet, one_cycle(100, learning_rate=0.02), loss=smoothed_cross_entropy, half_weights=True)

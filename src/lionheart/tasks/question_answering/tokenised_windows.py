@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lionheart.errors import ConfigError
-from lionheart.tasks.squad import Question
+from lionheart.tasks.question_answering.squad import Question
 
 #: Parts of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
 #: 128 of 384 tokens are repeated in the next window, at most 64 are the question's.
