@@ -64,7 +64,7 @@ class Bench:
 
     def choose(self, share: float) -> LayerMapping:
         """Map that share of the projections, rounded up, most MACs first; equal ones in the network's order."""
-        ranked = rank_candidates(find_candidates(self.graph, self.settings.tile), by="macs")
+        ranked = rank_candidates(find_candidates(self.graph, self.settings.tile))
         chosen = ranked[: math.ceil(share * len(ranked))]
         return LayerMapping.from_analog(self.graph, [candidate.node.fqn for candidate in chosen])
 

@@ -140,7 +140,7 @@ def time_search(
 ) -> None:
     settings = MapSettings(search=SearchSpec(objective=objective, max_tiles=max_tiles), platforms=(platform,))
     candidates = find_candidates(graph, TileSpec())
-    ranked = rank_candidates(candidates, "macs")
+    ranked = rank_candidates(candidates)
     counts = []
 
     def search() -> None:
