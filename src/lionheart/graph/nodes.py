@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self, final
 
 from lionheart.errors import ConfigError, suggest
+from lionheart.graph.convolutions import CONVOLUTION_KINDS
 
 
 @final
@@ -43,6 +44,11 @@ class LayerNode:
     has_bias: bool
     aliases: tuple[str, ...] = ()
     obstacle: str = ""
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether its vectors are overlapping parts of its inputs (im2col); those of a transposed convolution are not."""
+        return self.kind in CONVOLUTION_KINDS
 
     @property
     def tied_to(self) -> str | None:
