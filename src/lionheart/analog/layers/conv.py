@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
-
-_CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+from lionheart.graph.convolutions import CONVOLVE
 
 
 class AnalogConv(AnalogLayer):
@@ -65,8 +64,9 @@ class AnalogConv(AnalogLayer):
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
         """See the base class."""
         conv = cast(nn.Conv2d, self.digital)
-        convolution: Any = _CONVOLUTIONS[kernel.ndim]
-        product: Tensor = convolution(codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups)
+        product: Tensor = CONVOLVE[kernel.ndim - 2](
+            codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups
+        )
         return product
 
     def multiply_backward(
