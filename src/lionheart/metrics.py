@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from lionheart.errors import ArtifactError
 
 _LARGE, _SMALL = 1e4, 10.0  # perplexities from here on have three digits, those below there a decimal more
+_ROUNDING_PP = 1e-9  # what sums of floating-point numbers may be off [pp]
 _LARGEST_EXPONENT = 700.0  # exp of more is no number
 
 
@@ -113,3 +114,13 @@ class Measure:
 ACCURACY = Measure()
 F1 = Measure("F1", "F1 points")
 PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
+
+
+def drop_pp(baseline: float, mean: float) -> float:
+    """Return by how much a mean of scores is below that of the digital network [pp, or the metric's own unit]."""
+    return 100 * (baseline - mean)
+
+
+def is_within(drop: float, bound: float) -> bool:
+    """Return whether a drop keeps a bound, both in pp; a drop of exactly the bound does, whatever the last bit says."""
+    return drop <= bound + _ROUNDING_PP

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Generic, TypeVar, final
+from pathlib import Path
+from typing import Any, Generic, TypeVar, final
 
 from lionheart.errors import ConfigError, suggest
 
@@ -22,10 +23,19 @@ class Registry(Generic[T]):
         package: Whose modules register entries when they are imported; they are, on first use. None = nothing is imported.
         one_per_module: Whether each module of `package` registers one entry, under its own name with ``-`` for ``_``. Names are
             then known without an import, and only the module of the entry that is looked for is imported.
+        renamed: Modules whose entry has another name.
     """
 
-    def __init__(self, setting: str, plural: str, *, package: str | None = None, one_per_module: bool = False) -> None:
-        self.setting, self.plural = setting, plural
+    def __init__(
+        self,
+        setting: str,
+        plural: str,
+        *,
+        package: str | None = None,
+        one_per_module: bool = False,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        self.setting, self.plural, self._renamed = setting, plural, dict(renamed or {})
         self._package, self._one_per_module = package, one_per_module
         self._entries: dict[str, T] = {}
         self._is_loaded = package is None
@@ -69,9 +79,9 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return all names: in the order of registration, those of modules that are not imported yet last."""
+        """Return all names: of modules in their order, else in the order of registration."""
         if self._one_per_module:
-            return tuple(dict.fromkeys([*self._entries, *map(_name_of, self._modules())]))
+            return tuple(dict.fromkeys([*self._modules(), *self._entries]))
         self._load()
         return tuple(self._entries)
 
@@ -88,24 +98,38 @@ class Registry(Generic[T]):
     def __len__(self) -> int:
         return len(self.names())
 
-    def _modules(self) -> list[str]:
+    def _modules(self) -> dict[str, str]:
+        """Return the modules of the package by the names of their entries."""
         if self._package is None:
-            return []
-        found = pkgutil.iter_modules(import_module(self._package).__path__)
-        return [module.name for module in found if not module.name.startswith("_")]
+            return {}
+        root, *below = self._package.split(".")
+        folders = [str(Path(folder, *below)) for folder in import_module(root).__path__]
+        found = [
+            each.name for each in pkgutil.iter_modules(folders)
+        ]  # found as files: packages on the way are not imported
+        return {self._renamed.get(name, name.replace("_", "-")): name for name in found if not name.startswith("_")}
 
     def _load(self, name: str | None = None) -> None:
         """Import the modules that register entries: all of them, or that of one entry where each has its own."""
         if self._is_loaded:
             return
+        modules = self._modules()
         if self._one_per_module and name is not None:
-            if name not in self._entries and name in map(_name_of, self._modules()):
-                import_module(f"{self._package}.{name.replace('-', '_')}")
+            if name not in self._entries and name in modules:
+                import_module(f"{self._package}.{modules[name]}")
             return
         self._is_loaded = True  # before the imports: they may look something up
-        for module in self._modules():
+        for module in modules.values():
             import_module(f"{self._package}.{module}")
 
 
-def _name_of(module: str) -> str:
-    return module.replace("_", "-")
+#: Search strategies: one module each; the paper's greedy search carries the project's name. See `lionheart.search`.
+STRATEGIES: Registry[Any] = Registry(
+    "search.strategy",
+    "strategies",
+    package="lionheart.search.strategies",
+    one_per_module=True,
+    renamed={"greedy": "lionheart"},
+)
+#: Orders in which candidates are tried: one module each. See `lionheart.jobs.ranking`.
+RANKINGS: Registry[Any] = Registry("ranking", "rankings", package="lionheart.jobs.rankings", one_per_module=True)

@@ -49,4 +49,4 @@ def _load_task(run: Path, name: str | None) -> Task:
     from lionheart.cli.tasks import load_task
     from lionheart.jobs.evaluate import open_finished
 
-    return load_task(name or open_finished(run).description()["task"], RichProgress())
+    return load_task(name or open_finished(run).description().task, RichProgress())

@@ -5,14 +5,12 @@ Must not know: mappings, training, search, data sets by name.
 """
 
 from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, evaluate_metrics, score_samples
-from lionheart.evaluation.chips import AccuracyEstimate, estimate_mean, evaluate_over_chips
-from lionheart.evaluation.drop import DropEstimate, estimate_drop
+from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
+from lionheart.evaluation.drop import estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 
 __all__ = [
-    "AccuracyEstimate",
     "ChipEnsemble",
-    "DropEstimate",
     "EnsembleScores",
     "Metric",
     "estimate_drop",

@@ -5,70 +5,61 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, final
+from typing import Any
 
 from scipy import stats
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.accuracy import Metric, score_samples
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
+from lionheart.runs import Accuracy
 
 
-@final
-@dataclass(frozen=True)
-class AccuracyEstimate:
-    """The mean accuracy over chips at one time.
-
-    Args:
-        t_inference: Time since programming ended [s].
-        mean: Mean over chips, 0 to 1.
-        low: Lower end of the confidence interval of the mean.
-        high: Upper end.
-        std: Sample standard deviation from chip to chip.
-        n_chips: Number of separately programmed chips.
-        scores: Accuracy of each chip.
-        samples: Mean score over chips of each sample; None where it was not kept.
-    """
-
-    t_inference: float
-    mean: float
-    low: float
-    high: float
-    std: float
-    n_chips: int
-    scores: tuple[float, ...]
-    samples: Tensor | None = None
-
-    @property
-    def n_samples(self) -> int | None:
-        """Number of samples, where they were kept."""
-        return None if self.samples is None else len(self.samples)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, without the samples."""
-        data = asdict(replace(self, samples=None))
-        del data["samples"]
-        return {**data, "scores": list(self.scores)}
-
-
-def estimate_mean(scores: Sequence[float], *, t_inference: float, confidence: float = 0.95) -> AccuracyEstimate:
+def estimate_mean(
+    scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
+) -> Accuracy:
     """Return mean and Student-t interval over chips; one chip has no interval and reports its own score thrice.
 
     The interval is about chip-to-chip variation on the given samples, not about other samples.
+
+    Args:
+        scores: Mean score of each chip.
+        t_inference: Time since programming ended [s].
+        confidence: Of the interval, 0 to 1.
+        samples: Mean score over chips of each sample, kept with the estimate.
+
+    Raises:
+        ConfigError: There is no chip.
+        NumericsError: A score is not finite.
     """
     n = len(scores)
     if n == 0:
         raise ConfigError("estimate: got no scores, expected at least one chip", hint="use n_chips >= 1")
+    wrong = next((score for score in scores if not math.isfinite(score)), None)
+    if wrong is not None:
+        raise NumericsError(
+            f"evaluation: the mean score of a chip is {wrong}, expected a finite number",
+            hint="check weights and inputs for nan and inf, and what the metric returns",
+        )
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n) if n > 1 else 0.0
-    return AccuracyEstimate(t_inference, mean, mean - half, mean + half, std, n, tuple(scores))
+    return Accuracy(
+        t_inference=t_inference,
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+        std=std,
+        n_chips=n,
+        scores=tuple(scores),
+        n_samples=None if samples is None else len(samples),
+        samples=samples,
+    )
 
 
 def evaluate_over_chips(
@@ -83,8 +74,8 @@ def evaluate_over_chips(
     progress: Progress = SILENT,
     label: str = "evaluating",
     run_calibration: Callable[[nn.Module], Any] | None = None,
-    is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
-) -> list[AccuracyEstimate]:
+    is_enough: Callable[[list[Accuracy]], bool] | None = None,
+) -> list[Accuracy]:
     """Program `n_chips` fresh chips, age each to all `times`, and return the mean accuracy at each time.
 
     Chip ``i`` of a stream is always the same chip: it draws its own programming noise, drift exponents, read noise and output
@@ -115,12 +106,13 @@ def evaluate_over_chips(
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)
         score = float(samples.sum()) / max(len(samples), 1)
-        return [AccuracyEstimate(t, score, score, score, 0.0, n_chips, (score,) * n_chips, samples) for t in moments]
+        same = estimate_mean([score], t_inference=0.0, samples=samples)
+        return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
 
-    def estimate(scores: EnsembleScores) -> list[AccuracyEstimate]:
+    def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [
-            replace(estimate_mean(chips.tolist(), t_inference=t, confidence=confidence), samples=samples)
+            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples)
             for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
         ]
 

@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, final
 
 from scipy import stats
 from torch import Tensor
 
 from lionheart.errors import ConfigError
-
-
-@final
-@dataclass(frozen=True)
-class DropEstimate:
-    """Drop of the mean score against the digital network on the same samples [pp].
-
-    Args:
-        drop_pp: Estimate: the mean over chips and samples, or the quantile of chips.
-        limit_pp: What the true drop does not exceed with probability `confidence`; the estimate itself if that is None.
-        chip_error_pp: Standard error of the mean from chip to chip.
-        sample_error_pp: Standard error of the mean from sample to sample.
-        confidence: One-sided, or None.
-        chip_yield: Share of chips that must keep the drop; None = their mean must.
-    """
-
-    drop_pp: float
-    limit_pp: float
-    chip_error_pp: float
-    sample_error_pp: float
-    confidence: float | None
-    chip_yield: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+from lionheart.runs import Drop
 
 
 def estimate_drop(
@@ -45,7 +18,7 @@ def estimate_drop(
     *,
     confidence: float | None = None,
     chip_yield: float | None = None,
-) -> DropEstimate:
+) -> Drop:
     """Estimate a drop over chips and samples that were not seen from those that were.
 
     Chips and samples are two crossed random factors: every chip sees every sample. The variance of the mean drop is taken as
@@ -92,7 +65,14 @@ def estimate_drop(
         each = (1 + confidence) / 2
         factor = float(stats.nct.ppf(each, n_chips - 1, stats.norm.ppf(chip_yield) * math.sqrt(n_chips)))
         limit = mean + factor * by_chips + float(stats.t.ppf(each, n_samples - 1)) * by_samples
-    return DropEstimate(drop, limit, by_chips, by_samples, confidence, chip_yield)
+    return Drop(
+        drop_pp=drop,
+        drop_ucb_pp=limit,
+        chip_error_pp=by_chips,
+        sample_error_pp=by_samples,
+        confidence=confidence,
+        chip_yield=chip_yield,
+    )
 
 
 def _combine(*errors: tuple[float, int]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
-"""Workflow: the only place that wires tasks, training, evaluation, search, system and runs together.
+"""Jobs: the only place that wires tasks, training, evaluation, search, system and runs together.
 
-Comes in: a `Task` and specs. Goes out: a `MappingResult` and a run directory that can be resumed, evaluated, priced, reported.
+Takes a `Task` and settings; returns records and a run directory that can be resumed, evaluated, priced and reported. Parts of a
+job share a `Context`; measurements are in `measurement`, what follows a search is in `post`.
 """
 
 from lionheart.jobs.backend import Backend, find_backend, register_backend

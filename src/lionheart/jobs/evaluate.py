@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.evaluation import evaluate_over_chips
-from lionheart.jobs.backend import DEFAULT_BACKEND
+from lionheart.files import sha256_file
 from lionheart.jobs.map import load_result
 from lionheart.jobs.measurement.chips import compiling
 from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.settings import MapSettings
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.runs import RunDirectory
+from lionheart.runs import Evaluation, RunDirectory
 from lionheart.tasks import Task
 
 SPLITS = ("test", "validation")
@@ -47,7 +47,7 @@ def evaluate_run(
     backend: str | None = None,
     compiled: bool = False,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate the mapped network over fresh chips and times; writes ``evaluation.json`` into the run.
 
     Args:
@@ -63,39 +63,46 @@ def evaluate_run(
         progress: Where work shows itself.
 
     Returns:
-        Estimates and settings as plain data.
+        Estimates and settings.
     """
     run = open_finished(run_dir)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}", hint=suggest(split, SPLITS, label="splits"))
     result = load_result(task, run, backend=backend)
-    description = run.description()
-    confidence = float(description["settings"]["search"]["confidence"])
-    root = int(description["seed"]) if seed is None else seed
-    batches = take_samples(getattr(task, split), n_samples)
-    with compiling(result.model, len(batches) * len(times) * n_chips, enabled=compiled):
-        estimates = evaluate_over_chips(
-            result.model,
-            batches,
-            task.metric,
-            times=times,
+    settings = MapSettings.from_json(run.description().settings)
+    root = settings.seed if seed is None else seed
+    computing = backend or settings.backend
+    batches = take_samples(task.test if split == "test" else task.validation, n_samples)
+
+    def measure() -> Evaluation:
+        with compiling(result.model, len(batches) * len(times) * n_chips, enabled=compiled):
+            found = evaluate_over_chips(
+                result.model,
+                batches,
+                task.metric,
+                times=times,
+                n_chips=n_chips,
+                streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
+                confidence=settings.search.confidence,
+                progress=progress,
+                label=f"{split} over time",
+                run_calibration=calibration_pass(task),
+            )
+        return Evaluation(
+            split=split,
+            metric=task.measure,
+            n_samples=n_samples,
             n_chips=n_chips,
-            streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
-            confidence=confidence,
-            progress=progress,
-            label=f"{split} over time",
-            run_calibration=calibration_pass(task),
+            seed=root,
+            backend=computing,
+            confidence=settings.search.confidence,
+            accuracy_over_time=tuple(found),
         )
-    evaluation = {
-        "split": split,
-        "measure": task.measure.to_json(),
-        "n_samples": n_samples,
-        "n_chips": n_chips,
-        "seed": root,
-        "backend": backend or description["settings"].get("backend", DEFAULT_BACKEND),
-        "confidence": confidence,
-        "accuracy_over_time": [estimate.to_json() for estimate in estimates],
-    }
+
+    moments = ",".join(f"{t:g}" for t in times)
+    samples = "all" if n_samples is None else n_samples
+    weights = sha256_file(run.file("weights.safetensors"))[:12]
+    key = f"evaluated {split} at {moments} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
+    evaluation = run.journal.once(key, Evaluation, measure)
     run.write("evaluation.json", evaluation)
-    run.record("evaluated", **evaluation)
     return evaluation

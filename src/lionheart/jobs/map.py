@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from torch import nn
 
 from lionheart.analog import convert_to_digital_, set_tiles_
 from lionheart.candidates import Candidate, find_candidates, record_graph
+from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
+from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
-from lionheart.jobs.measurement.ranking import check_ranking, rank_for_run
 from lionheart.jobs.objective import PRICED, check_objective, make_objective
-from lionheart.jobs.post.compensation import choose_corrections, find_reprogramming_age
-from lionheart.jobs.post.holdout import certify_mapping
+from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
+from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
+from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
-from lionheart.record import read_record, write_record
-from lionheart.runs import RunDirectory, describe_environment
-from lionheart.runs.directory import timestamp
-from lionheart.search import SearchOutcome, SearchResult, check_candidates, find_strategy
+from lionheart.record import write_record
+from lionheart.runs import (
+    Baseline,
+    DigitalBaseline,
+    Results,
+    RunDescription,
+    RunDirectory,
+    SearchOutcome,
+    describe_environment,
+    timestamp,
+)
+from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import load_weights, save_weights
@@ -44,14 +53,14 @@ class MappingResult:
         mapping: Which projections go on tiles.
         model: Retrained, with analog layers in place, ready to be programmed; the task's own model is untouched.
         outcome: ``mapped``, ``infeasible`` (no layer could go analog) or ``budget`` (ended early with the best so far).
-        results: Every figure as plain data, as in ``results.json``.
+        results: Every figure, as in ``results.json``.
         run: The run directory.
     """
 
     mapping: LayerMapping
     model: nn.Module
     outcome: SearchOutcome
-    results: Mapping[str, Any]
+    results: Results
     run: RunDirectory
 
 
@@ -87,8 +96,7 @@ def map_layers(
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
     with run.lock():
-        run.write("graph.json", write_record(record_graph(graph, candidates)))
-        return _search(task, graph, candidates, settings, run, progress)
+        return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
 
 
 def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progress: Progress = SILENT) -> MappingResult:
@@ -101,25 +109,21 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         progress: Where work shows itself.
 
     Raises:
-        ArtifactError: There is no run, or it belongs to another network.
+        ArtifactError: There is no run, it belongs to another network, or an older version began it.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("map")
-    settings = MapSettings.from_json(run.description()["settings"])
+    settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
     with run.lock():
-        if not run.has("graph.json"):
-            run.write("graph.json", write_record(record_graph(graph, candidates)))
-        if run.read("graph.json").get("projections") != write_record(graph)["projections"]:
-            raise ArtifactError(
-                f"{run.path}: the run belongs to a network with other projections",
-                hint="resume with the task it began with",
-            )
         if run.has("results.json"):
+            require_network(run, graph)
             run.drop_checkpoints()
             return load_result(task, run)
-        run.record("resumed", environment=describe_environment(task.device))
-        return _search(task, graph, candidates, settings, run, progress, finish=finish)
+        run.require_resumable()
+        context = open_context(task, settings, graph, candidates, run, progress)
+        run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
+        return _MapJob(context, run, finish=finish).work()
 
 
 def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
@@ -128,29 +132,53 @@ def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) ->
     Raises:
         ArtifactError: ``results.json`` or the weights are damaged, or belong to another network.
     """
-    settings = MapSettings.from_json(run.description()["settings"])
-    results = run.read("results.json")
-    where = run.file("results.json")
-    mapping = read_record(LayerMapping, results.get("mapping"), f"{where}: mapping")
-    outcome = results.get("outcome")
-    if outcome not in list(SearchOutcome):
-        raise ArtifactError(
-            f"{where}: outcome: got {outcome!r}, expected one of {', '.join(SearchOutcome)}",
-            hint="the file is damaged; restore it",
-        )
-    computes = find_backend(backend or settings.backend)
-    computes.check_tile(settings.tile)
-    model = computes.convert_(copy.deepcopy(task.model), mapping, settings.tile)
-    load_weights(run.file("weights.safetensors"), model)
-    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.get("tiles", {}).items()}
+    settings = MapSettings.from_json(run.description().settings)
+    results = run.results()
     computing = backend or settings.backend
+    computes = find_backend(computing)
+    computes.check_tile(settings.tile)
+    model = computes.convert_(copy.deepcopy(task.model), results.mapping, settings.tile)
+    load_weights(run.file("weights.safetensors"), model)
+    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
             f"backend: got {computing}, expected {DEFAULT_BACKEND}: the run gave layers tiles of their own",
             hint="evaluate it with the backend it was made with",
         )
     set_tiles_(model, tiles)
-    return MappingResult(mapping, model, SearchOutcome(outcome), results, run)
+    return MappingResult(results.mapping, model, results.outcome, results, run)
+
+
+def open_context(
+    task: Task,
+    settings: MapSettings,
+    graph: LayerGraph,
+    candidates: tuple[Candidate, ...],
+    run: RunDirectory,
+    progress: Progress,
+) -> Context:
+    """Return what the parts of a job on a run share; the run has its ``graph.json`` then.
+
+    Raises:
+        ArtifactError: The run belongs to another network.
+    """
+    if not run.has("graph.json"):
+        run.write("graph.json", record_graph(graph, candidates))
+    require_network(run, graph)
+    return Context(task, settings, graph, candidates, run.journal, progress)
+
+
+def require_network(run: RunDirectory, graph: LayerGraph) -> None:
+    """Make sure that a run belongs to a network.
+
+    Raises:
+        ArtifactError: It was made with another one.
+    """
+    if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
+        raise ArtifactError(
+            f"{run.path}: the run belongs to a network with other projections",
+            hint="resume with the task it began with",
+        )
 
 
 def default_run_dir(name: str) -> Path:
@@ -159,24 +187,23 @@ def default_run_dir(name: str) -> Path:
     return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
 
 
-def describe_run(task: Task, settings: MapSettings, command: str) -> dict[str, Any]:
+def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
     """Return what ``run.json`` keeps."""
     environment = describe_environment(task.device)
-    return {
-        "lionheart_version": environment["lionheart"],
-        "created": timestamp(),
-        "task": task.name,
-        "measure": task.measure.to_json(),
-        "seed": settings.seed,
-        "command": command,
-        "settings": settings.to_json(),
-        "environment": environment,
-    }
+    return RunDescription(
+        lionheart_version=environment.lionheart,
+        created=timestamp(),
+        task=task.name,
+        seed=settings.seed,
+        command=command,
+        settings=settings.to_json(),
+        environment=environment,
+    )
 
 
-def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Candidate]]:
+def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
     """Trace the network and find its candidates; whatever would stop the run later raises now."""
-    find_strategy(settings.search.strategy)
+    STRATEGIES.find(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
     graph = task.trace()
     search = settings.search
@@ -198,152 +225,169 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, list[Can
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
     if len(task.train_batches) == 0:
         raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")
-    return graph, candidates
+    return graph, tuple(candidates)
 
 
-def _search(
-    task: Task,
-    graph: LayerGraph,
-    candidates: list[Candidate],
-    settings: MapSettings,
-    run: RunDirectory,
-    progress: Progress,
-    *,
-    finish: bool = False,
-) -> MappingResult:
-    begin = time.perf_counter()
-    search = settings.search
-    n_candidates = sum(candidate.is_mappable for candidate in candidates)
-    progress.note(
-        f"{task.name}: {n_candidates} candidates, {format_count(graph.macs)}MACs; bound "
-        f"{search.max_drop_pp:g} {task.measure.drop_unit} "
-        f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision{_describe_wish(settings)}; "
-        f"run in {run.path}"
-    )
-    model = copy.deepcopy(task.model)
-    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, progress, finish=finish)
-    baseline = _baseline(task, problem, run)
-    ranked = rank_for_run(candidates, graph, settings, problem)
-    objective = make_objective(graph, candidates, settings)
-    n_left = len(ranked) - len(problem.past_decisions())
-    if n_left and search.strategy == "lionheart":
-        problem.n_trials = len(ranked)
-        everything = LayerMapping.from_analog(graph, [candidate.node.fqn for candidate in ranked])
-        longest_s = problem.estimate_duration(everything, n_left)
-        progress.note(f"{n_left} trials of retraining and evaluation: at most about {format_elapsed(longest_s)}")
-    try:
-        found = find_strategy(search.strategy)(
-            problem,
-            ranked,
-            LayerMapping.all_digital(graph),
-            max_drop_pp=search.max_drop_pp,
-            objective=objective,
+@final
+class _MapJob:
+    """One run on its way to a mapping. What was decided is in the journal, so it can be killed anywhere."""
+
+    def __init__(self, context: Context, run: RunDirectory, *, finish: bool = False) -> None:
+        self.context, self.run = context, run
+        self._begin = time.perf_counter()
+        self._note_start()
+        self.model = copy.deepcopy(context.task.model)
+        self.problem = MappingProblem(context, self.model, run, finish=finish)
+
+    def work(self) -> MappingResult:
+        """Search, post-process, and measure the final figures."""
+        context, problem = self.context, self.problem
+        baseline = self._measure_baseline()
+        ranked = rank_for_run(context, problem)
+        loop = self._make_loop(ranked)
+        self._note_duration(ranked)
+        try:
+            STRATEGIES.find(context.settings.search.strategy).search(loop)
+        except KeyboardInterrupt:
+            mapping = problem.return_to_accepted()
+            self._write_mapping(mapping)
+            share = f"{100 * mapping.analog_mac_share(context.graph):.1f} % of the MACs analog"
+            context.progress.note(
+                f"search stopped; the best mapping so far, {share}, is in {self.run.file('mapping.json')}"
+            )
+            raise
+        found = loop.result()
+        context.progress.note(
+            f"search ended ({found.outcome}) after {format_elapsed(self._search_s(found))}; measuring the final figures"
         )
-    except KeyboardInterrupt:
-        mapping = problem.return_to_accepted()
-        _write_mapping(task, mapping, problem, run)
-        share = f"{100 * mapping.analog_mac_share(graph):.1f} % of the MACs analog"
-        progress.note(f"search stopped; the best mapping so far, {share}, is in {run.file('mapping.json')}")
-        raise
-    elapsed_s = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
-    progress.note(f"search ended ({found.outcome}) after {format_elapsed(elapsed_s)}; measuring the final figures")
-    tiles = choose_corrections(problem, found.mapping, graph, run)
-    mapping, tests = certify_mapping(problem, found, run)
-    if found.mapping.analog and not mapping.analog:
-        found = replace(found, outcome=SearchOutcome.INFEASIBLE)
-    notes = objective.explain(mapping, [candidate.node.fqn for candidate in ranked])
-    found = replace(found, mapping=mapping, notes=notes)
-    reprogramming = find_reprogramming_age(problem, mapping, run)
-    results = _final_figures(task, graph, problem, found, baseline)
-    results["tiles"] = {fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)}
-    results["reprogramming"] = reprogramming
-    results["certificate"] = tests
-    results["elapsed_s"] = sum(d.elapsed_s for d in found.decisions) + problem.measuring_s()
-    results["final_figures_s"] = time.perf_counter() - begin
-    _write_mapping(task, found.mapping, problem, run)
-    run.write("results.json", results)
-    run.record("finished", outcome=str(found.outcome))
-    run.drop_checkpoints()
-    return MappingResult(found.mapping, model, found.outcome, run.read("results.json"), run)
+        results = self._post_process(found, loop, baseline)
+        self._write_mapping(results.mapping)
+        self.run.write("results.json", results)
+        self.run.journal.note("finished", outcome=str(results.outcome))
+        self.run.drop_checkpoints()
+        return MappingResult(results.mapping, self.model, results.outcome, self.run.results(), self.run)
+
+    def _make_loop(self, ranked: list[Candidate]) -> SearchLoop:
+        search = self.context.settings.search
+        return SearchLoop(
+            self.problem,
+            ranked,
+            LayerMapping.all_digital(self.context.graph),
+            max_drop_pp=search.max_drop_pp,
+            objective=make_objective(self.context),
+            early_stop=STRATEGIES.find(search.strategy).early_stop,
+        )
+
+    def _measure_baseline(self) -> DigitalBaseline:
+        """Measure the digital network on the samples that decide and on those of the final figures; once for a run."""
+        chips, context = self.problem.chips, self.context
+        is_new = not context.journal.has("baseline")
+
+        def measure() -> DigitalBaseline:
+            decision = final = float(chips.reference.mean())
+            if chips.final_validation is not chips.validation:
+                label = "digital baseline, validation of the final figures"
+                final = self._digital_accuracy(context.task.model, chips.final_validation, label)
+            return DigitalBaseline(decision=decision, validation=final)
+
+        baseline = context.journal.once("baseline", DigitalBaseline, measure)
+        if is_new:
+            n = len(chips.reference)
+            whole = chips.validation is context.task.validation
+            samples = "validation samples" if whole else f"first {n} validation samples"
+            shown = context.task.measure.format_value(baseline.decision)
+            context.progress.note(f"digital baseline: {shown} on the {samples} that decide")
+        return baseline
+
+    def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
+        context, problem = self.context, self.problem
+        tiles = tune_compensation(context, problem, found.mapping)
+        mapping, tests = run_holdout_tests(context, problem, found)
+        if found.mapping.analog and not mapping.analog:
+            found = replace(found, outcome=SearchOutcome.INFEASIBLE)
+        notes = loop.objective.explain(mapping, [candidate.node.fqn for candidate in loop.candidates])
+        found = replace(found, mapping=mapping, notes=notes)
+        refresh = find_refresh_interval(context, problem, mapping)
+        results = self._measure_final_figures(found, baseline)
+        return results.replace(
+            tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
+            refresh=refresh,
+            holdout_tests=tests,
+            elapsed_s=self._search_s(found),
+            final_figures_s=time.perf_counter() - self._begin,
+        )
+
+    def _measure_final_figures(self, found: SearchResult, baseline: DigitalBaseline) -> Results:
+        context, chips = self.context, self.problem.chips
+        task, graph, search, mapping = context.task, context.graph, context.settings.search, found.mapping
+        validation = chips.validate()
+        test = chips.test()
+        baseline_test = self._digital_accuracy(task.model, chips.final_test, "digital baseline, test")
+        retrained = convert_to_digital_(copy.deepcopy(self.model))
+        retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
+        tile, partitions = context.settings.tile, context.partitions
+        system = [
+            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary()
+            for name in context.settings.platforms
+        ]
+        return Results(
+            outcome=found.outcome,
+            metric=task.measure,
+            max_drop_pp=search.max_drop_pp,
+            t_inference=search.t_inference,
+            confidence=search.confidence,
+            mapping=mapping,
+            analog_mac_share=mapping.analog_mac_share(graph),
+            analog_weight_share=mapping.analog_weight_share(graph),
+            objective=search.objective,
+            n_tiles=sum(partitions[fqn].n_tiles for fqn in mapping.analog),
+            max_tiles=search.max_tiles,
+            notes=dict(found.notes),
+            final_samples=search.final_samples,
+            baseline=Baseline(validation_accuracy=baseline.validation, test_accuracy=baseline_test),
+            validation=min(validation, key=lambda each: each.mean),
+            validation_over_time=tuple(validation),
+            decisions=found.decisions,
+            test_over_time=tuple(test),
+            retrained_test_accuracy=retrained_test,
+            n_steps=sum(decision.train.n_steps for decision in found.decisions),
+            system=tuple(system),
+        )
+
+    def _digital_accuracy(self, model: nn.Module, batches: BatchSource, label: str) -> float:
+        return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
+
+    def _search_s(self, found: SearchResult) -> float:
+        """Return the wall time of the search and of measurements before and after it, resumed time included [s]."""
+        return sum(decision.elapsed_s for decision in found.decisions) + self.problem.measuring_s()
+
+    def _write_mapping(self, mapping: LayerMapping) -> None:
+        metadata = {"task": self.context.task.name, "mapping": write_record(mapping)}
+        save_weights(self.run.file("weights.safetensors"), self.model, metadata)
+        mapping.save(self.run.file("mapping.json"))
+
+    def _note_start(self) -> None:
+        context, search = self.context, self.context.settings.search
+        context.progress.note(
+            f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
+            f"{search.max_drop_pp:g} {context.task.measure.drop_unit} "
+            f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision"
+            f"{_describe_objective(context.settings)}; run in {self.run.path}"
+        )
+
+    def _note_duration(self, ranked: list[Candidate]) -> None:
+        """Say how long the paper's search takes at most, which has one retraining for each candidate."""
+        n_left = len(ranked) - self.problem.n_decided
+        if n_left and self.context.settings.search.strategy == "lionheart":
+            self.problem.n_trials = len(ranked)
+            everything = LayerMapping.from_analog(self.context.graph, [candidate.node.fqn for candidate in ranked])
+            longest = format_elapsed(self.problem.estimate_duration(everything, n_left))
+            self.context.progress.note(f"{n_left} trials of retraining and evaluation: at most about {longest}")
 
 
-def _describe_wish(settings: MapSettings) -> str:
+def _describe_objective(settings: MapSettings) -> str:
     """Return what is made small and the limit of tiles, where they are not the default."""
     search = settings.search
     wish = "" if search.objective == "macs" else f"; least {search.objective}"
     wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""
     return wish if search.max_tiles is None else f"{wish}; at most {search.max_tiles} tiles"
-
-
-def _write_mapping(task: Task, mapping: LayerMapping, problem: MappingProblem, run: RunDirectory) -> None:
-    metadata = {"task": task.name, "mapping": write_record(mapping)}
-    save_weights(run.file("weights.safetensors"), problem.model, metadata)
-    mapping.save(run.file("mapping.json"))
-
-
-def _baseline(task: Task, problem: MappingProblem, run: RunDirectory) -> dict[str, float]:
-    """Return the digital accuracy on the samples that decide and those of the final figures; measured once for a run."""
-    past = run.events("baseline")
-    if past:
-        return dict(past[0]["accuracy"])
-    model, progress = task.model, problem.progress
-    decision = float(problem.meter.reference.mean())
-    final = decision
-    if problem.meter.final_validation is not problem.meter.validation:
-        label = "digital baseline, validation of the final figures"
-        final = digital_accuracy(model, problem.meter.final_validation, task, progress, label)
-    accuracy = {"decision": decision, "validation": final}
-    run.record("baseline", accuracy=accuracy)
-    progress.note(f"digital baseline: {task.measure.format_value(decision)} on the {_sample_note(problem)} that decide")
-    return accuracy
-
-
-def _sample_note(problem: MappingProblem) -> str:
-    n = len(problem.meter.reference)
-    return (
-        "validation samples" if problem.meter.validation is problem.task.validation else f"first {n} validation samples"
-    )
-
-
-def _final_figures(
-    task: Task, graph: LayerGraph, problem: MappingProblem, found: SearchResult, baseline: Mapping[str, float]
-) -> dict[str, Any]:
-    search, mapping = problem.settings.search, found.mapping
-    over_time = [each.to_json() for each in problem.meter.validate()]
-    validation = min(over_time, key=lambda each: each["mean"])
-    drop_pp = 100 * (baseline["validation"] - validation["mean"])
-    validation["drop_pp"] = round(drop_pp, 9)  # free of rounding dust: a drop of exactly the bound is within it
-    test = [estimate.to_json() for estimate in problem.meter.test()]
-    samples = problem.meter.final_test
-    baseline_test = digital_accuracy(task.model, samples, task, problem.progress, "digital baseline, test")
-    retrained = convert_to_digital_(copy.deepcopy(problem.model))
-    retrained_test = digital_accuracy(retrained, samples, task, problem.progress, "retrained network, digital, test")
-    tile = problem.settings.tile
-    partitions = {c.node.fqn: c.partition for c in find_candidates(graph, tile)}
-    system = [
-        estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary().to_json()
-        for name in problem.settings.platforms
-    ]
-    return {
-        "outcome": str(found.outcome),
-        "measure": task.measure.to_json(),
-        "max_drop_pp": search.max_drop_pp,
-        "t_inference": search.t_inference,
-        "confidence": search.confidence,
-        "mapping": write_record(mapping),
-        "analog_mac_share": mapping.analog_mac_share(graph),
-        "analog_weight_share": mapping.analog_weight_share(graph),
-        "objective": search.objective,
-        "n_tiles": sum(partitions[fqn].n_tiles for fqn in mapping.analog),
-        "max_tiles": search.max_tiles,
-        "notes": dict(found.notes),
-        "final_samples": search.final_samples,
-        "baseline": {"validation_accuracy": baseline["validation"], "test_accuracy": baseline_test},
-        "validation": validation,
-        "validation_over_time": over_time,
-        "decisions": [decision.to_json() for decision in found.decisions],
-        "test_over_time": test,
-        "test_digital_accuracy": retrained_test,
-        "n_steps": sum(int(d.train["n_steps"]) for d in found.decisions),
-        "system": system,
-    }

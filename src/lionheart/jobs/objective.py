@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError
-from lionheart.graph import LayerGraph
+from lionheart.jobs.context import Context
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.search import Objective, count_digital
@@ -29,35 +28,33 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
         )
 
 
-def find_system(graph: LayerGraph, candidates: Sequence[Candidate], settings: MapSettings) -> SystemModel | None:
+def find_system(context: Context) -> SystemModel | None:
     """Return the prices of mappings on the first platform; None without a platform."""
-    if not settings.platforms:
+    platforms = context.settings.platforms
+    if not platforms:
         return None
-    partitions = {each.node.fqn: each.partition for each in candidates}
-    return SystemModel(graph, load_platform(settings.platforms[0]), partitions, tile=settings.tile)
+    tile = context.settings.tile
+    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=tile)
 
 
-def make_objective(
-    graph: LayerGraph, candidates: Sequence[Candidate], settings: MapSettings, name: str | None = None
-) -> Objective:
+def make_objective(context: Context, name: str | None = None) -> Objective:
     """Return what a search makes small, with the limit of tiles.
 
     Args:
-        graph: The network.
-        candidates: With their tiles; those that must stay digital too.
-        settings: ``search.objective``, ``search.max_tiles`` and the first platform.
+        context: Of the job; its settings name the objective, the limit of tiles and the platform.
         name: Of another objective than the settings'.
 
     Raises:
         ConfigError: It needs a platform and there is none.
     """
-    name, max_tiles = name or settings.search.objective, settings.search.max_tiles
-    n_tiles = {each.node.fqn: each.partition.n_tiles for each in candidates}
+    search = context.settings.search
+    name, max_tiles = name or search.objective, search.max_tiles
+    n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
     if name not in PRICED:
-        worth = {node.fqn: node.weights if name == "weights" else node.macs for node in graph.nodes}
+        worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
         return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles)
-    check_objective("search.objective", name, settings)
-    system = find_system(graph, candidates, settings)
+    check_objective("search.objective", name, context.settings)
+    system = find_system(context)
     if system is None:
         raise ConfigError(f"search.objective: got {name!r}, expected a platform", hint="name one in platforms")
     field, unit = PRICED[name]

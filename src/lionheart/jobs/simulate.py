@@ -10,7 +10,6 @@ from lionheart.jobs.evaluate import open_finished
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_graph
-from lionheart.record import read_record
 from lionheart.system import CoresRequest, SystemRecord, compare_on_cores, estimate_system, load_platform
 
 
@@ -22,9 +21,9 @@ def estimate_run(
     With `cores` each has a `pipeline`: the same on several cores, or with few tiles, with its schedule.
     """
     run = open_finished(run_dir)
-    graph = read_record(LayerGraph, run.read("graph.json"), str(run.file("graph.json")))
+    graph = run.read("graph.json", LayerGraph)
     mapping = LayerMapping.load(run.file("mapping.json"))
-    tile = MapSettings.from_json(run.description()["settings"]).tile
+    tile = MapSettings.from_json(run.description().settings).tile
     partitions = partition_graph(graph, tile)
     estimates = []
     for platform in map(load_platform, platforms):

@@ -15,7 +15,7 @@ from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.runs import describe_environment
+from lionheart.runs import Environment, describe_environment
 from lionheart.tasks.registry import build_example, build_untrained, find_recipe
 from lionheart.training import (
     PinnedBatches,
@@ -109,7 +109,7 @@ def train_task(
         "device": place.type,
         "arithmetic": choose_arithmetic(spec, place),
         "hardware": _describe_hardware(place, environment),
-        "torch": environment["torch"],
+        "torch": environment.torch,
         "elapsed_s": round(trace.elapsed_s, 1),
         "date": time.strftime("%Y-%m-%d"),
         "n_parameters": sum(p.numel() for p in model.parameters()),
@@ -126,10 +126,10 @@ def train_task(
     return card
 
 
-def _describe_hardware(place: torch.device, environment: dict[str, Any]) -> str:
+def _describe_hardware(place: torch.device, environment: Environment) -> str:
     if place.type == "cuda":
-        return f"{environment['gpu']}, batches by {environment['cpu']}"
-    return f"{environment['cpu']}, {environment['threads']} thread(s), no GPU used"
+        return f"{environment.gpu}, batches by {environment.cpu}"
+    return f"{environment.cpu}, {environment.threads} thread(s), no GPU used"
 
 
 def _describe_start(start: Path) -> dict[str, Any]:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform as host
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
+from filelock import FileLock, Timeout
 
 from lionheart.errors import ArtifactError
 from lionheart.files import read_json, require_free_space, require_mapping, write_json
+from lionheart.record import read_record, write_record
+from lionheart.runs.journal import Journal
+from lionheart.runs.records import Environment, Results, RunDescription
+from lionheart.runs.upgrade import upgrade
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two processes in one run are not noticed
-    fcntl = None  # type: ignore[assignment]
-
-SCHEMA_VERSION = 1
-_PARTS = {"task": str, "seed": int, "settings": dict}  # what every run.json holds
+T = TypeVar("T")
+SCHEMA_VERSION = 2
+_READABLE = (1, SCHEMA_VERSION)
 _SPACE_NEEDED = 50_000_000  # bytes that must be free before a run starts
 
 
@@ -38,9 +37,10 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.journal = Journal(path / "journal.jsonl")
 
     @classmethod
-    def create(cls, path: Path, description: Mapping[str, Any]) -> RunDirectory:
+    def create(cls, path: Path, description: RunDescription) -> RunDirectory:
         """Make the folder and write ``run.json``.
 
         Raises:
@@ -54,7 +54,7 @@ class RunDirectory:
         absent = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
         try:
             require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
-            write_json(run.file("run.json"), {"schema_version": SCHEMA_VERSION, **description})
+            run.write("run.json", description)
         except BaseException:
             for folder in absent:
                 with suppress(OSError):
@@ -72,32 +72,34 @@ class RunDirectory:
         run = cls(path)
         if not run.has("run.json"):
             raise ArtifactError(f"{path}: no run here (run.json is missing)", hint="give the folder that `map` wrote")
-        description = run.description()
-        version = description.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{run.file('run.json')}: schema_version: got {version!r}, expected {SCHEMA_VERSION}",
-                hint="this run was written by another version of lionheart",
-            )
-        for part, kind in _PARTS.items():
-            if not isinstance(description.get(part), kind):
-                raise ArtifactError(
-                    f"{run.file('run.json')}: {part}: got {description.get(part)!r}, expected a {kind.__name__}",
-                    hint="the file is damaged; restore it or start a new run",
-                )
+        run.description()
         return run
 
     def require_job(self, job: str) -> None:
-        """Make sure that the run was started by the verb `job`.
+        """Make sure that the run was started by the command `job`.
 
         Raises:
             ArtifactError: It was started by another one.
         """
-        found = self.description().get("job", "map")
+        found = self.description().job
         if found != job:
             raise ArtifactError(
                 f"{self.path}: a run of `lionheart {found}`, expected one of `lionheart {job}`",
                 hint=f"go on with it by: lionheart {found} --resume {self.path}",
+            )
+
+    def require_resumable(self) -> None:
+        """Make sure that this version can go on with the run.
+
+        Raises:
+            ArtifactError: Its journal was written by an older version.
+        """
+        version = self.description().schema_version
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{self.path}: the run was begun by an older version (schema_version {version}, expected {SCHEMA_VERSION})",
+                hint="its results can be read once it has finished; to go on with the search take that version, "
+                "or start a new run",
             )
 
     def file(self, name: str) -> Path:
@@ -112,54 +114,46 @@ class RunDirectory:
         """Remove all checkpoints, and what a kill left beside them; for a run that has its results."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
-    def description(self) -> dict[str, Any]:
-        """Return ``run.json``."""
-        return self.read("run.json")
+    def description(self) -> RunDescription:
+        """Return ``run.json``.
 
-    def read(self, name: str) -> dict[str, Any]:
-        """Return one of the run's JSON files."""
-        return dict(require_mapping(read_json(self.file(name)), self.file(name)))
+        Raises:
+            ArtifactError: It is damaged, or its version is unknown.
+        """
+        where = self.file("run.json")
+        data = require_mapping(read_json(where), where)
+        if data.get("schema_version") not in _READABLE:
+            raise ArtifactError(
+                f"{where}: schema_version: got {data.get('schema_version')!r}, expected {SCHEMA_VERSION}",
+                hint="this run was written by another version of lionheart",
+            )
+        return RunDescription.from_json(data, str(where))
 
-    def write(self, name: str, data: Mapping[str, Any]) -> None:
-        """Write one of the run's JSON files."""
-        write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data})
+    def results(self) -> Results:
+        """Return ``results.json``, whatever version wrote it.
+
+        Raises:
+            ArtifactError: It is missing or damaged.
+        """
+        where = self.file("results.json")
+        return Results.from_json(upgrade(read_json(where), where), str(where))
+
+    def read(self, name: str, kind: type[T]) -> T:
+        """Return one of the run's JSON files as a record.
+
+        Raises:
+            ArtifactError: It is missing or damaged.
+        """
+        return read_record(kind, read_json(self.file(name)), str(self.file(name)))
+
+    def write(self, name: str, record: Any) -> None:
+        """Write a record to one of the run's JSON files."""
+        data = write_record(record)
+        write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data} if isinstance(data, Mapping) else data)
 
     def has(self, name: str) -> bool:
         """Return whether a file is there."""
         return os.path.exists(self.file(name))  # unlike Path.exists, False for what cannot be looked at
-
-    def record(self, event: str, **data: Any) -> None:
-        """Append an event to the journal and make sure that it is on the disk."""
-        line = json.dumps({"time": timestamp(), "event": event, **data}, allow_nan=False)
-        path = self.file("journal.jsonl")
-        try:
-            with path.open("ab+") as stream:
-                if stream.tell() > 0:
-                    stream.seek(-1, os.SEEK_END)
-                    if stream.read(1) != b"\n":  # a kill cut the last line: start on a new one
-                        stream.write(b"\n")
-                stream.write(line.encode() + b"\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise ArtifactError(
-                f"{path}: cannot be written: {error.strerror}", hint="check space and rights"
-            ) from error
-
-    def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Return the journal's events, or those of one kind; a line cut by a kill is left out."""
-        path = self.file("journal.jsonl")
-        if not path.exists():
-            return []
-        found = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(entry, dict) and event in (None, entry.get("event")):
-                found.append(entry)
-        return found
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -168,35 +162,28 @@ class RunDirectory:
         Raises:
             ArtifactError: Another process holds it.
         """
-        with self.file(".lock").open("w") as stream:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise ArtifactError(
-                        f"{self.path}: another process is working on this run", hint="wait for it or stop it"
-                    ) from error
-            yield
+        try:
+            with FileLock(self.file(".lock"), timeout=0):
+                yield
+        except Timeout as error:
+            raise ArtifactError(
+                f"{self.path}: another process is working on this run", hint="wait for it or stop it"
+            ) from error
 
 
-def timestamp() -> str:
-    """Return the time now, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> Environment:
     """Return what may change a run's numbers: versions, processor, threads, and the device that computes."""
-    return {
-        "lionheart": metadata.version("lionheart-aimc"),
-        "python": host.python_version(),
-        "torch": torch.__version__,
-        "cpu": _processor_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "device": device.type,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": f"{host.system()} {host.machine()}",
-    }
+    return Environment(
+        lionheart=metadata.version("lionheart-aimc"),
+        python=host.python_version(),
+        torch=torch.__version__,
+        cpu=_processor_name(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        device=device.type,
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=f"{host.system()} {host.machine()}",
+    )
 
 
 def _processor_name() -> str:

@@ -5,14 +5,13 @@ and keep or undo the trial. Returns a `SearchResult` with the mapping and every 
 evaluates, platforms, physics.
 """
 
+from lionheart.runs import Decision, SearchOutcome
+from lionheart.search.loop import SearchLoop
 from lionheart.search.objective import Objective, count_digital
-from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
-from lionheart.search.registry import STRATEGIES, check_candidates, find_strategy
+from lionheart.search.problem import Problem, SearchResult, Trial
+from lionheart.search.registry import STRATEGIES, Strategy, check_candidates, register_strategy
 from lionheart.search.sensitivity_order import order_by_sensitivity
 from lionheart.search.spec import ParetoSpec, SearchSpec
-from lionheart.search.strategies.exhaustive import search_exhaustively
-from lionheart.search.strategies.greedy import search_greedily
-from lionheart.search.strategies.shared import search_by_hessian, search_with_shared_training, search_without_training
 
 __all__ = [
     "STRATEGIES",
@@ -20,17 +19,14 @@ __all__ = [
     "Objective",
     "ParetoSpec",
     "Problem",
+    "SearchLoop",
     "SearchOutcome",
     "SearchResult",
     "SearchSpec",
+    "Strategy",
     "Trial",
     "check_candidates",
     "count_digital",
-    "find_strategy",
     "order_by_sensitivity",
-    "search_by_hessian",
-    "search_exhaustively",
-    "search_greedily",
-    "search_with_shared_training",
-    "search_without_training",
+    "register_strategy",
 ]

@@ -1,30 +1,30 @@
-"""One step of a search: try a mapping, decide by the bound, keep or undo. Steps made before a resume are not made again."""
+"""The decisions of one search: try a mapping, decide by the bound, keep or undo. Decisions of before a resume are replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.metrics import is_within
+from lionheart.runs import Decision, SearchOutcome
 from lionheart.search.objective import Objective
-from lionheart.search.problem import Decision, Problem, SearchOutcome, SearchResult, Trial
-
-_ROUNDING_PP = 1e-9  # a drop of exactly the bound is within it, whatever the last bit says
+from lionheart.search.problem import Problem, SearchResult, Trial
 
 
 @final
-class Steps:
-    """The decisions of one search, in order, and the mapping that holds after them.
+class SearchLoop:
+    """What a strategy works with: candidates, the bound, and the mapping that holds after each decision.
 
     Args:
         problem: The network under search.
-        candidates: What may go analog.
+        candidates: What may go analog, in the order of the run's ranking.
         start: The mapping before any decision.
         max_drop_pp: Bound on the drop [pp].
         objective: What is made small, and the tiles; None = digital MACs, any number of tiles.
-        hasty: Stop measuring a mapping as soon as it is clearly beyond the bound.
+        early_stop: Stop measuring a mapping as soon as it is clearly beyond the bound.
     """
 
     def __init__(
@@ -35,26 +35,32 @@ class Steps:
         *,
         max_drop_pp: float,
         objective: Objective | None = None,
-        hasty: bool = False,
+        early_stop: bool = False,
     ) -> None:
-        self.problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
-        self.max_drop_pp, self.hasty = max_drop_pp, hasty
+        self._problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
+        self.max_drop_pp, self.early_stop = max_drop_pp, early_stop
         self.objective = objective or Objective.of_macs(candidates)
         self.decisions: list[Decision] = []
         self.ended_early = False
-        self._past = list(problem.past_decisions())
 
     def can_go_on(self) -> bool:
-        """Return whether another step is to be made: it was made before, or the budget is not spent."""
-        if len(self.decisions) >= len(self._past) and self.problem.is_out_of_budget():
+        """Return whether another decision is to be made: it was made before, or the budget is not spent."""
+        if len(self.decisions) >= self._problem.n_decided and self._problem.is_out_of_budget():
             self.ended_early = True
         return not self.ended_early
 
     @property
-    def last_limit_pp(self) -> float:
-        """What the last step held against the bound [pp]."""
-        last = self.decisions[-1]
-        return last.drop_pp if last.limit_pp is None else last.limit_pp
+    def last_drop_ucb_pp(self) -> float:
+        """What the last decision held against the bound [pp]."""
+        return self.decisions[-1].drop_ucb_pp
+
+    def loss_increase(self) -> Mapping[str, float]:
+        """Return how much the loss rises when each candidate alone is analog, measured, not retrained."""
+        return self._problem.loss_increase([each.node.fqn for each in self.candidates])
+
+    def expected_loss_increase(self) -> Mapping[str, float]:
+        """Return how much the loss should rise by the Hessian when each candidate alone is analog."""
+        return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
     def attempt(
         self,
@@ -87,15 +93,13 @@ class Steps:
         """
         self._check_tiles(mapping, *smaller)
         index = len(self.decisions)
-        if index < len(self._past):
-            decision = self._past[index]
-        else:
-            first = last = self.problem.try_mapping(mapping, index, label, retrain=retrain, hasty=self.hasty)
-            elapsed_s, n_remeasured = first.elapsed_s, 0
+
+        def decide() -> Decision:
+            first = last = self._problem.try_mapping(mapping, index, label, retrain=retrain, early_stop=self.early_stop)
             kept = mapping if always or self._is_within(first) else None
+            times: list[float] = []
             if kept is None and smaller:
-                kept, last, again = self._largest_within(smaller, index, first)
-                elapsed_s, n_remeasured = elapsed_s + sum(again), len(again)
+                kept, last, times = self._largest_within(smaller, index, first)
             decision = Decision(
                 index=index,
                 fqn=label,
@@ -103,17 +107,22 @@ class Steps:
                 accepted=kept is not None,
                 accuracy=last.accuracy,
                 drop_pp=last.drop_pp,
-                limit_pp=last.limit_pp,
+                drop_ucb_pp=last.drop_ucb_pp,
                 train=first.train,
-                elapsed_s=elapsed_s,
+                elapsed_s=first.elapsed_s + sum(times),
                 analog=None if kept is None else kept.analog,
-                n_remeasured=n_remeasured,
+                n_remeasured=len(times),
                 note=note,
             )
+            if kept is None:
+                self._problem.rollback(decision, self.mapping)
+            else:
+                self._problem.commit(decision, kept)
+            return decision
+
+        decision = self._problem.decide_once(index, decide)
         if decision.accepted:
             self.mapping = mapping if decision.analog is None else _with_analog(mapping, decision.analog)
-        if index >= len(self._past):
-            self.problem.settle(decision, self.mapping)
         self.decisions.append(decision)
         return decision.accepted
 
@@ -145,7 +154,7 @@ class Steps:
         low, high = 0, len(smaller) - 1
         while low <= high:
             middle = (low + high + 1) // 2
-            trial = self.problem.remeasure(smaller[middle], index, len(times), hasty=self.hasty)
+            trial = self._problem.remeasure(smaller[middle], index, len(times), early_stop=self.early_stop)
             times.append(trial.elapsed_s)
             if self._is_within(trial):
                 kept, last, low = smaller[middle], trial, middle + 1
@@ -154,7 +163,7 @@ class Steps:
         return kept, last, times
 
     def _is_within(self, trial: Trial) -> bool:
-        return trial.limit_pp <= self.max_drop_pp + _ROUNDING_PP
+        return is_within(trial.drop_ucb_pp, self.max_drop_pp)
 
 
 def _with_analog(mapping: LayerMapping, analog: Sequence[str]) -> LayerMapping:

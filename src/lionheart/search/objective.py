@@ -118,7 +118,7 @@ class Objective:
         cost = after()
         return {fqn: cost - after(fqn) for fqn in fqns}
 
-    def lean(self, mapping: LayerMapping) -> LayerMapping:
+    def drop_unprofitable(self, mapping: LayerMapping) -> LayerMapping:
         """Return a mapping without the projections that are no cheaper on tiles than on the core; the worst goes first."""
         while self.may_lose and mapping.analog:
             gains = self.gains(mapping, mapping.analog)
@@ -171,6 +171,11 @@ class Objective:
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
     """Return a mapping with projections on tiles too."""
     return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
+
+
+def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:
+    """Return a mapping with `candidates` on tiles too."""
+    return on_tiles(mapping, (each.node.fqn for each in candidates))
 
 
 def _tiles(number: int) -> str:

@@ -1,54 +1,58 @@
-"""Names of strategies."""
+"""Search strategies by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
 
+from lionheart import registry
 from lionheart.candidates import Candidate
-from lionheart.errors import ConfigError, suggest
-from lionheart.search.problem import Strategy
+from lionheart.errors import ConfigError
+from lionheart.registry import Registry
+from lionheart.search.loop import SearchLoop
 
-STRATEGIES: dict[str, Strategy] = {}
-_LARGEST: dict[str, int] = {}  # number of candidates of strategies that are for small networks
+Search = Callable[[SearchLoop], None]
 
 
-def register_strategy(name: str, *, max_candidates: int | None = None) -> Callable[[Strategy], Strategy]:
-    """Decorator that makes a strategy known under `name`.
+@final
+@dataclass(frozen=True)
+class Strategy:
+    """A search, and what must be known before it starts.
 
     Args:
-        name: For settings and command line.
-        max_candidates: More than that are refused by `check_candidates`; None = any number.
+        search: Makes decisions in a loop until it ends.
+        early_stop: Whether a mapping clearly beyond the bound is measured no further.
+        max_candidates: Largest number of candidates; None = any.
     """
 
-    def add(strategy: Strategy) -> Strategy:
-        if name in STRATEGIES:
-            raise ConfigError(f"strategy: {name!r} is registered twice")
-        STRATEGIES[name] = strategy
-        if max_candidates is not None:
-            _LARGEST[name] = max_candidates
-        return strategy
+    search: Search
+    early_stop: bool = False
+    max_candidates: int | None = None
+
+
+STRATEGIES: Registry[Strategy] = registry.STRATEGIES
+
+
+def register_strategy(
+    name: str, *, early_stop: bool = False, max_candidates: int | None = None
+) -> Callable[[Search], Search]:
+    """Return a decorator that makes a search known under `name`; see `Strategy`."""
+
+    def add(search: Search) -> Search:
+        STRATEGIES.add(name, Strategy(search, early_stop, max_candidates))
+        return search
 
     return add
-
-
-def find_strategy(name: str) -> Strategy:
-    """Return a strategy by name.
-
-    Raises:
-        ConfigError: There is no such strategy.
-    """
-    if name not in STRATEGIES:
-        raise ConfigError(f"search.strategy: got {name!r}", hint=suggest(name, STRATEGIES, label="strategies"))
-    return STRATEGIES[name]
 
 
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
     """Make sure that a strategy can search over candidates.
 
     Raises:
-        ConfigError: There are more than it is made for.
+        ConfigError: There is no such strategy, or there are more candidates than it is made for.
     """
-    largest = _LARGEST.get(name)
+    largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:
         raise ConfigError(
             f"search.strategy: {name} tries every mapping and is for at most {largest} candidates, got {len(candidates)}",

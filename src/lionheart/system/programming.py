@@ -12,8 +12,8 @@ from lionheart.devices import PairConverter, SingleConverter, TileSpec
 from lionheart.devices.base import CustomPairConverter
 from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import AgeCost, ProgrammingRecord
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
-from lionheart.system.records import AgeCost, ProgrammingRecord
 from lionheart.system.tile_energy import mvm_energy, tile_point
 
 _SAME_DEVICE = {"pcm_custom_drift": "pcm"}

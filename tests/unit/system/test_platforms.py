@@ -20,6 +20,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
+from lionheart.runs.costs import SystemRecord
 from lionheart.system import (
     PlatformSpec,
     SystemEstimate,
@@ -32,7 +33,6 @@ from lionheart.system import (
     platform_names,
 )
 from lionheart.system.platform_template import render_template
-from lionheart.system.records import SystemRecord
 from lionheart.system.tile_energy import adc_energy_j, dac_energy_j, reference_point
 
 NAMES = platform_names()

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, final
+from collections.abc import Sequence
+from typing import TypeVar
 
-from lionheart.mapping import LayerMapping
-
-_ROUNDING_PP = 1e-9  # a drop of exactly the bound is within it, whatever the last bit says
+from lionheart.experimental.pareto.records import MeasuredMapping
+from lionheart.metrics import is_within
 
 T = TypeVar("T")
-
-
-@final
-@dataclass(frozen=True)
-class MeasuredMapping:
-    """A mapping with what it reaches and what it costs.
-
-    Args:
-        number: The trial that asked for it first.
-        mapping: Where everything runs.
-        accuracy: Mean over chips with its interval, as plain data; ``mean`` (0 to 1) is to be large.
-        cost: To be small; in any unit.
-        elapsed_s: Wall time of the measurement [s].
-    """
-
-    number: int
-    mapping: LayerMapping
-    accuracy: Mapping[str, Any]
-    cost: float
-    elapsed_s: float
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy, 0 to 1."""
-        return float(self.accuracy["mean"])
-
-    def drop_pp(self, baseline: float) -> float:
-        """Return the drop against the digital accuracy `baseline` (0 to 1) [pp]."""
-        return 100 * (baseline - self.mean)
 
 
 def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
@@ -61,7 +30,7 @@ def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
 
 def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
     """Return the cheapest mapping whose drop is within the bound, the more accurate one of two; None if there is none."""
-    within = [each for each in front if each.drop_pp(baseline) <= max_drop_pp + _ROUNDING_PP]
+    within = [each for each in front if is_within(each.drop_pp(baseline), max_drop_pp)]
     return min(within, key=lambda each: (each.cost, -each.mean, each.number), default=None)
 
 

@@ -11,12 +11,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, final
 
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.experimental.pareto.front import MeasuredMapping
+from lionheart.experimental.pareto.records import MeasuredMapping
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
+from lionheart.runs import Accuracy
 
 try:
     import optuna
@@ -33,68 +35,86 @@ _MUTATIONS = 2.0  # projections of a child that are drawn anew, on average; half
 _CHOICES = CategoricalDistribution((False, True))
 
 
-def search_front(
-    candidates: Sequence[str],
-    start: LayerMapping,
-    *,
-    evaluate: Callable[[LayerMapping], Mapping[str, Any]],
-    cost: Callable[[LayerMapping], float],
-    keep: Callable[[MeasuredMapping], None],
-    seeds: Sequence[LayerMapping],
-    n_trials: int,
-    streams: RandomStreams,
-    storage: RDBStorage,
-    study_name: str,
-    past: Sequence[MeasuredMapping] = (),
-    fit: Callable[[LayerMapping], LayerMapping] | None = None,
-    n_allowed: int | None = None,
-) -> list[MeasuredMapping]:
-    """Measure `n_trials` mappings, or all there are, on the way to the front of accuracy against cost.
-
-    The mappings `seeds` come first and are the first generation of NSGA-II. A mapping that is asked for again is not measured
-    again and does not count; one that differs from it in few random places and is new comes next.
+@final
+@dataclass(frozen=True)
+class FrontProblem:
+    """What is searched, and how it is measured.
 
     Args:
         candidates: Projections that may go analog.
         start: The mapping with all of them digital.
-        evaluate: Measures the accuracy of a mapping; ``mean`` of what it returns is to be large.
+        evaluate: Measures the accuracy of a mapping.
         cost: Returns what is to be small.
         keep: Called with every measurement, before Optuna hears of it.
         seeds: Mappings to begin with.
         n_trials: How many different mappings to measure.
+        fit: Returns a mapping itself if it may be measured, else a smaller one that stands for it and may.
+        n_allowed: How many mappings may be measured; None = all there are.
+    """
+
+    candidates: Sequence[str]
+    start: LayerMapping
+    evaluate: Callable[[LayerMapping], Accuracy]
+    cost: Callable[[LayerMapping], float]
+    keep: Callable[[MeasuredMapping], None]
+    seeds: Sequence[LayerMapping]
+    n_trials: int
+    fit: Callable[[LayerMapping], LayerMapping] = lambda mapping: mapping
+    n_allowed: int | None = None
+
+
+def search_front(
+    problem: FrontProblem,
+    *,
+    streams: RandomStreams,
+    storage: RDBStorage,
+    study_name: str,
+    past: Sequence[MeasuredMapping] = (),
+) -> list[MeasuredMapping]:
+    """Measure a number of mappings, or all there are, on the way to the front of accuracy against cost.
+
+    The problem's seeds come first and are the first generation of NSGA-II. A mapping that is asked for again is not measured
+    again and does not count; one that differs from it in few random places and is new comes next.
+
+    Args:
+        problem: What is searched.
         streams: Of the search.
         storage: Keeps the study.
         study_name: Of the study; it goes on where it is.
         past: What was measured before a resume.
-        fit: Returns a mapping itself if it may be measured, else a smaller one that stands for it and may; None = all may.
-        n_allowed: How many mappings may be measured; None = all there are.
 
     Returns:
         Everything measured, in order.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    candidates, fit = problem.candidates, problem.fit
     study = optuna.create_study(
         storage=storage,
-        sampler=_StatelessSampler(candidates, max(2, len(seeds)), streams),
+        sampler=_StatelessSampler(candidates, max(2, len(problem.seeds)), streams),
         study_name=study_name,
         directions=["maximize", "minimize"],
         load_if_exists=True,
     )
     measured = {each.mapping.analog: each for each in past}
-    wanted = min(n_trials, 2 ** len(candidates) if n_allowed is None else n_allowed)
-    fit = fit or (lambda mapping: mapping)
-    for mapping in seeds:
+    wanted = min(problem.n_trials, 2 ** len(candidates) if problem.n_allowed is None else problem.n_allowed)
+    for mapping in problem.seeds:
         _enqueue(study, candidates, mapping)
     while len(measured) < wanted:
         trial = _interrupted_trial(study) or study.ask()
-        asked = _place(start, candidates, {fqn: trial.suggest_categorical(fqn, (False, True)) for fqn in candidates})
-        mapping = fit(asked)
+        chosen = {fqn: trial.suggest_categorical(fqn, (False, True)) for fqn in candidates}
+        mapping = fit(_place(problem.start, candidates, chosen))
         known = measured.get(mapping.analog)
         if known is None:
             begin = time.perf_counter()
-            accuracy = evaluate(mapping)
-            known = MeasuredMapping(trial.number, mapping, accuracy, cost(mapping), time.perf_counter() - begin)
-            keep(known)
+            accuracy = problem.evaluate(mapping)
+            known = MeasuredMapping(
+                number=trial.number,
+                mapping=mapping,
+                accuracy=accuracy,
+                cost=problem.cost(mapping),
+                elapsed_s=time.perf_counter() - begin,
+            )
+            problem.keep(known)
             measured[mapping.analog] = known
         elif known.number != trial.number:
             earlier = {analog for analog, each in measured.items() if each.number < trial.number}

@@ -109,7 +109,7 @@ def _work(
     if resume is not None:
         run = RunDirectory.open(resume)
         run.require_job("pareto")
-        loaded, path = load_task(task or run.description()["task"], progress, device), resume
+        loaded, path = load_task(task or run.description().task, progress, device), resume
     else:
         settings = read_settings(effort, config, overrides)
         loaded = load_task(str(task), progress, device)

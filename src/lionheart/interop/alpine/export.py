@@ -93,7 +93,7 @@ def export_run(
             raise ConfigError(f"export: got {number} {name} samples, expected a number > 0", hint="leave it out")
     run = open_finished(run_dir)
     result = load_result(task, run, backend="lionheart")
-    tile = MapSettings.from_json(run.description()["settings"]).tile
+    tile = MapSettings.from_json(run.description().settings).tile
     return export_model(
         convert_to_digital_(result.model),
         _first_inputs(task.train_batches, n_calibration),

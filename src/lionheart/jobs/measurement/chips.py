@@ -14,40 +14,35 @@ from lionheart.analog import compile_model_, uncompile_
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError
 from lionheart.evaluation import (
-    AccuracyEstimate,
-    DropEstimate,
     estimate_drop,
     evaluate_accuracy,
     evaluate_over_chips,
     score_samples,
 )
+from lionheart.jobs.context import Context
 from lionheart.jobs.samples import calibration_pass, split_validation, take_samples
-from lionheart.jobs.settings import MapSettings
 from lionheart.progress import Progress
-from lionheart.rng import RandomStreams
+from lionheart.runs import Accuracy, Drop
 from lionheart.tasks import Task
 
-_CLEAR = 0.95  # confidence at which a hasty measurement stops; at the bound itself a whole one errs every second time
+_CLEAR = 0.95  # confidence at which a measurement stops early; at the bound itself a whole one errs every second time
 _FEWEST_SAMPLES = 50  # that it takes
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
-class ChipMeter:
+class ChipEvaluator:
     """Measures a model as it is, over fresh chips; what it is compared with is the task's own digital network.
 
     Args:
-        task: Data, metric, digital network.
+        context: Of the job.
         model: The model under search.
-        settings: Of the run.
-        streams: Of the run.
-        progress: Where bars show themselves.
     """
 
-    def __init__(
-        self, task: Task, model: nn.Module, settings: MapSettings, streams: RandomStreams, progress: Progress
-    ) -> None:
-        self.task, self.model, self.settings, self.streams, self.progress = task, model, settings, streams, progress
+    def __init__(self, context: Context, model: nn.Module) -> None:
+        task, settings = context.task, context.settings
+        self.task, self.model, self.settings = task, model, settings
+        self.streams, self.progress = context.streams, context.progress
         self.validation, self.held_out = split_validation(task.validation, settings)
         n_final = settings.search.final_samples
         self.final_validation = take_samples(task.validation, n_final)
@@ -64,33 +59,31 @@ class ChipMeter:
         return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
 
     def decide(
-        self, path: tuple[str | int, ...], label: str, *, hasty: bool, times: Sequence[float] | None = None
-    ) -> tuple[AccuracyEstimate, DropEstimate]:
+        self, path: tuple[str | int, ...], label: str, *, early_stop: bool, times: Sequence[float] | None = None
+    ) -> tuple[Accuracy, Drop]:
         """Measure on the samples that decide, at the worst of the times of the bound, or of other `times`.
 
-        A hasty measurement stops as soon as the drop is clearly beyond the bound. What is within is measured to the end: of
-        many mappings looked at many times, those that seem good on few samples are those that had luck.
+        With `early_stop` it ends as soon as the drop is clearly beyond the bound. What is within is measured to the end:
+        picking the best of many short evaluations is biased (winner's curse).
         """
         search = self.settings.search
-        is_enough = self._is_beyond if hasty and search.n_chips > 1 else None
+        is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
         return self._worst(
             self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough, times
         )
 
-    def certify(
-        self, path: tuple[str | int, ...], label: str, confidence: float
-    ) -> tuple[AccuracyEstimate, DropEstimate]:
+    def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
         """Measure on samples and chips that decided nothing, at the worst of the times of the bound."""
         n_chips = self.settings.search.n_chips_final
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
-    def validate(self) -> list[AccuracyEstimate]:
+    def validate(self) -> list[Accuracy]:
         """Return the accuracy on validation over fresh chips that decided nothing, at the times of the bound."""
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
         return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
-    def test(self) -> list[AccuracyEstimate]:
+    def test(self) -> list[Accuracy]:
         """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
@@ -103,8 +96,8 @@ class ChipMeter:
         n_chips: int,
         path: tuple[str | int, ...],
         label: str,
-        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
-    ) -> list[AccuracyEstimate]:
+        is_enough: Callable[[list[Accuracy]], bool] | None = None,
+    ) -> list[Accuracy]:
         with compiling(self.model, len(batches) * len(times) * n_chips, enabled=self.settings.compile):
             return evaluate_over_chips(
                 self.model,
@@ -128,28 +121,28 @@ class ChipMeter:
         path: tuple[str | int, ...],
         label: str,
         confidence: float | None,
-        is_enough: Callable[[list[AccuracyEstimate]], bool] | None = None,
+        is_enough: Callable[[list[Accuracy]], bool] | None = None,
         times: Sequence[float] | None = None,
-    ) -> tuple[AccuracyEstimate, DropEstimate]:
+    ) -> tuple[Accuracy, Drop]:
         """Return the estimates at the time, of the bound or given, at which the limit is largest."""
         search = self.settings.search
         found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
         drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
-        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].limit_pp)
+        return max(zip(found, drops, strict=True), key=lambda pair: pair[1].drop_ucb_pp)
 
     def _held_out_samples(self) -> BatchSource:
         if self.held_out is None:
             raise ConfigError("search.promise: no validation samples are held out", hint="set search.promise")
         return self.held_out
 
-    def _is_beyond(self, found: Sequence[AccuracyEstimate]) -> bool:
+    def _is_beyond(self, found: Sequence[Accuracy]) -> bool:
         """Return whether the samples so far leave no doubt that the drop is beyond the bound."""
         reference = self.reference[: found[0].n_samples]
         if len(reference) < _FEWEST_SAMPLES:
             return False
         drops = [drop_of(each, reference, _CLEAR, None) for each in found]
-        return max(2 * each.drop_pp - each.limit_pp for each in drops) > self.settings.search.max_drop_pp
+        return max(2 * each.drop_pp - each.drop_ucb_pp for each in drops) > self.settings.search.max_drop_pp
 
 
 @contextmanager
@@ -165,9 +158,7 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
         uncompile_(model)
 
 
-def drop_of(
-    estimate: AccuracyEstimate, reference: Tensor, confidence: float | None, chip_yield: float | None
-) -> DropEstimate:
+def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None) -> Drop:
     """Return the drop of an estimate that kept its samples."""
     if estimate.samples is None:
         raise ConfigError("drop: the estimate kept no samples", hint="take one of evaluate_over_chips")

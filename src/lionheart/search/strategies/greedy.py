@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lionheart.candidates import Candidate
-from lionheart.mapping import LayerMapping, Placement
-from lionheart.search.loop import Steps
-from lionheart.search.objective import Objective
-from lionheart.search.problem import Problem, SearchResult
+from lionheart.mapping import Placement
+from lionheart.search.loop import SearchLoop
 from lionheart.search.registry import register_strategy
 
 
 @register_strategy("lionheart")
-def search_greedily(
-    problem: Problem,
-    candidates: Sequence[Candidate],
-    start: LayerMapping,
-    *,
-    max_drop_pp: float,
-    objective: Objective | None = None,
-) -> SearchResult:
+def search(loop: SearchLoop) -> None:
     """Turn candidates analog in the given order as long as the drop stays within the bound.
 
     Every trial keeps the layers accepted before it, and its drop is counted against the digital network, not against the last
@@ -33,18 +21,16 @@ def search_greedily(
     Source:
         Lammie et al., IEEE TETC 2025, arXiv:2401.09420v3, Algorithm 1.
     """
-    steps = Steps(problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective)
     passed: list[str] = []
-    for candidate in candidates:
+    for candidate in loop.candidates:
         fqn = candidate.node.fqn
-        reasons = steps.objective.explain(steps.mapping, [fqn])
+        reasons = loop.objective.explain(loop.mapping, [fqn])
         if reasons:
             passed += [f"passed over: {fqn} {reason}" for reason in reasons.values()]
             continue
-        if not steps.can_go_on():
+        if not loop.can_go_on():
             break
-        mapping = steps.objective.lean(steps.mapping.with_placement(fqn, Placement.ANALOG))
-        returned = [f"back on the core: {name}" for name in steps.mapping.analog if not mapping.is_analog(name)]
-        steps.attempt(mapping, fqn, macs=candidate.node.macs, note="; ".join([*passed, *returned]))
+        mapping = loop.objective.drop_unprofitable(loop.mapping.with_placement(fqn, Placement.ANALOG))
+        returned = [f"back on the core: {name}" for name in loop.mapping.analog if not mapping.is_analog(name)]
+        loop.attempt(mapping, fqn, macs=candidate.node.macs, note="; ".join([*passed, *returned]))
         passed = []
-    return steps.result()

@@ -5,13 +5,48 @@ Parts that results of older versions may lack are None, or have the value that s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import final
 
 from pydantic import Field
 
 from lionheart.mapping import Placement
 from lionheart.record import Record
-from lionheart.system.schedule import ScheduleEvent
+
+
+class WorkKind(StrEnum):
+    """What a core does in a step."""
+
+    NETWORK_IO = "network io"
+    DIGITAL = "digital"
+    SUPPORT = "tile support"
+    PROGRAM = "program"
+    TILE = "tile"
+    OTHER = "other ops"
+    HANDOVER = "handover"
+
+
+@final
+@dataclass(frozen=True)
+class ScheduleEvent:
+    """A stretch of work of one core.
+
+    Args:
+        core: Which core, from 0.
+        inference: Which inference, from 0.
+        layer: The projection that it belongs to; the stage's name for a handover.
+        kind: What it is.
+        start_s: When it begins [s].
+        end_s: When it ends [s].
+    """
+
+    core: int
+    inference: int
+    layer: str
+    kind: WorkKind
+    start_s: float
+    end_s: float
 
 
 class CostTotals(Record):

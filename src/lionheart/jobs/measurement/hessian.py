@@ -1,0 +1,211 @@
+"""How much loss each projection should cost on tiles: its Hessian and the error of its weights on chips."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from pydantic import Field, computed_field
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
+from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.devices import TileSpec
+from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
+from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor
+from lionheart.jobs.context import Context
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.record import Record
+from lionheart.rng import RandomStreams
+
+HESSIAN_SAMPLES = 256  # of validation: enough to rank projections that differ, and cheap
+_CHIPS, _VECTORS = 3, 8  # likewise
+
+
+class Curvature(Record):
+    """What makes a projection sensitive to errors of its weights."""
+
+    trace: float = Field(description="of the loss's Hessian with respect to its weights")
+    squared_error: float = Field(description="mean squared error of a weight on a chip, in units of the weight squared")
+
+    @computed_field(description="rise of the loss to second order")  # type: ignore[prop-decorator]
+    @property
+    def expected_loss_increase(self) -> float:
+        """Rise of the loss to second order, for independent errors of one size; 0 where the trace is negative."""
+        return 0.5 * self.squared_error * max(self.trace, 0.0)
+
+
+def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
+    """Return the Hessian's trace and the error on chips for each projection of a task's network as it is.
+
+    HILAL ranks by the same product, but takes ``(0.08 max|W|)^2`` for the squared error and divides by the number of weights.
+    Here the error is that of chips of the run's own tile at ``t_inference``, and the whole rise is kept, in units of the loss.
+    So it compares with `measure_loss_increase`, but for converters, output noise and everything beyond second order.
+
+    Args:
+        context: Of the job; the task's network is not changed. Whatever the backend, the error is that of our own physics.
+        batches: The samples.
+        fqns: The projections.
+
+    Raises:
+        UnsupportedLayerError: A projection has no parameter of its own, or the loss cannot be differentiated twice.
+
+    Source:
+        HILAL (DATE 2026), code github anissbslh/HILAL, ``methods/HILAL.py``.
+    """
+    task, settings = context.task, context.settings
+    streams, t_inference = context.streams.scope("hessian"), settings.search.t_inference
+    errors = squared_errors(task.model, fqns, settings.tile, t_inference, streams)
+    with context.progress.bar("Hessian of each projection", len(fqns) * len(batches) * _VECTORS) as bar:
+        traces = estimate_traces(
+            task.model, batches, task.loss, fqns, streams, n_vectors=_VECTORS, on_vector=bar.advance
+        )
+    return {fqn: Curvature(trace=traces[fqn], squared_error=errors[fqn]) for fqn in fqns}
+
+
+def squared_errors(
+    model: nn.Module, fqns: Sequence[str], tile: TileSpec, t_inference: float, streams: RandomStreams
+) -> dict[str, float]:
+    """Return the mean squared error of each projection's weights on chips, read once at `t_inference` [s] and compensated."""
+    twin = convert_to_analog_(copy.deepcopy(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
+    device = next(twin.parameters()).device
+    for chip in range(_CHIPS):
+        generator = streams.generator("chip", chip, device=device)
+        program_chip_(twin, generator)
+        drift_chip_(twin, t_inference, generator)
+        for fqn in fqns:
+            rows = [weights * scale.unsqueeze(1) for weights, scale in layers[fqn].take_read().weights]
+            difference = torch.cat(rows, dim=1) - layers[fqn].matrix().detach()
+            errors[fqn] += float(difference.square().mean()) / _CHIPS
+    return errors
+
+
+def estimate_traces(
+    model: nn.Module,
+    batches: BatchSource,
+    loss_function: Callable[[Any, Any], Tensor],
+    fqns: Sequence[str],
+    streams: RandomStreams,
+    *,
+    n_vectors: int,
+    on_vector: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Estimate the trace of the loss's Hessian with respect to the weights of each projection, in ``eval()`` mode.
+
+    Hutchinson: the mean of ``v' H v`` over vectors of random signs, exact where the Hessian is diagonal. Each projection gets
+    vectors of its own: with one vector through all weights a sensitive projection would drown the others. A projection that is
+    part of a parameter, such as q, k and v of packed attention, has that part's trace; a shared weight counts with all its
+    uses, a look-up by an embedding too.
+
+    Args:
+        model: Not changed.
+        batches: The samples; batches count by their size.
+        loss_function: Maps outputs and targets to a scalar.
+        fqns: The projections.
+        streams: Source of the vectors.
+        n_vectors: For each projection and batch.
+        on_vector: Called after each vector, for a bar.
+
+    Raises:
+        UnsupportedLayerError: A projection has no parameter of its own, or the loss cannot be differentiated twice.
+        NumericsError: A trace is not finite.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    device = next(model.parameters()).device
+    placed = _find_placed(model, fqns)
+    weights = {fqn: find_tensor(each.module, each.projection.weight).requires_grad_() for fqn, each in placed.items()}
+    if not weights:
+        return {}
+    unique = list({id(weight): weight for weight in weights.values()}.values())
+    totals, n_samples = dict.fromkeys(fqns, 0.0), 0
+    with _twice_differentiable(model):
+        for index, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0))):
+            size = len(targets) if hasattr(targets, "__len__") else 1
+            loss = loss_function(call_model(model, move_batch(inputs, device)), move_batch(targets, device))
+            with _naming_the_cause():
+                slopes = torch.autograd.grad(loss, unique, create_graph=True, materialize_grads=True)
+            slope_of = {id(weight): slope for weight, slope in zip(unique, slopes, strict=True)}
+            for fqn in fqns:
+                slope, outputs = slope_of[id(weights[fqn])], placed[fqn].projection.outputs
+                for number in range(n_vectors):
+                    generator = streams.generator(fqn, index, number)
+                    with _naming_the_cause():
+                        product = _sign_product(slope, weights[fqn], outputs, generator)
+                    totals[fqn] += size * product / n_vectors
+                    on_vector()
+            n_samples += size
+    for fqn, total in totals.items():
+        if not math.isfinite(total):
+            raise NumericsError(f"{fqn}: the trace of the Hessian is {total}", hint="use another ranking")
+    return {fqn: total / max(n_samples, 1) for fqn, total in totals.items()}
+
+
+def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None, generator: torch.Generator) -> float:
+    """Return ``v' H v`` for a vector of random signs in the part `outputs` of a weight, given the loss's gradient."""
+    part = slice(None) if outputs is None else slice(*outputs)
+    if not slope.requires_grad:  # the loss is linear in all weights, or does not depend on them
+        return 0.0
+    signs = torch.randint(0, 2, slope[part].shape, generator=generator).mul_(2).sub_(1).to(slope)
+    (curved,) = torch.autograd.grad((slope[part] * signs).sum(), weight, retain_graph=True, allow_unused=True)
+    if curved is None:
+        _check_differentiable(slope)
+        return 0.0  # the loss is linear in this weight
+    return float((curved[part] * signs).sum())
+
+
+def _check_differentiable(slope: Tensor) -> None:
+    """Raise where PyTorch would take a function whose gradient has none for a constant."""
+    seen: set[Any] = set()
+    waiting: list[Any] = [slope.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("a function in it is marked as once differentiable")
+        seen.add(node)
+        waiting += [each for each, _ in node.next_functions]
+
+
+def _find_placed(model: nn.Module, fqns: Sequence[str]) -> dict[str, PlacedProjection]:
+    placed = {each.fqn: each for each in find_projections(model)}
+    for fqn in fqns:
+        if fqn not in placed:
+            raise ConfigError(
+                f"Hessian: the model has no projection {fqn!r} of a known kind",
+                hint=suggest(fqn, placed, label="projections"),
+            )
+        if placed[fqn].is_computed:
+            raise UnsupportedLayerError(
+                f"{fqn}: its weight is computed (parametrised) and has no Hessian of its own", hint="exclude it"
+            )
+    return {fqn: placed[fqn] for fqn in fqns}
+
+
+@contextmanager
+def _twice_differentiable(model: nn.Module) -> Iterator[None]:
+    """Let PyTorch compute with what it can differentiate twice: no fused attention, no recurrent layers of cuDNN."""
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+@contextmanager
+def _naming_the_cause() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedLayerError(
+            f"Hessian: the loss of this network cannot be differentiated twice: {error}",
+            hint="rank by sensitivity instead, which needs no derivative",
+        ) from error

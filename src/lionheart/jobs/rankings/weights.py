@@ -1,0 +1,17 @@
+"""Most weights first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lionheart.candidates import Candidate
+from lionheart.jobs.context import Context
+from lionheart.jobs.ranking import register_ranking
+from lionheart.search import Problem
+
+
+@register_ranking("weights")
+def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, tuple[int, int]]:
+    """Prefer what has most weights; ties keep the network's order."""
+    place = {fqn: number for number, fqn in enumerate(context.graph.fqns)}
+    return {each.node.fqn: (each.node.weights, -place[each.node.fqn]) for each in candidates}

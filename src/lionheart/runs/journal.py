@@ -1,0 +1,129 @@
+"""The journal of a long job: what was computed once is written down, and read instead of computed when the job goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+from lionheart.errors import ArtifactError
+from lionheart.record import read_record, write_record
+
+T = TypeVar("T")
+
+
+@final
+class Journal:
+    """A file of events, one JSON object a line; it only grows, and a line is on the disk before the job goes on.
+
+    Args:
+        path: The file; it need not exist. None = the journal is in memory alone.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[str, dict[str, Any]] | None = None
+
+    def once(self, key: str, kind: type[T], compute: Callable[[], T]) -> T:
+        """Return what was computed under `key`; compute it and write it down if the journal has nothing.
+
+        Args:
+            key: Name of the step; a step that is repeated has a number in it, ``"decision 3"``.
+            kind: Type of the value: a `Record`, a dataclass, or a collection of them or of plain data.
+            compute: Computes the value. Its wall time is written beside the value.
+
+        Raises:
+            ArtifactError: The journal's line is damaged, or cannot be written.
+        """
+        if self.has(key):
+            return self.read(key, kind)
+        begin = time.perf_counter()
+        value = compute()
+        self._append({"event": key, "value": write_record(value), "elapsed_s": time.perf_counter() - begin})
+        return value
+
+    def read(self, key: str, kind: type[T]) -> T:
+        """Return what was computed under `key`.
+
+        Raises:
+            ArtifactError: Nothing was, or the line is damaged.
+        """
+        if not self.has(key):
+            raise ArtifactError(f"{self.path}: {key}: missing", hint="the file is damaged; restore it")
+        return read_record(kind, self._entries()[key].get("value"), f"{self.path}: {key}")
+
+    def has(self, key: str) -> bool:
+        """Return whether something was computed under `key`."""
+        return key in self._entries()
+
+    def count(self, step: str) -> int:
+        """Return how many steps ``"<step> 0"``, ``"<step> 1"``, ... were computed without a gap."""
+        number = 0
+        while self.has(f"{step} {number}"):
+            number += 1
+        return number
+
+    def elapsed_s(self, *steps: str) -> float:
+        """Return the wall time of computing the steps called so, numbered ones included [s]."""
+        rows = [entry for key, entry in self._entries().items() if key in steps or key.partition(" ")[0] in steps]
+        return sum(float(entry.get("elapsed_s", 0.0)) for entry in rows)
+
+    def note(self, event: str, **data: Any) -> None:
+        """Write down that something happened; unlike `once`, as often as it does."""
+        self._append({"event": event, **data})
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return all lines, in order; a line cut by a kill is left out."""
+        if self.path is None or not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
+
+    def remove(self) -> None:
+        """Delete the file, of a job whose results are written elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        self._known = {}
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """Return the lines that hold values, by their keys."""
+        if self._known is None:
+            self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
+        return self._known
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        known = self._entries()  # as the file was before this line
+        if self.path is not None:
+            _append_line(self.path, json.dumps({"time": timestamp(), **entry}, allow_nan=False))
+        if "value" in entry:
+            known.setdefault(str(entry["event"]), entry)
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append a line to a file and make sure that it is on the disk."""
+    try:
+        with path.open("ab+") as stream:
+            if stream.tell() > 0:
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a kill cut the last line: start on a new one
+                    stream.write(b"\n")
+            stream.write(line.encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror}", hint="check space and rights") from error
+
+
+def timestamp() -> str:
+    """Return the time now, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

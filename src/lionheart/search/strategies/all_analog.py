@@ -1,0 +1,26 @@
+"""A baseline: everything analog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lionheart.candidates import Candidate
+from lionheart.search.loop import SearchLoop
+from lionheart.search.objective import on_tiles
+from lionheart.search.registry import register_strategy
+
+
+@register_strategy("all-analog")
+def search(loop: SearchLoop) -> None:
+    """Turn every candidate analog that fits, retrain once, and keep it whatever it costs."""
+    map_at_once(loop, loop.candidates, "everything")
+
+
+def map_at_once(loop: SearchLoop, wanted: Sequence[Candidate], label: str) -> None:
+    """Turn candidates analog that fit, retrain once, and keep it whatever it costs."""
+    fqns = [each.node.fqn for each in wanted]
+    chosen = loop.objective.pack(fqns, loop.objective.gains(loop.start, fqns))
+    if chosen and loop.can_go_on():
+        mapping = on_tiles(loop.start, chosen)
+        macs = sum(each.node.macs for each in wanted if each.node.fqn in chosen)
+        loop.attempt(mapping, label, macs=macs, always=True, note=loop.objective.note(fqns, mapping))

@@ -1,0 +1,11 @@
+"""A baseline: everything digital."""
+
+from __future__ import annotations
+
+from lionheart.search.loop import SearchLoop
+from lionheart.search.registry import register_strategy
+
+
+@register_strategy("all-digital")
+def search(loop: SearchLoop) -> None:
+    """Leave everything digital."""

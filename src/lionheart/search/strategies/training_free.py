@@ -1,0 +1,13 @@
+"""As the strategy ``shared``, without any retraining."""
+
+from __future__ import annotations
+
+from lionheart.search.loop import SearchLoop
+from lionheart.search.registry import register_strategy
+from lionheart.search.strategies.shared import search_in_rounds
+
+
+@register_strategy("training-free", early_stop=True)
+def search(loop: SearchLoop) -> None:
+    """Do as ``shared`` does, without any retraining: the network keeps its weights."""
+    search_in_rounds(loop, 0)
