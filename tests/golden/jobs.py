@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -138,10 +138,6 @@ def make_recipe() -> Recipe:
         batch_size=16,
         input_shape=(3, 8, 8),
     )
-
-
-def plain(records: Iterable[Any]) -> list[Any]:
-    return [each.to_json() for each in records]
 
 
 def put_task(recipe: Recipe) -> None:
@@ -576,7 +572,7 @@ def add_estimate(name: str, platforms: tuple[str, ...], cores: CoresRequest | No
     @job(name)
     def run(folder: Path) -> Parts:
         shutil.copytree(unbroken_map()[0], folder)
-        returned = observe_systems(plain(estimate_run(folder, platforms, cores)))
+        returned = observe_systems(each.to_json() for each in estimate_run(folder, platforms, cores))
         assert_same(observe_systems(read_systems(folder)), returned)
         return returned
 

@@ -27,11 +27,10 @@ def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Reco
     from lionheart.graph import LayerGraph
     from lionheart.jobs.evaluate import open_finished
     from lionheart.mapping import LayerMapping
-    from lionheart.record import read_record
     from lionheart.system import load_platform
 
     run = open_finished(run_dir)
-    graph = read_record(LayerGraph, run.read("graph.json"), str(run.file("graph.json")))
+    graph = run.read("graph.json", LayerGraph)
     mapping = LayerMapping.load(run.file("mapping.json"))
     check = CROSS_CHECKS.find(tool)
     return [check.compare(graph, mapping, load_platform(name), progress=RichProgress()) for name in platforms]

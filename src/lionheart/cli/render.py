@@ -11,8 +11,8 @@ from lionheart.record import read_record
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
 
 if TYPE_CHECKING:
+    from lionheart.runs.costs import SystemRecord
     from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
-    from lionheart.system.records import SystemRecord
 
 _NOTES = 10  # reasons why a projection stays digital that are shown
 _MANY = 40  # projections; more are shown together where blocks repeat
@@ -129,7 +129,7 @@ def _show_projections(data: CoverageAudit) -> None:
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:
     """Print the mapping, the accuracy, or what the task measures, over time and the cost."""
     from lionheart.report.text import describe_objective, describe_tiles
-    from lionheart.system.records import SystemRecord
+    from lionheart.runs.costs import SystemRecord
 
     measure = Measure.from_json(results.get("measure"), "results.json")
     tried = {row["fqn"]: row for row in results["decisions"]}

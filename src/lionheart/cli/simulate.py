@@ -13,8 +13,8 @@ from lionheart.cross_checks import CROSS_CHECKS
 from lionheart.units import format_si
 
 if TYPE_CHECKING:
+    from lionheart.runs.costs import CoreRecord, PipelineRecord
     from lionheart.system import CoresRequest
-    from lionheart.system.records import CoreRecord, PipelineRecord
 
 _N_INFERENCES = 10
 

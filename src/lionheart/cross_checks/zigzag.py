@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison, ZigZagComparison
     from lionheart.mapping import LayerMapping
     from lionheart.progress import Progress
+    from lionheart.runs.costs import CostTotals
     from lionheart.system import PlatformSpec
-    from lionheart.system.records import CostTotals
 
 
 @final

@@ -327,7 +327,7 @@ class _MapJob:
         retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
         tile, partitions = context.settings.tile, context.partitions
         system = [
-            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary().to_json()
+            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary()
             for name in context.settings.platforms
         ]
         return Results(

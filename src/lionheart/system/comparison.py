@@ -10,11 +10,11 @@ from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import CoreRecord, PipelineRecord, ScheduleRecord
 from lionheart.system.allocation import TileFit, fit_tiles, pack_tiles
 from lionheart.system.cores import list_layers, plan_stages
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import PlatformSpec
-from lionheart.system.records import CoreRecord, PipelineRecord, ScheduleRecord
 from lionheart.system.schedule import Schedule, simulate_pipeline
 
 QUEUE_SLOTS = 1  # a result waits while the next core works on the one before

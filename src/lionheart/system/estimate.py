@@ -12,11 +12,11 @@ from lionheart.errors import ConfigError, TilingError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition, partition_graph, partition_matrix
+from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, SystemRecord
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.cost import Cost, add_costs, price_work
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
-from lionheart.system.records import CostRecord, LayerCostRecord, OpCostRecord, SystemRecord
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 
 NETWORK_IO = "network input and output"

@@ -16,9 +16,9 @@ from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.nodes import GraphTotals
 from lionheart.mapping import LayerMapping
 from lionheart.record import Record
+from lionheart.runs.costs import CostTotals
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import load_platform
-from lionheart.system.records import CostTotals
 from lionheart.system.work import has_price
 
 _Shape = tuple[str, int, int, int]  # kind, rows, cols, groups

@@ -11,8 +11,8 @@ from typing import Literal, final
 from lionheart.devices import CustomPairConverter, PairConverter, SingleConverter, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import AgeCost, ProgrammingRecord
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
-from lionheart.system.records import AgeCost, ProgrammingRecord
 from lionheart.system.tile_energy import mvm_energy, tile_point
 
 _SAME_DEVICE = {"pcm_custom_drift": "pcm"}

@@ -11,8 +11,8 @@ from lionheart.interop.zigzag.price import BITS_PER_CYCLE, ZigZagCost, price_arr
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
+from lionheart.runs.costs import CostTotals
 from lionheart.system import Cost, PlatformSpec, estimate_system
-from lionheart.system.records import CostTotals
 
 OURS_LEAVES_OUT = (
     "traffic between registers and L1: products run at a measured rate, whatever the layer's shape",
