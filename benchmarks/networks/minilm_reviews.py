@@ -23,11 +23,10 @@ from torch import nn
 from lionheart import LayerGraph, LayerMapping, MapSettings, Task, build_task, convert_to_analog_, convert_to_digital_
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.candidates import find_candidates, rank_candidates
-from lionheart.data import BatchSource, call_model
+from lionheart.data import BatchSource, call_model, take_samples
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.files import read_json, write_json
 from lionheart.jobs import read_settings
-from lionheart.jobs.samples import take_samples
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
 from lionheart.training import build_optimizer, load_weights, save_weights, train

@@ -14,11 +14,11 @@ from results_plan import Images, Row, slug
 from safetensors.torch import load_file
 
 from lionheart.analog import convert_to_digital_
+from lionheart.data import count_samples, take_samples
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.jobs import evaluate_run, resume_run
 from lionheart.jobs.map import describe_run, load_result, prepare_run
-from lionheart.jobs.samples import count_samples, take_samples
 from lionheart.progress import Progress
 from lionheart.runs import RunDirectory
 from lionheart.tasks import Task

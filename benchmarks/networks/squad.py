@@ -18,13 +18,13 @@ from typing import Any
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
-from lionheart.data import BatchSource
+from lionheart.data import BatchSource, take_samples
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
 from lionheart.graph import LayerGraph
 from lionheart.jobs import read_settings
 from lionheart.jobs.map import describe_run
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import find_recipe, find_weights

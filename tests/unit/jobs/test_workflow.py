@@ -23,12 +23,12 @@ import lionheart.jobs.map
 import lionheart.jobs.problem
 import lionheart.training.loop
 from lionheart.analog import analog_layers, program_chip_
+from lionheart.data import BatchSlice, take_samples
 from lionheart.errors import ArtifactError, ConfigError, GraphError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
 from lionheart.jobs.problem import MappingProblem
-from lionheart.jobs.samples import SomeBatches, take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.record import write_record
@@ -257,7 +257,7 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
     assert take_samples(source, None) is source
     assert take_samples(source, 40).n_samples == 40
     whole_batches = take_samples(build_loader_task().validation, 40)
-    assert isinstance(whole_batches, SomeBatches)
+    assert isinstance(whole_batches, BatchSlice)
     assert [len(y) for _, y in whole_batches.epoch(torch.Generator())] == [32, 32]
     for n_samples in (0, -1):
         with pytest.raises(ConfigError, match=f"samples: got {n_samples}, expected a number > 0"):

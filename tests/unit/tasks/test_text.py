@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
 from lionheart.cli.app import app
+from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
@@ -36,7 +37,7 @@ from lionheart.tasks.registry import build_untrained, checkpoint_path, find_reci
 from lionheart.tasks.text import addresses as text
 from lionheart.tasks.text import decoder
 from lionheart.tasks.text.addresses import (
-    TokenBatches,
+    batch_tokens,
     cut_blocks,
     load_texts,
     load_tokenizer,
@@ -66,8 +67,8 @@ def test_every_token_but_the_first_is_predicted_once():
         cut_blocks([[1, 2]], end=0, n_tokens=4, where="here")
 
 
-def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> TokenBatches:
-    return TokenBatches(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
+def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> IndexedBatches:
+    return batch_tokens(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
 
 
 def test_targets_are_the_next_tokens():
@@ -100,7 +101,7 @@ def test_shuffled_blocks_follow_the_generator():
 )
 def test_blocks_that_do_not_fit_are_refused(blocks: Tensor, batch_size: int, message: str):
     with pytest.raises(ConfigError, match=message):
-        TokenBatches(blocks, batch_size=batch_size)
+        batch_tokens(blocks, batch_size=batch_size)
 
 
 def test_score_of_a_sequence_is_minus_its_mean_cross_entropy():

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lionheart.data import IndexedBatches
 from lionheart.extras import import_extra
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import fetch_files
 from lionheart.tasks.question_answering.answer_spans import exact_match_scores, f1_scores, span_loss
 from lionheart.tasks.question_answering.squad import Question, load_questions
-from lionheart.tasks.question_answering.tokenised_windows import QuestionBatches, make_windows
+from lionheart.tasks.question_answering.tokenised_windows import batch_questions, make_windows
 from lionheart.tasks.recipe import TASKS, Recipe
 from lionheart.tasks.task import F1
 from lionheart.tasks.text import minilm
@@ -24,7 +25,7 @@ from lionheart.training import TrainSpec
 N_TOKENS = 256
 _EVALUATION_BATCH = 32
 
-Splits = tuple[QuestionBatches, QuestionBatches, QuestionBatches]
+Splits = tuple[IndexedBatches, IndexedBatches, IndexedBatches]
 
 
 class Reader(nn.Module):
@@ -78,11 +79,11 @@ def make_splits(
     """
     questions = load_questions(progress)
 
-    def make(split: str, size: int) -> QuestionBatches:
+    def make(split: str, size: int) -> IndexedBatches:
         own: Sequence[Question] = questions[split]
         windows = make_windows(tokenizer, own, n_tokens, pad_id=pad_id)
         bar.advance(len(own))
-        return QuestionBatches(windows, own, batch_size=size, shuffle=split == "train", with_types=with_types)
+        return batch_questions(windows, own, batch_size=size, shuffle=split == "train", with_types=with_types)
 
     with progress.bar("SQuAD: reading the questions", sum(map(len, questions.values()))) as bar:
         return make("train", batch_size), make("validation", _EVALUATION_BATCH), make("test", _EVALUATION_BATCH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ConfigError
 from lionheart.tasks.question_answering.squad import Question
 
@@ -136,9 +137,19 @@ class SpanTargets:
         return self.spans
 
 
-@final
-class QuestionBatches:
-    """Questions held in memory; a batch is the inputs of all windows of some questions, and `SpanTargets`.
+_STEP = 8  # batches of windows are cut at a multiple of so many tokens
+_POOL = 32  # batches among which shuffled questions of similar length are put together
+
+
+def batch_questions(
+    windows: Windows,
+    questions: Sequence[Question],
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    with_types: bool = True,
+) -> IndexedBatches:
+    """Return batches of questions: the inputs of all windows of some questions, and `SpanTargets`.
 
     A batch is cut behind its longest window, in steps of 8 tokens. Without shuffling the longest questions come first. With
     it, each epoch draws a fresh order, and questions of similar length are put together among some hundred that are near each
@@ -150,72 +161,29 @@ class QuestionBatches:
         batch_size: Questions in a batch; the last batch of an epoch may be smaller when not shuffling.
         shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
         with_types: Whether the model takes ``token_type_ids`` beside ``input_ids`` and ``attention_mask``.
+
+    Raises:
+        ConfigError: There is no question.
     """
+    if len(questions) == 0:
+        raise ConfigError("questions: got no question, expected at least one")
+    lengths = torch.zeros(len(questions), dtype=torch.int64)
+    lengths = lengths.scatter_reduce(0, windows.question, windows.lengths, "amax")
+    first = torch.searchsorted(windows.question, torch.arange(len(questions) + 1))
 
-    _STEP, _POOL = 8, 32
-
-    def __init__(
-        self,
-        windows: Windows,
-        questions: Sequence[Question],
-        *,
-        batch_size: int,
-        shuffle: bool = False,
-        with_types: bool = True,
-    ) -> None:
-        if len(questions) == 0:
-            raise ConfigError("QuestionBatches: got no question, expected at least one")
-        if batch_size < 1:
-            raise ConfigError(f"QuestionBatches.batch_size: got {batch_size}, expected a number > 0")
-        self.windows, self.questions = windows, questions
-        self.batch_size, self.shuffle, self.with_types = batch_size, shuffle, with_types
-        self._first = torch.searchsorted(windows.question, torch.arange(len(questions) + 1))
-        self._chosen = torch.arange(len(questions))
-
-    @property
-    def n_samples(self) -> int:
-        """Number of questions."""
-        return len(self._chosen)
-
-    def __len__(self) -> int:
-        size = max(1, min(self.batch_size, self.n_samples))
-        return self.n_samples // size if self.shuffle else math.ceil(self.n_samples / size)
-
-    def take(self, n_samples: int | None, *, after: int = 0) -> QuestionBatches:
-        """Return `n_samples` questions in the data's order as a source of their own, None = all, left out the first `after`."""
-        other = object.__new__(QuestionBatches)
-        other.__dict__.update(self.__dict__)
-        other._chosen = self._chosen[after : None if n_samples is None else after + n_samples]
-        return other
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[dict[str, Tensor], SpanTargets]]:
-        """Yield the batches of one epoch."""
-        if self.n_samples == 0:
-            return
-        size = min(self.batch_size, self.n_samples)
-        lengths = torch.zeros(len(self.questions), dtype=torch.int64)
-        lengths = lengths.scatter_reduce(0, self.windows.question, self.windows.lengths, "amax")[self._chosen]
-        if not self.shuffle:
-            order = self._chosen[lengths.argsort(descending=True, stable=True)]
-            yield from map(self._make_batch, torch.split(order, size))
-            return
-        order = torch.randperm(self.n_samples, generator=generator)
-        for pool in torch.split(order[: len(self) * size], size * self._POOL):
-            batches = torch.split(pool[lengths[pool].argsort(stable=True)], size)
-            for index in torch.randperm(len(batches), generator=generator).tolist():
-                yield self._make_batch(self._chosen[batches[index]])
-
-    def _make_batch(self, numbers: Tensor) -> tuple[dict[str, Tensor], SpanTargets]:
-        firsts, ends = self._first[numbers], self._first[numbers + 1]
+    def collate(numbers: Tensor, generator: torch.Generator) -> Batch:
+        firsts, ends = first[numbers], first[numbers + 1]
         local = torch.repeat_interleave(torch.arange(len(numbers)), ends - firsts)
-        rows = torch.cat([torch.arange(first, end) for first, end in zip(firsts.tolist(), ends.tolist(), strict=True)])
-        all_ = self.windows
-        longest = min(self._STEP * math.ceil(int(all_.lengths[rows].max()) / self._STEP), all_.input_ids.shape[1])
+        rows = torch.cat([torch.arange(begin, end) for begin, end in zip(firsts.tolist(), ends.tolist(), strict=True)])
+        longest = min(_STEP * math.ceil(int(windows.lengths[rows].max()) / _STEP), windows.input_ids.shape[1])
         inputs = {
-            "input_ids": all_.input_ids[rows, :longest].long(),
-            "attention_mask": (torch.arange(longest) < all_.lengths[rows].unsqueeze(1)).long(),
+            "input_ids": windows.input_ids[rows, :longest].long(),
+            "attention_mask": (torch.arange(longest) < windows.lengths[rows].unsqueeze(1)).long(),
         }
-        if self.with_types:
-            inputs["token_type_ids"] = all_.token_type_ids[rows, :longest].long()
-        questions = tuple(self.questions[number] for number in numbers.tolist())
-        return inputs, SpanTargets(all_.spans[rows], all_.context[rows], all_.offsets[rows, :longest], local, questions)
+        if with_types:
+            inputs["token_type_ids"] = windows.token_type_ids[rows, :longest].long()
+        asked = tuple(questions[number] for number in numbers.tolist())
+        offsets = windows.offsets[rows, :longest]
+        return inputs, SpanTargets(windows.spans[rows], windows.context[rows], offsets, local, asked)
+
+    return IndexedBatches(len(questions), collate, batch_size=batch_size, shuffle=shuffle, lengths=lengths, pool=_POOL)

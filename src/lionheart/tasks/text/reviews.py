@@ -11,7 +11,6 @@ import io
 import math
 import re
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -19,6 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
@@ -114,9 +114,14 @@ def split_of(digest: str) -> str:
     return _SPLITS[int(digest[:16], 16) % len(_SPLITS)]
 
 
-@final
-class SentenceBatches:
-    """Tokenised sentences held in memory; a batch is a dict of ``input_ids`` and ``attention_mask``, and the labels.
+#: Batches of sentences are cut at a multiple of so many tokens.
+_STEP = 8
+
+
+def batch_sentences(
+    input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool = False
+) -> IndexedBatches:
+    """Return batches of tokenised sentences: a dict of ``input_ids`` and ``attention_mask``, and the labels.
 
     A batch is cut behind its longest sentence, in steps of 8 tokens. Without shuffling the longest sentences come first, so
     that batches hold little padding.
@@ -127,50 +132,20 @@ class SentenceBatches:
         labels: ``(n,)`` int64.
         batch_size: Sentences in a batch; the last batch of an epoch may be smaller when not shuffling.
         shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
+
+    Raises:
+        ConfigError: The numbers of sentences differ, or there are none.
     """
+    if not len(input_ids) == len(attention_mask) == len(labels) > 0:
+        raise ConfigError(
+            f"reviews: got {len(input_ids)} sentences, {len(attention_mask)} masks and {len(labels)} labels, "
+            "expected equal numbers > 0"
+        )
+    lengths = attention_mask.sum(dim=1)
 
-    _STEP = 8
+    def collate(numbers: Tensor, generator: torch.Generator) -> Batch:
+        longest = _STEP * math.ceil(int(lengths[numbers].max()) / _STEP)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {name: tensor[numbers, :longest] for name, tensor in inputs.items()}, labels[numbers]
 
-    def __init__(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool = False
-    ) -> None:
-        if not len(input_ids) == len(attention_mask) == len(labels) > 0:
-            raise ConfigError(
-                f"SentenceBatches: got {len(input_ids)} sentences, {len(attention_mask)} masks and {len(labels)} labels, "
-                "expected equal numbers > 0"
-            )
-        if batch_size < 1:
-            raise ConfigError(f"SentenceBatches.batch_size: got {batch_size}, expected a number > 0")
-        self.input_ids, self.attention_mask, self.labels = input_ids, attention_mask, labels
-        self.batch_size, self.shuffle = min(batch_size, len(labels)), shuffle
-
-    @property
-    def n_samples(self) -> int:
-        """Number of sentences."""
-        return len(self.labels)
-
-    def __len__(self) -> int:
-        return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
-
-    def take(self, n_samples: int | None, *, after: int = 0) -> SentenceBatches:
-        """Return `n_samples` sentences in the data's order as a source of their own, None = all, left out the first `after`."""
-        chosen = slice(after, None if n_samples is None else after + n_samples)
-        other = object.__new__(SentenceBatches)
-        other.__dict__.update(self.__dict__)
-        other.input_ids, other.attention_mask = self.input_ids[chosen], self.attention_mask[chosen]
-        other.labels = self.labels[chosen]
-        other.batch_size = max(1, min(self.batch_size, other.n_samples))
-        return other
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Yield the batches of one epoch."""
-        lengths = self.attention_mask.sum(dim=1)
-        if self.shuffle:
-            order = torch.randperm(self.n_samples, generator=generator)
-        else:
-            order = lengths.argsort(descending=True, stable=True)
-        for index in range(len(self)):
-            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            longest = self._STEP * math.ceil(int(lengths[chosen].max()) / self._STEP)
-            inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
-            yield {name: tensor[chosen, :longest] for name, tensor in inputs.items()}, self.labels[chosen]
+    return IndexedBatches(len(labels), collate, batch_size=batch_size, shuffle=shuffle, lengths=lengths)
