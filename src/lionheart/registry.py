@@ -39,6 +39,7 @@ class Registry(Generic[T]):
         self.setting, self.plural, self._renamed = setting, plural, dict(renamed or {})
         self._package, self._one_per_module = package, one_per_module
         self._entries: dict[str, T] = {}
+        self._removed: set[str] = set()
         self._is_loaded = package is None
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -60,13 +61,18 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: The name is taken.
         """
+        if self._one_per_module:
+            self._load(name)  # the name of a module is taken before it is imported
         if name in self._entries:
             raise ConfigError(f"{self.setting}: {name!r} is registered twice", hint="choose another name")
         self._entries[name] = entry
+        self._removed.discard(name)
 
     def remove(self, name: str) -> None:
         """Forget an entry; nothing happens if there is none."""
+        self._load(name)  # else its module would register it later
         self._entries.pop(name, None)
+        self._removed.add(name)
 
     def find(self, name: str) -> T:
         """Return the entry called `name`.
@@ -82,7 +88,8 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Return all names: of modules in their order, else in the order of registration."""
         if self._one_per_module:
-            return tuple(dict.fromkeys([*self._modules(), *self._entries]))
+            known = dict.fromkeys([*self._modules(), *self._entries])
+            return tuple(name for name in known if name not in self._removed)
         self._load()
         return tuple(self._entries)
 

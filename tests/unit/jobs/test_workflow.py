@@ -31,6 +31,7 @@ from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers
 from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
+from lionheart.record import write_record
 from lionheart.report import report_run
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
@@ -112,7 +113,7 @@ def test_the_example_has_every_kind_of_decision(mapped: MappingResult):
 def test_results_agree_with_each_other(mapped: MappingResult):
     results = mapped.results
     assert mapped.mapping.analog == ("0", "3")
-    assert results["mapping"] == mapped.mapping.to_json()
+    assert results["mapping"] == write_record(mapped.mapping)
     assert set(analog_layers(mapped.model)) == {"0", "3"}
     # MACs: 27*8*64 + 72*8*16 of these and 128*4; tiles of 32x32: 1 for 27x8, 3 for 72x8
     assert results["analog_mac_share"] == pytest.approx((13_824 + 9_216) / (13_824 + 9_216 + 512))
@@ -782,7 +783,7 @@ def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
 
 def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
     data = estimate_run(mapped.run.path, ["alpine-high-power", "alpine-low-power"])
-    assert json.loads(json.dumps(data)) == json.loads(json.dumps(mapped.results["system"]))
+    assert [row.to_json() for row in data] == json.loads(json.dumps(mapped.results["system"]))
     mapped.run.file("system.json").unlink()
 
 
@@ -790,6 +791,6 @@ def test_inspection_needs_no_training():
     task = build_task()
     graph = task.trace()
     data = audit_coverage(graph, task.name, tile=make_settings().tile)
-    assert [(row["fqn"], row["n_tiles"]) for row in data["projections"]] == [("0", 1), ("3", 3), ("7", 4)]
-    assert data["totals"]["macs_mappable"] == data["totals"]["macs"] == 13_824 + 9_216 + 512
+    assert [(row.fqn, row.n_tiles) for row in data.projections] == [("0", 1), ("3", 3), ("7", 4)]
+    assert data.totals.macs_mappable == data.totals.macs == 13_824 + 9_216 + 512
     assert data["totals"]["n_tiles_all_analog"] == 8
