@@ -29,7 +29,7 @@ from lionheart.files import read_json, write_json
 from lionheart.jobs import read_settings
 from lionheart.rng import RandomStreams
 from lionheart.runs import describe_environment
-from lionheart.training import build_optimizer, load_weights, save_weights, train
+from lionheart.training import TrainHooks, build_optimizer, load_weights, save_weights, train
 from lionheart.units import format_duration
 
 CONFIG = Path(__file__).with_suffix(".toml")
@@ -85,8 +85,10 @@ class Bench:
             self.settings.train,
             build_optimizer(model, self.settings.train),
             streams=streams,
-            before_epoch=lambda epoch: seed_noise_(model, streams.generator("noise", epoch)),
-            after_step=lambda: clip_weights_(model),
+            hooks=TrainHooks(
+                before_epoch=lambda epoch: seed_noise_(model, streams.generator("noise", epoch)),
+                after_step=lambda: clip_weights_(model),
+            ),
         )
         save_weights(weights, model)
         return trace.to_json()

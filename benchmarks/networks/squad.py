@@ -22,7 +22,7 @@ from lionheart.data import BatchSource, take_samples
 from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_json, write_text
 from lionheart.graph import LayerGraph
-from lionheart.jobs import read_settings
+from lionheart.jobs import TrainingCard, read_card, read_settings
 from lionheart.jobs.map import describe_run
 from lionheart.jobs.samples import calibration_pass
 from lionheart.rng import RandomStreams
@@ -172,7 +172,7 @@ def write_page(
     runs: dict[str, MappingResult],
     matches: dict[str, dict[str, Any]],
     digital: dict[str, float],
-    card: Any,
+    card: TrainingCard,
     most_rise: float | None,
 ) -> str:
     """Return the page."""
@@ -204,9 +204,9 @@ def write_page(
     newline = "\n"
     return f"""# MiniLM on SQuAD v1.1{"" if most_rise is None else ": few projections"}
 
-Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/data.md): `{card["command"]}`,
-{len(card["training_loss"])} x {card["train_spec"]["steps_per_epoch"]} steps of {card["batch_size"]} questions, {format_elapsed(card["elapsed_s"])} on {card["hardware"]}. In floating point it answers the SQuAD v1.1
-test questions with **F1 {100 * card["test_F1"]:.2f} and exact match {100 * card["test_exact_match"]:.2f}** (validation: F1 {100 * card["validation_F1"]:.2f}, exact match {100 * card["validation_exact_match"]:.2f}).
+Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/data.md): `{card.command}`,
+{len(card.training_loss)} x {card.train_spec.steps_per_epoch} steps of {card.batch_size} questions, {format_elapsed(card.elapsed_s)} on {card.hardware}. In floating point it answers the SQuAD v1.1
+test questions with **F1 {100 * card.test["F1"]:.2f} and exact match {100 * card.test["exact_match"]:.2f}** (validation: F1 {100 * card.validation["F1"]:.2f}, exact match {100 * card.validation["exact_match"]:.2f}).
 
 {method} PCM tiles of 256 x 256, effort `robust` with `benchmarks/networks/squad.toml`;
 columns are calibrated on each chip. {search["validation_samples"]} validation questions decide, on {search["n_chips"]} chips each time; the
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="docs/results/squad.md, or squad_robust.md with --most-rise")
     args = parser.parse_args()
     whole = build_task(NAME, progress=RichProgress())
-    card = read_json(find_weights(NAME).with_suffix(".json"))
+    card = read_card(find_weights(NAME).with_suffix(".json"))
     runs, matches = {}, {}
     before: RunDirectory | None = None
     for bound in args.bounds:

@@ -23,6 +23,8 @@ from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import Trial
 from lionheart.training import (
+    TrainHooks,
+    TrainSession,
     add_teacher_outputs,
     build_optimizer,
     distillation_loss,
@@ -268,23 +270,24 @@ class MappingProblem:
             teacher = copy.deepcopy(self.context.task.model)
             batches, loss = add_teacher_outputs(batches, teacher, training), distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.context.settings.compile):
-            trace = train(
+            return train(
                 self.model,
                 batches,
                 loss,
                 training,
                 self.optimizer,
                 streams=streams,
-                before_epoch=seed_epoch,
-                after_step=lambda: clip_weights_(self.model),
-                should_stop=lambda trace: self._is_spent(len(trace.losses)),
-                checkpoint=self.run.checkpoint(_trial_name(index)),
-                progress=self.context.progress,
-                label=f"retraining with {fqn} analog",
+                hooks=TrainHooks(
+                    before_epoch=seed_epoch,
+                    after_step=lambda: clip_weights_(self.model),
+                    should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                ),
+                session=TrainSession(
+                    checkpoint=self.run.checkpoint(_trial_name(index)),
+                    progress=self.context.progress,
+                    label=f"retraining with {fqn} analog",
+                ),
             )
-        return TrainTrace(
-            losses=tuple(trace.losses), n_steps=trace.n_steps, elapsed_s=trace.elapsed_s, outcome=trace.outcome
-        )
 
     def _is_spent(self, epochs_in_trial: int) -> bool:
         search = self.context.settings.search

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -16,8 +17,9 @@ from lionheart.cli import app
 from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
+from lionheart.jobs import TrainingCard, read_card, train_task
 from lionheart.jobs import train as pretrain_module
-from lionheart.jobs import train_task
+from lionheart.jobs.train import Weights
 from lionheart.tasks.registry import Recipe
 from lionheart.training import (
     TrainSpec,
@@ -125,15 +127,17 @@ def test_command_line_refuses_a_missing_gpu(recipe: Recipe, tmp_path: Path, monk
 def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
     out = tmp_path / "weights.safetensors"
     card = train_task("tiny/net", out, seed=4)
-    assert json.loads(out.with_suffix(".json").read_text()) == card
-    assert card["command"] == "lionheart train tiny/net --seed 4"
-    assert card["device"] == "cpu"
-    assert card["hardware"].endswith("no GPU used")
-    assert card["weights_sha256"] == sha256_file(out)
-    assert card["macs"] == 2 * 3 * 9 * 16 + 32 * 2
-    assert len(card["training_loss"]) == 3
-    assert card["test_accuracy"] > 0.9
-    assert str(tmp_path) not in json.dumps(card)
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert written == card.to_json()
+    assert TrainingCard.from_json(written, "card") == card == read_card(out.with_suffix(".json"))
+    assert card.command == "lionheart train tiny/net --seed 4"
+    assert card.device == "cpu"
+    assert card.hardware.endswith("no GPU used")
+    assert card.weights_sha256 == sha256_file(out)
+    assert card.macs == 2 * 3 * 9 * 16 + 32 * 2
+    assert len(card.training_loss) == 3
+    assert card.test["accuracy"] == written["test_accuracy"] > 0.9
+    assert str(tmp_path) not in json.dumps(written)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.json", "weights.safetensors"]
 
 
@@ -152,7 +156,7 @@ def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
     ids=["recipe", "epochs", "device", "rate", "settings"],
 )
 def test_command_on_the_card_is_what_makes_the_weights(arguments, expected: str, recipe: Recipe, tmp_path: Path):
-    assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments)["command"] == expected
+    assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments).command == expected
 
 
 def test_command_on_the_card_makes_the_same_weights(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -172,22 +176,23 @@ def test_training_goes_on_from_weights_and_its_card_says_from_which(recipe: Reci
     flags = ["--seed", "1", "--epochs", "1", "--learning-rate", "1e-9", "--start", str(first)]
     done = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(second), *flags])
     assert done.exit_code == 0, done.stderr
-    card = json.loads(second.with_suffix(".json").read_text())
+    card = read_card(second.with_suffix(".json"))
     assert (
-        card["command"]
-        == "lionheart train tiny/net --seed 1 --epochs 1 --learning-rate 1e-09 --start first.safetensors"
+        card.command == "lionheart train tiny/net --seed 1 --epochs 1 --learning-rate 1e-09 --start first.safetensors"
     )
-    assert card["started_from"] == earlier
-    assert "started_from" not in earlier
+    assert card.started_from == earlier
+    assert earlier.started_from is None
+    assert "started_from" not in earlier.to_json()
     one, other = recipe.build_model(), recipe.build_model()
     load_weights(first, one)
     load_weights(second, other)
     for before, after in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.allclose(before, after, atol=1e-6)  # the rate is next to nothing
-    assert card["training_loss"][0] < earlier["training_loss"][0]
+    assert card.training_loss[0] < earlier.training_loss[0]
     first.with_suffix(".json").unlink()
     again = train_task("tiny/net", tmp_path / "third.safetensors", seed=1, start=first)
-    assert again["started_from"] == {"weights_sha256": sha256_file(first)}
+    assert again.started_from == Weights(weights_sha256=sha256_file(first))
+    assert again.to_json()["started_from"] == {"weights_sha256": sha256_file(first)}
     with pytest.raises(ArtifactError, match="no-such"):
         train_task("tiny/net", tmp_path / "fourth.safetensors", start=tmp_path / "no-such.safetensors")
 
@@ -207,9 +212,9 @@ def test_gpu_path_moves_the_model_and_names_the_gpu(recipe: Recipe, tmp_path: Pa
     monkeypatch.setattr(pretrain_module, "build_untrained", build_immovable)
     card = train_task("tiny/net", tmp_path / "gpu.safetensors")
     assert moved == [torch.device("cuda")]
-    assert card["device"] == "cuda"
-    assert card["hardware"].startswith("Some GPU, batches by ")
-    assert card["command"] == "lionheart train tiny/net --seed 0"
+    assert card.device == "cuda"
+    assert card.hardware.startswith("Some GPU, batches by ")
+    assert card.command == "lionheart train tiny/net --seed 0"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     train_task("tiny/net", tmp_path / "cpu.safetensors")
     one, other = recipe.build_model(), recipe.build_model()
@@ -225,3 +230,34 @@ def test_training_a_task_with_published_weights_says_so(
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
     assert result.exit_code == 0, result.stderr
     assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())
+
+
+CARDS = sorted(
+    path
+    for folder in ("src/lionheart/tasks/checkpoints", "docs/results/cards")
+    for path in (ROOT / folder).glob("*.json")
+    if not path.name.endswith("tokenizer.json")
+)
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_every_card_ever_written_is_read_and_keeps_its_keys(path: Path):
+    card, stored = read_card(path), json.loads(path.read_text())
+    written = card.to_json()
+    assert written.keys() == stored.keys()
+    assert {key: value for key, value in written.items() if key != "train_spec"} == {
+        key: value for key, value in stored.items() if key != "train_spec"
+    }
+    assert written["train_spec"].items() >= stored["train_spec"].items()  # older ones lack settings that came later
+    assert card.measure in card.test
+    assert card.test.keys() == card.validation.keys()
+
+
+def test_a_file_beside_the_weights_that_is_no_card_is_not_taken_for_one(recipe: Recipe, tmp_path: Path):
+    start = tmp_path / "first.safetensors"
+    train_task("tiny/net", start)
+    start.with_suffix(".json").write_text('{"task": 1, "training_loss": ["low"]}')
+    card = train_task("tiny/net", tmp_path / "second.safetensors", seed=1, start=start)
+    assert card.started_from == Weights(weights_sha256=sha256_file(start))
+    with pytest.raises(ArtifactError, match=r"task: got a int, expected a text|training_loss\[0\]"):
+        read_card(start.with_suffix(".json"))

@@ -23,8 +23,8 @@ from lionheart.candidates import find_candidates
 from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import read_json
 from lionheart.graph import trace_graph
+from lionheart.jobs import read_card
 from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.packages import fetch_files
 from lionheart.tasks.registry import Pretrained, Recipe, checkpoint_path
@@ -462,7 +462,7 @@ def test_real_network_has_37_projections(real_task: Task):
 
 @pytest.mark.data
 def test_shipped_head_is_as_good_as_its_card_says(real_task: Task):
-    card = read_json(checkpoint_path("reviews/minilm").with_suffix(".json"))
+    card = read_card(checkpoint_path("reviews/minilm").with_suffix(".json"))
     found = evaluate_accuracy(real_task.model, real_task.validation, real_task.metric)
-    assert found == pytest.approx(card["validation_accuracy"], abs=0.003)
+    assert found == pytest.approx(card.validation["accuracy"], abs=0.003)
     assert found >= 0.79

@@ -29,8 +29,8 @@ from lionheart.cli import app
 from lionheart.data import IndexedBatches, cut_samples, take_samples
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_metrics
-from lionheart.files import cache_dir, read_json
-from lionheart.jobs import train_task
+from lionheart.files import cache_dir
+from lionheart.jobs import read_card, train_task
 from lionheart.jobs.measurement.sensitivity import tells_classes
 from lionheart.tasks import Task, build_task
 from lionheart.tasks.question_answering import readers, squad
@@ -537,11 +537,10 @@ def finder_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_training_learns_and_its_card_has_both_scores(finder_recipe: str, tmp_path: Path):
     card = train_task(finder_recipe, tmp_path / "finder.safetensors")
-    assert card["training_loss"][-1] < 0.3 * card["training_loss"][0]
-    assert card["measure"] == "F1"
-    for split in ("validation", "test"):
-        assert card[f"{split}_F1"] == card[f"{split}_exact_match"] == 1.0
-    assert read_json(tmp_path / "finder.json") == card
+    assert card.training_loss[-1] < 0.3 * card.training_loss[0]
+    assert card.measure == "F1"
+    assert card.test == card.validation == {"F1": 1.0, "exact_match": 1.0}
+    assert read_card(tmp_path / "finder.json") == card
     task = build_task(finder_recipe, weights=tmp_path / "finder.safetensors")
     assert task.measure is F1
     found = evaluate_metrics(
@@ -565,7 +564,7 @@ def test_training_goes_on_where_it_was_stopped(finder_recipe: str, tmp_path: Pat
     monkeypatch.setattr("lionheart.training.loop.save_training_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train_task(finder_recipe, tmp_path / "parts.safetensors")
-    assert train_task(finder_recipe, tmp_path / "parts.safetensors")["training_loss"] == whole["training_loss"]
+    assert train_task(finder_recipe, tmp_path / "parts.safetensors").training_loss == whole.training_loss
     assert len(calls) == 20
 
 

@@ -18,8 +18,9 @@ from conftest import TinyData
 from lionheart.data import LoaderBatches, TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import cache_dir, read_json, sha256_file
+from lionheart.files import cache_dir, sha256_file
 from lionheart.graph import trace_graph
+from lionheart.jobs import read_card
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, packages, task_names
 from lionheart.tasks.images import cifar10 as cifar_module
@@ -47,23 +48,23 @@ def test_unknown_task_suggests():
 
 @pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_card_belongs_to_the_shipped_weights(path: Path):
-    card = read_json(path.with_suffix(".json"))
-    assert path == checkpoint_path(card["task"])
-    assert card["command"].startswith(f"lionheart train {card['task']} ")
-    assert len(card["training_loss"]) == card["train_spec"]["max_epochs"]
-    model = build_untrained(card["task"], seed=0)
+    card = read_card(path.with_suffix(".json"))
+    assert path == checkpoint_path(card.task)
+    assert card.command.startswith(f"lionheart train {card.task} ")
+    assert len(card.training_loss) == card.train_spec.max_epochs
+    model = build_untrained(card.task, seed=0)
     load_weights(path, model)
-    assert card["n_parameters"] == sum(p.numel() for p in model.parameters())
-    if "weights_sha256" in card:  # the oldest cards are without
-        assert card["weights_sha256"] == sha256_file(path)
+    assert card.n_parameters == sum(p.numel() for p in model.parameters())
+    if card.weights_sha256 is not None:  # the oldest cards are without
+        assert card.weights_sha256 == sha256_file(path)
 
 
 @pytest.mark.data
 def test_shipped_mobilenet_is_as_good_as_its_card_says():
     task = build_task("cifar10/mobilenet")
-    card = read_json(checkpoint_path(task.name).with_suffix(".json"))
+    card = read_card(checkpoint_path(task.name).with_suffix(".json"))
     found = evaluate_accuracy(task.model, task.validation.take(500), task.metric)
-    assert found == pytest.approx(card["validation_accuracy"], abs=0.05)  # three standard deviations of so few images
+    assert found == pytest.approx(card.validation["accuracy"], abs=0.05)  # three standard deviations of so few images
 
 
 def test_untrained_weights_come_from_the_seed_alone(monkeypatch: pytest.MonkeyPatch):

@@ -29,7 +29,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
 from lionheart.graph import trace_graph
-from lionheart.jobs import profile_layers, train_task
+from lionheart.jobs import profile_layers, read_card, train_task
 from lionheart.jobs.profile import write_profile
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
 from lionheart.tasks import Task, build_task, packages
@@ -289,10 +289,10 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
     small = dataclasses.replace(recipe, build_model=build_small, build_data=build_data, batch_size=1, train_spec=spec)
     put_recipe(monkeypatch, "text/decoder", small)
     card = train_task("text/decoder", tmp_path / "weights.safetensors")
-    assert (card["measure"], "test_accuracy" in card) == ("perplexity", False)
+    assert (card.measure, *card.test) == ("perplexity", "perplexity")
     task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")
     score = evaluate_accuracy(task.model, task.test, task.metric)
-    assert card["test_perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
+    assert card.test["perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
     assert task.measure == PERPLEXITY
 
 
@@ -508,9 +508,9 @@ def test_the_shipped_tokenizer_is_learnt_on_the_train_split_alone(real_texts: di
 @pytest.mark.data
 def test_the_shipped_decoder_is_as_good_as_its_card_says(real_texts: dict[str, list[str]]):
     pytest.importorskip("transformers")
-    card = read_json(find_weights("text/decoder").with_suffix(".json"))
+    card = read_card(find_weights("text/decoder").with_suffix(".json"))
     task = build_task("text/decoder")
     found = PERPLEXITY.value_of(evaluate_accuracy(task.model, task.validation.take(64), task.metric))
-    assert found == pytest.approx(card["validation_perplexity"], rel=0.1)  # 64 of 709 blocks
-    assert card["n_parameters"] == sum(p.numel() for p in task.model.parameters())
+    assert found == pytest.approx(card.validation["perplexity"], rel=0.1)  # 64 of 709 blocks
+    assert card.n_parameters == sum(p.numel() for p in task.model.parameters())
     assert checkpoint_path("text/decoder").stat().st_size < 6e6

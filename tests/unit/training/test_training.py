@@ -18,6 +18,8 @@ from lionheart.rng import RandomStreams
 from lionheart.tasks.images.splits import crop_and_flip
 from lionheart.tasks.task import accuracy_scores
 from lionheart.training import (
+    TrainHooks,
+    TrainSession,
     TrainSpec,
     TrainTrace,
     build_optimizer,
@@ -55,8 +57,11 @@ def rebuild(net: nn.Module) -> nn.Module:
 
 
 def run(net: nn.Module, data: TinyData, spec: TrainSpec = SPEC, **settings) -> TrainTrace:
-    batches = tiny_batches(data, augment=crop_and_flip)
-    return train(net, batches, F.cross_entropy, spec, build_optimizer(net, spec), streams=STREAMS, **settings)
+    """Train; `settings` are those of `TrainSession` and `TrainHooks`."""
+    session = TrainSession(**{key: settings.pop(key) for key in ("checkpoint", "progress") if key in settings})
+    batches, optimizer = tiny_batches(data, augment=crop_and_flip), build_optimizer(net, spec)
+    hooks = TrainHooks(**settings)
+    return train(net, batches, F.cross_entropy, spec, optimizer, streams=STREAMS, hooks=hooks, session=session)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -98,7 +103,7 @@ def test_loop_sets_the_rate_of_every_step(tiny_net: nn.Module, tiny_data: TinyDa
     rates = []
     train(
         tiny_net, tiny_batches(tiny_data), F.cross_entropy, SPEC, optimizer, streams=STREAMS,
-        after_step=lambda: rates.append({group["lr"] for group in optimizer.param_groups}),
+        hooks=TrainHooks(after_step=lambda: rates.append({group["lr"] for group in optimizer.param_groups})),
     )  # fmt: skip
     assert rates == [{learning_rate_at(SPEC, step / 16)} for step in range(16)]
 
@@ -164,9 +169,9 @@ def test_stops_when_flat_within_patience(tiny_net: nn.Module, tiny_data: TinyDat
     spec = SPEC.replace(max_epochs=7, patience=3)
     trace = train(
         tiny_net, tiny_batches(tiny_data), lambda outputs, targets: 0 * outputs.sum() + level[0], spec,
-        build_optimizer(tiny_net, spec), streams=STREAMS, before_epoch=before_epoch,
+        build_optimizer(tiny_net, spec), streams=STREAMS, hooks=TrainHooks(before_epoch),
     )  # fmt: skip
-    assert (trace.outcome, trace.losses) == ("flat", [3.0, 2.0, 1.0, 1.0, 1.5, 1.0])
+    assert (trace.outcome, trace.losses) == ("flat", (3.0, 2.0, 1.0, 1.0, 1.5, 1.0))
 
 
 def test_budget_stops_after_an_epoch(tiny_net: nn.Module, tiny_data: TinyData):
@@ -232,7 +237,7 @@ def test_nan_loss_is_a_numerics_error(tiny_net: nn.Module, tiny_data: TinyData, 
     with pytest.raises(NumericsError, match="retraining fc: the training loss became nan in epoch 2") as caught:
         train(
             tiny_net, tiny_batches(tiny_data), loss_function, spec, build_optimizer(tiny_net, spec), streams=STREAMS,
-            before_epoch=epochs.append, checkpoint=checkpoint, label="retraining fc",
+            hooks=TrainHooks(epochs.append), session=TrainSession(checkpoint, label="retraining fc"),
         )  # fmt: skip
     assert "learning rate" in caught.value.hint
     stored = rebuild(tiny_net)
