@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any, final
+
+from pydantic.dataclasses import dataclass as record
 
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
@@ -36,24 +38,76 @@ class Candidate:
         """Whether it may go analog."""
         return not self.reason
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "fqn": self.node.fqn,
-            "mappable": self.is_mappable,
-            "reason": self.reason,
-            "by_choice": self.by_choice,
-            "n_tiles": self.partition.n_tiles,
-            "row_sizes": list(self.partition.row_sizes),
-            "col_sizes": list(self.partition.col_sizes),
-            "tile_utilisation": self.partition.tile_utilisation,
-        }
+    @property
+    def judgement(self) -> Judgement:
+        """What is written of it."""
+        return Judgement(
+            mappable=self.is_mappable,
+            reason=self.reason,
+            by_choice=self.by_choice,
+            n_tiles=self.partition.n_tiles,
+            row_sizes=self.partition.row_sizes,
+            col_sizes=self.partition.col_sizes,
+            tile_utilisation=self.partition.tile_utilisation,
+        )
 
 
-RANKINGS: dict[str, Callable[[LayerNode], int]] = {
-    "macs": lambda node: node.macs,
-    "weights": lambda node: node.weights,
-}
+@record(frozen=True, kw_only=True)
+class Judgement:
+    """What is written of a candidate.
+
+    Args:
+        mappable: Whether the projection may go analog.
+        reason: Why it must stay digital; empty when it may go analog.
+        by_choice: Whether that is the user's wish.
+        n_tiles: Tiles that it would take.
+        row_sizes: Inputs of each row of tiles.
+        col_sizes: Outputs of each column of tiles.
+        tile_utilisation: Share of the tiles' devices that hold a weight, 0 to 1.
+    """
+
+    mappable: bool
+    reason: str
+    by_choice: bool = False
+    n_tiles: int
+    row_sizes: tuple[int, ...] = ()
+    col_sizes: tuple[int, ...] = ()
+    tile_utilisation: float | None = None
+
+
+@final
+@record(frozen=True, kw_only=True)
+class CandidateRecord(Judgement):
+    """A candidate as it is written.
+
+    Args:
+        fqn: The projection.
+    """
+
+    fqn: str
+
+
+@final
+@record(frozen=True, kw_only=True)
+class GraphRecord(LayerGraph):
+    """A network with the judgement of each projection: the content of ``graph.json``.
+
+    Args:
+        candidates: In the network's order.
+    """
+
+    candidates: tuple[CandidateRecord, ...]
+
+
+def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRecord:
+    """Return a network with the judgement of each projection."""
+    rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
+    return GraphRecord(**list_fields(graph), candidates=rows)
+
+
+def list_fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, their values as they are."""
+    return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
 def find_candidates(
@@ -114,13 +168,6 @@ def _matches(option: str, rule: str, node: LayerNode) -> bool:
     return any(name == rule or fnmatch.fnmatchcase(name, rule) for name in names)
 
 
-def rank_candidates(candidates: Iterable[Candidate], by: str = "macs") -> list[Candidate]:
-    """Return the mappable candidates, largest first; ties keep the network's order.
-
-    Raises:
-        ConfigError: The ranking is unknown.
-    """
-    if by not in RANKINGS:
-        raise ConfigError(f"ranking: got {by!r}", hint=suggest(by, RANKINGS, label="rankings"))
-    key = RANKINGS[by]
-    return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -key(candidate.node))
+def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the mappable candidates, most MACs first; ties keep the network's order."""
+    return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

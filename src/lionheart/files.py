@@ -31,6 +31,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ArtifactError: There is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file", hint="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: not readable: {error}", hint="expected text in UTF-8") from error
+
+
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
     """Raise `ArtifactError` unless `folder` exists or can be made, and can take `size_bytes` more."""
     try:

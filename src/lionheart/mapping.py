@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
-from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.files import read_json, require_mapping, write_json
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from lionheart.errors import ConfigError, suggest
+from lionheart.files import read_json, write_json
 from lionheart.graph import LayerGraph
-
-SCHEMA_VERSION = 1
+from lionheart.record import read_record, write_record
 
 
 class Placement(StrEnum):
@@ -29,12 +31,21 @@ class LayerMapping:
 
     Args:
         placements: In the network's order.
+        schema_version: Version of the written form.
     """
 
-    placements: Mapping[str, Placement] = field(default_factory=dict)
+    placements: dict[str, Placement] = Field(default_factory=dict)
+    schema_version: Literal[1] = Field(default=1, kw_only=True, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "placements", {fqn: Placement(place) for fqn, place in self.placements.items()})
+    @model_validator(mode="before")
+    @classmethod
+    def _require_all(cls, data: Any) -> Any:
+        """Refuse plain data without a version or placements, which have defaults only where a mapping is constructed."""
+        if isinstance(data, dict):
+            for key in ("schema_version", "placements"):
+                if key not in data:
+                    raise PydanticCustomError("incomplete", "a mapping with {key}", {"key": key})
+        return data
 
     @classmethod
     def all_digital(cls, graph: LayerGraph) -> Self:
@@ -86,32 +97,11 @@ class LayerMapping:
         """Return the share of the projections' weights on tiles, 0 to 1; a tied weight counts once."""
         return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, the inverse of `from_json`."""
-        return {"schema_version": SCHEMA_VERSION, "placements": {f: str(p) for f, p in self.placements.items()}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], where: str = "mapping") -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ArtifactError: The version or a placement is unknown.
-        """
-        if data.get("schema_version") != SCHEMA_VERSION or not isinstance(data.get("placements"), dict):
-            raise ArtifactError(
-                f"{where}: got schema_version {data.get('schema_version')!r}, expected {SCHEMA_VERSION} and placements",
-                hint="is this a mapping written by lionheart?",
-            )
-        try:
-            return cls(data["placements"])
-        except ValueError as error:
-            raise ArtifactError(f"{where}: {error}", hint="placements are 'analog' or 'digital'") from error
-
     def save(self, path: Path) -> None:
         """Write the mapping as JSON."""
-        write_json(path, self.to_json())
+        write_json(path, write_record(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a mapping from JSON."""
-        return cls.from_json(require_mapping(read_json(path), path), str(path))
+        return read_record(cls, read_json(path), str(path))

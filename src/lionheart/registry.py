@@ -20,7 +20,8 @@ class Registry(Generic[T]):
     Args:
         setting: Of the setting that holds a name, for errors: ``"search.strategy"``.
         plural: Of an entry, for hints: ``"strategies"``.
-        package: Whose modules register entries when they are imported; they are, on first use. None = nothing is imported.
+        package: Whose modules, those of its packages too, register entries when they are imported; they are, on first use.
+            None = nothing is imported.
         one_per_module: Whether each module of `package` registers one entry, under its own name with ``-`` for ``_``. Names are
             then known without an import, and only the module of the entry that is looked for is imported.
         renamed: Modules whose entry has another name.
@@ -126,8 +127,16 @@ class Registry(Generic[T]):
                 import_module(f"{self._package}.{modules[name]}")
             return
         self._is_loaded = True  # before the imports: they may look something up
-        for module in modules.values():
-            import_module(f"{self._package}.{module}")
+        _import_all(str(self._package))
+
+
+def _import_all(package: str) -> None:
+    """Import the modules of a package and of the packages in it, but those whose name begins with an underscore."""
+    for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            import_module(module.name)
+            if module.ispkg:
+                _import_all(module.name)
 
 
 #: Search strategies: one module each; the paper's greedy search carries the project's name. See `lionheart.search`.

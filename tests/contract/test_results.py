@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from benchmark_scripts import load_benchmark
 from paths import ROOT
 
 from lionheart.errors import ArtifactError, ConfigError
@@ -44,16 +45,9 @@ task = "{task}"
 
 
 @pytest.fixture(scope="module")
-def benchmarks() -> Iterator[SimpleNamespace]:
-    """The modules; they import one another as scripts do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import results
-        import results_pages
-        import results_plan
-        import results_rows
-
-        yield SimpleNamespace(main=results, pages=results_pages, plan=results_plan, rows=results_rows)
+def benchmarks() -> SimpleNamespace:
+    names = {"main": "results", "pages": "results_pages", "plan": "results_plan", "rows": "results_rows"}
+    return SimpleNamespace(**{short: load_benchmark(f"networks/{name}") for short, name in names.items()})
 
 
 def make_row(plan: ModuleType, **changes: Any) -> Any:
@@ -64,7 +58,7 @@ def make_row(plan: ModuleType, **changes: Any) -> Any:
 
 
 def test_shipped_rows_and_published_numbers_fit_together(benchmarks: SimpleNamespace):
-    rows = benchmarks.plan.read_plan(ROOT / "benchmarks/results.toml")
+    rows = benchmarks.plan.read_plan(ROOT / "benchmarks/networks/results.toml")
     tasks = {row.task for row in rows}
     assert tasks <= set(task_names())
     for task in tasks:  # the paper's thresholds, times and chips
@@ -72,7 +66,7 @@ def test_shipped_rows_and_published_numbers_fit_together(benchmarks: SimpleNames
         assert [row.bound for row in plain] == [0.5, 1, 3, 5, 10]
         assert {row.times for row in plain} == {(1.0, 3600.0, 86_400.0, 2_592_000.0, 31_536_000.0)}
         assert {row.chips for row in plain} == {20}
-    printed = benchmarks.pages.read_published(ROOT / "benchmarks/published.toml")["results"]
+    printed = benchmarks.pages.read_published(ROOT / "benchmarks/networks/published.toml")["results"]
     assert {each["task"] for each in printed} == tasks
 
 
@@ -268,9 +262,11 @@ def test_a_published_number_has_a_source(benchmarks: SimpleNamespace, folder: Pa
 
 
 def test_shipped_pages_are_those_of_the_shipped_data(benchmarks: SimpleNamespace, tmp_path: Path):
-    plan = benchmarks.plan.read_plan(ROOT / "benchmarks/results.toml")
+    plan = benchmarks.plan.read_plan(ROOT / "benchmarks/networks/results.toml")
     shipped = ROOT / "docs/results"
-    written = benchmarks.pages.render_pages(plan, shipped / "data", tmp_path, ROOT / "benchmarks/published.toml")
+    written = benchmarks.pages.render_pages(
+        plan, shipped / "data", tmp_path, ROOT / "benchmarks/networks/published.toml"
+    )
     for path in written:
         assert (shipped / "networks" / path.name).read_text() == path.read_text(), "run: make results RENDER=1"
 

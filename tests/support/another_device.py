@@ -206,7 +206,9 @@ def map_many_kinds(task: Any, folder: Path) -> Any:
 
 
 def trace_many_kinds(task: Any, folder: Path) -> Any:
-    return with_many_kinds(task, has_lstm=True).trace().to_json()
+    from lionheart.record import write_record
+
+    return write_record(with_many_kinds(task, has_lstm=True).trace())
 
 
 _NOISY = {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.0}}

@@ -11,7 +11,7 @@ from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
 from lionheart.partition import TilePartition, partition_matrix, split_evenly
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 TILE = TileSpec.ideal(256, 256)
 sizes = st.integers(1, 5_000)

@@ -12,7 +12,8 @@ from zoo import ZOO
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.tasks.resnet import ResNet8
+from lionheart.record import read_record, write_record
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 placements = st.dictionaries(st.text(max_size=12), st.sampled_from(Placement), max_size=8)
 
@@ -25,7 +26,7 @@ def graph() -> LayerGraph:
 @given(placements)
 def test_json_round_trip(chosen: dict[str, Placement]):
     mapping = LayerMapping(chosen)
-    again = LayerMapping.from_json(json.loads(json.dumps(mapping.to_json())))
+    again = read_record(LayerMapping, json.loads(json.dumps(write_record(mapping))), "mapping")
     assert again == mapping
     assert list(again.placements) == list(chosen)  # the network's order survives
     assert all(isinstance(place, Placement) for place in again.placements.values())
@@ -45,7 +46,7 @@ def test_file_round_trip(graph: LayerGraph, tmp_path: Path):
 
 
 def test_json_form_is_what_other_tools_read(graph: LayerGraph):
-    data = LayerMapping.from_analog(graph, ["fc"]).to_json()
+    data = write_record(LayerMapping.from_analog(graph, ["fc"]))
     assert data["schema_version"] == 1
     assert data["placements"] == dict.fromkeys(graph.fqns, "digital") | {"fc": "analog"}
     assert type(data["placements"]["fc"]) is str
@@ -103,17 +104,17 @@ def test_tied_weight_counts_once_in_its_share():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"schema_version": 2, "placements": {}}, "got schema_version 2, expected 1"),
-        ({"placements": {}}, "got schema_version None"),
-        ({"schema_version": 1}, "expected 1 and placements"),
-        ({"schema_version": 1, "placements": ["fc"]}, "expected 1 and placements"),
-        ({"schema_version": 1, "placements": {"fc": "anlog"}}, "'anlog' is not a valid Placement"),
-        ({"schema_version": 1, "placements": {"fc": None}}, "None is not a valid Placement"),
+        ({"schema_version": 2, "placements": {}}, "schema_version: got 2, expected one of 1"),
+        ({"placements": {}}, "expected a mapping with schema_version"),
+        ({"schema_version": 1}, "expected a mapping with placements"),
+        ({"schema_version": 1, "placements": ["fc"]}, "placements: got a list, expected an object"),
+        ({"schema_version": 1, "placements": {"fc": "anlog"}}, "got 'anlog', expected one of 'analog' or 'digital'"),
+        ({"schema_version": 1, "placements": {"fc": None}}, "got None, expected one of"),
     ],
 )
 def test_damaged_data_is_an_artifact_error(data: dict, message: str):
     with pytest.raises(ArtifactError, match=message):
-        LayerMapping.from_json(data)
+        read_record(LayerMapping, data, "mapping")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "", "3"])

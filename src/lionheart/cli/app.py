@@ -138,7 +138,7 @@ def inspect(
         tile = TileSpec(rows=rows, cols=cols)
         data = audit_coverage(graph, model, tile=tile, platform=platform, include=include or (), exclude=exclude or ())
     if as_json:
-        print_json(data)
+        print_json(data.to_json())
     else:
         render.show_inspection(data, every=every, by_unit=by_unit)
 

@@ -34,9 +34,9 @@ def devices(
 
 def list_technologies() -> dict[str, Any]:
     """Return name and summary of every technology."""
-    from lionheart.devices import TECHNOLOGIES
+    from lionheart.devices import DEVICES
 
-    return {"technologies": [{"technology": name, "summary": kind.summary} for name, kind in TECHNOLOGIES.items()]}
+    return {"technologies": [{"technology": name, "summary": each.spec.summary} for name, each in DEVICES.items()]}
 
 
 def describe_technology(name: str) -> dict[str, Any]:
@@ -47,17 +47,14 @@ def describe_technology(name: str) -> dict[str, Any]:
         ArtifactError: The file cannot be read.
     """
     from lionheart.constants import load_constants
-    from lionheart.devices import TECHNOLOGIES, DeviceSpec
-    from lionheart.devices.files import read_device_constants
-    from lionheart.errors import ConfigError, suggest
+    from lionheart.devices import DEVICES, DeviceSpec
+    from lionheart.devices.table import read_device_constants
 
-    if name not in TECHNOLOGIES and name.endswith(".toml"):
+    if name not in DEVICES and name.endswith(".toml"):
         device = DeviceSpec.from_toml(name)
         constants = read_device_constants(Path(name))
         return _describe(type(device), {key: asdict(value) for key, value in constants.items()})
-    if name not in TECHNOLOGIES:
-        raise ConfigError(f"devices: got {name!r}", hint=suggest(name, TECHNOLOGIES, label="technologies"))
-    kind = TECHNOLOGIES[name]
+    kind = DEVICES.find(name).spec
     constants = load_constants("lionheart.devices", kind.constants_file) if kind.constants_file else {}
     shown = {key: asdict(value) for key, value in constants.items() if _belongs(key, kind.model_fields)}
     return _describe(kind, shown)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lionheart.cli.console import EXIT_BUG, RichProgress, print_json, stderr
-from lionheart.errors import ConfigError, suggest
+from lionheart.exports import EXPORTS, ExportRequest
 
-FORMATS = ("alpine", "json")
+if TYPE_CHECKING:
+    from lionheart.tasks import Task
 
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")],
-    to: Annotated[
-        str, typer.Option(help="alpine: a C++ program for the ALPINE simulator; json: the mapping as plain data.")
-    ],
+    to: Annotated[str, typer.Option(help="; ".join(f"{name}: {each.help}" for name, each in EXPORTS.items()) + ".")],
     out: Annotated[
         Path | None,
         typer.Option(help="New folder of the program, or file of the mapping.", show_default="RUN/alpine, stdout"),
@@ -35,56 +34,19 @@ def export(
 
     docs/exporting.md says what can be exported and how exact it is.
     """
-    if to not in FORMATS:
-        raise ConfigError(f"--to: got {to!r}", hint=suggest(to, FORMATS, label="formats"))
-    if to == "json":
-        if check:
-            raise ConfigError("--check: there is nothing to run in a mapping", hint="leave it out")
-        _export_mapping(run, out, as_json=as_json)
-        return
-    data = _export_program(run, out or run / "alpine", task, samples, inputs, check=check)
-    if as_json:
-        print_json(data)
-    else:
-        _show(data)
-    if "different" in data.get("check", {}).values():
+    request = ExportRequest(run, lambda: _load_task(run, task), out, check, samples, inputs)
+    found = EXPORTS.find(to).export(request)
+    if found.is_output or as_json:
+        print_json(found.data)
+    if not as_json:
+        for line in found.lines:
+            stderr.print(line, markup=False, soft_wrap=True)
+    if found.is_wrong:
         raise typer.Exit(EXIT_BUG)
 
 
-def _export_mapping(run: Path, out: Path | None, *, as_json: bool) -> None:
-    from lionheart.jobs.evaluate import open_finished
-    from lionheart.mapping import LayerMapping
-
-    mapping = LayerMapping.load(open_finished(run).file("mapping.json"))
-    if out is not None:
-        mapping.save(out)
-        stderr.print(f"mapping: {out}", markup=False, soft_wrap=True)
-    if out is None or as_json:
-        print_json(mapping.to_json())
-
-
-def _export_program(
-    run: Path, out: Path, task: str | None, samples: int, inputs: int, *, check: bool
-) -> dict[str, Any]:
+def _load_task(run: Path, name: str | None) -> Task:
     from lionheart.cli.tasks import load_task
-    from lionheart.interop.alpine.export import check_program, export_run
     from lionheart.jobs.evaluate import open_finished
 
-    name = task or open_finished(run).description().task
-    manifest = export_run(
-        load_task(name, RichProgress()), run, out, n_calibration=samples, n_stored=inputs
-    )  # fmt: skip
-    data = {"folder": str(out), "manifest": manifest}
-    return data | {"check": check_program(out)} if check else data
-
-
-def _show(data: dict[str, Any]) -> None:
-    manifest = data["manifest"]
-    products = [layer for layer in manifest["layers"] if layer["kind"] == "product"]
-    n_analog = sum(layer["placement"] == "analog" for layer in products)
-    text = f"{n_analog} of {len(products)} products on {manifest['n_tiles']} tiles, the rest digital"
-    stderr.print(f"program: {data['folder']}: {text}", markup=False, soft_wrap=True)
-    for target, verdict in data.get("check", {}).items():
-        stderr.print(f"outputs on {target}: {verdict}", markup=False, soft_wrap=True)
-    if "check" not in data:
-        stderr.print("Build and compare it: make check in that folder; README.md there says more.", markup=False)
+    return load_task(name or open_finished(run).description().task, RichProgress())

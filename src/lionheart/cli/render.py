@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lionheart.cli.console import make_table, stderr
 from lionheart.metrics import Measure
+from lionheart.record import read_record
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
+
+if TYPE_CHECKING:
+    from lionheart.runs.costs import SystemRecord
+    from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
 
 _NOTES = 10  # reasons why a projection stays digital that are shown
 _MANY = 40  # projections; more are shown together where blocks repeat
 
 
-def show_inspection(data: Mapping[str, Any], *, every: bool = False, by_unit: bool = False) -> None:
+def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool = False) -> None:
     """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat.
 
     Args:
@@ -23,101 +28,100 @@ def show_inspection(data: Mapping[str, Any], *, every: bool = False, by_unit: bo
     """
     if by_unit:
         _show_units(data)
-    elif every or len(data["projections"]) <= _MANY:
+    elif every or len(data.projections) <= _MANY:
         _show_projections(data)
     else:
         _show_groups(data)
-    totals, n = data["totals"], len(data["projections"])
+    totals, n = data.totals, len(data.projections)
     stderr.print(
-        f"{format_count(totals['macs'])}MACs and {totals['weights']:,} weights in {n} projections. "
-        f"{_share(totals, 'mappable')} may go analog, on {totals['n_tiles_all_analog']} tiles; "
-        f"{_share(totals, 'by_choice')} stay digital by choice, {_share(totals, 'not_mappable')} because they must. "
-        f"Times: {data['platform']}.",
+        f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. "
+        f"{_share(totals, totals.macs_mappable)} may go analog, on {totals.n_tiles_all_analog} tiles; "
+        f"{_share(totals, totals.macs_by_choice)} stay digital by choice, "
+        f"{_share(totals, totals.macs_not_mappable)} because they must. "
+        f"Times: {data.platform}.",
         markup=False,
     )
-    for row in data["groups"]:
-        if row["reason"]:
-            count = f" ({row['n_projections']})" if row["n_projections"] > 1 else ""
-            stderr.print(f"  digital: {row['pattern']}{count}: {row['reason']}", markup=False)
-    for row in data["projections"]:
-        if row["aliases"]:
-            stderr.print(f"  one weight: {row['fqn']} = {', '.join(row['aliases'])}", markup=False)
-    if data["idle"]:
-        stderr.print(f"did not run on these inputs: {', '.join(data['idle'])}", markup=False)
-    if totals["macs_dynamic"]:
-        stderr.print(
-            f"products of activations, always digital: {format_count(totals['macs_dynamic'])}MACs", markup=False
-        )
-    others = ", ".join(f"{op['name']} {format_count(op['n_elements'])}" for op in data["other_ops"] if op["n_elements"])
+    for group in data.groups:
+        if group.reason:
+            count = f" ({group.n_projections})" if group.n_projections > 1 else ""
+            stderr.print(f"  digital: {group.pattern}{count}: {group.reason}", markup=False)
+    for row in data.projections:
+        if row.aliases:
+            stderr.print(f"  one weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
+    if data.idle:
+        stderr.print(f"did not run on these inputs: {', '.join(data.idle)}", markup=False)
+    if totals.macs_dynamic:
+        stderr.print(f"products of activations, always digital: {format_count(totals.macs_dynamic)}MACs", markup=False)
+    others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
     if others:
         stderr.print(f"always digital (elements written): {others}", markup=False)
-    if data["unpriced_ops"]:
-        stderr.print(f"without a price on {data['platform']}: {', '.join(data['unpriced_ops'])}", markup=False)
+    if data.unpriced_ops:
+        stderr.print(f"without a price on {data.platform}: {', '.join(data.unpriced_ops)}", markup=False)
 
 
-def _share(totals: Mapping[str, Any], part: str) -> str:
-    return f"{100 * totals[f'macs_{part}'] / totals['macs']:.1f} % of the MACs"
+def _share(totals: CoverageTotals, macs: int) -> str:
+    return f"{100 * macs / totals.macs:.1f} % of the MACs"
 
 
-def _shape(row: Mapping[str, Any]) -> str:
-    return f"{row['rows']}×{row['cols']}" + (f"×{row['groups']}" if row["groups"] > 1 else "")
+def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
+    return f"{row.rows}×{row.cols}" + (f"×{row.groups}" if row.groups > 1 else "")
 
 
-def _show_groups(data: Mapping[str, Any]) -> None:
+def _show_groups(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data['task']}: projections, those of repeated blocks together (--all: each)",
+        f"{data.task}: projections, those of repeated blocks together (--all: each)",
         "projections", "number", "kind", "rows×cols", "MACs", "weights", "tiles",
         right=("number", "rows×cols", "MACs", "weights", "tiles"),
     )  # fmt: skip
-    for row in data["groups"]:
+    for row in data.groups:
         table.add_row(
-            row["pattern"],
-            str(row["n_projections"]),
-            row["kind"],
+            row.pattern,
+            str(row.n_projections),
+            row.kind,
             _shape(row),
-            format_count(row["macs"]),
-            format_count(row["weights"]),
-            "-" if row["reason"] else str(row["n_tiles"]),
+            format_count(row.macs),
+            format_count(row.weights),
+            "-" if row.reason else str(row.n_tiles),
         )
     stderr.print(table)
 
 
-def _show_units(data: Mapping[str, Any]) -> None:
+def _show_units(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data['task']}: {data['totals']['n_units']} units, the parts of repeated blocks",
+        f"{data.task}: {data.totals.n_units} units, the parts of repeated blocks",
         "unit", "number", "each holds", "MACs", "weights", "tiles",
         right=("number", "MACs", "weights", "tiles"),
     )  # fmt: skip
-    for row in data["units"]:
+    for row in data.units:
         table.add_row(
-            row["pattern"],
-            str(row["n_units"]),
-            "\n".join(f"{shape['n_projections']} {shape['kind']} {_shape(shape)}" for shape in row["shapes"]),
-            format_si(row["macs"], "").strip(),
-            format_si(row["weights"], "").strip(),
-            str(row["n_tiles_mappable"]) if row["n_mappable"] else "-",
+            row.pattern,
+            str(row.n_units),
+            "\n".join(f"{shape.n_projections} {shape.kind} {_shape(shape)}" for shape in row.shapes),
+            format_si(row.macs, "").strip(),
+            format_si(row.weights, "").strip(),
+            str(row.n_tiles_mappable) if row.n_mappable else "-",
         )
     stderr.print(table)
 
 
-def _show_projections(data: Mapping[str, Any]) -> None:
+def _show_projections(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data['task']}: projections in the network's order",
+        f"{data.task}: projections in the network's order",
         "projection", "kind", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
         right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
     )  # fmt: skip
-    for row in data["projections"]:
-        analog = row.get("analog")
+    for row in data.projections:
+        analog = row.analog
         table.add_row(
-            row["fqn"],
-            row["kind"],
+            row.fqn,
+            row.kind,
             _shape(row),
-            f"{row['n_mvms']}",
-            format_count(row["macs"]),
-            str(row["n_tiles"]) if row["mappable"] else "-",
-            f"{100 * row['tile_utilisation']:.0f} %" if row["mappable"] else "-",
-            format_si(row["digital"]["latency_s"], "s", 2),
-            format_si(analog["latency_s"], "s", 2) if analog else "-",
+            f"{row.n_mvms}",
+            format_count(row.macs),
+            str(row.n_tiles) if row.mappable else "-",
+            "-" if analog is None or row.tile_utilisation is None else f"{100 * row.tile_utilisation:.0f} %",
+            format_si(row.digital.latency_s, "s", 2),
+            format_si(analog.latency_s, "s", 2) if analog else "-",
         )
     stderr.print(table)
 
@@ -125,6 +129,7 @@ def _show_projections(data: Mapping[str, Any]) -> None:
 def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s: float) -> None:
     """Print the mapping, the accuracy, or what the task measures, over time and the cost."""
     from lionheart.report.text import describe_objective, describe_tiles
+    from lionheart.runs.costs import SystemRecord
 
     measure = Measure.from_json(results.get("measure"), "results.json")
     tried = {row["fqn"]: row for row in results["decisions"]}
@@ -154,7 +159,7 @@ def show_mapping(results: Mapping[str, Any], graph: Mapping[str, Any], elapsed_s
         stderr.print(f"  digital for their tiles or their cost: {len(notes) - _NOTES} more", markup=False)
     title = f"test {measure.name} over time, fresh chips"
     show_accuracy(results["test_over_time"], title, results["confidence"], measure)
-    show_system(results["system"])
+    show_system(read_record(tuple[SystemRecord, ...], results["system"], "results.system"))
     n_analog = sum(place == "analog" for place in results["mapping"]["placements"].values())
     validation, baseline = results["validation"], results["baseline"]
     tiles = describe_tiles(results["n_tiles"], results.get("max_tiles"))
@@ -215,7 +220,7 @@ def show_accuracy(rows: Sequence[Mapping[str, Any]], title: str, confidence: flo
         stderr.print(measure.explain_drop(), markup=False)
 
 
-def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
+def show_system(estimates: Sequence[SystemRecord]) -> None:
     """Print time and energy of each platform."""
     table = make_table(
         "one inference", "platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles",
@@ -223,14 +228,14 @@ def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
     )  # fmt: skip
     for row in estimates:
         table.add_row(
-            row["platform"],
-            format_si(row["all_digital"]["latency_s"], "s"),
-            format_si(row["mapped"]["latency_s"], "s"),
-            f"{row['speedup']:.2f}×",
-            format_si(row["all_digital"]["energy_j"], "J"),
-            format_si(row["mapped"]["energy_j"], "J"),
-            f"{row['energy_gain']:.2f}×",
-            str(row["n_tiles"]),
+            row.platform,
+            format_si(row.all_digital.latency_s, "s"),
+            format_si(row.mapped.latency_s, "s"),
+            f"{row.speedup:.2f}×",
+            format_si(row.all_digital.energy_j, "J"),
+            format_si(row.mapped.energy_j, "J"),
+            f"{row.energy_gain:.2f}×",
+            str(row.n_tiles),
         )
     stderr.print(table)
     for row in estimates:
@@ -238,20 +243,20 @@ def show_system(estimates: Sequence[Mapping[str, Any]]) -> None:
             stderr.print(line, markup=False)
 
 
-def _describe_programming(row: Mapping[str, Any]) -> list[str]:
+def _describe_programming(row: SystemRecord) -> list[str]:
     """Return what programming takes and when it is paid for, and tiles that are missing; older results have neither."""
-    lines, cost = [], row.get("programming")
-    if row.get("tiles_missing"):
-        lines.append(f"{row['platform']}: {row['tiles_missing']} of these tiles are more than it has")
-    if cost and cost["n_devices"]:
-        text = cost["reason_unknown"]
-        if not text:
-            after = cost["break_even_energy"]
+    lines, cost = [], row.programming
+    if row.tiles_missing:
+        lines.append(f"{row.platform}: {row.tiles_missing} of these tiles are more than it has")
+    if cost is not None and cost.n_devices:
+        text = cost.reason_unknown
+        if cost.time_s is not None and cost.energy_j is not None:
+            after = cost.break_even_energy
             paid = (
                 "its energy is never saved" if after is None else f"energy saved after {format_count(after)} inferences"
             )
-            text = f"{format_si(cost['time_s'], 's')}, {format_si(cost['energy_j'], 'J')}; {paid}"
-        lines.append(f"programming, {row['platform']}: {text}")
+            text = f"{format_si(cost.time_s, 's')}, {format_si(cost.energy_j, 'J')}; {paid}"
+        lines.append(f"programming, {row.platform}: {text}")
     return lines
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lionheart.cli import render
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.cross_checks import CROSS_CHECKS
 from lionheart.units import format_si
 
 if TYPE_CHECKING:
-    from lionheart.jobs import CoresRequest
+    from lionheart.runs.costs import CoreRecord, PipelineRecord
+    from lionheart.system import CoresRequest
 
 _N_INFERENCES = 10
 
@@ -41,7 +42,13 @@ def simulate(
         bool, typer.Option("--reprogram", help="Program layers without room again for every inference instead.")
     ] = False,
     second_opinion: Annotated[
-        str | None, typer.Option(help="zigzag: its cost of each layer too (extra zigzag).", show_default="none")
+        str | None,
+        typer.Option(
+            help="Costs by another tool too; "
+            + "; ".join(f"{name}: {each.help}" for name, each in CROSS_CHECKS.items())
+            + ".",
+            show_default="none",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -51,29 +58,31 @@ def simulate(
     On several cores or with few tiles it is simulated, beside all-digital on
     as many cores, and the report shows what each core does when.
     """
-    from lionheart.cli.cross_check import add_second_opinion, check_tool, show_second_opinion
+    from lionheart.cli.cross_check import check_tool, compare_run, show_comparison
     from lionheart.jobs import estimate_run
 
     check_tool(second_opinion)
     platforms = platform or ["alpine-high-power", "alpine-low-power"]
-    data = estimate_run(run, platforms, _read_request(cores, inferences, max_tiles, reprogram=reprogram))
-    if second_opinion:
-        add_second_opinion(data, run, platforms)
+    estimates = estimate_run(run, platforms, _read_request(cores, inferences, max_tiles, reprogram=reprogram))
+    comparisons = compare_run(second_opinion, run, platforms) if second_opinion else []
     if as_json:
+        data = [estimate.to_json() for estimate in estimates]
+        for row, comparison in zip(data, comparisons, strict=bool(comparisons)):
+            row["second_opinion"] = comparison.to_json()
         print_json(data)
         return
-    render.show_system(data)
-    for opinion in (row["second_opinion"] for row in data if second_opinion):
-        show_second_opinion(opinion)
-    for row in data:
-        if "pipeline" in row:
-            show_pipeline(row["pipeline"])
+    render.show_system(estimates)
+    for comparison in comparisons:
+        show_comparison(str(second_opinion), comparison)
+    for estimate in estimates:
+        if estimate.pipeline is not None:
+            show_pipeline(estimate.pipeline)
 
 
 def _read_request(
     cores: int | None, inferences: int | None, max_tiles: int | None, *, reprogram: bool
 ) -> CoresRequest | None:
-    from lionheart.jobs import CoresRequest
+    from lionheart.system import CoresRequest
 
     if cores is None and inferences is None and max_tiles is None and not reprogram:
         return None
@@ -85,41 +94,42 @@ def _read_request(
     )
 
 
-def show_pipeline(data: Mapping[str, Any]) -> None:
-    """Print a mapping on several cores beside all-digital on as many."""
+def show_pipeline(data: PipelineRecord) -> None:
+    """Print a mapping on several cores, and all-digital on as many."""
     from lionheart.report.schedules import describe_tiles
 
-    digital, mapped, n = data["all_digital"], data["mapped"], data["n_cores"]
-    what = f"{n} core{'s' if n > 1 else ''}, {data['n_inferences']} inference{'s' if data['n_inferences'] > 1 else ''}"
-    stderr.print(f"\n{data['platform']}: {what}", markup=False, style="bold")
+    digital, mapped, n = data.all_digital, data.mapped, data.n_cores
+    what = f"{n} core{'s' if n > 1 else ''}, {data.n_inferences} inference{'s' if data.n_inferences > 1 else ''}"
+    stderr.print(f"\n{data.platform}: {what}", markup=False, style="bold")
     table = make_table("simulated", "", "digital", "mapped", "better", right=("digital", "mapped", "better"))
     table.title = None
-    for name, key, unit, gain in (
-        ("first result after", "latency_s", "s", "latency_gain"),
-        ("then one every", "interval_s", "s", "throughput_gain"),
-        ("results a second", "throughput_per_s", "", ""),
-        ("energy of each", "energy_per_inference_j", "J", "energy_gain"),
+    for name, before, after, unit, gain in (
+        ("first result after", digital.latency_s, mapped.latency_s, "s", data.latency_gain),
+        ("then one every", digital.interval_s, mapped.interval_s, "s", data.throughput_gain),
+        ("results a second", 1 / digital.interval_s, 1 / mapped.interval_s, "", None),
+        ("energy of each", digital.energy_per_inference_j, mapped.energy_per_inference_j, "J", data.energy_gain),
     ):
-        values = [format_si(side[key], unit).strip() for side in (digital, mapped)]
-        table.add_row(name, *values, f"{data[gain]:.2f}×" if gain else "")
+        values = [format_si(value, unit).strip() for value in (before, after)]
+        table.add_row(name, *values, "" if gain is None else f"{gain:.2f}×")
     stderr.print(table)
-    _show_cores(digital["cores"], mapped["cores"])
-    stderr.print(describe_tiles(data), markup=False)
+    _show_cores(digital.cores, mapped.cores)
+    stderr.print(describe_tiles(data.to_json()), markup=False)
 
 
-def _show_cores(digital: Sequence[Mapping[str, Any]], mapped: Sequence[Mapping[str, Any]]) -> None:
+def _show_cores(digital: tuple[CoreRecord, ...], mapped: tuple[CoreRecord, ...]) -> None:
     table = make_table(
         "share of the time in which each core works", "core", "digital", "layers", "mapped", "layers ",
         right=("core", "digital", "mapped"),
     )  # fmt: skip
-    for core in range(max(len(digital), len(mapped))):
-        table.add_row(str(core + 1), *_describe_core(digital, core), *_describe_core(mapped, core))
+    for number in range(max(len(digital), len(mapped))):
+        sides = [side[number] if number < len(side) else None for side in (digital, mapped)]
+        table.add_row(str(number + 1), *(cell for side in sides for cell in _describe_core(side)))
     stderr.print(table)
 
 
-def _describe_core(cores: Sequence[Mapping[str, Any]], core: int) -> tuple[str, str]:
-    if core >= len(cores):
+def _describe_core(core: CoreRecord | None) -> tuple[str, str]:
+    if core is None:
         return "off", ""
-    layers = cores[core]["layers"]
+    layers = core.layers
     text = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]} ({len(layers)})"
-    return f"{100 * cores[core]['utilisation']:.0f} %", text
+    return f"{100 * core.utilisation:.0f} %", text

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
-from typing import Any, Self, final
+from typing import Annotated, final
+
+from pydantic import ConfigDict, Field, computed_field
+from pydantic.dataclasses import dataclass
 
 from lionheart.errors import ConfigError, suggest
+from lionheart.graph.convolutions import CONVOLUTION_KINDS
+from lionheart.record import Record
 
 
-@final
 @dataclass(frozen=True)
 class LayerNode:
     """One projection: a weight matrix that multiplies vectors. A weight that several layers share is one projection.
@@ -45,15 +48,23 @@ class LayerNode:
     obstacle: str = ""
 
     @property
+    def is_convolution(self) -> bool:
+        """Whether its vectors are overlapping parts of its inputs (im2col); those of a transposed convolution are not."""
+        return self.kind in CONVOLUTION_KINDS
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def tied_to(self) -> str | None:
         """The first other layer that holds the same weight, or None."""
         return self.aliases[0] if self.aliases else None
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def weights(self) -> int:
         """Number of weights, without the bias."""
         return self.rows * self.cols * self.groups
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations per inference."""
@@ -87,10 +98,21 @@ class DigitalOp:
     after: str = ""
 
 
-@final
-@dataclass(frozen=True)
+class GraphTotals(Record):
+    """Sums over all projections.
+
+    Args:
+        macs: MACs per inference.
+        weights: Weights; a tied weight counts once.
+    """
+
+    macs: int
+    weights: int
+
+
+@dataclass(frozen=True, config=ConfigDict(validate_by_name=True, serialize_by_alias=True))
 class LayerGraph:
-    """All work of one inference.
+    """All work of one inference. Written as plain data, `nodes` are called ``projections``.
 
     Args:
         nodes: Projections in the order in which they first run.
@@ -99,7 +121,7 @@ class LayerGraph:
         idle: Projections that the model has and that did not run.
     """
 
-    nodes: tuple[LayerNode, ...]
+    nodes: Annotated[tuple[LayerNode, ...], Field(alias="projections")]
     other_ops: tuple[DigitalOp, ...]
     edges: tuple[tuple[str, str], ...] = ()
     idle: tuple[str, ...] = ()
@@ -139,28 +161,11 @@ class LayerGraph:
         """Weights of all projections; a tied weight counts once."""
         return sum(node.weights for node in self.nodes)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "projections": [
-                {**asdict(n), "aliases": list(n.aliases), "weights": n.weights, "macs": n.macs, "tied_to": n.tied_to}
-                for n in self.nodes
-            ],
-            "other_ops": [asdict(op) for op in self.other_ops],
-            "edges": [list(edge) for edge in self.edges],
-            "idle": list(self.idle),
-            "totals": {"macs": self.macs, "weights": self.weights},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote."""
-        names = {item.name for item in fields(LayerNode)}
-        rows = [{k: v for k, v in row.items() if k in names} for row in data["projections"]]
-        nodes = tuple(LayerNode(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
-        ops = tuple(DigitalOp(**row) for row in data["other_ops"])
-        edges = tuple((first, last) for first, last in data.get("edges", ()))
-        return cls(nodes, ops, edges, tuple(data.get("idle", ())))
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def totals(self) -> GraphTotals:
+        """Sums over all projections."""
+        return GraphTotals(macs=self.macs, weights=self.weights)
 
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:

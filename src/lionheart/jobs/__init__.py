@@ -9,8 +9,9 @@ from lionheart.jobs.evaluate import evaluate_run
 from lionheart.jobs.map import MappingResult, map_layers, resume_run
 from lionheart.jobs.profile import profile_layers
 from lionheart.jobs.settings import EFFORTS, MapSettings, read_settings
-from lionheart.jobs.simulate import CoresRequest, estimate_run
+from lionheart.jobs.simulate import estimate_run
 from lionheart.jobs.train import train_task
+from lionheart.system import CoresRequest
 
 __all__ = [
     "EFFORTS",

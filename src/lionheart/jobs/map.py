@@ -6,12 +6,12 @@ import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from torch import nn
 
 from lionheart.analog import convert_to_digital_, set_tiles_
-from lionheart.candidates import Candidate, find_candidates
+from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph
@@ -163,7 +163,7 @@ def open_context(
         ArtifactError: The run belongs to another network.
     """
     if not run.has("graph.json"):
-        run.write("graph.json", {**graph.to_json(), "candidates": [each.to_json() for each in candidates]})
+        run.write("graph.json", record_graph(graph, candidates))
     require_network(run, graph)
     return Context(task, settings, graph, candidates, run.journal, progress)
 
@@ -174,10 +174,7 @@ def require_network(run: RunDirectory, graph: LayerGraph) -> None:
     Raises:
         ArtifactError: It was made with another one.
     """
-    if (
-        run.has("graph.json")
-        and run.read("graph.json", dict[str, Any]).get("projections") != graph.to_json()["projections"]
-    ):
+    if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
         raise ArtifactError(
             f"{run.path}: the run belongs to a network with other projections",
             hint="resume with the task it began with",
@@ -330,7 +327,7 @@ class _MapJob:
         retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
         tile, partitions = context.settings.tile, context.partitions
         system = [
-            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).to_json()
+            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary()
             for name in context.settings.platforms
         ]
         return Results(

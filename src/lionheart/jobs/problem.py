@@ -12,19 +12,18 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import call_model, move_batch
+from lionheart.data import call_model, move_batch, take_samples
 from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
-from lionheart.jobs.samples import take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import Trial
 from lionheart.training import (
-    TaughtBatches,
+    add_teacher_outputs,
     build_optimizer,
     distillation_loss,
     load_training_state,
@@ -267,7 +266,7 @@ class MappingProblem:
         batches, loss = self.context.task.train_batches, self.context.task.loss
         if training.distillation > 0:
             teacher = copy.deepcopy(self.context.task.model)
-            batches, loss = TaughtBatches(batches, teacher, training), distillation_loss(loss, training)
+            batches, loss = add_teacher_outputs(batches, teacher, training), distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.context.settings.compile):
             trace = train(
                 self.model,

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from lionheart.data import BatchSource
 from lionheart.evaluation import evaluate_metrics
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
@@ -18,7 +17,6 @@ from lionheart.rng import RandomStreams
 from lionheart.runs import Environment, describe_environment
 from lionheart.tasks.registry import build_example, build_untrained, find_recipe
 from lionheart.training import (
-    PinnedBatches,
     TrainSpec,
     TrainTrace,
     build_optimizer,
@@ -42,7 +40,6 @@ def train_task(
 ) -> dict[str, Any]:
     """Train from scratch or from weights, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
 
-    On a GPU a thread makes the batches in page-locked memory while the GPU computes; order and augmentation are as on the CPU.
     A task whose weights others published is trained from scratch as well: `out` is a network of one's own.
 
     Args:
@@ -66,10 +63,7 @@ def train_task(
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
     place = choose_device(device)
-    batches: BatchSource
     batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
-    if place.type == "cuda":
-        batches = PinnedBatches(batches)
     model = build_untrained(name, seed=seed)
     if start is not None:
         load_weights(start, model)

@@ -13,6 +13,7 @@ from pydantic import Field, computed_field
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import Measure, drop_pp
 from lionheart.record import Record
+from lionheart.runs.costs import SystemRecord
 
 RESULTS_VERSION = 2
 
@@ -163,7 +164,7 @@ class Results(Record):
     test_over_time: tuple[Accuracy, ...] = Field((), description="on fresh chips at the report times")
     retrained_test_accuracy: float | None = Field(None, description="of the retrained network, run digitally")
     n_steps: int = Field(0, description="optimiser steps of all retrainings")
-    system: tuple[dict[str, Any], ...] = Field((), description="time and energy on each platform")
+    system: tuple[SystemRecord, ...] = Field((), description="time and energy on each platform")
     tiles: dict[str, dict[str, str]] = Field({}, description="layer -> settings of its tile that differ from the run's")
     refresh: RefreshInterval | None = Field(None, description="how long the bound is kept, where it was asked for")
     holdout_tests: tuple[HoldoutTest, ...] = Field((), description="mappings tested on samples that decided nothing")

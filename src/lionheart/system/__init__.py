@@ -6,21 +6,23 @@ counted and assumed; the stages of a pipeline over several cores, and its `Sched
 mappings of one network. All functions are pure. Must not know: physics, noise, training, search.
 """
 
-from lionheart.system.comparison import CoresComparison, compare_on_cores
+from lionheart.runs.costs import AgeCost, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind
+from lionheart.system.comparison import CoresComparison, CoresRequest, compare_on_cores
 from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.cost import Cost, add_costs, scale_cost, split_cost
 from lionheart.system.estimate import LayerCost, OpCost, SystemEstimate, estimate_system
 from lionheart.system.inspection import audit_coverage
 from lionheart.system.model import CostTracker, MappingCost, SystemModel
-from lionheart.system.pipeline import PipelineEstimate, Stage, Step, WorkKind, estimate_pipeline
+from lionheart.system.pipeline import PipelineEstimate, Stage, Step, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
-from lionheart.system.programming import AgeCost, ProgrammingEstimate, estimate_programming
-from lionheart.system.schedule import Schedule, ScheduleEvent, simulate_pipeline
+from lionheart.system.programming import ProgrammingEstimate, estimate_programming
+from lionheart.system.schedule import Schedule, simulate_pipeline
 from lionheart.system.tile_energy import TilePoint, mvm_energy
 
 __all__ = [
     "AgeCost",
     "CoresComparison",
+    "CoresRequest",
     "Cost",
     "CostTracker",
     "LayerCost",
@@ -28,6 +30,7 @@ __all__ = [
     "MappingCost",
     "OpCost",
     "PipelineEstimate",
+    "PipelineRecord",
     "PlatformSpec",
     "ProgrammingEstimate",
     "Schedule",
@@ -36,6 +39,7 @@ __all__ = [
     "Step",
     "SystemEstimate",
     "SystemModel",
+    "SystemRecord",
     "TilePoint",
     "WorkKind",
     "add_costs",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import dataclass
+from typing import final
 
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import CoreRecord, PipelineRecord, ScheduleRecord
 from lionheart.system.allocation import TileFit, fit_tiles, pack_tiles
 from lionheart.system.cores import list_layers, plan_stages
 from lionheart.system.estimate import estimate_system
@@ -25,6 +26,25 @@ NOTES = (
     "Layers in one crossbar take turns, in an order that is fixed before the run.",
     "Of the weights that other cores read meanwhile through the shared cache, the largest of each core count.",
 )
+
+
+@final
+@dataclass(frozen=True)
+class CoresRequest:
+    """Cores, inferences and crossbars to simulate.
+
+    Args:
+        n_cores: Cores there are.
+        n_inferences: Inferences that pass one after another.
+        max_tiles: Crossbars there are; None = as many as the platform has.
+        reprogram: Program layers for which there is no room again for every inference, at the platform's price; else they stay
+            digital.
+    """
+
+    n_cores: int
+    n_inferences: int = 10
+    max_tiles: int | None = None
+    reprogram: bool = False
 
 
 @final
@@ -50,53 +70,53 @@ class CoresComparison:
     mapped: Schedule
     all_digital: Schedule
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
+    def summary(self) -> PipelineRecord:
+        """Return what is written."""
         digital, mapped = self.all_digital, self.mapped
-        return {
-            "platform": self.platform,
-            "n_cores": self.n_cores,
-            "n_inferences": mapped.n_inferences,
-            "max_tiles": self.max_tiles,
-            "n_tiles": self.fit.n_crossbars,
-            "n_tiles_wanted": self.fit.n_tiles,
-            "n_tiles_packed": self.n_tiles_packed,
-            "without_tiles": list(self.fit.digital),
-            "reprogrammed": list(self.fit.reprogrammed),
-            "sharing": _list_sharing(self.fit),
-            "latency_gain": digital.latency_s / mapped.latency_s,
-            "throughput_gain": digital.interval_s / mapped.interval_s,
-            "energy_gain": digital.energy_j / mapped.energy_j,
-            "all_digital": _schedule_json(digital),
-            "mapped": _schedule_json(mapped),
-            "notes": list(NOTES),
-        }
+        return PipelineRecord(
+            platform=self.platform,
+            n_cores=self.n_cores,
+            n_inferences=mapped.n_inferences,
+            max_tiles=self.max_tiles,
+            n_tiles=self.fit.n_crossbars,
+            n_tiles_wanted=self.fit.n_tiles,
+            n_tiles_packed=self.n_tiles_packed,
+            without_tiles=self.fit.digital,
+            reprogrammed=self.fit.reprogrammed,
+            sharing=_list_sharing(self.fit),
+            latency_gain=digital.latency_s / mapped.latency_s,
+            throughput_gain=digital.interval_s / mapped.interval_s,
+            energy_gain=digital.energy_j / mapped.energy_j,
+            all_digital=_summarise_schedule(digital),
+            mapped=_summarise_schedule(mapped),
+            notes=NOTES,
+        )
 
 
-def _list_sharing(fit: TileFit) -> list[list[str]]:
+def _list_sharing(fit: TileFit) -> tuple[tuple[str, ...], ...]:
     """Return the layers of each crossbar that more than one layer uses."""
     users: dict[int, list[str]] = {}
     for fqn, crossbars in fit.crossbars.items():
         for crossbar in crossbars:
             users.setdefault(crossbar, []).append(fqn)
-    return [users[crossbar] for crossbar in sorted(users) if len(users[crossbar]) > 1]
+    return tuple(tuple(users[crossbar]) for crossbar in sorted(users) if len(users[crossbar]) > 1)
 
 
-def _schedule_json(schedule: Schedule) -> dict[str, Any]:
+def _summarise_schedule(schedule: Schedule) -> ScheduleRecord:
     n = schedule.n_inferences
-    return {
-        "latency_s": schedule.latency_s,
-        "interval_s": schedule.interval_s,
-        "throughput_per_s": 1 / schedule.interval_s,
-        "total_s": schedule.total_s,
-        "energy_per_inference_j": schedule.energy_j / n,
-        "energy_breakdown_j": {name: joules / n for name, joules in schedule.energy.items()},
-        "cores": [
-            {"layers": list_layers(stage), "utilisation": share}
+    return ScheduleRecord(
+        latency_s=schedule.latency_s,
+        interval_s=schedule.interval_s,
+        throughput_per_s=1 / schedule.interval_s,
+        total_s=schedule.total_s,
+        energy_per_inference_j=schedule.energy_j / n,
+        energy_breakdown_j={name: joules / n for name, joules in schedule.energy.items()},
+        cores=tuple(
+            CoreRecord(layers=tuple(list_layers(stage)), utilisation=share)
             for stage, share in zip(schedule.stages, schedule.utilisation, strict=True)
-        ],
-        "events": [{**asdict(each), "kind": str(each.kind)} for each in schedule.events],
-    }
+        ),
+        events=schedule.events,
+    )
 
 
 def compare_on_cores(
@@ -104,11 +124,8 @@ def compare_on_cores(
     mapping: LayerMapping,
     platform: PlatformSpec,
     partitions: Mapping[str, TilePartition],
+    cores: CoresRequest,
     *,
-    n_cores: int,
-    n_inferences: int,
-    max_tiles: int | None = None,
-    reprogram: bool = False,
     tile: TileSpec | None = None,
 ) -> CoresComparison:
     """Simulate a mapping and the all-digital network on the same number of cores, which share the tiles.
@@ -121,32 +138,29 @@ def compare_on_cores(
         mapping: A placement for each projection.
         platform: Cores, memory and tiles.
         partitions: Tiles of each analog projection.
-        n_cores: Cores there are.
-        n_inferences: How many pass one after another.
-        max_tiles: Crossbars there are; None = as many as the platform has.
-        reprogram: Program layers without room again for every inference.
+        cores: Cores, inferences and crossbars.
         tile: Its converters and device.
 
     Raises:
         ConfigError: A number is out of range, nothing is known of programming, or as for `estimate_system`.
     """
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
-    max_tiles = platform.n_tiles if max_tiles is None else max_tiles
+    max_tiles = platform.n_tiles if cores.max_tiles is None else cores.max_tiles
     rows = zip(estimate.layers, estimate.digital_layers, strict=True)
     saved = {row.fqn: digital.latency_s - row.latency_s for row, digital in rows if row.placement is Placement.ANALOG}
     tiles = {fqn: partitions[fqn] for fqn in mapping.analog}
     limit = sum(each.n_tiles for each in tiles.values()) if max_tiles is None else max_tiles
     order = sorted(saved, key=lambda fqn: -saved[fqn])
-    fit = fit_tiles(tiles, limit, order, reprogram=reprogram)
+    fit = fit_tiles(tiles, limit, order, reprogram=cores.reprogram)
     fitted = LayerMapping.from_analog(graph, fit.crossbars)
-    stages = plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit, tile=tile)
-    cores = [list_layers(stage) for stage in stages]
-    fit = fit_tiles(tiles, limit, order, reprogram=reprogram, together=cores)
+    stages = plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=tile)
+    together = [list_layers(stage) for stage in stages]
+    fit = fit_tiles(tiles, limit, order, reprogram=cores.reprogram, together=together)
     schedules = [
-        simulate_pipeline(stages, platform, n_inferences, queue_slots=QUEUE_SLOTS)
+        simulate_pipeline(stages, platform, cores.n_inferences, queue_slots=QUEUE_SLOTS)
         for stages in (
-            plan_stages(graph, fitted, platform, n_cores, partitions, fit=fit, tile=tile),
-            plan_stages(graph, LayerMapping.all_digital(graph), platform, n_cores),
+            plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=tile),
+            plan_stages(graph, LayerMapping.all_digital(graph), platform, cores.n_cores),
         )
     ]
-    return CoresComparison(platform.name, n_cores, max_tiles, fit, pack_tiles(tiles).n_crossbars, *schedules)
+    return CoresComparison(platform.name, cores.n_cores, max_tiles, fit, pack_tiles(tiles).n_crossbars, *schedules)

@@ -13,10 +13,11 @@ from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import WorkKind
 from lionheart.system.allocation import TileFit
 from lionheart.system.cost import Cost, add_costs, price_work, scale_cost
 from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system, find_partition
-from lionheart.system.pipeline import Stage, Step, WorkKind
+from lionheart.system.pipeline import Stage, Step
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import estimate_programming
 from lionheart.system.work import Residency, digital_projection

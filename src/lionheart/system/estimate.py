@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, final
+from typing import final
 
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition, partition_graph, partition_matrix
+from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, SystemRecord
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.cost import Cost, add_costs, price_work
 from lionheart.system.platform import PlatformSpec
@@ -133,42 +134,54 @@ class SystemEstimate:
         """Tiles that the mapping needs and the platform does not have."""
         return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "platform": self.platform,
-            "clock_hz": self.clock_hz,
-            "counted": list(self.counted),
-            "not_counted": list(self.not_counted),
-            "assumptions": list(self.assumptions),
-            "all_digital": _cost_json(self.all_digital),
-            "mapped": _cost_json(self.mapped),
-            "speedup": self.speedup,
-            "energy_gain": self.energy_gain,
-            "n_tiles": self.n_tiles,
-            "tiles_missing": self.tiles_missing,
-            "programming": None if self.programming is None else self.programming.to_json(),
-            "layers": [
-                {
-                    "fqn": row.fqn,
-                    "placement": str(row.placement),
-                    **_cost_json(row.cost),
-                    "n_tiles": row.n_tiles,
-                    "digital_latency_s": digital.latency_s,
-                    "digital_energy_j": digital.energy_j,
-                }
-                for row, digital in zip(self.layers, self.digital_layers, strict=True)
-            ],
-            "other_ops": [
-                {
-                    "name": row.name,
-                    "latency_s": row.cost.latency_s,
-                    "energy_j": row.cost.energy_j,
-                    "reason_free": row.reason_free,
-                }
-                for row in _sum_by_name(self.other_ops)
-            ],
-        }
+    def summary(self) -> SystemRecord:
+        """Return what is written."""
+        rows = zip(self.layers, self.digital_layers, strict=True)
+        return SystemRecord(
+            platform=self.platform,
+            clock_hz=self.clock_hz,
+            counted=self.counted,
+            not_counted=self.not_counted,
+            assumptions=self.assumptions,
+            all_digital=_summarise_cost(self.all_digital),
+            mapped=_summarise_cost(self.mapped),
+            speedup=self.speedup,
+            energy_gain=self.energy_gain,
+            n_tiles=self.n_tiles,
+            tiles_missing=self.tiles_missing,
+            programming=None if self.programming is None else self.programming.summary(),
+            layers=tuple(_summarise_layer(row, digital) for row, digital in rows),
+            other_ops=tuple(_summarise_op(row) for row in _sum_by_name(self.other_ops)),
+        )
+
+
+def _summarise_cost(cost: Cost) -> CostRecord:
+    return CostRecord(
+        latency_s=cost.latency_s,
+        energy_j=cost.energy_j,
+        time_breakdown_s=dict(cost.time_s),
+        energy_breakdown_j=dict(cost.energy),
+    )
+
+
+def _summarise_layer(row: LayerCost, digital: LayerCost) -> LayerCostRecord:
+    return LayerCostRecord(
+        fqn=row.fqn,
+        placement=row.placement,
+        latency_s=row.latency_s,
+        energy_j=row.energy_j,
+        time_breakdown_s=dict(row.cost.time_s),
+        energy_breakdown_j=dict(row.cost.energy),
+        n_tiles=row.n_tiles,
+        digital_latency_s=digital.latency_s,
+        digital_energy_j=digital.energy_j,
+    )
+
+
+def _summarise_op(row: OpCost) -> OpCostRecord:
+    return OpCostRecord(
+        name=row.name, latency_s=row.cost.latency_s, energy_j=row.cost.energy_j, reason_free=row.reason_free
+    )
 
 
 def _sum_by_name(ops: Iterable[OpCost]) -> list[OpCost]:
@@ -181,15 +194,6 @@ def _sum_by_name(ops: Iterable[OpCost]) -> list[OpCost]:
 
 def _total(layers: Iterable[LayerCost], ops: Iterable[OpCost]) -> Cost:
     return add_costs([*(row.cost for row in layers), *(row.cost for row in ops)])
-
-
-def _cost_json(cost: Cost) -> dict[str, Any]:
-    return {
-        "latency_s": cost.latency_s,
-        "energy_j": cost.energy_j,
-        "time_breakdown_s": dict(cost.time_s),
-        "energy_breakdown_j": dict(cost.energy),
-    }
 
 
 def estimate_system(

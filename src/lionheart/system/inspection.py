@@ -4,19 +4,169 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Annotated, final
 
-from lionheart.candidates import Candidate, find_candidates
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from lionheart.candidates import Candidate, Judgement, find_candidates, list_fields
 from lionheart.devices import TileSpec
-from lionheart.graph import LayerGraph
+from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
+from lionheart.graph.nodes import GraphTotals
 from lionheart.mapping import LayerMapping
+from lionheart.record import Record
+from lionheart.runs.costs import CostTotals
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import load_platform
 from lionheart.system.work import has_price
 
 _Shape = tuple[str, int, int, int]  # kind, rows, cols, groups
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ProjectionAudit(LayerNode, Judgement):
+    """A projection, whether it may go analog, and its cost.
+
+    Args:
+        unit: The part of a block that it belongs to.
+        digital: Its cost on the core.
+        analog: Its cost on tiles; None where it must stay digital.
+    """
+
+    unit: str
+    digital: CostTotals
+    analog: Annotated[CostTotals | None, Field(exclude_if=lambda value: value is None)] = None
+
+
+@final
+class CoverageTotals(GraphTotals):
+    """MACs and weights by what may become of them, and the size of the network.
+
+    Args:
+        macs_mappable: MACs that may go analog.
+        weights_mappable: Weights that may go analog.
+        macs_by_choice: MACs that the user keeps digital.
+        weights_by_choice: Weights that the user keeps digital.
+        macs_not_mappable: MACs that cannot go analog.
+        weights_not_mappable: Weights that cannot go analog.
+        macs_dynamic: MACs of products of activations, always digital.
+        n_tiles_all_analog: Tiles of everything that may go analog.
+        n_units: Parts of blocks.
+    """
+
+    macs_mappable: int
+    weights_mappable: int
+    macs_by_choice: int
+    weights_by_choice: int
+    macs_not_mappable: int
+    weights_not_mappable: int
+    macs_dynamic: int
+    n_tiles_all_analog: int
+    n_units: int
+
+
+@final
+class ProjectionGroup(Record):
+    """Projections that differ only in the numbers of their names, such as those of all blocks.
+
+    Args:
+        pattern: Their names with the numbers left open; the name where there is only one.
+        kind: Their kind.
+        rows: Inputs of one matrix.
+        cols: Outputs of one matrix.
+        groups: Matrices of each.
+        reason: Why they must stay digital; empty when they may go analog.
+        n_projections: Projections in the group.
+        macs: Their MACs per inference.
+        weights: Their weights.
+        n_tiles: Tiles that they would take.
+    """
+
+    pattern: str
+    kind: str
+    rows: int
+    cols: int
+    groups: int
+    reason: str
+    n_projections: int
+    macs: int
+    weights: int
+    n_tiles: int
+
+
+@final
+class ShapeCount(Record):
+    """Projections of one shape in a unit.
+
+    Args:
+        kind: Their kind.
+        rows: Inputs of one matrix.
+        cols: Outputs of one matrix.
+        groups: Matrices of each.
+        n_projections: Projections of this shape.
+    """
+
+    kind: str
+    rows: int
+    cols: int
+    groups: int
+    n_projections: int
+
+
+@final
+class UnitGroup(Record):
+    """Units that are the same part of different blocks.
+
+    Args:
+        pattern: Their names with the numbers left open; the name where there is only one.
+        n_units: Units in the group.
+        n_projections: Projections of all of them.
+        shapes: Shapes in one of them.
+        macs: MACs of all of them per inference.
+        weights: Weights of all of them.
+        n_tiles_mappable: Tiles of those of their projections that may go analog.
+        n_mappable: Projections that may go analog.
+    """
+
+    pattern: str
+    n_units: int
+    n_projections: int
+    shapes: tuple[ShapeCount, ...]
+    macs: int
+    weights: int
+    n_tiles_mappable: int
+    n_mappable: int
+
+
+@final
+class CoverageAudit(Record):
+    """What of a network may go analog, on how many tiles, at what cost, and why the rest may not.
+
+    Args:
+        task: Name of the model.
+        platform: Name of the platform that prices it.
+        projections: In the network's order.
+        other_ops: Everything else, a row for each name.
+        edges: Pairs of projections: the second reads what the first made.
+        idle: Projections that did not run.
+        totals: Sums.
+        groups: Projections of repeated blocks together.
+        units: Units of repeated blocks together.
+        unpriced_ops: Operations that the platform has no price for.
+    """
+
+    task: str
+    platform: str
+    projections: tuple[ProjectionAudit, ...]
+    other_ops: tuple[DigitalOp, ...]
+    edges: tuple[tuple[str, str], ...]
+    idle: tuple[str, ...]
+    totals: CoverageTotals
+    groups: tuple[ProjectionGroup, ...]
+    units: tuple[UnitGroup, ...]
+    unpriced_ops: tuple[str, ...]
 
 
 def audit_coverage(
@@ -27,7 +177,7 @@ def audit_coverage(
     platform: str = "alpine-high-power",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> CoverageAudit:
     """Return the coverage audit of a network: each projection with shape, unit, work, tiles, and why if it stays digital.
 
     Args:
@@ -47,38 +197,53 @@ def audit_coverage(
     partitions = {c.node.fqn: c.partition for c in candidates}
     cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=tile)
     units = name_units(graph.fqns)
-    data = graph.to_json()
-    rows = zip(data["projections"], candidates, cost.layers, cost.digital_layers, strict=True)
-    for projection, candidate, mapped, digital in rows:
-        projection.update(candidate.to_json(), unit=units[candidate.node.fqn])
-        projection["digital"] = {"latency_s": digital.latency_s, "energy_j": digital.energy_j}
-        if candidate.is_mappable:
-            projection["analog"] = {"latency_s": mapped.latency_s, "energy_j": mapped.energy_j}
-    data["totals"] |= _count_coverage(graph, candidates) | {"n_units": len(set(units.values()))}
-    data["groups"] = _group(candidates)
-    data["units"] = _group_units(candidates, units)
-    data["other_ops"] = [asdict(op) for op in graph.ops_by_name]
-    data["unpriced_ops"] = [op.name for op in graph.ops_by_name if not has_price(op, spec)]
-    return {"task": name, "platform": platform, **data}
+    rows = zip(candidates, cost.layers, cost.digital_layers, strict=True)
+    return CoverageAudit(
+        task=name,
+        platform=platform,
+        projections=tuple(
+            ProjectionAudit(
+                **list_fields(candidate.node),
+                **list_fields(candidate.judgement),
+                unit=units[candidate.node.fqn],
+                digital=CostTotals(latency_s=digital.latency_s, energy_j=digital.energy_j),
+                analog=CostTotals(latency_s=mapped.latency_s, energy_j=mapped.energy_j)
+                if candidate.is_mappable
+                else None,
+            )
+            for candidate, mapped, digital in rows
+        ),
+        other_ops=graph.ops_by_name,
+        edges=graph.edges,
+        idle=graph.idle,
+        totals=_count_coverage(graph, candidates, n_units=len(set(units.values()))),
+        groups=_group(candidates),
+        units=_group_units(candidates, units),
+        unpriced_ops=tuple(op.name for op in graph.ops_by_name if not has_price(op, spec)),
+    )
 
 
-def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate]) -> dict[str, int]:
+def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_units: int) -> CoverageTotals:
     """Return MACs and weights that may go analog, stay digital by choice, and cannot go analog."""
-    totals: dict[str, int] = {}
-    parts = {
-        "mappable": [c for c in candidates if c.is_mappable],
-        "by_choice": [c for c in candidates if c.by_choice],
-        "not_mappable": [c for c in candidates if not c.is_mappable and not c.by_choice],
-    }
-    for part, chosen in parts.items():
-        totals[f"macs_{part}"] = sum(c.node.macs for c in chosen)
-        totals[f"weights_{part}"] = sum(c.node.weights for c in chosen)
-    totals["macs_dynamic"] = sum(op.macs for op in graph.other_ops)
-    totals["n_tiles_all_analog"] = sum(c.partition.n_tiles for c in parts["mappable"])
-    return totals
+    mappable = [c for c in candidates if c.is_mappable]
+    by_choice = [c for c in candidates if c.by_choice]
+    others = [c for c in candidates if not c.is_mappable and not c.by_choice]
+    return CoverageTotals(
+        macs=graph.macs,
+        weights=graph.weights,
+        macs_mappable=sum(c.node.macs for c in mappable),
+        weights_mappable=sum(c.node.weights for c in mappable),
+        macs_by_choice=sum(c.node.macs for c in by_choice),
+        weights_by_choice=sum(c.node.weights for c in by_choice),
+        macs_not_mappable=sum(c.node.macs for c in others),
+        weights_not_mappable=sum(c.node.weights for c in others),
+        macs_dynamic=sum(op.macs for op in graph.other_ops),
+        n_tiles_all_analog=sum(c.partition.n_tiles for c in mappable),
+        n_units=n_units,
+    )
 
 
-def _group(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
     """Return projections that differ only in the numbers of their names, such as those of all blocks, together."""
     groups: dict[tuple[str, str, int, int, int, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -87,24 +252,24 @@ def _group(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         groups.setdefault((pattern, node.kind, node.rows, node.cols, node.groups, candidate.reason), []).append(
             candidate
         )
-    return [
-        {
-            "pattern": key[0] if len(members) > 1 else members[0].node.fqn,
-            "kind": key[1],
-            "rows": key[2],
-            "cols": key[3],
-            "groups": key[4],
-            "reason": key[5],
-            "n_projections": len(members),
-            "macs": sum(c.node.macs for c in members),
-            "weights": sum(c.node.weights for c in members),
-            "n_tiles": sum(c.partition.n_tiles for c in members),
-        }
+    return tuple(
+        ProjectionGroup(
+            pattern=key[0] if len(members) > 1 else members[0].node.fqn,
+            kind=key[1],
+            rows=key[2],
+            cols=key[3],
+            groups=key[4],
+            reason=key[5],
+            n_projections=len(members),
+            macs=sum(c.node.macs for c in members),
+            weights=sum(c.node.weights for c in members),
+            n_tiles=sum(c.partition.n_tiles for c in members),
+        )
         for key, members in groups.items()
-    ]
+    )
 
 
-def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> list[dict[str, Any]]:
+def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> tuple[UnitGroup, ...]:
     """Return units that are the same part of different blocks together; ``shapes`` are those of one unit."""
     members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -118,21 +283,21 @@ def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> l
         inside = [candidate for name in names for candidate in members[name]]
         shapes = _count_shapes(members[names[0]])
         rows.append(
-            {
-                "pattern": pattern if len(names) > 1 else names[0],
-                "n_units": len(names),
-                "n_projections": len(inside),
-                "shapes": [
-                    {"kind": kind, "rows": n_rows, "cols": n_cols, "groups": n_groups, "n_projections": number}
+            UnitGroup(
+                pattern=pattern if len(names) > 1 else names[0],
+                n_units=len(names),
+                n_projections=len(inside),
+                shapes=tuple(
+                    ShapeCount(kind=kind, rows=n_rows, cols=n_cols, groups=n_groups, n_projections=number)
                     for (kind, n_rows, n_cols, n_groups), number in shapes.items()
-                ],
-                "macs": sum(c.node.macs for c in inside),
-                "weights": sum(c.node.weights for c in inside),
-                "n_tiles_mappable": sum(c.partition.n_tiles for c in inside if c.is_mappable),
-                "n_mappable": sum(c.is_mappable for c in inside),
-            }
+                ),
+                macs=sum(c.node.macs for c in inside),
+                weights=sum(c.node.weights for c in inside),
+                n_tiles_mappable=sum(c.partition.n_tiles for c in inside if c.is_mappable),
+                n_mappable=sum(c.is_mappable for c in inside),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def _count_shapes(candidates: Iterable[Candidate]) -> Counter[_Shape]:

@@ -7,27 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import final
 
 from lionheart.errors import ConfigError
+from lionheart.runs.costs import WorkKind
 from lionheart.system.cost import Cost, add_costs
 from lionheart.system.platform import PlatformSpec
 
 _PER_TIME = ("llc_leakage", "memory_controller", "core_idle")  # paid for the whole run, not for a stage
-
-
-class WorkKind(StrEnum):
-    """What a core does in a step."""
-
-    NETWORK_IO = "network io"
-    DIGITAL = "digital"
-    SUPPORT = "tile support"
-    PROGRAM = "program"
-    TILE = "tile"
-    OTHER = "other ops"
-    HANDOVER = "handover"
 
 
 @final

@@ -6,44 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Literal, final
+from typing import Literal, final
 
-from lionheart.devices import PairConverter, SingleConverter, TileSpec
-from lionheart.devices.base import CustomPairConverter
+from lionheart.devices import CustomPairConverter, PairConverter, SingleConverter, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
+from lionheart.runs.costs import AgeCost, ProgrammingRecord
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
 from lionheart.system.tile_energy import mvm_energy, tile_point
 
 _SAME_DEVICE = {"pcm_custom_drift": "pcm"}
 WRITES = ("row", "device")
-
-
-@final
-@dataclass(frozen=True)
-class AgeCost:
-    """What it costs to program a chip again and again.
-
-    Args:
-        reprogram_after: Seconds between the starts of two programmings.
-        power_w: Energy of programming, spread over this time.
-        time_share: Share of the time that is spent on programming; 1 and more: it never computes.
-        inferences_per_s: Inferences a second from which on the mapping saves energy; None: it never does.
-    """
-
-    reprogram_after: float
-    power_w: float
-    time_share: float
-    inferences_per_s: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "reprogram_after": self.reprogram_after,
-            "power_w": self.power_w,
-            "time_share": self.time_share,
-            "inferences_per_s": self.inferences_per_s,
-        }
 
 
 @final
@@ -108,25 +81,29 @@ class ProgrammingEstimate:
             raise ConfigError(f"programming: got {reprogram_after} s between two programmings, expected more than 0")
         power_w = self.energy_j / reprogram_after
         rate = power_w / self.saved_j if self.saved_j > 0 else None
-        return AgeCost(reprogram_after, power_w, self.duration_s / reprogram_after, rate)
+        return AgeCost(
+            reprogram_after=reprogram_after,
+            power_w=power_w,
+            time_share=self.duration_s / reprogram_after,
+            inferences_per_s=rate,
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data; numbers are None where nothing is known."""
+    def summary(self) -> ProgrammingRecord:
+        """Return what is written; numbers are None where nothing is known."""
         known = not self.reason_unknown
-        age = self.at_age(self.reprogram_after) if known and self.reprogram_after else None
-        return {
-            "technology": self.technology,
-            "n_devices": self.n_devices,
-            "write": self.write,
-            "time_s": self.duration_s if known else None,
-            "energy_j": self.energy_j if known else None,
-            "time_breakdown_s": dict(self.time_s),
-            "energy_breakdown_j": dict(self.energy),
-            "break_even_time": self.break_even_time,
-            "break_even_energy": self.break_even_energy,
-            "reprogramming": None if age is None else age.to_json(),
-            "reason_unknown": self.reason_unknown,
-        }
+        return ProgrammingRecord(
+            technology=self.technology,
+            n_devices=self.n_devices,
+            write=self.write,
+            time_s=self.duration_s if known else None,
+            energy_j=self.energy_j if known else None,
+            time_breakdown_s=dict(self.time_s),
+            energy_breakdown_j=dict(self.energy),
+            break_even_time=self.break_even_time,
+            break_even_energy=self.break_even_energy,
+            reprogramming=self.at_age(self.reprogram_after) if known and self.reprogram_after else None,
+            reason_unknown=self.reason_unknown,
+        )
 
 
 def estimate_programming(

@@ -10,10 +10,10 @@ from typing import Any, final
 import simpy
 
 from lionheart.errors import ConfigError
+from lionheart.runs.costs import ScheduleEvent, WorkKind
 from lionheart.system.pipeline import (
     Stage,
     Step,
-    WorkKind,
     check_pipeline,
     dram_time_s,
     handover_time_s,
@@ -22,28 +22,6 @@ from lionheart.system.pipeline import (
 from lionheart.system.platform import PlatformSpec
 
 _Use = tuple[int, int, int]  # sorts the uses of a crossbar: wave, minus the stage, step
-
-
-@final
-@dataclass(frozen=True)
-class ScheduleEvent:
-    """A stretch of work of one core.
-
-    Args:
-        core: Which core, from 0.
-        inference: Which inference, from 0.
-        layer: The projection that it belongs to; the stage's name for a handover.
-        kind: What it is.
-        start_s: When it begins [s].
-        end_s: When it ends [s].
-    """
-
-    core: int
-    inference: int
-    layer: str
-    kind: WorkKind
-    start_s: float
-    end_s: float
 
 
 @final

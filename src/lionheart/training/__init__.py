@@ -5,18 +5,17 @@ Goes out: the same model with trained weights, and a `TrainTrace`. Can stop afte
 Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
-from lionheart.training.devices import PinnedBatches, choose_arithmetic, choose_device, training_autocast
-from lionheart.training.distill import TaughtBatches, distillation_loss
+from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
+from lionheart.training.distill import add_teacher_outputs, distillation_loss
 from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
 __all__ = [
     "LossFunction",
-    "PinnedBatches",
-    "TaughtBatches",
     "TrainSpec",
     "TrainTrace",
+    "add_teacher_outputs",
     "build_optimizer",
     "choose_arithmetic",
     "choose_device",

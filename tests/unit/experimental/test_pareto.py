@@ -29,6 +29,7 @@ from lionheart.experimental.pareto.search import hide_password, open_storage, se
 from lionheart.files import read_json
 from lionheart.jobs import evaluate_run, map_layers, resume_run
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
 from lionheart.runs import RunDirectory
 from lionheart.system import estimate_system, load_platform
@@ -306,7 +307,7 @@ def test_a_mapping_for_each_bound(finished: Path):
     for bound in results["bounds"]:
         mapping = LayerMapping.load(finished / bound["file"])
         row = rows[bound["number"]]
-        assert mapping.to_json() == row["mapping"]
+        assert write_record(mapping) == row["mapping"]
         assert row["drop_pp"] <= bound["max_drop_pp"]
         assert row["fresh"]["drop_pp"] <= bound["max_drop_pp"]
         assert bound["is_confirmed"]
@@ -348,7 +349,7 @@ def test_time_and_energy(objective: str, key: str, tmp_path: Path):
     digital = next(row for row in result.results["mappings"] if row["n_analog"] == 0)
     from lionheart.graph import LayerGraph
 
-    graph = LayerGraph.from_json(graph)
+    graph = read_record(LayerGraph, graph, "graph")
     estimate = estimate_system(graph, LayerMapping.all_digital(graph), load_platform("alpine-low-power"))
     assert digital[key] == getattr(estimate.all_digital, key)
     found = result.mapping_within(5.0)

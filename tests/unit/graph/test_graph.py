@@ -12,7 +12,8 @@ from zoo import DIGITAL, ZOO, Row, Specimen
 from lionheart.data import call_model
 from lionheart.errors import ConfigError, GraphError
 from lionheart.graph import DigitalOp, LayerGraph, trace_graph
-from lionheart.tasks.resnet import ResNet8
+from lionheart.record import read_record, write_record
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 HIDDEN = "dynamic product"
 
@@ -66,11 +67,11 @@ def test_operations_follow_the_projection_whose_output_they_read_last(resnet8: L
     assert relus == {"conv": 16_384, **blocks}
     (pool,) = [op for op in resnet8.other_ops if op.name == "avg_pool"]
     assert pool.after == "stack3.shortcut.0"
-    assert LayerGraph.from_json(resnet8.to_json()) == resnet8
-    old = resnet8.to_json()
+    assert read_record(LayerGraph, write_record(resnet8), "graph") == resnet8
+    old = write_record(resnet8)
     for row in old["other_ops"]:
         del row["after"]  # graphs written before the field was there
-    assert LayerGraph.from_json(old).ops_by_name == resnet8.ops_by_name
+    assert read_record(LayerGraph, old, "graph").ops_by_name == resnet8.ops_by_name
 
 
 def test_what_runs_before_the_first_projection_follows_none():
@@ -230,7 +231,7 @@ def test_unknown_name_suggests_the_nearest(resnet8: LayerGraph):
 
 
 def test_json_is_plain_and_complete(resnet8: LayerGraph):
-    data = json.loads(json.dumps(resnet8.to_json()))
+    data = json.loads(json.dumps(write_record(resnet8)))
     assert data["totals"] == {"macs": 12_501_632, "weights": 77_360}
     assert [entry["fqn"] for entry in data["projections"]] == list(resnet8.fqns)
     assert sum(entry["macs"] for entry in data["projections"]) == 12_501_632

@@ -1,15 +1,13 @@
-"""Training from scratch: the device, batches that a thread makes, the card, and how to make the weights again."""
+"""Training from scratch: the device, the card, and how to make the weights again."""
 
 import json
 import shlex
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -20,16 +18,12 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
 from lionheart.jobs import train as pretrain_module
 from lionheart.jobs import train_task
-from lionheart.rng import RandomStreams
-from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.tasks.registry import Recipe
 from lionheart.training import (
-    PinnedBatches,
     TrainSpec,
-    build_optimizer,
     choose_arithmetic,
     choose_device,
     load_weights,
-    train,
     training_autocast,
 )
 
@@ -56,7 +50,7 @@ def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
         batch_size=8,
         input_shape=(3, 4, 4),
     )
-    monkeypatch.setitem(RECIPES, "tiny/net", made)
+    put_recipe(monkeypatch, "tiny/net", made)
     return made
 
 
@@ -123,90 +117,6 @@ def test_command_line_refuses_a_missing_gpu(recipe: Recipe, tmp_path: Path, monk
     assert result.exit_code == 2
     assert "device: got 'cuda', and PyTorch sees no CUDA GPU" in " ".join(result.stderr.split())
     assert list(tmp_path.iterdir()) == []
-
-
-# ------------------------------------------------------------------------------------------------------ pinned batches
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """Page-locked memory needs a GPU: note in which thread it is asked for instead."""
-    asked = []
-
-    def pin_memory(tensor: Tensor) -> Tensor:
-        asked.append((threading.current_thread().name, tuple(tensor.stride())))
-        return tensor
-
-    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
-    return asked
-
-
-def test_pinned_batches_are_the_same_ones(tiny_data: TinyData, pinned):
-    source = tiny_batches(tiny_data)
-    batches = PinnedBatches(source)
-    assert len(batches) == len(source) == 8
-    for seed in (1, 2):
-        expected = list(source.epoch(torch.Generator().manual_seed(seed)))
-        found = list(batches.epoch(torch.Generator().manual_seed(seed)))
-        assert len(found) == 8
-        for (inputs, targets), (wanted, labels) in zip(found, expected, strict=True):
-            assert torch.equal(inputs, wanted)
-            assert torch.equal(targets, labels)
-    assert len(pinned) == 2 * 8 * 2  # inputs and targets
-    assert {thread for thread, _ in pinned} == {"batches"}
-    assert pinned[0][1] == (48, 1, 12, 3)  # channels last
-
-
-def test_training_on_pinned_batches_gives_the_same_weights(tiny_data: TinyData, pinned):
-    def weights_from(source: TensorBatches | PinnedBatches) -> list[Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-        train(net, source, nn.functional.cross_entropy, SPEC, build_optimizer(net, SPEC), streams=RandomStreams(0))
-        return list(net.parameters())
-
-    source = tiny_batches(tiny_data)
-    for one, other in zip(weights_from(source), weights_from(PinnedBatches(source)), strict=True):
-        assert torch.equal(one, other)
-
-
-class Endless:
-    """Counts what it was asked for; fails at `failing_at`."""
-
-    def __init__(self, failing_at: int | None = None) -> None:
-        self.n_asked, self.failing_at = 0, failing_at
-
-    def __len__(self) -> int:
-        return 10**6
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            if self.n_asked == self.failing_at:
-                raise ValueError("no more")
-            self.n_asked += 1
-            yield torch.full((1,), float(self.n_asked)), torch.zeros(1)
-
-
-def batch_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
-
-
-def test_an_epoch_that_is_left_early_ends_its_thread(pinned):
-    source = Endless()
-    epoch = PinnedBatches(source, n_ahead=2).epoch(torch.Generator())
-    assert [float(next(epoch)[0]) for _ in range(3)] == [1, 2, 3]
-    time.sleep(0.05)
-    assert source.n_asked <= 3 + 2 + 1  # those that wait, and the one that waits to wait
-    epoch.close()
-    assert batch_threads() == []
-
-
-def test_what_fails_in_the_thread_is_raised_after_the_batches_before(pinned):
-    epoch = PinnedBatches(Endless(failing_at=2)).epoch(torch.Generator())
-    assert [float(next(epoch)[0]) for _ in range(2)] == [1, 2]
-    with pytest.raises(ValueError, match="no more"):
-        next(epoch)
-    assert batch_threads() == []
 
 
 # --------------------------------------------------------------------------------------------------------------- card
@@ -282,9 +192,8 @@ def test_training_goes_on_from_weights_and_its_card_says_from_which(recipe: Reci
         train_task("tiny/net", tmp_path / "fourth.safetensors", start=tmp_path / "no-such.safetensors")
 
 
-@pytest.mark.usefixtures("pinned")
-def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without a GPU all that is not the GPU's own: the model stays where it is, and what would be copied is noted."""
+def test_gpu_path_moves_the_model_and_names_the_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a GPU all that is not the GPU's own: the model stays where it is, and where it would go is noted."""
     moved = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
@@ -295,17 +204,9 @@ def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path,
         monkeypatch.setattr(model, "to", lambda device: moved.append(device) or model)
         return model
 
-    seen = []
-
-    def watched(model: nn.Module, batches: object, *args: object, **kwargs: object) -> object:
-        seen.append(batches)
-        return train(model, batches, *args, **kwargs)
-
     monkeypatch.setattr(pretrain_module, "build_untrained", build_immovable)
-    monkeypatch.setattr(pretrain_module, "train", watched)
     card = train_task("tiny/net", tmp_path / "gpu.safetensors")
     assert moved == [torch.device("cuda")]
-    assert isinstance(seen[0], PinnedBatches)
     assert card["device"] == "cuda"
     assert card["hardware"].startswith("Some GPU, batches by ")
     assert card["command"] == "lionheart train tiny/net --seed 0"
@@ -320,7 +221,7 @@ def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path,
 def test_training_a_task_with_published_weights_says_so(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(RECIPES, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
+    put_recipe(monkeypatch, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
     assert result.exit_code == 0, result.stderr
     assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())

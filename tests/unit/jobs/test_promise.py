@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from paths import ROOT
+from benchmark_scripts import load_benchmark
 from scipy import stats
 
 from lionheart.errors import ArtifactError, ConfigError
@@ -188,11 +187,7 @@ def test_order_of_acceptance_follows_decisions_and_forgets_what_went_back():
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = ROOT / "benchmarks" / "promise.py"
-    spec = importlib.util.spec_from_file_location("promise_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("studies/promise")
 
 
 @pytest.mark.usefixtures("small_noise_pool")

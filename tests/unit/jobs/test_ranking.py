@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lionheart.jobs.measurement.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
 from quadrants import build_task, make_settings
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,7 +23,6 @@ from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import trace_graph
 from lionheart.jobs import map_layers, resume_run
 from lionheart.jobs.backend import find_backend
-from lionheart.jobs.measurement.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
 from lionheart.jobs.measurement.sensitivity import (
     Curvature,
     estimate_traces,

@@ -23,14 +23,15 @@ import lionheart.jobs.map
 import lionheart.jobs.problem
 import lionheart.training.loop
 from lionheart.analog import analog_layers, program_chip_
+from lionheart.data import BatchSlice, take_samples
 from lionheart.errors import ArtifactError, ConfigError, GraphError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
 from lionheart.jobs.problem import MappingProblem
-from lionheart.jobs.samples import SomeBatches, take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
+from lionheart.record import write_record
 from lionheart.report import report_run
 from lionheart.runs import RunDirectory
 from lionheart.search import Decision, SearchOutcome
@@ -112,7 +113,7 @@ def test_the_example_has_every_kind_of_decision(mapped: MappingResult):
 def test_results_agree_with_each_other(mapped: MappingResult):
     results = mapped.results
     assert mapped.mapping.analog == ("0", "3")
-    assert results["mapping"] == mapped.mapping.to_json()
+    assert results["mapping"] == write_record(mapped.mapping)
     assert set(analog_layers(mapped.model)) == {"0", "3"}
     # MACs: 27*8*64 + 72*8*16 of these and 128*4; tiles of 32x32: 1 for 27x8, 3 for 72x8
     assert results["analog_mac_share"] == pytest.approx((13_824 + 9_216) / (13_824 + 9_216 + 512))
@@ -256,7 +257,7 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
     assert take_samples(source, None) is source
     assert take_samples(source, 40).n_samples == 40
     whole_batches = take_samples(build_loader_task().validation, 40)
-    assert isinstance(whole_batches, SomeBatches)
+    assert isinstance(whole_batches, BatchSlice)
     assert [len(y) for _, y in whole_batches.epoch(torch.Generator())] == [32, 32]
     for n_samples in (0, -1):
         with pytest.raises(ConfigError, match=f"samples: got {n_samples}, expected a number > 0"):
@@ -782,7 +783,7 @@ def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
 
 def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
     data = estimate_run(mapped.run.path, ["alpine-high-power", "alpine-low-power"])
-    assert json.loads(json.dumps(data)) == json.loads(json.dumps(mapped.results["system"]))
+    assert [row.to_json() for row in data] == json.loads(json.dumps(mapped.results["system"]))
     mapped.run.file("system.json").unlink()
 
 
@@ -790,6 +791,6 @@ def test_inspection_needs_no_training():
     task = build_task()
     graph = task.trace()
     data = audit_coverage(graph, task.name, tile=make_settings().tile)
-    assert [(row["fqn"], row["n_tiles"]) for row in data["projections"]] == [("0", 1), ("3", 3), ("7", 4)]
-    assert data["totals"]["macs_mappable"] == data["totals"]["macs"] == 13_824 + 9_216 + 512
+    assert [(row.fqn, row.n_tiles) for row in data.projections] == [("0", 1), ("3", 3), ("7", 4)]
+    assert data.totals.macs_mappable == data.totals.macs == 13_824 + 9_216 + 512
     assert data["totals"]["n_tiles_all_analog"] == 8

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import load_benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -20,6 +20,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
+from lionheart.runs.costs import SystemRecord
 from lionheart.system import (
     PlatformSpec,
     SystemEstimate,
@@ -184,7 +185,7 @@ def test_without_a_tile_an_operation_takes_the_same_at_any_size() -> None:
 def test_missing_tiles_are_counted() -> None:
     few = estimate(HIGH.replace(n_tiles=3))
     assert (few.n_tiles, few.tiles_missing, estimate(HIGH).tiles_missing) == (6, 3, 0)
-    assert few.to_json()["tiles_missing"] == 3
+    assert few.summary().tiles_missing == 3
     assert few.mapped == estimate(HIGH).mapped
     assert load_platform("hermes-64").n_tiles == 64
 
@@ -261,27 +262,28 @@ def test_a_mapping_that_saves_nothing_never_pays() -> None:
     found = estimate(slow).programming
     assert (found.break_even_time, found.break_even_energy) == (None, None)
     assert found.at_age(3600.0).inferences_per_s is None
-    assert "never saved" in _describe_programming(estimate(slow).to_json())[0]
+    assert "never saved" in _describe_programming(estimate(slow).summary())[0]
 
 
 def test_programming_is_shown() -> None:
-    data = json.loads(json.dumps(estimate(HIGH, tile=TileSpec(reprogram_after=86_400.0)).to_json()))
-    shown = data["programming"]
-    assert shown["energy_j"] == pytest.approx(sum(shown["energy_breakdown_j"].values()))
-    assert shown["reprogramming"]["reprogram_after"] == 86_400.0
+    data = estimate(HIGH, tile=TileSpec(reprogram_after=86_400.0)).summary()
+    shown = data.programming
+    assert shown.energy_j == pytest.approx(sum(shown.energy_breakdown_j.values()))
+    assert shown.reprogramming.reprogram_after == 86_400.0
     [line] = _describe_programming(data)
     assert line.startswith("programming, alpine-high-power: ")
     assert "energy saved after" in line
-    few = estimate(HIGH.replace(n_tiles=3)).to_json()
+    few = estimate(HIGH.replace(n_tiles=3)).summary()
     assert _describe_programming(few)[0] == "alpine-high-power: 3 of these tiles are more than it has"
-    assert _describe_programming({"platform": "older results"}) == []
+    older = {key: value for key, value in data.to_json().items() if key not in ("programming", "tiles_missing")}
+    assert _describe_programming(SystemRecord.from_json(older, "system")) == []
 
 
 def test_unknown_technologies_say_so() -> None:
     tile = TileSpec(device=DeviceSpec.reram_cmo())
     found = estimate(HIGH, tile=tile)
-    assert found.to_json()["programming"]["energy_j"] is None
-    [line] = _describe_programming(found.to_json())
+    assert found.summary().programming.energy_j is None
+    [line] = _describe_programming(found.summary())
     assert "no number for reram_cmo at hand" in line
     assert found.programming.break_even_energy is None
     with pytest.raises(ConfigError, match=r"\[programming\.reram_cmo\.pulse_s\]"):
@@ -461,12 +463,9 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
 
 
 def test_figures_of_the_docs_are_current() -> None:
-    root = ROOT
-    spec = importlib.util.spec_from_file_location("platforms_benchmark", root / "benchmarks" / "platforms.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page = (root / "docs" / "platforms.md").read_text(encoding="utf-8")
-    assert module.table() in page, "run: python benchmarks/platforms.py --page"
+    module = load_benchmark("papers/platforms")
+    page = (ROOT / "docs" / "platforms.md").read_text(encoding="utf-8")
+    assert module.table() in page, "run: python benchmarks/papers/platforms.py --page"
     assert all(f"| `{name}` |" in page for name in NAMES)
 
 
@@ -519,11 +518,9 @@ def test_template_and_faults_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_derived_platforms_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("derive_software", ROOT / "benchmarks" / "derive_software.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_benchmark("cpu_model/derive_software")
     for name, text in module.build().items():
-        assert (ROOT / "src" / "lionheart" / "system" / "data" / name).read_text(encoding="utf-8") == text, name
+        assert (module.PLATFORMS / name).read_text(encoding="utf-8") == text, name
 
 
 def test_counted_kernels_beat_alpine_s_library_and_int8_beats_fp32() -> None:

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 import quadrants
 import torch
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
 from lionheart.cli.app import app
+from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json, write_json
@@ -30,10 +32,19 @@ from lionheart.graph import trace_graph
 from lionheart.jobs import profile_layers, train_task
 from lionheart.jobs.profile import write_profile
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
-from lionheart.tasks import Task, build_task, decoder, packages, text
-from lionheart.tasks.decoder import Decoder, token_loss, token_scores
+from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
-from lionheart.tasks.text import TokenBatches, cut_blocks, load_texts, load_tokenizer, split_of, train_tokenizer
+from lionheart.tasks.text import addresses as text
+from lionheart.tasks.text import decoder
+from lionheart.tasks.text.addresses import (
+    batch_tokens,
+    cut_blocks,
+    load_texts,
+    load_tokenizer,
+    split_of,
+    train_tokenizer,
+)
+from lionheart.tasks.text.decoder import Decoder, token_loss, token_scores
 from lionheart.training import load_weights, save_weights
 
 TEXTS = {"1790_a": "one two three. " * 40, "1802_b": "two three four. " * 30, "1792_c": "three four five. " * 30}
@@ -56,8 +67,8 @@ def test_every_token_but_the_first_is_predicted_once():
         cut_blocks([[1, 2]], end=0, n_tokens=4, where="here")
 
 
-def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> TokenBatches:
-    return TokenBatches(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
+def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> IndexedBatches:
+    return batch_tokens(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
 
 
 def test_targets_are_the_next_tokens():
@@ -90,7 +101,7 @@ def test_shuffled_blocks_follow_the_generator():
 )
 def test_blocks_that_do_not_fit_are_refused(blocks: Tensor, batch_size: int, message: str):
     with pytest.raises(ConfigError, match=message):
-        TokenBatches(blocks, batch_size=batch_size)
+        batch_tokens(blocks, batch_size=batch_size)
 
 
 def test_score_of_a_sequence_is_minus_its_mean_cross_entropy():
@@ -276,7 +287,7 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
 
     spec = recipe.train_spec.replace(max_epochs=2, steps_per_epoch=8)
     small = dataclasses.replace(recipe, build_model=build_small, build_data=build_data, batch_size=1, train_spec=spec)
-    monkeypatch.setitem(__import__("lionheart.tasks.registry").tasks.registry.RECIPES, "text/decoder", small)
+    put_recipe(monkeypatch, "text/decoder", small)
     card = train_task("text/decoder", tmp_path / "weights.safetensors")
     assert (card["measure"], "test_accuracy" in card) == ("perplexity", False)
     task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")

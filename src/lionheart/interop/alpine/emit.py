@@ -13,15 +13,15 @@ from lionheart.errors import ArtifactError
 from lionheart.files import require_free_space, write_atomic, write_json, write_text
 from lionheart.interop.alpine.code import LayerCode, Workspace
 from lionheart.interop.alpine.layout import Arena, Constants, check_size, place_values, region_id
+from lionheart.interop.alpine.manifest import LayerEntry, Manifest, NetworkRegions, ProductEntry, TensorEntry, TileSize
 from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
 from lionheart.interop.alpine.text import MAIN, MAKEFILE, README
 
-SCHEMA_VERSION = 1
 HEADERS = ("lionheart_kernels.h", "aimc.hh")
 _NETWORK_KINDS = ("quantise", "output", "program_tiles")
 
 
-def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> dict[str, Any]:
+def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> Manifest:
     """Write a C++ program that computes a quantised network, and return its manifest.
 
     The same program and inputs give the same bytes in every file.
@@ -60,7 +60,7 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
     fields = _fields(program, manifest)
     write_text(target / "Makefile", MAKEFILE.format(**fields))
     write_text(target / "README.md", README.format(**fields))
-    write_json(target / "manifest.json", manifest)
+    write_json(target / "manifest.json", manifest.to_json())
     return manifest
 
 
@@ -127,60 +127,59 @@ def _adc_scale(layer: LayerCode) -> float:
 
 def _manifest(
     program: QuantisedProgram, layers: list[LayerCode], inputs: NDArray[np.float32], expected: NDArray[np.int8]
-) -> dict[str, Any]:
-    """Return what the program is, as plain data."""
-    network = {kind: region_id(0, kind) for kind in _NETWORK_KINDS}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tile": {"rows": program.tile_rows, "cols": program.tile_cols},
-        "n_tiles": program.n_tiles,
-        "input": {"shape": list(inputs.shape[1:]), "scale": program.scales[program.program.source], "dtype": "float32"},
-        "output": {"shape": list(expected.shape[1:]), "scale": program.output_scale, "dtype": "int8"},
-        "n_samples": len(inputs),
-        "regions": {"network": network},
-        "layers": [_layer_entry(layer) for layer in layers],
-    }
+) -> Manifest:
+    """Return what the program is."""
+    scale = program.scales[program.program.source]
+    return Manifest(
+        schema_version=1,
+        tile=TileSize(rows=program.tile_rows, cols=program.tile_cols),
+        n_tiles=program.n_tiles,
+        input=TensorEntry(shape=inputs.shape[1:], scale=scale, dtype="float32"),
+        output=TensorEntry(shape=expected.shape[1:], scale=program.output_scale, dtype="int8"),
+        n_samples=len(inputs),
+        regions=NetworkRegions(network={kind: region_id(0, kind) for kind in _NETWORK_KINDS}),
+        layers=tuple(_layer_entry(layer) for layer in layers),
+    )
 
 
-def _layer_entry(layer: LayerCode) -> dict[str, Any]:
+def _layer_entry(layer: LayerCode) -> LayerEntry:
     step, operation = layer.step, layer.step.operation
-    entry: dict[str, Any] = {
-        "number": layer.number,
-        "function": layer.function,
-        "about": layer.describe(),
-        "kind": type(operation).__name__.lower(),
-        "module": operation.module,
-        "shape": [operation.shape.height, operation.shape.width, operation.shape.channels],
-        "regions": {kind: region_id(layer.number, kind) for kind in layer.kinds},
-    }
-    if isinstance(step, QuantisedProduct):
-        entry |= {
-            "fqn": step.operation.fqn,
-            "placement": "analog" if step.tiles else "digital",
-            "rows": step.operation.rows,
-            "cols": step.operation.cols,
-            "groups": step.operation.groups,
-            "macs": step.operation.macs,
-            "tiles": [tile.tid for tile in layer.tiles],
-            "adc_scale": step.tiles.adc_scale if step.tiles else None,
-        }
-    return entry
+    entry = LayerEntry(
+        number=layer.number,
+        function=layer.function,
+        about=layer.describe(),
+        kind=type(operation).__name__.lower(),
+        module=operation.module,
+        shape=(operation.shape.height, operation.shape.width, operation.shape.channels),
+        regions={kind: region_id(layer.number, kind) for kind in layer.kinds},
+    )
+    if not isinstance(step, QuantisedProduct):
+        return entry
+    return ProductEntry(
+        **dict(entry),
+        fqn=step.operation.fqn,
+        placement="analog" if step.tiles else "digital",
+        rows=step.operation.rows,
+        cols=step.operation.cols,
+        groups=step.operation.groups,
+        macs=step.operation.macs,
+        tiles=tuple(tile.tid for tile in layer.tiles),
+        adc_scale=step.tiles.adc_scale if step.tiles else None,
+    )
 
 
-def _fields(program: QuantisedProgram, manifest: dict[str, Any]) -> dict[str, Any]:
+def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
     """Return what Makefile and README fill in."""
-    products = [layer for layer in manifest["layers"] if layer["kind"] == "product"]
-    analog = [layer["fqn"] for layer in products if layer["placement"] == "analog"]
     return {
         "n_tiles": program.n_tiles,
         "tile_rows": program.tile_rows,
         "tile_cols": program.tile_cols,
-        "n_samples": manifest["n_samples"],
-        "n_layers": len(manifest["layers"]),
-        "n_products": len(products),
-        "n_analog": len(analog),
-        "input_shape": " x ".join(map(str, manifest["input"]["shape"])),
-        "output_shape": " x ".join(map(str, manifest["output"]["shape"])),
-        "output_scale": manifest["output"]["scale"],
-        "layer_lines": "\n".join(f"    {layer['number']:3}  {layer['about']}" for layer in manifest["layers"]),
+        "n_samples": manifest.n_samples,
+        "n_layers": len(manifest.layers),
+        "n_products": len(manifest.products),
+        "n_analog": manifest.n_analog,
+        "input_shape": " x ".join(map(str, manifest.input.shape)),
+        "output_shape": " x ".join(map(str, manifest.output.shape)),
+        "output_scale": manifest.output.scale,
+        "layer_lines": "\n".join(f"    {layer.number:3}  {layer.about}" for layer in manifest.layers),
     }

@@ -12,6 +12,7 @@ from lionheart.analog import convert_to_digital_
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.interop.alpine.emit import emit_program
+from lionheart.interop.alpine.manifest import Manifest
 from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import quantise_program
 from lionheart.interop.alpine.run import run_program
@@ -35,7 +36,7 @@ def export_model(
     tile_rows: int = 256,
     tile_cols: int = 256,
     stored: Tensor | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write a C++ program that computes a network in int8, with the analog projections of `mapping` on tiles.
 
     Args:
@@ -69,7 +70,7 @@ def export_model(
 
 def export_run(
     task: Task, run_dir: Path | str, folder: Path | str, *, n_calibration: int = N_CALIBRATION, n_stored: int = N_STORED
-) -> dict[str, Any]:
+) -> Manifest:
     """Write a finished run's network, with its weights and its mapping, as a C++ program.
 
     Scales come from training samples, the stored inputs are validation samples.

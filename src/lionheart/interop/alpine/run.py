@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Final, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.files import read_json, require_mapping
+from lionheart.files import read_json
+from lionheart.interop.alpine.manifest import Manifest
 from lionheart.interop.alpine.qemu import CacheSpec, Counts, compile_program, count_instructions, find_tools
+from lionheart.record import read_record
 
 Target = Literal["host", "aarch64"]
 _FLAGS: Final = ("-std=c++17", "-O3", "-ffp-contract=off")
@@ -78,7 +80,7 @@ def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
         program, outputs = Path(temporary) / "program", Path(temporary) / "outputs.bin"
         command = _build(source, program, target)
         done = _run([*command, str(source / "inputs.bin"), str(outputs)])
-        shape = (-1, *manifest["output"]["shape"])
+        shape = (-1, *manifest.output.shape)
         found, expected = (_read_outputs(path, shape) for path in (outputs, source / "expected.bin"))
     lines = (line.split() for line in done.stdout.splitlines())
     counts = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[0] != "samples"}
@@ -107,21 +109,19 @@ def count_regions(folder: Path | str, *, n_samples: int = 1, caches: CacheSpec |
         compile_program(tools, [source / "main.cc"], program, flags=(*_FLAGS, "-DLH_AIMC_DRY"), include=[source])
         args = [str(source / "inputs.bin"), str(Path(temporary) / "outputs.bin"), str(n_samples)]
         found = count_instructions(tools, program, args, caches=caches).regions
-    network = {"number": 0, "function": "network", "regions": manifest["regions"]["network"]}
+    layers = [(0, "network", manifest.regions.network)]
+    layers += [(layer.number, layer.function, layer.regions) for layer in manifest.layers]
     return [
-        RegionCounts(layer["number"], layer["function"], kind, found[region])
-        for layer in (network, *manifest["layers"])
-        for kind, region in layer["regions"].items()
+        RegionCounts(number, function, kind, found[region])
+        for number, function, regions in layers
+        for kind, region in regions.items()
         if region in found
     ]
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> Manifest:
     path = folder / "manifest.json"
-    manifest = dict(require_mapping(read_json(path), path))
-    if manifest.get("schema_version") != 1:
-        raise ArtifactError(f"{path}: got schema_version {manifest.get('schema_version')!r}, expected 1")
-    return manifest
+    return read_record(Manifest, read_json(path), str(path))
 
 
 def _build(source: Path, program: Path, target: Target) -> list[str]:

@@ -1,0 +1,35 @@
+"""A C++ program for the ALPINE simulator."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
+
+
+@final
+class AlpineExport:
+    """See the module."""
+
+    help = "a C++ program for the ALPINE simulator"
+
+    def export(self, request: ExportRequest) -> ExportResult:
+        """See `Export`."""
+        from lionheart.interop.alpine.export import check_program, export_run
+
+        out = request.out or request.run / "alpine"
+        manifest = export_run(
+            request.load_task(), request.run, out, n_calibration=request.n_calibration, n_stored=request.n_stored
+        )
+        text = f"{manifest.n_analog} of {len(manifest.products)} products on {manifest.n_tiles} tiles, the rest digital"
+        lines = [f"program: {out}: {text}"]
+        data: dict[str, Any] = {"folder": str(out), "manifest": manifest.to_json()}
+        if not request.check:
+            lines.append("Build and compare it: make check in that folder; README.md there says more.")
+            return ExportResult(data, tuple(lines))
+        found = check_program(out)
+        lines += [f"outputs on {target}: {verdict}" for target, verdict in found.items()]
+        return ExportResult(data | {"check": found}, tuple(lines), is_wrong="different" in found.values())
+
+
+EXPORTS.add("alpine", AlpineExport())

@@ -1,0 +1,33 @@
+"""The mapping as plain data."""
+
+from __future__ import annotations
+
+from typing import final
+
+from lionheart.errors import ConfigError
+from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
+
+
+@final
+class JsonExport:
+    """See the module."""
+
+    help = "the mapping as plain data"
+
+    def export(self, request: ExportRequest) -> ExportResult:
+        """See `Export`."""
+        from lionheart.jobs.evaluate import open_finished
+        from lionheart.mapping import LayerMapping
+        from lionheart.record import write_record
+
+        if request.check:
+            raise ConfigError("--check: there is nothing to run in a mapping", hint="leave it out")
+        mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
+        data = write_record(mapping)
+        if request.out is None:
+            return ExportResult(data, is_output=True)
+        mapping.save(request.out)
+        return ExportResult(data, (f"mapping: {request.out}",))
+
+
+EXPORTS.add("json", JsonExport())
