@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from lionheart.errors import ArtifactError
 
 T = TypeVar("T")
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))  # else they become null
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
 _HINT = "is this data of a run written by this version of lionheart?"
 _EXPECTED = {
