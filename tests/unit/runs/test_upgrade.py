@@ -141,7 +141,9 @@ def test_no_figure_is_lost_and_none_changes():
 def subset(old: Any, new: Any) -> bool:
     """Return whether all that the old data say is in the new; the drop of a validation moved to the results."""
     if isinstance(old, dict):
-        return all(key in new and subset(value, new[key]) for key, value in old.items() if key != "drop_pp" or key in new)
+        return all(
+            key in new and subset(value, new[key]) for key, value in old.items() if key != "drop_pp" or key in new
+        )
     if isinstance(old, list):
         return len(old) == len(new) and all(subset(a, b) for a, b in zip(old, new, strict=True))
     return old == new

@@ -32,6 +32,7 @@ from lionheart.graph import trace_graph
 from lionheart.jobs import profile_layers, read_card, train_task
 from lionheart.jobs.profile import write_profile
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
+from lionheart.record import write_record
 from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
 from lionheart.tasks.text import addresses as text
@@ -299,37 +300,6 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
 # ------------------------------------------------------------------------------------------------------------- measures
 
 
-@pytest.mark.parametrize(
-    ("measure", "mean", "low", "high", "value", "interval", "drop"),
-    [
-        (ACCURACY, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 pp"),
-        (F1, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 F1 points"),
-        (PERPLEXITY, -3.5, -3.6, -3.4, "33.12", "[29.96, 36.60]", "+0.53 log-%"),
-        (PERPLEXITY, -0.03, -0.04, -0.02, "1.030", "[1.020, 1.041]", "+0.53 log-%"),
-        (PERPLEXITY, -20.0, -800.0, -20.0, "4.85e+08", "[4.85e+08, inf]", "+0.53 log-%"),
-    ],
-)
-def test_a_measure_writes_means_and_drops(
-    measure: Measure, mean: float, low: float, high: float, value: str, interval: str, drop: str
-):
-    assert measure.format_value(mean) == value
-    assert measure.format_interval(low, high) == interval
-    assert measure.format_drop(0.53, sign=True) == drop
-    assert measure.mean_of(measure.value_of(mean)) == pytest.approx(mean)
-    assert Measure.from_json(measure.to_json(), "here") == measure
-    assert measure.drop_unit in measure.explain_drop()
-
-
-def test_results_without_a_measure_are_of_accuracy():
-    assert Measure.from_json(None, "results") == ACCURACY
-
-
-@pytest.mark.parametrize("data", ["F1", {"name": "F1"}, {"name": "F1", "drop_unit": "points", "kind": "odd"}])
-def test_a_damaged_measure_is_named(data: Any):
-    with pytest.raises(ArtifactError, match="results: measure: got"):
-        Measure.from_json(data, "results")
-
-
 def class_scores(outputs: Tensor, targets: Tensor) -> Tensor:
     return -nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
 
@@ -361,8 +331,8 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
     runner, environment = CliRunner(), {"COLUMNS": "120", "TERM": "dumb"}
     done = runner.invoke(app, ["map", "any", "--config", str(config), "--out", str(tmp_path / "run")], env=environment)
     assert done.exit_code == 0, done.output
-    assert read_json(tmp_path / "run" / "results.json")["measure"] == measure.to_json()
-    assert read_json(tmp_path / "run" / "run.json")["measure"] == measure.to_json()
+    assert read_json(tmp_path / "run" / "results.json")["measure"] == write_record(measure)
+    assert read_json(tmp_path / "run" / "run.json")["measure"] == write_record(measure)
     evaluated = runner.invoke(
         app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
     )
