@@ -1,8 +1,7 @@
-"""Texts, tokens and decoders; what a measure writes; and the profile of a network's projections."""
+"""Texts, tokens and decoders."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import io
@@ -15,25 +14,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import quadrants
 import torch
 from recipes import put_recipe
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
-from lionheart.cli.app import app
 from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import read_json, write_json
 from lionheart.graph import trace_graph
-from lionheart.jobs import profile_layers, read_card, train_task
-from lionheart.jobs.profile import write_profile
-from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
-from lionheart.record import write_record
-from lionheart.tasks import Task, build_task, packages
+from lionheart.jobs import read_card, train_task
+from lionheart.metrics import PERPLEXITY
+from lionheart.tasks import build_task, packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
 from lionheart.tasks.text import addresses as text
 from lionheart.tasks.text import decoder
@@ -295,156 +288,6 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
     score = evaluate_accuracy(task.model, task.test, task.metric)
     assert card.test["perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
     assert task.measure == PERPLEXITY
-
-
-# ------------------------------------------------------------------------------------------------------------- measures
-
-
-def class_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    return -nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
-
-
-def build_measured(measure: Measure) -> Task:
-    """The quadrants, with minus the cross-entropy as score where the measure is perplexity."""
-    task = dataclasses.replace(quadrants.build_task(), measure=measure)
-    return dataclasses.replace(task, metric=class_scores) if measure == PERPLEXITY else task
-
-
-def build_perplexity_task() -> Task:
-    """For the command line."""
-    return build_measured(PERPLEXITY)
-
-
-@pytest.mark.parametrize("measure", [F1, PERPLEXITY])
-def test_map_evaluate_and_report_speak_of_the_tasks_measure(
-    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    from lionheart.report import report_run
-
-    task = build_measured(measure)
-    monkeypatch.setattr("lionheart.cli.tasks.load_task", lambda *args: task)
-    config = tmp_path / "small.toml"
-    config.write_text(
-        '[search]\nmax_drop_pp = 30.0\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\nstrategy = "training-free"\n'
-        "[tile]\nrows = 32\ncols = 32\n"
-    )
-    runner, environment = CliRunner(), {"COLUMNS": "120", "TERM": "dumb"}
-    done = runner.invoke(app, ["map", "any", "--config", str(config), "--out", str(tmp_path / "run")], env=environment)
-    assert done.exit_code == 0, done.output
-    assert read_json(tmp_path / "run" / "results.json")["measure"] == write_record(measure)
-    assert read_json(tmp_path / "run" / "run.json")["measure"] == write_record(measure)
-    evaluated = runner.invoke(
-        app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
-    )
-    assert evaluated.exit_code == 0, evaluated.output
-    page = report_run(tmp_path / "run").read_text()
-    for shown in (done.output, evaluated.output):
-        assert measure.name in shown
-        assert measure.drop_unit in shown
-        assert "accuracy" not in shown
-        assert " pp" not in shown
-    for wanted in (f"{measure.title} over time", f"mean {measure.name}", f"Drop in {measure.drop_unit}"):
-        assert wanted in page
-    visible = page.split("</style>")[-1].replace('id="accuracy"', "").replace("#accuracy", "")
-    assert "ccuracy" not in visible
-    assert " pp" not in visible.replace("\u00a0", " ")
-    if measure == PERPLEXITY:
-        digital = math.exp(-read_json(tmp_path / "run" / "results.json")["baseline"]["test_accuracy"])
-        assert f"Digital test perplexity: {digital:.3f}." in done.output.replace("\n", " ")
-        assert done.output.count("e to the power of the mean") == 1
-
-
-# -------------------------------------------------------------------------------------------------------------- profile
-
-
-def profile(task: Task, **changes: Any) -> dict[str, Any]:
-    settings = quadrants.make_settings(tile={"output_noise": 0.04})
-    return profile_layers(task, settings, **{"times": [1.0, 3600.0], "n_chips": 3, "n_samples": 64, **changes})
-
-
-def test_each_projection_is_measured_alone(tmp_path: Path):
-    task = build_measured(ACCURACY)
-    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
-    found = profile(task, out=tmp_path / "p.json")
-    assert {row["fqn"] for row in found["projections"]} == {"0", "3", "7"}
-    drops = [row["over_time"][0]["drop_pp"] for row in found["projections"]]
-    assert drops == sorted(drops, reverse=True)
-    assert found["projections"][0]["fqn"] == "7"  # made unfit for tiles
-    for row in found["projections"]:
-        for each in row["over_time"]:
-            assert each["drop_pp"] == pytest.approx(100 * (found["digital"] - each["mean"]))
-            assert each["change"]["mean"] == pytest.approx(each["mean"] - found["digital"])
-            assert each["drop_low_pp"] <= each["drop_pp"] <= each["drop_high_pp"]
-            assert len(each["scores"]) == 3
-    assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
-    assert read_json(tmp_path / "p.json") == found
-    lines = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
-    assert len(lines) == 6
-    assert float(lines[0]["drop"]) == pytest.approx(drops[0])
-
-
-def test_on_an_ideal_tile_nothing_is_lost():
-    task = build_measured(PERPLEXITY)
-    found = profile_layers(
-        task, quadrants.make_settings().replace(tile=TileSpec.ideal()), times=[0.0], n_chips=2, n_samples=32
-    )
-    assert [row["over_time"][0]["change"]["mean"] for row in found["projections"]] == pytest.approx([0, 0, 0], abs=1e-4)
-
-
-def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    task, out = build_measured(PERPLEXITY), tmp_path / "p.json"
-    whole = profile(task)
-    n_written = 0
-
-    def stop(*args: Any) -> None:
-        nonlocal n_written
-        write_profile(*args)
-        n_written += 1
-        if n_written == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("lionheart.jobs.profile.write_profile", stop)
-    with pytest.raises(KeyboardInterrupt):
-        profile(task, out=out)
-    assert (read_json(out)["complete"], len(read_json(out)["projections"])) == (False, 1)
-    assert profile(task, out=out) == whole
-    assert n_written == 3  # the first is not measured again
-    with pytest.raises(ArtifactError, match="there is a file with another n_chips"):
-        profile(task, out=out, n_chips=2)
-    write_json(out, {"other": 1})
-    with pytest.raises(ArtifactError, match="no profile"):
-        profile(task, out=out)
-
-
-def test_a_profile_needs_chips_and_times():
-    task = build_measured(ACCURACY)
-    with pytest.raises(ConfigError, match="got 0 chips and 2 times"):
-        profile(task, n_chips=0)
-    with pytest.raises(ConfigError, match="got 3 chips and 0 times"):
-        profile(task, times=[])
-
-
-def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["profile", "test_text:build_perplexity_task", "--chips", "2", "--times", "1s,1d"]
-    arguments += ["--validation-samples", "32", "--exclude", "7", "--out", "p.json"]
-    environment = {"COLUMNS": "100", "TERM": "dumb"}
-    done = CliRunner().invoke(app, arguments, env=environment)
-    assert done.exit_code == 0, done.output
-    for wanted in ("perplexity with one projection", "27×8", "72×8", "after 1d", "Digital perplexity", "p.csv"):
-        assert wanted in done.output
-    assert "128×4" not in done.output
-    again = CliRunner().invoke(app, [*arguments, "--json"], env=environment)
-    assert json.loads(again.stdout) == read_json(tmp_path / "p.json")
-
-    def interrupt(*args: Any, **kwargs: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lionheart.jobs.profile_layers", interrupt)
-    stopped = CliRunner().invoke(app, arguments, env=environment)
-    assert stopped.exit_code == 130
-    assert "it goes on with p.json" in stopped.output
-    assert "72×8" in stopped.output
 
 
 # ------------------------------------------------------------------------------------------------------------ real data
