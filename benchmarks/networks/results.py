@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from results_pages import data_path, read_row, render_pages
+from results_data import RowData, data_path, read_row
+from results_pages import render_pages
 from results_plan import Row, read_plan, select_rows
 from results_rows import Bench
 
@@ -40,7 +40,7 @@ def find_missing(rows: Sequence[Row], data: Path, progress: Progress) -> list[Ro
         path = data_path(data, row)
         if not path.exists():
             missing.append(row)
-        elif read_row(path)["row"] != row.to_json():
+        elif read_row(path).row != row:
             progress.note(f"{row.name}: its data are of other settings; it is measured again")
             missing.append(row)
     return missing
@@ -67,16 +67,16 @@ def measure_rows(rows: Sequence[Row], args: argparse.Namespace, plan: Sequence[R
             path = data_path(args.data, row)
             if path.exists():
                 progress.note(f"{row.name}: {compare_rows(read_row(path), found)}")
-            write_json(path, found)
+            write_json(path, found.to_json())
             render_pages(plan, args.data, args.pages, args.published)
     return faults
 
 
-def compare_rows(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def compare_rows(before: RowData, now: RowData) -> str:
     """Return in words how a row's new data differ from those that were there."""
-    if before["digital"] != now["digital"]:
-        return f"another mapping than before: digital were {before['digital']}, are {now['digital']}"
-    old, new = ({at["t_inference"]: at["mean"] for at in each["test_over_time"]} for each in (before, now))
+    if before.digital != now.digital:
+        return f"another mapping than before: digital were {list(before.digital)}, are {list(now.digital)}"
+    old, new = ({at.t_inference: at.mean for at in each.test_over_time} for each in (before, now))
     largest = max((100 * abs(new[t] - old[t]) for t in new if t in old), default=0.0)
     return f"the same mapping as before; mean accuracies over time differ by {largest:.2g} pp at most"
 

@@ -69,8 +69,8 @@ def test_a_registered_technology_is_known_everywhere():
         assert TileSpec.from_json(json.loads(json.dumps(tile.to_json()))) == tile
         chip = program_crossbar(torch.tensor([[1.0, 0.0]]), tile.device, generator=seeded())
         assert torch.equal(chip.weights, torch.tensor([[-1.0, 0.0]]))
-        assert "flip" in {row["technology"] for row in list_technologies()["technologies"]}
-        assert describe_technology("flip")["summary"] == _FlipSpec.summary
+        assert "flip" in {row.technology for row in list_technologies().technologies}
+        assert describe_technology("flip").summary == _FlipSpec.summary
         with pytest.raises(ConfigError, match="did you mean 'flip'"):
             DeviceSpec(technology="flop")
     finally:

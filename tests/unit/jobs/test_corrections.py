@@ -23,8 +23,7 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
 from lionheart.progress import SILENT
 from lionheart.report import report_run
-from lionheart.report.text import describe_corrections, describe_refresh
-from lionheart.runs import CompensationTrial, Drop, Journal, RefreshInterval, RunDirectory
+from lionheart.runs import CompensationTrial, Drop, Journal, RunDirectory
 from lionheart.units import parse_duration
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
@@ -226,16 +225,3 @@ def test_what_cannot_be_combined(tmp_path: Path, changes: dict[str, Any], match:
     with pytest.raises(ConfigError, match=match):
         map_layers(build_task(), make_settings(**changes), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_in_words():
-    tiles = {"a": {"column_calibration": "none"}, "b": {"column_calibration": "none", "input_range": "static"}}
-    text = describe_corrections(tiles, 3)
-    assert "column calibration none for 2 of 3 (a, b); input range static for 1 of 3 (b)" in text
-    assert (describe_corrections({}, 3), describe_refresh(None, 1.0)) == ("", "")
-    year = parse_duration("1y")
-    assert "up to 1 year; program them anew" in describe_refresh(
-        RefreshInterval(holds_until_s=year, longest_s=2 * year), 1.0
-    )
-    assert "at least 1 year" in describe_refresh(RefreshInterval(holds_until_s=year, longest_s=year), 1.0)
-    assert "not kept" in describe_refresh(RefreshInterval(holds_until_s=None, longest_s=year), 1.0)
