@@ -16,8 +16,8 @@ from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, pro
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.jobs import evaluate_run, map_layers, resume_run
-from lionheart.jobs.map import load_result
 from lionheart.jobs.context import Context
+from lionheart.jobs.map import load_result
 from lionheart.jobs.post.compensation import AGES, find_refresh_interval, tune_compensation
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
@@ -76,16 +76,19 @@ class FakeProblem:
     def use_tiles(self, tiles: dict[str, TileSpec]) -> None:
         self.tiles = dict(tiles)
 
-    def measure_again(
-        self, mapping: LayerMapping, path: Any, label: str, times: Sequence[float] | None = None
-    ) -> Drop:
+    def measure_again(self, mapping: LayerMapping, path: Any, label: str, times: Sequence[float] | None = None) -> Drop:
         self.tried.append(path)
         if times is not None:
             drop = 0.5 if times[0] <= self.holds_until_s else 2.0
         else:
             drop = 0.5 + sum(self.tiles[fqn].column_calibration != "affine" for fqn in self.needy)
         return Drop(
-            drop_pp=drop - 0.25, drop_ucb_pp=drop, chip_error_pp=0.1, sample_error_pp=0.1, confidence=None, chip_yield=None
+            drop_pp=drop - 0.25,
+            drop_ucb_pp=drop,
+            chip_error_pp=0.1,
+            sample_error_pp=0.1,
+            confidence=None,
+            chip_yield=None,
         )
 
     def is_out_of_budget(self) -> bool:
