@@ -454,16 +454,12 @@ def train(
 @guarded
 def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
     """List every physical constant with its value, unit, source and kind."""
-    from dataclasses import asdict
-
     from lionheart.constants import data_files, load_constants
+    from lionheart.record import write_record
 
-    data = {
-        file.rpartition("/")[2]: {k: asdict(v) for k, v in load_constants(package, file).items()}
-        for package, file in data_files()
-    }
+    data = {file.rpartition("/")[2]: load_constants(package, file) for package, file in data_files()}
     if as_json:
-        print_json(data)
+        print_json(write_record(data))
     else:
         render.show_sources(data)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lionheart.cli.console import make_table, stderr
+from lionheart.constants import Constant
 from lionheart.metrics import Measure
 from lionheart.record import read_record
 from lionheart.units import format_count, format_duration, format_elapsed, format_si
@@ -260,13 +261,13 @@ def _describe_programming(row: SystemRecord) -> list[str]:
     return lines
 
 
-def show_sources(data: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
     """Print every constant."""
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():
-            stderr.print(f"{name} = {entry['value']} [{entry['unit']}] ({entry['kind']})", markup=False)
-            stderr.print(f"    {entry['source']}", markup=False)
+            stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
+            stderr.print(f"    {entry.source}", markup=False)
 
 
 def show_front(results: Mapping[str, Any]) -> None:
