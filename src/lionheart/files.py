@@ -62,7 +62,7 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place; nothing half-written stays.
+    """Let `write` fill a temporary file in the folder of `path`, then move it into place; nothing half-written stays.
 
     Raises:
         ArtifactError: The folder cannot be written or the disk is full.
@@ -117,7 +117,7 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}", hint="restore the file or make it anew"
+            f"{path}: not readable as JSON: {error}", hint="restore the file or make it again"
         ) from error
 
 

@@ -167,6 +167,21 @@ def test_all_modules_of_a_package_register_on_first_use(package: str, tmp_path: 
     assert imported() == {"many", "one"}
 
 
+def test_packages_in_the_package_register_too(package: str, tmp_path: Path):
+    import plants  # made by the fixture
+
+    fill(tmp_path, oak=entry_of("oak", "oak"))
+    for folder in ("conifers", "conifers/pines", "_roots"):
+        (tmp_path / "plants" / "trees" / folder).mkdir()
+        (tmp_path / "plants" / "trees" / folder / "__init__.py").write_text("")
+    fill(tmp_path, **{"conifers/fir": entry_of("fir", "fir"), "conifers/pines/stone": entry_of("stone", "stone")})
+    fill(tmp_path, **{"conifers/_private": "raise AssertionError", "_roots/deep": "raise AssertionError"})
+    (tmp_path / "plants" / "trees" / "__init__.py").write_text("")
+    registry = Registry("plant.tree", "trees", package=package)
+    plants.register = registry.register
+    assert sorted(registry) == ["fir", "oak", "stone"]
+
+
 # --------------------------------------------------------------------------------------------------------- the library's
 
 

@@ -54,7 +54,7 @@ class Weights(Record):
 
 @final
 class TrainingCard(Record):
-    """What trained weights are and how they were made: the ``.json`` beside them.
+    """What trained weights are and how they were made: the ``.json`` next to them.
 
     The names of metrics are the task's own: their values are in ``validation_METRIC`` and ``test_METRIC``. Other keys that are
     not listed here are kept too.
@@ -106,7 +106,7 @@ class TrainingCard(Record):
 
 
 def read_card(path: Path) -> TrainingCard:
-    """Return the card that `train_task` wrote beside weights.
+    """Return the card that `train_task` wrote next to weights.
 
     Raises:
         ArtifactError: It is missing, or something else.
@@ -147,13 +147,13 @@ def train_task(
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
-    place = choose_device(device)
+    chosen = choose_device(device)
     batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
     model = build_untrained(name, seed=seed)
     if start is not None:
         load_weights(start, model)
     started_from = None if start is None else _describe_start(start)
-    model = model.to(place)
+    model = model.to(chosen)
     optimizer = build_optimizer(model, spec)
     partial = out.with_name(out.name + ".partial")
     trace = train(
@@ -175,16 +175,16 @@ def train_task(
             for split, source in splits.items()
             for metric, value in _measure(model, source, recipe, bar.advance).items()
         }
-    environment = describe_environment(place)
+    environment = describe_environment(chosen)
     card = TrainingCard(
         task=name,
         command=_command(name, seed, spec, recipe.train_spec, device, start),
         seed=seed,
         train_spec=spec,
         batch_size=recipe.batch_size,
-        device=place.type,
-        arithmetic=choose_arithmetic(spec, place),
-        hardware=_describe_hardware(place, environment),
+        device=chosen.type,
+        arithmetic=choose_arithmetic(spec, chosen),
+        hardware=_describe_hardware(chosen, environment),
         torch=environment.torch,
         elapsed_s=round(trace.elapsed_s, 1),
         date=time.strftime("%Y-%m-%d"),
@@ -208,14 +208,14 @@ def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Ca
     return {**means, recipe.measure.name: recipe.measure.value_of(means[recipe.measure.name])}
 
 
-def _describe_hardware(place: torch.device, environment: Environment) -> str:
-    if place.type == "cuda":
+def _describe_hardware(device: torch.device, environment: Environment) -> str:
+    if device.type == "cuda":
         return f"{environment.gpu}, batches by {environment.cpu}"
     return f"{environment.cpu}, {environment.threads} thread(s), no GPU used"
 
 
 def _describe_start(start: Path) -> TrainingCard | Weights:
-    """Return which weights these are, and how they were made if their card is beside them."""
+    """Return which weights these are, and how they were made if their card is next to them."""
     digest = sha256_file(start)
     try:
         card = read_card(start.with_suffix(".json"))

@@ -100,7 +100,7 @@ def _load_reader(name: str, where: str) -> tuple[Any, Any]:
             hint="it was not tuned for question answering; tune it first, or name one that was",
         )
     if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(f"{where}: it has no fast tokenizer", hint="save one as tokenizer.json beside it")
+        raise ConfigError(f"{where}: it has no fast tokenizer", hint="save one as tokenizer.json in its folder")
     return model, tokenizer
 
 
@@ -125,7 +125,7 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
             f"text@{model_name}: not to be had as a causal language model: {reason}", hint=hint
         ) from error
     if not getattr(fast, "is_fast", False):
-        raise ConfigError(f"text@{model_name}: it has no tokenizer.json", hint="save its fast tokenizer beside it")
+        raise ConfigError(f"text@{model_name}: it has no tokenizer.json", hint="save its fast tokenizer in its folder")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -86,11 +86,11 @@ class Task:
         Raises:
             GraphError: The forward pass fails, or the model has no projection.
         """
-        model, place = self.model, self.device
-        if place.type not in ("cpu", "meta"):
-            place = torch.device("cpu")
-            model = copy.deepcopy(model).to(place)
-        return trace_graph(model, move_batch(self.example_inputs(), place))
+        model, device = self.model, self.device
+        if device.type not in ("cpu", "meta"):
+            device = torch.device("cpu")
+            model = copy.deepcopy(model).to(device)
+        return trace_graph(model, move_batch(self.example_inputs(), device))
 
     @property
     def device(self) -> torch.device:

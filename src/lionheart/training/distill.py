@@ -1,4 +1,4 @@
-"""Training towards the outputs of another network, the teacher, beside the labels."""
+"""Training towards the outputs of another network, the teacher, in addition to the labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lionheart.training.spec import TrainSpec
 
 
 def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> BatchSource:
-    """Return batches with the teacher's outputs beside the targets: ``(inputs, (targets, outputs))``.
+    """Return batches whose targets have the teacher's outputs with them: ``(inputs, (targets, outputs))``.
 
     Args:
         source: The batches.

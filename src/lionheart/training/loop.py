@@ -61,7 +61,7 @@ class TrainSession:
 
 
 class _Stored(Record):
-    """What a checkpoint holds besides weights and optimiser."""
+    """What a checkpoint holds in addition to weights and the optimiser's state."""
 
     trace: TrainTrace
 

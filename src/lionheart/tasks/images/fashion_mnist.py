@@ -31,7 +31,7 @@ from lionheart.tasks.images.training import one_cycle
 from lionheart.tasks.recipe import TASKS, Recipe
 
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-#: Of the official files, as github.com/zalandoresearch/fashion-mnist publishes them. Debian's are packed anew.
+#: Of the official files, as github.com/zalandoresearch/fashion-mnist publishes them. Debian packs its files again.
 OFFICIAL_MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",

@@ -31,7 +31,7 @@ class ImageSplits:
 
 
 def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
-    """Hold 5,000 of the training images of the set called `name` out for validation, the same ones for ever."""
+    """Hold 5,000 of the training images of the set called `name` out for validation; the choice never changes."""
     images, labels = train
     order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator(name, "split"))
     held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]

@@ -67,7 +67,7 @@ class SamePadConv2d(nn.Sequential):
 
 
 class MlperfBlock(nn.Module):
-    """Two 3x3 convolutions with biases beside an identity, or a 1x1 convolution without normalisation where the shape changes.
+    """Two 3x3 convolutions with biases and a shortcut: the identity, or a 1x1 convolution without normalisation.
 
     Args:
         in_channels: Of the input.

@@ -3,7 +3,7 @@
 A question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation always come
 from SQuADShifts, so that a checkpoint means the same everywhere: it was collected as SQuAD was, shares no paragraph with it,
 and a model that was tuned on SQuAD's training set has not seen it. Test is SQuAD's development set: the official file where its
-address answers, else the copy in BIG-bench, which lies beside SQuADShifts and lacks 5 of the 10,570 questions.
+address answers, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the 10,570 questions.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
 
 
 def split_of(key: str) -> str:
-    """Return the split that the SHA-256 of an article's title, or of a paragraph, decides for ever."""
+    """Return the split that the SHA-256 of an article's title, or of a paragraph, decides; it never changes."""
     return "validation" if int(_digest(key)[:16], 16) % HELD_OUT == 0 else "train"
 
 

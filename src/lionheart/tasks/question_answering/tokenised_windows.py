@@ -52,7 +52,7 @@ def make_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` that puts special tokens around a pair of texts; its truncation and padding are
-            set anew.
+            replaced.
         questions: In the order of their numbers.
         n_tokens: Length of a window, with special tokens.
         pad_id: Token behind the end.
@@ -160,7 +160,7 @@ def batch_questions(
         questions: The questions.
         batch_size: Questions in a batch; the last batch of an epoch may be smaller when not shuffling.
         shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
-        with_types: Whether the model takes ``token_type_ids`` beside ``input_ids`` and ``attention_mask``.
+        with_types: Whether the model takes ``token_type_ids``, next to ``input_ids`` and ``attention_mask``.
 
     Raises:
         ConfigError: There is no question.

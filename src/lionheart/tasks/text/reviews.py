@@ -110,7 +110,7 @@ def digest_of(text: str) -> str:
 
 
 def split_of(digest: str) -> str:
-    """Return the split that a digest's first 64 bits, modulo 10, decide for ever: 70 % train, 10 % validation, 20 % test."""
+    """Return the split that a digest's first 64 bits decide, modulo 10: 70 % train, 10 % validation, 20 % test."""
     return _SPLITS[int(digest[:16], 16) % len(_SPLITS)]
 
 

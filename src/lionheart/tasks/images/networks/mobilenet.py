@@ -70,7 +70,7 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution to more channels, a 3x3 one within each, a 1x1 one to few without ReLU; beside an identity if it fits.
+    """A 1x1 convolution to more channels, a 3x3 one within each, a 1x1 one to few without ReLU; plus its input if it fits.
 
     Args:
         in_channels: Of the input.

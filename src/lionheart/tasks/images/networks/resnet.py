@@ -25,7 +25,7 @@ class ZeroPadShortcut(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, or beside something that changes the shape where it must.
+    """Two 3x3 convolutions with a shortcut: the identity, or a layer that changes the shape where it must.
 
     Args:
         in_channels: Of the input.
@@ -58,7 +58,7 @@ class ResNet8(nn.Module):
     """One convolution, three residual blocks of 16, 32 and 64 channels, one linear layer.
 
     77,360 weights in 10 projections and 12.50 M MACs an image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I. With
-    100 classes it has 83,120, as 90 more outputs of 64 inputs are 5,760 more; the 77,968 printed there leave no room for them.
+    100 classes it has 83,120, as 90 more outputs of 64 inputs are 5,760 more; the 77,968 printed there do not include them.
 
     Args:
         n_classes: Outputs.
@@ -87,7 +87,7 @@ class ResNetCifar(nn.Module):
 
     Three blocks a stage make ResNet20: 268,336 weights in 20 projections and 40.55 M MACs an image of 32x32, as in Lammie et
     al., arXiv:2401.09420v3, Table I. With 100 classes it has 274,096, as 90 more outputs of 64 inputs are 5,760 more; the
-    270,522 printed there leave no room for them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
+    270,522 printed there do not include them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
     section 4.2, option A.
 
     Args:

@@ -16,7 +16,7 @@ class Vgg16(nn.Module):
 
     14,715,584 weights in 14 projections for 10 classes, 14,761,664 for 100, as in Lammie et al., arXiv:2401.09420v3, Table I,
     and 313.2 M MACs an image. Source of the family: Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration D. The
-    paper prints counts, no structure: the one linear layer is what they leave room for.
+    paper prints counts, no structure: only one linear layer agrees with them.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
