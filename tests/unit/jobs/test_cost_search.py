@@ -417,7 +417,7 @@ def write_slow_platform(path: Path) -> str:
 
 
 def platform_file(name: str) -> str:
-    return (files("lionheart.system") / "data" / f"{name.replace('-', '_')}.toml").read_text()
+    return (files("lionheart.system") / "platforms" / f"{name}.toml").read_text()
 
 
 @pytest.mark.usefixtures("small_noise_pool")
