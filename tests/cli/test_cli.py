@@ -27,7 +27,19 @@ from lionheart.tasks.registry import checkpoint_path
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
-VERBS = ("inspect", "map", "pareto", "profile", "evaluate", "simulate", "report", "export", "train", "sources", "schema")
+VERBS = (
+    "inspect",
+    "map",
+    "pareto",
+    "profile",
+    "evaluate",
+    "simulate",
+    "report",
+    "export",
+    "train",
+    "sources",
+    "schema",
+)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -524,7 +536,9 @@ def test_an_unfinished_run(verb: str, unfinished: Path):
     assert contents(unfinished) == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 2}', '{"schema_version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 2}', '{"schema_version": 1}']
+)
 @pytest.mark.parametrize("verb", ["map --resume", "evaluate", "simulate", "report"])
 def test_a_damaged_run_json(verb: str, text: str, copied: Path):
     (copied / "run.json").write_text(text)
