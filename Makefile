@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs results clean
+.PHONY: demo test check bench golden docs results clean
 
 demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
@@ -17,15 +17,18 @@ check: .venv/installed ## format, lint, types, room boundaries
 	$(BIN)/lint-imports
 
 bench: .venv/installed ## speed ratios against the same network in floating point, and ALPINE's ratios
-	$(BIN)/python benchmarks/performance.py
-	$(BIN)/python benchmarks/alpine_ratios.py
+	$(BIN)/python benchmarks/speed/performance.py
+	$(BIN)/python benchmarks/papers/alpine_ratios.py
+
+golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
+	$(BIN)/python tests/golden/jobs.py --write
 
 docs: .venv/installed ## write docs/settings.md and docs/reference from the code
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_reference.py
 
 results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1, DEVICE=cuda
-	$(BIN)/python benchmarks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))
+	$(BIN)/python benchmarks/networks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))
 
 clean: ## remove what was made here; the data cache and runs/ stay
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from benchmark_scripts import load_benchmark
 from paths import ROOT
 
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import read_json, write_json
 from lionheart.jobs import map_layers, read_settings
 from lionheart.progress import SILENT
-from lionheart.runs import RunDirectory
+from lionheart.runs import RunDescription, RunDirectory
 from lionheart.tasks import task_names
 
 TASK = f"{ROOT}/tests/support/quadrants.py:build_task"
@@ -44,16 +45,9 @@ task = "{task}"
 
 
 @pytest.fixture(scope="module")
-def benchmarks() -> Iterator[SimpleNamespace]:
-    """The modules; they import one another as scripts do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import results
-        import results_pages
-        import results_plan
-        import results_rows
-
-        yield SimpleNamespace(main=results, pages=results_pages, plan=results_plan, rows=results_rows)
+def benchmarks() -> SimpleNamespace:
+    modules = {name: load_benchmark(f"networks/results_{name}") for name in ("pages", "plan", "data", "rows")}
+    return SimpleNamespace(main=load_benchmark("networks/results"), **modules)
 
 
 def make_row(plan: ModuleType, **changes: Any) -> Any:
@@ -64,7 +58,7 @@ def make_row(plan: ModuleType, **changes: Any) -> Any:
 
 
 def test_shipped_rows_and_published_numbers_fit_together(benchmarks: SimpleNamespace):
-    rows = benchmarks.plan.read_plan(ROOT / "benchmarks/results.toml")
+    rows = benchmarks.plan.read_plan(ROOT / "benchmarks/networks/results.toml")
     tasks = {row.task for row in rows}
     assert tasks <= set(task_names())
     for task in tasks:  # the paper's thresholds, times and chips
@@ -72,8 +66,8 @@ def test_shipped_rows_and_published_numbers_fit_together(benchmarks: SimpleNames
         assert [row.bound for row in plain] == [0.5, 1, 3, 5, 10]
         assert {row.times for row in plain} == {(1.0, 3600.0, 86_400.0, 2_592_000.0, 31_536_000.0)}
         assert {row.chips for row in plain} == {20}
-    printed = benchmarks.pages.read_published(ROOT / "benchmarks/published.toml")["results"]
-    assert {each["task"] for each in printed} == tasks
+    printed = benchmarks.data.read_published(ROOT / "benchmarks/networks/published.toml").results
+    assert {each.task for each in printed} == tasks
 
 
 def test_a_row_says_its_name_and_its_search(benchmarks: SimpleNamespace):
@@ -215,7 +209,7 @@ def cells_of(page: str, start: str) -> list[list[str]]:
 
 def test_pages_are_rendered_from_data_alone(benchmarks: SimpleNamespace, folder: Path):
     row = benchmarks.plan.read_plan(folder / "plan.toml")[0]
-    write_json(benchmarks.pages.data_path(folder / "data", row), make_data(row))
+    write_json(benchmarks.data.data_path(folder / "data", row), make_data(row))
     assert benchmarks.main.run(arguments(folder, render=True), SILENT) == 0
     assert sorted(path.name for path in (folder / "pages").iterdir()) == ["README.md", "cifar10_resnet8.md"]
     page = (folder / "pages/cifar10_resnet8.md").read_text()
@@ -245,7 +239,8 @@ def test_pages_are_rendered_from_data_alone(benchmarks: SimpleNamespace, folder:
 def test_a_retrained_row_shows_its_digital_accuracy(benchmarks: SimpleNamespace, folder: Path):
     row = make_row(benchmarks.plan, strategy="shared")
     data = make_data(row, n_steps=1_920, retrained_digital_accuracy=0.8653, digital=[], excluded=[])
-    page = benchmarks.pages.render_network("cifar10/resnet8", [data], [], {"results": [], "sources": {}})
+    read = benchmarks.data.RowData.from_json(data, "row")
+    page = benchmarks.pages.render_network("cifar10/resnet8", [read], [], benchmarks.data.Published(sources={}))
     mapping, *_, digital = cells_of(page, "| 1 |")
     assert mapping[-4:] == ["86.53", "1,920", "1 min 01 s", "1 h 00 min"]
     assert "90.0 %" not in mapping  # without exclusions the candidates are all projections
@@ -256,21 +251,24 @@ def test_a_retrained_row_shows_its_digital_accuracy(benchmarks: SimpleNamespace,
 def test_damaged_data_are_named(change: dict[str, Any], benchmarks: SimpleNamespace, tmp_path: Path):
     data = make_data(make_row(benchmarks.plan)) | change
     write_json(tmp_path / "1.json", {key: value for key, value in data.items() if value is not None})
-    with pytest.raises(ArtifactError, match=r"1\.json: got version"):
-        benchmarks.pages.read_row(tmp_path / "1.json")
+    with pytest.raises(ArtifactError, match=rf"1\.json\.{next(iter(change))}: ") as caught:
+        benchmarks.data.read_row(tmp_path / "1.json")
+    assert "AGAIN=1" in caught.value.hint
 
 
 def test_a_published_number_has_a_source(benchmarks: SimpleNamespace, folder: Path):
     path = folder / "published.toml"
     path.write_text(path.read_text().replace('source = "Book"', 'source = "Rumour"', 1))
     with pytest.raises(ConfigError, match="cifar10/alexnet, theirs: got no known source"):
-        benchmarks.pages.read_published(path)
+        benchmarks.data.read_published(path)
 
 
 def test_shipped_pages_are_those_of_the_shipped_data(benchmarks: SimpleNamespace, tmp_path: Path):
-    plan = benchmarks.plan.read_plan(ROOT / "benchmarks/results.toml")
+    plan = benchmarks.plan.read_plan(ROOT / "benchmarks/networks/results.toml")
     shipped = ROOT / "docs/results"
-    written = benchmarks.pages.render_pages(plan, shipped / "data", tmp_path, ROOT / "benchmarks/published.toml")
+    written = benchmarks.pages.render_pages(
+        plan, shipped / "data", tmp_path, ROOT / "benchmarks/networks/published.toml"
+    )
     for path in written:
         assert (shipped / "networks" / path.name).read_text() == path.read_text(), "run: make results RENDER=1"
 
@@ -278,7 +276,7 @@ def test_shipped_pages_are_those_of_the_shipped_data(benchmarks: SimpleNamespace
 def test_data_of_other_settings_are_measured_again(benchmarks: SimpleNamespace, folder: Path):
     rows = benchmarks.plan.read_plan(folder / "plan.toml")
     for row in rows[:2]:
-        write_json(benchmarks.pages.data_path(folder / "data", row), make_data(row))
+        write_json(benchmarks.data.data_path(folder / "data", row), make_data(row))
     changed = [rows[0].replace(chips=5), *rows[1:]]
     assert benchmarks.main.find_missing(changed, folder / "data", SILENT) == [changed[0], rows[2]]
 
@@ -322,7 +320,10 @@ def test_rows_are_those_of_the_commands_and_share_work(
     assert len(first["digital"]) == 1
     assert calls == [("validation", None, 1), ("test", 50, 3), ("test", 64, 1)]  # once for both rows
     assert first["test_over_time"] == second["test_over_time"]
-    measured = [RunDirectory.open(path).events("loss_increase")[0] for path in sorted((tiny / "runs").iterdir())]
+    measured = [
+        next(event for event in RunDirectory.open(path).journal.events() if event["event"] == "sensitivity")
+        for path in sorted((tiny / "runs").iterdir())
+    ]
     assert "measured_in" not in measured[0]
     assert measured[1]["measured_in"].endswith("-20")
 
@@ -332,12 +333,12 @@ def test_rows_are_those_of_the_commands_and_share_work(
     mapped = map_layers(
         task, read_settings("quick", tiny / "config.toml", {"search": search}), run_dir=tiny / "alone"
     ).results
-    assert second["analog_mac_share"] == mapped["analog_mac_share"]
-    assert second["validation"]["mean"] == mapped["validation"]["mean"]
-    assert second["validation"]["drop_pp"] == pytest.approx(mapped["validation"]["drop_pp"])
+    assert second["analog_mac_share"] == mapped.analog_mac_share
+    assert second["validation"]["mean"] == mapped.validation.mean
+    assert second["validation"]["drop_pp"] == pytest.approx(mapped.validation_drop_pp)
     [first_run, _] = sorted((tiny / "runs").iterdir())
-    everything = evaluate(task, first_run, times=[86_400.0], n_chips=3)["accuracy_over_time"]
-    assert everything == mapped["test_over_time"]
+    everything = evaluate(task, first_run, times=[86_400.0], n_chips=3).accuracy_over_time
+    assert [each.scores for each in everything] == [each.scores for each in mapped.test_over_time]
     assert [at["n_samples"] for at in second["test_over_time"]] == [50, 50, 50]
     assert second["test"]["n_samples"] == 64
     assert second["test"]["digital_accuracy"] == pytest.approx(
@@ -390,9 +391,10 @@ def test_a_stopped_row_goes_on_to_the_same(
     assert benchmarks.main.run(again, SILENT) == 0
     assert timeless(data_of(tiny)[0]) == timeless(expected)
     assert [path.parent.parent.name for path in (tiny / "runs").glob("*/*/run.json")] == ["again"]
-    assert "differ by 0 pp at most" in benchmarks.main.compare_rows(expected, data_of(tiny)[0])
-    other = {**expected, "digital": ["0"]}
-    assert benchmarks.main.compare_rows(expected, other).startswith("another mapping than before")
+    [again_path] = (tiny / "data").glob("*/*.json")
+    whole = benchmarks.data.read_row(path)
+    assert "differ by 0 pp at most" in benchmarks.main.compare_rows(whole, benchmarks.data.read_row(again_path))
+    assert benchmarks.main.compare_rows(whole, whole.replace(digital=("0",))).startswith("another mapping than before")
 
 
 @pytest.mark.usefixtures("small_noise_pool")
@@ -413,6 +415,6 @@ def test_a_run_of_other_settings_is_not_gone_on_with(benchmarks: SimpleNamespace
     row = benchmarks.plan.read_plan(tiny / "plan.toml")[0]
     task = benchmarks.main.load_task(TASK, SILENT)
     path = tiny / "runs" / f"{benchmarks.plan.slug(TASK)}-20"
-    RunDirectory.create(path, {"task": TASK, "seed": 1, "settings": row.replace(seed=1).settings().to_json()})
+    RunDirectory.create(path, RunDescription(task=TASK, seed=1, settings=row.replace(seed=1).settings().to_json()))
     with pytest.raises(ArtifactError, match="a run with other settings than row"):
         benchmarks.rows.Bench(task, tiny / "runs", SILENT).measure(row)

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import load_benchmark
 from paths import ROOT
 
-from lionheart.constants import load_constants
+from lionheart.constants import parse_constants
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import CACHE_VARIABLE
 from lionheart.interop.alpine.qemu import (
@@ -341,19 +342,17 @@ def test_counts_that_cannot_be_read(tools: Tools, tmp_path: Path, written: str |
 # --------------------------------------------------------------------------------------------------------------- table
 
 
-def test_table_of_kernels_is_up_to_date(tools: Tools, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import count_kernels
-
+def test_table_of_kernels_is_up_to_date(tools: Tools):
+    count_kernels = load_benchmark("cpu_model/count_kernels")
     conditions = count_kernels.conditions(tools)
-    shipped = load_constants("lionheart.system", count_kernels.DATA.name)
+    shipped = parse_constants(count_kernels.DATA.read_text(encoding="utf-8"), count_kernels.DATA.name)
     if conditions not in next(iter(shipped.values())).source:
         pytest.skip(f"the table was counted with other tools than {conditions}")
     cases = list(count_kernels.kernels())
     first, second = count_kernels.count(tools, cases)
     fits = count_kernels.fit_all(cases, first)
     assert count_kernels.toml(fits, conditions) == count_kernels.DATA.read_text(), (
-        "run: python benchmarks/count_kernels.py"
+        "run: python benchmarks/cpu_model/count_kernels.py"
     )
     assert abs(first.total.instructions / second.total.instructions - 1) < 0.01
     assert max(fit.worst for fit in fits) < 0.1

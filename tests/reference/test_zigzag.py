@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_scripts import load_benchmark
 from paths import ROOT
 from typer.testing import CliRunner, Result
 
@@ -255,11 +256,7 @@ def test_simulate_prints_the_table_and_writes_it(theirs: ModuleType, run_dir: Pa
 
 
 def test_the_page_is_up_to_date(theirs: ModuleType):
-    spec = importlib.util.spec_from_file_location("second_opinion", ROOT / "benchmarks" / "second_opinion.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_benchmark("papers/cross_check")
     page = (ROOT / "docs" / "results" / "zigzag.md").read_text(encoding="utf-8")
     for line in [*module.tabulate_layers(module.trace_resnet8(), HIGH), *module.tabulate_tiles(TINY)]:
         assert line in page

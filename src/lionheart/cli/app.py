@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from lionheart.cli.evaluate import evaluate
 from lionheart.cli.export import export
 from lionheart.cli.inspect import inspect
 from lionheart.cli.map import map_command
+from lionheart.cli.pareto import pareto
 from lionheart.cli.platforms import platforms
 from lionheart.cli.profile import profile
 from lionheart.cli.report import report
@@ -29,7 +29,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-pareto = import_module("lionheart.experimental.pareto.verb").pareto  # so that the layers below do not import it
 
 #: Each verb with what its example says after the name of the verb, in the order of the help text.
 _VERBS = (
@@ -53,6 +52,8 @@ for _verb, _name, _example in _VERBS:
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
+        from importlib import metadata  # takes as long to import as the rest of this file
+
         typer.echo(f"lionheart {metadata.version('lionheart-aimc')}")
         raise typer.Exit
 

@@ -49,11 +49,11 @@ def train(
     target = out or Path(task.replace("/", "_") + ".safetensors")
     card = train_task(task, target, seed=seed, spec=spec, device=device, start=start, progress=RichProgress())
     if as_json:
-        print_json(card)
+        print_json(card.to_json())
     else:
-        measure = find_recipe(task).measure
+        measure = recipe.measure
         test, validation = (
-            measure.format_value(measure.mean_of(card[f"{split}_{measure.name}"])) for split in ("test", "validation")
+            measure.format_value(measure.mean_of(found[measure.name])) for found in (card.test, card.validation)
         )
         stderr.print(
             f"{task}: test {measure.name} {test}, validation {validation}; weights in {target}",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from dataclasses import replace
 
 import pytest
 import torch
+from benchmark_scripts import load_benchmark
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -317,10 +317,7 @@ def test_a_recurrent_network_of_ones_own_stays_on_one_core() -> None:
 
 
 def test_the_table_of_the_docs_is_current() -> None:
-    root = ROOT
-    spec = importlib.util.spec_from_file_location("cores", root / "benchmarks" / "cores.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.table() in (root / "docs" / "system_cost.md").read_text(encoding="utf-8"), (
-        "benchmarks/cores.py --page"
+    module = load_benchmark("papers/cores")
+    assert module.table() in (ROOT / "docs" / "system_cost.md").read_text(encoding="utf-8"), (
+        "run: python benchmarks/papers/cores.py --page"
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import load_benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -463,12 +463,9 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
 
 
 def test_figures_of_the_docs_are_current() -> None:
-    root = ROOT
-    spec = importlib.util.spec_from_file_location("platforms_benchmark", root / "benchmarks" / "platforms.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page = (root / "docs" / "platforms.md").read_text(encoding="utf-8")
-    assert module.table() in page, "run: python benchmarks/platforms.py --page"
+    module = load_benchmark("papers/platforms")
+    page = (ROOT / "docs" / "platforms.md").read_text(encoding="utf-8")
+    assert module.table() in page, "run: python benchmarks/papers/platforms.py --page"
     assert all(f"| `{name}` |" in page for name in NAMES)
 
 
@@ -521,11 +518,9 @@ def test_template_and_faults_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_derived_platforms_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("derive_software", ROOT / "benchmarks" / "derive_software.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_benchmark("cpu_model/derive_software")
     for name, text in module.build().items():
-        assert (ROOT / "src" / "lionheart" / "system" / "data" / name).read_text(encoding="utf-8") == text, name
+        assert (module.PLATFORMS / name).read_text(encoding="utf-8") == text, name
 
 
 def test_counted_kernels_beat_alpine_s_library_and_int8_beats_fp32() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from benchmark_scripts import load_benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -34,7 +33,7 @@ from lionheart.system import (
     platform_names,
 )
 
-DATA = ROOT / "src" / "lionheart" / "system" / "data"
+PLATFORMS = ROOT / "src" / "lionheart" / "system" / "platforms"
 HIGH, LOW = load_platform("alpine-high-power"), load_platform("alpine-low-power")
 
 # Round numbers, so that the hand calculations below can be read.
@@ -68,11 +67,7 @@ CONV = LayerNode("conv", "conv2d", 3 * 3 * 40, 300, 2, 30, 1, 80 * 48, 600 * 30,
 
 @pytest.fixture(scope="module")
 def ratios() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("alpine_ratios", ROOT / "benchmarks" / "alpine_ratios.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["alpine_ratios"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("papers/alpine_ratios")
 
 
 # --- golden: one linear layer, 512 inputs, 256 outputs, by hand on ROUND (1 cycle = 1 ns) ---
@@ -323,7 +318,7 @@ def test_unknown_platform_suggests() -> None:
 
 
 def user_file(folder: Path, *, drop: str = "", change: tuple[str, str] = ("", ""), add: str = "") -> Path:
-    blocks = (DATA / "alpine_low_power.toml").read_text(encoding="utf-8").split("\n[")
+    blocks = (PLATFORMS / "alpine-low-power.toml").read_text(encoding="utf-8").split("\n[")
     text = "\n[".join(block for block in blocks if not (drop and block.startswith(drop)))
     path = folder / "mine.toml"
     path.write_text(text.replace(*change) + add if change[0] else text + add, encoding="utf-8")

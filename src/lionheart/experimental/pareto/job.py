@@ -12,7 +12,7 @@ from typing import final
 
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, move_batch, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.experimental.pareto.files import RESULTS, read_front
@@ -30,7 +30,7 @@ from lionheart.jobs.map import default_run_dir, describe_run, open_context, prep
 from lionheart.jobs.measurement.chips import compiling, digital_accuracy
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.jobs.objective import check_objective, find_system, make_objective
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import drop_pp, is_within

@@ -1,0 +1,152 @@
+"""Run strategies side by side on one task and write one table. Runs that are finished are only read, stopped ones go on.
+
+A strategy may name a ranking after a colon, and after an @ a file of settings instead of that of --config:
+lionheart:random, training-free@benchmarks/networks/resnet_ours.toml. For each bound and seed strategies run one after the other.
+
+Run: python benchmarks/networks/mapping.py --strategies lionheart training-free@benchmarks/networks/resnet_ours.toml --bounds 2 --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lionheart.cli.tasks import load_task
+from lionheart.data import count_samples
+from lionheart.files import write_text
+from lionheart.jobs import read_settings
+from lionheart.progress import SILENT
+from lionheart.runs import RunDirectory
+from lionheart.units import format_elapsed
+
+CONFIG = Path(__file__).parents[1] / "studies" / "resnet8_bounds.toml"
+COLUMNS = (
+    "bound [pp]",
+    "strategy",
+    "seed",
+    "MACs analog",
+    "weights analog",
+    "validation drop, 1 day [pp]",
+    "test, 1 day [%]",
+    "test drop [pp]",
+    "search",
+    "retrainings",
+    "training steps",
+    "chip evaluations",
+)
+
+
+def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> RunDirectory:
+    """Map once, going on with a run that was stopped."""
+    searched, _, config = strategy.partition("@")
+    label = f"{searched}-{Path(config).stem}" if config else searched
+    path = args.runs / f"{args.task.replace('/', '-')}-{label.replace(':', '-')}-{bound}pp-seed{seed}"
+    if not (path / "results.json").exists():
+        name, _, ranking = searched.partition(":")
+        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed), "--effort", args.effort]
+        fresh += ["--ranking", ranking] if ranking else []
+        fresh += ["--config", config or str(args.config), "--out", str(path)]
+        resumed = ["--resume", str(path)]
+        command = [sys.executable, "-m", "lionheart", "map", *(resumed if (path / "run.json").exists() else fresh)]
+        done = subprocess.run(command, check=False)  # noqa: S603  our own command
+        if done.returncode not in (0, 3):
+            raise SystemExit(done.returncode)
+    return RunDirectory.open(path)
+
+
+def describe(bound: str, strategy: str, seed: int, run: RunDirectory) -> str:
+    """Return the row of a run."""
+    results = run.read("results.json")
+    at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
+    decisions = results["decisions"]
+    trained = [decision for decision in decisions if decision["train"]["n_steps"]]
+    cells = [
+        bound,
+        strategy,
+        str(seed),
+        f"{100 * results['analog_mac_share']:.1f} %",
+        f"{100 * results['analog_weight_share']:.1f} %",
+        f"{results['validation']['drop_pp']:.2f}",
+        f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}]",
+        f"{100 * (results['baseline']['test_accuracy'] - at['mean']):.2f}",
+        format_elapsed(results["elapsed_s"]),
+        str(len(trained)),
+        str(results["n_steps"]),
+        str(count_evaluations(run, decisions)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def count_evaluations(run: RunDirectory, decisions: list[dict[str, Any]]) -> int:
+    """Return how many chips were evaluated on the samples that decide, the measurement of sensitivity left out."""
+    n_chips = run.description()["settings"]["search"]["n_chips"]
+    return n_chips * sum(1 + decision.get("n_remeasured", 0) for decision in decisions)
+
+
+def describe_reference(run: RunDirectory) -> str:
+    """Return what the reference algorithm would have to do on the network of a run, by its own protocol."""
+    candidates = [each for each in run.read("graph.json")["candidates"] if each["mappable"]]
+    paper = read_settings("paper")
+    task = load_task(run.description()["task"], SILENT)
+    n, n_steps = len(candidates), len(task.train_batches)
+    fewest, most = (paper.train.patience or 0) + 1, paper.train.max_epochs
+    return (
+        f"The reference algorithm's own protocol on this network: {n} retrainings of {fewest} to {most} epochs of {n_steps} steps, "
+        f"{n * fewest * n_steps:,} to {n * most * n_steps:,} steps in all, and {n * paper.search.n_chips} evaluations of a chip on "
+        f"{count_samples(task.validation):,} validation samples."
+    )
+
+
+def all_runs(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    for bound, seed, strategy in itertools.product(args.bounds, args.seeds, args.strategies):
+        yield bound, strategy, seed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="cifar10/resnet8")
+    parser.add_argument("--strategies", nargs="+", default=["lionheart", "shared", "training-free"])
+    parser.add_argument("--bounds", nargs="+", default=["1", "2", "5"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--effort", default="quick")
+    parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
+    parser.add_argument("--page", type=Path, default=None, help="write the table there instead of printing it")
+    args = parser.parse_args()
+    rows, environment = [], {}
+    for bound, strategy, seed in all_runs(args):
+        run = map_once(args, bound, strategy, seed)
+        environment = run.description()["environment"]
+        rows.append(describe(bound, strategy, seed, run))
+    command = shlex.join(["python", "benchmarks/networks/mapping.py", *sys.argv[1:]])
+    page = "\n".join(
+        [
+            f"# Strategies on {args.task}",
+            "",
+            f"Effort `{args.effort}`; accuracies are means over {run.description()['settings']['search']['n_chips_final']} fresh chips with their "
+            "95 % intervals over chips; validation decided, test was read once at the end.",
+            f"Made by `{command}` on {environment.get('cpu')}, {environment.get('threads')} thread(s), torch {environment.get('torch')}.",
+            "",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" * len(COLUMNS) + "|",
+            *rows,
+            "",
+            describe_reference(run),
+            "",
+        ]
+    )
+    if args.page is None:
+        print(page)
+    else:
+        write_text(args.page, page)
+        print(f"wrote {args.page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""MiniLM with real weights on sentences of movie reviews: accuracy over fresh chips, all and half of the projections analog.
+
+Each mapping is measured as converted and after a short hardware-aware retraining with the settings in minilm_reviews.toml.
+Parts that are finished are kept in --out and only read, so a stopped run goes on. Prints a Markdown table.
+
+Run: python benchmarks/networks/minilm_reviews.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lionheart import LayerGraph, LayerMapping, MapSettings, Task, build_task, convert_to_analog_, convert_to_digital_
+from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
+from lionheart.candidates import find_candidates, rank_candidates
+from lionheart.data import BatchSource, call_model, take_samples
+from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
+from lionheart.files import read_json, write_json
+from lionheart.jobs import read_settings
+from lionheart.rng import RandomStreams
+from lionheart.runs import describe_environment
+from lionheart.training import TrainHooks, build_optimizer, load_weights, save_weights, train
+from lionheart.units import format_duration
+
+CONFIG = Path(__file__).with_suffix(".toml")
+TIMES = (1.0, 3_600.0, 86_400.0)
+
+SHARES = {"digital": 0.0, "half analog": 0.5, "all analog": 1.0}
+
+
+@dataclass
+class Bench:
+    """What all parts share."""
+
+    task: Task
+    graph: LayerGraph
+    samples: BatchSource
+    settings: MapSettings
+    streams: RandomStreams
+    n_chips: int
+    out: Path
+    stop_at: float
+
+    def once(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do a part and keep what it gives, unless it is there already."""
+        path = self.out / f"{name.replace(' ', '-')}.json"
+        if not path.exists():
+            if time.perf_counter() > self.stop_at:
+                raise SystemExit("the minutes are over; run the same command again to go on")
+            print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
+            write_json(path, work())
+        return read_json(path)
+
+    def choose(self, share: float) -> LayerMapping:
+        """Map that share of the projections, rounded up, most MACs first; equal ones in the network's order."""
+        ranked = rank_candidates(find_candidates(self.graph, self.settings.tile))
+        chosen = ranked[: math.ceil(share * len(ranked))]
+        return LayerMapping.from_analog(self.graph, [candidate.node.fqn for candidate in chosen])
+
+    def convert(self, mapping: LayerMapping) -> nn.Module:
+        """Return a copy of the network on tiles, its input ranges calibrated on one training batch."""
+        model = convert_to_analog_(copy.deepcopy(self.task.model), mapping, self.settings.tile)
+        inputs, _ = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration"))))
+        seed_noise_(model, self.streams.generator("calibration", "noise"))
+        calibrate_input_ranges_(model, lambda net: call_model(net, inputs))
+        return model
+
+    def retrain(self, model: nn.Module, weights: Path) -> dict[str, Any]:
+        """Retrain all weights with the tile's HWA noise; without noise where nothing is analog."""
+        streams = self.streams.scope("retraining")
+        trace = train(
+            model,
+            self.task.train_batches,
+            self.task.loss,
+            self.settings.train,
+            build_optimizer(model, self.settings.train),
+            streams=streams,
+            hooks=TrainHooks(
+                before_epoch=lambda epoch: seed_noise_(model, streams.generator("noise", epoch)),
+                after_step=lambda: clip_weights_(model),
+            ),
+        )
+        save_weights(weights, model)
+        return trace.to_json()
+
+    def measure(self, model: nn.Module, name: str) -> dict[str, Any]:
+        """Return the accuracy of the network computed digitally, and over chips at each time."""
+        plain = convert_to_digital_(copy.deepcopy(model))
+        row: dict[str, Any] = {
+            "digital": self.once(name, lambda: evaluate_accuracy(plain, self.samples, self.task.metric))
+        }
+
+        def over_chips(t_inference: float) -> dict[str, Any]:
+            streams = self.streams.scope("chips")
+            (estimate,) = evaluate_over_chips(
+                model, self.samples, self.task.metric, times=[t_inference], n_chips=self.n_chips, streams=streams
+            )
+            return estimate.to_json()
+
+        for t in TIMES if name.startswith(("half", "all")) else ():
+            row[format_duration(t)] = self.once(f"{name} {format_duration(t)}", lambda t=t: over_chips(t))
+        return row
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of one mapping: as converted, and retrained."""
+        mapping = self.choose(SHARES[name])
+        shares = {"name": name, "n_analog": len(mapping.analog), "macs": mapping.analog_mac_share(self.graph)}
+        model = self.convert(mapping)
+        before = {**shares, **self.measure(model, name), "elapsed_s": None}
+        weights = self.out / f"{name.replace(' ', '-')}-retrained.safetensors"
+        trace = self.once(f"{name} retraining", lambda: self.retrain(model, weights))
+        load_weights(weights, model)
+        after = {**shares, **self.measure(model, f"{name} retrained"), "elapsed_s": trace["elapsed_s"]}
+        return [before, after]
+
+
+def write_row(row: dict[str, Any]) -> str:
+    """Write a row of the table."""
+    cells = [row["name"], f"{row['n_analog']}", f"{100 * row['macs']:.0f} %"]
+    cells.append("no" if row["elapsed_s"] is None else f"{row['elapsed_s'] / 60:.1f} min")
+    cells.append(f"{100 * row['digital']:.2f}")
+    for t in map(format_duration, TIMES):
+        at = row.get(t)
+        cells.append(
+            f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}], ± {100 * at['std']:.2f}"
+            if at
+            else ""
+        )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/results/minilm_reviews"))
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--samples", type=int, help="first sentences of the split; default: all")
+    parser.add_argument("--chips", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no new part after this time")
+    args = parser.parse_args()
+    settings = read_settings("quick", CONFIG)
+    asked = {"split": args.split, "samples": args.samples, "chips": args.chips, "seed": args.seed}
+    asked |= {"tile": settings.tile.to_json(), "train": settings.train.to_json()}
+    begun = args.out / "settings.json"
+    if begun.exists() and read_json(begun) != asked:
+        raise SystemExit(f"{args.out} holds a run with other settings; choose another --out")
+    write_json(begun, asked)
+    task = build_task("reviews/minilm")
+    bench = Bench(
+        task=task,
+        graph=task.trace(),
+        samples=take_samples(getattr(task, args.split), args.samples),
+        settings=settings,
+        streams=RandomStreams(args.seed),
+        n_chips=args.chips,
+        out=args.out,
+        stop_at=time.perf_counter() + 60 * args.minutes,
+    )
+    rows = [row for name in SHARES for row in bench.rows(name)]
+    environment = describe_environment()
+    command = (
+        f"python benchmarks/networks/minilm_reviews.py --split {args.split} --chips {args.chips} --seed {args.seed}"
+    )
+    command += f" --samples {args.samples}" if args.samples else ""
+    print(f"`{command}`, ", end="")
+    print(f"{environment['cpu']}, {environment['threads']} thread(s), torch {environment['torch']}:\n")
+    times = " | ".join(format_duration(t) for t in TIMES)
+    print(f"| network | projections analog | MACs analog | retrained | computed digitally | {times} |")
+    print(f"|{'---|' * (5 + len(TIMES))}")
+    print("\n".join(map(write_row, rows)))
+
+
+if __name__ == "__main__":
+    main()

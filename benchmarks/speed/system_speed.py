@@ -1,0 +1,179 @@
+"""How long the system model takes: a full estimate, all prices at once, one projection moved, and a search's own arithmetic.
+
+Networks are ResNet20 and MobileBERT's architecture (question answering, default configuration, random weights, 128 tokens).
+The search measures nothing: accuracies are made up and come at once, so that only its own work is timed. On ALPINE's platforms
+next to none of MobileBERT's projections saves anything, so its searches run on a core that multiplies ten times as slowly.
+
+Run: python benchmarks/speed/system_speed.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lionheart.candidates import find_candidates, rank_candidates
+from lionheart.devices import TileSpec
+from lionheart.graph import LayerGraph, trace_graph
+from lionheart.jobs import MapSettings
+from lionheart.jobs.objective import make_objective
+from lionheart.mapping import LayerMapping
+from lionheart.search import Decision, SearchSpec, Trial, find_strategy
+from lionheart.system import SystemModel, estimate_system, load_platform
+from lionheart.tasks.images.networks.resnet import ResNetCifar
+
+REPEATS = 21
+PLATFORM = "alpine-high-power"
+SLOW = """
+[macs_per_cycle]
+value = {value}
+unit = "MAC/cycle"
+source = "made up: a tenth"
+kind = "assumed"
+"""
+
+
+def trace_resnet20() -> LayerGraph:
+    return trace_graph(ResNetCifar(3).eval(), torch.randn(1, 3, 32, 32))
+
+
+def trace_mobilebert() -> LayerGraph:
+    from transformers import MobileBertConfig, MobileBertForQuestionAnswering
+
+    model = MobileBertForQuestionAnswering(MobileBertConfig()).eval()
+    return trace_graph(model, {"input_ids": torch.randint(0, 1000, (1, 128))})
+
+
+def write_slow_platform(folder: str) -> str:
+    """Write the platform with a core that multiplies ten times as slowly, and return its path."""
+    text = (files("lionheart.system") / "data" / f"{PLATFORM.replace('-', '_')}.toml").read_text(encoding="utf-8")
+    path = Path(folder) / "slow.toml"
+    path.write_text(text + SLOW.format(value=load_platform(PLATFORM).macs_per_cycle / 10), encoding="utf-8")
+    return str(path)
+
+
+class MadeUp:
+    """A network whose drop is a sum of made-up damages; its measurements take no time."""
+
+    def __init__(self, fqns: Sequence[str]) -> None:
+        draw = random.Random(0)  # noqa: S311  no secret
+        self.damage_pp = {fqn: draw.expovariate(1.0) / len(fqns) for fqn in fqns}
+        self.rises = {fqn: damage * draw.uniform(0.5, 2.0) for fqn, damage in self.damage_pp.items()}
+        self.n_tried = 0
+
+    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, **how: bool) -> Trial:
+        self.n_tried += 1
+        drop_pp = sum(self.damage_pp[name] for name in mapping.analog)
+        return Trial({"mean": 0.9 - drop_pp / 100}, drop_pp, drop_pp, {"losses": [], "n_steps": 0}, 0.0)
+
+    def remeasure(self, mapping: LayerMapping, index: int, number: int, **how: bool) -> Trial:
+        return self.try_mapping(mapping, index, "")
+
+    def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
+        return self.rises
+
+    expected_loss_increase = loss_increase
+
+    def settle(self, decision: Decision, mapping: LayerMapping) -> None:
+        pass
+
+    def is_out_of_budget(self) -> bool:
+        return False
+
+    def past_decisions(self) -> Sequence[Decision]:
+        return ()
+
+
+def measure(work: Callable[[], Any], repeats: int) -> str:
+    """Return the median of the wall times of `work`, and the largest."""
+    work()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return f"{show(statistics.median(times))} | {show(max(times))}"
+
+
+def show(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.2f} ms"
+
+
+def time_model(name: str, graph: LayerGraph, repeats: int) -> None:
+    platform, fqns = load_platform(PLATFORM), graph.fqns
+    half = LayerMapping.from_analog(graph, fqns[::2])
+    model = SystemModel(graph, platform)
+    tracker = model.track(half)
+    n = len(fqns)
+
+    def estimate() -> None:
+        found = estimate_system(graph, half, platform)
+        _ = found.mapped.energy_j, found.all_digital.energy_j
+
+    def change_one() -> None:
+        tracker.change(fqns[n // 2])
+
+    def rank() -> None:
+        start = model.track(LayerMapping.all_digital(graph))
+        sorted(fqns, key=lambda fqn: start.with_change(fqn).energy_j)
+
+    print(f"| {name} ({n} projections) | full estimate | {measure(estimate, repeats)} |")
+    print(
+        f"| | `SystemModel`: every projection in both placements | {measure(lambda: SystemModel(graph, platform), repeats)} |"
+    )
+    print(f"| | `cost(mapping)`, half of them on tiles | {measure(lambda: model.cost(half), repeats)} |")
+    print(f"| | one projection moved | {measure(change_one, 50 * repeats)} |")
+    print(f"| | all of them ranked by energy | {measure(rank, repeats)} |")
+
+
+def time_search(
+    name: str, graph: LayerGraph, platform: str, strategy: str, objective: str, max_tiles: int | None, repeats: int
+) -> None:
+    settings = MapSettings(search=SearchSpec(objective=objective, max_tiles=max_tiles), platforms=(platform,))
+    candidates = find_candidates(graph, TileSpec())
+    ranked = rank_candidates(candidates)
+    counts = []
+
+    def search() -> None:
+        problem = MadeUp([each.node.fqn for each in ranked])
+        made = make_objective(graph, candidates, settings)
+        start = LayerMapping.all_digital(graph)
+        found = find_strategy(strategy)(problem, ranked, start, max_drop_pp=0.3, objective=made)
+        counts.append((len(found.mapping.analog), problem.n_tried))
+
+    took = measure(search, repeats)
+    limit = "none" if max_tiles is None else str(max_tiles)
+    print(f"| {name} | {strategy} | {objective} | {limit} | {counts[0][0]} | {counts[0][1]} | {took} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of each timing; at least 5")
+    repeats = max(5, parser.parse_args().repeats)
+    torch.set_num_threads(1)
+    networks = {"ResNet20": trace_resnet20(), "MobileBERT": trace_mobilebert()}
+    print("| network | what | median | largest |")
+    print("|---|---|---|---|")
+    for name, graph in networks.items():
+        time_model(name, graph, repeats)
+    print("\n| network | strategy | objective | tiles | on tiles | measurements | own work, median | largest |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        platforms = (PLATFORM, write_slow_platform(folder))
+        for (name, graph), platform, limit in zip(networks.items(), platforms, (12, 150), strict=True):
+            for strategy in ("lionheart", "training-free"):
+                for objective, max_tiles in (("macs", None), ("time", None), ("energy", None), ("energy", limit)):
+                    time_search(name, graph, platform, strategy, objective, max_tiles, max(5, repeats // 4))
+
+
+if __name__ == "__main__":
+    main()
