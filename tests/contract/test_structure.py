@@ -24,7 +24,7 @@ VERBS = ("lionheart.cli.", "lionheart.experimental.pareto.verb")
 CONVERTERS = {"lionheart.spec", "lionheart.record"}
 UPGRADES = {"lionheart.runs.upgrade", "lionheart.experimental.pareto.files"}  # read what older versions wrote
 STRING_READS = re.compile(r"""\b(?:\w*results|evaluation|decision|accuracy|certificate)(?:\[["']|\.get\(["'])""")
-DROP = re.compile(r"100(?:\.0)?\s*\*\s*\(\s*[\w.\[\]\"']*(?:baseline|digital|reference)[\w.\[\]\"']*\s*-")
+DROP = re.compile(r"\b100(?:\.0)?\s*\*\s*\(.*\s-\s")  # 100 times a difference
 
 
 def name_of(path: Path) -> str:

@@ -27,7 +27,7 @@ from lionheart.experimental.pareto.front import best_within, nested_prefixes, no
 from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
 from lionheart.experimental.pareto.page import report_front
 from lionheart.experimental.pareto.records import FrontResults, MeasuredMapping
-from lionheart.experimental.pareto.search import hide_password, open_storage, search_front
+from lionheart.experimental.pareto.search import FrontProblem, hide_password, open_storage, search_front
 from lionheart.files import read_json
 from lionheart.graph import LayerGraph
 from lionheart.jobs import evaluate_run, map_layers, resume_run
@@ -91,19 +91,16 @@ class Net:
             for prefix in nested_prefixes(order, max(2, n_trials // 2))
         ]
         with open_storage(url) as storage:
-            return search_front(
-                self.names,
-                self.start,
+            problem = FrontProblem(
+                candidates=self.names,
+                start=self.start,
                 evaluate=self.evaluate,
                 cost=self.cost,
                 keep=self.kept.append,
                 seeds=seeds,
                 n_trials=n_trials,
-                streams=RandomStreams(seed),
-                storage=storage,
-                study_name="study",
-                past=past,
             )
+            return search_front(problem, streams=RandomStreams(seed), storage=storage, study_name="study", past=past)
 
 
 def asked(measured: list[MeasuredMapping] | tuple[MeasuredMapping, ...]) -> list[tuple[Any, ...]]:
