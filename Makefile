@@ -23,7 +23,7 @@ bench: .venv/installed ## speed ratios against the same network in floating poin
 golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
 	$(BIN)/python tests/golden/jobs.py --write
 
-docs: .venv/installed ## write docs/settings.md and docs/reference from the code
+docs: .venv/installed ## write docs/reference/settings.md and docs/reference from the code
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_reference.py
 

@@ -240,7 +240,7 @@ def write_page(
     newline = "\n"
     return f"""# MiniLM on SQuAD v1.1{"" if most_rise is None else ": few projections"}
 
-Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/data.md): `{card.command}`,
+Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/reference/data.md): `{card.command}`,
 {len(card.training_loss)} x {card.train_spec.steps_per_epoch} steps of {card.batch_size} questions, {format_elapsed(card.elapsed_s)} on {card.hardware}. In floating point it answers the SQuAD v1.1
 test questions with **F1 {100 * card.test_f1:.2f} and exact match {100 * card.test_exact_match:.2f}** (validation: F1 {100 * card.validation_f1:.2f}, exact match {100 * card.validation_exact_match:.2f}).
 
@@ -280,7 +280,7 @@ MiniLM, with 6 groups in each of 6 blocks and the head.
 
 ## Time and energy against all-digital
 
-One question of {graph.nodes[0].n_mvms} tokens, by the cost model of docs/system_cost.md.
+One question of {graph.nodes[0].n_mvms} tokens, by the cost model of docs/concepts/system-cost.md.
 
 | bound | {" | ".join(f"{name}, faster | {name}, less energy" for name in platforms)} |
 |{"---|" * (1 + 2 * len(platforms))}

@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from fake_problem import FakeProblem, run
 from paths import ROOT
+
+from lionheart.search import STRATEGIES
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -25,7 +28,7 @@ def test_readme_example_runs(tmp_path, monkeypatch):
 def test_example_of_a_kind_of_ones_own_runs():
     import lionheart
 
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/layer-types.md").read_text(), re.DOTALL)
     names = {"__name__": "extending"}
     exec(compile(example, "extending.md", "exec"), names)  # noqa: S102  our own page
     lionheart.graph.unregister_kind(names["Gated"])
@@ -39,7 +42,9 @@ def load_script(name):
 
 
 def test_settings_page_is_up_to_date():
-    assert (ROOT / "docs/settings.md").read_text() == load_script("make_settings").render_settings(), "run: make docs"
+    assert (ROOT / "docs/reference/settings.md").read_text() == load_script("make_settings").render_settings(), (
+        "run: make docs"
+    )
 
 
 def test_schema_is_up_to_date():
@@ -65,3 +70,13 @@ def test_public_names_exist():
 
     for name in lionheart.__all__:
         assert getattr(lionheart, name).__doc__, name
+
+
+def test_the_strategy_of_the_docs_searches():
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/extend.md").read_text(), re.DOTALL)
+    try:
+        exec(compile(example, "extend.md", "exec"), {})  # noqa: S102  our own page
+        result = run("smallest-first", FakeProblem([0.2, 0.3, 9.0]))
+    finally:
+        STRATEGIES.remove("smallest-first")
+    assert set(result.mapping.analog) == {"L0", "L1"}

@@ -398,7 +398,7 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
 
 def test_figures_of_the_docs_are_current() -> None:
     module = load_benchmark("papers/platforms")
-    page = (ROOT / "docs" / "platforms.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "platforms.md").read_text(encoding="utf-8")
     assert module.table() in page, "run: python benchmarks/papers/platforms.py --page"
     assert all(f"| `{name}` |" in page for name in NAMES)
 
