@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs results clean
+.PHONY: demo test check bench golden docs results clean
 
 demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy loss one day after programming
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
@@ -20,8 +20,12 @@ bench: .venv/installed ## speed ratios against the same network in floating poin
 	$(BIN)/python benchmarks/speed/performance.py
 	$(BIN)/python benchmarks/papers/alpine_ratios.py
 
-docs: .venv/installed ## write docs/settings.md from the code
+golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
+	$(BIN)/python tests/golden/jobs.py --write
+
+docs: .venv/installed ## write docs/settings.md and docs/reference from the code
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_reference.py
 
 results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1, DEVICE=cuda
 	$(BIN)/python benchmarks/networks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))

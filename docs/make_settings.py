@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lionheart.devices import TECHNOLOGIES, HWASpec, TileSpec
+from lionheart.devices import DEVICES, HWASpec, TileSpec
 from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
 from lionheart.training import TrainSpec
@@ -16,7 +16,7 @@ TABLES: tuple[tuple[str, type[Spec]], ...] = (
     ("[train]", TrainSpec),
     ("[tile]", TileSpec),
     ("[tile.hwa]", HWASpec),
-    *((f'[tile.device] with technology = "{name}"', spec) for name, spec in TECHNOLOGIES.items()),
+    *((f'[tile.device] with technology = "{name}"', technology.spec) for name, technology in DEVICES.items()),
 )
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from lionheart.candidates import GraphRecord
 from lionheart.cli.tasks import load_task
+from lionheart.data import count_samples
 from lionheart.files import write_text
 from lionheart.jobs import MapSettings, read_settings
-from lionheart.jobs.samples import count_samples
 from lionheart.progress import SILENT
 from lionheart.runs import Decision, RunDirectory
 from lionheart.units import format_elapsed

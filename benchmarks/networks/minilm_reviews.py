@@ -23,15 +23,14 @@ from torch import nn
 from lionheart import LayerGraph, LayerMapping, MapSettings, Task, build_task, convert_to_analog_, convert_to_digital_
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.candidates import find_candidates, rank_candidates
-from lionheart.data import BatchSource, call_model
+from lionheart.data import BatchSource, call_model, take_samples
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.files import read_json, write_json
 from lionheart.jobs import read_settings
-from lionheart.jobs.samples import take_samples
 from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy, TrainTrace, describe_environment
-from lionheart.training import build_optimizer, load_weights, save_weights, train
+from lionheart.training import TrainHooks, build_optimizer, load_weights, save_weights, train
 from lionheart.units import format_duration
 
 CONFIG = Path(__file__).with_suffix(".toml")
@@ -98,7 +97,7 @@ class Bench:
 
     def choose(self, share: float) -> LayerMapping:
         """Map that share of the projections, rounded up, most MACs first; equal ones in the network's order."""
-        ranked = rank_candidates(find_candidates(self.graph, self.settings.tile), by="macs")
+        ranked = rank_candidates(find_candidates(self.graph, self.settings.tile))
         chosen = ranked[: math.ceil(share * len(ranked))]
         return LayerMapping.from_analog(self.graph, [candidate.node.fqn for candidate in chosen])
 
@@ -120,8 +119,10 @@ class Bench:
             self.settings.train,
             build_optimizer(model, self.settings.train),
             streams=streams,
-            before_epoch=lambda epoch: seed_noise_(model, streams.generator("noise", epoch)),
-            after_step=lambda: clip_weights_(model),
+            hooks=TrainHooks(
+                before_epoch=lambda epoch: seed_noise_(model, streams.generator("noise", epoch)),
+                after_step=lambda: clip_weights_(model),
+            ),
         )
         save_weights(weights, model)
         return found

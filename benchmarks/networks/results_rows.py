@@ -25,11 +25,11 @@ from safetensors.torch import load_file
 
 from lionheart.analog import convert_to_digital_
 from lionheart.candidates import GraphRecord
+from lionheart.data import count_samples, take_samples
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.jobs import MapSettings, evaluate_run, resume_run
 from lionheart.jobs.map import describe_run, load_result, prepare_run
-from lionheart.jobs.samples import count_samples, take_samples
 from lionheart.progress import Progress
 from lionheart.runs import Results, RunDirectory
 from lionheart.tasks import Task

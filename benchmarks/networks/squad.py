@@ -19,13 +19,13 @@ from pydantic import Field
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
-from lionheart.data import BatchSource
+from lionheart.data import BatchSource, take_samples
 from lionheart.evaluation import evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_text
 from lionheart.graph import LayerGraph
 from lionheart.jobs import read_settings
 from lionheart.jobs.map import describe_run
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy, RunDirectory

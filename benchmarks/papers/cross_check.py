@@ -13,7 +13,7 @@ from lionheart.interop.zigzag import compare_with_zigzag, describe, price_with_z
 from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 from lionheart.units import format_si
 
 PLATFORMS = ("alpine-high-power", "alpine-low-power")

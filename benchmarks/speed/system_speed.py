@@ -33,7 +33,7 @@ from lionheart.runs import Accuracy, Decision, Journal, TrainTrace
 from lionheart.search import STRATEGIES, SearchLoop, SearchSpec, Trial
 from lionheart.system import SystemModel, estimate_system, load_platform
 from lionheart.tasks import Task
-from lionheart.tasks.resnet import ResNetCifar
+from lionheart.tasks.images.networks.resnet import ResNetCifar
 
 REPEATS = 21
 PLATFORM = "alpine-high-power"
@@ -150,7 +150,7 @@ def time_search(name: str, graph: LayerGraph, settings: MapSettings, repeats: in
     candidates = tuple(find_candidates(graph, TileSpec()))
     task = Task(model=torch.nn.Identity(), train=[], validation=[], test=[], name=name)
     context = Context(task, settings, graph, candidates, Journal(None), SILENT)
-    ranked = rank_candidates(candidates, "macs")
+    ranked = rank_candidates(candidates)
     counts = []
 
     def search() -> None:

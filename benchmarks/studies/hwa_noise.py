@@ -13,7 +13,7 @@ from lionheart import HWASpec, LayerMapping, TileSpec, TrainSpec, build_task, co
 from lionheart.analog import calibrate_input_ranges_, clip_weights_, seed_noise_
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.rng import RandomStreams
-from lionheart.training import build_optimizer, train
+from lionheart.training import TrainHooks, build_optimizer, train
 
 VARIANTS: dict[str, HWASpec | None] = {
     "no retraining": None,
@@ -57,7 +57,7 @@ def main() -> None:
                 spec,
                 optimizer,
                 streams=streams,
-                after_step=lambda model=model: clip_weights_(model),
+                hooks=TrainHooks(after_step=lambda model=model: clip_weights_(model)),
             )
         early, late = evaluate_over_chips(
             model, samples, task.metric, times=[1.0, 86_400.0], n_chips=args.chips, streams=streams.scope("chips")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lionheart import MapSettings, Task, map_layers
 from lionheart.cli.console import RichProgress
 from lionheart.rng import RandomStreams
-from lionheart.tasks.cifar import load_cifar10
+from lionheart.tasks.images.cifar10 import load_cifar10
 from lionheart.tasks.task import cross_entropy
 
 DAY = 86_400.0

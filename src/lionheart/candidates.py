@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, final
 
@@ -14,7 +14,6 @@ from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.partition import TilePartition, partition_graph
-from lionheart.registry import Registry
 
 
 @final
@@ -111,11 +110,6 @@ def list_fields(record: Any) -> dict[str, Any]:
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
-RANKINGS: Registry[Callable[[LayerNode], int]] = Registry("ranking", "rankings")
-RANKINGS.add("macs", lambda node: node.macs)
-RANKINGS.add("weights", lambda node: node.weights)
-
-
 def find_candidates(
     graph: LayerGraph, tile: TileSpec, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> list[Candidate]:
@@ -174,11 +168,6 @@ def _matches(option: str, rule: str, node: LayerNode) -> bool:
     return any(name == rule or fnmatch.fnmatchcase(name, rule) for name in names)
 
 
-def rank_candidates(candidates: Iterable[Candidate], by: str = "macs") -> list[Candidate]:
-    """Return the mappable candidates, largest first; ties keep the network's order.
-
-    Raises:
-        ConfigError: The ranking is unknown.
-    """
-    key = RANKINGS.find(by)
-    return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -key(candidate.node))
+def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the mappable candidates, most MACs first; ties keep the network's order."""
+    return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

@@ -31,6 +31,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ArtifactError: There is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file", hint="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: not readable: {error}", hint="expected text in UTF-8") from error
+
+
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
     """Raise `ArtifactError` unless `folder` exists or can be made, and can take `size_bytes` more."""
     try:
@@ -48,7 +62,7 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place; nothing half-written stays.
+    """Let `write` fill a temporary file in the folder of `path`, then move it into place; nothing half-written stays.
 
     Raises:
         ArtifactError: The folder cannot be written or the disk is full.
@@ -103,7 +117,7 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}", hint="restore the file or make it anew"
+            f"{path}: not readable as JSON: {error}", hint="restore the file or make it again"
         ) from error
 
 

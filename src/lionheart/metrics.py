@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
-from lionheart.errors import ArtifactError
+from pydantic.dataclasses import dataclass
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Score = TypeVar("Score", float, "Tensor")
 _LARGE, _SMALL = 1e4, 10.0  # perplexities from here on have three digits, those below there a decimal more
 _ROUNDING_PP = 1e-9  # what sums of floating-point numbers may be off [pp]
 _LARGEST_EXPONENT = 700.0  # exp of more is no number
@@ -25,32 +27,14 @@ class Measure:
         kind: ``share``: scores are from 0 to 1 and their mean is written in percent. ``perplexity``: a score is minus the
             cross-entropy of a sample in nats, ``exp`` of minus the mean is written, and a drop is in log-percent: perplexity
             times ``exp(drop / 100)``.
+
+    Raises:
+        pydantic.ValidationError: A part is of another type, or `kind` is none of the two.
     """
 
     name: str = "accuracy"
     drop_unit: str = "pp"
     kind: Literal["share", "perplexity"] = "share"
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> Measure:
-        """Return the measure that `to_json` wrote; None, as in results of before there were others, is accuracy.
-
-        Raises:
-            ArtifactError: It is something else.
-        """
-        if data is None:
-            return ACCURACY
-        if isinstance(data, Mapping) and data.keys() == asdict(ACCURACY).keys():
-            measure = cls(**data)
-            if measure.kind in ("share", "perplexity"):
-                return measure
-        raise ArtifactError(
-            f"{where}: measure: got {data!r}, expected name, drop_unit and kind", hint="the file is damaged; restore it"
-        )
-
-    def to_json(self) -> dict[str, str]:
-        """Return plain data."""
-        return asdict(self)
 
     def value_of(self, mean: float) -> float:
         """Return what the measure's name stands for, given a mean of scores: the mean itself, or the perplexity."""
@@ -116,8 +100,8 @@ F1 = Measure("F1", "F1 points")
 PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
 
 
-def drop_pp(baseline: float, mean: float) -> float:
-    """Return by how much a mean of scores is below that of the digital network [pp, or the metric's own unit]."""
+def drop_pp(baseline: Score, mean: Score) -> Score:
+    """Return by how much scores, or means of them, are below those of the digital network [pp, or the metric's own unit]."""
     return 100 * (baseline - mean)
 
 

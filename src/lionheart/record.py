@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from lionheart.errors import ArtifactError
 
 T = TypeVar("T")
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_PLAIN = ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants")  # what is no number does not become null
+_ANY: TypeAdapter[Any] = TypeAdapter(Any, config=_PLAIN)
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
 _HINT = "is this data of a run written by this version of lionheart?"
 _EXPECTED = {
@@ -33,7 +35,7 @@ _EXPECTED = {
 class Record(BaseModel):
     """A frozen group of results. Unknown keys are left out when it is read; non-finite numbers are refused."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, **_PLAIN)
 
     def replace(self, **changes: Any) -> Self:
         """Return a record with `changes`, validated as a whole."""
@@ -72,6 +74,12 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
         raise ArtifactError("\n".join(describe_faults(error, where)), hint=_HINT) from None
 
 
+def describe_schema(kind: Any) -> dict[str, Any]:
+    """Return the JSON schema of a record, a dataclass, or a collection of them, as it is written."""
+    schema = _adapter(kind).json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def describe_faults(error: ValidationError, where: str) -> list[str]:
     """Return a line for each fault that pydantic found: where, what came, what was expected."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
@@ -79,7 +87,8 @@ def describe_faults(error: ValidationError, where: str) -> list[str]:
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
+        has_fields = is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, BaseModel))
+        _ADAPTERS[kind] = TypeAdapter(kind) if has_fields else TypeAdapter(kind, config=_PLAIN)
     return _ADAPTERS[kind]
 
 

@@ -20,7 +20,8 @@ class Registry(Generic[T]):
     Args:
         setting: Of the setting that holds a name, for errors: ``"search.strategy"``.
         plural: Of an entry, for hints: ``"strategies"``.
-        package: Whose modules register entries when they are imported; they are, on first use. None = nothing is imported.
+        package: Whose modules, those of its packages too, register entries when they are imported; they are, on first use.
+            None = nothing is imported.
         one_per_module: Whether each module of `package` registers one entry, under its own name with ``-`` for ``_``. Names are
             then known without an import, and only the module of the entry that is looked for is imported.
         renamed: Modules whose entry has another name.
@@ -38,6 +39,7 @@ class Registry(Generic[T]):
         self.setting, self.plural, self._renamed = setting, plural, dict(renamed or {})
         self._package, self._one_per_module = package, one_per_module
         self._entries: dict[str, T] = {}
+        self._removed: set[str] = set()
         self._is_loaded = package is None
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -59,13 +61,18 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: The name is taken.
         """
+        if self._one_per_module:
+            self._load(name)  # the name of a module is taken before it is imported
         if name in self._entries:
             raise ConfigError(f"{self.setting}: {name!r} is registered twice", hint="choose another name")
         self._entries[name] = entry
+        self._removed.discard(name)
 
     def remove(self, name: str) -> None:
         """Forget an entry; nothing happens if there is none."""
+        self._load(name)  # else its module would register it later
         self._entries.pop(name, None)
+        self._removed.add(name)
 
     def find(self, name: str) -> T:
         """Return the entry called `name`.
@@ -81,7 +88,8 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Return all names: of modules in their order, else in the order of registration."""
         if self._one_per_module:
-            return tuple(dict.fromkeys([*self._modules(), *self._entries]))
+            known = dict.fromkeys([*self._modules(), *self._entries])
+            return tuple(name for name in known if name not in self._removed)
         self._load()
         return tuple(self._entries)
 
@@ -119,8 +127,16 @@ class Registry(Generic[T]):
                 import_module(f"{self._package}.{modules[name]}")
             return
         self._is_loaded = True  # before the imports: they may look something up
-        for module in modules.values():
-            import_module(f"{self._package}.{module}")
+        _import_all(str(self._package))
+
+
+def _import_all(package: str) -> None:
+    """Import the modules of a package and of the packages in it, but those whose name begins with an underscore."""
+    for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            import_module(module.name)
+            if module.ispkg:
+                _import_all(module.name)
 
 
 #: Search strategies: one module each; the paper's greedy search carries the project's name. See `lionheart.search`.

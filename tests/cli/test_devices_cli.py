@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from lionheart.cli import app
 from lionheart.constants import KINDS
-from lionheart.devices import TECHNOLOGIES
+from lionheart.devices import DEVICES
 
 
 def run(*arguments: str | Path) -> Result:
@@ -18,16 +18,16 @@ def run(*arguments: str | Path) -> Result:
 def test_lists_every_technology_in_80_columns():
     result = run()
     assert (result.exit_code, result.stdout) == (0, "")
-    for name, kind in TECHNOLOGIES.items():
-        assert kind.summary
+    for name, technology in DEVICES.items():
+        assert technology.spec.summary
         [line] = [line for line in result.stderr.splitlines() if line.split()[:1] == [name]]
-        assert kind.summary in line
+        assert technology.spec.summary in line
     assert max(map(len, result.stderr.splitlines())) <= 80
     rows = json.loads(run("--json").stdout)["technologies"]
-    assert {row["technology"]: row["summary"] for row in rows} == {n: k.summary for n, k in TECHNOLOGIES.items()}
+    assert {row["technology"]: row["summary"] for row in rows} == {n: t.spec.summary for n, t in DEVICES.items()}
 
 
-@pytest.mark.parametrize("name", TECHNOLOGIES)
+@pytest.mark.parametrize("name", DEVICES)
 def test_tells_every_constant_and_setting_of_one(name: str):
     result, data = run(name), json.loads(run(name, "--json").stdout)
     assert (result.exit_code, result.stdout) == (0, "")
@@ -38,7 +38,7 @@ def test_tells_every_constant_and_setting_of_one(name: str):
         for part in ("value", "unit", "source"):
             assert "".join(str(entry[part]).split()) in words
         assert entry["kind"] in KINDS
-    assert set(data["settings"]) == set(TECHNOLOGIES[name].model_fields)
+    assert set(data["settings"]) == set(DEVICES.find(name).spec.model_fields)
     assert all(setting in words for setting in data["settings"])
 
 

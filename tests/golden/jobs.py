@@ -70,7 +70,7 @@ from lionheart.jobs import (
     train_task,
 )
 from lionheart.tasks import Task
-from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.tasks.recipe import TASKS, Recipe
 from lionheart.training import TrainSpec
 
 Parts = dict[str, Any]
@@ -138,6 +138,11 @@ def make_recipe() -> Recipe:
         batch_size=16,
         input_shape=(3, 8, 8),
     )
+
+
+def put_task(recipe: Recipe) -> None:
+    TASKS.remove(TINY)
+    TASKS.add(TINY, recipe)
 
 
 class KilledError(BaseException):
@@ -712,13 +717,13 @@ def _(folder: Path) -> Parts:
 @job("train from weights, half precision")
 def _(folder: Path) -> Parts:
     folder.mkdir()
-    recipe = RECIPES[TINY]
-    RECIPES[TINY] = replace(recipe, half_weights=True)
+    recipe = TASKS.find(TINY)
+    put_task(replace(recipe, half_weights=True))
     try:
         spec = recipe.train_spec.replace(max_epochs=1, learning_rate=0.01)
         train_task(TINY, folder / "more.safetensors", seed=3, spec=spec, device="cpu", start=unbroken_training())
     finally:
-        RECIPES[TINY] = recipe
+        put_task(recipe)
     return observe_training(folder / "more.safetensors")
 
 
@@ -786,7 +791,7 @@ def run_jobs(out: Path, pattern: str = "") -> Parts:
     global RUNS
     torch.set_num_threads(1)
     noise_pool.POOL_SIZE = 1 << 14  # it is sized for real networks
-    RECIPES[TINY] = make_recipe()
+    put_task(make_recipe())
     probed, observed, seconds = probe(), {}, {}
     RUNS = out / "runs"
     shutil.rmtree(RUNS, ignore_errors=True)

@@ -14,8 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.analog.device.conversion import convert_to_conductances, convert_to_weights
 from lionheart.devices import CustomPairConverter, DeviceSpec, PairConverter, SingleConverter
+from lionheart.devices.converter import convert_to_conductances, convert_to_weights
 
 pytestmark = [
     pytest.mark.xref,

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, convert_to_analog_, drift_chip_, program_chip_
 from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.analog.device import pcm
-from lionheart.devices import DeviceSpec, TileSpec
+from lionheart.devices import DeviceSpec, TileSpec, pcm
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import split_evenly
 

@@ -1,4 +1,4 @@
-"""The shared floor: errors, units, random streams, files, constants, specs, progress."""
+"""The base modules: errors, units, random streams, files, constants, specs, progress."""
 
 import errno
 import hashlib

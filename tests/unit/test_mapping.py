@@ -13,7 +13,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.record import read_record, write_record
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 placements = st.dictionaries(st.text(max_size=12), st.sampled_from(Placement), max_size=8)
 

@@ -4,7 +4,7 @@ Takes a model, a `LayerMapping` and a `TileSpec`; returns the model with analog 
 chip would compute, or what hardware-aware training needs; and back again. Must not know: training loops, accuracy, platforms.
 """
 
-from lionheart.analog.base import AnalogLayer, ChipRead
+from lionheart.analog.base import AnalogLayer
 from lionheart.analog.calibration import calibrate_input_ranges_
 from lionheart.analog.chip import (
     clear_chip_,
@@ -18,6 +18,7 @@ from lionheart.analog.columns import ColumnCalibration
 from lionheart.analog.compiled import compile_model_, uncompile_
 from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.noise import NoiseSource
+from lionheart.analog.readout import ChipRead
 
 __all__ = [
     "AnalogLayer",

@@ -9,18 +9,19 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, cast, final
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog.converters import adc_step, convert_inputs, full_scale, read_columns
-from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar, read_crossbar
-from lionheart.analog.noise import NoiseSource, NoiseState
+from lionheart.analog.converters import adc_step, full_scale
+from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar
+from lionheart.analog.hwa import modify_weights
+from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
 from lionheart.analog.product import MVMJob, TileProduct, TileRow, run_tiles
-from lionheart.analog.vectors import multiply_groups, multiply_vectors, read_tile
+from lionheart.analog.readout import ChipRead, read_row, reference_read
+from lionheart.analog.vectors import run_vectors
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition
@@ -28,27 +29,6 @@ from lionheart.partition import TilePartition
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
 _REMEMBERED_CALLS = 16  # whose noise a backward pass can see again
 _SMALLEST_RANGE = 1e-6  # a learned range stays positive
-_SMALLEST_READOUT = 1e-4  # floor of the reference read, as in AIHWKIT
-
-
-@final
-@dataclass(frozen=True)
-class ChipRead:
-    """The weights of one layer of one chip at one time.
-
-    Args:
-        weights: For each row of tiles ``(cols, rows)`` [tile units] and what 1 stands for in each column.
-        correction: Digital gain and offset of each column ``(cols,)``, or None.
-    """
-
-    weights: list[tuple[Tensor, Tensor]]
-    correction: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it takes."""
-        pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
-        return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
 
 
 class AnalogLayer(nn.Module, ABC):
@@ -124,7 +104,7 @@ class AnalogLayer(nn.Module, ABC):
         if torch._C._current_graph_task_id() != -1 and self._past_noise:
             with self.noise.drawing_again(self._past_noise.pop()):
                 return self._compute(x)
-        if _may_run_again():
+        if may_run_again():
             self._past_noise.append(self.noise.remember())
         return self._compute(x)
 
@@ -161,9 +141,7 @@ class AnalogLayer(nn.Module, ABC):
     def prepare_pass_(self) -> None:
         """Make now what the next pass needs and a compiled pass cannot make."""
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
-            slices = self._row_slices()
-            with torch.no_grad():
-                self._step_weights = [self._modified(self._normalised(first, last)[0]) for first, last in slices]
+            self._step_weights = self._draw_step_weights()
         elif not self.training and self._programmed and self._has_range:
             kind, dtype = self.weight.device.type, self.weight.dtype
             dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
@@ -175,9 +153,7 @@ class AnalogLayer(nn.Module, ABC):
         if not self.training or self._step_weights is not None:
             yield
             return
-        with torch.no_grad():
-            drawn = [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
-        self._step_weights = drawn
+        self._step_weights = self._draw_step_weights()
         try:
             yield
         finally:
@@ -190,21 +166,11 @@ class AnalogLayer(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _forward_vectors(self, x: Tensor, job: MVMJob) -> Tensor:
         """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
+        limit = None
+        if self.tile.input_range != "dynamic" and job.dac_bits is not None:
+            limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
         vectors = self._to_vectors(x)
-        clips = self.tile.input_range != "dynamic" and job.dac_bits is not None
-        if clips:  # once, before bound management scales them down
-            limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE).to(vectors.dtype)
-            vectors = torch.clamp(vectors, -limit, limit)
-        with torch.no_grad():
-            analog = multiply_vectors(vectors, self.partition, self.tile, job, self.noise)
-        if torch.is_grad_enabled():  # gradients as of the exact product of the inputs and weights that were used
-            if clips:
-                codes = convert_inputs(vectors.detach(), job.input_range, job.dac_bits)
-                vectors = vectors + (codes * (job.input_range / full_scale(job.dac_bits)) - vectors).detach()
-            weights = self.weight.reshape(len(self.weight), -1)
-            used = weights + (job.matrix().to(weights.dtype) - weights).detach()
-            exact = multiply_groups(vectors, used.to(vectors.dtype), self.partition.groups)
-            analog = exact + (analog - exact).detach()
+        analog = run_vectors(vectors, self.weight, self.partition, self.tile, job, self.noise, limit=limit)
         out = self._from_vectors(analog, x)
         return out if self.bias is None else out + self.over_outputs(self.bias, out).to(out.dtype)
 
@@ -256,39 +222,14 @@ class AnalogLayer(nn.Module, ABC):
             self._chip_job = job if uses_chip else None
         return job
 
+    @torch.no_grad()
+    def _draw_step_weights(self) -> list[Tensor]:
+        """Return each row of tiles as the HWA settings change it, all from one draw of noise [tile units]."""
+        return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
+
     def _modified(self, weights: Tensor) -> Tensor:
         """Return a row of tiles as the HWA settings change it for one forward pass [tile units]."""
-        hwa, source = self.tile.hwa, self.noise
-        if hwa.weight_levels is not None:
-            step = 2 / (hwa.weight_levels - 1)
-            middle = 0.0 if hwa.weight_levels % 2 else 0.5  # 0 is a level, or lies between two
-            weights = (weights / step).sub_(middle).round_().add_(middle).mul_(step).clamp_(-1, 1)
-        if hwa.weight_noise_kind in ("device", "programming"):
-            weights = cast(Tensor, self._on_devices(weights))
-        elif hwa.weight_noise > 0:
-            noise = source.normal(weights.shape).to(weights.dtype)
-            factor = weights if hwa.weight_noise_kind == "multiplicative" else torch.ones_like(weights[:1, :1])
-            weights = torch.addcmul(weights, noise, factor, value=hwa.weight_noise)
-        if hwa.drop_connect > 0:
-            kept = source.normal(weights.shape) >= self._drop_below
-            weights = weights * kept
-        return weights
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _on_devices(self, weights: Tensor) -> Tensor:
-        """Return a row of tiles as a fresh chip holds it."""
-        tile, source = self.tile, self.noise
-        chip = program_crossbar(weights, tile.device, generator=source.generator)
-        if tile.hwa.weight_noise_kind == "programming":
-            return chip.weights
-        age = source.draw_time(tile.hwa.t_longest)
-        read = read_crossbar(chip, tile.device, t_inference=age, generator=source.generator)
-        if tile.drift_compensation == "global":
-            read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=_SMALLEST_READOUT)
-        elif tile.drift_compensation == "per_column":
-            before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
-            read *= before / after.clamp(min=_SMALLEST_READOUT)
-        return read
+        return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
@@ -303,7 +244,7 @@ class AnalogLayer(nn.Module, ABC):
             row = [program_crossbar(each, self.tile.device, generator=generator) for each in self._crossbars(weights)]
             self._chip.append(row)
             if compensated:
-                self._reference.append([self._reference_read(t.weights, generator) for t in row])
+                self._reference.append([reference_read(each.weights, self.tile, generator) for each in row])
         self._programmed, self._chip_job, self._n_programmings = [], None, 0
         self._correction = None
 
@@ -320,15 +261,9 @@ class AnalogLayer(nn.Module, ABC):
                 self._n_programmings = int(n_programmings)
         programmed = []
         for index, (row, column_scale) in enumerate(zip(self._chip, self._scales, strict=True)):
-            parts, factors = [], []
-            for number, crossbar in enumerate(row):
-                read = read_crossbar(crossbar, self.tile.device, t_inference=t_inference, generator=generator)
-                parts.append(read.flatten(0, -2))
-                alpha = torch.ones_like(read[..., :1])
-                if self.tile.drift_compensation != "none":
-                    alpha = alpha * (self._reference[index][number] / self._reference_read(read, generator))
-                factors.append(alpha.flatten())
-            programmed.append((torch.cat(parts), column_scale * torch.cat(factors)))
+            references = self._reference[index] if self.tile.drift_compensation != "none" else None
+            weights, factors = read_row(row, references, self.tile, t_inference=t_inference, generator=generator)
+            programmed.append((weights, column_scale * factors))
         self._programmed, self._chip_job, self._correction = programmed, None, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
@@ -355,32 +290,6 @@ class AnalogLayer(nn.Module, ABC):
         """Forget the programmed chip; the exact weights were never touched."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_job, self._correction = None, None
-
-    def _reference_read(self, weights: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.
-
-        Over the whole crossbar ``(..., 1, 1)``, or of each column ``(..., cols, 1)``.
-        """
-        tile = self.tile
-        dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
-        read: Tensor
-        if tile.disturbs_products:
-            read = torch.stack(
-                [self._read_inputs(each, generator) for each in weights.reshape(-1, *weights.shape[-2:])]
-            )
-            read = read.view(weights.shape)
-        else:
-            noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
-            read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
-        return read.abs_().mean(dim=dims, keepdim=True).clamp_(min=_SMALLEST_READOUT)
-
-    def _read_inputs(self, weights: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the responses ``(cols, rows)`` of one crossbar to a full-scale input at one row after another."""
-        tile, inputs = self.tile, torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
-        job = MVMJob(
-            [], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise
-        )
-        return read_tile(inputs, weights, None, tile, job, NoiseSource(generator, pool_size=0)).T
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
@@ -484,9 +393,3 @@ class AnalogLayer(nn.Module, ABC):
         """Describe shape and tiles."""
         out, rows = self.matrix().shape
         return f"{rows}x{out} on {self.partition.n_tiles} tile(s) of {self.tile.rows}x{self.tile.cols}"
-
-
-def _may_run_again() -> bool:
-    """Return whether this pass is one of gradient checkpointing, which keeps few tensors or none for the backward pass."""
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return not torch.is_grad_enabled() or (top is not None and top(True) is not None)

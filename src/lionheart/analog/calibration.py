@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.analog.converters import code_limit
+from lionheart.data import eval_mode
 from lionheart.errors import ConfigError, suggest
 
 _N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it
@@ -55,16 +56,12 @@ def calibrate_input_ranges_(
         return {}
     inputs: dict[str, list[Tensor]] = {}
     handles = [layers[fqn].register_forward_pre_hook(_collector(inputs, fqn)) for fqn in chosen]
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with _computing_digitally(layers.values() if digitally else [layers[fqn] for fqn in chosen]):
+        with eval_mode(model), _computing_digitally(layers.values() if digitally else [layers[fqn] for fqn in chosen]):
             run(model)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in was_training.items():
-            module.training = mode
     for fqn in chosen:
         if fqn not in inputs:
             raise ConfigError(f"{fqn}: did not run on the calibration data", hint="give inputs that reach every layer")

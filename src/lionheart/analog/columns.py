@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
+from lionheart.data import eval_mode
 from lionheart.errors import ConfigError
 
 _SMALLEST_SHARE = 1e-3  # of the reference's standard deviation: a column that gives less is silent and gets no gain
@@ -144,11 +145,8 @@ def _correction(layer: AnalogLayer, seen: Moments, expected: Moments) -> tuple[T
 def _evaluating_eagerly(model: nn.Module) -> Iterator[None]:
     """Run a model in ``eval()`` mode and not compiled for a while: hooks must see its layers."""
     compiled, model._compiled_call_impl = model._compiled_call_impl, None
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        yield
+        with eval_mode(model):
+            yield
     finally:
         model._compiled_call_impl = compiled
-        for module, mode in modes.items():
-            module.training = mode

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.conv import AnalogConv
+from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.wrappers import AnalogShell, is_part, shell_for, shell_obstacle
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec

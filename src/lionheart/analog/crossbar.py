@@ -13,10 +13,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lionheart.analog.device import DeviceModel, find_device_model
-from lionheart.analog.device.conversion import Scale, convert_to_conductances, convert_to_net, convert_to_weights
-from lionheart.analog.device.sampling import uniform_like
-from lionheart.devices import DeviceSpec, PairConverter
+from lionheart.devices import DeviceModel, DeviceSpec, PairConverter, find_device_model
+from lionheart.devices.converter import Scale, convert_to_conductances, convert_to_net, convert_to_weights
+from lionheart.devices.sampling import uniform_like
 
 
 @final

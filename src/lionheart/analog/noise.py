@@ -127,3 +127,9 @@ class NoiseSource:
         copy._pool = self._pool
         memo[id(self)] = copy
         return copy
+
+
+def may_run_again() -> bool:
+    """Return whether this pass is one of gradient checkpointing, which keeps few tensors or none for the backward pass."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return not torch.is_grad_enabled() or (top is not None and top(True) is not None)

@@ -20,6 +20,43 @@ _LARGEST_REDUCTION = 1000.0  # bound management gives up here, as AIHWKIT's max_
 _COARSEST_INPUT = 0.25  # and where a DAC step is this share of the full range, as AIHWKIT's max_bm_res
 
 
+def run_vectors(
+    vectors: Tensor,
+    weight: Tensor,
+    partition: TilePartition,
+    tile: TileSpec,
+    job: MVMJob,
+    noise: NoiseSource,
+    *,
+    limit: Tensor | None,
+) -> Tensor:
+    """Return the outputs ``(n, out)`` of a layer without bias; gradients are those of the exact product with the weights used.
+
+    Args:
+        vectors: ``(n, groups * in)``.
+        weight: Of the layer; gets the gradient.
+        partition: Its tiles.
+        tile: What disturbs the product.
+        job: Weights and converters.
+        noise: Where noise comes from.
+        limit: Largest input; inputs beyond are clipped once, before bound management scales them down. None = no limit.
+    """
+    if limit is not None:
+        bound = limit.to(vectors.dtype)
+        vectors = torch.clamp(vectors, -bound, bound)
+    with torch.no_grad():
+        analog = multiply_vectors(vectors, partition, tile, job, noise)
+    if not torch.is_grad_enabled():
+        return analog
+    if limit is not None:
+        codes = convert_inputs(vectors.detach(), job.input_range, job.dac_bits)
+        vectors = vectors + (codes * (job.input_range / full_scale(job.dac_bits)) - vectors).detach()
+    weights = weight.reshape(len(weight), -1)
+    used = weights + (job.matrix().to(weights.dtype) - weights).detach()
+    exact = multiply_groups(vectors, used.to(vectors.dtype), partition.groups)
+    return exact + (analog - exact).detach()
+
+
 def multiply_vectors(
     vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMJob, noise: NoiseSource
 ) -> Tensor:

@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+
+if TYPE_CHECKING:
+    from lionheart.constants import Constant
+
+
+@final
+@dataclass(frozen=True)
+class TechnologyRow:
+    """A technology in a line.
+
+    Args:
+        technology: Its name.
+        summary: What it is.
+    """
+
+    technology: str
+    summary: str
+
+
+@final
+@dataclass(frozen=True)
+class TechnologyList:
+    """All technologies."""
+
+    technologies: tuple[TechnologyRow, ...]
+
+
+@final
+@dataclass(frozen=True)
+class TechnologyPage:
+    """All that is known of a technology.
+
+    Args:
+        technology: Its name.
+        summary: What it is.
+        constants: Defaults of settings, with unit, source and kind.
+        settings: Name -> description.
+    """
+
+    technology: str
+    summary: str
+    constants: Mapping[str, Constant]
+    settings: Mapping[str, str]
 
 
 def devices(
@@ -19,27 +63,28 @@ def devices(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """List the memory technologies, or every constant of one with its unit, source and kind."""
-    data = list_technologies() if technology is None else describe_technology(technology)
+    if technology is None:
+        listed = list_technologies()
+        if as_json:
+            print_json(asdict(listed))
+        else:
+            _show_list(listed)
+        return
+    page = describe_technology(technology)
     if as_json:
-        print_json(data)
-    elif technology is None:
-        table = make_table("memory technologies", "technology", "what it is")
-        for row in data["technologies"]:
-            table.add_row(row["technology"], row["summary"])
-        stderr.print(table)
-        stderr.print("More on one: lionheart devices pcm. How to use and define them: docs/devices.md.", markup=False)
+        print_json(asdict(page))
     else:
-        _show_technology(data)
+        _show_page(page)
 
 
-def list_technologies() -> dict[str, Any]:
+def list_technologies() -> TechnologyList:
     """Return name and summary of every technology."""
-    from lionheart.devices import TECHNOLOGIES
+    from lionheart.devices import DEVICES
 
-    return {"technologies": [{"technology": name, "summary": kind.summary} for name, kind in TECHNOLOGIES.items()]}
+    return TechnologyList(tuple(TechnologyRow(name, each.spec.summary) for name, each in DEVICES.items()))
 
 
-def describe_technology(name: str) -> dict[str, Any]:
+def describe_technology(name: str) -> TechnologyPage:
     """Return the settings of a technology, and its constants with their sources; `name` may be a device's TOML file.
 
     Raises:
@@ -47,20 +92,15 @@ def describe_technology(name: str) -> dict[str, Any]:
         ArtifactError: The file cannot be read.
     """
     from lionheart.constants import load_constants
-    from lionheart.devices import TECHNOLOGIES, DeviceSpec
-    from lionheart.devices.files import read_device_constants
-    from lionheart.errors import ConfigError, suggest
+    from lionheart.devices import DEVICES, DeviceSpec
+    from lionheart.devices.table import read_device_constants
 
-    if name not in TECHNOLOGIES and name.endswith(".toml"):
+    if name not in DEVICES and name.endswith(".toml"):
         device = DeviceSpec.from_toml(name)
-        constants = read_device_constants(Path(name))
-        return _describe(type(device), {key: asdict(value) for key, value in constants.items()})
-    if name not in TECHNOLOGIES:
-        raise ConfigError(f"devices: got {name!r}", hint=suggest(name, TECHNOLOGIES, label="technologies"))
-    kind = TECHNOLOGIES[name]
+        return _describe(type(device), read_device_constants(Path(name)))
+    kind = DEVICES.find(name).spec
     constants = load_constants("lionheart.devices", kind.constants_file) if kind.constants_file else {}
-    shown = {key: asdict(value) for key, value in constants.items() if _belongs(key, kind.model_fields)}
-    return _describe(kind, shown)
+    return _describe(kind, {key: value for key, value in constants.items() if _belongs(key, kind.model_fields)})
 
 
 def _belongs(constant: str, settings: Any) -> bool:
@@ -68,22 +108,30 @@ def _belongs(constant: str, settings: Any) -> bool:
     return any(constant == name or constant.startswith(f"{name}_") for name in settings)
 
 
-def _describe(kind: Any, constants: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "technology": kind.model_fields["technology"].default,
-        "summary": kind.summary,
-        "constants": constants,
-        "settings": {name: field.description for name, field in kind.model_fields.items()},
-    }
+def _describe(kind: Any, constants: Mapping[str, Constant]) -> TechnologyPage:
+    return TechnologyPage(
+        technology=kind.model_fields["technology"].default,
+        summary=kind.summary,
+        constants=constants,
+        settings={name: field.description for name, field in kind.model_fields.items()},
+    )
 
 
-def _show_technology(data: dict[str, Any]) -> None:
-    stderr.print(f"{data['technology']}: {data['summary']}", style="bold", markup=False)
-    for name, entry in data["constants"].items():
-        stderr.print(f"{name} = {entry['value']} [{entry['unit']}] ({entry['kind']})", markup=False)
-        stderr.print(f"    {entry['source']}", markup=False)
-    others = {name: text for name, text in data["settings"].items() if name not in data["constants"]}
-    table = make_table("settings besides these" if data["constants"] else "settings", "setting", "meaning")
-    for name, text in others.items():
-        table.add_row(name, text)
+def _show_list(listed: TechnologyList) -> None:
+    table = make_table("memory technologies", "technology", "what it is")
+    for row in listed.technologies:
+        table.add_row(row.technology, row.summary)
+    stderr.print(table)
+    stderr.print("More on one: lionheart devices pcm. How to use and define them: docs/devices.md.", markup=False)
+
+
+def _show_page(page: TechnologyPage) -> None:
+    stderr.print(f"{page.technology}: {page.summary}", style="bold", markup=False)
+    for name, constant in page.constants.items():
+        stderr.print(f"{name} = {constant.value} [{constant.unit}] ({constant.kind})", markup=False)
+        stderr.print(f"    {constant.source}", markup=False)
+    table = make_table("settings besides these" if page.constants else "settings", "setting", "meaning")
+    for name, text in page.settings.items():
+        if name not in page.constants:
+            table.add_row(name, text)
     stderr.print(table, markup=False)

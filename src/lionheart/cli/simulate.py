@@ -96,7 +96,7 @@ def _read_request(
 
 def show_pipeline(data: PipelineRecord) -> None:
     """Print a mapping on several cores, and all-digital on as many."""
-    from lionheart.report.schedules import describe_tiles
+    from lionheart.report.text import describe_shared_tiles
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores
     what = f"{n} core{'s' if n > 1 else ''}, {data.n_inferences} inference{'s' if data.n_inferences > 1 else ''}"
@@ -113,7 +113,7 @@ def show_pipeline(data: PipelineRecord) -> None:
         table.add_row(name, *values, "" if gain is None else f"{gain:.2f}×")
     stderr.print(table)
     _show_cores(digital.cores, mapped.cores)
-    stderr.print(describe_tiles(data.to_json()), markup=False)
+    stderr.print(describe_shared_tiles(data), markup=False)
 
 
 def _show_cores(digital: tuple[CoreRecord, ...], mapped: tuple[CoreRecord, ...]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.progress import Progress
-from lionheart.tasks import Task, build_task, task_names
+from lionheart.tasks import TASKS, Task, build_task
 from lionheart.tasks.registry import build_example
 from lionheart.training import choose_device
 
@@ -31,10 +31,10 @@ def load_task(name: str, progress: Progress, device: str | None = None) -> Task:
         ConfigError: There is no such task, function or device, or the function does not return a `Task`.
         ArtifactError: The file cannot be read.
     """
-    place = None if device is None else choose_device(device)
+    chosen = None if device is None else choose_device(device)  # before anything is downloaded
     task = _find_task(name, progress)
-    if place is not None:
-        task.model.to(place)
+    if chosen is not None:
+        task.model.to(chosen)
     return task
 
 
@@ -63,10 +63,10 @@ def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
 
 
 def _require_known(name: str) -> None:
-    if "@" not in name and name not in task_names():
+    if "@" not in name and name not in TASKS:
         raise ConfigError(
             f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
-            hint=suggest(name, task_names(), label="built-in tasks"),
+            hint=suggest(name, TASKS, label="built-in tasks"),
         )
 
 
@@ -103,7 +103,7 @@ def _load_module(name: str) -> Any:
         raise ConfigError(f"task: cannot import {name!r}: {error}", hint="is it installed, and spelt right?") from error
     except Exception as error:
         raise ConfigError(
-            f"{name}: failed on import: {type(error).__name__}: {error}", hint="mend the module"
+            f"{name}: failed on import: {type(error).__name__}: {error}", hint="fix the module"
         ) from error
 
 
@@ -118,5 +118,5 @@ def _load_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"{path}: failed on import: {type(error).__name__}: {error}", hint="mend the file") from error
+        raise ConfigError(f"{path}: failed on import: {type(error).__name__}: {error}", hint="fix the file") from error
     return module

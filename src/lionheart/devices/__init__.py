@@ -1,33 +1,34 @@
-"""Specs that more than one room reads: the base class of all specs, the device and the tile.
+"""Memory devices and tiles: one module for each technology, with its settings, its physics and its constants.
 
-Comes in: settings from Python, JSON or TOML. Goes out: frozen, validated objects. Knows no other room; it is part of the
-shared floor so that `candidates` can read a tile's size without importing the physics.
+Takes settings from Python, JSON, TOML or CSV, and target conductances [µS]. Returns frozen, validated specs, and programmed and
+read conductances [µS]; physics are pure functions on tensors of any shape. `converter` alone knows weights, as plain
+matrices. Reading settings does not import PyTorch. Must not know: layers, networks, or any package above.
 """
 
 from lionheart.devices.base import (
-    TECHNOLOGIES,
-    CustomPairConverter,
+    DEVICES,
+    DeviceModel,
     DeviceSpec,
-    PairConverter,
-    SingleConverter,
+    Technology,
+    find_device_model,
+    register_device,
 )
-from lionheart.devices.technologies import (
-    Curve,
-    IdealSpec,
-    PCMCustomDriftSpec,
-    PCMNoise,
-    PCMSpec,
-    ReRAMCMOSpec,
-    ReRAMWan2022Spec,
-    SamplesSpec,
-    TableSpec,
-)
+from lionheart.devices.converter import Converter, CustomPairConverter, PairConverter, SingleConverter
+from lionheart.devices.curves import Curve
+from lionheart.devices.ideal import IdealSpec
+from lionheart.devices.pcm import PCMCustomDriftSpec, PCMNoise, PCMSpec
+from lionheart.devices.reram_cmo import ReRAMCMOSpec
+from lionheart.devices.reram_wan2022 import ReRAMWan2022Spec
+from lionheart.devices.samples import SamplesSpec
+from lionheart.devices.table import TableSpec
 from lionheart.devices.tile import HWASpec, TileSpec
 
 __all__ = [
-    "TECHNOLOGIES",
+    "DEVICES",
+    "Converter",
     "Curve",
     "CustomPairConverter",
+    "DeviceModel",
     "DeviceSpec",
     "HWASpec",
     "IdealSpec",
@@ -40,5 +41,8 @@ __all__ = [
     "SamplesSpec",
     "SingleConverter",
     "TableSpec",
+    "Technology",
     "TileSpec",
+    "find_device_model",
+    "register_device",
 ]

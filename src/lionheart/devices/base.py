@@ -1,25 +1,33 @@
-"""The memory device: what every technology has in common, how a weight is held by devices, and which devices are stuck."""
+"""The memory device: the settings that all technologies share, the protocol of their physics, and where both are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, final
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from lionheart.constants import load_constants
-from lionheart.errors import ConfigError, suggest
+from lionheart.devices.converter import Converter, CustomPairConverter, PairConverter
+from lionheart.errors import ConfigError
+from lionheart.registry import Registry
 from lionheart.spec import Spec, config_error
 
-_TECHNOLOGY = "conductance physics; see `lionheart devices`"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: Describes the setting that names a technology.
+TECHNOLOGY = "conductance physics"
+_WHERE_LISTED = f"{TECHNOLOGY}; see `lionheart devices`"
 _DEFAULT_TECHNOLOGY = "pcm"
-_LARGEST_BEND = 1e-4  # of the full range: how far from a straight line a pair of conductance tables may lead
 
 
 def default_of(file: str, name: str) -> Any:
-    """Return the value of a constant in ``devices/data``, lists as tuples."""
+    """Return the value of a constant in a TOML file of this package, lists as tuples."""
 
     def frozen(value: Any) -> Any:
         return tuple(frozen(item) for item in value) if isinstance(value, list) else value
@@ -27,88 +35,79 @@ def default_of(file: str, name: str) -> Any:
     return frozen(load_constants("lionheart.devices", file)[name].value)
 
 
-class PairConverter(Spec):
-    """Signed weights on pairs of devices, one of each pair at ``g_min``; several pairs share a weight by significance.
+class DeviceModel(Protocol):
+    """The physics of one technology. `device` is the technology's own spec.
 
-    The least significant pair is used first. One pair of significance 1 is AIHWKIT's single pair, more are its dual and N pair.
+    Attributes:
+        silent_at_zero: A device at 0 µS always reads 0, so the idle device of a pair needs no draw.
+        reads_targets: Reading starts from the target that the state keeps, not from what was programmed.
     """
 
-    kind: Literal["pair"] = Field("pair", description="how devices hold a weight")
-    significance: tuple[float, ...] = Field(
-        (1.0,), min_length=1, description="factor of each pair's current, least significant first [-]"
-    )
+    silent_at_zero: bool
+    reads_targets: bool
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _require_positive(self.significance)
-        return self
+    def program(self, g_target: Tensor, device: Any, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and what each device keeps for reading, for PCM its drift exponent [-].
 
+        Both are shaped like `g_target` [µS]; the state may have further leading axes.
+        """
 
-class CustomPairConverter(Spec):
-    """Pairs of devices whose conductances are tables over the weight, linear between equidistant weights -max .. max."""
-
-    kind: Literal["custom_pair"] = Field("custom_pair", description="how devices hold a weight")
-    significance: tuple[float, ...] = Field(
-        (1.0,), min_length=1, description="factor of each pair's current, in the order of the tables [-]"
-    )
-    g_plus: tuple[tuple[float, ...], ...] = Field(description="a table for the positive device of each pair [µS]")
-    g_minus: tuple[tuple[float, ...], ...] = Field(description="a table for the negative device of each pair [µS]")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _require_positive(self.significance)
-        lengths = {len(table) for table in (*self.g_plus, *self.g_minus)}
-        if len(self.g_plus) != len(self.significance) or len(self.g_minus) != len(self.significance):
-            raise ValueError("g_plus and g_minus need one table for each significance")
-        if len(lengths) != 1 or min(lengths) < 2:
-            raise ValueError(f"the tables must have one common length of at least 2, got the lengths {sorted(lengths)}")
-        if any(g < 0 for table in (*self.g_plus, *self.g_minus) for g in table):
-            raise ValueError("g_plus and g_minus hold a negative conductance")
-        net = self.net()
-        largest, steps = max(abs(g) for g in net), len(net) - 1
-        if largest == 0 or any(
-            abs(g - largest * (2 * i / steps - 1)) > _LARGEST_BEND * largest for i, g in enumerate(net)
-        ):
-            raise ValueError(
-                f"the sum of significance * (g_plus - g_minus) must rise in a straight line from -max to max, got {net}"
-            )
-        return self
-
-    def net(self) -> tuple[float, ...]:
-        """Return the net conductance at each weight of the tables [µS]."""
-        pairs = [
-            [factor * (plus - minus) for plus, minus in zip(p, m, strict=True)]
-            for factor, p, m in zip(self.significance, self.g_plus, self.g_minus, strict=True)
-        ]
-        return tuple(sum(column) for column in zip(*pairs, strict=True))
+    def read(
+        self, g_programmed: Tensor, state: Tensor, device: Any, *, t_inference: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return one noisy read [µS] at `t_inference` [s] after programming."""
 
 
-class SingleConverter(Spec):
-    """One device a weight: the smallest weight of a crossbar is at ``g_min``, the largest at ``g_max``."""
+@final
+@dataclass(frozen=True)
+class Technology:
+    """A technology of memory devices.
 
-    kind: Literal["single"] = Field("single", description="how devices hold a weight")
+    Args:
+        spec: Class of its settings.
+        model: Its physics.
+    """
+
+    spec: type[DeviceSpec]
+    model: DeviceModel
 
 
-Converter: TypeAlias = Annotated[PairConverter | CustomPairConverter | SingleConverter, Field(discriminator="kind")]
+#: All technologies by name. Each module of this package registers its own.
+DEVICES: Registry[Technology] = Registry("DeviceSpec.technology", "technologies", package="lionheart.devices")
+Model = TypeVar("Model", bound=DeviceModel)
 
 
-def _require_positive(significance: tuple[float, ...]) -> None:
-    if min(significance) <= 0:
-        raise ValueError(f"significance must be positive, got {significance}")
+def register_device(spec: type[DeviceSpec]) -> Callable[[type[Model]], type[Model]]:
+    """Return a class decorator that makes a technology known: its settings, and the physics that the class computes.
+
+    Args:
+        spec: Class of the settings. The default of its ``technology`` is the name of the technology.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+
+    def keep(model: type[Model]) -> type[Model]:
+        DEVICES.add(spec.model_fields["technology"].default, Technology(spec, model()))
+        return model
+
+    return keep
 
 
-#: Spec of each technology, filled as the classes are defined.
-TECHNOLOGIES: dict[str, type[DeviceSpec]] = {}
+def find_device_model(device: DeviceSpec) -> DeviceModel:
+    """Return the physics of a device.
+
+    Raises:
+        ConfigError: The technology is not registered.
+    """
+    return DEVICES.find(device.technology).model
 
 
 def _find_spec(settings: Mapping[str, Any]) -> type[DeviceSpec]:
-    name = settings.get("technology", _DEFAULT_TECHNOLOGY)
-    if not isinstance(name, str) or name not in TECHNOLOGIES:
-        raise ConfigError(
-            f"DeviceSpec.technology: got {name!r}",
-            hint=f"{suggest(str(name), TECHNOLOGIES, label='technologies')}; technology is: {_TECHNOLOGY}",
-        )
-    return TECHNOLOGIES[name]
+    try:
+        return DEVICES.find(str(settings.get("technology", _DEFAULT_TECHNOLOGY))).spec
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=f"{error.hint}; technology is: {_WHERE_LISTED}") from None
 
 
 def _parse(value: Any) -> DeviceSpec:
@@ -124,14 +123,14 @@ class DeviceSpec(Spec):
     """A device of any technology: range of conductance, devices a weight, stuck devices.
 
     ``DeviceSpec(technology="...", ...)`` returns the spec of that technology, which has its own settings besides these;
-    without a technology it is PCM. Each technology is a subclass in `lionheart.devices.technologies`.
+    without a technology it is PCM. Each technology has its own subclass, in a module of its own.
     """
 
-    #: One line for people, and the file of constants in ``devices/data``.
+    #: One line for people, and the file of its constants in this package.
     summary: ClassVar[str] = ""
     constants_file: ClassVar[str | None] = None
 
-    technology: str = Field(description=_TECHNOLOGY)
+    technology: str = Field(description=_WHERE_LISTED)
     g_max: float = Field(25.0, gt=0, description="largest conductance [µS]")
     g_min: float = Field(0.0, ge=0, description="smallest conductance, that of weight zero on a pair [µS]")
     converter: Converter = Field(default_factory=PairConverter, description="how devices hold a weight")
@@ -151,12 +150,6 @@ class DeviceSpec(Spec):
             raise config_error(error, type(self).model_fields, "DeviceSpec") from None
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        names = get_args(cls.model_fields["technology"].annotation)
-        if names:  # a base of several technologies has none
-            TECHNOLOGIES[names[0]] = cls
-
-    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if cls.__base__ is not Spec:
             return handler(source)
@@ -172,7 +165,7 @@ class DeviceSpec(Spec):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         if cls.__base__ is not Spec:
             return handler(schema)
-        return {"oneOf": [handler(kind.__pydantic_core_schema__) for kind in TECHNOLOGIES.values()]}
+        return {"oneOf": [handler(kind.spec.__pydantic_core_schema__) for _, kind in DEVICES.items()]}
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
@@ -219,9 +212,7 @@ class DeviceSpec(Spec):
             ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.
             ConfigError: A setting is unknown or impossible.
         """
-        from lionheart.devices.files import read_table_device
-
-        return DeviceSpec(technology="table", **{**read_table_device(Path(path)), **changes})
+        return DEVICES.find("table").spec.from_toml(path, **changes)
 
     @classmethod
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
@@ -231,6 +222,4 @@ class DeviceSpec(Spec):
             ArtifactError: The file cannot be read, or a line is faulty; the message names the line.
             ConfigError: A setting is unknown or impossible.
         """
-        from lionheart.devices.files import read_samples
-
-        return DeviceSpec(technology="samples", **{**read_samples(Path(path)), **changes})
+        return DEVICES.find("samples").spec.from_samples(path, **changes)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 
 Metric = Callable[[Any, Any], Tensor]
 
@@ -50,17 +50,12 @@ def score_samples(
 def _score_samples(
     model: nn.Module, batches: BatchSource, metrics: Mapping[str, Metric], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
     device = next(model.parameters()).device
     scores: dict[str, list[Tensor]] = {name: [torch.zeros(0, dtype=torch.float64, device=device)] for name in metrics}
-    try:
+    with eval_mode(model):
         for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
             outputs, truth = call_model(model, move_batch(inputs, device)), move_batch(targets, device)
             for name, metric in metrics.items():
                 scores[name].append(metric(outputs, truth).double().flatten().to(device))
             on_batch()
-    finally:
-        for module, mode in was_training.items():
-            module.training = mode
     return {name: torch.cat(each).cpu() for name, each in scores.items()}

@@ -22,7 +22,7 @@ from lionheart.analog import (
     program_chip_,
     use_noise_,
 )
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 from lionheart.errors import ConfigError
 from lionheart.evaluation.accuracy import Metric
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
@@ -133,7 +133,7 @@ class ChipEnsemble:
         samples: list[Tensor] = []
         scores = EnsembleScores(sums, torch.zeros(len(self.times), 0, dtype=torch.float64))
         try:
-            with _evaluating(self.model), self._reusing_prefix(batches) as cache:
+            with eval_mode(self.model), self._reusing_prefix(batches) as cache:
                 instances: list[_Instance] = []
                 for part in _parts(batches, _LOOKS if is_enough else ()):
                     total: Tensor | None = None
@@ -257,14 +257,3 @@ def _parts(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[]
     for end in (*ends, len(batches)):
         yield functools.partial(iter, list(itertools.islice(source, end - begin)))
         begin = end
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

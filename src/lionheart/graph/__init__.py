@@ -1,9 +1,9 @@
-"""Graph: a model and example inputs in, a frozen description of its work out.
+"""Graph: what a network computes, described once.
 
-Comes in: any `nn.Module` and the inputs of one inference; a Hugging Face model from its configuration alone. Goes out: a
+Takes any `nn.Module` and the inputs of one inference; or a Hugging Face model from its configuration alone. Returns a frozen
 `LayerGraph`: every projection (a weight matrix that multiplies vectors) with its shape, MVMs and MACs, and every other
-operation with its size; nothing is dropped silently. Which layers hold projections is said by kinds, which users can add.
-Must not know: tiles, noise, platforms.
+operation with its size; nothing is dropped silently. Layer types, which users can add, say which modules hold projections.
+`convolutions` alone says what a convolution is. Must not know: tiles, noise, platforms.
 """
 
 from lionheart.graph.inputs import trace_with_any_inputs

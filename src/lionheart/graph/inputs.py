@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lionheart.errors import ConfigError, GraphError
+from lionheart.graph.convolutions import is_convolution
 from lionheart.graph.nodes import LayerGraph
 from lionheart.graph.trace import trace_graph
 
@@ -53,7 +54,7 @@ def _guesses(model: nn.Module) -> Iterator[Any]:
             yield torch.zeros(*shape, module.input_size, device=device)
         elif isinstance(module, nn.MultiheadAttention):
             yield torch.zeros(1, _TOKENS, module.embed_dim, device=device)
-        elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        elif is_convolution(module):
             n = len(module.kernel_size)
             for size in _IMAGE_SIZES:
                 yield torch.zeros(1, module.in_channels, *[size] * n, device=device)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast, final
 
 from torch import Tensor, nn
 
 from lionheart.errors import ConfigError
+from lionheart.graph.convolutions import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, is_convolution
+from lionheart.registry import Registry
 
 
 @final
@@ -61,35 +64,50 @@ def _part(whole: Tensor, outputs: tuple[int, int] | None) -> Tensor:
     return whole if outputs is None else whole[outputs[0] : outputs[1]]
 
 
-#: Their projections are replaced by a forward of ours; a subclass that overrides theirs cannot be followed.
-_WITH_SHELLS = (
-    nn.MultiheadAttention,
-    nn.RNNBase,
-    nn.RNNCellBase,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
 Describe = Callable[[Any], list[Projection]]
-_KINDS: dict[type[nn.Module] | str, Describe] = {}
 
 
-def register_kind(module_type: type[nn.Module] | str) -> Callable[[Describe], Describe]:
-    """Make the modules of a type, and of its subclasses, known as holders of projections.
-
-    The decorated function takes a module and returns its `Projection` list. The nearest ancestor of a module's class decides.
+@final
+@dataclass(frozen=True)
+class LayerType:
+    """Modules that hold projections: those of a class, and of its subclasses.
 
     Args:
         module_type: The class, or its dotted name where importing it would be slow.
+        describe: Returns the projections of such a module.
+        is_wrapped: A forward of ours computes the analog module; a subclass with a forward of its own stays digital.
+    """
+
+    module_type: type[nn.Module] | str
+    describe: Describe
+    is_wrapped: bool = False
+
+
+#: Layer types by the dotted names of their classes.
+LAYER_TYPES: Registry[LayerType] = Registry("register_kind", "layer types")
+
+
+def register_kind(module_type: type[nn.Module] | str, *, is_wrapped: bool = False) -> Callable[[Describe], Describe]:
+    """Make the modules of a type, and of its subclasses, known as holders of projections.
+
+    The decorated function takes a module and returns its `Projection` list. The nearest ancestor of a module's class decides.
+    A class that is defined again, as in a notebook, takes the place of the one that had its name.
+
+    Args:
+        module_type: The class, or its dotted name where importing it would be slow.
+        is_wrapped: A wrapper in `lionheart.analog.layers.wrappers` computes the module's forward.
 
     Raises:
         ConfigError: The type is registered already.
     """
 
     def keep(describe: Describe) -> Describe:
-        if module_type in _KINDS:
-            raise ConfigError(f"register_kind: {module_type} is registered already", hint="register a subclass")
-        _KINDS[module_type] = describe
+        name = _dotted(module_type)
+        if name in LAYER_TYPES:
+            if LAYER_TYPES.find(name).module_type == module_type:
+                raise ConfigError(f"register_kind: {module_type} is registered already", hint="register a subclass")
+            LAYER_TYPES.remove(name)
+        LAYER_TYPES.add(name, LayerType(module_type, describe, is_wrapped))
         return describe
 
     return keep
@@ -97,39 +115,52 @@ def register_kind(module_type: type[nn.Module] | str) -> Callable[[Describe], De
 
 def unregister_kind(module_type: type[nn.Module] | str) -> None:
     """Forget a kind that `register_kind` made known."""
-    _KINDS.pop(module_type, None)
+    LAYER_TYPES.remove(_dotted(module_type))
 
 
-def kind_base(module: nn.Module) -> type[nn.Module] | None:
-    """Return the nearest registered class among a module's class and its ancestors, or None."""
+def _dotted(module_type: type | str) -> str:
+    return module_type if isinstance(module_type, str) else f"{module_type.__module__}.{module_type.__qualname__}"
+
+
+def _find_layer_type(module: nn.Module) -> tuple[type[nn.Module], LayerType] | None:
+    """Return the nearest registered class among a module's class and its ancestors, with its layer type, or None."""
+    return next(_layer_types(module), None)
+
+
+def _layer_types(module: nn.Module) -> Iterator[tuple[type[nn.Module], LayerType]]:
+    """Yield a module's class and its ancestors as far as they are registered, the nearest first."""
     for each in type(module).__mro__:
-        if each in _KINDS or f"{each.__module__}.{each.__qualname__}" in _KINDS:
-            return cast(type[nn.Module], each)
-    return None
+        name = _dotted(each)
+        if name in LAYER_TYPES:
+            found = LAYER_TYPES.find(name)
+            if found.module_type in (each, name):  # else another class of the same name
+                yield each, found
 
 
 def describe_module(module: nn.Module) -> list[Projection]:
     """Return the projections of a module itself, without those of its children; none if no kind knows it."""
-    base = kind_base(module)
-    if base is None:
-        return []
-    describe = _KINDS.get(base) or _KINDS[f"{base.__module__}.{base.__qualname__}"]
-    return describe(module)
+    found = _find_layer_type(module)
+    return [] if found is None else found[1].describe(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
     """Return whether a module of a known kind overrides the forward of the class that the kind is registered for."""
-    base = kind_base(module)
-    return base is not None and type(module).forward is not base.forward
+    found = _find_layer_type(module)
+    return found is not None and type(module).forward is not found[0].forward
 
 
 def stands_in(module: nn.Module) -> bool:
     """Return whether a module's own forward runs on stand-ins of its weights, because it may do more than the product."""
     projections = describe_module(module)
-    if not projections or isinstance(module, _WITH_SHELLS):
+    if not projections or _is_wrapped(module):
         return False
-    is_known = all(each.is_module for each in projections) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    is_known = all(each.is_module for each in projections) or is_convolution(module)
     return has_own_forward(module) or not is_known
+
+
+def _is_wrapped(module: nn.Module) -> bool:
+    """Return whether a module's class or one of its ancestors is computed by a wrapper."""
+    return any(found.is_wrapped for _, found in _layer_types(module))
 
 
 def find_tensor(module: nn.Module, name: str) -> Tensor:
@@ -206,19 +237,24 @@ def _describe_hf_conv1d(layer: Any) -> list[Projection]:
     return [Projection("hf_conv1d", rows, cols, bias=_bias(layer), inputs_first=True, is_module=True)]
 
 
-def _describe_convolution(conv: nn.Conv2d) -> list[Projection]:
+def _describe_convolution(kind: str, conv: nn.Conv2d) -> list[Projection]:
     rows = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
-    kind = f"conv{len(conv.kernel_size)}d"
     return [Projection(kind, rows, conv.out_channels // conv.groups, conv.groups, bias=_bias(conv))]
 
 
-def _describe_transposed(conv: nn.ConvTranspose2d) -> list[Projection]:
+def _describe_transposed(kind: str, conv: nn.ConvTranspose2d) -> list[Projection]:
     """Each input position is one vector; its products with the kernel's taps are added up digitally where they fall."""
     rows, cols = conv.in_channels // conv.groups, conv.out_channels // conv.groups * math.prod(conv.kernel_size)
-    return [Projection(f"conv_transpose{len(conv.kernel_size)}d", rows, cols, conv.groups)]
+    return [Projection(kind, rows, cols, conv.groups)]
 
 
-@register_kind(nn.MultiheadAttention)
+for _each in CONVOLUTIONS:
+    register_kind(_each.module_type)(partial(_describe_convolution, _each.kind))
+for _each in TRANSPOSED_CONVOLUTIONS:
+    register_kind(_each.module_type, is_wrapped=True)(partial(_describe_transposed, _each.kind))
+
+
+@register_kind(nn.MultiheadAttention, is_wrapped=True)
 def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
     size, bias = attention.embed_dim, _bias(attention, "in_proj_bias")
     projections = []
@@ -240,6 +276,9 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
     return [*projections, Projection("mha", size, size, name="out_proj", weight="out_proj.weight", bias=out_bias)]
 
 
+@register_kind(nn.RNN, is_wrapped=True)
+@register_kind(nn.LSTM, is_wrapped=True)
+@register_kind(nn.GRU, is_wrapped=True)
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
     """All gates of a layer read the same vector, so they are the columns of one matrix; one for inputs, one for states."""
     kind, projections = rnn.mode.lower().partition("_")[0], []
@@ -255,6 +294,9 @@ def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
     return projections
 
 
+@register_kind(nn.RNNCell, is_wrapped=True)
+@register_kind(nn.LSTMCell, is_wrapped=True)
+@register_kind(nn.GRUCell, is_wrapped=True)
 def _describe_cell(cell: nn.RNNCellBase) -> list[Projection]:
     kind, projections = type(cell).__name__.removesuffix("Cell").lower(), []
     for part in ("ih", "hh"):
@@ -262,14 +304,3 @@ def _describe_cell(cell: nn.RNNCellBase) -> list[Projection]:
         bias = _bias(cell, f"bias_{part}")
         projections.append(Projection(kind, rows, cols, name=part, weight=f"weight_{part}", bias=bias))
     return projections
-
-
-_FAMILIES: tuple[tuple[Describe, tuple[type[nn.Module], ...]], ...] = (
-    (_describe_convolution, (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
-    (_describe_transposed, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)),
-    (_describe_recurrent, (nn.RNN, nn.LSTM, nn.GRU)),
-    (_describe_cell, (nn.RNNCell, nn.LSTMCell, nn.GRUCell)),
-)
-for _describe, _types in _FAMILIES:
-    for _type in _types:
-        register_kind(_type)(_describe)

@@ -145,7 +145,7 @@ class Ledger:
         for fqn in fqns:
             self._n_uses += 1
             self._last_runs[fqn] = self._n_uses
-        for maker in makers:
+        for maker in sorted(makers, key=self._last_runs.__getitem__):
             for fqn in fqns:
                 self._edges[maker, fqn] = None
         return fqns

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, computed_field
 from pydantic.dataclasses import dataclass
 
 from lionheart.errors import ConfigError, suggest
+from lionheart.graph.convolutions import CONVOLUTION_KINDS
 from lionheart.record import Record
 
 
@@ -45,6 +46,11 @@ class LayerNode:
     has_bias: bool
     aliases: tuple[str, ...] = ()
     obstacle: str = ""
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether its vectors are overlapping parts of its inputs (im2col); those of a transposed convolution are not."""
+        return self.kind in CONVOLUTION_KINDS
 
     @computed_field  # type: ignore[prop-decorator]
     @property

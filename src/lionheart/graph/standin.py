@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lionheart.errors import UnsupportedLayerError
+from lionheart.graph.convolutions import CONVOLVE
 
 #: Computes the product of inputs with the weight, without bias.
 Multiply = Callable[[Tensor], Tensor]
 #: Stride, padding, dilation, groups.
 Geometry = tuple[tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int]
 _CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm)
 _ADDMMS = (torch.addmm, Tensor.addmm)
 
@@ -157,7 +157,7 @@ def _find_product(
     if function is F.linear:
         x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))
         fits = isinstance(weight, WeightStandIn) and weight._weight.ndim == 2 and not weight._is_matrix()
-    elif function in _CONVOLUTIONS:
+    elif function in CONVOLVE.values():
         x, weight, bias, *asked = _bind(args, kwargs, _CONVOLUTION_ARGUMENTS)
         fits = isinstance(weight, WeightStandIn) and weight._geometry is not None
         fits = fits and not weight._transposed and _same_geometry(asked, weight._geometry)

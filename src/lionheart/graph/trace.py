@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lionheart.data import call_model
+from lionheart.data import call_model, eval_mode
 from lionheart.errors import GraphError
 from lionheart.graph.kinds import PlacedProjection, find_tensor
 from lionheart.graph.ledger import Ledger
@@ -101,7 +101,6 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
 @contextmanager
 def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator[None]:
     """Put the model into ``eval()``, let no fused kernel hide a product, and watch which module runs."""
-    was_training = {module: module.training for module in model.modules()}
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     onednn = torch._C._get_mkldnn_enabled()
     handles: list[Any] = []
@@ -109,10 +108,10 @@ def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator
     for fqn, module in model.named_modules():
         enter, leave = _watch(recorder.stack, fqn, stand_ins)
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    model.eval()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with ExitStack() as stack:
+            stack.enter_context(eval_mode(model))
             stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             torch._C._set_mkldnn_enabled(False)  # its recurrent layers are one operation
@@ -123,8 +122,6 @@ def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator
         for handle in handles:
             handle.remove()
         stand_ins.remove_all()
-        for module, mode in was_training.items():
-            module.training = mode
 
 
 def _watch(

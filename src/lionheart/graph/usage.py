@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lionheart.graph.convolutions import CONVOLVE, is_convolution
 from lionheart.graph.kinds import Projection
 from lionheart.graph.standin import Geometry, Multiply
-
-_CONVOLUTIONS: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:
     """Return the product with the whole of a parameter, and a convolution's geometry."""
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        conv = cast(nn.Conv2d, module)
-        padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
-        geometry: Geometry = (tuple(conv.stride), padding, tuple(conv.dilation), conv.groups)
-        convolution = _CONVOLUTIONS[weight.ndim]
+    if is_convolution(module):
+        padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
+        geometry: Geometry = (tuple(module.stride), padding, tuple(module.dilation), module.groups)
+        convolution = CONVOLVE[weight.ndim - 2]
         return lambda x: cast(Tensor, convolution(x, weight, None, *geometry)), geometry
     matrix = weight.t() if projection.inputs_first else weight
     return lambda x: F.linear(x, matrix), None

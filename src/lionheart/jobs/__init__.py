@@ -10,7 +10,7 @@ from lionheart.jobs.map import MappingResult, map_layers, resume_run
 from lionheart.jobs.profile import profile_layers
 from lionheart.jobs.settings import EFFORTS, MapSettings, read_settings
 from lionheart.jobs.simulate import estimate_run
-from lionheart.jobs.train import train_task
+from lionheart.jobs.train import TrainingCard, read_card, train_task
 from lionheart.system import CoresRequest
 
 __all__ = [
@@ -19,11 +19,13 @@ __all__ = [
     "CoresRequest",
     "MapSettings",
     "MappingResult",
+    "TrainingCard",
     "estimate_run",
     "evaluate_run",
     "find_backend",
     "map_layers",
     "profile_layers",
+    "read_card",
     "read_settings",
     "register_backend",
     "resume_run",

@@ -13,8 +13,9 @@ from torch import nn
 
 from lionheart.analog import convert_to_analog_
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError, suggest
+from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping
+from lionheart.registry import Registry
 
 DEFAULT_BACKEND = "lionheart"
 
@@ -45,18 +46,18 @@ class OwnBackend:
         return convert_to_analog_(model, mapping, tile)
 
 
-_BACKENDS: dict[str, Callable[[], Backend]] = {DEFAULT_BACKEND: OwnBackend}
+#: What computes analog layers; an entry loads it whenever it is used.
+BACKENDS: Registry[Callable[[], Backend]] = Registry("backend", "backends")
+BACKENDS.add(DEFAULT_BACKEND, OwnBackend)
 
 
 def register_backend(name: str, load: Callable[[], Backend]) -> None:
     """Make a backend known by name; `load` is called whenever it is used.
 
     Raises:
-        ValueError: The name is taken.
+        ConfigError: The name is taken.
     """
-    if name in _BACKENDS:
-        raise ValueError(f"backend {name!r} is registered already")
-    _BACKENDS[name] = load
+    BACKENDS.add(name, load)
 
 
 def find_backend(name: str) -> Backend:
@@ -65,9 +66,7 @@ def find_backend(name: str) -> Backend:
     Raises:
         ConfigError: It is unknown, or what it needs is not installed.
     """
-    if name not in _BACKENDS:
-        hint = suggest(name, _BACKENDS, label="backends")
-        if len(_BACKENDS) == 1:
-            hint += "; other simulators are known after: import lionheart.interop"
+    if name not in BACKENDS and len(BACKENDS) == 1:
+        hint = f"backends: {DEFAULT_BACKEND}; other simulators are known after: import lionheart.interop"
         raise ConfigError(f"backend: got {name!r}", hint=hint)
-    return _BACKENDS[name]()
+    return BACKENDS.find(name)()

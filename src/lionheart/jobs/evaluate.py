@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lionheart.data import take_samples
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.files import sha256_file
 from lionheart.jobs.map import load_result
 from lionheart.jobs.measurement.chips import compiling
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams

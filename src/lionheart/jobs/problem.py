@@ -12,19 +12,20 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import call_model, move_batch
+from lionheart.data import call_model, move_batch, take_samples
 from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
-from lionheart.jobs.samples import take_samples
 from lionheart.mapping import LayerMapping
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import Trial
 from lionheart.training import (
-    TaughtBatches,
+    TrainHooks,
+    TrainSession,
+    add_teacher_outputs,
     build_optimizer,
     distillation_loss,
     load_training_state,
@@ -267,25 +268,26 @@ class MappingProblem:
         batches, loss = self.context.task.train_batches, self.context.task.loss
         if training.distillation > 0:
             teacher = copy.deepcopy(self.context.task.model)
-            batches, loss = TaughtBatches(batches, teacher, training), distillation_loss(loss, training)
+            batches, loss = add_teacher_outputs(batches, teacher, training), distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.context.settings.compile):
-            trace = train(
+            return train(
                 self.model,
                 batches,
                 loss,
                 training,
                 self.optimizer,
                 streams=streams,
-                before_epoch=seed_epoch,
-                after_step=lambda: clip_weights_(self.model),
-                should_stop=lambda trace: self._is_spent(len(trace.losses)),
-                checkpoint=self.run.checkpoint(_trial_name(index)),
-                progress=self.context.progress,
-                label=f"retraining with {fqn} analog",
+                hooks=TrainHooks(
+                    before_epoch=seed_epoch,
+                    after_step=lambda: clip_weights_(self.model),
+                    should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                ),
+                session=TrainSession(
+                    checkpoint=self.run.checkpoint(_trial_name(index)),
+                    progress=self.context.progress,
+                    label=f"retraining with {fqn} analog",
+                ),
             )
-        return TrainTrace(
-            losses=tuple(trace.losses), n_steps=trace.n_steps, elapsed_s=trace.elapsed_s, outcome=trace.outcome
-        )
 
     def _is_spent(self, epochs_in_trial: int) -> bool:
         search = self.context.settings.search

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field
 
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, move_batch
+from lionheart.data import BatchSource, move_batch, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_mean, evaluate_over_chips, score_samples
@@ -20,7 +20,7 @@ from lionheart.files import read_json, write_json, write_text
 from lionheart.jobs.context import Context
 from lionheart.jobs.map import prepare_run
 from lionheart.jobs.measurement.sensitivity import each_alone
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.metrics import Measure, drop_pp
 from lionheart.progress import SILENT, Progress

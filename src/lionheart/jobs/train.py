@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, final
 
 import torch
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from torch import nn
 
 from lionheart.data import BatchSource
+from lionheart.errors import ArtifactError
 from lionheart.evaluation import evaluate_metrics
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
+from lionheart.record import Record
 from lionheart.rng import RandomStreams
-from lionheart.runs import Environment, describe_environment
-from lionheart.tasks.registry import build_example, build_untrained, find_recipe
+from lionheart.runs import Environment, Journal, describe_environment
+from lionheart.tasks.registry import Recipe, build_example, build_untrained, find_recipe
 from lionheart.training import (
-    PinnedBatches,
+    TrainSession,
     TrainSpec,
-    TrainTrace,
     build_optimizer,
     choose_arithmetic,
     choose_device,
@@ -28,6 +39,79 @@ from lionheart.training import (
     save_weights,
     train,
 )
+
+
+def _read_spec(data: Any) -> Any:
+    return TrainSpec.from_json(data) if isinstance(data, Mapping) else data
+
+
+@final
+class Weights(Record):
+    """Weights of which nothing is known but what they are."""
+
+    weights_sha256: str = Field(description="SHA-256 of the file")
+
+
+@final
+class TrainingCard(Record):
+    """What trained weights are and how they were made: the ``.json`` next to them.
+
+    The names of metrics are the task's own: their values are in ``validation_METRIC`` and ``test_METRIC``. Other keys that are
+    not listed here are kept too.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str = Field(description="name of the built-in task")
+    command: str = Field(description="command or call that makes the weights again")
+    seed: int = Field(description="of weights, data order and augmentation")
+    train_spec: Annotated[TrainSpec, BeforeValidator(_read_spec), PlainSerializer(TrainSpec.to_json)] = Field(
+        description="settings of the training"
+    )
+    batch_size: int = Field(description="samples in a training batch")
+    device: str = Field("cpu", description="type of the device that trained")
+    arithmetic: str | None = Field(None, description="of forward and backward: float32 or bfloat16")
+    hardware: str = Field(description="processor, threads, GPU")
+    torch: str = Field(description="version")
+    elapsed_s: float = Field(description="wall time of the training [s]")
+    date: str = Field(description="of the end of the training")
+    n_parameters: int = Field(description="trained parameters, those that never change included")
+    macs: int | None = Field(
+        None, description="multiply-accumulates of one inference; None = not known without the data"
+    )
+    weights_sha256: str | None = Field(None, description="SHA-256 of the file of weights")
+    training_loss: tuple[float, ...] = Field(description="mean loss of each epoch")
+    measure: str = Field("accuracy", description="name of the task's measure, one of the metrics")
+    started_from: TrainingCard | Weights | None = Field(
+        None, description="the weights it began with; None = fresh ones"
+    )
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """Value of the measure and means of further metrics on the validation samples, by name."""
+        return self._metrics_of("validation")
+
+    @property
+    def test(self) -> dict[str, float]:
+        """Value of the measure and means of further metrics on the test samples, by name."""
+        return self._metrics_of("test")
+
+    def _metrics_of(self, split: str) -> dict[str, float]:
+        start, found = f"{split}_", self.model_extra or {}
+        return {key.removeprefix(start): value for key, value in found.items() if key.startswith(start)}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_known(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if key in self.model_fields_set}
+
+
+def read_card(path: Path) -> TrainingCard:
+    """Return the card that `train_task` wrote next to weights.
+
+    Raises:
+        ArtifactError: It is missing, or something else.
+    """
+    return TrainingCard.from_json(read_json(path), str(path))
 
 
 def train_task(
@@ -39,10 +123,9 @@ def train_task(
     device: str = "auto",
     start: Path | None = None,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> TrainingCard:
     """Train from scratch or from weights, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
 
-    On a GPU a thread makes the batches in page-locked memory while the GPU computes; order and augmentation are as on the CPU.
     A task whose weights others published is trained from scratch as well: `out` is a network of one's own.
 
     Args:
@@ -56,8 +139,7 @@ def train_task(
         progress: Where to show the bar.
 
     Returns:
-        The card: command, the card of the weights it began with, seed, hardware, time, losses, size, SHA-256 of the weights,
-        value of the measure and means of further metrics on validation and test.
+        The card.
 
     Raises:
         ConfigError: There is no such task or device.
@@ -65,78 +147,88 @@ def train_task(
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
-    place = choose_device(device)
-    batches: BatchSource
+    chosen = choose_device(device)
     batches, validation, test = recipe.build_data(batch_size=recipe.batch_size, progress=progress)
-    if place.type == "cuda":
-        batches = PinnedBatches(batches)
     model = build_untrained(name, seed=seed)
     if start is not None:
         load_weights(start, model)
     started_from = None if start is None else _describe_start(start)
-    model = model.to(place)
+    model = model.to(chosen)
     optimizer = build_optimizer(model, spec)
     partial = out.with_name(out.name + ".partial")
-    trace: TrainTrace = train(
+    trace = train(
         model,
         batches,
         recipe.loss,
         spec,
         optimizer,
         streams=RandomStreams(seed).scope("pretrain"),
-        checkpoint=partial,
-        progress=progress,
-        label=f"training {name}",
+        session=TrainSession(partial, progress, f"training {name}"),
     )
-    save_weights(
-        out, model, {"task": name, "seed": seed}, half=recipe.half_weights
-    )  # from the CPU, whatever trained them
-    load_weights(out, model)  # what is measured is what is stored
-    found: dict[str, float] = {}
-    with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
-        for split, source in (("validation", validation), ("test", test)):
-            metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
-            means = evaluate_metrics(model, source, metrics, on_batch=bar.advance)
-            means[recipe.measure.name] = recipe.measure.value_of(means[recipe.measure.name])
-            found |= {f"{split}_{metric}": mean for metric, mean in means.items()}
-    environment = describe_environment(place)
-    card = {
-        "task": name,
-        "command": _command(name, seed, spec, recipe.train_spec, device, start),
-        "seed": seed,
-        "train_spec": spec.to_json(),
-        "batch_size": recipe.batch_size,
-        "device": place.type,
-        "arithmetic": choose_arithmetic(spec, place),
-        "hardware": _describe_hardware(place, environment),
-        "torch": environment.torch,
-        "elapsed_s": round(trace.elapsed_s, 1),
-        "date": time.strftime("%Y-%m-%d"),
-        "n_parameters": sum(p.numel() for p in model.parameters()),
-        "macs": _count_macs(name),
-        "weights_sha256": sha256_file(out),
-        "training_loss": [round(loss, 5) for loss in trace.losses],
-        "measure": recipe.measure.name,
+    # Stored from the CPU, whatever trained them; and what is measured is what is stored.
+    save_weights(out, model, {"task": name, "seed": seed}, half=recipe.half_weights)
+    load_weights(out, model)
+    digest = sha256_file(out)
+
+    def evaluate() -> dict[str, float]:
+        with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
+            splits = {"validation": validation, "test": test}
+            return {
+                f"{split}_{metric}": value
+                for split, source in splits.items()
+                for metric, value in _measure(model, source, recipe, bar.advance).items()
+            }
+
+    journal = Journal(out.with_name(f"{out.name}.journal"))  # a kill here costs no second evaluation
+    found = journal.once(f"evaluated {digest}", dict[str, float], evaluate)
+    environment = describe_environment(chosen)
+    card = TrainingCard(
+        task=name,
+        command=_command(name, seed, spec, recipe.train_spec, device, start),
+        seed=seed,
+        train_spec=spec,
+        batch_size=recipe.batch_size,
+        device=chosen.type,
+        arithmetic=choose_arithmetic(spec, chosen),
+        hardware=_describe_hardware(chosen, environment),
+        torch=environment.torch,
+        elapsed_s=round(trace.elapsed_s, 1),
+        date=time.strftime("%Y-%m-%d"),
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        macs=_count_macs(name),
+        weights_sha256=digest,
+        training_loss=tuple(round(loss, 5) for loss in trace.losses),
+        measure=recipe.measure.name,
         **found,
-    }
-    if started_from is not None:
-        card["started_from"] = started_from
-    write_json(out.with_suffix(".json"), card)
+        **({} if started_from is None else {"started_from": started_from}),
+    )
+    write_json(out.with_suffix(".json"), card.to_json())
     partial.unlink(missing_ok=True)
+    journal.remove()
     return card
 
 
-def _describe_hardware(place: torch.device, environment: Environment) -> str:
-    if place.type == "cuda":
+def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
+    """Return the value of the measure and the means of further metrics, by name."""
+    metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
+    means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
+    return {**means, recipe.measure.name: recipe.measure.value_of(means[recipe.measure.name])}
+
+
+def _describe_hardware(device: torch.device, environment: Environment) -> str:
+    if device.type == "cuda":
         return f"{environment.gpu}, batches by {environment.cpu}"
     return f"{environment.cpu}, {environment.threads} thread(s), no GPU used"
 
 
-def _describe_start(start: Path) -> dict[str, Any]:
-    """Return which weights these are, and how they were made if their card is beside them."""
-    digest, path = sha256_file(start), start.with_suffix(".json")
-    card = read_json(path) if path.exists() else {}
-    return card if card.get("weights_sha256") == digest else {"weights_sha256": digest}
+def _describe_start(start: Path) -> TrainingCard | Weights:
+    """Return which weights these are, and how they were made if their card is next to them."""
+    digest = sha256_file(start)
+    try:
+        card = read_card(start.with_suffix(".json"))
+    except ArtifactError:  # there is none, or it is a file of another kind
+        return Weights(weights_sha256=digest)
+    return card if card.weights_sha256 == digest else Weights(weights_sha256=digest)
 
 
 def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:

@@ -1,138 +1,143 @@
-"""What a run says, read once: the checked data, and the few numbers that several parts of the page need."""
+"""What a run says, read once: its records, and the few values that several sections of the page need."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from functools import cached_property
+from typing import final
 
+from lionheart.candidates import GraphRecord
 from lionheart.errors import ArtifactError
-from lionheart.metrics import Measure
-from lionheart.report.schema import GRAPH, RESULTS, RUN, conform
-from lionheart.report.text import describe_duration
+from lionheart.jobs.settings import MapSettings
+from lionheart.mapping import Placement
+from lionheart.metrics import Measure, drop_pp, is_within
+from lionheart.report.text import describe_duration, format_pp
+from lionheart.runs import Accuracy, Results, RunDescription
+from lionheart.runs.costs import PipelineRecord
 
 
 @final
 @dataclass(frozen=True)
-class RunFacts:
-    """The data of one run, checked.
+class ReportData:
+    """The records of one run.
 
     Args:
-        run: Settings, versions, command.
+        run: Task, settings, versions, command.
         graph: Projections, other operations, candidates.
-        results: Mapping, accuracies, decisions, system.
+        results: Mapping, accuracies, decisions, time and energy.
+        pipelines: The mapping on several cores, for each platform on which it was simulated.
+
+    Raises:
+        ArtifactError: The graph and the results are of different networks.
     """
 
-    run: Mapping[str, Any]
-    graph: Mapping[str, Any]
-    results: Mapping[str, Any]
+    run: RunDescription
+    graph: GraphRecord
+    results: Results
+    pipelines: tuple[PipelineRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        fqns = self.graph.fqns
+        for where, names in (
+            ("results.mapping.placements", list(self.placements)),
+            ("graph.candidates", [candidate.fqn for candidate in self.graph.candidates]),
+        ):
+            wrong = sorted(set(fqns) ^ set(names))
+            if wrong:
+                raise ArtifactError(
+                    f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; "
+                    f"they differ in {wrong[0]!r}",
+                    hint="graph and results must be of the same run",
+                )
+
+    @cached_property
+    def settings(self) -> MapSettings:
+        """The run's settings."""
+        return MapSettings.from_json(self.run.settings)
 
     @property
-    def placements(self) -> Mapping[str, str]:
+    def placements(self) -> dict[str, Placement]:
         """Placement of each projection."""
-        return dict(self.results["mapping"]["placements"])
+        return self.results.mapping.placements
 
     @property
     def n_projections(self) -> int:
         """Projections of the network."""
-        return len(self.graph["projections"])
+        return len(self.graph.nodes)
 
     @property
     def n_analog(self) -> int:
         """Projections on tiles."""
-        return sum(place == "analog" for place in self.placements.values())
+        return len(self.results.mapping.analog)
 
     @property
-    def measure(self) -> Measure:
+    def metric(self) -> Measure:
         """What the task's scores mean."""
-        return Measure.from_json(self.results["measure"], "results")
+        return self.results.metric
 
     @property
     def bound_pp(self) -> float:
         """The largest drop allowed [pp]."""
-        return float(self.results["max_drop_pp"])
+        return self.results.max_drop_pp
 
     @property
     def bound(self) -> str:
         """The largest drop allowed, with its unit."""
-        return f"{self.bound_pp:g} {self.measure.drop_unit}"
-
-    @property
-    def promise(self) -> float | None:
-        """Probability with which the bound was to hold on other chips and samples; None = none was asked for."""
-        value = (self.run["search_spec"] or {}).get("promise")
-        return None if value is None else float(value)
+        return f"{self.bound_pp:g} {self.metric.drop_unit}"
 
     @property
     def age(self) -> str:
         """The time the mapping was decided for, in words."""
-        return describe_duration(self.results["t_inference"])
+        return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
         """Return on what of a split the final figures are, in words."""
-        number = self.results["final_samples"]
+        number = self.results.final_samples
         if brief and number is not None:
             return f"{split}, first {number:,}"
         return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
+    def write_drop(self, drop: float) -> str:
+        """Return a drop with its unit, with as many digits as it takes to tell it from the bound."""
+        return format_pp(drop, self.bound_pp, self.metric)
+
     @property
     def tries_groups(self) -> bool:
         """Whether the search tried several projections in one step."""
-        names = {candidate["fqn"] for candidate in self.graph["candidates"]}
-        return any(decision["fqn"] not in names for decision in self.results["decisions"])
+        return any(decision.fqn not in self.placements for decision in self.results.decisions)
 
     @property
     def untried(self) -> list[str]:
         """Projections that may go analog but were never tried."""
         if self.tries_groups:
             return []
-        tried = {decision["fqn"] for decision in self.results["decisions"]} | set(self.results["notes"] or {})
-        return [c["fqn"] for c in self.graph["candidates"] if c["mappable"] and c["fqn"] not in tried]
+        tried = {decision.fqn for decision in self.results.decisions} | set(self.results.notes)
+        return [each.fqn for each in self.graph.candidates if each.mappable and each.fqn not in tried]
 
     @property
-    def test_point(self) -> Mapping[str, Any] | None:
+    def test_point(self) -> Accuracy | None:
         """The test accuracy at the time the mapping was decided for, if it was measured."""
-        for point in self.results["test_over_time"] or []:
-            if math.isclose(point["t_inference"], self.results["t_inference"], rel_tol=1e-6):
-                return dict(point)
+        for point in self.results.test_over_time:
+            if math.isclose(point.t_inference, self.results.t_inference, rel_tol=1e-6):
+                return point
         return None
+
+    def test_drop_of(self, mean: float) -> float | None:
+        """Return by how much a mean over chips on test samples is below the digital network [pp]; None = that is unknown."""
+        baseline = self.results.baseline.test_accuracy
+        return None if baseline is None else round(drop_pp(baseline, mean), 9)  # free of rounding dust
 
     @property
     def test_drop_pp(self) -> float | None:
         """Drop of `test_point` below the digital network [pp]."""
-        point, baseline = self.test_point, self.results["baseline"]["test_accuracy"]
-        return None if point is None or baseline is None else drop_pp(baseline, point["mean"])
+        return None if self.test_point is None else self.test_drop_of(self.test_point.mean)
+
+    def exceeds(self, drop: float | None) -> bool:
+        """Return whether a drop is known and larger than the bound."""
+        return drop is not None and not is_within(drop, self.bound_pp)
 
     @property
     def exceeds_bound(self) -> bool:
         """Whether the test accuracy dropped by more than the bound."""
-        return self.test_drop_pp is not None and self.test_drop_pp > self.bound_pp
-
-
-def drop_pp(baseline: float, accuracy: float) -> float:
-    """Return by how much `accuracy` is under `baseline`, in percentage points, free of rounding dust."""
-    return round(100 * (baseline - accuracy), 9)
-
-
-def read_facts(run_json: Any, graph_json: Any, results_json: Any) -> RunFacts:
-    """Check the data of a run.
-
-    Raises:
-        ArtifactError: Keys are missing or of the wrong type, or the mapping is of another network.
-    """
-    facts = RunFacts(
-        conform(run_json, RUN, "run"), conform(graph_json, GRAPH, "graph"), conform(results_json, RESULTS, "results")
-    )
-    fqns = [node["fqn"] for node in facts.graph["projections"]]
-    for where, names in (
-        ("results.mapping.placements", list(facts.placements)),
-        ("graph.candidates", [candidate["fqn"] for candidate in facts.graph["candidates"]]),
-    ):
-        wrong = sorted(set(fqns) ^ set(names))
-        if wrong:
-            raise ArtifactError(
-                f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; they differ in {wrong[0]!r}",
-                hint="graph and results must be of the same run",
-            )
-    return facts
+        return self.exceeds(self.test_drop_pp)

@@ -73,37 +73,49 @@ class BarPart:
     css_class: str
 
 
+@final
+@dataclass(frozen=True)
+class ChartStyle:
+    """Size and labels of a chart over time.
+
+    Args:
+        width: Width of the drawing [px].
+        height: Height of the drawing [px].
+        label_width: Space at the right for the guides' labels [px].
+        css_class: Class of the drawing.
+        title: What is over time.
+        unit: Unit of the vertical axis.
+    """
+
+    width: float = 1040.0
+    height: float = 340.0
+    label_width: float = 132.0
+    css_class: str = ""
+    title: str = "Accuracy"
+    unit: str = "%"
+
+
 def draw_time_chart(
     points: Sequence[TimePoint],
     guides: Sequence[Guide],
     *,
     t_marked: float | None = None,
-    width: float = 1040.0,
-    height: float = 340.0,
-    label_width: float = 132.0,
-    css_class: str = "",
-    title: str = "Accuracy",
-    unit: str = "%",
+    style: ChartStyle = ChartStyle(),
 ) -> Markup:
-    """Return accuracy, or another measure, over time on a logarithmic axis: chips as dots, interval as a band, mean as a line.
+    """Return accuracy, or another metric, over time on a logarithmic axis: chips as dots, interval as a band, mean as a line.
 
     Args:
         points: At least one, in order of time.
         guides: Lines to compare with.
         t_marked: A time to mark, the one the mapping was decided for [s].
-        width: Of the drawing [px].
-        height: Of the drawing [px].
-        label_width: Room at the right for the guides' labels [px].
-        css_class: Class of the drawing.
-        title: What is over time.
-        unit: Of the vertical axis.
+        style: Size and labels.
     """
     times = [p.t_inference for p in points] + ([] if t_marked is None else [t_marked])
-    x = TimeScale.over(times, _LEFT + 14, width - label_width - 14)
+    right = style.width - style.label_width
+    x = TimeScale.over(times, _LEFT + 14, right - 14)
     low, high = _value_range(points, guides)
-    y = LinearScale(low, high, height - _BOTTOM, _TOP)
-    right = width - label_width
-    parts = [*_draw_grid(y, right, unit), *_draw_time_axis(x, times, y.start)]
+    y = LinearScale(low, high, style.height - _BOTTOM, _TOP)
+    parts = [*_draw_grid(y, right, style.unit), *_draw_time_axis(x, times, y.start)]
     if t_marked is not None:
         parts.append(_draw_marked_time(x(t_marked), y))
     parts += _draw_guides(guides, y, right)
@@ -111,10 +123,10 @@ def draw_time_chart(
     return element(
         "svg",
         *parts,
-        class_=f"chart {css_class}".rstrip(),
-        viewBox=f"0 0 {width:g} {height:g}",
+        class_=f"chart {style.css_class}".rstrip(),
+        viewBox=f"0 0 {style.width:g} {style.height:g}",
         role="img",
-        aria_label=f"{title} over time since programming",
+        aria_label=f"{style.title} over time since programming",
     )
 
 

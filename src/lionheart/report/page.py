@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lionheart.files import write_text
-from lionheart.report import costs, schedules, sections
-from lionheart.report import summary as verdict
-from lionheart.report.data import read_facts
-from lionheart.report.text import format_percent, tie_units
+from lionheart.report.data import ReportData
+from lionheart.report.sections import SECTIONS
+from lionheart.report.sections.summary import write_summary
+from lionheart.report.text import tie_units
 
 
 def _break_dots(name: str) -> Markup:
@@ -37,63 +36,29 @@ def environment(package: str = "lionheart.report") -> Environment:
     return environment
 
 
-def render_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_json: dict[str, Any]) -> str:
-    """Return the page of a run as HTML that loads nothing from elsewhere.
-
-    Args:
-        run_json: What was asked: task, settings, seed, versions, command.
-        graph_json: The network: projections, other operations, candidates.
-        results_json: What came out: mapping, accuracies, decisions, time and energy.
-
-    Raises:
-        ArtifactError: Keys are missing or of the wrong type; all of them are named.
-    """
-    facts = read_facts(run_json, graph_json, results_json)
-    digital = facts.results["test_digital_accuracy"]
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            run=facts.run,
-            results=facts.results,
-            age=facts.age,
-            measure=facts.measure,
-            bound=facts.bound,
-            confidence=format_percent(facts.results["confidence"], 0),
-            verdict=verdict.write_verdict(facts),
-            badges=verdict.list_badges(facts),
-            caution=verdict.write_caution(facts),
-            promise=verdict.write_promise(facts),
-            aim=verdict.write_aim(facts),
-            aftermath=verdict.write_aftermath(facts),
-            key_figures=sections.list_key_figures(facts),
-            layers=sections.list_layers(facts),
-            other_ops=sections.list_other_ops(facts),
-            accuracy=sections.describe_accuracy(facts),
-            retrained_digital="" if digital is None else facts.measure.format_value(digital, 1),
-            systems=costs.list_systems(facts),
-            schedules=schedules.list_schedules(facts),
-            decisions=sections.list_decisions(facts),
-            untried=facts.untried,
-            settings=sections.list_settings(facts),
-        )
-    )
+def render_report(data: ReportData) -> str:
+    """Return the page of a run as HTML that loads nothing from elsewhere."""
+    ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
+    head: list[Markup] = []
+    body: list[Markup] = []
+    for name, section in ordered:
+        values = section.describe(data)
+        if values is not None:
+            template = environment().get_template(f"{name}.html.j2")
+            text = Markup(template.render({**values, "data": data, "metric": data.metric}))  # noqa: S704  autoescaped
+            (head if section.in_header else body).append(text)
+    page = environment().get_template("page.html.j2")
+    return page.render(data=data, summary=write_summary(data), head=head, body=body)
 
 
-def write_report(run_json: dict[str, Any], graph_json: dict[str, Any], results_json: dict[str, Any], out: Path) -> Path:
+def write_report(data: ReportData, out: Path) -> Path:
     """Write the page of a run to `out`, atomically.
-
-    Args:
-        run_json: What was asked: task, settings, seed, versions, command.
-        graph_json: The network: projections, other operations, candidates.
-        results_json: What came out: mapping, accuracies, decisions, time and energy.
-        out: The HTML file.
 
     Returns:
         `out`.
 
     Raises:
-        ArtifactError: Keys are missing or of the wrong type, or the file cannot be written.
+        ArtifactError: The file cannot be written.
     """
-    write_text(out, render_report(run_json, graph_json, results_json))
+    write_text(out, render_report(data))
     return out

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lionheart.candidates import GraphRecord
 from lionheart.jobs.evaluate import open_finished
+from lionheart.record import Record
+from lionheart.report.data import ReportData
 from lionheart.report.page import write_report
+from lionheart.runs import RunDirectory
+from lionheart.runs.costs import SystemRecord
+
+
+class SystemFile(Record):
+    """``system.json``: what `lionheart simulate` found last."""
+
+    system: tuple[SystemRecord, ...] = ()
 
 
 def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
@@ -19,11 +30,15 @@ def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
         ArtifactError: The run has not finished, or one of its files is damaged.
     """
     run = open_finished(run_dir)
-    description = run.description()
-    settings = description["settings"]
-    description |= {f"{group}_spec": settings[group] for group in ("search", "tile", "train")}
-    results = run.read("results.json")
-    if run.has("system.json"):
-        systems = run.read("system.json").get("system") or []
-        results["pipelines"] = [system["pipeline"] for system in systems if "pipeline" in system]
-    return write_report(description, run.read("graph.json"), results, out or run.file("report.html"))
+    return write_report(read_report_data(run), out or run.file("report.html"))
+
+
+def read_report_data(run: RunDirectory) -> ReportData:
+    """Return the records of a finished run.
+
+    Raises:
+        ArtifactError: One of its files is damaged.
+    """
+    systems = run.read("system.json", SystemFile).system if run.has("system.json") else ()
+    pipelines = tuple(system.pipeline for system in systems if system.pipeline is not None)
+    return ReportData(run.description(), run.read("graph.json", GraphRecord), run.results(), pipelines)

@@ -1,4 +1,4 @@
-"""The floor of the figures: SVG elements, scales and ticks."""
+"""The base of the figures: SVG elements, scales and ticks."""
 
 from __future__ import annotations
 

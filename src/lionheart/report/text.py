@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lionheart.metrics import ACCURACY, Measure
 from lionheart.units import format_duration
+
+if TYPE_CHECKING:
+    from lionheart.runs import Accuracy, RefreshInterval
+    from lionheart.runs.costs import PipelineRecord
 
 _UNIT_NAMES = {"s": "second", "min": "minute", "h": "hour", "d": "day", "mo": "month", "y": "year"}
 _BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
@@ -18,26 +22,24 @@ def format_percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def format_interval(accuracy: Mapping[str, Any], measure: Measure = ACCURACY) -> str:
-    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; empty when there is none. Other measures likewise."""
-    if accuracy["low"] is None or accuracy["high"] is None:
-        return ""
-    return measure.format_interval(accuracy["low"], accuracy["high"], 1)
+def format_interval(accuracy: Accuracy, metric: Measure = ACCURACY) -> str:
+    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; that of another metric likewise."""
+    return metric.format_interval(accuracy.low, accuracy.high, 1)
 
 
-def format_accuracy(accuracy: Mapping[str, Any], measure: Measure = ACCURACY) -> str:
-    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``; other measures likewise."""
-    return f"{measure.format_value(accuracy['mean'], 1)} {format_interval(accuracy, measure)}".rstrip()
+def format_accuracy(accuracy: Accuracy, metric: Measure = ACCURACY) -> str:
+    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``; another metric likewise."""
+    return f"{metric.format_value(accuracy.mean, 1)} {format_interval(accuracy, metric)}"
 
 
-def format_pp(drop_pp: float, bound_pp: float | None = None, measure: Measure = ACCURACY) -> str:
-    """Write percentage points, or another measure's unit, with as many digits as it takes to tell them from `bound_pp`."""
+def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Measure = ACCURACY) -> str:
+    """Write percentage points, or another metric's unit, with as many digits as it takes to tell them from `bound_pp`."""
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
         while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
             digits += 1
     text = f"{drop_pp:.{digits}f}"
-    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} {measure.drop_unit}"
+    return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} {metric.drop_unit}"
 
 
 def describe_duration(seconds: float) -> str:
@@ -92,18 +94,18 @@ def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:
     return f"{n_tiles} tile{'' if n_tiles == 1 else 's'}" if max_tiles is None else f"{n_tiles} of {max_tiles} tiles"
 
 
-def describe_objective(objective: str | None, platform: str | None) -> str:
+def describe_objective(objective: str, platform: str | None) -> str:
     """Return what the search made small, in one sentence; nothing for digital MACs, the default."""
-    if objective in (None, "macs"):
+    if objective == "macs":
         return ""
     wish = "the fewest weights left digital" if objective == "weights" else f"the least {objective} of one inference"
     return f"The search looked for {wish}{f' on {platform}' if platform and objective != 'weights' else ''}."
 
 
-def describe_corrections(tiles: Mapping[str, Mapping[str, str]] | None, n_analog: int) -> str:
+def describe_corrections(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
     """Return which layers have other corrections than the run's tile, in one sentence; nothing where none has."""
     layers: dict[tuple[str, str], list[str]] = {}
-    for fqn, settings in (tiles or {}).items():
+    for fqn, settings in tiles.items():
         for name, value in settings.items():
             layers.setdefault((name, value), []).append(fqn)
     if not layers:
@@ -115,14 +117,29 @@ def describe_corrections(tiles: Mapping[str, Mapping[str, str]] | None, n_analog
     return f"Layers that keep the bound with less correction than the tile's: {'; '.join(parts)}."
 
 
-def describe_reprogramming(found: Mapping[str, Any] | None, bound_pp: float, measure: Measure = ACCURACY) -> str:
+def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Measure = ACCURACY) -> str:
     """Return up to which age chips keep the bound, in one sentence; nothing where it was not asked for."""
     if found is None:
         return ""
-    bound = f"{bound_pp:g} {measure.drop_unit}"
-    if found["holds_until_s"] is None:
+    bound = f"{bound_pp:g} {metric.drop_unit}"
+    if found.holds_until_s is None:
         return f"On other chips the bound of {bound} is not kept even at the first age."
-    age = describe_duration(found["holds_until_s"])
-    if found["holds_until_s"] == found["longest_s"]:
+    age = describe_duration(found.holds_until_s)
+    if found.holds_until_s == found.longest_s:
         return f"Chips keep the bound of {bound} for at least {age}, the longest age tried."
     return f"Chips keep the bound of {bound} up to {age}; program them anew by then."
+
+
+def describe_shared_tiles(pipeline: PipelineRecord) -> str:
+    """Return how many tiles there are, which layers share them, and which have none."""
+    wanted, packed, used = pipeline.n_tiles_wanted, pipeline.n_tiles_packed, pipeline.n_tiles
+    limit = "" if pipeline.max_tiles is None else f" of {pipeline.max_tiles}"
+    text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers would take {wanted}"
+    text += f", or {packed} if they shared them." if packed < wanted else "."
+    sharing = {fqn for layers in pipeline.sharing for fqn in layers} - set(pipeline.reprogrammed)
+    text += f" {len(sharing)} layers share tiles; those in one tile take turns." if sharing else ""
+    if pipeline.without_tiles:
+        text += f" Digital for want of tiles: {', '.join(pipeline.without_tiles)}."
+    if pipeline.reprogrammed:
+        text += f" Programmed again for every inference: {', '.join(pipeline.reprogrammed)}."
+    return text

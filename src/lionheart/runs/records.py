@@ -41,6 +41,13 @@ class Accuracy(Record):
         None, exclude=True, repr=False, description="mean score over chips of each sample, not written"
     )
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether another record says the same; `samples` do not count, as they are not written."""
+        return isinstance(other, Accuracy) and type(self) is type(other) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.t_inference, self.scores))
+
 
 class Drop(Record):
     """A drop against the digital network."""

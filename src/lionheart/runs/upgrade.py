@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,25 @@ from lionheart.errors import ArtifactError
 from lionheart.files import require_mapping
 from lionheart.runs.records import RESULTS_VERSION
 
-_ACCURACY = {"metric": {"name": "accuracy", "drop_unit": "pp", "kind": "share"}}
+_ACCURACY = {"name": "accuracy", "drop_unit": "pp", "kind": "share"}
+_OPTIONAL = (
+    "notes",
+    "tiles",
+    "system",
+    "test_over_time",
+    "validation_over_time",
+    "objective",
+    "n_steps",
+    "holdout_tests",
+)
 
 
 def upgrade(data: Any, where: Path) -> dict[str, Any]:
     """Return the plain data of ``results.json`` as this version writes them.
 
     Version 1 had the names ``measure``, ``limit_pp``, ``certificate`` and ``reprogramming``, flat hold-out tests, and called
-    the retrained network's accuracy ``test_digital_accuracy``. What it did not have yet has the record's default.
+    the retrained network's accuracy ``test_digital_accuracy``. What it did not have yet has the record's default; what is
+    damaged stays as it is, so that reading the record names it.
 
     Args:
         data: What the file holds.
@@ -35,19 +46,24 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
             f"{where}: schema_version: got {version!r}, expected 1 or {RESULTS_VERSION}",
             hint="this file was written by another version of lionheart",
         )
-    results |= {"schema_version": RESULTS_VERSION, "metric": results.get("measure") or _ACCURACY["metric"]}
+    metric = results.get("measure")
+    results |= {"schema_version": RESULTS_VERSION, "metric": _ACCURACY if metric is None else metric}
     results["retrained_test_accuracy"] = results.get("test_digital_accuracy")
-    results["decisions"] = [_upgrade_decision(each) for each in _items(results.get("decisions"))]
-    results["holdout_tests"] = [_upgrade_test(each) for each in _items(results.get("certificate"))]
-    refresh = results.get("reprogramming")
-    if isinstance(refresh, Mapping):
-        results["refresh"] = {**refresh, "measured": [_rename(each) for each in _items(refresh.get("measured"))]}
-    optional = ("notes", "tiles", "system", "test_over_time", "validation_over_time", "objective", "n_steps")
-    return {key: value for key, value in results.items() if value is not None or key not in optional}
+    results["holdout_tests"] = _upgrade_rows(results.get("certificate"), _upgrade_test)
+    results["refresh"] = _upgrade_refresh(results.get("reprogramming"))
+    if "decisions" in results:
+        results["decisions"] = _upgrade_rows(results["decisions"], _upgrade_decision)
+    return {key: value for key, value in results.items() if value is not None or key not in _OPTIONAL}
 
 
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _upgrade_rows(rows: Any, change: Callable[[Any], Any]) -> Any:
+    return [change(row) for row in rows] if isinstance(rows, list) else rows
+
+
+def _upgrade_refresh(refresh: Any) -> Any:
+    if not isinstance(refresh, Mapping) or "measured" not in refresh:
+        return refresh
+    return {**refresh, "measured": _upgrade_rows(refresh["measured"], _rename)}
 
 
 def _rename(row: Any) -> Any:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, final
 
-from lionheart.devices import PairConverter, SingleConverter, TileSpec
-from lionheart.devices.base import CustomPairConverter
+from lionheart.devices import CustomPairConverter, PairConverter, SingleConverter, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
 from lionheart.runs.costs import AgeCost, ProgrammingRecord

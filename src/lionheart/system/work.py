@@ -14,8 +14,6 @@ from lionheart.partition import TilePartition
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.tile_energy import TilePoint, tile_point
 
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-
 
 @final
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def _n_patches(node: LayerNode) -> int:
     The kernel is larger than 1 when a group's matrix has more rows than the input has channels. The graph does not hold
     the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
     """
-    is_gathered = node.kind in _CONVOLUTIONS and node.rows * node.groups * node.n_mvms > node.n_inputs
+    is_gathered = node.is_convolution and node.rows * node.groups * node.n_mvms > node.n_inputs
     return node.rows * node.groups * node.n_mvms if is_gathered else 0
 
 
@@ -111,7 +109,7 @@ def _dram_line_s(platform: PlatformSpec) -> float:
 
 def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
     """Return the rate of a projection's digital kernel; with one output in each of several groups it is depthwise."""
-    if node.kind not in _CONVOLUTIONS:
+    if not node.is_convolution:
         return platform.macs_per_cycle
     is_depthwise = node.groups > 1 and node.cols == 1
     return platform.depthwise_macs_per_cycle if is_depthwise else platform.conv_macs_per_cycle

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, as_batches, move_batch
+from lionheart.data import BatchSource, as_batches, first_sample, move_batch
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.metrics import ACCURACY as ACCURACY
@@ -86,24 +86,13 @@ class Task:
         Raises:
             GraphError: The forward pass fails, or the model has no projection.
         """
-        model, place = self.model, self.device
-        if place.type not in ("cpu", "meta"):
-            place = torch.device("cpu")
-            model = copy.deepcopy(model).to(place)
-        return trace_graph(model, move_batch(self.example_inputs(), place))
+        model, device = self.model, self.device
+        if device.type not in ("cpu", "meta"):
+            device = torch.device("cpu")
+            model = copy.deepcopy(model).to(device)
+        return trace_graph(model, move_batch(self.example_inputs(), device))
 
     @property
     def device(self) -> torch.device:
         """Where the model's parameters are; the CPU if it has none."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-
-
-def first_sample(inputs: Any) -> Any:
-    """Cut nested inputs to a batch of one."""
-    if isinstance(inputs, Tensor):
-        return inputs[:1]
-    if isinstance(inputs, dict):
-        return {key: first_sample(value) for key, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return type(inputs)(first_sample(value) for value in inputs)
-    return inputs

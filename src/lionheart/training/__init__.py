@@ -1,22 +1,24 @@
-"""Training: batches in, moved weights and a loss trace out.
+"""Training: batches in, trained weights and a loss trace out.
 
-Comes in: a model (digital, or converted so that it trains with hardware noise), batches, a loss, a `TrainSpec`.
-Goes out: the same model with trained weights, and a `TrainTrace`. Can stop after any epoch and go on exactly.
-Must not know: mappings, chips, accuracy bounds, data sets by name.
+Takes: a model (digital, or converted so that it trains with hardware noise), batches, a loss, a `TrainSpec`. Returns: the same
+model with trained weights, and a `TrainTrace`. Training can stop after any epoch and go on exactly. Must not know: mappings,
+chips, accuracy bounds, data sets by name.
 """
 
-from lionheart.training.devices import PinnedBatches, choose_arithmetic, choose_device, training_autocast
-from lionheart.training.distill import TaughtBatches, distillation_loss
-from lionheart.training.loop import LossFunction, TrainTrace, build_optimizer, train
+from lionheart.runs import TrainTrace
+from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
+from lionheart.training.distill import add_teacher_outputs, distillation_loss
+from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, train
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
 __all__ = [
     "LossFunction",
-    "PinnedBatches",
-    "TaughtBatches",
+    "TrainHooks",
+    "TrainSession",
     "TrainSpec",
     "TrainTrace",
+    "add_teacher_outputs",
     "build_optimizer",
     "choose_arithmetic",
     "choose_device",

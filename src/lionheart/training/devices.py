@@ -1,15 +1,9 @@
-"""Where training runs, in what arithmetic, and batches that are ready before a GPU asks for them."""
+"""Where training runs, and in what arithmetic."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
-from typing import final
-
 import torch
 
-from lionheart.data import Batch, BatchSource, pin_batch
 from lionheart.errors import ConfigError, suggest
 from lionheart.training.spec import TrainSpec
 
@@ -56,55 +50,3 @@ def choose_arithmetic(spec: TrainSpec, device: torch.device) -> str:
 def training_autocast(spec: TrainSpec, device: torch.device) -> torch.autocast:
     """Return the context in which forward passes and losses are computed in training."""
     return torch.autocast(device.type, torch.bfloat16, enabled=choose_arithmetic(spec, device) == "bfloat16")
-
-
-@final
-class PinnedBatches:
-    """Batches of another source, made by a thread of their own in page-locked memory, from which a GPU copies by itself.
-
-    They are the same ones in the same order.
-
-    Args:
-        source: Where they come from; only the thread draws from an epoch's generator.
-        n_ahead: Batches that may wait.
-    """
-
-    def __init__(self, source: BatchSource, *, n_ahead: int = 4) -> None:
-        self.source, self.n_ahead = source, n_ahead
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch; what fails in the thread is raised here."""
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(self.n_ahead)
-        is_left = threading.Event()
-
-        def put(item: Batch | BaseException | None) -> None:
-            while not is_left.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    return
-                except queue.Full:
-                    continue
-
-        def prepare() -> None:
-            try:
-                for batch in self.source.epoch(generator):
-                    put(pin_batch(batch))
-                    if is_left.is_set():
-                        return
-                put(None)
-            except BaseException as error:  # raised where the batches are used
-                put(error)
-
-        thread = threading.Thread(target=prepare, daemon=True, name="batches")
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            is_left.set()
-            thread.join()

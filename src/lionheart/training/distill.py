@@ -1,49 +1,41 @@
-"""Training towards the outputs of another network, the teacher, beside the labels."""
+"""Training towards the outputs of another network, the teacher, in addition to the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.data import Batch, BatchSource, call_model, move_batch
+from lionheart.data import Batch, BatchSource, MappedBatches, call_model, move_batch
 from lionheart.errors import ConfigError
 from lionheart.training.devices import training_autocast
 from lionheart.training.loop import LossFunction
 from lionheart.training.spec import TrainSpec
 
 
-@final
-class TaughtBatches:
-    """The batches of a source with the teacher's outputs beside the targets: ``(inputs, (targets, outputs))``.
+def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> BatchSource:
+    """Return batches whose targets have the teacher's outputs with them: ``(inputs, (targets, outputs))``.
 
     Args:
         source: The batches.
-        teacher: Runs in ``eval()`` mode, on its own device.
+        teacher: Put into ``eval()`` mode; runs on its own device.
         spec: Its precision is the teacher's too.
     """
+    device = next(teacher.eval().parameters()).device
 
-    def __init__(self, source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> None:
-        self.source, self.teacher, self.spec = source, teacher.eval(), spec
-        self._device = next(teacher.parameters()).device
+    def add(inputs: Any, targets: Any) -> Batch:
+        with torch.no_grad(), training_autocast(spec, device):
+            outputs = call_model(teacher, move_batch(inputs, device))
+        if not isinstance(outputs, Tensor):
+            raise ConfigError(
+                f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
+                hint="let the model return its logits alone, or set distillation to 0",
+            )
+        return inputs, (targets, outputs)
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        for inputs, targets in self.source.epoch(generator):
-            with torch.no_grad(), training_autocast(self.spec, self._device):
-                outputs = call_model(self.teacher, move_batch(inputs, self._device))
-            if not isinstance(outputs, Tensor):
-                raise ConfigError(
-                    f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
-                    hint="let the model return its logits alone, or set distillation to 0",
-                )
-            yield inputs, (targets, outputs)
+    return MappedBatches(source, add)
 
 
 def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:

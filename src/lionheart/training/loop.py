@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.progress import SILENT, Progress
+from lionheart.record import Record
 from lionheart.rng import RandomStreams
+from lionheart.runs import TrainTrace
 from lionheart.training.devices import training_autocast
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, save_training_state
@@ -27,19 +29,44 @@ _ONE_CYCLE_WARMUP = 0.2  # share of the steps in which the one-cycle schedule cl
 
 
 @final
-@dataclass
-class TrainTrace:
-    """What a training did: mean loss of each epoch, why it ended, what it cost."""
+@dataclass(frozen=True)
+class TrainHooks:
+    """What is called while a model is trained.
 
-    losses: list[float] = field(default_factory=list)
-    n_steps: int = 0
-    elapsed_s: float = 0.0
-    outcome: str = "running"  # "flat", "cap", "budget" once ended
+    Args:
+        before_epoch: Called with the epoch's number, for example to seed hardware noise.
+        after_step: Called after each optimiser step, for example to clip weights.
+        should_stop: Asked after every epoch, for a budget; asked again when training goes on from a checkpoint.
+    """
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+    before_epoch: Callable[[int], None] = lambda epoch: None
+    after_step: Callable[[], None] = lambda: None
+    should_stop: Callable[[TrainTrace], bool] = lambda trace: False
 
+
+@final
+@dataclass(frozen=True)
+class TrainSession:
+    """Where a training keeps its state, and where it shows itself.
+
+    Args:
+        checkpoint: File of the state after each epoch. If it exists, training goes on from it. None = none is kept.
+        progress: Where the bar is shown.
+        label: Text of the bar.
+    """
+
+    checkpoint: Path | None = None
+    progress: Progress = SILENT
+    label: str = "training"
+
+
+class _Stored(Record):
+    """What a checkpoint holds in addition to weights and the optimiser's state."""
+
+    trace: TrainTrace
+
+
+NO_HOOKS, NO_SESSION = TrainHooks(), TrainSession()
 
 #: Second-moment decay of AdamW, PyTorch's default.
 _ADAMW_BETA2 = 0.999
@@ -70,7 +97,7 @@ def learning_rate_at(spec: TrainSpec, progress: float) -> float:
     return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def is_flat(losses: list[float], patience: int | None) -> bool:
+def is_flat(losses: Sequence[float], patience: int | None) -> bool:
     """Return whether the last `patience` epochs brought no loss below the best before them."""
     if patience is None or len(losses) <= patience:
         return False
@@ -85,14 +112,10 @@ def train(
     optimizer: torch.optim.Optimizer,
     *,
     streams: RandomStreams,
-    before_epoch: Callable[[int], None] = lambda epoch: None,
-    after_step: Callable[[], None] = lambda: None,
-    should_stop: Callable[[TrainTrace], bool] = lambda trace: False,
-    checkpoint: Path | None = None,
-    progress: Progress = SILENT,
-    label: str = "training",
+    hooks: TrainHooks = NO_HOOKS,
+    session: TrainSession = NO_SESSION,
 ) -> TrainTrace:
-    """Train `model` in place until the loss is flat, the cap is reached, or `should_stop` says so.
+    """Train `model` in place until the loss is flat, the cap is reached, or `hooks.should_stop` says so.
 
     Args:
         model: Trained in place; left in ``train()`` mode.
@@ -101,12 +124,8 @@ def train(
         spec: Learning rate, stop rule, precision.
         optimizer: Over the model's own parameters; its state goes on from where it is.
         streams: Source of the data order; epoch ``e`` always draws the same.
-        before_epoch: Called with the epoch's number, for example to seed hardware noise.
-        after_step: Called after each optimiser step, for example to clip weights.
-        should_stop: Asked after every epoch, for a budget; asked again when training goes on from a checkpoint.
-        checkpoint: Where to keep the state after each epoch. If the file exists, training goes on from it.
-        progress: Where to show the bar.
-        label: Text of the bar.
+        hooks: What is called on the way.
+        session: Where the state is kept and progress is shown.
 
     Returns:
         The loss trace.
@@ -114,11 +133,12 @@ def train(
     Raises:
         NumericsError: The loss is not finite.
         ConfigError: There is no batch to train on.
+        ArtifactError: The checkpoint is damaged, or of another model.
     """
-    trace = TrainTrace()
+    trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
     if checkpoint is not None and checkpoint.exists():
-        trace = TrainTrace(**load_training_state(checkpoint, model, optimizer)["trace"])
-        trace.outcome = _outcome(trace, spec, should_stop)  # the cap or the budget may have been raised since
+        trace = _Stored.from_json(load_training_state(checkpoint, model, optimizer), str(checkpoint)).trace
+        trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
     device = next(model.parameters()).device
     steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
     if steps_per_epoch == 0:
@@ -126,17 +146,18 @@ def train(
             f"{label}: the training data have no batch", hint="give more samples, a smaller batch or drop_last=False"
         )
     total_steps = steps_per_epoch * spec.max_epochs
+    n_steps = trace.n_steps
     model.train()
-    with progress.bar(label, total_steps) as bar:
-        bar.advance(trace.n_steps)
+    with session.progress.bar(label, total_steps) as bar:
+        bar.advance(n_steps)
         while trace.outcome == "running":
             epoch = len(trace.losses)
             start = time.perf_counter()
-            before_epoch(epoch)
+            hooks.before_epoch(epoch)
             loss_sum = torch.zeros((), device=device)
             source = batches.epoch(streams.generator("data", epoch))
             for inputs, targets in itertools.islice(source, steps_per_epoch):
-                rate = learning_rate_at(spec, trace.n_steps / total_steps)
+                rate = learning_rate_at(spec, n_steps / total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with training_autocast(spec, device):
@@ -147,9 +168,9 @@ def train(
                 if spec.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
                 optimizer.step()
-                after_step()
+                hooks.after_step()
                 loss_sum += loss.detach()
-                trace.n_steps += 1
+                n_steps += 1
                 bar.advance()
             mean_loss = float(loss_sum) / steps_per_epoch
             if not math.isfinite(mean_loss):
@@ -157,18 +178,21 @@ def train(
                     f"{label}: the training loss became {mean_loss} in epoch {epoch + 1}",
                     hint="lower the learning rate or set gradient_clip",
                 )
-            trace.losses.append(mean_loss)
-            trace.elapsed_s += time.perf_counter() - start
-            trace.outcome = _outcome(trace, spec, should_stop)
+            elapsed_s = trace.elapsed_s + (time.perf_counter() - start)
+            trace = trace.replace(losses=(*trace.losses, mean_loss), n_steps=n_steps, elapsed_s=elapsed_s)
+            trace = _judge(trace, spec, hooks)
             bar.describe(f"{label}: loss {mean_loss:.3f}")
             if checkpoint is not None:
-                save_training_state(checkpoint, model, optimizer, {"trace": trace.to_json()})
+                save_training_state(checkpoint, model, optimizer, _Stored(trace=trace).to_json())
     return trace
 
 
-def _outcome(trace: TrainTrace, spec: TrainSpec, should_stop: Callable[[TrainTrace], bool]) -> str:
+def _judge(trace: TrainTrace, spec: TrainSpec, hooks: TrainHooks) -> TrainTrace:
+    """Return a trace with why training ends, or that it goes on."""
     if is_flat(trace.losses, spec.patience):
-        return "flat"
-    if len(trace.losses) >= spec.max_epochs:
-        return "cap"
-    return "budget" if should_stop(trace) else "running"
+        outcome = "flat"
+    elif len(trace.losses) >= spec.max_epochs:
+        outcome = "cap"
+    else:
+        outcome = "budget" if hooks.should_stop(trace) else "running"
+    return trace.replace(outcome=outcome)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog.layers.attention import attend
+from lionheart.analog.layers.attention import AttentionInputs, attend
 from lionheart.errors import ConfigError, UnsupportedLayerError
 
 EMBED, HEADS, BATCH, QUERIES, KEYS = 12, 3, 2, 4, 5
@@ -118,7 +118,7 @@ def assert_as_torch(attention: nn.MultiheadAttention, inputs: list[Tensor], **op
     state = torch.get_rng_state()
     expected = torch_result(attention, inputs, options)
     torch.set_rng_state(state)
-    got = attend(without_weights(attention), products_of(attention), *inputs, **options)
+    got = attend(without_weights(attention), products_of(attention), AttentionInputs(*inputs, **options))
     close = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
     torch.testing.assert_close(got, expected, **close)
     for ours, theirs in zip(gradients(got, attention, inputs), gradients(expected, attention, inputs), strict=True):
@@ -190,7 +190,7 @@ def test_the_fast_path_of_torch_gives_the_same(mask: str, padding: str, output: 
     }
     with torch.no_grad():
         expected = attention(x, x, x, **options)
-        got = attend(without_weights(attention), products_of(attention), x, x, x, **options)
+        got = attend(without_weights(attention), products_of(attention), AttentionInputs(x, x, x, **options))
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -201,7 +201,7 @@ def test_queries_that_may_see_no_key(output: str) -> None:
     mask[1] = True
     inputs = inputs_of(attention)
     expected = torch_result(attention, inputs, {"attn_mask": mask, **OUTPUTS[output]})
-    got = attend(attention, products_of(attention), *inputs, attn_mask=mask, **OUTPUTS[output])
+    got = attend(attention, products_of(attention), AttentionInputs(*inputs, attn_mask=mask, **OUTPUTS[output]))
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
@@ -213,7 +213,7 @@ def test_float32_and_one_head() -> None:
         for layout in (x, x.squeeze(1)):
             mask = padding if layout.ndim == 3 else padding[0]
             expected = attention(layout, layout, layout, key_padding_mask=mask, **output)
-            got = attend(attention, products_of(attention), layout, layout, layout, mask, **output)
+            got = attend(attention, products_of(attention), AttentionInputs(layout, layout, layout, mask, **output))
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -224,7 +224,7 @@ def test_autocast(output: str) -> None:
     options = {"attn_mask": mask_of("float", (QUERIES, KEYS), 0, torch.float32), **OUTPUTS[output]}
     with torch.autocast("cpu", torch.bfloat16):
         expected = attention(*inputs, **options)
-        got = attend(attention, products_of(attention), *inputs, **options)
+        got = attend(attention, products_of(attention), AttentionInputs(*inputs, **options))
     assert got[0].dtype == expected[0].dtype
     torch.testing.assert_close(got, expected, rtol=0.05, atol=0.05)
 
@@ -237,7 +237,7 @@ def test_each_product_is_asked_for_once() -> None:
         calls.append((name, tuple(x.shape)))
         return products(name, x)
 
-    attend(attention, project, *inputs_of(attention))
+    attend(attention, project, AttentionInputs(*inputs_of(attention)))
     assert calls == [
         ("in_proj.q", (BATCH, QUERIES, EMBED)),
         ("in_proj.k", (BATCH, KEYS, 7)),
@@ -261,7 +261,7 @@ def test_compiles_in_one_graph(output: str) -> None:
 
     @torch.compile(backend="aot_eager", fullgraph=True)
     def compiled(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
-        return attend(attention, products_of(attention), query, key, value, **options)
+        return attend(attention, products_of(attention), AttentionInputs(query, key, value, **options))
 
     expected, got = torch_result(attention, inputs, options), compiled(*inputs, **options)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
@@ -291,7 +291,7 @@ X = torch.zeros(BATCH, KEYS, EMBED)
 def test_inputs_that_do_not_fit(inputs: list[Tensor], options: dict[str, Any], message: str) -> None:
     attention = module(dtype=torch.float32)
     with pytest.raises(ConfigError, match=message):
-        attend(attention, products_of(attention), *inputs, **options)
+        attend(attention, products_of(attention), AttentionInputs(*inputs, **options))
     with pytest.raises((RuntimeError, AssertionError)):
         attention(*inputs, **options)
 
@@ -301,4 +301,4 @@ def test_nested_tensors_are_refused() -> None:
     attention = module(dtype=torch.float32)
     nested = torch.nested.nested_tensor([X[0], X[0, :2]])
     with pytest.raises(UnsupportedLayerError, match="key_padding_mask"):
-        attend(attention, products_of(attention), nested, nested, nested)
+        attend(attention, products_of(attention), AttentionInputs(nested, nested, nested))

@@ -37,10 +37,11 @@ from lionheart.errors import ConfigError, GraphError, UnsupportedLayerError
 from lionheart.evaluation import ChipEnsemble
 from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph, unregister_kind
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
+from lionheart.graph.convolutions import CONVOLVE, is_convolution, is_transposed_convolution
 from lionheart.graph.hf import load_structure
 from lionheart.mapping import LayerMapping
 from lionheart.rng import RandomStreams
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 DAY = 86_400.0
 SMALL = TileSpec.ideal(rows=7, cols=5)
@@ -542,6 +543,62 @@ def test_one_function_makes_a_kind_known_and_mappable():
 def test_a_kind_is_registered_once():
     with pytest.raises(ConfigError, match="registered already"):
         register_kind(nn.Linear)(lambda module: [])
+
+
+def test_a_class_that_is_defined_again_takes_its_place():
+    """A cell of a notebook runs twice; classes are known by their dotted names."""
+
+    def define() -> type[nn.Module]:
+        class Again(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(3, 4))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return F.linear(x, self.weight)
+
+        register_kind(Again)(lambda module: [Projection("again", rows=4, cols=3, is_module=True)])
+        return Again
+
+    define()
+    kind = define()
+    try:
+        assert trace_graph(nn.Sequential(kind()), torch.randn(1, 4)).nodes[0].kind == "again"
+        with pytest.raises(ConfigError, match="registered already"):
+            register_kind(kind)(lambda module: [])
+    finally:
+        unregister_kind(kind)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_what_a_convolution_is_has_one_answer(n: int):
+    plain, transposed = (getattr(nn, f"{name}{n}d") for name in ("Conv", "ConvTranspose"))
+    x = torch.randn(1, 2, *[4] * n)
+    model = nn.Sequential(plain(2, 3, 2), transposed(3, 2, 2), type("Own", (plain,), {})(2, 2, 1))
+    nodes = trace_graph(model, x).nodes
+    assert [(node.kind, node.is_convolution) for node in nodes] == [
+        (f"conv{n}d", True),
+        (f"conv_transpose{n}d", False),
+        (f"conv{n}d", True),
+    ]
+    assert [is_convolution(each) for each in model] == [True, False, True]
+    assert [is_transposed_convolution(each) for each in model] == [False, True, False]
+    assert CONVOLVE[n](x, model[0].weight, model[0].bias).equal(model[0](x))
+
+
+def test_edges_come_in_the_order_in_which_projections_ran():
+    attention = nn.MultiheadAttention(4, 2)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x)[0]
+
+    edges = trace_graph(Model(), torch.randn(3, 1, 4)).edges
+    assert [first.rpartition(".")[2] for first, _ in edges] == ["q", "k", "v"]
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------------

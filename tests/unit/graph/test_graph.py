@@ -13,7 +13,7 @@ from lionheart.data import call_model
 from lionheart.errors import ConfigError, GraphError
 from lionheart.graph import DigitalOp, LayerGraph, trace_graph
 from lionheart.record import read_record, write_record
-from lionheart.tasks.resnet import ResNet8
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 HIDDEN = "dynamic product"
 

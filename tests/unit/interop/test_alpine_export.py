@@ -29,8 +29,8 @@ from lionheart.interop.alpine.fixed_point import scale_and_round, to_fixed_point
 from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
 from lionheart.mapping import LayerMapping, Placement
+from lionheart.tasks.images.networks.resnet import ResidualBlock
 from lionheart.tasks.registry import build_untrained, checkpoint_path
-from lionheart.tasks.resnet import ResidualBlock
 from lionheart.training import load_weights
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")

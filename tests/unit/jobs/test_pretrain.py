@@ -1,15 +1,14 @@
-"""Training from scratch: the device, batches that a thread makes, the card, and how to make the weights again."""
+"""Training from scratch: the device, the card, and how to make the weights again."""
 
 import json
 import shlex
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -18,18 +17,15 @@ from lionheart.cli import app
 from lionheart.data import TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import sha256_file
+from lionheart.jobs import TrainingCard, read_card, train_task
 from lionheart.jobs import train as pretrain_module
-from lionheart.jobs import train_task
-from lionheart.rng import RandomStreams
-from lionheart.tasks.registry import RECIPES, Recipe
+from lionheart.jobs.train import Weights
+from lionheart.tasks.registry import Recipe
 from lionheart.training import (
-    PinnedBatches,
     TrainSpec,
-    build_optimizer,
     choose_arithmetic,
     choose_device,
     load_weights,
-    train,
     training_autocast,
 )
 
@@ -56,7 +52,7 @@ def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
         batch_size=8,
         input_shape=(3, 4, 4),
     )
-    monkeypatch.setitem(RECIPES, "tiny/net", made)
+    put_recipe(monkeypatch, "tiny/net", made)
     return made
 
 
@@ -125,105 +121,23 @@ def test_command_line_refuses_a_missing_gpu(recipe: Recipe, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------------------ pinned batches
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """Page-locked memory needs a GPU: note in which thread it is asked for instead."""
-    asked = []
-
-    def pin_memory(tensor: Tensor) -> Tensor:
-        asked.append((threading.current_thread().name, tuple(tensor.stride())))
-        return tensor
-
-    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
-    return asked
-
-
-def test_pinned_batches_are_the_same_ones(tiny_data: TinyData, pinned):
-    source = tiny_batches(tiny_data)
-    batches = PinnedBatches(source)
-    assert len(batches) == len(source) == 8
-    for seed in (1, 2):
-        expected = list(source.epoch(torch.Generator().manual_seed(seed)))
-        found = list(batches.epoch(torch.Generator().manual_seed(seed)))
-        assert len(found) == 8
-        for (inputs, targets), (wanted, labels) in zip(found, expected, strict=True):
-            assert torch.equal(inputs, wanted)
-            assert torch.equal(targets, labels)
-    assert len(pinned) == 2 * 8 * 2  # inputs and targets
-    assert {thread for thread, _ in pinned} == {"batches"}
-    assert pinned[0][1] == (48, 1, 12, 3)  # channels last
-
-
-def test_training_on_pinned_batches_gives_the_same_weights(tiny_data: TinyData, pinned):
-    def weights_from(source: TensorBatches | PinnedBatches) -> list[Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-        train(net, source, nn.functional.cross_entropy, SPEC, build_optimizer(net, SPEC), streams=RandomStreams(0))
-        return list(net.parameters())
-
-    source = tiny_batches(tiny_data)
-    for one, other in zip(weights_from(source), weights_from(PinnedBatches(source)), strict=True):
-        assert torch.equal(one, other)
-
-
-class Endless:
-    """Counts what it was asked for; fails at `failing_at`."""
-
-    def __init__(self, failing_at: int | None = None) -> None:
-        self.n_asked, self.failing_at = 0, failing_at
-
-    def __len__(self) -> int:
-        return 10**6
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            if self.n_asked == self.failing_at:
-                raise ValueError("no more")
-            self.n_asked += 1
-            yield torch.full((1,), float(self.n_asked)), torch.zeros(1)
-
-
-def batch_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
-
-
-def test_an_epoch_that_is_left_early_ends_its_thread(pinned):
-    source = Endless()
-    epoch = PinnedBatches(source, n_ahead=2).epoch(torch.Generator())
-    assert [float(next(epoch)[0]) for _ in range(3)] == [1, 2, 3]
-    time.sleep(0.05)
-    assert source.n_asked <= 3 + 2 + 1  # those that wait, and the one that waits to wait
-    epoch.close()
-    assert batch_threads() == []
-
-
-def test_what_fails_in_the_thread_is_raised_after_the_batches_before(pinned):
-    epoch = PinnedBatches(Endless(failing_at=2)).epoch(torch.Generator())
-    assert [float(next(epoch)[0]) for _ in range(2)] == [1, 2]
-    with pytest.raises(ValueError, match="no more"):
-        next(epoch)
-    assert batch_threads() == []
-
-
 # --------------------------------------------------------------------------------------------------------------- card
 
 
 def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
     out = tmp_path / "weights.safetensors"
     card = train_task("tiny/net", out, seed=4)
-    assert json.loads(out.with_suffix(".json").read_text()) == card
-    assert card["command"] == "lionheart train tiny/net --seed 4"
-    assert card["device"] == "cpu"
-    assert card["hardware"].endswith("no GPU used")
-    assert card["weights_sha256"] == sha256_file(out)
-    assert card["macs"] == 2 * 3 * 9 * 16 + 32 * 2
-    assert len(card["training_loss"]) == 3
-    assert card["test_accuracy"] > 0.9
-    assert str(tmp_path) not in json.dumps(card)
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert written == card.to_json()
+    assert TrainingCard.from_json(written, "card") == card == read_card(out.with_suffix(".json"))
+    assert card.command == "lionheart train tiny/net --seed 4"
+    assert card.device == "cpu"
+    assert card.hardware.endswith("no GPU used")
+    assert card.weights_sha256 == sha256_file(out)
+    assert card.macs == 2 * 3 * 9 * 16 + 32 * 2
+    assert len(card.training_loss) == 3
+    assert card.test["accuracy"] == written["test_accuracy"] > 0.9
+    assert str(tmp_path) not in json.dumps(written)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.json", "weights.safetensors"]
 
 
@@ -242,7 +156,7 @@ def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
     ids=["recipe", "epochs", "device", "rate", "settings"],
 )
 def test_command_on_the_card_is_what_makes_the_weights(arguments, expected: str, recipe: Recipe, tmp_path: Path):
-    assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments)["command"] == expected
+    assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments).command == expected
 
 
 def test_command_on_the_card_makes_the_same_weights(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -262,29 +176,29 @@ def test_training_goes_on_from_weights_and_its_card_says_from_which(recipe: Reci
     flags = ["--seed", "1", "--epochs", "1", "--learning-rate", "1e-9", "--start", str(first)]
     done = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(second), *flags])
     assert done.exit_code == 0, done.stderr
-    card = json.loads(second.with_suffix(".json").read_text())
+    card = read_card(second.with_suffix(".json"))
     assert (
-        card["command"]
-        == "lionheart train tiny/net --seed 1 --epochs 1 --learning-rate 1e-09 --start first.safetensors"
+        card.command == "lionheart train tiny/net --seed 1 --epochs 1 --learning-rate 1e-09 --start first.safetensors"
     )
-    assert card["started_from"] == earlier
-    assert "started_from" not in earlier
+    assert card.started_from == earlier
+    assert earlier.started_from is None
+    assert "started_from" not in earlier.to_json()
     one, other = recipe.build_model(), recipe.build_model()
     load_weights(first, one)
     load_weights(second, other)
     for before, after in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.allclose(before, after, atol=1e-6)  # the rate is next to nothing
-    assert card["training_loss"][0] < earlier["training_loss"][0]
+    assert card.training_loss[0] < earlier.training_loss[0]
     first.with_suffix(".json").unlink()
     again = train_task("tiny/net", tmp_path / "third.safetensors", seed=1, start=first)
-    assert again["started_from"] == {"weights_sha256": sha256_file(first)}
+    assert again.started_from == Weights(weights_sha256=sha256_file(first))
+    assert again.to_json()["started_from"] == {"weights_sha256": sha256_file(first)}
     with pytest.raises(ArtifactError, match="no-such"):
         train_task("tiny/net", tmp_path / "fourth.safetensors", start=tmp_path / "no-such.safetensors")
 
 
-@pytest.mark.usefixtures("pinned")
-def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without a GPU all that is not the GPU's own: the model stays where it is, and what would be copied is noted."""
+def test_gpu_path_moves_the_model_and_names_the_gpu(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a GPU all that is not the GPU's own: the model stays where it is, and where it would go is noted."""
     moved = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
@@ -295,20 +209,12 @@ def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path,
         monkeypatch.setattr(model, "to", lambda device: moved.append(device) or model)
         return model
 
-    seen = []
-
-    def watched(model: nn.Module, batches: object, *args: object, **kwargs: object) -> object:
-        seen.append(batches)
-        return train(model, batches, *args, **kwargs)
-
     monkeypatch.setattr(pretrain_module, "build_untrained", build_immovable)
-    monkeypatch.setattr(pretrain_module, "train", watched)
     card = train_task("tiny/net", tmp_path / "gpu.safetensors")
     assert moved == [torch.device("cuda")]
-    assert isinstance(seen[0], PinnedBatches)
-    assert card["device"] == "cuda"
-    assert card["hardware"].startswith("Some GPU, batches by ")
-    assert card["command"] == "lionheart train tiny/net --seed 0"
+    assert card.device == "cuda"
+    assert card.hardware.startswith("Some GPU, batches by ")
+    assert card.command == "lionheart train tiny/net --seed 0"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     train_task("tiny/net", tmp_path / "cpu.safetensors")
     one, other = recipe.build_model(), recipe.build_model()
@@ -320,7 +226,38 @@ def test_gpu_path_pins_batches_and_names_the_gpu(recipe: Recipe, tmp_path: Path,
 def test_training_a_task_with_published_weights_says_so(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(RECIPES, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
+    put_recipe(monkeypatch, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
     assert result.exit_code == 0, result.stderr
     assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())
+
+
+CARDS = sorted(
+    path
+    for folder in ("src/lionheart/tasks/checkpoints", "docs/results/cards")
+    for path in (ROOT / folder).glob("*.json")
+    if not path.name.endswith("tokenizer.json")
+)
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_every_card_ever_written_is_read_and_keeps_its_keys(path: Path):
+    card, stored = read_card(path), json.loads(path.read_text())
+    written = card.to_json()
+    assert written.keys() == stored.keys()
+    assert {key: value for key, value in written.items() if key != "train_spec"} == {
+        key: value for key, value in stored.items() if key != "train_spec"
+    }
+    assert written["train_spec"].items() >= stored["train_spec"].items()  # older ones lack settings that came later
+    assert card.measure in card.test
+    assert card.test.keys() == card.validation.keys()
+
+
+def test_a_file_beside_the_weights_that_is_no_card_is_not_taken_for_one(recipe: Recipe, tmp_path: Path):
+    start = tmp_path / "first.safetensors"
+    train_task("tiny/net", start)
+    start.with_suffix(".json").write_text('{"task": 1, "training_loss": ["low"]}')
+    card = train_task("tiny/net", tmp_path / "second.safetensors", seed=1, start=start)
+    assert card.started_from == Weights(weights_sha256=sha256_file(start))
+    with pytest.raises(ArtifactError, match=r"task: got a int, expected a text|training_loss\[0\]"):
+        read_card(start.with_suffix(".json"))

@@ -1,4 +1,4 @@
-"""The run directory: whole files, a journal that survives cuts, one process at a time."""
+"""The run directory: whole files, older versions, one process at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from lionheart.errors import ArtifactError
-from lionheart.runs import RunDirectory, describe_environment
+from lionheart.files import read_json
+from lionheart.runs import AgeTrial, Environment, RunDescription, RunDirectory, describe_environment
 
-DESCRIPTION = {"task": "made-up", "seed": 7, "settings": {"a": 1}}
+DESCRIPTION = RunDescription(task="made-up", seed=7, settings={"a": 1})
+ROW = AgeTrial(age_s=1.0, drop_pp=0.1, drop_ucb_pp=0.2, within=True)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -36,18 +38,33 @@ def files_below(path: Path) -> list[str]:
 def test_create_and_open(run: RunDirectory):
     assert files_below(run.path) == ["run.json"]
     again = RunDirectory.open(run.path)
-    assert again.description() == {"schema_version": 1, **DESCRIPTION}
-    assert again.events() == []
-    assert not again.has("results.json")
-    again.write("results.json", {"x": 0.1})
-    assert run.has("results.json")
-    assert run.read("results.json") == {"schema_version": 1, "x": 0.1}
+    assert again.description() == DESCRIPTION
+    assert again.journal.events() == []
+    assert not again.has("age.json")
+    again.write("age.json", ROW)
+    assert run.has("age.json")
+    assert run.read("age.json", AgeTrial) == ROW
+    assert read_json(run.file("age.json")) == {"schema_version": 2, **ROW.to_json()}
+    again.write("ages.json", [ROW, ROW])
+    assert run.read("ages.json", list[AgeTrial]) == [ROW, ROW]
+
+
+def test_a_damaged_file_of_a_run_is_named(run: RunDirectory):
+    run.file("age.json").write_text(json.dumps({**ROW.to_json(), "drop_pp": "much", "within": None}))
+    with pytest.raises(ArtifactError) as caught:
+        run.read("age.json", AgeTrial)
+    assert caught.value.message.splitlines() == [
+        f"{run.file('age.json')}.drop_pp: got a str, expected a finite number",
+        f"{run.file('age.json')}.within: got None, expected true or false",
+    ]
+    with pytest.raises(ArtifactError, match=r"nothing\.json"):
+        run.read("nothing.json", AgeTrial)
 
 
 def test_a_run_is_never_overwritten(run: RunDirectory):
     before = run.file("run.json").read_bytes()
     with pytest.raises(ArtifactError, match="a run is there already") as caught:
-        RunDirectory.create(run.path, {"task": "other"})
+        RunDirectory.create(run.path, DESCRIPTION.replace(task="other"))
     assert f"--resume {run.path}" in caught.value.hint
     assert run.file("run.json").read_bytes() == before
 
@@ -59,11 +76,38 @@ def test_no_run_here(tmp_path: Path):
     assert not (tmp_path / "nothing").exists()
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", "2", None])
 def test_version_of_run_json(run: RunDirectory, version):
-    run.file("run.json").write_text(json.dumps({**DESCRIPTION, "schema_version": version}))
-    with pytest.raises(ArtifactError, match=r"run.json: schema_version: got .*, expected 1"):
+    run.file("run.json").write_text(json.dumps({**DESCRIPTION.to_json(), "schema_version": version}))
+    with pytest.raises(ArtifactError, match=r"run.json: schema_version: got .*, expected 2"):
         RunDirectory.open(run.path)
+
+
+def test_a_run_of_an_older_version_is_opened_but_does_not_go_on(run: RunDirectory):
+    """As version 1 wrote it: no command that started it, no study."""
+    old = {
+        "schema_version": 1, "lionheart_version": "0.9", "created": "2026-01-01T00:00:00Z", "task": "made-up", "seed": 7,
+        "command": "lionheart map made-up", "settings": {"a": 1},
+        "environment": {"lionheart": "0.9", "python": "3.11", "torch": "2.9", "cpu": "any", "threads": 1,
+                        "device": "cpu", "gpu": None, "system": "Linux x86_64"},
+    }  # fmt: skip
+    run.file("run.json").write_text(json.dumps(old))
+    again = RunDirectory.open(run.path)
+    again.require_job("map")
+    description = again.description()
+    assert (description.schema_version, description.task, description.settings) == (1, "made-up", {"a": 1})
+    assert description.environment.cpu_capability == ""
+    with pytest.raises(ArtifactError, match=r"begun by an older version \(schema_version 1, expected 2\)") as caught:
+        again.require_resumable()
+    assert "its results can be read" in caught.value.hint
+
+
+def test_a_run_of_this_version_goes_on(run: RunDirectory):
+    run.require_resumable()
+    run.require_job("map")
+    with pytest.raises(ArtifactError, match="a run of `lionheart map`, expected one of `lionheart pareto`") as caught:
+        run.require_job("pareto")
+    assert f"lionheart map --resume {run.path}" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1, "task"', "[]", "1", "\xff"])
@@ -76,8 +120,8 @@ def test_damaged_run_json(run: RunDirectory, text):
 @pytest.mark.parametrize(("key", "value"), [("task", None), ("seed", "x"), ("settings", []), ("settings", None)])
 def test_run_json_without_a_part(run: RunDirectory, key, value):
     """Was a KeyError long after opening, reported as a bug in lionheart."""
-    run.file("run.json").write_text(json.dumps({"schema_version": 1, **DESCRIPTION, key: value}))
-    with pytest.raises(ArtifactError, match=rf"run\.json: {key}: got"):
+    run.file("run.json").write_text(json.dumps({**DESCRIPTION.to_json(), key: value}))
+    with pytest.raises(ArtifactError, match=rf"run\.json\.{key}: got"):
         RunDirectory.open(run.path)
 
 
@@ -116,50 +160,16 @@ def test_a_failed_write_keeps_the_old_file(run: RunDirectory, monkeypatch: pytes
     def fail(handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    run.write("results.json", {"x": 1})
+    run.write("age.json", ROW)
     before = files_below(run.path)
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(ArtifactError, match=r"results\.json: cannot be written: Input/output error"):
-        run.write("results.json", {"x": 2})
+    with pytest.raises(ArtifactError, match=r"age\.json: cannot be written: Input/output error"):
+        run.write("age.json", ROW.replace(drop_pp=2.0))
     with pytest.raises(ArtifactError, match=r"journal\.jsonl: cannot be written"):
-        run.record("late")
+        run.journal.note("late")
     monkeypatch.undo()
-    assert run.read("results.json")["x"] == 1
+    assert run.read("age.json", AgeTrial) == ROW
     assert [name for name in files_below(run.path) if name != "journal.jsonl"] == before
-
-
-# --------------------------------------------------------------------------------------------------------- the journal
-
-
-def test_events_in_order_and_by_kind(run: RunDirectory):
-    run.record("decision", index=0, text="two\nlines \u2028 µ")
-    run.record("baseline", accuracy=0.1)
-    run.record("decision", index=1)
-    assert [event["event"] for event in run.events()] == ["decision", "baseline", "decision"]
-    assert [event["index"] for event in run.events("decision")] == [0, 1]
-    assert run.events("decision")[0]["text"] == "two\nlines \u2028 µ"
-    assert len(run.file("journal.jsonl").read_bytes().splitlines()) == 3
-
-
-def test_a_cut_last_line_costs_that_line_only(run: RunDirectory):
-    journal = run.file("journal.jsonl")
-    for index in range(3):
-        run.record("decision", index=index)
-    whole = journal.read_bytes()
-    last_line = whole.rstrip(b"\n").rfind(b"\n") + 1
-    for length in range(last_line, len(whole) + 1):
-        journal.write_bytes(whole[:length])
-        kept = [0, 1, 2] if length >= len(whole) - 1 else [0, 1]  # only the newline is missing: the event is whole
-        assert [event["index"] for event in run.events("decision")] == kept
-        run.record("decision", index=3)
-        assert [event["index"] for event in run.events("decision")] == [*kept, 3]
-        assert journal.read_bytes().startswith(whole[:length])  # the journal only grows
-
-
-def test_numbers_that_json_lacks_are_refused_before_writing(run: RunDirectory):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        run.record("decision", accuracy=float("nan"))
-    assert run.events() == []
 
 
 # ------------------------------------------------------------------------------------------------------------ the lock
@@ -201,9 +211,10 @@ def test_the_lock_is_given_back_after_an_error(run: RunDirectory):
 # ----------------------------------------------------------------------------------------------------- the environment
 
 
-def test_environment_is_plain_data():
+def test_environment_is_a_record():
     environment = describe_environment(torch.device("cpu"))
-    assert set(environment) == {
+    data = environment.to_json()
+    assert set(data) == {
         "lionheart",
         "python",
         "torch",
@@ -214,7 +225,7 @@ def test_environment_is_plain_data():
         "gpu",
         "system",
     }
-    assert json.loads(json.dumps(environment)) == environment
-    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert environment["threads"] >= 1
-    assert environment["cpu"]
+    assert Environment.from_json(json.loads(json.dumps(data)), "run.json") == environment
+    assert environment.python == ".".join(map(str, sys.version_info[:3]))
+    assert environment.threads >= 1
+    assert environment.cpu

@@ -17,9 +17,9 @@ from PIL import Image
 from lionheart.errors import ArtifactError
 from lionheart.files import cache_dir
 from lionheart.rng import RandomStreams
-from lionheart.tasks import cifar100 as cifar100_module
-from lionheart.tasks.cifar100 import ARCHIVE, OFFICIAL_URL, decode_archive, load_cifar100
-from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED
+from lionheart.tasks.images import cifar100 as cifar100_module
+from lionheart.tasks.images.cifar100 import ARCHIVE, OFFICIAL_URL, decode_archive, load_cifar100
+from lionheart.tasks.images.splits import N_VALIDATION, SPLIT_SEED
 from lionheart.tasks.packages import PackagedFiles, fetch_files
 
 FIRST_HELD_OUT = [4497, 12205, 41069, 2943, 9816]

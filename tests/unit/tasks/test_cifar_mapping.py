@@ -45,17 +45,17 @@ def test_resnet8_on_a_slice_of_cifar10(tmp_path: Path):
     results = result.results
     assert result.outcome is SearchOutcome.MAPPED
     # MACs: 2.36 M, 2.36 M, 1.18 M and 640; of the first two the network's order decides
-    assert [row["fqn"] for row in results["decisions"]] == list(TRIED)
+    assert [each.fqn for each in results.decisions] == list(TRIED)
     assert set(result.mapping.analog) <= set(TRIED)
-    assert results["baseline"]["validation_accuracy"] > 0.8
-    assert results["baseline"]["test_accuracy"] > 0.8
+    assert results.baseline.validation_accuracy > 0.8
+    assert results.baseline.test_accuracy > 0.8
     # 20 samples' worth of slack for fresh chips, which did not decide
-    assert -5 < results["validation"]["drop_pp"] < 10 + 4
-    one_second, one_day, one_year = (row["mean"] for row in results["test_over_time"])
+    assert -5 < results.validation_drop_pp < 10 + 4
+    one_second, one_day, one_year = (each.mean for each in results.test_over_time)
     assert one_second > 0.7
     assert one_day > 0.7
     assert 0.5 < one_year <= one_second + 0.05  # far above chance, 0.1; drift does not help
-    assert 0.15 < results["analog_mac_share"] < 0.5
+    assert 0.15 < results.analog_mac_share < 0.5
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
     page = report_run(result.run.path).read_text(encoding="utf-8")
     assert "stack1.conv1" in page

@@ -20,9 +20,9 @@ from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import cache_dir, read_json
 from lionheart.rng import RandomStreams
 from lionheart.tasks import build_task
-from lionheart.tasks import fashion_mnist as module
-from lionheart.tasks.fashion_mnist import load_fashion_mnist
-from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
+from lionheart.tasks.images import fashion_mnist as module
+from lionheart.tasks.images.fashion_mnist import load_fashion_mnist
+from lionheart.tasks.images.splits import N_VALIDATION, SPLIT_SEED, ImageSplits
 from lionheart.tasks.packages import PackagedFiles, fetch_files
 from lionheart.tasks.registry import checkpoint_path, find_recipe
 

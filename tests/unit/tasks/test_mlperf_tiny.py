@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fakes import FakePip
+from recipes import put_recipe
 from typer.testing import CliRunner
 
 from lionheart.cli import app
@@ -23,9 +24,9 @@ from lionheart.interop.alpine import quantise_program, trace_program
 from lionheart.jobs import MapSettings, map_layers
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tasks import Task, build_task
-from lionheart.tasks import mlperf_tiny as module
-from lionheart.tasks.mlperf_tiny import MlperfResNet8, SamePadConv2d, read_keras_weights
-from lionheart.tasks.registry import RECIPES
+from lionheart.tasks.mlperf_tiny import resnet8 as module
+from lionheart.tasks.mlperf_tiny.resnet8 import MlperfResNet8, SamePadConv2d, read_keras_weights
+from lionheart.tasks.registry import find_recipe
 from lionheart.training import save_weights
 
 # Keras's layers, in order of making: name, channels in and out, kernel; and which normalisation follows a convolution.
@@ -195,8 +196,8 @@ def tiny_task_data(monkeypatch: pytest.MonkeyPatch) -> TensorBatches:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
     batches = TensorBatches(images, torch.arange(16) % 10, batch_size=8, mean=module.MEAN, std=module.STD)
-    recipe = replace(RECIPES["cifar10/resnet8-mlperf"], build_data=lambda **kwargs: (batches, batches, batches))
-    monkeypatch.setitem(RECIPES, "cifar10/resnet8-mlperf", recipe)
+    recipe = replace(find_recipe("cifar10/resnet8-mlperf"), build_data=lambda **kwargs: (batches, batches, batches))
+    put_recipe(monkeypatch, "cifar10/resnet8-mlperf", recipe)
     return batches
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipes import put_recipe
 from torch import nn
 from typer.testing import CliRunner
 
@@ -16,12 +17,12 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.tasks import build_task, task_names
 from lionheart.tasks import registry as registry_module
-from lionheart.tasks.alexnet import AlexNet
-from lionheart.tasks.lenet import LeNet5
-from lionheart.tasks.mobilenet import MobileNet, MobileNetV2
-from lionheart.tasks.registry import RECIPES, build_example, build_untrained, checkpoint_path, find_weights
-from lionheart.tasks.resnet import ResNet8, ResNetCifar
-from lionheart.tasks.vgg import Vgg16
+from lionheart.tasks.images.networks.alexnet import AlexNet
+from lionheart.tasks.images.networks.lenet import LeNet5
+from lionheart.tasks.images.networks.mobilenet import MobileNet, MobileNetV2
+from lionheart.tasks.images.networks.resnet import ResNet8, ResNetCifar
+from lionheart.tasks.images.networks.vgg import Vgg16
+from lionheart.tasks.registry import build_example, build_untrained, checkpoint_path, find_recipe, find_weights
 from lionheart.training import save_weights
 
 
@@ -168,7 +169,7 @@ def test_every_network_is_there_for_both_sets():
     ]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("cifar", "fashion"))])
+@pytest.mark.parametrize("name", [name for name in task_names() if name.startswith(("cifar", "fashion"))])
 def test_tasks_build_networks_of_their_classes(name: str):
     model, inputs = build_example(name) or pytest.fail("no example")
     assert not model.training
@@ -210,8 +211,8 @@ def test_weights_of_ones_own_are_found(cache: Path, monkeypatch: pytest.MonkeyPa
     batches = TensorBatches(
         torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1).long(), batch_size=1, mean=(0.5,), std=(1.0,)
     )
-    recipe = replace(RECIPES["cifar100/resnet8"], build_data=lambda **kwargs: (batches, batches, batches))
-    monkeypatch.setitem(RECIPES, "cifar100/resnet8", recipe)
+    recipe = replace(find_recipe("cifar100/resnet8"), build_data=lambda **kwargs: (batches, batches, batches))
+    put_recipe(monkeypatch, "cifar100/resnet8", recipe)
     found = build_task("cifar100/resnet8").model
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), model.parameters(), strict=True))
 

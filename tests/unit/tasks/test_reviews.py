@@ -15,19 +15,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fakes import FakePip
+from recipes import put_recipe
 from torch import Tensor, nn
 
-import lionheart.tasks.registry
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
+from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import read_json
 from lionheart.graph import trace_graph
-from lionheart.tasks import Task, build_task, minilm, packages, reviews
+from lionheart.jobs import read_card
+from lionheart.tasks import Task, build_task, packages
 from lionheart.tasks.packages import fetch_files
 from lionheart.tasks.registry import Pretrained, Recipe, checkpoint_path
-from lionheart.tasks.reviews import SentenceBatches, digest_of, load_reviews, split_of, split_sentences
+from lionheart.tasks.text import minilm, reviews
+from lionheart.tasks.text.reviews import batch_sentences, digest_of, load_reviews, split_of, split_sentences
 from lionheart.training import TrainSpec, save_weights
 
 TABLE = (
@@ -90,13 +92,13 @@ def test_line_of_another_form_is_named(line: str):
 # ------------------------------------------------------------------------------------------------------------ batches
 
 
-def make_batches(*, batch_size: int = 2, shuffle: bool = False) -> SentenceBatches:
+def make_batches(*, batch_size: int = 2, shuffle: bool = False) -> IndexedBatches:
     """Five sentences of 3, 17, 8, 9 and 3 tokens; a sentence's number is its only token."""
     mask = torch.zeros(5, 20, dtype=torch.int64)
     for row, length in enumerate((3, 17, 8, 9, 3)):
         mask[row, :length] = 1
     ids = mask * torch.arange(5).unsqueeze(1)
-    return SentenceBatches(ids, mask, torch.arange(5), batch_size=batch_size, shuffle=shuffle)
+    return batch_sentences(ids, mask, torch.arange(5), batch_size=batch_size, shuffle=shuffle)
 
 
 def test_longest_sentences_first_and_little_padding():
@@ -115,7 +117,7 @@ def test_longest_sentences_first_and_little_padding():
 def test_take_follows_the_order_of_the_data():
     part = make_batches(batch_size=3).take(2)
     assert (part.n_samples, part.batch_size, len(part)) == (2, 2, 1)
-    assert sorted(part.labels.tolist()) == [0, 1]
+    assert sorted(int(label) for _, labels in part.epoch(torch.Generator()) for label in labels) == [0, 1]
 
 
 def test_shuffled_batches_follow_the_generator():
@@ -133,11 +135,11 @@ def test_shuffled_batches_follow_the_generator():
 def test_batches_that_do_not_fit_are_refused():
     ids = torch.ones(2, 4, dtype=torch.int64)
     with pytest.raises(ConfigError, match="got 2 sentences, 2 masks and 3 labels"):
-        SentenceBatches(ids, ids, torch.zeros(3), batch_size=1)
+        batch_sentences(ids, ids, torch.zeros(3), batch_size=1)
     with pytest.raises(ConfigError, match="got 0 sentences"):
-        SentenceBatches(ids[:0], ids[:0], torch.zeros(0), batch_size=1)
+        batch_sentences(ids[:0], ids[:0], torch.zeros(0), batch_size=1)
     with pytest.raises(ConfigError, match="batch_size: got 0"):
-        SentenceBatches(ids, ids, torch.zeros(2), batch_size=0)
+        batch_sentences(ids, ids, torch.zeros(2), batch_size=0)
 
 
 # -------------------------------------------------------------------------------------------------- files of packages
@@ -381,7 +383,7 @@ def test_every_projection_can_go_on_tiles(tiny_minilm: dict[str, Tensor]):
 def test_task_puts_the_trained_part_behind_the_pretrained_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data, asked = make_batches(), []
 
-    def build_data(*, batch_size: int, progress: object) -> tuple[SentenceBatches, ...]:
+    def build_data(*, batch_size: int, progress: object) -> tuple[IndexedBatches, ...]:
         asked.append(batch_size)
         return (data,) * 3
 
@@ -396,7 +398,7 @@ def test_task_puts_the_trained_part_behind_the_pretrained_one(tmp_path: Path, mo
             batch_size=3,
         ),
     )
-    monkeypatch.setitem(lionheart.tasks.registry.RECIPES, "tiny/pretrained", recipe)
+    put_recipe(monkeypatch, "tiny/pretrained", recipe)
     head = nn.Linear(4, 2)
     save_weights(tmp_path / "head.safetensors", head)
     task = build_task("tiny/pretrained", weights=tmp_path / "head.safetensors")
@@ -444,10 +446,10 @@ def test_real_tokens_are_those_of_bert(real_task: Task):
     assert set(inputs["input_ids"][:, 0].tolist()) == {101}  # [CLS]
     last = inputs["attention_mask"].sum(dim=1, keepdim=True) - 1
     assert set(inputs["input_ids"].gather(1, last).flatten().tolist()) == {102}  # [SEP], also where the end was cut
-    whole = torch.cat(
-        [real_task.train.attention_mask, real_task.validation.attention_mask, real_task.test.attention_mask]
-    )
-    assert float((whole.sum(dim=1) == minilm.N_TOKENS).float().mean()) < 0.06
+    splits = (real_task.train, real_task.validation, real_task.test)
+    batches = [inputs for split in splits for inputs, _ in split.epoch(torch.Generator())]
+    lengths = torch.cat([inputs["attention_mask"].sum(dim=1) for inputs in batches])
+    assert float((lengths == minilm.N_TOKENS).float().mean()) < 0.06
 
 
 @pytest.mark.data
@@ -460,7 +462,7 @@ def test_real_network_has_37_projections(real_task: Task):
 
 @pytest.mark.data
 def test_shipped_head_is_as_good_as_its_card_says(real_task: Task):
-    card = read_json(checkpoint_path("reviews/minilm").with_suffix(".json"))
+    card = read_card(checkpoint_path("reviews/minilm").with_suffix(".json"))
     found = evaluate_accuracy(real_task.model, real_task.validation, real_task.metric)
-    assert found == pytest.approx(card["validation_accuracy"], abs=0.003)
+    assert found == pytest.approx(card.validation["accuracy"], abs=0.003)
     assert found >= 0.79

@@ -20,20 +20,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipes import put_recipe
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import lionheart.tasks.registry
 from lionheart.cli import app
+from lionheart.data import IndexedBatches, cut_samples, take_samples
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_metrics
-from lionheart.files import cache_dir, read_json
-from lionheart.jobs import train_task
+from lionheart.files import cache_dir
+from lionheart.jobs import read_card, train_task
 from lionheart.jobs.measurement.sensitivity import tells_classes
-from lionheart.jobs.samples import cut_samples, take_samples
-from lionheart.tasks import Task, build_task, minilm, readers, squad
-from lionheart.tasks.registry import Recipe
-from lionheart.tasks.spans import (
+from lionheart.tasks import Task, build_task
+from lionheart.tasks.question_answering import readers, squad
+from lionheart.tasks.question_answering.answer_spans import (
     answer_questions,
     exact_match_of,
     exact_match_scores,
@@ -42,9 +43,11 @@ from lionheart.tasks.spans import (
     find_spans,
     span_loss,
 )
-from lionheart.tasks.squad import Question, load_questions, read_questions, split_of
+from lionheart.tasks.question_answering.squad import Question, load_questions, read_questions, split_of
+from lionheart.tasks.question_answering.tokenised_windows import SpanTargets, Windows, batch_questions, make_windows
+from lionheart.tasks.registry import Recipe
 from lionheart.tasks.task import F1
-from lionheart.tasks.windows import QuestionBatches, SpanTargets, make_windows
+from lionheart.tasks.text import minilm
 from lionheart.training import TrainSpec
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -324,28 +327,32 @@ def test_long_question_leaves_room_for_the_paragraph():
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-def make_batches(*, batch_size: int = 2, shuffle: bool = False, with_types: bool = True) -> QuestionBatches:
+def make_questions() -> tuple[Windows, list[Question]]:
     lengths = [3, 50, 12, 20, 3, 30]
     questions = [
         ask("what ?", " ".join(["red", *(f"w{j}" for j in range(n))]), "red", f"q{i}") for i, n in enumerate(lengths)
     ]
-    windows = make_windows(make_tokenizer(), questions, 36)
-    return QuestionBatches(windows, questions, batch_size=batch_size, shuffle=shuffle, with_types=with_types)
+    return make_windows(make_tokenizer(), questions, 36), questions
 
 
-def keys_of(batches: QuestionBatches, seed: int = 0) -> list[list[str]]:
+def make_batches(*, batch_size: int = 2, shuffle: bool = False, with_types: bool = True) -> IndexedBatches:
+    windows, questions = make_questions()
+    return batch_questions(windows, questions, batch_size=batch_size, shuffle=shuffle, with_types=with_types)
+
+
+def keys_of(batches: IndexedBatches, seed: int = 0) -> list[list[str]]:
     return [
         [each.key for each in targets.questions] for _, targets in batches.epoch(torch.Generator().manual_seed(seed))
     ]
 
 
 def test_a_batch_holds_all_windows_of_its_questions_and_little_padding():
-    batches = make_batches()
+    batches, (windows, _) = make_batches(), make_questions()
     assert keys_of(batches) == [["q1", "q5"], ["q3", "q2"], ["q0", "q4"]]  # the longest first
     for inputs, targets in batches.epoch(torch.Generator()):
         assert len(targets) == 2
         assert list(inputs) == ["input_ids", "attention_mask", "token_type_ids"]
-        n_windows = sum(int((batches.windows.question == int(each.key[1:])).sum()) for each in targets.questions)
+        n_windows = sum(int((windows.question == int(each.key[1:])).sum()) for each in targets.questions)
         assert len(targets.question) == len(inputs["input_ids"]) == len(targets.spans) == n_windows
         assert targets.question.tolist() == sorted(targets.question.tolist())
         longest = int(inputs["attention_mask"].sum(1).max())
@@ -387,9 +394,9 @@ def test_samples_are_cut_in_the_order_of_the_data():
 def test_nothing_to_batch_is_refused():
     windows = make_windows(make_tokenizer(), [ask("?", "red", "red")], 36)
     with pytest.raises(ConfigError, match="got no question"):
-        QuestionBatches(windows, [], batch_size=1)
+        batch_questions(windows, [], batch_size=1)
     with pytest.raises(ConfigError, match="batch_size: got 0"):
-        QuestionBatches(windows, [ask("?", "red", "red")], batch_size=0)
+        batch_questions(windows, [ask("?", "red", "red")], batch_size=0)
 
 
 # ------------------------------------------------------------------------------------------------- spans and scores
@@ -524,17 +531,16 @@ def finder_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
         measure=F1,
         extra_metrics={"exact_match": exact_match_scores},
     )
-    monkeypatch.setitem(lionheart.tasks.registry.RECIPES, "tiny/finder", recipe)
+    put_recipe(monkeypatch, "tiny/finder", recipe)
     return "tiny/finder"
 
 
 def test_training_learns_and_its_card_has_both_scores(finder_recipe: str, tmp_path: Path):
     card = train_task(finder_recipe, tmp_path / "finder.safetensors")
-    assert card["training_loss"][-1] < 0.3 * card["training_loss"][0]
-    assert card["measure"] == "F1"
-    for split in ("validation", "test"):
-        assert card[f"{split}_F1"] == card[f"{split}_exact_match"] == 1.0
-    assert read_json(tmp_path / "finder.json") == card
+    assert card.training_loss[-1] < 0.3 * card.training_loss[0]
+    assert card.measure == "F1"
+    assert card.test == card.validation == {"F1": 1.0, "exact_match": 1.0}
+    assert read_card(tmp_path / "finder.json") == card
     task = build_task(finder_recipe, weights=tmp_path / "finder.safetensors")
     assert task.measure is F1
     found = evaluate_metrics(
@@ -558,7 +564,7 @@ def test_training_goes_on_where_it_was_stopped(finder_recipe: str, tmp_path: Pat
     monkeypatch.setattr("lionheart.training.loop.save_training_state", stop)
     with pytest.raises(KeyboardInterrupt):
         train_task(finder_recipe, tmp_path / "parts.safetensors")
-    assert train_task(finder_recipe, tmp_path / "parts.safetensors")["training_loss"] == whole["training_loss"]
+    assert train_task(finder_recipe, tmp_path / "parts.safetensors").training_loss == whole.training_loss
     assert len(calls) == 20
 
 
@@ -693,7 +699,7 @@ def test_real_answers_lie_in_windows_of_minilms_tokens(real_questions: dict[str,
         pytest.skip("MiniLM-L6 is not in the cache")
     questions = [*real_questions["validation"][:150], *real_questions["test"][:150]]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
-    windows = make_windows(tokenizer, questions, readers.MINILM_TOKENS)
+    windows = make_windows(tokenizer, questions, readers.N_TOKENS)
     assert windows.input_ids[:, 0].tolist() == [101] * len(windows.question)  # [CLS]
     best = torch.zeros(len(questions))
     for number, (first, last), offsets in zip(windows.question, windows.spans, windows.offsets, strict=True):

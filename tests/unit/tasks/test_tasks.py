@@ -12,21 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from conftest import TinyData
 from lionheart.data import LoaderBatches, TensorBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import cache_dir, read_json, sha256_file
+from lionheart.files import cache_dir, sha256_file
 from lionheart.graph import trace_graph
+from lionheart.jobs import read_card
 from lionheart.rng import RandomStreams
 from lionheart.tasks import Task, build_task, packages, task_names
-from lionheart.tasks import cifar as cifar_module
-from lionheart.tasks.cifar import load_cifar10
-from lionheart.tasks.images import N_VALIDATION, SPLIT_SEED, ImageSplits
+from lionheart.tasks.images import cifar10 as cifar_module
+from lionheart.tasks.images.cifar10 import load_cifar10
+from lionheart.tasks.images.networks.resnet import ResNetCifar, ZeroPadShortcut
+from lionheart.tasks.images.splits import N_VALIDATION, SPLIT_SEED, ImageSplits, crop_and_flip
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe
-from lionheart.tasks.resnet import ResNetCifar, ZeroPadShortcut
 from lionheart.tasks.task import accuracy_scores, cross_entropy
 from lionheart.training import load_weights
 
@@ -47,23 +48,23 @@ def test_unknown_task_suggests():
 
 @pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_card_belongs_to_the_shipped_weights(path: Path):
-    card = read_json(path.with_suffix(".json"))
-    assert path == checkpoint_path(card["task"])
-    assert card["command"].startswith(f"lionheart train {card['task']} ")
-    assert len(card["training_loss"]) == card["train_spec"]["max_epochs"]
-    model = build_untrained(card["task"], seed=0)
+    card = read_card(path.with_suffix(".json"))
+    assert path == checkpoint_path(card.task)
+    assert card.command.startswith(f"lionheart train {card.task} ")
+    assert len(card.training_loss) == card.train_spec.max_epochs
+    model = build_untrained(card.task, seed=0)
     load_weights(path, model)
-    assert card["n_parameters"] == sum(p.numel() for p in model.parameters())
-    if "weights_sha256" in card:  # the oldest cards are without
-        assert card["weights_sha256"] == sha256_file(path)
+    assert card.n_parameters == sum(p.numel() for p in model.parameters())
+    if card.weights_sha256 is not None:  # the oldest cards are without
+        assert card.weights_sha256 == sha256_file(path)
 
 
 @pytest.mark.data
 def test_shipped_mobilenet_is_as_good_as_its_card_says():
     task = build_task("cifar10/mobilenet")
-    card = read_json(checkpoint_path(task.name).with_suffix(".json"))
+    card = read_card(checkpoint_path(task.name).with_suffix(".json"))
     found = evaluate_accuracy(task.model, task.validation.take(500), task.metric)
-    assert found == pytest.approx(card["validation_accuracy"], abs=0.05)  # three standard deviations of so few images
+    assert found == pytest.approx(card.validation["accuracy"], abs=0.05)  # three standard deviations of so few images
 
 
 def test_untrained_weights_come_from_the_seed_alone(monkeypatch: pytest.MonkeyPatch):
@@ -99,6 +100,49 @@ def test_zero_padded_shortcuts_take_every_other_pixel():
 def test_missing_weights_are_an_artifact_error(tmp_path: Path):
     with pytest.raises(ArtifactError, match="no such file"):
         build_task("cifar10/resnet8", weights=tmp_path / "none.safetensors")
+
+
+# --------------------------------------------------------------------------------------------------------- augmentation
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def crop_and_flip_twin(images: Tensor, shifts: Tensor, mirrored: Tensor) -> Tensor:
+    """The same by loops: output (y, x) is input (y + dy - 4, x' + dx - 4), x' counted from the right if mirrored."""
+    n, _, height, width = images.shape
+    out = torch.zeros_like(images)
+    for i in range(n):
+        dy, dx = int(shifts[0, i]), int(shifts[1, i])
+        for y in range(height):
+            for x in range(width):
+                row = y + dy - 4
+                col = (width - 1 - x if mirrored[i] else x) + dx - 4
+                if 0 <= row < height and 0 <= col < width:
+                    out[i, :, y, x] = images[i, :, row, col]
+    return out
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 9)])
+def test_crop_and_flip_matches_its_loop_twin(height: int, width: int):
+    images = torch.randint(1, 256, (24, 3, height, width), generator=generator(1), dtype=torch.uint8)
+    same = generator(5)
+    shifts = torch.randint(0, 9, (2, 24, 1), generator=same)
+    mirrored = torch.rand(24, 1, generator=same) < 0.5
+    assert 4 < int(mirrored.sum()) < 20
+    found = crop_and_flip(images, generator(5))
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, crop_and_flip_twin(images, shifts, mirrored))
+
+
+def test_crop_and_flip_reaches_every_shift():
+    # One bright pixel in the middle of 17 x 17 lands on each of the 9 x 9 places around the middle, and nowhere else.
+    images = torch.zeros(3_000, 3, 17, 17, dtype=torch.uint8)
+    images[:, :, 8, 8] = 1
+    hits = crop_and_flip(images, generator()).sum(dim=(0, 1))
+    assert torch.equal(hits.nonzero().unique(), torch.arange(4, 13))
+    assert int((hits > 0).sum()) == 81
 
 
 # --------------------------------------------------------------------------------------------------------- user tasks

@@ -1,8 +1,7 @@
-"""Texts, tokens and decoders; what a measure writes; and the profile of a network's projections."""
+"""Texts, tokens and decoders."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import io
@@ -15,25 +14,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import quadrants
 import torch
+from recipes import put_recipe
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from lionheart import LayerMapping, TileSpec, convert_to_analog_
 from lionheart.candidates import find_candidates
-from lionheart.cli.app import app
+from lionheart.data import IndexedBatches
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.files import read_json, write_json
 from lionheart.graph import trace_graph
-from lionheart.jobs import profile_layers, train_task
-from lionheart.jobs.profile import write_profile
-from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure
-from lionheart.tasks import Task, build_task, decoder, packages, text
-from lionheart.tasks.decoder import Decoder, token_loss, token_scores
+from lionheart.jobs import read_card, train_task
+from lionheart.metrics import PERPLEXITY
+from lionheart.tasks import build_task, packages
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe, find_weights
-from lionheart.tasks.text import TokenBatches, cut_blocks, load_texts, load_tokenizer, split_of, train_tokenizer
+from lionheart.tasks.text import addresses as text
+from lionheart.tasks.text import decoder
+from lionheart.tasks.text.addresses import (
+    batch_tokens,
+    cut_blocks,
+    load_texts,
+    load_tokenizer,
+    split_of,
+    train_tokenizer,
+)
+from lionheart.tasks.text.decoder import Decoder, token_loss, token_scores
 from lionheart.training import load_weights, save_weights
 
 TEXTS = {"1790_a": "one two three. " * 40, "1802_b": "two three four. " * 30, "1792_c": "three four five. " * 30}
@@ -56,8 +61,8 @@ def test_every_token_but_the_first_is_predicted_once():
         cut_blocks([[1, 2]], end=0, n_tokens=4, where="here")
 
 
-def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> TokenBatches:
-    return TokenBatches(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
+def make_batches(n: int = 5, n_tokens: int = 4, **settings: Any) -> IndexedBatches:
+    return batch_tokens(torch.arange(n * (n_tokens + 1)).reshape(n, n_tokens + 1), **{"batch_size": 2, **settings})
 
 
 def test_targets_are_the_next_tokens():
@@ -90,7 +95,7 @@ def test_shuffled_blocks_follow_the_generator():
 )
 def test_blocks_that_do_not_fit_are_refused(blocks: Tensor, batch_size: int, message: str):
     with pytest.raises(ConfigError, match=message):
-        TokenBatches(blocks, batch_size=batch_size)
+        batch_tokens(blocks, batch_size=batch_size)
 
 
 def test_score_of_a_sequence_is_minus_its_mean_cross_entropy():
@@ -276,194 +281,13 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
 
     spec = recipe.train_spec.replace(max_epochs=2, steps_per_epoch=8)
     small = dataclasses.replace(recipe, build_model=build_small, build_data=build_data, batch_size=1, train_spec=spec)
-    monkeypatch.setitem(__import__("lionheart.tasks.registry").tasks.registry.RECIPES, "text/decoder", small)
+    put_recipe(monkeypatch, "text/decoder", small)
     card = train_task("text/decoder", tmp_path / "weights.safetensors")
-    assert (card["measure"], "test_accuracy" in card) == ("perplexity", False)
+    assert (card.measure, *card.test) == ("perplexity", "perplexity")
     task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")
     score = evaluate_accuracy(task.model, task.test, task.metric)
-    assert card["test_perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
+    assert card.test["perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
     assert task.measure == PERPLEXITY
-
-
-# ------------------------------------------------------------------------------------------------------------- measures
-
-
-@pytest.mark.parametrize(
-    ("measure", "mean", "low", "high", "value", "interval", "drop"),
-    [
-        (ACCURACY, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 pp"),
-        (F1, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 F1 points"),
-        (PERPLEXITY, -3.5, -3.6, -3.4, "33.12", "[29.96, 36.60]", "+0.53 log-%"),
-        (PERPLEXITY, -0.03, -0.04, -0.02, "1.030", "[1.020, 1.041]", "+0.53 log-%"),
-        (PERPLEXITY, -20.0, -800.0, -20.0, "4.85e+08", "[4.85e+08, inf]", "+0.53 log-%"),
-    ],
-)
-def test_a_measure_writes_means_and_drops(
-    measure: Measure, mean: float, low: float, high: float, value: str, interval: str, drop: str
-):
-    assert measure.format_value(mean) == value
-    assert measure.format_interval(low, high) == interval
-    assert measure.format_drop(0.53, sign=True) == drop
-    assert measure.mean_of(measure.value_of(mean)) == pytest.approx(mean)
-    assert Measure.from_json(measure.to_json(), "here") == measure
-    assert measure.drop_unit in measure.explain_drop()
-
-
-def test_results_without_a_measure_are_of_accuracy():
-    assert Measure.from_json(None, "results") == ACCURACY
-
-
-@pytest.mark.parametrize("data", ["F1", {"name": "F1"}, {"name": "F1", "drop_unit": "points", "kind": "odd"}])
-def test_a_damaged_measure_is_named(data: Any):
-    with pytest.raises(ArtifactError, match="results: measure: got"):
-        Measure.from_json(data, "results")
-
-
-def class_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    return -nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
-
-
-def build_measured(measure: Measure) -> Task:
-    """The quadrants, with minus the cross-entropy as score where the measure is perplexity."""
-    task = dataclasses.replace(quadrants.build_task(), measure=measure)
-    return dataclasses.replace(task, metric=class_scores) if measure == PERPLEXITY else task
-
-
-def build_perplexity_task() -> Task:
-    """For the command line."""
-    return build_measured(PERPLEXITY)
-
-
-@pytest.mark.parametrize("measure", [F1, PERPLEXITY])
-def test_map_evaluate_and_report_speak_of_the_tasks_measure(
-    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    from lionheart.report import report_run
-
-    task = build_measured(measure)
-    monkeypatch.setattr("lionheart.cli.tasks.load_task", lambda *args: task)
-    config = tmp_path / "small.toml"
-    config.write_text(
-        '[search]\nmax_drop_pp = 30.0\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\nstrategy = "training-free"\n'
-        "[tile]\nrows = 32\ncols = 32\n"
-    )
-    runner, environment = CliRunner(), {"COLUMNS": "120", "TERM": "dumb"}
-    done = runner.invoke(app, ["map", "any", "--config", str(config), "--out", str(tmp_path / "run")], env=environment)
-    assert done.exit_code == 0, done.output
-    assert read_json(tmp_path / "run" / "results.json")["measure"] == measure.to_json()
-    assert read_json(tmp_path / "run" / "run.json")["measure"] == measure.to_json()
-    evaluated = runner.invoke(
-        app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
-    )
-    assert evaluated.exit_code == 0, evaluated.output
-    page = report_run(tmp_path / "run").read_text()
-    for shown in (done.output, evaluated.output):
-        assert measure.name in shown
-        assert measure.drop_unit in shown
-        assert "accuracy" not in shown
-        assert " pp" not in shown
-    for wanted in (f"{measure.title} over time", f"mean {measure.name}", f"Drop in {measure.drop_unit}"):
-        assert wanted in page
-    visible = page.split("</style>")[-1].replace('id="accuracy"', "").replace("#accuracy", "")
-    assert "ccuracy" not in visible
-    assert " pp" not in visible.replace("\u00a0", " ")
-    if measure == PERPLEXITY:
-        digital = math.exp(-read_json(tmp_path / "run" / "results.json")["baseline"]["test_accuracy"])
-        assert f"Digital test perplexity: {digital:.3f}." in done.output.replace("\n", " ")
-        assert done.output.count("e to the power of the mean") == 1
-
-
-# -------------------------------------------------------------------------------------------------------------- profile
-
-
-def profile(task: Task, **changes: Any) -> dict[str, Any]:
-    settings = quadrants.make_settings(tile={"output_noise": 0.04})
-    return profile_layers(task, settings, **{"times": [1.0, 3600.0], "n_chips": 3, "n_samples": 64, **changes})
-
-
-def test_each_projection_is_measured_alone(tmp_path: Path):
-    task = build_measured(ACCURACY)
-    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
-    found = profile(task, out=tmp_path / "p.json")
-    assert {row["fqn"] for row in found["projections"]} == {"0", "3", "7"}
-    drops = [row["over_time"][0]["drop_pp"] for row in found["projections"]]
-    assert drops == sorted(drops, reverse=True)
-    assert found["projections"][0]["fqn"] == "7"  # made unfit for tiles
-    for row in found["projections"]:
-        for each in row["over_time"]:
-            assert each["drop_pp"] == pytest.approx(100 * (found["digital"] - each["mean"]))
-            assert each["change"]["mean"] == pytest.approx(each["mean"] - found["digital"])
-            assert each["drop_low_pp"] <= each["drop_pp"] <= each["drop_high_pp"]
-            assert len(each["scores"]) == 3
-    assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
-    assert read_json(tmp_path / "p.json") == found
-    lines = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
-    assert len(lines) == 6
-    assert float(lines[0]["drop"]) == pytest.approx(drops[0])
-
-
-def test_on_an_ideal_tile_nothing_is_lost():
-    task = build_measured(PERPLEXITY)
-    found = profile_layers(
-        task, quadrants.make_settings().replace(tile=TileSpec.ideal()), times=[0.0], n_chips=2, n_samples=32
-    )
-    assert [row["over_time"][0]["change"]["mean"] for row in found["projections"]] == pytest.approx([0, 0, 0], abs=1e-4)
-
-
-def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    task, out = build_measured(PERPLEXITY), tmp_path / "p.json"
-    whole = profile(task)
-    n_written = 0
-
-    def stop(*args: Any) -> None:
-        nonlocal n_written
-        write_profile(*args)
-        n_written += 1
-        if n_written == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("lionheart.jobs.profile.write_profile", stop)
-    with pytest.raises(KeyboardInterrupt):
-        profile(task, out=out)
-    assert (read_json(out)["complete"], len(read_json(out)["projections"])) == (False, 1)
-    assert profile(task, out=out) == whole
-    assert n_written == 3  # the first is not measured again
-    with pytest.raises(ArtifactError, match="there is a file with another n_chips"):
-        profile(task, out=out, n_chips=2)
-    write_json(out, {"other": 1})
-    with pytest.raises(ArtifactError, match="no profile"):
-        profile(task, out=out)
-
-
-def test_a_profile_needs_chips_and_times():
-    task = build_measured(ACCURACY)
-    with pytest.raises(ConfigError, match="got 0 chips and 2 times"):
-        profile(task, n_chips=0)
-    with pytest.raises(ConfigError, match="got 3 chips and 0 times"):
-        profile(task, times=[])
-
-
-def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["profile", "test_text:build_perplexity_task", "--chips", "2", "--times", "1s,1d"]
-    arguments += ["--validation-samples", "32", "--exclude", "7", "--out", "p.json"]
-    environment = {"COLUMNS": "100", "TERM": "dumb"}
-    done = CliRunner().invoke(app, arguments, env=environment)
-    assert done.exit_code == 0, done.output
-    for wanted in ("perplexity with one projection", "27×8", "72×8", "after 1d", "Digital perplexity", "p.csv"):
-        assert wanted in done.output
-    assert "128×4" not in done.output
-    again = CliRunner().invoke(app, [*arguments, "--json"], env=environment)
-    assert json.loads(again.stdout) == read_json(tmp_path / "p.json")
-
-    def interrupt(*args: Any, **kwargs: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lionheart.jobs.profile_layers", interrupt)
-    stopped = CliRunner().invoke(app, arguments, env=environment)
-    assert stopped.exit_code == 130
-    assert "it goes on with p.json" in stopped.output
-    assert "72×8" in stopped.output
 
 
 # ------------------------------------------------------------------------------------------------------------ real data
@@ -497,9 +321,9 @@ def test_the_shipped_tokenizer_is_learnt_on_the_train_split_alone(real_texts: di
 @pytest.mark.data
 def test_the_shipped_decoder_is_as_good_as_its_card_says(real_texts: dict[str, list[str]]):
     pytest.importorskip("transformers")
-    card = read_json(find_weights("text/decoder").with_suffix(".json"))
+    card = read_card(find_weights("text/decoder").with_suffix(".json"))
     task = build_task("text/decoder")
     found = PERPLEXITY.value_of(evaluate_accuracy(task.model, task.validation.take(64), task.metric))
-    assert found == pytest.approx(card["validation_perplexity"], rel=0.1)  # 64 of 709 blocks
-    assert card["n_parameters"] == sum(p.numel() for p in task.model.parameters())
+    assert found == pytest.approx(card.validation["perplexity"], rel=0.1)  # 64 of 709 blocks
+    assert card.n_parameters == sum(p.numel() for p in task.model.parameters())
     assert checkpoint_path("text/decoder").stat().st_size < 6e6

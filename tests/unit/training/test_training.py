@@ -1,4 +1,4 @@
-"""Batches in a seeded order, a loop that can be killed and resumed exactly, and files that are whole or refused."""
+"""A loop that can be killed and resumed exactly, and files that are whole or refused."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from conftest import TinyData
-from lionheart.data import LoaderBatches, TensorBatches, as_batches, move_batch
+from lionheart.data import LoaderBatches, TensorBatches, as_batches
 from lionheart.errors import ArtifactError, ConfigError, NumericsError
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.rng import RandomStreams
-from lionheart.tasks.images import crop_and_flip
+from lionheart.tasks.images.splits import crop_and_flip
 from lionheart.tasks.task import accuracy_scores
 from lionheart.training import (
+    TrainHooks,
+    TrainSession,
     TrainSpec,
     TrainTrace,
     build_optimizer,
@@ -27,7 +29,7 @@ from lionheart.training import (
     save_weights,
     train,
 )
-from lionheart.training.distill import TaughtBatches, distillation_loss
+from lionheart.training.distill import add_teacher_outputs, distillation_loss
 from lionheart.training.loop import is_flat, learning_rate_at
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
@@ -37,16 +39,6 @@ SPEC = TrainSpec(learning_rate=0.05, weight_decay=1e-3, schedule="one_cycle", ma
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def numbered(n: int, **settings) -> TensorBatches:
-    """`n` images whose label is their number."""
-    images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2)
-    return TensorBatches(images, torch.arange(n), mean=MEAN, std=STD, **settings)
-
-
-def labels_of(batches: TensorBatches, seed: int = 0) -> list[int]:
-    return [int(label) for _, labels in batches.epoch(generator(seed)) for label in labels]
 
 
 def tiny_batches(data: TinyData, **settings) -> TensorBatches:
@@ -65,170 +57,15 @@ def rebuild(net: nn.Module) -> nn.Module:
 
 
 def run(net: nn.Module, data: TinyData, spec: TrainSpec = SPEC, **settings) -> TrainTrace:
-    batches = tiny_batches(data, augment=crop_and_flip)
-    return train(net, batches, F.cross_entropy, spec, build_optimizer(net, spec), streams=STREAMS, **settings)
+    """Train; `settings` are those of `TrainSession` and `TrainHooks`."""
+    session = TrainSession(**{key: settings.pop(key) for key in ("checkpoint", "progress") if key in settings})
+    batches, optimizer = tiny_batches(data, augment=crop_and_flip), build_optimizer(net, spec)
+    hooks = TrainHooks(**settings)
+    return train(net, batches, F.cross_entropy, spec, optimizer, streams=STREAMS, hooks=hooks, session=session)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
     return [n for n, tensor in one.state_dict().items() if not torch.equal(tensor, other.state_dict()[n])]
-
-
-# ----------------------------------------------------------------------------------------------------------- batches
-
-
-def test_shuffled_epoch_has_every_sample_once():
-    batches = numbered(24, batch_size=8, shuffle=True)
-    seen = labels_of(batches)
-    assert len(batches) == 3
-    assert sorted(seen) == list(range(24))
-    assert seen != list(range(24))
-
-
-def test_shuffled_epoch_drops_the_incomplete_batch():
-    batches = numbered(26, batch_size=8, shuffle=True)
-    assert [len(labels) for _, labels in batches.epoch(generator())] == [8, 8, 8]
-    assert len(set(labels_of(batches))) == 24
-
-
-def test_unshuffled_epoch_is_in_order_and_complete():
-    batches = numbered(26, batch_size=8)
-    assert [len(labels) for _, labels in batches.epoch(generator())] == [8, 8, 8, 2]
-    assert len(batches) == 4
-    assert labels_of(batches) == list(range(26))
-
-
-def test_generator_decides_the_order():
-    batches = numbered(24, batch_size=8, shuffle=True)
-    assert labels_of(batches, seed=1) == labels_of(batches, seed=1)
-    assert labels_of(batches, seed=1) != labels_of(batches, seed=2)
-
-
-def test_batches_are_normalised_by_channel(tiny_data: TinyData):
-    inputs, labels = next(iter(tiny_batches(tiny_data, shuffle=False).epoch(generator())))
-    for channel in range(3):
-        expected = (tiny_data.images[:16, channel].double() / 255 - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(inputs[:, channel].double(), expected, rtol=1e-5, atol=1e-6)
-    assert inputs.dtype == torch.float32
-    assert inputs.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(labels, tiny_data.labels[:16])
-
-
-def test_batches_leave_the_images_alone(tiny_data: TinyData):
-    before = tiny_data.images.clone()
-    list(tiny_batches(tiny_data, augment=crop_and_flip).epoch(generator()))
-    assert torch.equal(tiny_data.images, before)
-
-
-def test_take_is_a_source_of_its_own():
-    whole = numbered(24, batch_size=8, shuffle=True)
-    part = whole.take(5)
-    assert (part.n_samples, part.batch_size, len(part)) == (5, 5, 1)
-    assert sorted(labels_of(part)) == list(range(5))
-    assert (whole.n_samples, whole.batch_size, len(whole)) == (24, 8, 3)
-
-
-def test_batch_is_never_larger_than_the_data():
-    assert len(numbered(5, batch_size=100, shuffle=True)) == 1
-
-
-@pytest.mark.parametrize(("n_images", "n_labels", "batch_size"), [(3, 2, 1), (0, 0, 1), (3, 3, 0), (3, 3, -1)])
-def test_impossible_batches_are_refused(n_images: int, n_labels: int, batch_size: int):
-    images, labels = torch.zeros(n_images, 3, 2, 2, dtype=torch.uint8), torch.zeros(n_labels, dtype=torch.int64)
-    with pytest.raises(ConfigError, match="TensorBatches"):
-        TensorBatches(images, labels, batch_size=batch_size, mean=MEAN, std=STD)
-
-
-def crop_and_flip_twin(images: Tensor, shifts: Tensor, mirrored: Tensor) -> Tensor:
-    """The same by loops: output (y, x) is input (y + dy - 4, x' + dx - 4), x' counted from the right if mirrored."""
-    n, _, height, width = images.shape
-    out = torch.zeros_like(images)
-    for i in range(n):
-        dy, dx = int(shifts[0, i]), int(shifts[1, i])
-        for y in range(height):
-            for x in range(width):
-                row = y + dy - 4
-                col = (width - 1 - x if mirrored[i] else x) + dx - 4
-                if 0 <= row < height and 0 <= col < width:
-                    out[i, :, y, x] = images[i, :, row, col]
-    return out
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 9)])
-def test_crop_and_flip_matches_its_loop_twin(height: int, width: int):
-    images = torch.randint(1, 256, (24, 3, height, width), generator=generator(1), dtype=torch.uint8)
-    same = generator(5)
-    shifts = torch.randint(0, 9, (2, 24, 1), generator=same)
-    mirrored = torch.rand(24, 1, generator=same) < 0.5
-    assert 4 < int(mirrored.sum()) < 20
-    found = crop_and_flip(images, generator(5))
-    assert found.dtype == torch.uint8
-    assert torch.equal(found, crop_and_flip_twin(images, shifts, mirrored))
-
-
-def test_crop_and_flip_reaches_every_shift():
-    # One bright pixel in the middle of 17 x 17 lands on each of the 9 x 9 places around the middle, and nowhere else.
-    images = torch.zeros(3_000, 3, 17, 17, dtype=torch.uint8)
-    images[:, :, 8, 8] = 1
-    hits = crop_and_flip(images, generator()).sum(dim=(0, 1))
-    assert torch.equal(hits.nonzero().unique(), torch.arange(4, 13))
-    assert int((hits > 0).sum()) == 81
-
-
-def shuffled_loader(**settings) -> DataLoader:
-    numbers = torch.arange(20)
-    return DataLoader(TensorDataset(numbers.float(), numbers), batch_size=4, shuffle=True, **settings)
-
-
-@pytest.mark.parametrize("own_generator", [False, True])
-def test_loader_order_follows_the_seed(own_generator: bool):
-    def order(seed: int, noise: int) -> list[int]:
-        torch.manual_seed(noise)  # whatever the user's process did before
-        loader = shuffled_loader(generator=generator(noise) if own_generator else None)
-        return labels_of(LoaderBatches(loader), seed)
-
-    assert sorted(order(1, 0)) == list(range(20))
-    assert order(1, 0) == order(1, 99)
-    assert order(1, 0) != order(2, 0)
-
-
-def test_loader_leaves_the_global_random_state_alone(monkeypatch: pytest.MonkeyPatch):
-    gpu_seeds = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", gpu_seeds.append)
-    before = torch.get_rng_state()
-    list(LoaderBatches(shuffled_loader()).epoch(generator()))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert gpu_seeds == []  # cause: torch.manual_seed reached the GPUs, which fork_rng(devices=[]) does not restore
-
-
-def test_loader_batches_pass_through_unchanged():
-    pairs = [((torch.ones(2), torch.zeros(2)), torch.tensor([1, 0])), ({"x": torch.ones(1)}, torch.tensor([1]))]
-    batches = LoaderBatches(pairs)
-    assert len(batches) == 2
-    found = list(batches.epoch(generator()))
-    assert all(inputs is a and targets is b for (inputs, targets), (a, b) in zip(found, pairs, strict=True))
-    assert len(list(batches.epoch(generator()))) == 2  # again and again
-
-
-@pytest.mark.parametrize("batch", [torch.ones(2), (torch.ones(1),), {"x": 1}])
-def test_batch_that_is_no_pair_is_refused(batch: object):
-    with pytest.raises(ConfigError, match=f"got a batch of type {type(batch).__name__}, expected a pair"):
-        list(LoaderBatches([batch]).epoch(generator()))
-
-
-def test_as_batches():
-    batches = numbered(4, batch_size=2)
-    assert as_batches(batches) is batches
-    assert isinstance(as_batches([(1, 2)]), LoaderBatches)
-    for wrong in (3, (x for x in ())):
-        with pytest.raises(ConfigError, match=f"data: got {type(wrong).__name__}"):
-            as_batches(wrong)
-
-
-def test_move_batch_keeps_the_nesting():
-    nested = {"a": [torch.ones(1)], "b": (torch.zeros(2), "text"), "c": 3}
-    moved = move_batch(nested, torch.device("meta"))
-    assert moved["a"][0].device.type == moved["b"][0].device.type == "meta"
-    assert (moved["b"][1], moved["c"], type(moved["b"])) == ("text", 3, tuple)
 
 
 # ------------------------------------------------------------------------------------------------------------ shapes
@@ -266,7 +103,7 @@ def test_loop_sets_the_rate_of_every_step(tiny_net: nn.Module, tiny_data: TinyDa
     rates = []
     train(
         tiny_net, tiny_batches(tiny_data), F.cross_entropy, SPEC, optimizer, streams=STREAMS,
-        after_step=lambda: rates.append({group["lr"] for group in optimizer.param_groups}),
+        hooks=TrainHooks(after_step=lambda: rates.append({group["lr"] for group in optimizer.param_groups})),
     )  # fmt: skip
     assert rates == [{learning_rate_at(SPEC, step / 16)} for step in range(16)]
 
@@ -332,9 +169,9 @@ def test_stops_when_flat_within_patience(tiny_net: nn.Module, tiny_data: TinyDat
     spec = SPEC.replace(max_epochs=7, patience=3)
     trace = train(
         tiny_net, tiny_batches(tiny_data), lambda outputs, targets: 0 * outputs.sum() + level[0], spec,
-        build_optimizer(tiny_net, spec), streams=STREAMS, before_epoch=before_epoch,
+        build_optimizer(tiny_net, spec), streams=STREAMS, hooks=TrainHooks(before_epoch),
     )  # fmt: skip
-    assert (trace.outcome, trace.losses) == ("flat", [3.0, 2.0, 1.0, 1.0, 1.5, 1.0])
+    assert (trace.outcome, trace.losses) == ("flat", (3.0, 2.0, 1.0, 1.0, 1.5, 1.0))
 
 
 def test_budget_stops_after_an_epoch(tiny_net: nn.Module, tiny_data: TinyData):
@@ -400,7 +237,7 @@ def test_nan_loss_is_a_numerics_error(tiny_net: nn.Module, tiny_data: TinyData, 
     with pytest.raises(NumericsError, match="retraining fc: the training loss became nan in epoch 2") as caught:
         train(
             tiny_net, tiny_batches(tiny_data), loss_function, spec, build_optimizer(tiny_net, spec), streams=STREAMS,
-            before_epoch=epochs.append, checkpoint=checkpoint, label="retraining fc",
+            hooks=TrainHooks(epochs.append), session=TrainSession(checkpoint, label="retraining fc"),
         )  # fmt: skip
     assert "learning rate" in caught.value.hint
     stored = rebuild(tiny_net)
@@ -410,8 +247,8 @@ def test_nan_loss_is_a_numerics_error(tiny_net: nn.Module, tiny_data: TinyData, 
 
 def test_no_batch_is_a_config_error(tiny_net: nn.Module):
     # Cause: a loader that drops its only, incomplete batch ended in a division by zero.
-    loader = shuffled_loader()
-    empty = DataLoader(loader.dataset, batch_size=99, drop_last=True)
+    numbers = torch.arange(20)
+    empty = DataLoader(TensorDataset(numbers.float(), numbers), batch_size=99, drop_last=True)
     with pytest.raises(ConfigError, match="have no batch"):
         train(tiny_net, as_batches(empty), F.cross_entropy, SPEC, build_optimizer(tiny_net, SPEC), streams=STREAMS)
 
@@ -689,7 +526,7 @@ def test_distillation_by_hand():
 
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn(tiny_net: nn.Module):
     spec, x, y = TrainSpec(distillation=1.0), torch.randn(8, 3, 4, 4), torch.zeros(8, dtype=torch.long)
-    source = TaughtBatches(LoaderBatches([(x, y)]), tiny_net, spec)
+    source = add_teacher_outputs(LoaderBatches([(x, y)]), tiny_net, spec)
     ((inputs, both),) = source.epoch(torch.Generator().manual_seed(0))
     assert len(source) == 1
     assert both[0] is y
@@ -707,6 +544,8 @@ def test_a_teacher_without_logits_is_one_clear_error():
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.linear(x), x
 
-    source = TaughtBatches(LoaderBatches([(torch.ones(1, 2), torch.ones(1))]), Pair(), TrainSpec(distillation=0.5))
+    source = add_teacher_outputs(
+        LoaderBatches([(torch.ones(1, 2), torch.ones(1))]), Pair(), TrainSpec(distillation=0.5)
+    )
     with pytest.raises(ConfigError, match="train.distillation: the network returns a tuple"):
         next(source.epoch(torch.Generator()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +13,32 @@ from torch import Tensor, nn
 from lionheart.errors import ConfigError, UnsupportedLayerError
 
 
+class AttentionInputs(NamedTuple):
+    """What ``nn.MultiheadAttention.forward`` takes, in its order.
+
+    Args:
+        query: Queries.
+        key: Keys, which are compared with the queries.
+        value: Values, which are averaged.
+        key_padding_mask: Keys to ignore where True, or numbers to add to their scores.
+        need_weights: Return the attention weights; without them ``F.scaled_dot_product_attention`` runs.
+        attn_mask: Scores to ignore where True, or numbers to add.
+        average_attn_weights: Return the mean weight over heads instead of one per head.
+        is_causal: `attn_mask`, which must be given, is causal.
+    """
+
+    query: Tensor  # (L, N, embed_dim), (N, L, embed_dim) if batch_first, or (L, embed_dim)
+    key: Tensor  # (S, N, kdim), (N, S, kdim) if batch_first, or (S, kdim)
+    value: Tensor  # (S, N, vdim), (N, S, vdim) if batch_first, or (S, vdim)
+    key_padding_mask: Tensor | None = None  # (N, S) or (S,)
+    need_weights: bool = True
+    attn_mask: Tensor | None = None  # (L, S) or (N * num_heads, L, S)
+    average_attn_weights: bool = True
+    is_causal: bool = False
+
+
 def attend(
-    attention: nn.MultiheadAttention,
-    project: Callable[[str, Tensor], Tensor],
-    query: Tensor,  # (L, N, embed_dim), (N, L, embed_dim) if batch_first, or (L, embed_dim)
-    key: Tensor,  # (S, N, kdim), (N, S, kdim) if batch_first, or (S, kdim)
-    value: Tensor,  # (S, N, vdim), (N, S, vdim) if batch_first, or (S, vdim)
-    key_padding_mask: Tensor | None = None,  # (N, S) or (S,)
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,  # (L, S) or (N * num_heads, L, S)
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
+    attention: nn.MultiheadAttention, project: Callable[[str, Tensor], Tensor], inputs: AttentionInputs
 ) -> tuple[Tensor, Tensor | None]:
     """Compute what ``nn.MultiheadAttention.forward`` computes, its products with weights by `project`.
 
@@ -30,23 +46,17 @@ def attend(
         attention: Read for its settings and for the extra key and value of ``add_bias_kv``; its weights are not used.
         project: Called as ``project(name, x)`` with ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and ``out_proj``; computes
             ``x @ W.T + b`` of ``(..., in)`` as ``(..., out)``.
-        query: What asks.
-        key: What is compared with the queries.
-        value: What is averaged.
-        key_padding_mask: Keys to ignore where True, or numbers to add to their scores.
-        need_weights: Return the attention weights; without them ``F.scaled_dot_product_attention`` runs.
-        attn_mask: Scores to ignore where True, or numbers to add.
-        average_attn_weights: Return the mean weight over heads instead of one per head.
-        is_causal: Promise that `attn_mask`, which must be given, is causal.
+        inputs: Of the layer.
 
     Returns:
-        The outputs, shaped like `query`; and None or the weights (after dropout) ``(N, L, S)``, ``(N, num_heads, L, S)`` if not
-        averaged, no ``N`` if unbatched. ``S`` counts the extra key of ``add_bias_kv`` and of ``add_zero_attn``.
+        The outputs, shaped like the queries; and None or the weights (after dropout) ``(N, L, S)``, ``(N, num_heads, L, S)`` if
+        not averaged, no ``N`` if unbatched. ``S`` counts the extra key of ``add_bias_kv`` and of ``add_zero_attn``.
 
     Raises:
         ConfigError: A shape or mask does not fit.
         UnsupportedLayerError: An input is a nested tensor.
     """
+    query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal = inputs
     is_batched = _check_inputs(attention, query, key, value)
     batch_first = attention.batch_first or not is_batched
     if not is_batched:

@@ -10,15 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.conv import AnalogConv
+from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
+from lionheart.graph.convolutions import (
+    CONVOLVE,
+    CONVOLVE_TRANSPOSED,
+    is_convolution,
+    is_transposed_convolution,
+)
 from lionheart.graph.kinds import Projection, find_tensor
 from lionheart.graph.usage import multiply_digitally
 from lionheart.partition import partition_matrix
-
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Part(nn.Module):
@@ -113,8 +117,7 @@ class TapsPart(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the taps digitally."""
-        convolution: Any = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel_size) - 1]
-        return cast(Tensor, convolution(x, self.weight, groups=self.groups))
+        return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
 class OfPart:
@@ -156,9 +159,9 @@ class AnalogConvPart(OfPart, AnalogConv):  # type: ignore[misc]
 
 def part_of(module: nn.Module, owner: nn.Module, projection: Projection, *, with_bias: bool) -> Part:
     """Return a projection of `module`, whose parameters `owner` has too, as a layer of its own."""
-    if isinstance(module, TRANSPOSED):
+    if is_transposed_convolution(module):
         return TapsPart(owner, projection, with_bias=False)
-    if isinstance(module, _CONVOLUTIONS):
+    if is_convolution(module):
         return ConvPart(owner, projection, with_bias=False)
     return Part(owner, projection, with_bias=with_bias)
 
@@ -182,5 +185,5 @@ def add_up_taps(taps: Tensor, conv: nn.ConvTranspose2d, output_padding: tuple[in
     n_taps, channels = math.prod(conv.kernel_size), conv.out_channels
     place = torch.eye(n_taps, dtype=taps.dtype, device=taps.device).view(n_taps, 1, *conv.kernel_size)
     kernel = place.repeat(channels, *[1] * (place.ndim - 1))
-    spread: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(conv.kernel_size) - 1]
+    spread = CONVOLVE_TRANSPOSED[len(conv.kernel_size)]
     return cast(Tensor, spread(taps, kernel, None, conv.stride, conv.padding, output_padding, channels, conv.dilation))

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.layers.attention import attend
+from lionheart.analog.layers.attention import AttentionInputs, attend
 from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
-from lionheart.analog.layers.views import TRANSPOSED, Part, add_up_taps, analog_part, part_of
+from lionheart.analog.layers.views import Part, add_up_taps, analog_part, part_of
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
+from lionheart.graph.convolutions import is_convolution, is_transposed_convolution
 from lionheart.graph.kinds import Projection, describe_module, find_tensor, has_own_forward, stands_in
 from lionheart.graph.standin import WeightStandIn, standing_in
 from lionheart.graph.usage import multiply_digitally
@@ -115,7 +116,7 @@ class AnalogMultiheadAttention(AnalogShell):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Compute attention; arguments and results as in the digital module."""
-        return attend(self.__dict__["digital"], self.project, *args, **kwargs)
+        return attend(self.__dict__["digital"], self.project, AttentionInputs(*args, **kwargs))
 
 
 @final
@@ -226,18 +227,17 @@ class AnalogInside(AnalogShell):
 
 def shell_for(module: nn.Module) -> type[AnalogShell] | None:
     """Return the shell that can stand for a module; None if an analog layer takes its place directly."""
+    if stands_in(module):
+        return AnalogInside
     if isinstance(module, nn.MultiheadAttention):
         return AnalogMultiheadAttention
     if isinstance(module, nn.RNNBase):
         return AnalogRecurrent
     if isinstance(module, nn.RNNCellBase):
         return AnalogRecurrentCell
-    if isinstance(module, TRANSPOSED):
+    if is_transposed_convolution(module):
         return AnalogConvTranspose
-    if stands_in(module):
-        return AnalogInside
-    plain = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    return None if plain else AnalogProduct
+    return None if isinstance(module, nn.Linear) or is_convolution(module) else AnalogProduct
 
 
 def shell_obstacle(module: nn.Module) -> str:

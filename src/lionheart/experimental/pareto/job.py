@@ -12,9 +12,10 @@ from typing import final
 
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, move_batch, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
+from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.front import best_within, nested_prefixes, non_dominated
 from lionheart.experimental.pareto.records import (
     BoundRow,
@@ -29,7 +30,7 @@ from lionheart.jobs.map import default_run_dir, describe_run, open_context, prep
 from lionheart.jobs.measurement.chips import compiling, digital_accuracy
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.jobs.objective import check_objective, find_system, make_objective
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import drop_pp, is_within
@@ -40,7 +41,6 @@ from lionheart.search import order_by_sensitivity
 from lionheart.tasks import Task
 from lionheart.units import format_count, format_duration, format_elapsed
 
-RESULTS = "pareto.json"
 _STORAGE = "study.db"  # in the run directory, unless the user names another place
 
 
@@ -145,7 +145,7 @@ def resume_pareto_front(
     with run.lock():
         if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
             require_network(run, graph)
-            return ParetoResult(run.read(RESULTS, FrontResults), run)
+            return ParetoResult(read_front(run), run)
         run.require_resumable()
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
@@ -186,7 +186,7 @@ class _ParetoJob:
             raise
         self._write(self.baseline, complete=True)
         self.journal.note("finished")
-        return ParetoResult(self.run.read(RESULTS, FrontResults), self.run)
+        return ParetoResult(read_front(self.run), self.run)
 
     def _read_journal(self) -> None:
         n_measured = self.journal.count("measured")

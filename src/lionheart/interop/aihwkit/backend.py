@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.convert import swap_analog_layer_
-from lionheart.analog.layers.products import AnalogConv, AnalogLinear
+from lionheart.analog.layers.conv import AnalogConv
+from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.views import OfPart
 from lionheart.devices import TileSpec
 from lionheart.interop.aihwkit.config import examine_tile, report_faults

@@ -20,17 +20,18 @@ from aihwkit.simulator.tiles.array import TileModuleArray
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.layers.products import AnalogConv
+from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.wrappers import AnalogProduct, AnalogShell
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
+from lionheart.graph.convolutions import CONVOLUTIONS
 from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults
 from lionheart.mapping import LayerMapping, Placement
 
+_THEIR_CONVOLUTIONS = {1: AnalogConv1d, 2: AnalogConv2d, 3: AnalogConv3d}
+#: Layers of theirs with the layers of PyTorch's that they stand for.
 _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
-    AnalogConv1d: nn.Conv1d,
-    AnalogConv2d: nn.Conv2d,
-    AnalogConv3d: nn.Conv3d,
+    _THEIR_CONVOLUTIONS[each.n_spatial_dims]: each.module_type for each in CONVOLUTIONS
 }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from lionheart.data import eval_mode
 from lionheart.errors import ConfigError, GraphError
 from lionheart.interop.alpine.operations import Add, Clamp, Place, Pool, Product, Program, Window
 from lionheart.interop.alpine.walk import Walker, argument_of, dims_of, pair_of
@@ -33,7 +33,7 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
             f"export: got {_describe(samples)} as samples, expected a tensor of 2 to 4 dimensions with at least one sample",
             hint="networks with one input tensor can be exported",
         )
-    with _evaluating(model):
+    with eval_mode(model):
         try:
             exported = torch.export.export(model, (samples[:1],))
         except Exception as error:  # torch raises many kinds; all mean that the network cannot be followed
@@ -47,17 +47,6 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     stored = {node: tensor for node, (_, tensor) in builder.tensors.items()}
     ranges = _record_ranges(exported.graph_module, stored, samples, {builder.source, *(op.name for op in operations)})
     return Program(builder.source, builder.shapes, tuple(operations), builder.result, ranges, channels_last(samples))
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {name: module.training for name, module in model.named_modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for name, module in model.named_modules():
-            module.training = modes[name]
 
 
 def _describe(samples: Any) -> str:

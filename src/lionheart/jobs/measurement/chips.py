@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog import compile_model_, uncompile_
-from lionheart.data import BatchSource
+from lionheart.data import BatchSource, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import (
     estimate_drop,
@@ -20,7 +20,7 @@ from lionheart.evaluation import (
     score_samples,
 )
 from lionheart.jobs.context import Context
-from lionheart.jobs.samples import calibration_pass, split_validation, take_samples
+from lionheart.jobs.samples import calibration_pass, split_validation
 from lionheart.progress import Progress
 from lionheart.runs import Accuracy, Drop
 from lionheart.tasks import Task

@@ -13,15 +13,15 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
-from lionheart.data import BatchSource, as_batches, call_model, move_batch
+from lionheart.data import BatchSource, as_batches, call_model, move_batch, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
-from lionheart.jobs.samples import calibration_pass, take_samples
+from lionheart.jobs.samples import calibration_pass
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tasks import Task
-from lionheart.training import TaughtBatches, TrainSpec, distillation_loss
+from lionheart.training import TrainSpec, add_teacher_outputs, distillation_loss
 
 _DIVERGENCE_SAMPLES, _LOSS_SAMPLES = 128, 500  # enough to rank; the divergence repeats ten times better than the loss
 _CHIPS = 3  # likewise
@@ -47,7 +47,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     digital, measure = 0.0, task.loss
     if tells_classes(task, batches):
         spec = TrainSpec(distillation=1.0, temperature=1.0, precision="float32")
-        taught = TaughtBatches(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        taught = add_teacher_outputs(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
         batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # the teacher answers only once
         measure = distillation_loss(task.loss, spec)
     else:

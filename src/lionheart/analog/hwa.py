@@ -1,0 +1,53 @@
+"""What hardware-aware (HWA) training does to the weights of a tile in a forward pass. Functions on weights in tile units."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lionheart.analog.crossbar import program_crossbar, read_crossbar
+from lionheart.analog.noise import NoiseSource
+from lionheart.analog.readout import SMALLEST_READOUT
+from lionheart.devices import TileSpec
+
+
+def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop_below: float) -> Tensor:
+    """Return a row of tiles as the HWA settings change it for one forward pass [tile units].
+
+    Args:
+        weights: ``(out, rows)`` [tile units].
+        tile: Its HWA settings.
+        source: Where noise comes from.
+        drop_below: Normal number below which a weight is dropped.
+    """
+    hwa = tile.hwa
+    if hwa.weight_levels is not None:
+        step = 2 / (hwa.weight_levels - 1)
+        middle = 0.0 if hwa.weight_levels % 2 else 0.5  # 0 is a level, or lies between two
+        weights = (weights / step).sub_(middle).round_().add_(middle).mul_(step).clamp_(-1, 1)
+    if hwa.weight_noise_kind in ("device", "programming"):
+        weights = _put_on_devices(weights, tile, source)
+    elif hwa.weight_noise > 0:
+        noise = source.normal(weights.shape).to(weights.dtype)
+        factor = weights if hwa.weight_noise_kind == "multiplicative" else torch.ones_like(weights[:1, :1])
+        weights = torch.addcmul(weights, noise, factor, value=hwa.weight_noise)
+    if hwa.drop_connect > 0:
+        kept = source.normal(weights.shape) >= drop_below
+        weights = weights * kept
+    return weights
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
+    """Return a row of tiles as a fresh chip holds it."""
+    chip = program_crossbar(weights, tile.device, generator=source.generator)
+    if tile.hwa.weight_noise_kind == "programming":
+        return chip.weights
+    age = source.draw_time(tile.hwa.t_longest)
+    read = read_crossbar(chip, tile.device, t_inference=age, generator=source.generator)
+    if tile.drift_compensation == "global":
+        read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=SMALLEST_READOUT)
+    elif tile.drift_compensation == "per_column":
+        before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
+        read *= before / after.clamp(min=SMALLEST_READOUT)
+    return read

@@ -1,0 +1,122 @@
+"""Convolutions that compute as tiles do."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lionheart.analog.base import AnalogLayer
+from lionheart.graph.convolutions import CONVOLVE
+
+
+class AnalogConv(AnalogLayer):
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, grouped and depthwise too.
+
+    With a static or learned input range inputs are quantised before the convolution instead of after im2col: the same
+    numbers without building the im2col matrix.
+    """
+
+    def _pad(self, x: Tensor) -> Tensor:
+        conv = cast(nn.Conv2d, self.digital)
+        if conv.padding_mode != "zeros":
+            return F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+        if conv.padding == "same":
+            return F.pad(x, conv._reversed_padding_repeated_twice)
+        return x
+
+    def _padding(self) -> tuple[int, ...]:
+        """Return the zero padding that the product itself adds."""
+        conv = cast(nn.Conv2d, self.digital)
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            return (0,) * len(conv.kernel_size)
+        return tuple(conv.padding)
+
+    def _channels(self, first: int, last: int) -> tuple[int, int]:
+        """Return the input channels (of a group) that rows ``first`` to ``last`` touch."""
+        conv = cast(nn.Conv2d, self.digital)
+        if conv.groups > 1:
+            return 0, conv.in_channels // conv.groups
+        taps = math.prod(conv.kernel_size)
+        return first // taps, math.ceil(last / taps)
+
+    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        taps = math.prod(conv.kernel_size)
+        begin, end = self._channels(first, last)
+        if first != begin * taps or last != end * taps:  # a boundary inside: the other tiles' taps get weight 0
+            weights = F.pad(weights, (first - begin * taps, end * taps - last))
+        kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
+        return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
+
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        begin, end = self._channels(first, last)
+        if conv.groups > 1:
+            return x
+        return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without a batch dimension
+
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        product: Tensor = CONVOLVE[kernel.ndim - 2](
+            codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups
+        )
+        return product
+
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """See the base class."""
+        conv = cast(nn.Conv2d, self.digital)
+        kernel = weights.view(len(weights), -1, *conv.kernel_size)
+        if kernel.ndim == 4:
+            kernel = kernel.contiguous(memory_format=torch.channels_last)
+        batched = codes.ndim == kernel.ndim
+        grad_codes, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad if batched else grad.unsqueeze(0),
+            codes if batched else codes.unsqueeze(0),
+            kernel,
+            None,
+            conv.stride,
+            self._padding(),
+            conv.dilation,
+            False,
+            [0] * len(conv.kernel_size),
+            conv.groups,
+            [*wanted, False],
+        )
+        if grad_codes is not None and not batched:
+            grad_codes = grad_codes.squeeze(0)
+        return grad_codes, None if grad_kernel is None else grad_kernel.reshape(len(weights), -1)
+
+    def _to_vectors(self, x: Tensor) -> Tensor:
+        conv = cast(nn.Conv2d, self.digital)
+        n = len(conv.kernel_size)
+        x = x if x.ndim == n + 2 else x.unsqueeze(0)
+        x = F.pad(x, [each for size in reversed(self._padding()) for each in (size, size)])
+        for axis, (size, stride, gap) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
+            x = x.unfold(2 + axis, gap * (size - 1) + 1, stride)[..., ::gap]
+        order = (0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
+        return x.permute(order).reshape(-1, x.shape[1] * math.prod(conv.kernel_size))
+
+    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
+        conv = cast(nn.Conv2d, self.digital)
+        n = len(conv.kernel_size)
+        lengths = [
+            (size + 2 * pad - gap * (width - 1) - 1) // stride + 1
+            for size, pad, gap, width, stride in zip(
+                x.shape[-n:], self._padding(), conv.dilation, conv.kernel_size, conv.stride, strict=True
+            )
+        ]
+        out = vectors.view(-1, *lengths, vectors.shape[-1]).movedim(-1, 1)
+        return out if x.ndim == n + 2 else out.squeeze(0)
+
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """See the base class."""
+        return values.view(-1, *[1] * (self.weight.ndim - 2))

@@ -1,0 +1,93 @@
+"""Reading a programmed chip: the aged weights of a row of tiles, and the digital factors that compensate drift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from lionheart.analog.converters import read_columns
+from lionheart.analog.crossbar import ProgrammedCrossbar, read_crossbar
+from lionheart.analog.noise import NoiseSource
+from lionheart.analog.product import MVMJob
+from lionheart.analog.vectors import read_tile
+from lionheart.devices import TileSpec
+
+SMALLEST_READOUT = 1e-4  # lower bound of the reference read, as in AIHWKIT
+
+
+@final
+@dataclass(frozen=True)
+class ChipRead:
+    """The weights of one layer of one chip at one time.
+
+    Args:
+        weights: For each row of tiles ``(cols, rows)`` [tile units] and what 1 stands for in each column.
+        correction: Digital gain and offset of each column ``(cols,)``, or None.
+    """
+
+    weights: list[tuple[Tensor, Tensor]]
+    correction: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes."""
+        pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
+        return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
+
+
+def read_row(
+    row: Sequence[ProgrammedCrossbar],
+    references: Sequence[Tensor] | None,
+    tile: TileSpec,
+    *,
+    t_inference: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Read the crossbars of a row of tiles once.
+
+    Args:
+        row: The crossbars.
+        references: Of each crossbar what `reference_read` returned after programming; None = drift is not compensated.
+        tile: Converters, noise, device.
+        t_inference: Age of the chip [s].
+        generator: Source of the read noise.
+
+    Returns:
+        The weights ``(out, rows)`` [tile units], and the factor of each column ``(out,)`` that compensates drift.
+    """
+    parts, factors = [], []
+    for number, crossbar in enumerate(row):
+        read = read_crossbar(crossbar, tile.device, t_inference=t_inference, generator=generator)
+        parts.append(read.flatten(0, -2))
+        alpha = torch.ones_like(read[..., :1])
+        if references is not None:
+            alpha = alpha * (references[number] / reference_read(read, tile, generator))
+        factors.append(alpha.flatten())
+    return torch.cat(parts), torch.cat(factors)
+
+
+def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
+    """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.
+
+    Over the whole crossbar ``(..., 1, 1)``, or of each column ``(..., cols, 1)``.
+    """
+    dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
+    read: Tensor
+    if tile.disturbs_products:
+        read = torch.stack([_read_inputs(each, tile, generator) for each in weights.reshape(-1, *weights.shape[-2:])])
+        read = read.view(weights.shape)
+    else:
+        noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
+        read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
+    return read.abs_().mean(dim=dims, keepdim=True).clamp_(min=SMALLEST_READOUT)
+
+
+def _read_inputs(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
+    """Return the responses ``(cols, rows)`` of one crossbar to a full-scale input at one row after another."""
+    inputs = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
+    job = MVMJob([], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise)
+    return read_tile(inputs, weights, None, tile, job, NoiseSource(generator, pool_size=0)).T

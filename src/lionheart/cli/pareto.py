@@ -1,0 +1,202 @@
+"""The verb `pareto`: the front of accuracy against analog MACs, time or energy."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
+from lionheart.cli.options import BackendName, DebugFlag, DeviceName, JsonFlag, NewRun, Seed, StoppedRun
+from lionheart.errors import ConfigError
+from lionheart.units import format_duration, format_elapsed, format_si
+
+if TYPE_CHECKING:
+    from lionheart.experimental.pareto.records import BoundRow, FrontResults
+
+
+def pareto(
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="As for `map`; not needed with --resume.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="Beside accuracy: macs, weights, time or energy (on --platform).", show_default="macs"),
+    ] = None,
+    max_tiles: Annotated[int | None, typer.Option(help="As for `map`: most tiles.", show_default="no limit")] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="As for `map`: prices mappings; the first counts.", show_default="both ALPINE ones"),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Mappings to measure.", show_default="60")] = None,
+    bounds: Annotated[
+        str | None,
+        typer.Option(help="Drops in percentage points, with commas; a mapping for each.", show_default="0.5,1,2,5"),
+    ] = None,
+    t_inference: Annotated[
+        str | None, typer.Option("--at", help="When accuracy is measured after programming.", show_default="1d")
+    ] = None,
+    effort: Annotated[str, typer.Option(help="quick or paper, as for `map`.")] = "quick",
+    config: Annotated[Path | None, typer.Option(help="TOML file, as for `map`; flags win over it.")] = None,
+    out: NewRun = None,
+    resume: StoppedRun = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where Optuna keeps the study: postgresql://...", show_default="SQLite file in the run"),
+    ] = None,
+    seed: Seed = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only these may go analog; rules as for `map`.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
+    chips: Annotated[int | None, typer.Option(help="Chips for each mapping.", show_default="quick 6, paper 20")] = None,
+    final_chips: Annotated[
+        int | None, typer.Option(help="Fresh chips for the front's members.", show_default="quick 10, paper 20")
+    ] = None,
+    validation_samples: Annotated[
+        int | None, typer.Option(help="Samples for each mapping.", show_default="quick 2500, paper all")
+    ] = None,
+    backend: BackendName = None,
+    device: DeviceName = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    r"""Find the front of accuracy against cost, without retraining, and the best mapping for each of several bounds.
+
+    Ctrl-C ends it with the front so far. The front is chosen on the same chips and samples for every mapping, then
+    measured again on fresh ones. Needs Optuna: pip install 'lionheart-aimc\[pareto]'.
+    """
+    search = {
+        "max_tiles": max_tiles,
+        "t_inference": t_inference,
+        "include": tuple(include) if include else None,
+        "exclude": tuple(exclude) if exclude else None,
+        "n_chips": chips,
+        "n_chips_final": final_chips,
+        "validation_samples": validation_samples,
+    }
+    wishes = {"objective": objective, "n_trials": trials, "bounds_pp": None if bounds is None else _read_bounds(bounds)}
+    top = {"seed": seed, "backend": backend, "platforms": tuple(platform) if platform else None}
+    overrides: dict[str, dict[str, Any]] = {"search": search, "pareto": wishes, "": top}
+    if resume is not None:
+        given = (out, config, *(value for group in overrides.values() for value in group.values()))
+        if any(value is not None for value in given):
+            raise ConfigError(
+                "pareto: a resumed run keeps its settings", hint="give --resume alone or with --storage, or start anew"
+            )
+    elif task is None:
+        raise ConfigError("pareto: got no task", hint="for example: lionheart pareto cifar10/resnet8")
+    _work(task, resume, storage, effort, config, out, overrides, device=device, as_json=as_json)
+
+
+def _work(
+    task: str | None,
+    resume: Path | None,
+    storage: str | None,
+    effort: str,
+    config: Path | None,
+    out: Path | None,
+    overrides: dict[str, dict[str, Any]],
+    *,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    import lionheart.interop  # noqa: F401  makes its backends known
+    from lionheart.cli.tasks import load_task
+    from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
+    from lionheart.jobs import read_settings
+    from lionheart.jobs.map import default_run_dir
+    from lionheart.runs import RunDirectory
+
+    progress = RichProgress()
+    if resume is not None:
+        run = RunDirectory.open(resume)
+        run.require_job("pareto")
+        loaded, path = load_task(task or run.description().task, progress, device), resume
+    else:
+        settings = read_settings(effort, config, overrides)
+        loaded = load_task(str(task), progress, device)
+        path = out or default_run_dir(f"{loaded.name}-pareto")
+    try:
+        if resume is not None:
+            resume_pareto_front(loaded, path, storage=storage, progress=progress)
+        else:
+            command = shlex.join(["lionheart", *sys.argv[1:]])
+            find_pareto_front(loaded, settings, storage=storage, run_dir=path, command=command, progress=progress)
+    except KeyboardInterrupt:
+        if (path / "pareto.json").exists():
+            _show(path, as_json=as_json)
+        if (path / "run.json").exists():
+            again = shlex.join(["lionheart", "pareto", "--resume", str(path)])
+            stderr.print(f"stopped. Go on with: {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show(path, as_json=as_json)
+
+
+def _show(path: Path, *, as_json: bool) -> None:
+    from lionheart.experimental.pareto.files import read_front
+    from lionheart.experimental.pareto.page import report_front
+    from lionheart.runs import RunDirectory
+
+    results, page = read_front(RunDirectory.open(path)), report_front(path)
+    if as_json:
+        print_json({"run": str(path), "report": str(page), **results.to_json()})
+    else:
+        show_front(results)
+        stderr.print(f"run:  {path}\npage: {page}", markup=False, soft_wrap=True)
+
+
+def _read_bounds(text: str) -> tuple[float, ...]:
+    """Read ``"0.5,1,2"`` or ``"0.5 1 2"``."""
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigError(
+            f"bounds: got {text!r}, expected percentage points", hint="for example --bounds 0.5,1,2,5"
+        ) from error
+
+
+def show_front(results: FrontResults) -> None:
+    """Print the front of accuracy against cost, cheapest first, and the best mapping for each bound."""
+    metric = results.metric
+    table = make_table(
+        f"{results.task}: the front of {metric.name} against {results.objective}",
+        "trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles", "within",
+        right=("trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles"),
+    )  # fmt: skip
+    for row in results.front_rows:
+        fresh = row.fresh
+        table.add_row(
+            str(row.number),
+            f"{row.n_analog}/{results.n_projections}",
+            f"{100 * row.analog_mac_share:.1f} %",
+            f"{row.drop_pp:+.2f}",
+            "" if fresh is None else f"{fresh.drop_pp:+.2f} ± {50 * (fresh.accuracy.high - fresh.accuracy.low):.2f}",
+            "" if row.latency_s is None else format_si(row.latency_s, "s"),
+            "" if row.energy_j is None else format_si(row.energy_j, "J"),
+            str(row.n_tiles),
+            " ".join(f"{bound.max_drop_pp:g}" for bound in results.bounds if bound.number == row.number),
+        )
+    stderr.print(table)
+    baseline, samples = results.baseline, results.validation_samples
+    stderr.print(
+        f"{len(results.mappings)} mappings measured in {format_elapsed(results.elapsed_s)}"
+        f"{'' if results.complete else ', stopped early'}. Drops in {metric.drop_unit} of validation {metric.name} "
+        f"{format_duration(results.t_inference)} after programming. The front was chosen by "
+        f"{results.n_chips} chips on {'all' if samples is None else f'the first {samples}'} samples "
+        f"(digital {metric.format_value(baseline.decision)}); fresh: {results.n_chips_final} other chips, all samples "
+        f"(digital {metric.format_value(baseline.validation)}). Time and energy: {results.platform or 'no platform'}.",
+        markup=False,
+    )
+    for bound in results.bounds:
+        _show_bound(bound, results)
+
+
+def _show_bound(bound: BoundRow, results: FrontResults) -> None:
+    if bound.number is None:
+        text = "no mapping is within this bound"
+    else:
+        text = f"{100 * results.rows[bound.number].analog_mac_share:.1f} % of the MACs analog, {bound.file}"
+        text += "" if bound.is_confirmed else " (not confirmed on fresh chips yet)"
+    if bound.first_choice != bound.number:
+        text += f"; trial {bound.first_choice} did not hold on fresh chips"
+    stderr.print(f"{bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")

@@ -1,0 +1,234 @@
+"""Phase-change memory (PCM): programming noise, drift, read noise, as in AIHWKIT's PCM-like models.
+
+Conductances are in µS. Coefficients and their sources are in ``pcm.toml``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from lionheart.devices.base import TECHNOLOGY, DeviceSpec, default_of, register_device
+from lionheart.devices.curves import interpolate_points, require_ascending
+from lionheart.devices.sampling import normal_like
+from lionheart.errors import ConfigError
+from lionheart.extras import lazy_import
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy_import("torch")
+
+_SMALLEST_X = 1e-7  # below this ln(x) is taken at this value; both exponents are clamped long before
+
+
+def _pcm(name: str) -> Any:
+    return default_of("pcm.toml", name)
+
+
+class PCMNoise(DeviceSpec):
+    """What phase-change memories share: programming and read noise, and the scales of all effects.
+
+    ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
+    """
+
+    g_max: float = Field(_pcm("g_max"), gt=0, description="largest conductance [µS]")
+    programming_noise: tuple[float, float, float] = Field(
+        _pcm("programming_noise"), description="sigma of programming, polynomial in x at g_max_of_fit [µS]"
+    )
+    programming_noise_scale: float = Field(1.0, ge=0, description="multiplies programming_noise [-]")
+    g_max_of_fit: float = Field(
+        _pcm("g_max_of_fit"), gt=0, description="g_max at which programming_noise was fitted; it scales with g_max [µS]"
+    )
+    drift_scale: float = Field(1.0, ge=0, description="multiplies the drift exponents [-]")
+    read_noise: tuple[float, float, float, float] = Field(
+        _pcm("read_noise"), description="Q = min(c0 / max(x^c1, c2), c3), relative to g [-]"
+    )
+    read_noise_scale: float = Field(1.0, ge=0, description="multiplies read_noise [-]")
+    t_0: float = Field(_pcm("t_0"), gt=0, description="reference time of the drift fit [s]")
+    t_read: float = Field(_pcm("t_read"), gt=0, description="width of a read pulse [s]")
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.t_0 < self.t_read:  # the time factor of the read noise would have no root
+            raise ValueError(f"t_0 must be at least t_read, got {self.t_0} s and {self.t_read} s")
+        return self
+
+
+@final
+class PCMSpec(PCMNoise):
+    """Phase-change memory. Defaults are in ``devices/pcm.toml``, where each number has its source.
+
+    ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
+    """
+
+    summary: ClassVar[str] = "phase-change memory, AIHWKIT's PCM-like model"
+    constants_file: ClassVar[str | None] = "pcm.toml"
+
+    technology: Literal["pcm"] = Field("pcm", description=TECHNOLOGY)
+    drift_nu_mean: tuple[float, float, float, float] = Field(
+        _pcm("drift_nu_mean"), description="mean exponent: slope on ln x, offset, lower and upper clamp [-]"
+    )
+    drift_nu_sigma: tuple[float, float, float, float] = Field(
+        _pcm("drift_nu_sigma"),
+        description="spread of the exponent: slope on ln x, offset, lower and upper clamp [-]",
+    )
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name in ("drift_nu_mean", "drift_nu_sigma"):
+            _, _, low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name}: the clamps must satisfy 0 <= lower <= upper, got {low} and {high}")
+        return self
+
+
+@final
+class PCMCustomDriftSpec(PCMNoise):
+    """Phase-change memory with your own drift exponents, linear between the conductances of a table."""
+
+    summary: ClassVar[str] = "phase-change memory with your own table of drift exponents"
+    constants_file: ClassVar[str | None] = "pcm.toml"
+
+    technology: Literal["pcm_custom_drift"] = Field("pcm_custom_drift", description=TECHNOLOGY)
+    drift_table: tuple[tuple[float, float, float], ...] = Field(
+        description="rows of target conductance [µS], mean and sigma of the exponent [-]; ascending, 0 .. g_max covered"
+    )
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        g = [row[0] for row in self.drift_table]
+        require_ascending("drift_table", g)
+        if g[0] > self.g_min or g[-1] < self.g_max:
+            raise ValueError(f"drift_table covers {g[0]} .. {g[-1]} µS, the device {self.g_min} .. {self.g_max} µS")
+        if any(sigma < 0 for _, _, sigma in self.drift_table):
+            raise ValueError("drift_table holds a negative sigma")
+        return self
+
+
+def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
+    """Return the standard deviation of programming [µS].
+
+    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / g_max_of_fit`` with ``x = g_target / g_max``.
+
+    Source:
+        Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    c0, c1, c2 = device.programming_noise
+    x = g_target / device.g_max
+    return (c0 + c1 * x + c2 * x**2) * (device.programming_noise_scale * device.g_max / device.g_max_of_fit)
+
+
+def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch.Generator) -> Tensor:
+    """Draw programmed conductances [µS], ``max(g_target + sigma N, 0)``; a device at 0 is programmed noisily too."""
+    noise = normal_like(g_target, generator)
+    return noise.mul_(programming_sigma(g_target, device)).add_(g_target).clamp_(min=0)
+
+
+def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
+    """Draw each device's drift exponent [-] from its target: ``scale * |mean(x) + sigma(x) N|``.
+
+    Mean and sigma are linear in ``ln x`` between clamps.
+
+    Source:
+        Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    log_x = (g_target / device.g_max).clamp_(min=_SMALLEST_X).log_()
+
+    def clamped_line(coefficients: tuple[float, float, float, float]) -> Tensor:
+        slope, offset, low, high = coefficients
+        return (slope * log_x + offset).clamp_(low, high)
+
+    noise = normal_like(g_target, generator)
+    nu = noise.mul_(clamped_line(device.drift_nu_sigma)).add_(clamped_line(device.drift_nu_mean))
+    return nu.abs_().mul_(device.drift_scale)
+
+
+def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
+    """Decay conductances by a power law, ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
+
+    Args:
+        g_programmed: Conductances at the end of programming [µS].
+        drift_nu: Exponent of each device [-], >= 0.
+        t_inference: Time since programming ended [s], >= 0.
+        t_0: Reference time of the fit [s], > 0.
+
+    Raises:
+        ConfigError: A time is out of range.
+    """
+    if not (0 <= t_inference < math.inf and t_0 > 0):
+        raise ConfigError(f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected finite >= 0 and > 0")
+    return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
+
+
+def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
+    """Return the standard deviation of one read [µS], which grows slowly with time (1/f noise).
+
+    ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0`` and
+    ``Q = min(c0 / max(x^c1, c2), c3)``, ``x = g_programmed / g_max``.
+
+    Source:
+        Nandakumar et al., ICECS 2019; Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
+    """
+    c0, c1, c2, c3 = device.read_noise
+    q = (c0 / (g_programmed / device.g_max).pow(c1).clamp_(min=c2)).clamp_(max=c3)
+    t = t_inference + device.t_0
+    growth = math.sqrt(math.log((t + device.t_read) / (2 * device.t_read)))
+    return g_drifted * q * (device.read_noise_scale * growth)
+
+
+def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
+    """Draw each device's drift exponent [-]: ``scale * |mean(g) + sigma(g) N|``, linear between the table's rows.
+
+    Source:
+        AIHWKIT 1.1.0 inference/noise/pcm.py, CustomDriftPCMLikeNoiseModel.
+    """
+    g, mean, sigma = zip(*device.drift_table, strict=True)
+    nu = normal_like(g_target, generator).mul_(interpolate_points(g_target, g, sigma))
+    return nu.add_(interpolate_points(g_target, g, mean)).abs_().mul_(device.drift_scale)
+
+
+class _PCMModel:
+    """The three effects in their order: programming, drift, read."""
+
+    silent_at_zero = True  # drift and read noise are relative to the conductance
+    reads_targets = False
+
+    def read(
+        self,
+        g_programmed: Tensor,
+        state: Tensor,
+        device: PCMNoise,
+        *,
+        t_inference: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return one noisy read [µS], never negative; `state` is the drift exponent."""
+        g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
+        sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
+        return normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
+
+
+@register_device(PCMSpec)
+class PCMModel(_PCMModel):
+    """Drift exponents from the fit over ln x."""
+
+    def program(self, g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and drift exponents [-]."""
+        g_programmed = program_conductances(g_target, device, generator=generator)
+        return g_programmed, sample_drift_nu(g_target, device, generator=generator)
+
+
+@register_device(PCMCustomDriftSpec)
+class PCMCustomDriftModel(_PCMModel):
+    """Drift exponents from the user's table."""
+
+    def program(
+        self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and drift exponents [-]."""
+        g_programmed = program_conductances(g_target, device, generator=generator)
+        return g_programmed, sample_table_nu(g_target, device, generator=generator)

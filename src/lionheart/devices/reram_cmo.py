@@ -1,0 +1,116 @@
+"""Conductive-metal-oxide (CMO) HfOx resistive memory: one device a weight, relaxation with the logarithm of time.
+
+Conductances are in µS. Coefficients and their sources are in ``reram_cmo.toml``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from lionheart.devices.base import TECHNOLOGY, DeviceSpec, default_of, register_device
+from lionheart.devices.converter import Converter, SingleConverter
+from lionheart.devices.sampling import check_time, normal_like
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def _cmo(name: str) -> Any:
+    return default_of("reram_cmo.toml", name)
+
+
+@final
+class ReRAMCMOSpec(DeviceSpec):
+    """Conductive-metal-oxide/HfOx resistive memory: relaxation in µS with the logarithm of time; one device a weight."""
+
+    summary: ClassVar[str] = "CMO/HfOx resistive memory, one device a weight"
+    constants_file: ClassVar[str | None] = "reram_cmo.toml"
+
+    technology: Literal["reram_cmo"] = Field("reram_cmo", description=TECHNOLOGY)
+    g_max: float = Field(_cmo("g_max"), gt=0, description="largest conductance [µS]")
+    g_min: float = Field(_cmo("g_min"), ge=0, description="smallest conductance [µS]")
+    converter: Converter = Field(default_factory=SingleConverter, description="how devices hold a weight")
+    acceptance: float = Field(0.2, description="acceptance range of program-and-verify: 0.2 or 2 [% of the target]")
+    programming_noise: tuple[float, float] | None = Field(
+        None, description="sigma = c0 + c1 g with g in µS [µS]; None: that of the acceptance range"
+    )
+    programming_noise_scale: float = Field(1.0, ge=0, description="multiplies programming_noise [-]")
+    relaxation_mean: float = Field(_cmo("relaxation_mean"), description="mean change for each unit of ln(t / 1 s) [µS]")
+    relaxation_sigma: tuple[float, float] = Field(
+        _cmo("relaxation_sigma"),
+        description="sigma of the change: slope on ln(t / 1 s), offset [µS]",
+    )
+    drift_scale: float = Field(1.0, ge=0, description="multiplies the relaxation, mean and sigma [-]")
+    read_noise: float = Field(
+        _cmo("read_noise"),
+        ge=0,
+        description="K of sigma = K log10(g / 1 µS) sqrt(ln((t + t_read) / (2 t_read))) [µS]",
+    )
+    read_noise_scale: float = Field(1.0, ge=0, description="multiplies read_noise [-]")
+    t_read: float = Field(_cmo("t_read"), gt=0, description="width of a read pulse [s]")
+
+    @model_validator(mode="after")
+    def _check_acceptance(self) -> Self:
+        if self.acceptance not in (0.2, 2.0):
+            raise ValueError(f"acceptance: got {self.acceptance} %, measured are 0.2 % and 2 %")
+        return self
+
+    def programming_coefficients(self) -> tuple[float, float]:
+        """Return c0 and c1 of ``sigma = c0 + c1 g`` [µS]."""
+        if self.programming_noise is not None:
+            return self.programming_noise
+        name = "programming_noise_0p2" if self.acceptance == 0.2 else "programming_noise_2"
+        c0, c1 = _cmo(name)
+        return c0, c1
+
+
+@register_device(ReRAMCMOSpec)
+class ReRAMCMOModel:
+    """Programming noise linear in g, then a relaxation that does not depend on g, then read noise."""
+
+    silent_at_zero = False
+    reads_targets = False
+
+    def program(self, g_target: Tensor, device: ReRAMCMOSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return programmed conductances [µS] and a state of zeros.
+
+        The noise is ``scale * (c0 + c1 g) N``. As in AIHWKIT nothing is clamped here: the default g_min is at least 79
+        sigma from 0.
+        """
+        c0, c1 = device.programming_coefficients()
+        sigma = (g_target * c1).add_(c0).mul_(device.programming_noise_scale)
+        g_programmed = normal_like(g_target, generator).mul_(sigma).add_(g_target)
+        return g_programmed, g_target.new_zeros(()).expand_as(g_target)
+
+    def read(
+        self,
+        g_programmed: Tensor,
+        state: Tensor,
+        device: ReRAMCMOSpec,
+        *,
+        t_inference: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return one noisy read within ``g_min .. g_max`` [µS]; at ``t_inference = 0`` what was programmed.
+
+        ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)``, then
+        ``g_relaxed + scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N``. Below 1 µS, where the logarithm
+        would be negative or not exist, the read noise is 0; so is any sigma that an extremely early time makes negative.
+
+        Source:
+            AIHWKIT 1.1.0 inference/noise/reram.py, ReRamCMONoiseModel.
+        """
+        check_time(t_inference)
+        if t_inference == 0:
+            return g_programmed.clone()
+        slope, offset = device.relaxation_sigma
+        log_t = math.log(t_inference)
+        relaxation = normal_like(g_programmed, generator).mul_(max(slope * log_t + offset, 0.0))
+        g_relaxed = relaxation.add_(device.relaxation_mean * log_t).mul_(device.drift_scale).add_(g_programmed)
+        growth = math.sqrt(max(math.log((t_inference + device.t_read) / (2 * device.t_read)), 0.0))
+        sigma = g_relaxed.clamp(min=1).log10_().mul_(device.read_noise * growth * device.read_noise_scale)
+        return normal_like(g_relaxed, generator).mul_(sigma).add_(g_relaxed).clamp_(device.g_min, device.g_max)

@@ -1,0 +1,102 @@
+"""Resistive memory (ReRAM) of Wan et al. (2022): a spread around the target at a few measured times.
+
+Conductances are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from lionheart.devices.base import TECHNOLOGY, DeviceSpec, default_of, register_device
+from lionheart.devices.curves import evaluate_polynomial, require_ascending
+from lionheart.devices.sampling import normal_like
+from lionheart.errors import ConfigError
+from lionheart.units import format_duration
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def _wan(name: str) -> Any:
+    return default_of("reram_wan2022.toml", name)
+
+
+@final
+class ReRAMWan2022Spec(DeviceSpec):
+    """Resistive memory of Wan et al., Nature 608 (2022): a spread around the target at a few measured times, no drift."""
+
+    summary: ClassVar[str] = "resistive memory of Wan et al. (2022): 1 s, 1 day, 2 days"
+    constants_file: ClassVar[str | None] = "reram_wan2022.toml"
+
+    technology: Literal["reram_wan2022"] = Field("reram_wan2022", description=TECHNOLOGY)
+    g_max: float = Field(_wan("g_max"), gt=0, description="largest conductance [µS]")
+    times: tuple[float, ...] = Field(_wan("times"), min_length=1, description="times that were measured, ascending [s]")
+    noise: tuple[tuple[float, ...], ...] = Field(
+        tuple(_wan(f"noise_{time}") for time in ("1s", "1d", "2d")),
+        description="sigma at each time, polynomial in x = g_target / g_max [µS]",
+    )
+    noise_scale: float = Field(1.0, ge=0, description="multiplies noise [-]")
+    g_max_of_fit: float | None = Field(
+        None, gt=0, description="noise scales with g_max over this [µS]; None: it holds in µS for any g_max"
+    )
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        require_ascending("times", list(self.times), at_least=1)
+        if self.times[0] <= 0 or len(self.times) != len(self.noise) or not all(self.noise):
+            raise ValueError("noise needs one polynomial for each of times, and times must be positive")
+        return self
+
+
+def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> Tensor:
+    """Return the standard deviation around the target [µS] at the measured time of this index.
+
+    Source:
+        Wan et al., Nature 608, 504 (2022), as fitted by AIHWKIT's ReRamWan2022NoiseModel.
+    """
+    scale = device.noise_scale * (device.g_max / device.g_max_of_fit if device.g_max_of_fit is not None else 1.0)
+    return evaluate_polynomial(g_target / device.g_max, device.noise[index]).mul_(scale)
+
+
+@register_device(ReRAMWan2022Spec)
+class ReRAMWan2022Model:
+    """At each measured time a fresh spread around the target; what was programmed is not remembered."""
+
+    silent_at_zero = False
+    reads_targets = False  # it does; but AIHWKIT converts back with the scale of the programmed weights, and so do we
+
+    def program(
+        self, g_target: Tensor, device: ReRAMWan2022Spec, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return conductances at the first measured time [µS], and the targets [µS]."""
+        return self._spread(g_target, device, 0, generator), g_target.clone()
+
+    def read(
+        self,
+        g_programmed: Tensor,
+        state: Tensor,
+        device: ReRAMWan2022Spec,
+        *,
+        t_inference: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the conductances at a measured time [µS]; `state` is the target.
+
+        Raises:
+            ConfigError: Nothing was measured at this time.
+        """
+        if t_inference not in device.times:
+            raise ConfigError(
+                f"reram_wan2022: got t_inference = {t_inference} s, measured are only "
+                f"{', '.join(format_duration(t) for t in device.times)} ({', '.join(f'{t:g}' for t in device.times)} s)",
+                hint="evaluate at these times, or use another technology: these data say nothing about times between",
+            )
+        return self._spread(state, device, device.times.index(t_inference), generator)
+
+    @staticmethod
+    def _spread(g_target: Tensor, device: ReRAMWan2022Spec, index: int, generator: torch.Generator) -> Tensor:
+        noise = normal_like(g_target, generator)
+        return noise.mul_(spread_sigma(g_target, device, index=index)).add_(g_target).clamp_(min=0)

@@ -1,0 +1,59 @@
+"""What a convolution is: the classes, names and functions of PyTorch's, in this one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard, final
+
+import torch.nn.functional as F
+from torch import nn
+
+
+@final
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of PyTorch's.
+
+    Args:
+        kind: Its name in graphs.
+        n_spatial_dims: Number of dimensions that the kernel slides over.
+        module_type: The layer.
+        function: The product that the layer computes.
+    """
+
+    kind: str
+    n_spatial_dims: int
+    module_type: type[nn.Module]
+    function: Callable[..., Any]
+
+
+#: Convolutions whose output positions each read one im2col vector.
+CONVOLUTIONS = (
+    Convolution("conv1d", 1, nn.Conv1d, F.conv1d),
+    Convolution("conv2d", 2, nn.Conv2d, F.conv2d),
+    Convolution("conv3d", 3, nn.Conv3d, F.conv3d),
+)
+#: Transposed convolutions: each input position is one vector, and the taps are added up digitally.
+TRANSPOSED_CONVOLUTIONS = (
+    Convolution("conv_transpose1d", 1, nn.ConvTranspose1d, F.conv_transpose1d),
+    Convolution("conv_transpose2d", 2, nn.ConvTranspose2d, F.conv_transpose2d),
+    Convolution("conv_transpose3d", 3, nn.ConvTranspose3d, F.conv_transpose3d),
+)
+#: Kinds of nodes that are convolutions, without the transposed ones.
+CONVOLUTION_KINDS = frozenset(each.kind for each in CONVOLUTIONS)
+#: Functions by the number of dimensions that the kernel slides over.
+CONVOLVE = {each.n_spatial_dims: each.function for each in CONVOLUTIONS}
+CONVOLVE_TRANSPOSED = {each.n_spatial_dims: each.function for each in TRANSPOSED_CONVOLUTIONS}
+_MODULES = tuple(each.module_type for each in CONVOLUTIONS)
+_TRANSPOSED_MODULES = tuple(each.module_type for each in TRANSPOSED_CONVOLUTIONS)
+
+
+def is_convolution(module: object) -> TypeGuard[nn.Conv2d]:
+    """Return whether a module is a convolution of any number of dimensions; a transposed one is not."""
+    return isinstance(module, _MODULES)
+
+
+def is_transposed_convolution(module: object) -> TypeGuard[nn.ConvTranspose2d]:
+    """Return whether a module is a transposed convolution of any number of dimensions."""
+    return isinstance(module, _TRANSPOSED_MODULES)

@@ -1,0 +1,90 @@
+"""Test accuracy over time since programming."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from lionheart.report.data import ReportData
+from lionheart.report.figures import ChartStyle, Guide, TimePoint, draw_time_chart
+from lionheart.report.sections._base import SECTIONS, Section
+from lionheart.report.text import describe_duration, format_accuracy, format_interval, format_percent
+from lionheart.runs import Accuracy
+
+_SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings [px]
+
+
+def describe(data: ReportData) -> dict[str, Any]:
+    """Return the values of the template; without a test there are no charts."""
+    points = sorted(data.results.test_over_time, key=lambda point: point.t_inference)
+    retrained = data.results.retrained_test_accuracy
+    return {
+        "confidence": format_percent(data.results.confidence, 0),
+        "retrained_digital": "" if retrained is None else data.metric.format_value(retrained, 1),
+        "charts": draw_charts(data, points) if points else [],
+        "rows": [_describe_row(data, point) for point in points],
+        "n_chips": max((point.n_chips for point in points), default=0),
+    }
+
+
+def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
+    metric, drop = data.metric, data.test_drop_of(point.mean)
+    return {
+        "time": describe_duration(point.t_inference),
+        "decided": point == data.test_point,
+        "mean": metric.format_value(point.mean, 1),
+        "interval": format_interval(point, metric),
+        "std": metric.format_drop(100 * point.std),
+        "n_chips": point.n_chips,
+        "drop": "–" if drop is None else data.write_drop(drop),
+        "exceeds": data.exceeds(drop),
+    }
+
+
+def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
+    """Return the same chart for wide and for narrow windows."""
+    metric, guides = data.metric, _list_guides(data)
+    marks = [
+        TimePoint(
+            point.t_inference,
+            metric.plot_value(point.mean),
+            metric.plot_value(point.low),
+            metric.plot_value(point.high),
+            f"{describe_duration(point.t_inference)}: {format_accuracy(point, metric)} over {point.n_chips} chips",
+            tuple(metric.plot_value(score) for score in point.scores),
+        )
+        for point in points
+    ]
+    return [
+        draw_time_chart(
+            marks,
+            guides,
+            t_marked=data.results.t_inference,
+            style=ChartStyle(
+                width=width,
+                height=height,
+                label_width=112.0 if guides else 16.0,
+                css_class=css_class,
+                title=metric.title,
+                unit=metric.axis_unit,
+            ),
+        )
+        for css_class, width, height in _SIZES
+    ]
+
+
+def _list_guides(data: ReportData) -> list[Guide]:
+    """Return the lines of the digital network and of the bound."""
+    metric, baseline = data.metric, data.results.baseline.test_accuracy
+    if baseline is None:
+        return []
+    limit = baseline - data.bound_pp / 100
+    return [
+        Guide(metric.plot_value(baseline), f"digital {metric.format_value(baseline, 1)}", "digital"),
+        Guide(metric.plot_value(limit), f"bound {metric.format_value(limit, 1)}", "bound"),
+    ]
+
+
+SECTIONS.add("accuracy", Section(20, describe))

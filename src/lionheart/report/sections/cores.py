@@ -1,0 +1,128 @@
+"""Several cores: what each core does when, all digital and mapped, for each platform."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lionheart.report.data import ReportData
+from lionheart.report.gantt import GanttBar, draw_gantt
+from lionheart.report.sections._base import SECTIONS, Section
+from lionheart.report.text import describe_gain, describe_shared_tiles, format_percent
+from lionheart.runs.costs import PipelineRecord, ScheduleEvent, ScheduleRecord, WorkKind
+from lionheart.units import format_si
+
+_MOST_BARS = 1200  # of a chart; with more, fewer inferences are drawn
+_COLOURS = {
+    WorkKind.DIGITAL: ("products on the core", "digital"),
+    WorkKind.OTHER: ("other operations", "digital shade-2"),
+    WorkKind.NETWORK_IO: ("network input and output", "rest"),
+    WorkKind.SUPPORT: ("core's work around tiles", "analog shade-2"),
+    WorkKind.TILE: ("tiles at work", "analog"),
+    WorkKind.PROGRAM: ("programming of tiles", "program"),
+}
+
+
+def describe(data: ReportData) -> dict[str, Any] | None:
+    """Return the figures, charts and cores of each platform that was simulated on several cores or with few tiles."""
+    schedules = [_describe_pipeline(pipeline) for pipeline in data.pipelines]
+    return {"schedules": schedules} if schedules else None
+
+
+def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
+    sides = (("all digital", pipeline.all_digital), ("mapped", pipeline.mapped))
+    n_shown = min(_count_inferences(side.events) for _, side in sides)
+    shown = [[event for event in side.events if event.inference < n_shown] for _, side in sides]
+    end_s = max((event.end_s for events in shown for event in events), default=0.0)
+    charts = []
+    for (title, side), events in zip(sides, shown, strict=True):
+        lanes = [f"core {number + 1}" for number in range(len(side.cores))]
+        label = f"What each core does over time, {title}"
+        charts.append((title, draw_gantt([_make_bar(each) for each in _join(events)], lanes, end_s=end_s, label=label)))
+    kinds = {event.kind for events in shown for event in events}
+    n, schedules = pipeline.n_inferences, [side for _, side in sides]
+    return {
+        "platform": pipeline.platform,
+        "n_cores": pipeline.n_cores,
+        "shown": f"{n} inference{'s' if n > 1 else ''}" + ("" if n_shown >= n else f", the first {n_shown} drawn"),
+        "quantities": _list_quantities(pipeline),
+        "charts": charts,
+        "legend": [colour for kind, colour in _COLOURS.items() if kind in kinds],
+        "cores": [_describe_cores(number, schedules) for number in range(max(len(side.cores) for side in schedules))],
+        "tiles": describe_shared_tiles(pipeline),
+        "notes": pipeline.notes,
+    }
+
+
+def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]]:
+    """Return the rows of the table: name, all digital, mapped, gain."""
+    before, after = pipeline.all_digital, pipeline.mapped
+    energies = (before.energy_per_inference_j, after.energy_per_inference_j)
+    rows = (
+        ("first result after", (before.latency_s, after.latency_s), "s", pipeline.latency_gain, ("sooner", "later")),
+        (
+            "then one result every",
+            (before.interval_s, after.interval_s),
+            "s",
+            pipeline.throughput_gain,
+            ("more results", "fewer results"),
+        ),
+        ("energy of an inference", energies, "J", pipeline.energy_gain, ("less", "more")),
+    )
+    return [
+        (name, format_si(digital, unit), format_si(mapped, unit), describe_gain(gain, *words))
+        for name, (digital, mapped), unit, gain, words in rows
+    ]
+
+
+def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
+    """Return how many inferences can be drawn, at least one."""
+    counts = Counter(event.inference for event in events)
+    n_shown = n_bars = 0
+    for inference in sorted(counts):
+        n_bars += counts[inference]
+        if n_shown and n_bars > _MOST_BARS:
+            break
+        n_shown += 1
+    return n_shown
+
+
+def _join(events: Sequence[ScheduleEvent]) -> list[ScheduleEvent]:
+    """Return the events to draw: neighbours of one layer and colour as one, pauses for a handover left out."""
+    joined: list[ScheduleEvent] = []
+    for event in sorted(events, key=lambda each: (each.core, each.start_s)):
+        if event.kind not in _COLOURS:
+            continue
+        if joined and _identify(joined[-1]) == _identify(event):
+            joined[-1] = replace(joined[-1], end_s=event.end_s)
+        else:
+            joined.append(event)
+    return joined
+
+
+def _identify(event: ScheduleEvent) -> tuple[int, int, str, WorkKind]:
+    return event.core, event.inference, event.layer, event.kind
+
+
+def _make_bar(event: ScheduleEvent) -> GanttBar:
+    name, css_class = _COLOURS[event.kind]
+    times = f"{format_si(event.start_s, 's')} to {format_si(event.end_s, 's')}"
+    number = event.inference + 1
+    tooltip = f"{event.layer}: {name}; inference {number}, {times}"
+    return GanttBar(event.core, number, event.start_s, event.end_s, css_class, tooltip)
+
+
+def _describe_cores(number: int, schedules: Sequence[ScheduleRecord]) -> list[str]:
+    cells = [f"{number + 1}"]
+    for schedule in schedules:
+        if number < len(schedule.cores):
+            core = schedule.cores[number]
+            cells += [format_percent(core.utilisation, 0), ", ".join(core.layers)]
+        else:
+            cells += ["off", ""]
+    return cells
+
+
+SECTIONS.add("cores", Section(40, describe))

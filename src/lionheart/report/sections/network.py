@@ -1,0 +1,82 @@
+"""The network, layer by layer: the strip of layers, and why each runs where it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lionheart.mapping import Placement
+from lionheart.report.data import ReportData
+from lionheart.report.figures import share_strip
+from lionheart.report.sections._base import SECTIONS, Section
+from lionheart.report.text import format_percent
+from lionheart.units import format_count, format_si
+
+
+def describe(data: ReportData) -> dict[str, Any]:
+    """Return the values of the template."""
+    return {"layers": list_layers(data), "other_ops": list_other_ops(data)}
+
+
+def list_layers(data: ReportData) -> list[dict[str, Any]]:
+    """Return every projection in the network's order, with its place in the strip and why it is where it is."""
+    nodes, total = data.graph.nodes, data.graph.macs
+    candidates = {candidate.fqn: candidate for candidate in data.graph.candidates}
+    reasons = _explain_placements(data)
+    layers = []
+    for node, width in zip(nodes, share_strip([node.macs for node in nodes], minimum=8.0), strict=True):
+        candidate = candidates[node.fqn]
+        path, _, name = node.fqn.rpartition(".")
+        if name.isdigit():
+            path, _, parent = path.rpartition(".")
+            name = f"{parent}.{name}" if parent else name
+        layers.append(
+            {
+                "fqn": node.fqn,
+                "kind": node.kind,
+                "n_mvms": node.n_mvms,
+                "name": name,
+                "path": f"{path}." if path else "",
+                "placement": data.placements[node.fqn],
+                "width": f"{0.999 * width:.3f}",
+                "size": f"{node.rows}×{node.cols}" + (f"×{node.groups}" if node.groups > 1 else ""),
+                "macs_text": format_count(node.macs),
+                "macs_short": format_si(node.macs, "").rstrip(),
+                "share": format_percent(node.macs / total if total else 0.0),
+                "n_tiles": candidate.n_tiles,
+                "utilisation": candidate.tile_utilisation,
+                "refused": candidate.reason,
+                "reason": reasons[node.fqn],
+            }
+        )
+    return layers
+
+
+def _explain_placements(data: ReportData) -> dict[str, str]:
+    left = "not within the bound" if data.tries_groups else "not tried"
+    reasons = {candidate.fqn: candidate.reason or left for candidate in data.graph.candidates}
+    present: set[str] = set()
+    for decision in data.results.decisions:
+        step = decision.index + 1
+        if decision.accepted:
+            names = set(decision.analog or [decision.fqn])
+            reasons |= {name: f"accepted in step {step}" for name in names - present}
+            present |= names
+        else:
+            reasons[decision.fqn] = f"rolled back in step {step}: drop {data.write_drop(decision.drop_pp)}"
+    digital = {fqn for fqn, place in data.placements.items() if place is Placement.DIGITAL}
+    reasons |= {fqn: note for fqn, note in data.results.notes.items() if fqn in digital}
+    if data.results.holdout_tests:
+        reasons |= dict.fromkeys(present & digital, "taken back: held-out samples")
+    return reasons
+
+
+def list_other_ops(data: ReportData) -> str:
+    """Return the operations without a weight matrix in one line, ``"relu (9 calls), add (3 calls)"``."""
+    return ", ".join(
+        f"{op.name} ({op.n_calls} call{'' if op.n_calls == 1 else 's'}"
+        + (f", {format_count(op.macs)} MACs)" if op.macs else ")")
+        for op in data.graph.ops_by_name
+    )
+
+
+SECTIONS.add("network", Section(10, describe))

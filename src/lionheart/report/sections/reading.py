@@ -1,0 +1,17 @@
+"""How to read the page, and how to repeat the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lionheart.report.data import ReportData
+from lionheart.report.sections._base import SECTIONS, Section
+from lionheart.report.text import format_percent
+
+
+def describe(data: ReportData) -> dict[str, Any]:
+    """Return the values of the template."""
+    return {"confidence": format_percent(data.results.confidence, 0)}
+
+
+SECTIONS.add("reading", Section(70, describe))

@@ -1,0 +1,26 @@
+"""Settings, seed and versions: everything that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lionheart.report.data import ReportData
+from lionheart.report.sections._base import SECTIONS, Section
+from lionheart.report.text import flatten_settings
+
+_TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training", "train": "Training"}
+
+
+def describe(data: ReportData) -> dict[str, Any]:
+    """Return groups of settings, each a title and pairs of name and value; empty groups are left out."""
+    run = data.run
+    first = {"task": run.task, "seed": run.seed, "created": run.created, "lionheart": run.lionheart_version}
+    groups = [
+        ("Run", first),
+        ("Software and hardware", {} if run.environment is None else run.environment.to_json()),
+        *((title, run.settings.get(name)) for name, title in _TITLES.items()),
+    ]
+    return {"groups": [{"title": title, "pairs": flatten_settings(settings)} for title, settings in groups if settings]}
+
+
+SECTIONS.add("settings", Section(60, describe))

@@ -1,0 +1,63 @@
+"""Files from an address, arrays in the cache, and what can go wrong with either."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+import urllib.request
+import zipfile
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lionheart.errors import ArtifactError
+from lionheart.files import write_atomic
+from lionheart.progress import Progress
+
+_TIMEOUT_S = 20
+#: What can go wrong with a source of data.
+SOURCE_FAULTS = (
+    OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
+)  # fmt: skip
+
+
+def digest_array(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes in row-major order, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def download_file(url: str, target: Path, title: str, progress: Progress) -> None:
+    """Write what `url` answers to `target`, with a bar that starts with `title`."""
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:  # noqa: S310  the callers' own addresses
+        total = int(reply.headers.get("Content-Length", 0)) or None
+        with progress.bar(f"{title}: downloading [bytes]", total) as bar, target.open("wb") as stream:
+            while chunk := reply.read(1 << 20):
+                stream.write(chunk)
+                bar.advance(len(chunk))
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Return arrays that `write_arrays` wrote.
+
+    Raises:
+        ArtifactError: The file is damaged, or lacks one.
+    """
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: not readable: {error}", hint="delete it; it will be downloaded again") from error
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Write named arrays into an ``.npz`` file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+
+    write_atomic(path, write)

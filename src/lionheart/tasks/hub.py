@@ -1,0 +1,143 @@
+"""Tasks around a Hugging Face model that a name on the hub or a folder says: ``squad@MODEL`` and ``text@MODEL``.
+
+The models are those of `transformers`: the optional extra ``hf``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.extras import import_extra
+from lionheart.progress import SILENT, Progress
+from lionheart.tasks.question_answering.answer_spans import f1_scores, span_loss
+from lionheart.tasks.question_answering.readers import Reader, make_splits
+from lionheart.tasks.recipe import HUB_TASKS
+from lionheart.tasks.task import F1, PERPLEXITY, Task
+from lionheart.tasks.text.addresses import N_TOKENS, build_batches
+from lionheart.tasks.text.decoder import Decoder, token_loss, token_scores
+
+#: Tokens of a window of question and paragraph, where a model takes that many, as in the code published with BERT.
+_READER_TOKENS = 384
+#: Samples in a training batch.
+_READER_BATCH, _TEXT_BATCH = 16, 8
+
+
+@HUB_TASKS.register("squad")
+def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
+    """Return the task ``squad@NAME`` around a Hugging Face model that was tuned for question answering.
+
+    Its dropout is set to 0: it would draw from the global random state.
+
+    Args:
+        name: On the Hugging Face hub, or a folder that ``save_pretrained`` wrote, with the model's own fast tokenizer.
+        progress: Where downloads show themselves.
+
+    Raises:
+        ConfigError: ``transformers`` is not installed; the model is of another kind, has no tuned head or no fast tokenizer.
+        ArtifactError: The model or the data cannot be had.
+    """
+    where = f"squad@{name}"
+    model, tokenizer = _load_reader(name, where)
+    limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    n_tokens = min([_READER_TOKENS, *(int(limit) for limit in limits if limit is not None and limit > 0)])
+    train, validation, test = make_splits(
+        tokenizer.backend_tokenizer,
+        n_tokens,
+        batch_size=_READER_BATCH,
+        progress=progress,
+        pad_id=tokenizer.pad_token_id or 0,
+        with_types=_takes_types(model),
+    )
+    return Task(
+        model=Reader(model).eval(),
+        train=train,
+        validation=validation,
+        test=test,
+        metric=f1_scores,
+        loss=span_loss,
+        name=where,
+        measure=F1,
+    )
+
+
+def _takes_types(model: Any) -> bool:
+    """Return whether a model tells question and paragraph apart by ``token_type_ids``; tokenizers on disk may not say so."""
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return takes and getattr(model.config, "type_vocab_size", 0) > 1
+
+
+def _load_reader(name: str, where: str) -> tuple[Any, Any]:
+    transformers = import_extra("transformers", "hf", where)
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        for key, value in config.to_dict().items():
+            if "dropout" in key and isinstance(value, float):
+                setattr(config, key, 0.0)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        with torch.random.fork_rng(devices=[]):  # it may draw weights before it gets them
+            model, report = transformers.AutoModelForQuestionAnswering.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except OSError as error:
+        raise ArtifactError(
+            f"{where}: no model here or on the hub: {str(error).splitlines()[0]}",
+            hint="connect to the internet once, or give a folder that save_pretrained wrote, with its tokenizer",
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{where}: not a model for question answering: {str(error).splitlines()[0]}",
+            hint="expected one that transformers.AutoModelForQuestionAnswering knows",
+        ) from error
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"{where}: it has no weights for {', '.join(sorted(report['missing_keys']))}",
+            hint="it was not tuned for question answering; tune it first, or name one that was",
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(f"{where}: it has no fast tokenizer", hint="save one as tokenizer.json in its folder")
+    return model, tokenizer
+
+
+@HUB_TASKS.register("text")
+def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
+    """Return the texts with a Hugging Face model and its own tokenizer: a name on the hub, or a folder.
+
+    Raises:
+        ConfigError: ``transformers`` is not installed, or the model has no tokenizer that can be used.
+        ArtifactError: Model or texts cannot be had.
+    """
+    transformers = import_extra("transformers", "hf", f"text@{model_name}")
+    try:
+        with progress.bar(f"loading {model_name}", None):
+            model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
+            fast = transformers.AutoTokenizer.from_pretrained(model_name)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        folder = Path(model_name).expanduser()
+        hint = "it needs config.json, weights and tokenizer files" if folder.is_dir() else "check name and connection"
+        raise ArtifactError(
+            f"text@{model_name}: not to be had as a causal language model: {reason}", hint=hint
+        ) from error
+    if not getattr(fast, "is_fast", False):
+        raise ConfigError(f"text@{model_name}: it has no tokenizer.json", hint="save its fast tokenizer in its folder")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    longest = getattr(model.config, "max_position_embeddings", N_TOKENS)
+    batches = build_batches(
+        batch_size=_TEXT_BATCH, progress=progress, tokenizer=fast.backend_tokenizer, n_tokens=min(N_TOKENS, longest)
+    )
+    return Task(
+        Decoder(model.eval()),
+        *batches,
+        metric=token_scores,
+        loss=token_loss,
+        name=f"text@{model_name}",
+        measure=PERPLEXITY,
+    )

@@ -1,0 +1,50 @@
+"""Tasks for CIFAR-10 and CIFAR-100: the file of a network registers it for both sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from lionheart.tasks.images import cifar10, cifar100
+from lionheart.tasks.images.splits import build_image_batches
+from lionheart.tasks.recipe import TASKS, BuildData, Recipe
+from lionheart.tasks.task import cross_entropy
+from lionheart.training import LossFunction, TrainSpec
+
+#: Name, number of classes and data of each set.
+_SETS: tuple[tuple[str, int, BuildData], ...] = (
+    ("cifar10", 10, partial(build_image_batches, cifar10.load_cifar10, cifar10.MEAN, cifar10.STD)),
+    ("cifar100", 100, partial(build_image_batches, cifar100.load_cifar100, cifar100.MEAN, cifar100.STD)),
+)
+
+
+def register_cifar(
+    network: str,
+    build_model: Callable[..., nn.Module],
+    train_spec: TrainSpec,
+    *,
+    loss: LossFunction = cross_entropy,
+    half_weights: bool = False,
+) -> None:
+    """Register a network as ``cifar10/NETWORK`` and ``cifar100/NETWORK``.
+
+    Args:
+        network: Its name.
+        build_model: Returns it with fresh weights, given the keyword ``n_classes``.
+        train_spec: Settings that train it from scratch.
+        loss: What training makes small.
+        half_weights: Whether weights are stored in float16, for networks of millions of weights.
+    """
+    for name, n_classes, build_data in _SETS:
+        recipe = Recipe(
+            build_model=partial(build_model, n_classes=n_classes),
+            build_data=build_data,
+            train_spec=train_spec,
+            batch_size=128,
+            input_shape=(3, 32, 32),
+            loss=loss,
+            half_weights=half_weights,
+        )
+        TASKS.add(f"{name}/{network}", recipe)

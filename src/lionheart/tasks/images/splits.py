@@ -1,0 +1,84 @@
+"""What the sets of small images have in common: the fixed split, augmentation, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from lionheart.data import TensorBatches
+from lionheart.progress import Progress
+from lionheart.rng import RandomStreams
+
+N_VALIDATION = 5_000
+SPLIT_SEED = 2401_09420  # fixed: changing it would leak validation images into published checkpoints
+
+#: Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)``.
+Arrays = tuple[Tensor, Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class ImageSplits:
+    """Images uint8 ``(n, channels, height, width)`` and labels int64 of the three splits."""
+
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+
+
+def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
+    """Hold 5,000 of the training images of the set called `name` out for validation; the choice never changes."""
+    images, labels = train
+    order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator(name, "split"))
+    held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]
+    return ImageSplits((images[kept], labels[kept]), (images[held_out], labels[held_out]), test)
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to 4 pixels, zeros outside, and mirror half of them.
+
+    Args:
+        images: ``(n, channels, height, width)`` uint8.
+        generator: Source of the shifts.
+    """
+    n, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
+    shift = torch.randint(0, 9, (2, n, 1), generator=generator)
+    rows, cols = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5
+    cols = torch.where(mirrored, cols.flip(1), cols)
+    return padded[torch.arange(n).view(n, 1, 1), rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+#: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
+_EVALUATION_BATCH = 100
+
+
+def build_image_batches(
+    load: Callable[[Progress], ImageSplits],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
+    """Return train, validation and test batches of a set of images; training images are shifted and mirrored.
+
+    Args:
+        load: Returns the images.
+        mean: Per channel, in units of ``image / 255``.
+        std: Per channel, likewise.
+        batch_size: Images in a training batch.
+        progress: Where the download shows itself.
+    """
+    data = load(progress)
+    shared: dict[str, Any] = {"mean": mean, "std": std}
+    return (
+        TensorBatches(*data.train, batch_size=batch_size, shuffle=True, augment=crop_and_flip, **shared),
+        TensorBatches(*data.validation, batch_size=_EVALUATION_BATCH, **shared),
+        TensorBatches(*data.test, batch_size=_EVALUATION_BATCH, **shared),
+    )

@@ -1,0 +1,117 @@
+"""Answers as spans of tokens: the best span of a question's windows, the loss, and SQuAD's scores."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lionheart.tasks.question_answering.tokenised_windows import SpanTargets
+
+#: Of the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py).
+N_BEST, MAX_ANSWER_TOKENS = 20, 30
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+_NO_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+
+
+def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
+    """Return the mean cross-entropy of the answers' first and last tokens, in float32.
+
+    Args:
+        outputs: ``(windows, 2, n_tokens)`` logits of being the first and the last token.
+        targets: Windows without the answer point at their first token.
+    """
+    return F.cross_entropy(outputs.float().flatten(0, 1), targets.spans.flatten().to(outputs.device))
+
+
+def find_spans(
+    outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
+) -> tuple[Tensor, Tensor]:
+    """Return the best span of each question over its windows.
+
+    The `n_best` first and the `n_best` last tokens of the paragraph with the largest logits are paired; of the pairs in order
+    and not too long the one with the largest sum wins.
+
+    Args:
+        outputs: ``(windows, 2, n_tokens)`` logits of being the first and the last token.
+        targets: Of the same batch.
+        n_best: Tokens of either kind.
+        max_tokens: Longest answer.
+
+    Returns:
+        ``(questions, 3)`` int64: window, first and last token; and the sum of logits ``(questions,)``, minus infinity where no
+        pair is in order.
+    """
+    logits = outputs.detach().float().cpu()
+    position = torch.arange(logits.shape[-1])
+    outside = (position < targets.context[:, :1]) | (position >= targets.context[:, 1:])
+    values, tokens = logits.masked_fill(outside.unsqueeze(1), -torch.inf).topk(min(n_best, logits.shape[-1]), dim=-1)
+    length = tokens[:, 1].unsqueeze(1) - tokens[:, 0].unsqueeze(2) + 1
+    sums = values[:, 0].unsqueeze(2) + values[:, 1].unsqueeze(1)
+    sums = sums.masked_fill((length < 1) | (length > max_tokens), -torch.inf).flatten(1)
+    score, pair = sums.max(dim=1)
+    owner = targets.question == torch.arange(len(targets)).unsqueeze(1)
+    best, window = score.expand(len(targets), -1).masked_fill(~owner, -torch.inf).max(dim=1)
+    first, last = pair[window] // tokens.shape[-1], pair[window] % tokens.shape[-1]
+    return torch.stack([window, tokens[window, 0, first], tokens[window, 1, last]], dim=1), best
+
+
+def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
+    """Return the text of the best span of each question, empty where there is none."""
+    spans, scores = find_spans(outputs, targets)
+    texts = []
+    for question, (window, first, last), score in zip(targets.questions, spans.tolist(), scores.tolist(), strict=True):
+        begin, end = int(targets.offsets[window, first, 0]), int(targets.offsets[window, last, 1])
+        texts.append(question.context[begin:end] if score > -torch.inf else "")
+    return texts
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise_answer(text: str) -> str:
+    """Return a text in lower case without punctuation, articles and superfluous white space, as SQuAD compares texts."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def f1_of(answer: str, truth: str) -> float:
+    """Return the harmonic mean of precision and recall of an answer's words."""
+    ours, theirs = normalise_answer(answer).split(), normalise_answer(truth).split()
+    n_same = sum((Counter(ours) & Counter(theirs)).values())
+    if n_same == 0:
+        return 0.0
+    precision, recall = n_same / len(ours), n_same / len(theirs)
+    return 2 * precision * recall / (precision + recall)
+
+
+def exact_match_of(answer: str, truth: str) -> float:
+    """Return 1 if two texts are the same once normalised, else 0."""
+    return float(normalise_answer(answer) == normalise_answer(truth))
+
+
+def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
+    """Return the F1 of each question's answer, against the most similar of the true ones; shape ``(questions,)``.
+
+    Source:
+        Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
+    """
+    return _best_scores(f1_of, outputs, targets)
+
+
+def exact_match_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
+    """Return 1 for each question whose answer is one of the true ones, else 0; shape ``(questions,)``. Source: `f1_scores`."""
+    return _best_scores(exact_match_of, outputs, targets)
+
+
+def _best_scores(score_of: Callable[[str, str], float], outputs: Tensor, targets: SpanTargets) -> Tensor:
+    answers = answer_questions(outputs, targets)
+    scores = [
+        max((score_of(answer, truth) for truth in question.answers), default=0.0)
+        for answer, question in zip(answers, targets.questions, strict=True)
+    ]
+    return torch.tensor(scores, dtype=torch.float64)

@@ -1,0 +1,173 @@
+"""SQuAD v1.1 (Rajpurkar et al. 2016) to report on, and SQuADShifts (Miller et al. 2020) to train and decide with.
+
+A question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation always come
+from SQuADShifts, so that a checkpoint means the same everywhere: it was collected as SQuAD was, shares no paragraph with it,
+and a model that was tuned on SQuAD's training set has not seen it. Test is SQuAD's development set: the official file where its
+address answers, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the 10,570 questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from lionheart.errors import ArtifactError
+from lionheart.files import cache_dir, require_free_space, sha256_file
+from lionheart.progress import SILENT, Progress
+from lionheart.tasks.downloads import SOURCE_FAULTS, download_file
+from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
+
+OFFICIAL_TEST = "dev-v1.1.json"
+OFFICIAL_URL = f"https://rajpurkar.github.io/SQuAD-explorer/dataset/{OFFICIAL_TEST}"
+OFFICIAL_SHA256 = "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"
+COPIED_TEST = "squaddev_v1.1.json"
+_OFFICIAL_BYTES = 5_000_000
+#: SQuADShifts: file -> whether the paragraphs of one article stay in one split. Reddit has a single article.
+SHIFTS = {
+    "new_wiki_v1.0.json": True,
+    "nyt_v1.0.json": True,
+    "reddit_v1.0.json": False,
+    "amazon_reviews_v1.0.json": True,
+}
+#: One in so many articles, or paragraphs, is held out for validation.
+HELD_OUT = 16
+
+
+def _unpack(names: tuple[str, ...], archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as tar:
+        return {name: tar_member(tar, f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{name}") for name in names}
+
+
+PACKAGE = PackagedFiles(
+    title="SQuADShifts",
+    requirement="bigbench==1.0.0",
+    kind="sdist",
+    sha256="1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+    files={
+        COPIED_TEST: "45089eff3cf52004b1dca6814cde5c57082fdb09872f18c79a5d944d45be523a",
+        "new_wiki_v1.0.json": "428104b87438d9059eb5df2883267cf9d30f6f4fcaed92e72107c8b913eaea40",
+        "nyt_v1.0.json": "a770cdc1b460e3bd256a9f95aae021ed6502768b1713be777f3dd8740a4a1965",
+        "reddit_v1.0.json": "db57c9269e4965fdb5dc045afb00e02f03668790ad6f66ab0354bf74b0fc63fe",
+        "amazon_reviews_v1.0.json": "3d3b16b874aefef754d04c1cbd64457b3a6456aa2e946a6132b8254c17e34c4a",
+    },
+    unpack=partial(_unpack, (COPIED_TEST, *SHIFTS)),
+    size_bytes=400_000_000,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Question:
+    """A question about a paragraph.
+
+    Args:
+        key: Its identity in the data set.
+        text: The question.
+        context: The paragraph.
+        answers: Texts that people gave, any of which is right.
+        span: First and one past the last character of an answer in `context`; None if no answer stands where it should.
+    """
+
+    key: str
+    text: str
+    context: str
+    answers: tuple[str, ...]
+    span: tuple[int, int] | None
+
+
+def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
+    """Return the splits ``train``, ``validation`` and ``test``, downloading them first if need be.
+
+    Questions of train and validation of which no answer stands where it should are left out, and counted in a note.
+
+    Raises:
+        ArtifactError: The files cannot be had, or one is something else.
+    """
+    folder = cache_dir() / "squad"
+    test = _official_test(folder, progress)
+    fetch_files(PACKAGE, folder, progress)
+    splits: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
+    n_lost = 0
+    for name, by_article in SHIFTS.items():
+        for title, question in read_questions(folder / name):
+            split = split_of(title if by_article else question.context)
+            if question.span is None:
+                n_lost += 1
+            else:
+                splits[split].append(question)
+    splits["test"] = [question for _, question in read_questions(test or folder / COPIED_TEST)]
+    if n_lost:
+        progress.note(f"SQuADShifts: {n_lost} questions left out, as no answer stands where it should in the paragraph")
+    return {split: sorted(questions, key=lambda each: _digest(each.key)) for split, questions in splits.items()}
+
+
+def split_of(key: str) -> str:
+    """Return the split that the SHA-256 of an article's title, or of a paragraph, decides; it never changes."""
+    return "validation" if int(_digest(key)[:16], 16) % HELD_OUT == 0 else "train"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_questions(path: Path) -> Iterator[tuple[str, Question]]:
+    """Yield the articles' titles and questions of a file in the format of SQuAD v1.1, in its order.
+
+    Raises:
+        ArtifactError: It is of another form.
+    """
+    try:
+        for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+            for paragraph in article["paragraphs"]:
+                for entry in paragraph["qas"]:
+                    yield article["title"], _read_question(entry, paragraph["context"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path}: not a file in the format of SQuAD v1.1: {type(error).__name__}: {error}",
+            hint="delete it, and it is fetched again",
+        ) from error
+
+
+def _read_question(entry: Any, context: str) -> Question:
+    span = None
+    for answer in entry["answers"]:
+        begin, text = answer["answer_start"], answer["text"]
+        if span is None and text and begin >= 0 and context[begin : begin + len(text)] == text:
+            span = (begin, begin + len(text))
+    return Question(entry["id"], entry["question"], context, tuple(each["text"] for each in entry["answers"]), span)
+
+
+def _official_test(folder: Path, progress: Progress) -> Path | None:
+    """Return the official file, downloading it unless a copy is there already; None where it cannot be had."""
+    path = folder / OFFICIAL_TEST
+    if not path.exists():
+        if (folder / COPIED_TEST).exists():
+            return None  # decided earlier: numbers of one cache are about the same questions
+        require_free_space(folder, _OFFICIAL_BYTES, purpose="SQuAD")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+            fetched = Path(temporary) / OFFICIAL_TEST
+            try:
+                download_file(OFFICIAL_URL, fetched, "SQuAD", progress)
+                _require_official(fetched, OFFICIAL_URL)
+            except SOURCE_FAULTS as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                progress.note(f"SQuAD: {OFFICIAL_URL}: {reason}; taking the copy in {PACKAGE.requirement}")
+                return None
+            fetched.replace(path)
+    _require_official(path, str(path))
+    return path
+
+
+def _require_official(path: Path, where: str) -> None:
+    if (found := sha256_file(path)) != OFFICIAL_SHA256:
+        raise ArtifactError(
+            f"{where}: has SHA-256 {found[:16]}..., expected {OFFICIAL_SHA256[:16]}...",
+            hint="it is damaged; delete it, and it is fetched again",
+        )

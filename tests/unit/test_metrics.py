@@ -1,0 +1,87 @@
+"""What a drop is, and when it keeps a bound: in one place for all who ask."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lionheart.errors import ArtifactError
+from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure, drop_pp, is_within
+from lionheart.record import read_record, write_record
+
+
+@given(st.floats(-10, 1), st.floats(-10, 1))
+def test_a_drop_is_positive_where_something_is_lost(baseline: float, mean: float):
+    assert drop_pp(baseline, mean) == 100 * (baseline - mean)  # to the bit
+    assert (drop_pp(baseline, mean) > 0) == (mean < baseline)
+
+
+@pytest.mark.parametrize("bound", [0.1 * tenths for tenths in range(1, 51)])
+def test_a_drop_of_exactly_the_bound_keeps_it_whatever_the_last_bit_says(bound: float):
+    drop = drop_pp(0.9, 0.9 - bound / 100)
+    assert drop == pytest.approx(bound)
+    assert is_within(drop, bound)
+    assert not is_within(bound + 1e-6, bound)
+
+
+def test_rounding_would_decide_without_the_tolerance():
+    assert drop_pp(0.9, 0.89) > 1.0
+    assert is_within(drop_pp(0.9, 0.89), 1.0)
+
+
+def test_what_is_no_number_keeps_no_bound():
+    assert not is_within(float("nan"), 1.0)
+    assert not is_within(float("inf"), 1.0)
+    assert is_within(float("-inf"), 1.0)
+
+
+# ------------------------------------------------------------------------------------------------------------- measures
+
+
+@pytest.mark.parametrize(
+    ("measure", "mean", "low", "high", "value", "interval", "drop"),
+    [
+        (ACCURACY, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 pp"),
+        (F1, 0.8512, 0.846, 0.856, "85.12 %", "[84.60, 85.60]", "+0.53 F1 points"),
+        (PERPLEXITY, -3.5, -3.6, -3.4, "33.12", "[29.96, 36.60]", "+0.53 log-%"),
+        (PERPLEXITY, -0.03, -0.04, -0.02, "1.030", "[1.020, 1.041]", "+0.53 log-%"),
+        (PERPLEXITY, -20.0, -800.0, -20.0, "4.85e+08", "[4.85e+08, inf]", "+0.53 log-%"),
+    ],
+)
+def test_a_measure_writes_means_and_drops(
+    measure: Measure, mean: float, low: float, high: float, value: str, interval: str, drop: str
+):
+    assert measure.format_value(mean) == value
+    assert measure.format_interval(low, high) == interval
+    assert measure.format_drop(0.53, sign=True) == drop
+    assert measure.mean_of(measure.value_of(mean)) == pytest.approx(mean)
+    assert read_record(Measure, write_record(measure), "here") == measure
+    assert measure.drop_unit in measure.explain_drop()
+
+
+def test_results_without_a_measure_are_of_accuracy():
+    assert read_record(Measure, {}, "results") == ACCURACY == Measure()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("F1", "results: got a str"),
+        ({"name": 1}, "results.name: got 1, expected a text"),
+        ({"name": "F1", "drop_unit": "points", "kind": "odd"}, "results.kind: got 'odd', expected one of"),
+    ],
+)
+def test_a_damaged_measure_is_named(data: object, message: str):
+    with pytest.raises(ArtifactError, match=message):
+        read_record(Measure, data, "results")
+
+
+def test_a_measure_is_checked_and_never_changed():
+    with pytest.raises(ValidationError, match="'share' or 'perplexity'"):
+        Measure("F1", "F1 points", "odd")
+    with pytest.raises(FrozenInstanceError):
+        F1.name = "other"
