@@ -74,6 +74,12 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
         raise ArtifactError("\n".join(describe_faults(error, where)), hint=_HINT) from None
 
 
+def describe_schema(kind: Any) -> dict[str, Any]:
+    """Return the JSON schema of a record, a dataclass, or a collection of them, as it is written."""
+    schema = _adapter(kind).json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def describe_faults(error: ValidationError, where: str) -> list[str]:
     """Return a line for each fault that pydantic found: where, what came, what was expected."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]

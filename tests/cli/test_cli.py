@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,28 @@ import lionheart.jobs
 import lionheart.system.inspection
 import lionheart.tasks.registry
 import lionheart.training.loop
+from lionheart.cli.schema import SCHEMAS
 from lionheart.files import read_json
+from lionheart.registry import RANKINGS, STRATEGIES
 from lionheart.runs import RunDirectory
 from lionheart.tasks.registry import checkpoint_path
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
-VERBS = ("inspect", "map", "pareto", "profile", "evaluate", "simulate", "report", "export", "train", "sources")
+VERBS = (
+    "inspect",
+    "map",
+    "pareto",
+    "profile",
+    "evaluate",
+    "simulate",
+    "report",
+    "export",
+    "train",
+    "sources",
+    "schema",
+)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -66,7 +81,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unfinished(finished: Path, tmp_path: Path) -> Path:
-    return RunDirectory.create(tmp_path / "unfinished", read_json(finished / "run.json")).path
+    return RunDirectory.create(tmp_path / "unfinished", RunDirectory.open(finished).description()).path
 
 
 # --------------------------------------------------------------------------------------------------------------- help
@@ -83,6 +98,11 @@ def test_help_shows_an_example_that_parses(verb: str):
     for option in re.findall(r"--[a-z-]+", example[1]):
         assert option in text.partition("Example:")[0]
     assert "--json" in text
+
+
+def test_help_lists_what_is_registered():
+    text = plain(lionheart_command("map", "--help").stdout)
+    assert all(name in text for name in (*STRATEGIES.names(), *RANKINGS.names()))
 
 
 def test_help_lists_every_verb():
@@ -214,6 +234,34 @@ def test_sources():
     assert "g_max = 25.0 [µS]" in words.stderr
 
 
+@pytest.mark.parametrize("name", SCHEMAS.names())
+def test_schema(name: str):
+    data = json.loads(lionheart_command("schema", name).stdout)
+    assert data["type"] == "object"
+    assert all("description" in part or "$ref" in part for part in data["properties"].values())
+
+
+def test_schemas_are_those_of_what_is_written(copied: Path):
+    lionheart_command("evaluate", copied, "--times", "1s", "--chips", "1", "--samples", "8")
+    for name in ("results", "evaluation", "run"):
+        found = set(json.loads(lionheart_command("schema", name).stdout)["properties"])
+        assert set(read_json(copied / f"{name}.json")) - {"schema_version"} == found - {"schema_version"}
+
+
+def test_schemas_are_listed():
+    words = lionheart_command("schema")
+    assert (words.exit_code, words.stdout) == (0, "")
+    assert all(name in words.stderr for name in SCHEMAS.names())
+    listed = json.loads(lionheart_command("schema", "--json").stdout)["schemas"]
+    assert [row["schema"] for row in listed] == list(SCHEMAS.names())
+    assert_refused(lionheart_command("schema", "result"), "schema: got 'result'", "did you mean 'results'")
+
+
+def test_version():
+    result = lionheart_command("--version")
+    assert (result.exit_code, result.stdout) == (0, f"lionheart {metadata.version('lionheart-aimc')}\n")
+
+
 # ----------------------------------------------------------------------------------------------------------- exit codes
 
 
@@ -279,7 +327,7 @@ def test_ctrl_c_and_resume(tmp_path: Path, config: Path, finished: Path, monkeyp
     resumed = lionheart_command("map", "--resume", run, "--json")
     assert resumed.exit_code == 0, resumed.output
     expected, found = (read_json(folder / "results.json") for folder in (finished, run))
-    for key in ("mapping", "validation", "test_over_time", "test_digital_accuracy"):
+    for key in ("mapping", "validation", "test_over_time", "retrained_test_accuracy"):
         assert found[key] == expected[key]
     again = lionheart_command("map", "--resume", run, "--json")  # of a finished run: its results once more
     assert json.loads(again.stdout)["mapping"] == expected["mapping"]
@@ -488,7 +536,9 @@ def test_an_unfinished_run(verb: str, unfinished: Path):
     assert contents(unfinished) == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 2}', '{"schema_version": 1}']
+)
 @pytest.mark.parametrize("verb", ["map --resume", "evaluate", "simulate", "report"])
 def test_a_damaged_run_json(verb: str, text: str, copied: Path):
     (copied / "run.json").write_text(text)

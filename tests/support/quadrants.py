@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lionheart.candidates import find_candidates
 from lionheart.data import TensorBatches
 from lionheart.jobs import MapSettings
+from lionheart.jobs.context import Context
+from lionheart.progress import SILENT
 from lionheart.rng import RandomStreams
+from lionheart.runs import Journal
 from lionheart.tasks import Task, cross_entropy
 from lionheart.training import TrainSpec, build_optimizer, train
 
@@ -91,6 +95,14 @@ def build_loader_task() -> Task:
     net = build_net()
     net.load_state_dict(trained_weights())
     return Task(net, **loaders, name="quadrants with loaders")
+
+
+def make_context(task: Task, settings: MapSettings | None = None, journal: Journal | None = None) -> Context:
+    """Return what the parts of a job on a task share; nothing is written without a journal."""
+    settings, graph = settings or make_settings(), task.trace()
+    search = settings.search
+    candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
+    return Context(task, settings, graph, tuple(candidates), journal or Journal(None), SILENT)
 
 
 def make_settings(**changes: dict | int | tuple) -> MapSettings:

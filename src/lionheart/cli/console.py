@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -22,16 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+from lionheart.errors import LionHeartError
 
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="Where the network runs: cpu, cuda, auto (a GPU if there is one). The chips of a seed differ between them.",
-        show_default="where the task has it; the CPU for built-in ones",
-    ),
-]
+EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -87,7 +82,7 @@ def print_json(data: Any) -> None:
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return a table in the house's look; columns named in `right` are right-aligned."""
+    """Return a table in the look of all verbs; columns named in `right` are right-aligned."""
     plain = Text(title, style="bold")  # a string may hold markup: hf:llama: would end in a picture of one
     table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -95,3 +90,33 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
         )
     return table
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors into one message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except LionHeartError as error:
+            if debug:
+                stderr.print(traceback.format_exc(), markup=False)
+            stderr.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
+            if error.hint:
+                stderr.print(f"  hint: {error.hint}", markup=False, soft_wrap=True)
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except KeyboardInterrupt:
+            stderr.print("stopped. A training goes on where it was when it is run again.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if debug:
+                stderr.print(traceback.format_exc(), markup=False)
+            text = f"internal error: {type(error).__name__}: {error}"
+            stderr.print(text, style="bold red", markup=False, soft_wrap=True)
+            stderr.print("  hint: this is a bug in lionheart; run again with --debug and report it", markup=False)
+            raise typer.Exit(EXIT_BUG) from None
+
+    return run

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, DeviceOption, RichProgress, make_table, print_json, stderr
-from lionheart.metrics import Measure
+from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
+from lionheart.cli.options import BackendName, DebugFlag, DeviceName, JsonFlag, Seed, TaskName
 from lionheart.units import format_duration
+
+if TYPE_CHECKING:
+    from lionheart.jobs.profile import Profile
 
 
 def profile(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="As for `map`.")],
+    task: TaskName,
     chips: Annotated[int, typer.Option(help="Fresh chips for each projection.")] = 10,
     times: Annotated[
         str, typer.Option(help="Times after programming, with commas; the first orders the table.")
@@ -25,23 +27,22 @@ def profile(
     config: Annotated[Path | None, typer.Option(help="TOML file with a table tile, as for `map`.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Only these; rules as for `map`.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Not these; the same.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="lionheart")
-    ] = None,
-    device: DeviceOption = None,
+    seed: Seed = None,
+    backend: BackendName = None,
+    device: DeviceName = None,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file, a .csv beside it; goes on if it is there.", show_default="TASK-profile.json"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
 ) -> None:
     """Measure what each projection costs when it alone is on tiles: fresh chips, no retraining."""
     import lionheart.interop  # noqa: F401  makes its backends known
     from lionheart.cli.tasks import load_task
     from lionheart.files import read_json
     from lionheart.jobs import profile_layers, read_settings
+    from lionheart.jobs.profile import Profile
     from lionheart.units import parse_duration
 
     search = {"include": tuple(include) if include else None, "exclude": tuple(exclude) if exclude else None}
@@ -50,7 +51,7 @@ def profile(
     loaded = load_task(task, progress, device)
     path = out or Path(f"{Path(task).name if '@' in task else task.replace('/', '-')}-profile.json")
     try:
-        data = profile_layers(
+        found = profile_layers(
             loaded,
             settings,
             times=moments,
@@ -61,40 +62,40 @@ def profile(
         )
     except KeyboardInterrupt:
         if path.exists():
-            show_profile(read_json(path))
+            show_profile(Profile.from_json(read_json(path), str(path)))
             stderr.print(f"stopped; run it again and it goes on with {path}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
-        print_json(data)
+        print_json(found.to_json())
     else:
-        show_profile(data)
+        show_profile(found)
         stderr.print(f"profile: {path}\ntable:   {path.with_suffix('.csv')}", markup=False, soft_wrap=True)
 
 
-def show_profile(data: Mapping[str, Any]) -> None:
+def show_profile(profile: Profile) -> None:
     """Print the projections, the most sensitive at the first time first."""
-    measure = Measure.from_json(data["measure"], "profile")
-    times = [format_duration(t) for t in data["times"]]
+    metric = profile.metric
+    times = [format_duration(t) for t in profile.times]
     names = [name for t in times for name in (f"after {t}", "drop")]
     table = make_table(
-        f"{data['task']}: {measure.name} with one projection at a time on tiles, {data['n_chips']} fresh chips; drops in "
-        f"{measure.drop_unit}",
+        f"{profile.task}: {metric.name} with one projection at a time on tiles, {profile.n_chips} fresh chips; drops in "
+        f"{metric.drop_unit}",
         "projection", "rows×cols", "tiles", *names,
         right=("rows×cols", "tiles", *names),
     )  # fmt: skip
-    for row in data["projections"]:
+    for row in profile.projections:
         values = []
-        for each in row["over_time"]:
-            half = (each["drop_high_pp"] - each["drop_low_pp"]) / 2
-            values += [measure.format_value(each["mean"]), f"{each['drop_pp']:+.2f} ± {half:.2f}"]
-        table.add_row(row["fqn"], f"{row['rows']}×{row['cols']}", str(row["n_tiles"]), *values)
+        for point in row.over_time:
+            half = (point.drop_high_pp - point.drop_low_pp) / 2
+            values += [metric.format_value(point.mean), f"{point.drop_pp:+.2f} ± {half:.2f}"]
+        table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
-    left = data["n_projections"] - len(data["projections"])
+    left = profile.n_projections - len(profile.projections)
     unfinished = f"{left} projections are not measured yet. " if left else ""
     stderr.print(
-        f"{unfinished}Digital {measure.name}: {measure.format_value(data['digital'])}, on {data['n_samples']} validation "
-        f"samples. ±: {100 * data['confidence']:g} % interval of the mean over chips.",
+        f"{unfinished}Digital {metric.name}: {metric.format_value(profile.digital)}, on {profile.n_samples} validation "
+        f"samples. ±: {100 * profile.confidence:g} % interval of the mean over chips.",
         markup=False,
     )
-    if measure.rises_with_drop:
-        stderr.print(measure.explain_drop(), markup=False)
+    if metric.rises_with_drop:
+        stderr.print(metric.explain_drop(), markup=False)

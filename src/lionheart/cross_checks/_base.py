@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from lionheart.record import Record
 from lionheart.registry import Registry
 
 if TYPE_CHECKING:
     from lionheart.graph import LayerGraph
     from lionheart.mapping import LayerMapping
     from lionheart.progress import Progress
+    from lionheart.record import Record
     from lionheart.system import PlatformSpec
 
 

@@ -46,7 +46,8 @@ class ReportData:
             wrong = sorted(set(fqns) ^ set(names))
             if wrong:
                 raise ArtifactError(
-                    f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; they differ in {wrong[0]!r}",
+                    f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; "
+                    f"they differ in {wrong[0]!r}",
                     hint="graph and results must be of the same run",
                 )
 

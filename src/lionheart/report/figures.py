@@ -100,7 +100,7 @@ def draw_time_chart(
     guides: Sequence[Guide],
     *,
     t_marked: float | None = None,
-    style: ChartStyle = ChartStyle(),  # noqa: B008  frozen
+    style: ChartStyle = ChartStyle(),
 ) -> Markup:
     """Return accuracy, or another metric, over time on a logarithmic axis: chips as dots, interval as a band, mean as a line.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +16,14 @@ from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, pro
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.jobs import evaluate_run, map_layers, resume_run
+from lionheart.jobs.context import Context
 from lionheart.jobs.map import load_result
-from lionheart.jobs.post.compensation import AGES, choose_corrections, find_reprogramming_age
+from lionheart.jobs.post.compensation import AGES, find_refresh_interval, tune_compensation
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
 from lionheart.progress import SILENT
 from lionheart.report import report_run
-from lionheart.runs import RunDirectory
+from lionheart.runs import CompensationTrial, Drop, Journal, RunDirectory
 from lionheart.units import parse_duration
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
@@ -67,94 +68,116 @@ def test_crossbars_and_devices_do_not_change(tile: TileSpec):
 class FakeProblem:
     """Needs the affine calibration in some layers and the per-column compensation in none; drops by age as told."""
 
-    def __init__(self, needy: Sequence[str] = (), tile: TileSpec | None = None, **search: Any) -> None:
-        tile = tile or TileSpec.pcm(**RICH)
-        settings = {"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 1.0, **search}
-        self.settings = make_settings(search=settings).replace(tile=tile)
-        self.needy, self.progress, self.task = needy, SILENT, SimpleNamespace(measure=ACCURACY)
+    def __init__(self, needy: Sequence[str] = (), holds_until_s: float = 1e5, n_affordable: int = 10**6) -> None:
+        self.needy, self.holds_until_s, self.n_affordable = needy, holds_until_s, n_affordable
         self.tiles: dict[str, TileSpec] = {}
         self.tried: list[Any] = []
-        self.holds_until_s = 1e5
 
     def use_tiles(self, tiles: dict[str, TileSpec]) -> None:
         self.tiles = dict(tiles)
 
-    def measure_again(
-        self, mapping: LayerMapping, path: Any, label: str, times: Sequence[float] | None = None
-    ) -> SimpleNamespace:
+    def measure_again(self, mapping: LayerMapping, path: Any, label: str, times: Sequence[float] | None = None) -> Drop:
         self.tried.append(path)
         if times is not None:
             drop = 0.5 if times[0] <= self.holds_until_s else 2.0
         else:
             drop = 0.5 + sum(self.tiles[fqn].column_calibration != "affine" for fqn in self.needy)
-        return SimpleNamespace(drop_pp=drop, limit_pp=drop)
+        return Drop(
+            drop_pp=drop - 0.25,
+            drop_ucb_pp=drop,
+            chip_error_pp=0.1,
+            sample_error_pp=0.1,
+            confidence=None,
+            chip_yield=None,
+        )
 
     def is_out_of_budget(self) -> bool:
-        return False
+        return len(self.tried) >= self.n_affordable
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[RunDirectory]:
-    folder = RunDirectory.create(tmp_path / "run", {"task": "none"})
-    with folder.lock():
-        yield folder
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
 
 
 MAPPING = LayerMapping(dict.fromkeys(LAYERS, Placement.ANALOG))
 GRAPH = SimpleNamespace(nodes=[SimpleNamespace(fqn=fqn, n_outputs=n) for n, fqn in enumerate(LAYERS)])
 
 
-def choose(problem: FakeProblem, run: RunDirectory) -> dict[str, dict[str, str]]:
-    return choose_corrections(problem, MAPPING, GRAPH, run)
+def make_context(path: Path, tile: TileSpec | None = None, **search: Any) -> Context:
+    """Return the context of a job on a network that is only a graph."""
+    search = {"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 1.0, **search}
+    settings = make_settings(search=search).replace(tile=tile or TileSpec.pcm(**RICH))
+    return Context(SimpleNamespace(measure=ACCURACY), settings, GRAPH, (), Journal(path), SILENT)
 
 
-def test_each_layer_gets_the_cheapest_that_is_enough(run: RunDirectory):
+def choose(problem: FakeProblem, path: Path, **options: Any) -> dict[str, dict[str, str]]:
+    return tune_compensation(make_context(path, **options), problem, MAPPING)
+
+
+def test_each_layer_gets_the_cheapest_that_is_enough(path: Path):
     problem = FakeProblem(needy=["b", "f"])
-    found = choose(problem, run)
+    found = choose(problem, path)
     poor = {"column_calibration": "none", "drift_compensation": "none", "input_range": "static"}
     needy = {"drift_compensation": "none", "input_range": "static"}
     assert found == {fqn: needy if fqn in "bf" else poor for fqn in LAYERS}
     assert problem.tiles["b"] == TileSpec.pcm(**{**RICH, **needy})
     assert next(iter(found)) == "g"  # most outputs first
-    first = run.events("correction")[0]["correction"]
-    assert (first["setting"], first["value"], len(first["layers"]), first["accepted"]) == (
-        "column_calibration", "none", 7, False,
-    )  # fmt: skip
+    first = Journal(path).read("compensation 0", CompensationTrial)
+    assert (first.setting, first.value, len(first.layers), first.accepted) == ("column_calibration", "none", 7, False)
+    assert (first.drop_pp, first.drop_ucb_pp) == (2.25, 2.5)
+    assert Journal(path).count("compensation") == len(problem.tried)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 7])
-def test_trials_made_before_a_stop_are_not_made_again(run: RunDirectory, cut: int):
+def test_trials_made_before_a_stop_are_not_made_again(path: Path, cut: int):
     whole = FakeProblem(needy=["b", "f"])
-    expected, n_all = choose(whole, run), len(whole.tried)
-    lines = [line for line in run.file("journal.jsonl").read_text().splitlines() if "correction" in line]
-    run.file("journal.jsonl").write_text("".join(f"{line}\n" for line in lines[:cut]))
+    expected, n_all = choose(whole, path), len(whole.tried)
+    lines = path.read_text().splitlines()
+    assert len(lines) == n_all
+    path.write_text("".join(f"{line}\n" for line in lines[:cut]))
     again = FakeProblem(needy=["b", "f"])
-    assert choose(again, run) == expected
+    assert choose(again, path) == expected
     assert again.tried == whole.tried[cut:]
     assert len(again.tried) == n_all - cut
     assert again.tiles == whole.tiles
 
 
-def test_nothing_cheaper_than_the_tile_is_nothing_to_choose(run: RunDirectory):
-    problem = FakeProblem(tile=TileSpec.pcm(drift_compensation="none", input_range="learned"))
-    assert choose(problem, run) == {}
+def test_a_spent_budget_ends_it_with_what_is_known_to_be_enough(path: Path):
+    """Past trials are replayed although the budget is spent."""
+    problem = FakeProblem(needy=["b", "f"], n_affordable=2)
+    found = choose(problem, path)
+    assert len(problem.tried) == 2
+    assert all(problem.tiles[fqn].column_calibration == "affine" for fqn in "bf")
+    again = FakeProblem(needy=["b", "f"], n_affordable=0)
+    assert choose(again, path) == found
+    assert (again.tried, again.tiles) == ([], problem.tiles)
+
+
+def test_nothing_cheaper_than_the_tile_is_nothing_to_choose(path: Path):
+    problem = FakeProblem()
+    assert choose(problem, path, tile=TileSpec.pcm(drift_compensation="none", input_range="learned")) == {}
+    assert choose(problem, path, choose_corrections=False) == {}
     assert problem.tried == []
-    assert choose(FakeProblem(choose_corrections=False), run) == {}
 
 
 @pytest.mark.parametrize(
     ("holds_until", "expected"), [("1d", "1d"), ("10d", "7d"), ("1mo", "1mo"), ("20y", "10y"), ("1h", None)]
 )
-def test_the_age_up_to_which_the_bound_is_kept(run: RunDirectory, holds_until: str, expected: str | None):
-    problem = FakeProblem()
-    problem.holds_until_s = parse_duration(holds_until)
-    found = find_reprogramming_age(problem, MAPPING, run)
-    assert found["holds_until_s"] == (None if expected is None else parse_duration(expected))
-    assert found["longest_s"] == parse_duration(AGES[-1])
+def test_the_age_up_to_which_the_bound_is_kept(path: Path, holds_until: str, expected: str | None):
+    problem = FakeProblem(holds_until_s=parse_duration(holds_until))
+    found = find_refresh_interval(make_context(path), problem, MAPPING)
+    assert found.holds_until_s == (None if expected is None else parse_duration(expected))
+    assert found.longest_s == parse_duration(AGES[-1])
     assert len(problem.tried) <= 4  # bisection over thirteen
+    assert [row.age_s for row in found.measured] == sorted(row.age_s for row in found.measured)
+    assert len(found.measured) == len(problem.tried)
+    assert all(row.within == (row.age_s <= problem.holds_until_s) for row in found.measured)
     again = FakeProblem()
-    assert find_reprogramming_age(again, MAPPING, run) == found
+    assert find_refresh_interval(make_context(path), again, MAPPING) == found
     assert again.tried == []
+    assert find_refresh_interval(make_context(path, find_reprogramming=False), again, MAPPING) is None
+    assert find_refresh_interval(make_context(path), again, LayerMapping({"a": Placement.DIGITAL})) is None
 
 
 # -------------------------------------------------------------------------------------------------------------- in a run
@@ -166,13 +189,14 @@ def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
         tile=RICH,
     )
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
-    tiles = result.results["tiles"]
+    results = result.results
+    tiles = results.tiles
     assert set(tiles) == set(result.mapping.analog)
     assert all(
         row == {"column_calibration": "none", "drift_compensation": "none", "input_range": "static"}
         for row in tiles.values()
     )
-    assert result.results["reprogramming"]["holds_until_s"] == result.results["reprogramming"]["longest_s"]
+    assert results.refresh.holds_until_s == results.refresh.longest_s
     loaded = load_result(build_task(), RunDirectory.open(result.run.path))
     assert {layer.tile.drift_compensation for layer in analog_layers(loaded.model).values()} == {"none"}
     search = settings.search
@@ -182,10 +206,8 @@ def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
         times=sorted({*search.report_times, search.t_inference}),
         n_chips=search.n_chips_final,
     )
-    assert [row["mean"] for row in evaluation["accuracy_over_time"]] == [
-        row["mean"] for row in result.results["test_over_time"]
-    ]
-    assert resume_run(build_task(), result.run.path).results == result.results
+    assert evaluation.accuracy_over_time == results.test_over_time
+    assert resume_run(build_task(), result.run.path).results == results
     page = report_run(result.run.path).read_text()
     assert "less correction than the tile" in page
     assert "Chips keep the bound" in page

@@ -6,12 +6,13 @@ import itertools
 import json
 import math
 import random
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_problem import FakeProblem
+from fake_problem import FakeProblem, as_read_back, search, steps_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import SUPPORT
@@ -23,13 +24,15 @@ from lionheart.cli import app
 from lionheart.errors import ConfigError
 from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
-from lionheart.jobs import map_layers, resume_run
+from lionheart.jobs import MapSettings, map_layers, resume_run
+from lionheart.jobs.context import Context
 from lionheart.jobs.objective import make_objective
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
+from lionheart.progress import SILENT
 from lionheart.report import report_run
-from lionheart.search import STRATEGIES, Decision, Objective, SearchSpec, count_digital, find_strategy
-from lionheart.search.loop import Steps
+from lionheart.runs import Journal
+from lionheart.search import STRATEGIES, Objective, SearchLoop, SearchSpec, count_digital
 from lionheart.system import SystemModel, estimate_system, load_platform
 
 HIGH, LOW = load_platform("alpine-high-power"), load_platform("alpine-low-power")
@@ -212,6 +215,11 @@ def test_no_tiles_is_all_digital(data: st.DataObject):
 SEARCHING = sorted(set(STRATEGIES) - {"all-digital", "all-analog", "first-last-digital"})
 
 
+def objective_of(graph: LayerGraph, candidates: Sequence[Candidate], settings: MapSettings) -> Objective:
+    """Return the objective of a job on a network that is only a graph."""
+    return make_objective(Context(None, settings, graph, tuple(candidates), Journal(None), SILENT))
+
+
 class Toy:
     """A network of `n` layers of random sizes, some of which cost more on tiles; its damages are random too."""
 
@@ -228,13 +236,13 @@ class Toy:
         self.damage_pp = [draw.randrange(0, 12) / 8 for _ in range(n)]
         search = {"objective": objective, "max_tiles": max_tiles}
         self.settings = make_settings(search=search, platforms=("alpine-low-power",))
-        self.objective = make_objective(self.graph, self.candidates, self.settings)
+        self.objective = objective_of(self.graph, self.candidates, self.settings)
         self.start = LayerMapping.all_digital(self.graph)
 
     def search(self, name: str, bound: float = 1.5 + 1 / 16, **changes: Any) -> tuple[Any, FakeProblem]:
         problem = FakeProblem(self.damage_pp, healing=0.5, **changes)
         ranked = sorted(self.candidates, key=lambda each: -self.gain(each))
-        return find_strategy(name)(problem, ranked, self.start, max_drop_pp=bound, objective=self.objective), problem
+        return search(name, problem, ranked, self.start, max_drop_pp=bound, objective=self.objective), problem
 
     def gain(self, each: Candidate) -> float:
         return self.objective.gains(self.start, [each.node.fqn])[each.node.fqn]
@@ -276,8 +284,8 @@ def test_killed_and_resumed_is_the_same(name: str):
         toy = Toy(seed, 4 if name == "exhaustive" else 7, max_tiles=30)
         whole, _ = toy.search(name)
         for cut in range(len(whole.decisions) + 1):
-            past = [Decision(**each.to_json()) for each in whole.decisions[:cut]]
-            again, _ = toy.search(name, past=past, trained=sum(each.train["n_steps"] for each in past))
+            past = as_read_back(whole.decisions[:cut])
+            again, _ = toy.search(name, past=past, trained=steps_of(past))
             assert again == whole
 
 
@@ -291,12 +299,10 @@ def test_the_search_saves_what_it_is_told_to():
     graph = LayerGraph(tuple(nodes), ())
     found = {}
     for objective in ("macs", "weights"):
-        made = make_objective(graph, candidates, make_settings(search={"objective": objective}))
+        made = objective_of(graph, candidates, make_settings(search={"objective": objective}))
         for name in SEARCHING:
             ranked = candidates if objective == "macs" else candidates[::-1]
-            result = find_strategy(name)(
-                FakeProblem([0.8, 0.8]), ranked, LayerMapping.all_digital(graph), max_drop_pp=1.0, objective=made
-            )
+            result = search(name, FakeProblem([0.8, 0.8]), ranked, LayerMapping.all_digital(graph), objective=made)
             found.setdefault(objective, set()).add(result.mapping.analog)
     assert found == {"macs": {("L0",)}, "weights": {("L1",)}}
 
@@ -307,16 +313,14 @@ def test_with_few_tiles_what_gains_most_for_each_is_taken():
     nodes[0] = LayerNode("L0", "linear", 256, 64, 1, 5, 1, 1280, 320, True)  # most MACs, 4 tiles
     candidates = [Candidate(node, partition_matrix(node.rows, node.cols, 1, 64, 64)) for node in nodes]
     graph = LayerGraph(tuple(nodes), ())
-    objective = make_objective(graph, candidates, make_settings(search={"max_tiles": 5}))
-    problem = FakeProblem([0.1] * 6)
-    result = find_strategy("training-free")(
-        problem, candidates, LayerMapping.all_digital(graph), max_drop_pp=5.0, objective=objective
+    objective, start = (
+        objective_of(graph, candidates, make_settings(search={"max_tiles": 5})),
+        LayerMapping.all_digital(graph),
     )
+    result = search("training-free", FakeProblem([0.1] * 6), candidates, start, max_drop_pp=5.0, objective=objective)
     assert result.mapping.analog == ("L1", "L2", "L3", "L4", "L5")
     assert result.notes == {"L0": "needs 4 tiles, 0 of 5 left"}
-    greedy = find_strategy("lionheart")(
-        FakeProblem([0.1] * 6), candidates, LayerMapping.all_digital(graph), max_drop_pp=5.0, objective=objective
-    )
+    greedy = search("lionheart", FakeProblem([0.1] * 6), candidates, start, max_drop_pp=5.0, objective=objective)
     assert greedy.mapping.analog == ("L0", "L1")  # the paper's order, as long as it fits
     assert greedy.notes["L2"] == "needs 1 tile, 0 of 5 left"
 
@@ -328,15 +332,10 @@ def test_the_trace_says_what_was_passed_over():
     )
     nodes = [LayerNode(f"L{i}", "linear", 8, 8, 1, 1, 1, 8, 8, True) for i in range(4)]
     candidates = [Candidate(node, partition_matrix(8, 8, 1, 8, 8)) for node in nodes]
-    result = find_strategy("lionheart")(
-        FakeProblem([0.1] * 4),
-        candidates,
-        LayerMapping.all_digital(LayerGraph(tuple(nodes), ())),
-        max_drop_pp=1.0,
-        objective=objective,
-    )
-    assert [(each.fqn, each.to_json().get("note")) for each in result.decisions] == [
-        ("L0", None),
+    start = LayerMapping.all_digital(LayerGraph(tuple(nodes), ()))
+    result = search("lionheart", FakeProblem([0.1] * 4), candidates, start, objective=objective)
+    assert [(each.fqn, each.note) for each in result.decisions] == [
+        ("L0", ""),
         ("L3", "passed over: L1 needs 4 tiles, 2 of 4 left; passed over: L2 would cost 2 J more on tiles"),
     ]
     assert result.notes == {"L1": "needs 4 tiles, 1 of 4 left", "L2": "would cost 2 J more on tiles"}
@@ -344,9 +343,13 @@ def test_the_trace_says_what_was_passed_over():
 
 def test_a_strategy_that_forgets_the_tiles_is_stopped():
     toy = Toy(0, 3, max_tiles=1)
-    steps = Steps(FakeProblem([0.1] * 3), toy.candidates, toy.start, max_drop_pp=1.0, objective=toy.objective)
+    loop = SearchLoop(FakeProblem([0.1] * 3), toy.candidates, toy.start, max_drop_pp=1.0, objective=toy.objective)
+    everything = LayerMapping.from_analog(toy.graph, toy.graph.fqns)
     with pytest.raises(ConfigError, match="was to be tried, expected at most 1"):
-        steps.attempt(LayerMapping.from_analog(toy.graph, toy.graph.fqns), "everything", macs=0)
+        loop.attempt(everything, "everything", macs=0)
+    with pytest.raises(ConfigError, match="was to be tried, expected at most 1"):
+        loop.attempt(toy.start, "nothing", macs=0, smaller=[everything])
+    assert loop.decisions == []
 
 
 def test_baselines_fill_the_tiles():
@@ -396,14 +399,12 @@ def test_by_default_nothing_has_changed(name: str):
     nodes = [LayerNode(f"L{i}", "linear", 4, 4, 1, 6 - i, 1, 4, 4, True) for i in range(6)]
     candidates = [Candidate(node, partition_matrix(4, 4, 1, 8, 8)) for node in nodes]
     graph = LayerGraph(tuple(nodes), ())
-    for objective in (None, make_objective(graph, candidates, make_settings())):
+    for objective in (None, objective_of(graph, candidates, make_settings())):
         problem = FakeProblem(damages, healing=0.6)
-        result = find_strategy(name)(
-            problem, candidates, LayerMapping.all_digital(graph), max_drop_pp=1.0, objective=objective
-        )
+        result = search(name, problem, candidates, LayerMapping.all_digital(graph), objective=objective)
         assert [f"{each.fqn} {'+' if each.accepted else '-'}" for each in result.decisions] == BEFORE[name]
         assert result.notes == {}
-        assert not any("note" in each.to_json() for each in result.decisions)
+        assert not any(each.note for each in result.decisions)
 
 
 # ------------------------------------------------------------------------------------------------------------- whole runs
@@ -417,7 +418,7 @@ def write_slow_platform(path: Path) -> str:
 
 
 def platform_file(name: str) -> str:
-    return (files("lionheart.system") / "data" / f"{name.replace('-', '_')}.toml").read_text()
+    return (files("lionheart.system") / "platforms" / f"{name}.toml").read_text()
 
 
 @pytest.mark.usefixtures("small_noise_pool")
@@ -429,43 +430,44 @@ def test_a_run_by_energy_on_few_tiles(strategy: str, tmp_path: Path, monkeypatch
     settings = make_settings(search=search, platforms=(platform,))
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     results = result.results
-    assert (results["objective"], results["max_tiles"]) == ("energy", 4)
-    assert results["n_tiles"] <= 4
+    assert (results.objective, results.max_tiles) == ("energy", 4)
+    assert results.n_tiles <= 4
     graph = trace_graph(build_task().model, build_task().example_inputs())
     partitions = {each.node.fqn: each.partition for each in find_candidates(graph, settings.tile)}
     model = SystemModel(graph, load_platform(platform), partitions, tile=settings.tile)
     assert result.mapping.analog
-    assert results["notes"]
+    assert results.notes
     tracker = model.track(result.mapping)
     for fqn in result.mapping.analog:
         assert tracker.with_change(fqn).energy_j > tracker.cost.energy_j
-    assert results["system"][0]["mapped"]["energy_j"] == pytest.approx(tracker.cost.energy_j, rel=1e-12)
+    assert results.system[0].mapped.energy_j == pytest.approx(tracker.cost.energy_j, rel=1e-12)
     page = report_run(tmp_path / "run").read_text()
     assert "least energy" in page
-    assert f"{results['n_tiles']} of 4" in page.replace("\xa0", " ")
-    for note in results["notes"].values():
+    assert f"{results.n_tiles} of 4" in page.replace("\xa0", " ")
+    for note in results.notes.values():
         assert note.split(",")[0] in page.replace("\xa0", " ")
 
     def kill(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lionheart.jobs.problem.MappingProblem.settle", kill)
+        for name in ("commit", "rollback"):
+            patch.setattr(f"lionheart.jobs.problem.MappingProblem.{name}", kill)
         with pytest.raises(KeyboardInterrupt):
             map_layers(build_task(), settings, run_dir=tmp_path / "killed")
     resumed = resume_run(build_task(), tmp_path / "killed")
     assert resumed.mapping == result.mapping
-    assert resumed.results["notes"] == results["notes"]
+    assert resumed.results.notes == results.notes
 
 
 @pytest.mark.usefixtures("small_noise_pool")
 def test_a_front_on_few_tiles(tmp_path: Path):
     settings = make_settings(search={"max_tiles": 4}, pareto={"objective": "energy", "n_trials": 30})
     results = find_pareto_front(build_task(), settings, run_dir=tmp_path / "run").results
-    assert results["max_tiles"] == 4
-    found = {tuple(f for f, p in row["mapping"]["placements"].items() if p == "analog") for row in results["mappings"]}
+    assert results.max_tiles == 4
+    found = {row.mapping.analog for row in results.mappings}
     assert found == {(), ("0",), ("3",), ("0", "3"), ("7",)}  # every set that fits, and the search ends
-    assert all(row["n_tiles"] <= 4 for row in results["mappings"])
+    assert all(row.n_tiles <= 4 for row in results.mappings)
 
 
 @pytest.mark.usefixtures("small_noise_pool")

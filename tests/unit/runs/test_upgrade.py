@@ -25,6 +25,11 @@ def accuracy(mean: float, t: float = 86_400.0, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cost(size: float) -> dict[str, Any]:
+    breakdown = {"queue": size / 2, "process": size / 2}
+    return {"latency_s": size, "energy_j": size, "time_breakdown_s": breakdown, "energy_breakdown_j": breakdown}
+
+
 #: As version 1 wrote them, with every key that it knew.
 VERSION_1: dict[str, Any] = {
     "schema_version": 1,
@@ -63,7 +68,24 @@ VERSION_1: dict[str, Any] = {
     "test_over_time": [accuracy(0.86, t=1.0), accuracy(0.855)],
     "test_digital_accuracy": 0.88,
     "n_steps": 8,
-    "system": [{"platform": "alpine-high-power", "speedup": 1.5}],
+    "system": [
+        {
+            "platform": "alpine-high-power", "clock_hz": 2.3e9, "counted": ["products"], "not_counted": ["wires"],
+            "assumptions": ["one core"], "all_digital": cost(3e-5), "mapped": cost(2e-5), "speedup": 1.5,
+            "energy_gain": 1.5, "n_tiles": 3, "tiles_missing": 1,
+            "programming": {
+                "technology": "pcm", "n_devices": 64, "write": "row", "time_s": 1e-3, "energy_j": 1e-3,
+                "time_breakdown_s": {"pulses": 1e-3}, "energy_breakdown_j": {"pulses": 1e-3}, "break_even_time": 100,
+                "break_even_energy": None, "reason_unknown": "",
+                "reprogramming": {"reprogram_after": 3600.0, "power_w": 1.0, "time_share": 0.1, "inferences_per_s": None},
+            },
+            "layers": [
+                {"fqn": "a", "placement": "analog", **cost(1e-5), "n_tiles": 3, "digital_latency_s": 2e-5,
+                 "digital_energy_j": 2e-5},
+            ],
+            "other_ops": [{"name": "relu", "latency_s": 1e-6, "energy_j": 1e-6, "reason_free": ""}],
+        },
+    ],
     "pipelines": None,
     "tiles": {"a": {"drift_compensation": "none"}},
     "reprogramming": {
@@ -94,6 +116,7 @@ def test_every_figure_has_its_present_name():
     assert (results.mapping.analog, results.n_tiles, results.max_tiles) == (("a", "c"), 3, 8)
     assert (results.retrained_test_accuracy, results.baseline.test_accuracy) == (0.88, 0.875)
     assert (results.validation.mean, results.validation_drop_pp) == (0.885, 1.5)
+    assert (results.system[0].layers[0].fqn, results.system[0].programming.reprogramming.power_w) == ("a", 1.0)
     first, second, third = results.decisions
     assert (first.drop_pp, first.drop_ucb_pp, first.note, first.n_remeasured) == (
         0.5, 1.25, "b leaves its tiles to others", 2,

@@ -15,6 +15,7 @@ from lionheart.candidates import Candidate
 from lionheart.data import BatchSource, call_model, move_batch, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
+from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.front import best_within, nested_prefixes, non_dominated
 from lionheart.experimental.pareto.records import (
     BoundRow,
@@ -40,7 +41,6 @@ from lionheart.search import order_by_sensitivity
 from lionheart.tasks import Task
 from lionheart.units import format_count, format_duration, format_elapsed
 
-RESULTS = "pareto.json"
 _STORAGE = "study.db"  # in the run directory, unless the user names another place
 
 
@@ -145,7 +145,7 @@ def resume_pareto_front(
     with run.lock():
         if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
             require_network(run, graph)
-            return ParetoResult(run.read(RESULTS, FrontResults), run)
+            return ParetoResult(read_front(run), run)
         run.require_resumable()
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
@@ -186,7 +186,7 @@ class _ParetoJob:
             raise
         self._write(self.baseline, complete=True)
         self.journal.note("finished")
-        return ParetoResult(self.run.read(RESULTS, FrontResults), self.run)
+        return ParetoResult(read_front(self.run), self.run)
 
     def _read_journal(self) -> None:
         n_measured = self.journal.count("measured")

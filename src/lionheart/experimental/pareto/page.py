@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from markupsafe import Markup
 
 from lionheart.errors import ArtifactError
+from lionheart.experimental.pareto.files import read_front
+from lionheart.experimental.pareto.records import FrontResults, FrontRow
 from lionheart.files import write_text
-from lionheart.metrics import Measure
+from lionheart.mapping import Placement
+from lionheart.metrics import Measure, drop_pp
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
 from lionheart.report.text import describe_duration, format_percent
-from lionheart.runs import RunDirectory
+from lionheart.runs import Accuracy, RunDescription, RunDirectory
 from lionheart.units import format_si
 
 _WIDTH, _HEIGHT = 1040.0, 420.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 150.0, 24.0, 46.0
 _LABEL_GAP = 15.0
 _BELOW = 1.0  # how far below the last bound the chart goes, as a share of that bound
-#: For each objective: the axis, the value of a mapping, and how a value is written.
-_AXES: dict[str, tuple[str, Callable[[Mapping[str, Any]], float], Callable[[float], str]]] = {
-    "macs": ("analog share of the MACs", lambda row: 100 * row["analog_mac_share"], lambda value: f"{value:g} %"),
-    "weights": (
-        "analog share of the weights",
-        lambda row: 100 * row["analog_weight_share"],
-        lambda value: f"{value:g} %",
+
+
+@final
+@dataclass(frozen=True)
+class _Axis:
+    """The horizontal axis of an objective: its name, the value of a mapping, and how a value is written."""
+
+    name: str
+    value_of: Callable[[FrontRow], float]
+    write: Callable[[float], str]
+
+
+def _require(value: float | None) -> float:
+    if value is None:
+        raise ArtifactError("pareto.json: mappings: no time or energy", hint="restore the file")
+    return value
+
+
+_AXES = {
+    "macs": _Axis("analog share of the MACs", lambda row: 100 * row.analog_mac_share, lambda value: f"{value:g} %"),
+    "weights": _Axis(
+        "analog share of the weights", lambda row: 100 * row.analog_weight_share, lambda value: f"{value:g} %"
     ),
-    "time": ("time of one inference", lambda row: row["latency_s"], lambda value: format_si(value, "s")),
-    "energy": ("energy of one inference", lambda row: row["energy_j"], lambda value: format_si(value, "J")),
+    "time": _Axis("time of one inference", lambda row: _require(row.latency_s), lambda value: format_si(value, "s")),
+    "energy": _Axis("energy of one inference", lambda row: _require(row.energy_j), lambda value: format_si(value, "J")),
 }
 
 
@@ -48,108 +67,88 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
     page = out or run.file("pareto.html")
-    try:
-        text = render_front(run.description(), run.read("pareto.json"))
-    except (KeyError, TypeError, IndexError) as error:
-        raise ArtifactError(f"{run.file('pareto.json')}: damaged: {error!r}", hint="restore the file") from error
-    write_text(page, text)
+    write_text(page, render_front(run.description(), read_front(run)))
     return page
 
 
-def render_front(run_json: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+def render_front(run: RunDescription, results: FrontResults) -> str:
     """Return the page as HTML that loads nothing from elsewhere."""
-    measure = read_measure(results)
-    rows = {row["number"]: row for row in results["mappings"]}
-    bounds: dict[int, list[str]] = {}
-    for bound in results["bounds"]:
-        if bound["number"] is not None:
-            bounds.setdefault(bound["number"], []).append(f"{bound['max_drop_pp']:g} {measure.drop_unit}")
     return (
         environment(__package__)
         .get_template("front.html.j2")
         .render(
-            run=run_json,
+            run=run,
             results=results,
-            measure=measure,
-            age=describe_duration(results["t_inference"]),
-            confidence=format_percent(results["confidence"], 0),
+            metric=results.metric,
+            age=describe_duration(results.t_inference),
+            confidence=format_percent(results.confidence, 0),
             chart=draw_front(results),
-            rows=[
-                _describe(rows[number], ", ".join(bounds.get(number, [])), results["n_projections"], measure)
-                for number in results["front"]
-            ],
+            rows=[_describe(row, results) for row in results.front_rows],
         )
     )
 
 
-def read_measure(results: Mapping[str, Any]) -> Measure:
-    """Return what the scores of a front mean."""
-    return Measure.from_json(results.get("measure"), "pareto.json")
-
-
-def draw_front(results: Mapping[str, Any]) -> Markup:
+def draw_front(results: FrontResults) -> Markup:
     """Return the change of accuracy against the digital network over the objective.
 
     All mappings are dots, the front is a staircase, and what fresh chips gave are rings.
     """
-    name, value_of, write = _AXES[results["objective"]]
-    rows, measure = results["mappings"], read_measure(results)
+    axis, rows, metric = _AXES[results.objective], results.mappings, results.metric
     if not rows:
         return Markup("")
-    front = sorted((row for row in rows if row["on_front"]), key=value_of)
-    baseline = results["baseline"]["decision"]
-    guides = [Guide(0.0, f"digital {measure.format_value(baseline, 1)}", "digital")]
+    front = sorted((row for row in rows if row.on_front), key=axis.value_of)
+    guides = [Guide(0.0, f"digital {metric.format_value(results.baseline.decision, 1)}", "digital")]
     guides += [
-        Guide(-b["max_drop_pp"], f"−{b['max_drop_pp']:g} {measure.drop_unit}", "bound") for b in results["bounds"]
+        Guide(-bound.max_drop_pp, f"−{bound.max_drop_pp:g} {metric.drop_unit}", "bound") for bound in results.bounds
     ]
-    x = _scale([value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
-    shown = [-measured["drop_pp"] for row in front for measured in (row, row["fresh"]) if measured is not None]
+    x = _scale([axis.value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
+    shown = [-measured.drop_pp for row in front for measured in (row, row.fresh) if measured is not None]
     lowest = (1 + _BELOW) * min(guide.value for guide in guides)
     heights = [*(max(value, lowest) for value in shown), *(guide.value for guide in guides)]
     y = _scale(heights, _HEIGHT - _BOTTOM, _TOP)
-    others = [row for row in rows if not row["on_front"] and -row["drop_pp"] >= y.low]
+    others = [row for row in rows if not row.on_front and -row.drop_pp >= y.low]
     parts = [
-        *_draw_axes(x, y, name, write, measure.drop_unit),
+        *_draw_axes(x, y, axis, metric.drop_unit),
         *_draw_guides(guides, y),
-        *(_draw_mark(row, x(value_of(row)), y, "other", 2.6, measure) for row in others),
-        element("polyline", class_="mean-line", points=_steps(front, x, y, value_of)),
+        *(_draw_mark(row, x(axis.value_of(row)), y, "other", 2.6, metric) for row in others),
+        element("polyline", class_="mean-line", points=_steps(front, x, y, axis)),
     ]
     for row in front:
-        parts += _draw_member(row, x(value_of(row)), y, measure)
+        parts += _draw_member(row, x(axis.value_of(row)), y, metric)
     return element(
         "svg",
         *parts,
         class_="chart",
         viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
         role="img",
-        aria_label=f"{measure.title} against {name}",
+        aria_label=f"{metric.title} against {axis.name}",
     )
 
 
-def _describe(row: Mapping[str, Any], bounds: str, n_projections: int, measure: Measure) -> dict[str, Any]:
+def _describe(row: FrontRow, results: FrontResults) -> dict[str, Any]:
     """Return one line of the table as text."""
-    fresh = row["fresh"]
-    placements = row["mapping"]["placements"]
+    fresh, metric = row.fresh, results.metric
+    digital = [fqn for fqn, place in row.mapping.placements.items() if place is Placement.DIGITAL]
+    bounds = [f"{each.max_drop_pp:g} {metric.drop_unit}" for each in results.bounds if each.number == row.number]
     return {
-        "number": row["number"],
-        "n_analog": f"{row['n_analog']} of {n_projections}",
-        "digital": ", ".join(fqn for fqn, place in placements.items() if place == "digital") or "none",
-        "macs": format_percent(row["analog_mac_share"]),
-        "weights": format_percent(row["analog_weight_share"]),
-        "accuracy": _write_accuracy(row["accuracy"], measure),
-        "drop": measure.format_drop(row["drop_pp"]),
-        "fresh": "" if fresh is None else _write_accuracy(fresh, measure),
-        "fresh_drop": "" if fresh is None else measure.format_drop(fresh["drop_pp"]),
-        "time": "–" if row["latency_s"] is None else format_si(row["latency_s"], "s"),
-        "energy": "–" if row["energy_j"] is None else format_si(row["energy_j"], "J"),
-        "n_tiles": row["n_tiles"],
-        "bounds": bounds,
+        "number": row.number,
+        "n_analog": f"{row.n_analog} of {results.n_projections}",
+        "digital": ", ".join(digital) or "none",
+        "macs": format_percent(row.analog_mac_share),
+        "weights": format_percent(row.analog_weight_share),
+        "accuracy": _write_accuracy(row.accuracy, metric),
+        "drop": metric.format_drop(row.drop_pp),
+        "fresh": "" if fresh is None else _write_accuracy(fresh.accuracy, metric),
+        "fresh_drop": "" if fresh is None else metric.format_drop(fresh.drop_pp),
+        "time": "–" if row.latency_s is None else format_si(row.latency_s, "s"),
+        "energy": "–" if row.energy_j is None else format_si(row.energy_j, "J"),
+        "n_tiles": row.n_tiles,
+        "bounds": ", ".join(bounds),
     }
 
 
-def _write_accuracy(accuracy: Mapping[str, Any], measure: Measure) -> str:
-    interval = measure.format_interval(accuracy["low"], accuracy["high"])
-    return f"{measure.format_value(accuracy['mean'])} {interval}"
+def _write_accuracy(accuracy: Accuracy, metric: Measure) -> str:
+    return f"{metric.format_value(accuracy.mean)} {metric.format_interval(accuracy.low, accuracy.high)}"
 
 
 def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
@@ -157,11 +156,9 @@ def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
     return LinearScale(min(values) - pad, max(values) + pad, start, end)
 
 
-def _steps(
-    front: Sequence[Mapping[str, Any]], x: LinearScale, y: LinearScale, value_of: Callable[[Mapping[str, Any]], float]
-) -> str:
+def _steps(front: Sequence[FrontRow], x: LinearScale, y: LinearScale, axis: _Axis) -> str:
     """Return the front as a staircase: at each place the best accuracy of all that cost as much or less."""
-    points = [(x(value_of(row)), min(y(-row["drop_pp"]), y.start)) for row in front]
+    points = [(x(axis.value_of(row)), min(y(-row.drop_pp), y.start)) for row in front]
     path = points[:1]
     for place, height in points[1:]:
         falls = height > path[-1][1]  # coordinates grow downwards
@@ -169,7 +166,7 @@ def _steps(
     return " ".join(f"{a:.2f},{b:.2f}" for a, b in path)
 
 
-def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float], str], unit_y: str) -> list[Markup]:
+def _draw_axes(x: LinearScale, y: LinearScale, axis: _Axis, unit_y: str) -> list[Markup]:
     right, bottom, parts = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, []
     for tick in choose_ticks(y.low, y.high):
         parts.append(element("line", class_="grid", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick)))
@@ -181,10 +178,12 @@ def _draw_axes(x: LinearScale, y: LinearScale, name: str, write: Callable[[float
     for tick in choose_ticks(x.low / unit, x.high / unit, 8):
         place = x(tick * unit)
         parts.append(element("line", class_="axis", x1=place, x2=place, y1=bottom, y2=bottom + 5))
-        parts.append(element("text", write(tick * unit), class_="tick", x=place, y=bottom + 19, text_anchor="middle"))
+        parts.append(
+            element("text", axis.write(tick * unit), class_="tick", x=place, y=bottom + 19, text_anchor="middle")
+        )
     parts.append(element("line", class_="axis", x1=_LEFT, x2=right, y1=bottom, y2=bottom))
     middle = (x.start + x.end) / 2
-    parts.append(element("text", name, class_="tick", x=middle, y=bottom + 38, text_anchor="middle"))
+    parts.append(element("text", axis.name, class_="tick", x=middle, y=bottom + 38, text_anchor="middle"))
     return parts
 
 
@@ -197,26 +196,24 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
     return parts
 
 
-def _draw_member(row: Mapping[str, Any], place: float, y: LinearScale, measure: Measure) -> list[Markup]:
+def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Measure) -> list[Markup]:
     """Return the marks of a member of the front, without those that lie below the chart."""
-    parts, fresh = [], row["fresh"]
+    parts, fresh = [], row.fresh
     if fresh is not None:
-        low, high = (100 * (fresh[end] - fresh["mean"]) - fresh["drop_pp"] for end in ("low", "high"))
+        found = fresh.accuracy
+        low, high = (-drop_pp(found.mean, end) - fresh.drop_pp for end in (found.low, found.high))
         if high > y.low:
             low, high = min(y(low), y.start), max(y(high), y.end)
             parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))
-        if -fresh["drop_pp"] >= y.low:
-            parts.append(_draw_mark(row, place, y, "fresh", 4.0, measure))
-    return parts + ([_draw_mark(row, place, y, "mean", 4.2, measure)] if -row["drop_pp"] >= y.low else [])
+        if -fresh.drop_pp >= y.low:
+            parts.append(_draw_mark(row, place, y, "fresh", 4.0, metric))
+    return parts + ([_draw_mark(row, place, y, "mean", 4.2, metric)] if -row.drop_pp >= y.low else [])
 
 
-def _draw_mark(
-    row: Mapping[str, Any], place: float, y: LinearScale, css_class: str, radius: float, measure: Measure
-) -> Markup:
-    measured = row["fresh"] if css_class == "fresh" else row
-    accuracy = measured if css_class == "fresh" else row["accuracy"]
-    share, value = format_percent(row["analog_mac_share"]), _write_accuracy(accuracy, measure)
-    text = f"trial {row['number']}, {share} of the MACs analog: {value}"
+def _draw_mark(row: FrontRow, place: float, y: LinearScale, css_class: str, radius: float, metric: Measure) -> Markup:
+    measured = row.fresh if css_class == "fresh" and row.fresh is not None else row
+    share, value = format_percent(row.analog_mac_share), _write_accuracy(measured.accuracy, metric)
+    text = f"trial {row.number}, {share} of the MACs analog: {value}"
     if css_class == "fresh":
         text += " on fresh chips"
-    return element("circle", element("title", text), class_=css_class, cx=place, cy=y(-measured["drop_pp"]), r=radius)
+    return element("circle", element("title", text), class_=css_class, cx=place, cy=y(-measured.drop_pp), r=radius)

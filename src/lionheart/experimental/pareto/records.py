@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import Measure, drop_pp
@@ -70,13 +70,11 @@ class BoundRow(Record):
 class FrontResults(Record):
     """Everything that the search for a front found: ``pareto.json``."""
 
-    schema_version: Literal[1, 2] = Field(2, description="of this record")
+    schema_version: Literal[2] = Field(2, description="of this record")
     task: str = Field(description="name of the task")
-    metric: Measure = Field(
-        Measure(), description="what the scores mean", validation_alias=AliasChoices("metric", "measure")
-    )
+    metric: Measure = Field(description="what the scores mean")
     complete: bool = Field(description="whether the search ended by itself")
-    objective: str = Field(description="what is weighed against accuracy")
+    objective: Literal["macs", "weights", "time", "energy"] = Field(description="what is weighed against accuracy")
     max_tiles: int | None = Field(None, description="limit of crossbars; None = none")
     platform: str | None = Field(description="that prices mappings")
     t_inference: float = Field(description="time since programming of all accuracies [s]")

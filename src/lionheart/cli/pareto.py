@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lionheart.cli import render
-from lionheart.cli.console import EXIT_INTERRUPTED, DeviceOption, RichProgress, print_json, stderr
+from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
+from lionheart.cli.options import BackendName, DebugFlag, DeviceName, JsonFlag, NewRun, Seed, StoppedRun
 from lionheart.errors import ConfigError
+from lionheart.units import format_duration, format_elapsed, format_si
+
+if TYPE_CHECKING:
+    from lionheart.experimental.pareto.records import BoundRow, FrontResults
 
 
 def pareto(
@@ -35,13 +39,13 @@ def pareto(
     ] = None,
     effort: Annotated[str, typer.Option(help="quick or paper, as for `map`.")] = "quick",
     config: Annotated[Path | None, typer.Option(help="TOML file, as for `map`; flags win over it.")] = None,
-    out: Annotated[Path | None, typer.Option(help="New run folder.", show_default="below ./runs")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a stopped run.")] = None,
+    out: NewRun = None,
+    resume: StoppedRun = None,
     storage: Annotated[
         str | None,
         typer.Option(help="Where Optuna keeps the study: postgresql://...", show_default="SQLite file in the run"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Root of all random numbers.", show_default="0")] = None,
+    seed: Seed = None,
     include: Annotated[list[str] | None, typer.Option(help="Only these may go analog; rules as for `map`.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
     chips: Annotated[int | None, typer.Option(help="Chips for each mapping.", show_default="quick 6, paper 20")] = None,
@@ -51,12 +55,10 @@ def pareto(
     validation_samples: Annotated[
         int | None, typer.Option(help="Samples for each mapping.", show_default="quick 2500, paper all")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="lionheart")
-    ] = None,
-    device: DeviceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    backend: BackendName = None,
+    device: DeviceName = None,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
 ) -> None:
     r"""Find the front of accuracy against cost, without retraining, and the best mapping for each of several bounds.
 
@@ -131,14 +133,15 @@ def _work(
 
 
 def _show(path: Path, *, as_json: bool) -> None:
+    from lionheart.experimental.pareto.files import read_front
     from lionheart.experimental.pareto.page import report_front
     from lionheart.runs import RunDirectory
 
-    results, page = RunDirectory.open(path).read("pareto.json"), report_front(path)
+    results, page = read_front(RunDirectory.open(path)), report_front(path)
     if as_json:
-        print_json({"run": str(path), "report": str(page), **results})
+        print_json({"run": str(path), "report": str(page), **results.to_json()})
     else:
-        render.show_front(results)
+        show_front(results)
         stderr.print(f"run:  {path}\npage: {page}", markup=False, soft_wrap=True)
 
 
@@ -150,3 +153,50 @@ def _read_bounds(text: str) -> tuple[float, ...]:
         raise ConfigError(
             f"bounds: got {text!r}, expected percentage points", hint="for example --bounds 0.5,1,2,5"
         ) from error
+
+
+def show_front(results: FrontResults) -> None:
+    """Print the front of accuracy against cost, cheapest first, and the best mapping for each bound."""
+    metric = results.metric
+    table = make_table(
+        f"{results.task}: the front of {metric.name} against {results.objective}",
+        "trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles", "within",
+        right=("trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles"),
+    )  # fmt: skip
+    for row in results.front_rows:
+        fresh = row.fresh
+        table.add_row(
+            str(row.number),
+            f"{row.n_analog}/{results.n_projections}",
+            f"{100 * row.analog_mac_share:.1f} %",
+            f"{row.drop_pp:+.2f}",
+            "" if fresh is None else f"{fresh.drop_pp:+.2f} ± {50 * (fresh.accuracy.high - fresh.accuracy.low):.2f}",
+            "" if row.latency_s is None else format_si(row.latency_s, "s"),
+            "" if row.energy_j is None else format_si(row.energy_j, "J"),
+            str(row.n_tiles),
+            " ".join(f"{bound.max_drop_pp:g}" for bound in results.bounds if bound.number == row.number),
+        )
+    stderr.print(table)
+    baseline, samples = results.baseline, results.validation_samples
+    stderr.print(
+        f"{len(results.mappings)} mappings measured in {format_elapsed(results.elapsed_s)}"
+        f"{'' if results.complete else ', stopped early'}. Drops in {metric.drop_unit} of validation {metric.name} "
+        f"{format_duration(results.t_inference)} after programming. The front was chosen by "
+        f"{results.n_chips} chips on {'all' if samples is None else f'the first {samples}'} samples "
+        f"(digital {metric.format_value(baseline.decision)}); fresh: {results.n_chips_final} other chips, all samples "
+        f"(digital {metric.format_value(baseline.validation)}). Time and energy: {results.platform or 'no platform'}.",
+        markup=False,
+    )
+    for bound in results.bounds:
+        _show_bound(bound, results)
+
+
+def _show_bound(bound: BoundRow, results: FrontResults) -> None:
+    if bound.number is None:
+        text = "no mapping is within this bound"
+    else:
+        text = f"{100 * results.rows[bound.number].analog_mac_share:.1f} % of the MACs analog, {bound.file}"
+        text += "" if bound.is_confirmed else " (not confirmed on fresh chips yet)"
+    if bound.first_choice != bound.number:
+        text += f"; trial {bound.first_choice} did not hold on fresh chips"
+    stderr.print(f"{bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")

@@ -1,0 +1,167 @@
+"""The verb `inspect`: what of a network could go analog."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lionheart.cli.console import RichProgress, make_table, print_json, stderr
+from lionheart.cli.options import DebugFlag, ExcludeRules, IncludeRules, JsonFlag, ModelName
+from lionheart.errors import ConfigError
+from lionheart.units import format_count, format_si
+
+if TYPE_CHECKING:
+    from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
+
+_MANY = 40  # projections; more are shown together where blocks repeat
+
+
+def inspect(
+    model: ModelName,
+    platform: Annotated[str, typer.Option(help="Platform that prices each projection.")] = "alpine-high-power",
+    include: IncludeRules = None,
+    exclude: ExcludeRules = None,
+    rows: Annotated[int, typer.Option(help="Inputs of a crossbar.")] = 256,
+    cols: Annotated[int, typer.Option(help="Outputs of a crossbar.")] = 256,
+    every: Annotated[bool, typer.Option("--all", help="A line for each projection, also where blocks repeat.")] = False,
+    by_unit: Annotated[bool, typer.Option("--units", help="A line for each part of a repeated block instead.")] = False,
+    as_json: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Show what of a network could go analog, on how many tiles, and why the rest could not."""
+    if every and by_unit:
+        raise ConfigError("--all, --units: got both, expected one", hint="--json has the unit of each projection")
+    with _without_collection():
+        from lionheart.cli.models import load_graph
+        from lionheart.devices import TileSpec
+        from lionheart.system.inspection import audit_coverage
+
+        graph = load_graph(model, RichProgress())
+        tile = TileSpec(rows=rows, cols=cols)
+        data = audit_coverage(graph, model, tile=tile, platform=platform, include=include or (), exclude=exclude or ())
+    if as_json:
+        print_json(data.to_json())
+    else:
+        show_inspection(data, every=every, by_unit=by_unit)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no garbage while libraries are imported: they make many objects and drop none, and looking costs a sixth."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool = False) -> None:
+    """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat.
+
+    Args:
+        data: The audit.
+        every: Show each projection, also of many.
+        by_unit: Show the mapping units instead.
+    """
+    if by_unit:
+        _show_units(data)
+    elif every or len(data.projections) <= _MANY:
+        _show_projections(data)
+    else:
+        _show_groups(data)
+    totals, n = data.totals, len(data.projections)
+    stderr.print(
+        f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. "
+        f"{_share(totals, totals.macs_mappable)} may go analog, on {totals.n_tiles_all_analog} tiles; "
+        f"{_share(totals, totals.macs_by_choice)} stay digital by choice, "
+        f"{_share(totals, totals.macs_not_mappable)} because they must. "
+        f"Times: {data.platform}.",
+        markup=False,
+    )
+    for group in data.groups:
+        if group.reason:
+            count = f" ({group.n_projections})" if group.n_projections > 1 else ""
+            stderr.print(f"  digital: {group.pattern}{count}: {group.reason}", markup=False)
+    for row in data.projections:
+        if row.aliases:
+            stderr.print(f"  one weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
+    if data.idle:
+        stderr.print(f"did not run on these inputs: {', '.join(data.idle)}", markup=False)
+    if totals.macs_dynamic:
+        stderr.print(f"products of activations, always digital: {format_count(totals.macs_dynamic)}MACs", markup=False)
+    others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
+    if others:
+        stderr.print(f"always digital (elements written): {others}", markup=False)
+    if data.unpriced_ops:
+        stderr.print(f"without a price on {data.platform}: {', '.join(data.unpriced_ops)}", markup=False)
+
+
+def _share(totals: CoverageTotals, macs: int) -> str:
+    return f"{100 * macs / totals.macs:.1f} % of the MACs"
+
+
+def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
+    return f"{row.rows}×{row.cols}" + (f"×{row.groups}" if row.groups > 1 else "")
+
+
+def _show_groups(data: CoverageAudit) -> None:
+    table = make_table(
+        f"{data.task}: projections, those of repeated blocks together (--all: each)",
+        "projections", "number", "kind", "rows×cols", "MACs", "weights", "tiles",
+        right=("number", "rows×cols", "MACs", "weights", "tiles"),
+    )  # fmt: skip
+    for row in data.groups:
+        table.add_row(
+            row.pattern,
+            str(row.n_projections),
+            row.kind,
+            _shape(row),
+            format_count(row.macs),
+            format_count(row.weights),
+            "-" if row.reason else str(row.n_tiles),
+        )
+    stderr.print(table)
+
+
+def _show_units(data: CoverageAudit) -> None:
+    table = make_table(
+        f"{data.task}: {data.totals.n_units} units, the parts of repeated blocks",
+        "unit", "number", "each holds", "MACs", "weights", "tiles",
+        right=("number", "MACs", "weights", "tiles"),
+    )  # fmt: skip
+    for row in data.units:
+        table.add_row(
+            row.pattern,
+            str(row.n_units),
+            "\n".join(f"{shape.n_projections} {shape.kind} {_shape(shape)}" for shape in row.shapes),
+            format_si(row.macs, "").strip(),
+            format_si(row.weights, "").strip(),
+            str(row.n_tiles_mappable) if row.n_mappable else "-",
+        )
+    stderr.print(table)
+
+
+def _show_projections(data: CoverageAudit) -> None:
+    table = make_table(
+        f"{data.task}: projections in the network's order",
+        "projection", "kind", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
+        right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
+    )  # fmt: skip
+    for row in data.projections:
+        analog = row.analog
+        table.add_row(
+            row.fqn,
+            row.kind,
+            _shape(row),
+            f"{row.n_mvms}",
+            format_count(row.macs),
+            str(row.n_tiles) if row.mappable else "-",
+            "-" if analog is None or row.tile_utilisation is None else f"{100 * row.tile_utilisation:.0f} %",
+            format_si(row.digital.latency_s, "s", 2),
+            format_si(analog.latency_s, "s", 2) if analog else "-",
+        )
+    stderr.print(table)

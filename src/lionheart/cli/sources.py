@@ -1,0 +1,33 @@
+"""The verb `sources`: every physical constant and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lionheart.cli.console import print_json, stderr
+from lionheart.cli.options import DebugFlag, JsonFlag
+
+if TYPE_CHECKING:
+    from lionheart.constants import Constant
+
+
+def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
+    """List every physical constant with its value, unit, source and kind."""
+    from lionheart.constants import data_files, load_constants
+    from lionheart.record import write_record
+
+    data = {file.rpartition("/")[2]: load_constants(package, file) for package, file in data_files()}
+    if as_json:
+        print_json(write_record(data))
+    else:
+        show_sources(data)
+
+
+def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
+    """Print every constant."""
+    for file, constants in data.items():
+        stderr.print(f"\n{file}", style="bold")
+        for name, entry in constants.items():
+            stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
+            stderr.print(f"    {entry.source}", markup=False)

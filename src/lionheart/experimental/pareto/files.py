@@ -1,0 +1,46 @@
+"""Reads ``pareto.json``, of this version and of older ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lionheart.errors import ArtifactError
+from lionheart.experimental.pareto.records import FrontResults
+from lionheart.files import read_json, require_mapping
+from lionheart.runs import RunDirectory
+
+RESULTS = "pareto.json"
+
+
+def read_front(run: RunDirectory) -> FrontResults:
+    """Return the front of a run, finished or not, whatever version wrote it.
+
+    Raises:
+        ArtifactError: ``pareto.json`` is missing or damaged.
+    """
+    where = run.file(RESULTS)
+    results = FrontResults.from_json(_upgrade(read_json(where), where), str(where))
+    named = {*results.front, *(bound.number for bound in results.bounds if bound.number is not None)}
+    unknown = sorted(named - set(results.rows))
+    if unknown:
+        raise ArtifactError(f"{where}: no mapping of trial {unknown[0]}, which it names", hint="restore the file")
+    return results
+
+
+def _upgrade(data: Any, where: Path) -> dict[str, Any]:
+    """Return plain data as this version writes them; version 1 had ``measure``, and fresh measurements in one object."""
+    results = dict(require_mapping(data, where))
+    if results.get("schema_version") == 1 and isinstance(results.get("mappings"), list):
+        accuracy = {"name": "accuracy", "drop_unit": "pp", "kind": "share"}
+        rows = [_upgrade_row(row) for row in results["mappings"]]
+        results |= {"schema_version": 2, "metric": results.get("measure") or accuracy, "mappings": rows}
+    return results
+
+
+def _upgrade_row(row: Any) -> Any:
+    if not isinstance(row, Mapping) or not isinstance(row.get("fresh"), Mapping):
+        return row
+    fresh = row["fresh"]
+    return {**row, "fresh": {"accuracy": fresh, "drop_pp": fresh.get("drop_pp")}}
