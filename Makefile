@@ -23,8 +23,9 @@ bench: .venv/installed ## speed ratios against the same network in floating poin
 golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
 	$(BIN)/python tests/golden/jobs.py --write
 
-docs: .venv/installed ## write docs/settings.md from the code
+docs: .venv/installed ## write docs/settings.md and docs/reference from the code
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_reference.py
 
 results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1, DEVICE=cuda
 	$(BIN)/python benchmarks/networks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alpine_ratios import vgg16
+from alpine_networks import vgg16
 
 from lionheart.devices import TileSpec
 from lionheart.mapping import LayerMapping

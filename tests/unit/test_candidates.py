@@ -1,4 +1,4 @@
-"""Tile partitions, refusals and the order in which layers are tried."""
+"""Tile partitions, and which layers may not go on tiles."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zoo import ZOO
 
-from lionheart.candidates import RANKINGS, Candidate, find_candidates, rank_candidates
+from lionheart.candidates import find_candidates
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError
-from lionheart.graph import LayerGraph, LayerNode, trace_graph
+from lionheart.graph import LayerGraph, trace_graph
 from lionheart.partition import TilePartition, partition_matrix, split_evenly
 from lionheart.tasks.images.networks.resnet import ResNet8
 
@@ -21,17 +21,6 @@ limits = st.integers(1, 600)
 @pytest.fixture(scope="module")
 def resnet8() -> LayerGraph:
     return trace_graph(ResNet8(), torch.zeros(1, 3, 32, 32))
-
-
-def make_node(fqn: str, rows: int, cols: int, n_mvms: int = 1) -> LayerNode:
-    return LayerNode(
-        fqn=fqn, kind="linear", rows=rows, cols=cols, groups=1, n_mvms=n_mvms, n_calls=1,
-        n_inputs=rows * n_mvms, n_outputs=cols * n_mvms, has_bias=False,
-    )  # fmt: skip
-
-
-def make_candidate(node: LayerNode, reason: str = "") -> Candidate:
-    return Candidate(node, partition_matrix(node.rows, node.cols, 1, 256, 256), reason)
 
 
 @given(sizes, limits)
@@ -172,38 +161,6 @@ def test_rules_that_match_nothing_are_errors(resnet8: LayerGraph, rule: str, mes
         find_candidates(resnet8, TILE, include=[rule])
     assert message in caught.value.message
     assert hint in caught.value.hint
-
-
-def test_ranking_by_macs_and_by_weights_differ():
-    few_but_busy, large = make_node("busy", 4, 4, n_mvms=100), make_node("large", 20, 20)
-    candidates = [make_candidate(large), make_candidate(few_but_busy)]
-    assert [c.node.fqn for c in rank_candidates(candidates)] == ["busy", "large"]
-    assert [c.node.fqn for c in rank_candidates(candidates, "macs")] == ["busy", "large"]
-    assert [c.node.fqn for c in rank_candidates(candidates, "weights")] == ["large", "busy"]
-
-
-def test_resnet8_ranking(resnet8: LayerGraph):
-    ranked = [c.node.fqn for c in rank_candidates(find_candidates(resnet8, TILE))]
-    # Four layers tie at 2,359,296 MACs and keep the network's order; the linear layer has the fewest MACs.
-    assert ranked[:4] == ["stack1.conv1", "stack1.conv2", "stack2.conv2", "stack3.conv2"]
-    assert ranked[-1] == "fc"
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=12), st.sampled_from([*RANKINGS])
-)
-def test_ranking_is_stable_and_leaves_out_the_refused(shapes: list[tuple[int, int, bool]], by: str):
-    nodes = [make_node(str(index), rows, n_mvms) for index, (rows, n_mvms, _) in enumerate(shapes)]
-    candidates = [make_candidate(n, "" if keep else "no") for n, (*_, keep) in zip(nodes, shapes, strict=True)]
-    ranked = rank_candidates(candidates, by)
-    assert {c.node.fqn for c in ranked} == {str(i) for i, (*_, keep) in enumerate(shapes) if keep}
-    order = [(-getattr(c.node, by), int(c.node.fqn)) for c in ranked]
-    assert order == sorted(order)
-
-
-def test_unknown_ranking_suggests():
-    with pytest.raises(ConfigError, match="did you mean 'weights'"):
-        rank_candidates([], by="weight")
 
 
 def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():

@@ -27,7 +27,7 @@ from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
-from lionheart.runs import Environment, describe_environment
+from lionheart.runs import Environment, Journal, describe_environment
 from lionheart.tasks.registry import Recipe, build_example, build_untrained, find_recipe
 from lionheart.training import (
     TrainSession,
@@ -168,13 +168,19 @@ def train_task(
     # Stored from the CPU, whatever trained them; and what is measured is what is stored.
     save_weights(out, model, {"task": name, "seed": seed}, half=recipe.half_weights)
     load_weights(out, model)
-    with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
-        splits = {"validation": validation, "test": test}
-        found = {
-            f"{split}_{metric}": value
-            for split, source in splits.items()
-            for metric, value in _measure(model, source, recipe, bar.advance).items()
-        }
+    digest = sha256_file(out)
+
+    def evaluate() -> dict[str, float]:
+        with progress.bar(f"evaluating {name}", len(validation) + len(test)) as bar:
+            splits = {"validation": validation, "test": test}
+            return {
+                f"{split}_{metric}": value
+                for split, source in splits.items()
+                for metric, value in _measure(model, source, recipe, bar.advance).items()
+            }
+
+    journal = Journal(out.with_name(f"{out.name}.journal"))  # a kill here costs no second evaluation
+    found = journal.once(f"evaluated {digest}", dict[str, float], evaluate)
     environment = describe_environment(chosen)
     card = TrainingCard(
         task=name,
@@ -190,7 +196,7 @@ def train_task(
         date=time.strftime("%Y-%m-%d"),
         n_parameters=sum(p.numel() for p in model.parameters()),
         macs=_count_macs(name),
-        weights_sha256=sha256_file(out),
+        weights_sha256=digest,
         training_loss=tuple(round(loss, 5) for loss in trace.losses),
         measure=recipe.measure.name,
         **found,
@@ -198,6 +204,7 @@ def train_task(
     )
     write_json(out.with_suffix(".json"), card.to_json())
     partial.unlink(missing_ok=True)
+    journal.remove()
     return card
 
 

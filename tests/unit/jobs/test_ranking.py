@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
-from lionheart.jobs.measurement.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
-from quadrants import build_task, make_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from quadrants import build_task, make_context, make_settings
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
@@ -22,20 +24,14 @@ from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph import trace_graph
 from lionheart.jobs import map_layers, resume_run
-from lionheart.jobs.backend import find_backend
-from lionheart.jobs.measurement.sensitivity import (
-    Curvature,
-    estimate_traces,
-    measure_curvature,
-    measure_loss_increase,
-    squared_errors,
-    tells_classes,
-)
+from lionheart.jobs.measurement.hessian import Curvature, estimate_traces, measure_curvature, squared_errors
+from lionheart.jobs.measurement.sensitivity import measure_loss_increase, tells_classes
+from lionheart.jobs.ranking import RANKINGS, check_ranking, rank_for_run, register_ranking
 from lionheart.mapping import LayerMapping
-from lionheart.progress import SILENT
 from lionheart.rng import RandomStreams
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
+from lionheart.tasks.images.networks.resnet import ResNet8
 
 STREAMS = RandomStreams(0)
 
@@ -241,20 +237,20 @@ def test_the_expected_rise_is_the_rise_of_a_quadratic_loss():
     model[0].bias.data = (y - x @ model[0].weight.detach().T).mean(dim=0)
     settings = make_settings(search={"t_inference": 1.0}, tile={"rows": 32, "cols": 32})
     task = Task(model, [(x, y)], [(x, y)], [(x, y)], loss=squares)
-    found = measure_curvature(task, task.validation, ["0"], settings, STREAMS, SILENT)["0"]
+    found = measure_curvature(make_context(task, settings), task.validation, ["0"])["0"]
     sigma = found.squared_error**0.5
     rises = []
     for seed in range(300):
         noisy = model[0].weight.detach() + sigma * draw(16, 24, seed=seed)
         rises.append(float(squares(x @ noisy.T + model[0].bias.detach(), y) - squares(model(x).detach(), y)))
     assert found.expected_loss_increase == pytest.approx(sum(rises) / len(rises), rel=0.15)
-    assert Curvature(-1.0, 1.0).expected_loss_increase == 0.0
+    assert found.to_json()["expected_loss_increase"] == found.expected_loss_increase  # written for the report
+    assert Curvature(trace=-1.0, squared_error=1.0).expected_loss_increase == 0.0
 
 
 def sensitivity(task: Task, tile: TileSpec) -> dict[str, float]:
     fqns = ["0", "3", "7"] if task.name == "quadrants" else ["0"]
-    settings, backend = make_settings().replace(tile=tile), find_backend("lionheart")
-    return measure_loss_increase(task, task.validation, fqns, settings, STREAMS, backend, SILENT)
+    return measure_loss_increase(make_context(task, make_settings().replace(tile=tile)), task.validation, fqns)
 
 
 def test_sensitivity_of_a_classifier_is_a_divergence():
@@ -280,16 +276,73 @@ def test_sensitivity_of_a_regression_is_the_rise_of_its_loss():
 
 
 def ranked(by: str, problem: Any = None, **changes: Any) -> list[str]:
-    task = build_task()
     settings = make_settings(search={"ranking": by, **changes.pop("search", {})}, **changes)
-    graph = trace_graph(task.model, task.example_inputs())
-    candidates = find_candidates(graph, settings.tile, exclude=settings.search.exclude)
-    return [each.node.fqn for each in rank_for_run(candidates, graph, settings, problem)]
+    return [each.node.fqn for each in rank_for_run(make_context(build_task(), settings), problem)]
 
 
 def test_macs_and_weights_are_as_before():
     assert ranked("macs") == ["0", "3", "7"]
     assert ranked("weights") == ["3", "7", "0"]
+
+
+def test_the_ranking_follows_the_objective_unless_told_otherwise():
+    assert ranked("objective") == ranked("macs")
+    assert ranked("objective", search={"objective": "weights"}) == ranked("weights")
+    assert ranked("macs", search={"objective": "weights"}) == ranked("macs")
+
+
+class Shaped(nn.Module):
+    """Linear layers ``0``, ``1``, ... each of which sees its own input so many times."""
+
+    def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.layers = nn.ModuleList(nn.Linear(rows, cols, bias=False) for rows, cols, _ in shapes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = [
+            layer(x[:, :1].expand(-1, n_mvms * rows).reshape(-1, n_mvms, rows)).sum(dim=(1, 2))
+            for layer, (rows, _, n_mvms) in zip(self.layers, self.shapes, strict=True)
+        ]
+        return torch.stack(outputs, dim=1)
+
+
+def ranked_shapes(by: str, shapes: Sequence[tuple[int, int, int]], exclude: Sequence[str] = ()) -> list[int]:
+    x = torch.zeros(1, 1)
+    task = Task(Shaped(shapes), [(x, x)], [(x, x)], [(x, x)])
+    settings = make_settings(search={"ranking": by, "exclude": [f"layers.{each}" for each in exclude]})
+    return [int(each.node.fqn.rpartition(".")[2]) for each in rank_for_run(make_context(task, settings), None)]
+
+
+def test_ranking_by_macs_and_by_weights_differ():
+    shapes = [(20, 20, 1), (4, 4, 100)]
+    assert ranked_shapes("macs", shapes) == [1, 0]
+    assert ranked_shapes("weights", shapes) == [0, 1]
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), min_size=1, max_size=8),
+    st.sampled_from(["macs", "weights"]),
+)
+def test_ranking_is_stable_and_leaves_out_the_refused(shapes: list[tuple[int, int, bool]], by: str):
+    """Of equal ones that which comes first in the network is tried first."""
+    refused = [str(index) for index, (*_, keep) in enumerate(shapes) if not keep]
+    order = ranked_shapes(by, [(rows, rows, n_mvms) for rows, n_mvms, _ in shapes], refused)
+    assert set(order) == {index for index, (*_, keep) in enumerate(shapes) if keep}
+    sizes = [rows * rows * (n_mvms if by == "macs" else 1) for rows, n_mvms, _ in shapes]
+    assert order == sorted(order, key=lambda index: (-sizes[index], index))
+
+
+def test_resnet8_ranking():
+    x = torch.zeros(1, 3, 32, 32)
+    task = Task(ResNet8(), [(x, x)], [(x, x)], [(x, x)])
+    order = [
+        each.node.fqn for each in rank_for_run(make_context(task, make_settings(search={"ranking": "macs"})), None)
+    ]
+    # Four layers tie at 2,359,296 MACs and keep the network's order; the linear layer has the fewest MACs.
+    assert order[:4] == ["stack1.conv1", "stack1.conv2", "stack2.conv2", "stack3.conv2"]
+    assert order[-1] == "fc"
 
 
 def test_random_follows_the_seed():
@@ -319,10 +372,10 @@ def test_savings_are_differences_of_estimates_on_the_first_platform(by: str, amo
 def test_what_costs_time_comes_last():
     """A single output needs a whole tile's 100 ns for next to no work."""
     model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 1), nn.Linear(1, 1))
-    graph = trace_graph(model, torch.randn(1, 256))
-    settings = make_settings(search={"ranking": "time"})
-    order = rank_for_run(find_candidates(graph, TileSpec()), graph, settings, None)
-    fqns = [each.node.fqn for each in order]
+    x, y = torch.randn(1, 256), torch.zeros(1, 1)
+    settings = make_settings(search={"ranking": "time"}).replace(tile=TileSpec())
+    context = make_context(Task(model, [(x, y)], [(x, y)], [(x, y)]), settings)
+    graph, fqns = context.graph, [each.node.fqn for each in rank_for_run(context, None)]
     platform = load_platform(settings.platforms[0])
     last = estimate_system(graph, LayerMapping.from_analog(graph, fqns[-1:]), platform)
     assert fqns[0] == "0"
@@ -356,19 +409,23 @@ def test_rankings_that_cannot_be():
             check_ranking(make_settings(search={"ranking": by}, platforms=()))
     for name in ("macs", "random"):
         with pytest.raises(ConfigError, match=f"'{name}' is registered twice"):
-            register_ranking(name)(RANKINGS["random"])
+            register_ranking(name)(RANKINGS.find("random"))
 
 
 @pytest.mark.usefixtures("small_noise_pool")
-@pytest.mark.parametrize(("by", "event"), [("sensitivity", "loss_increase"), ("hessian", "curvature")])
+@pytest.mark.parametrize(
+    ("by", "step", "kind"), [("sensitivity", "sensitivity", float), ("hessian", "curvature", Curvature)]
+)
 def test_a_measured_order_is_measured_once_and_resumed(
-    by: str, event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by: str, step: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = make_settings(search={"ranking": by})
     whole = map_layers(build_task(), settings, run_dir=tmp_path / "whole")
-    (measured,) = whole.run.events(event)
-    assert set(measured[event]) == {"0", "3", "7"}
-    assert whole.results["elapsed_s"] > measured["elapsed_s"]
+    measured = whole.run.journal.read(step, dict[str, kind])
+    assert set(measured) == {"0", "3", "7"}
+    decisions_s = sum(each.elapsed_s for each in whole.results.decisions)
+    assert whole.results.elapsed_s == pytest.approx(decisions_s + whole.run.journal.elapsed_s(step))
+    assert whole.run.journal.elapsed_s(step) > 0
 
     class KilledError(BaseException):
         pass
@@ -377,10 +434,12 @@ def test_a_measured_order_is_measured_once_and_resumed(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("lionheart.jobs.problem.MappingProblem.settle", kill)
+        for name in ("commit", "rollback"):
+            patch.setattr(f"lionheart.jobs.problem.MappingProblem.{name}", kill)
         with pytest.raises(KilledError):
             map_layers(build_task(), settings, run_dir=tmp_path / "killed")
     resumed = resume_run(build_task(), tmp_path / "killed")
-    assert [row["fqn"] for row in resumed.results["decisions"]] == [row["fqn"] for row in whole.results["decisions"]]
+    assert [each.fqn for each in resumed.results.decisions] == [each.fqn for each in whole.results.decisions]
     assert resumed.mapping == whole.mapping
-    assert [row[event] for row in resumed.run.events(event)] == [measured[event]]
+    assert [event["event"] for event in resumed.run.journal.events()].count(step) == 1
+    assert resumed.run.journal.read(step, dict[str, kind]) == measured

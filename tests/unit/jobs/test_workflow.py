@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from typing import Any
 import pytest
 import torch
 from paths import SUPPORT
-from quadrants import build_loader_task, build_task, make_settings
+from quadrants import build_loader_task, build_task, make_context, make_settings
 from torch import nn
 
+import lionheart.jobs.evaluate
 import lionheart.jobs.map
 import lionheart.jobs.problem
+import lionheart.runs.journal
 import lionheart.training.loop
 from lionheart.analog import analog_layers, program_chip_
 from lionheart.data import BatchSlice, take_samples
@@ -30,11 +33,18 @@ from lionheart.files import read_json
 from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
 from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping
-from lionheart.progress import SILENT
-from lionheart.record import write_record
+from lionheart.record import Record
 from lionheart.report import report_run
-from lionheart.runs import RunDirectory
-from lionheart.search import Decision, SearchOutcome
+from lionheart.runs import (
+    Decision,
+    DigitalBaseline,
+    Evaluation,
+    HoldoutTest,
+    RunDescription,
+    RunDirectory,
+    SearchOutcome,
+)
+from lionheart.search import Trial
 from lionheart.system import audit_coverage
 from lionheart.tasks import Task, accuracy_scores
 
@@ -64,6 +74,8 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> MappingResult:
 
 def timeless(data: Any) -> Any:
     """Return plain data without wall times, the one thing that two equal runs do not share."""
+    if isinstance(data, Record):
+        return timeless(data.to_json())
     if isinstance(data, Mapping):
         return {k: timeless(v) for k, v in data.items() if k not in ("elapsed_s", "final_figures_s")}
     return [timeless(item) for item in data] if isinstance(data, (list, tuple)) else data
@@ -87,6 +99,11 @@ def files_of(run: RunDirectory) -> set[str]:
     return {path.name for path in run.path.iterdir()}
 
 
+def decisions_of(run: RunDirectory) -> tuple[Decision, ...]:
+    """Return the decisions that the journal has."""
+    return tuple(run.journal.read(f"decision {index}", Decision) for index in range(run.journal.count("decision")))
+
+
 # --------------------------------------------------------------------------------------------------------- end to end
 
 
@@ -94,17 +111,18 @@ def test_the_folder_holds_the_result(mapped: MappingResult):
     run = mapped.run
     assert files_of(run) == FINAL_FILES
     assert LayerMapping.load(run.file("mapping.json")) == mapped.mapping
-    assert run.read("results.json") == mapped.results
+    assert run.results() == mapped.results
+    assert read_json(run.file("results.json")) == mapped.results.to_json()
     assert read_json(run.file("graph.json"))["projections"][1]["fqn"] == "3"
-    events = [event["event"] for event in run.events()]
-    assert events == ["baseline", "decision", "decision", "decision", "finished"]
-    assert [event["decision"] for event in run.events("decision")] == mapped.results["decisions"]
-    assert run.description()["settings"] == make_settings().to_json()
+    events = [event["event"] for event in run.journal.events()]
+    assert events == ["baseline", "decision 0", "decision 1", "decision 2", "finished"]
+    assert decisions_of(run) == mapped.results.decisions
+    assert run.description().settings == make_settings().to_json()
 
 
 def test_the_example_has_every_kind_of_decision(mapped: MappingResult):
     """Otherwise the kills below would not meet keeping, undoing, and keeping after undoing."""
-    verdicts = {row["fqn"]: row["accepted"] for row in mapped.results["decisions"]}
+    verdicts = {each.fqn: each.accepted for each in mapped.results.decisions}
     assert verdicts == {"3": True, "7": False, "0": True}
     assert list(verdicts) == ["3", "7", "0"]  # 576, 512 and 216 weights
     assert mapped.outcome is SearchOutcome.MAPPED
@@ -113,44 +131,43 @@ def test_the_example_has_every_kind_of_decision(mapped: MappingResult):
 def test_results_agree_with_each_other(mapped: MappingResult):
     results = mapped.results
     assert mapped.mapping.analog == ("0", "3")
-    assert results["mapping"] == write_record(mapped.mapping)
+    assert results.mapping == mapped.mapping
     assert set(analog_layers(mapped.model)) == {"0", "3"}
     # MACs: 27*8*64 + 72*8*16 of these and 128*4; tiles of 32x32: 1 for 27x8, 3 for 72x8
-    assert results["analog_mac_share"] == pytest.approx((13_824 + 9_216) / (13_824 + 9_216 + 512))
-    assert results["analog_weight_share"] == pytest.approx((216 + 576) / (216 + 576 + 512))
-    assert results["n_tiles"] == 1 + 3
-    assert results["n_steps"] == 3 * 2 * 4
-    assert results["elapsed_s"] == pytest.approx(sum(row["elapsed_s"] for row in results["decisions"]))
-    baseline = results["baseline"]["validation_accuracy"]
-    for row in results["decisions"]:
-        assert row["drop_pp"] == pytest.approx(100 * (baseline - row["accuracy"]["mean"]))
-        assert row["accepted"] == (row["drop_pp"] <= 20.0)
-        assert row["accuracy"]["t_inference"] == 86_400.0
-        assert len(row["accuracy"]["scores"]) == 2
-    validation = results["validation"]
-    assert validation["drop_pp"] == pytest.approx(100 * (baseline - validation["mean"]))
-    assert [row["t_inference"] for row in results["test_over_time"]] == [1.0, 3_600.0, 86_400.0]
-    assert [row["platform"] for row in results["system"]] == ["alpine-high-power", "alpine-low-power"]
-    placed = {row["fqn"]: row["placement"] for row in results["system"][0]["layers"]}
+    assert results.analog_mac_share == pytest.approx((13_824 + 9_216) / (13_824 + 9_216 + 512))
+    assert results.analog_weight_share == pytest.approx((216 + 576) / (216 + 576 + 512))
+    assert results.n_tiles == 1 + 3
+    assert results.n_steps == 3 * 2 * 4
+    assert results.elapsed_s == pytest.approx(sum(each.elapsed_s for each in results.decisions))
+    baseline = results.baseline.validation_accuracy
+    for each in results.decisions:
+        assert each.drop_pp == pytest.approx(100 * (baseline - each.accuracy.mean))
+        assert each.drop_ucb_pp == each.drop_pp
+        assert each.accepted == (each.drop_pp <= 20.0)
+        assert each.accuracy.t_inference == 86_400.0
+        assert len(each.accuracy.scores) == 2
+    assert results.validation_drop_pp == pytest.approx(100 * (baseline - results.validation.mean))
+    assert [each.t_inference for each in results.test_over_time] == [1.0, 3_600.0, 86_400.0]
+    assert [each.platform for each in results.system] == ["alpine-high-power", "alpine-low-power"]
+    placed = {layer.fqn: layer.placement for layer in results.system[0].layers}
     assert placed == {"0": "analog", "3": "analog", "7": "digital"}
 
 
 def test_figures_are_of_the_right_model_and_split(mapped: MappingResult):
     task = build_task()
-    assert mapped.results["baseline"] == {
-        "validation_accuracy": evaluate_accuracy(task.model, task.validation, accuracy_scores),
-        "test_accuracy": evaluate_accuracy(task.model, task.test, accuracy_scores),
-    }
+    baseline = mapped.results.baseline
+    assert baseline.validation_accuracy == evaluate_accuracy(task.model, task.validation, accuracy_scores)
+    assert baseline.test_accuracy == evaluate_accuracy(task.model, task.test, accuracy_scores)
     digital = build_task().model
     plain = {k: v for k, v in mapped.model.state_dict().items() if "analog_" not in k}
     digital.load_state_dict(plain)
-    assert mapped.results["test_digital_accuracy"] == evaluate_accuracy(digital, task.test, accuracy_scores)
+    assert mapped.results.retrained_test_accuracy == evaluate_accuracy(digital, task.test, accuracy_scores)
     n_chips, n_test = 2, 96
-    for row in mapped.results["test_over_time"]:
-        assert all(float(score * n_test).is_integer() for score in row["scores"])
-        assert row["n_chips"] == n_chips
+    for each in mapped.results.test_over_time:
+        assert all(float(score * n_test).is_integer() for score in each.scores)
+        assert each.n_chips == n_chips
     # fresh chips, and not those that decided: with this much noise no two agree to the last sample
-    assert mapped.results["validation"]["scores"] != mapped.results["decisions"][-1]["accuracy"]["scores"]
+    assert mapped.results.validation.scores != mapped.results.decisions[-1].accuracy.scores
 
 
 def test_the_tasks_own_model_is_untouched(tmp_path: Path):
@@ -194,16 +211,16 @@ def test_a_finished_run_is_loaded_as_it_is(mapped: MappingResult):
 def test_excluded_layers_stay_digital_and_untried(tmp_path: Path):
     settings = make_settings(search={"exclude": ["0", "[7]"]})
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
-    assert [row["fqn"] for row in result.results["decisions"]] == ["3"]
+    assert [each.fqn for each in result.results.decisions] == ["3"]
     assert result.mapping.analog == ("3",)
-    reasons = {row["fqn"]: row["reason"] for row in result.run.read("graph.json")["candidates"]}
+    reasons = {row["fqn"]: row["reason"] for row in read_json(result.run.file("graph.json"))["candidates"]}
     assert reasons == {"0": "kept digital by the user", "3": "", "7": "kept digital by the user"}
 
 
 def test_everything_excluded_is_infeasible(tmp_path: Path):
     result = map_layers(build_task(), make_settings(search={"exclude": ["*"]}), run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.INFEASIBLE
-    assert result.results["decisions"] == []
+    assert result.results.decisions == ()
 
 
 @pytest.mark.filterwarnings("ignore::lionheart.errors.CalibrationWarning")
@@ -212,17 +229,17 @@ def test_an_impossible_bound_is_infeasible_and_leaves_the_weights(tmp_path: Path
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.INFEASIBLE
     assert result.mapping.analog == ()
-    assert len(result.results["decisions"]) == 3
+    assert len(result.results.decisions) == 3
     assert_same_state(result.model.state_dict(), build_task().model.state_dict())
-    assert (result.results["analog_mac_share"], result.results["n_tiles"]) == (0.0, 0)
-    assert [row["speedup"] for row in result.results["system"]] == [1.0, 1.0]
+    assert (result.results.analog_mac_share, result.results.n_tiles) == (0.0, 0)
+    assert [each.speedup for each in result.results.system] == [1.0, 1.0]
     assert files_of(result.run) == FINAL_FILES
 
 
 def test_a_task_of_data_loaders(tmp_path: Path):
     results = [map_layers(build_loader_task(), make_settings(), run_dir=tmp_path / str(i)) for i in range(2)]
     assert results[0].mapping.analog
-    assert len(results[0].results["decisions"]) == 3
+    assert len(results[0].results.decisions) == 3
     assert_same_run(*results)  # the loader's shuffling follows the run's seed
 
 
@@ -230,17 +247,18 @@ def test_final_figures_on_the_first_samples_only(tmp_path: Path):
     settings = make_settings(search={"final_samples": 25, "exclude": ["0", "7"]})
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     results, task = result.results, build_task()
-    assert results["final_samples"] == 25
-    figures = [*results["validation_over_time"], *results["test_over_time"]]
-    assert all(round(score * 25, 9).is_integer() for each in figures for score in each["scores"])
+    assert results.final_samples == 25
+    figures = [*results.validation_over_time, *results.test_over_time]
+    assert {each.n_samples for each in figures} == {25}
+    assert all(round(score * 25, 9).is_integer() for each in figures for score in each.scores)
     for split, source in (("validation", task.validation), ("test", task.test)):
         expected = evaluate_accuracy(task.model, source.take(25), task.metric)
-        assert results["baseline"][f"{split}_accuracy"] == pytest.approx(expected)
-    assert round(results["test_digital_accuracy"] * 25, 9).is_integer()
-    drop_pp = 100 * (results["baseline"]["validation_accuracy"] - results["validation"]["mean"])
-    assert results["validation"]["drop_pp"] == pytest.approx(drop_pp)
+        assert getattr(results.baseline, f"{split}_accuracy") == pytest.approx(expected)
+    assert round(results.retrained_test_accuracy * 25, 9).is_integer()
+    drop_pp = 100 * (results.baseline.validation_accuracy - results.validation.mean)
+    assert results.validation_drop_pp == pytest.approx(drop_pp)
     whole = map_layers(build_task(), make_settings(search={"exclude": ["0", "7"]}), run_dir=tmp_path / "whole")
-    assert whole.results["decisions"][0]["accuracy"] == results["decisions"][0]["accuracy"]  # decides nothing
+    assert whole.results.decisions[0].accuracy == results.decisions[0].accuracy  # decides nothing
     page = (report_run(tmp_path / "run")).read_text(encoding="utf-8")
     assert "on the first 25 test samples" in page
     assert "on the test set" not in page
@@ -249,10 +267,11 @@ def test_final_figures_on_the_first_samples_only(tmp_path: Path):
 def test_decisions_on_the_first_samples_only(tmp_path: Path):
     settings = make_settings(search={"validation_samples": 40, "exclude": ["0", "7"]})
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
-    scores = result.results["decisions"][0]["accuracy"]["scores"]
-    assert all(round(score * 40, 9).is_integer() for score in scores)
-    baseline = result.run.events("baseline")[0]["accuracy"]
-    assert baseline["validation"] == result.results["baseline"]["validation_accuracy"]
+    accuracy = result.results.decisions[0].accuracy
+    assert accuracy.n_samples == 40
+    assert all(round(score * 40, 9).is_integer() for score in accuracy.scores)
+    baseline = result.run.journal.read("baseline", DigitalBaseline)
+    assert baseline.validation == result.results.baseline.validation_accuracy
     source = build_task().validation
     assert take_samples(source, None) is source
     assert take_samples(source, 40).n_samples == 40
@@ -271,15 +290,16 @@ def test_a_promise_decides_on_half_and_tests_on_the_rest(tmp_path: Path):
     result = map_layers(
         build_task(), make_settings(search={"promise": 0.8, "max_drop_pp": 30.0}), run_dir=tmp_path / "run"
     )
-    for row in result.results["decisions"]:
-        assert row["accuracy"]["n_samples"] == 64
-        assert row["limit_pp"] > row["drop_pp"]
-        assert row["accepted"] == (row["limit_pp"] <= 30.0)
-    tests = result.results["certificate"]
-    assert [row["test"] for row in result.run.events("certified")] == tests
-    assert tests[0]["confidence"] == pytest.approx(0.9)
-    assert tests[0]["analog"] == [row["fqn"] for row in result.results["decisions"] if row["accepted"]][::-1]
-    assert tests[-1]["accepted"] == bool(result.mapping.analog)
+    for each in result.results.decisions:
+        assert each.accuracy.n_samples == 64
+        assert each.drop_ucb_pp > each.drop_pp
+        assert each.accepted == (each.drop_ucb_pp <= 30.0)
+    tests, journal = result.results.holdout_tests, result.run.journal
+    assert tuple(journal.read(f"holdout {number}", HoldoutTest) for number in range(journal.count("holdout"))) == tests
+    assert tests[0].drop.confidence == pytest.approx(0.9)
+    assert tests[0].accuracy.n_samples == 64
+    assert list(tests[0].analog) == [each.fqn for each in result.results.decisions if each.accepted][::-1]
+    assert tests[-1].accepted == bool(result.mapping.analog)
 
 
 def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path: Path):
@@ -288,9 +308,10 @@ def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path:
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.INFEASIBLE
     assert result.mapping.analog == ()
-    assert not any(test["accepted"] for test in result.results["certificate"])
+    assert result.results.holdout_tests
+    assert not any(test.accepted for test in result.results.holdout_tests)
     assert_same_state(result.model.state_dict(), build_task().model.state_dict())
-    assert result.results["validation"]["drop_pp"] == pytest.approx(0)
+    assert result.results.validation_drop_pp == pytest.approx(0)
 
 
 def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
@@ -302,11 +323,11 @@ def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
 def test_a_lifetime_counts_its_worst_time(tmp_path: Path):
     settings = make_settings(search={"lifetime": "1h", "include": ["3"], "max_drop_pp": 90.0})
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
-    over_time = result.results["validation_over_time"]
-    assert [row["t_inference"] for row in over_time] == [1.0, 10.0, 100.0, 1000.0, 3600.0]
-    assert result.results["validation"]["mean"] == min(row["mean"] for row in over_time)
-    assert result.results["decisions"][0]["accuracy"]["t_inference"] in {row["t_inference"] for row in over_time}
-    assert {1.0, 3600.0, 86_400.0} <= {row["t_inference"] for row in result.results["test_over_time"]}
+    over_time = result.results.validation_over_time
+    assert [each.t_inference for each in over_time] == [1.0, 10.0, 100.0, 1000.0, 3600.0]
+    assert result.results.validation.mean == min(each.mean for each in over_time)
+    assert result.results.decisions[0].accuracy.t_inference in {each.t_inference for each in over_time}
+    assert {1.0, 3600.0, 86_400.0} <= {each.t_inference for each in result.results.test_over_time}
 
 
 def test_a_yield_asks_more_than_the_mean(tmp_path: Path):
@@ -314,22 +335,21 @@ def test_a_yield_asks_more_than_the_mean(tmp_path: Path):
     for number, chip_yield in enumerate((None, 0.9)):
         search = {"chip_yield": chip_yield, "include": ["3"], "n_chips": 4, "max_drop_pp": 90.0}
         run_dir = tmp_path / str(number)
-        limits.append(
-            map_layers(build_task(), make_settings(search=search), run_dir=run_dir).results["decisions"][0]["limit_pp"]
-        )
+        mapped = map_layers(build_task(), make_settings(search=search), run_dir=run_dir)
+        limits.append(mapped.results.decisions[0].drop_ucb_pp)
     assert limits[1] > limits[0]
 
 
-def test_a_hasty_measurement_stops_when_it_is_clear(tmp_path: Path):
+def test_a_measurement_that_may_stop_early_stops_when_it_is_clear(tmp_path: Path):
     """Everything analog is far beyond a bound of 1 pp here, as a few samples show; what is kept is measured to the end."""
     for number, (bound, verdict) in enumerate(((1.0, False), (90.0, True))):
         settings = make_settings(
             search={"strategy": "exhaustive", "max_drop_pp": bound, "n_chips": 6}, tile={"output_noise": 3.0}
         )
         result = map_layers(build_task(), settings, run_dir=tmp_path / str(number))
-        first = result.results["decisions"][0]
-        assert first["accepted"] is verdict
-        assert (first["accuracy"]["n_samples"] == 128) is verdict
+        first = result.results.decisions[0]
+        assert first.accepted is verdict
+        assert (first.accuracy.n_samples == 128) is verdict
 
 
 # ------------------------------------------------------------------------------------------------------------ budgets
@@ -338,9 +358,9 @@ def test_a_hasty_measurement_stops_when_it_is_clear(tmp_path: Path):
 def test_budget_of_epochs(tmp_path: Path):
     result = map_layers(build_task(), make_settings(search={"max_epochs": 3}), run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.BUDGET
-    assert [len(row["train"]["losses"]) for row in result.results["decisions"]] == [2, 1]
-    assert [row["train"]["outcome"] for row in result.results["decisions"]] == ["cap", "budget"]
-    assert result.mapping.analog == tuple(row["fqn"] for row in result.results["decisions"] if row["accepted"])
+    assert [len(each.train.losses) for each in result.results.decisions] == [2, 1]
+    assert [each.train.outcome for each in result.results.decisions] == ["cap", "budget"]
+    assert result.mapping.analog == tuple(each.fqn for each in result.results.decisions if each.accepted)
 
 
 def test_a_budget_that_is_just_enough_is_no_end(mapped: MappingResult, tmp_path: Path):
@@ -352,7 +372,7 @@ def test_a_budget_that_is_just_enough_is_no_end(mapped: MappingResult, tmp_path:
 def test_budget_of_minutes(tmp_path: Path):
     result = map_layers(build_task(), make_settings(search={"max_minutes": 1e-9}), run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.BUDGET
-    assert (result.mapping.analog, result.results["decisions"]) == ((), [])
+    assert (result.mapping.analog, result.results.decisions) == ((), ())
 
 
 def test_minutes_before_a_kill_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -362,11 +382,12 @@ def test_minutes_before_a_kill_count(tmp_path: Path, monkeypatch: pytest.MonkeyP
     wire.undo()
     journal = tmp_path / "run" / "journal.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    lines[-1]["decision"]["elapsed_s"] = 3_600.0
+    assert lines[-1]["event"] == "decision 0"
+    lines[-1]["value"]["elapsed_s"] = 3_600.0
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = resume_run(build_task(), tmp_path / "run")
     assert result.outcome is SearchOutcome.BUDGET
-    assert [row["fqn"] for row in result.results["decisions"]] == ["3"]
+    assert [each.fqn for each in result.results.decisions] == ["3"]
 
 
 # ----------------------------------------------------------------------------------------- kill anywhere, then resume
@@ -392,7 +413,8 @@ class Tripwire:
             monkeypatch.setattr(owner, name, self._watched(getattr(owner, name), step))
         write = RunDirectory.write
         monkeypatch.setattr(RunDirectory, "write", lambda run, name, data: self._watched(write, name)(run, name, data))
-        monkeypatch.setattr(RunDirectory, "record", self._watched_record(RunDirectory.record))
+        append = lionheart.runs.journal._append_line
+        monkeypatch.setattr(lionheart.runs.journal, "_append_line", self._watched_append(append))
 
     def pass_(self, text: str) -> None:
         step = (text, sum(text == each for each, _ in self.steps))
@@ -409,12 +431,12 @@ class Tripwire:
 
         return watched
 
-    def _watched_record(self, record: Callable[..., None]) -> Callable[..., None]:
-        def watched(run: RunDirectory, event: str, **data: Any) -> None:
-            journal = run.file("journal.jsonl")
+    def _watched_append(self, append: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
+        def watched(journal: Path, line: str) -> None:
+            event = json.loads(line)["event"].partition(" ")[0]  # decisions 0, 1, ... are one kind of step
             before = journal.read_bytes() if journal.exists() else b""
             self.pass_(f"before {event}")
-            record(run, event, **data)
+            append(journal, line)
             whole = journal.read_bytes()
             for share in (0.0, 0.3, 0.95):  # a kill in the middle of writing the line
                 journal.write_bytes(whole[: len(before) + 1 + int(share * (len(whole) - len(before) - 1))])
@@ -434,7 +456,7 @@ def kill_and_resume(step: tuple[str, int], run_dir: Path, monkeypatch: pytest.Mo
 
 
 KINDS = [
-    *("before graph.json", "after graph.json"),
+    *("after run.json", "before graph.json", "after graph.json"),
     *("before baseline", "0% of baseline", "30% of baseline", "95% of baseline", "after baseline"),
     *("before epoch", "after epoch", "before chip"),
     *("before keep", "after keep", "before restore", "after restore"),
@@ -460,7 +482,8 @@ def all_steps(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int]]
 
 
 def test_no_step_is_forgotten(all_steps: list[tuple[str, int]]):
-    assert {text for text, _ in all_steps} - {"after chip"} == set(KINDS)  # after a chip comes nothing that is kept
+    # before run.json there is nothing to resume, and after a chip comes nothing that is kept
+    assert {text for text, _ in all_steps} - {"before run.json", "after chip"} == set(KINDS)
     assert sum(text == "before epoch" for text, _ in all_steps) == 3 * 2
     assert sum(text == "before chip" for text, _ in all_steps) == (3 + 1 + 1) * 2
 
@@ -519,12 +542,22 @@ def test_killed_again_and_again(changes: dict[str, Any], tmp_path: Path, monkeyp
                 resume_run(build_task(), tmp_path / "run")
     result = resume_run(build_task(), tmp_path / "run")
     assert_same_run(result, unbroken)
-    assert len(result.run.events("decision")) == len(unbroken.results["decisions"])
+    assert decisions_of(result.run) == result.results.decisions
+    events = [event["event"] for event in result.run.journal.events() if event["event"] != "resumed"]
+    assert events == [event["event"] for event in unbroken.run.journal.events()]  # nothing was computed twice
+
+
+def test_a_kill_before_there_is_a_run_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        Tripwire(patch, kill_at=("before run.json", 0))
+        with pytest.raises(KilledError):
+            map_layers(build_task(), make_settings(), run_dir=tmp_path / "deep" / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_between_making_the_run_and_its_graph(tmp_path: Path, mapped: MappingResult):
     """Only run.json is there: what Ctrl-C in the first moment leaves."""
-    run = RunDirectory.create(tmp_path / "run", {**mapped.run.description()})
+    run = RunDirectory.create(tmp_path / "run", mapped.run.description())
     assert_same_run(resume_run(build_task(), run.path), mapped)
 
 
@@ -552,7 +585,8 @@ def test_sigkill_of_a_process(tmp_path: Path):
         "[tile]\nrows = 32\ncols = 32\noutput_noise = 0.9\n"
         "[train]\nmax_epochs = 6\nsteps_per_epoch = 8\nlearning_rate = 0.01\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "COLUMNS": "80"}
+    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "80"}
 
     def start(name: str) -> tuple[subprocess.Popen[bytes], Path]:
         out = tmp_path / name
@@ -622,7 +656,7 @@ def test_wrong_content_of_results_is_named(change: dict[str, Any], mapped: Mappi
     copy.mkdir()
     for path in mapped.run.path.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    (copy / "results.json").write_text(json.dumps({**mapped.run.read("results.json"), **change}))
+    (copy / "results.json").write_text(json.dumps({**mapped.results.to_json(), **change}))
     with pytest.raises(ArtifactError, match=r"results\.json"):
         resume_run(build_task(), copy)
 
@@ -668,14 +702,33 @@ def test_a_model_that_fails_leaves_no_folder(tmp_path: Path):
 # ----------------------------------------------------------------------------------------------------- exact undoing
 
 
+def make_problem(path: Path) -> MappingProblem:
+    run = RunDirectory.create(path, RunDescription(task="quadrants", seed=0, settings=make_settings().to_json()))
+    return MappingProblem(make_context(build_task(), journal=run.journal), build_task().model, run)
+
+
+def decide(index: int, fqn: str, trial: Trial, *, accepted: bool) -> Decision:
+    return Decision(
+        index=index, fqn=fqn, macs=1, accepted=accepted, accuracy=trial.accuracy, drop_pp=trial.drop_pp,
+        drop_ucb_pp=trial.drop_ucb_pp, train=trial.train, elapsed_s=trial.elapsed_s,
+    )  # fmt: skip
+
+
+def settle(problem: MappingProblem, decision: Decision, mapping: LayerMapping) -> None:
+    """Keep or undo a trial and write its decision down, as a search does."""
+
+    def settle_it() -> Decision:
+        (problem.commit if decision.accepted else problem.rollback)(decision, mapping)
+        return decision
+
+    assert problem.decide_once(decision.index, settle_it) == decision
+
+
 def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
     """Weights, BatchNorm statistics, input ranges and momentum are those of the last accepted trial, to the bit."""
-    task, settings = build_task(), make_settings()
-    graph = task.trace()
-    run = RunDirectory.create(tmp_path / "run", {})
+    problem = make_problem(tmp_path / "run")
+    model, graph = problem.model, problem.context.graph
     start = LayerMapping.all_digital(graph)
-    model = build_task().model
-    problem = MappingProblem(task, model, start, settings, run, SILENT)
 
     def state() -> dict[str, torch.Tensor]:
         tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -687,10 +740,9 @@ def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
 
     def try_and_settle(fqn: str, index: int, before: LayerMapping, *, accept: bool) -> LayerMapping:
         tried = LayerMapping.from_analog(graph, [*before.analog, fqn])
-        trial = problem.try_mapping(tried, index, fqn)
+        trial = problem.try_mapping(tried, index, fqn, retrain=True, early_stop=False)
         after = tried if accept else before
-        decision = Decision(index, fqn, 1, accept, trial.accuracy, 0.0, trial.train, trial.elapsed_s)
-        problem.settle(decision, after)
+        settle(problem, decide(index, fqn, trial, accepted=accept), after)
         return after
 
     original = state()
@@ -705,11 +757,11 @@ def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
     assert sum(name.startswith("momentum/") for name in kept) == len(list(model.parameters()))
 
     tried = LayerMapping.from_analog(graph, ["3", "0"])
-    trial = problem.try_mapping(tried, 2, "0")
+    trial = problem.try_mapping(tried, 2, "0", retrain=True, early_stop=False)
     moved = state()
     assert not any(torch.equal(moved[name], kept[name]) for name in kept if "weight" in name and "bound" not in name)
     assert not any(torch.equal(moved[name], kept[name]) for name in kept if name.startswith("momentum/"))
-    problem.settle(Decision(2, "0", 1, False, trial.accuracy, 9.0, trial.train, trial.elapsed_s), mapping)
+    settle(problem, decide(2, "0", trial, accepted=False), mapping)
     assert_same_state(state(), kept)
     assert set(analog_layers(model)) == {"3"}
     parameters = {id(parameter) for parameter in model.parameters()}
@@ -719,18 +771,16 @@ def test_a_rejected_trial_leaves_no_trace(tmp_path: Path):
 
 def test_undoing_without_a_retraining_reads_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A trial that left the weights alone is undone to the bit from memory: a walk over thousands of mappings reads no file."""
-    task, settings = build_task(), make_settings()
-    graph = task.trace()
-    model, run = build_task().model, RunDirectory.create(tmp_path / "run", {})
-    problem = MappingProblem(task, model, LayerMapping.all_digital(graph), settings, run, SILENT)
+    problem = make_problem(tmp_path / "run")
+    model, graph = problem.model, problem.context.graph
 
-    def settle(index: int, tried: list[str], kept: LayerMapping, *, retrain: bool) -> None:
-        trial = problem.try_mapping(LayerMapping.from_analog(graph, tried), index, "trial", retrain=retrain)
-        accepted = tuple(tried) == kept.analog
-        problem.settle(Decision(index, "trial", 1, accepted, trial.accuracy, 0.0, trial.train, trial.elapsed_s), kept)
+    def try_and_settle(index: int, tried: list[str], kept: LayerMapping, *, retrain: bool) -> None:
+        mapping = LayerMapping.from_analog(graph, tried)
+        trial = problem.try_mapping(mapping, index, "trial", retrain=retrain, early_stop=False)
+        settle(problem, decide(index, "trial", trial, accepted=tuple(tried) == kept.analog), kept)
 
     kept = LayerMapping.from_analog(graph, ["0", "3"])
-    settle(0, ["0", "3"], kept, retrain=True)
+    try_and_settle(0, ["0", "3"], kept, retrain=True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def refuse(*args: Any) -> None:
@@ -739,7 +789,7 @@ def test_undoing_without_a_retraining_reads_no_checkpoint(tmp_path: Path, monkey
     monkeypatch.setattr(lionheart.jobs.problem, "load_training_state", refuse)
     monkeypatch.setattr(lionheart.jobs.problem, "save_training_state", refuse)
     for index, tried in enumerate((["0", "3", "7"], ["7"], ["0"], []), start=1):
-        settle(index, tried, kept, retrain=False)
+        try_and_settle(index, tried, kept, retrain=False)
         assert_same_state(model.state_dict(), before)
 
 
@@ -757,13 +807,51 @@ def test_too_many_candidates_for_exhaustive_leave_no_folder(tmp_path: Path):
 
 
 def test_evaluation_repeats_the_runs_own_test_figures(mapped: MappingResult):
-    times = [row["t_inference"] for row in mapped.results["test_over_time"]]
-    data = evaluate_run(build_task(), mapped.run.path, times=times, n_chips=2)
-    assert data["accuracy_over_time"] == mapped.results["test_over_time"]
-    assert read_json(mapped.run.file("evaluation.json"))["accuracy_over_time"] == data["accuracy_over_time"]
+    times = [each.t_inference for each in mapped.results.test_over_time]
+    found = evaluate_run(build_task(), mapped.run.path, times=times, n_chips=2)
+    assert found.accuracy_over_time == mapped.results.test_over_time
+    assert mapped.run.read("evaluation.json", Evaluation) == found
     other = evaluate_run(build_task(), mapped.run.path, times=times, n_chips=2, seed=99)
-    assert other["accuracy_over_time"] != data["accuracy_over_time"]
+    assert other.accuracy_over_time != found.accuracy_over_time
     mapped.run.file("evaluation.json").unlink()
+
+
+def test_the_same_evaluation_is_read_from_the_journal(
+    mapped: MappingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = shutil.copytree(mapped.run.path, tmp_path / "run")
+    asked = {"times": [1.0, 3_600.0], "n_chips": 2, "n_samples": 40}
+    found = evaluate_run(build_task(), path, **asked)
+    run = RunDirectory.open(path)
+    n_events = len(run.journal.events())
+    run.file("evaluation.json").unlink()
+    evaluate = lionheart.jobs.evaluate.evaluate_over_chips
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(lionheart.jobs.evaluate, "evaluate_over_chips", refuse)
+    assert evaluate_run(build_task(), path, **asked) == found
+    assert run.read("evaluation.json", Evaluation) == found
+    assert len(RunDirectory.open(path).journal.events()) == n_events
+    others = [
+        {"times": [1.0]},
+        {"n_chips": 3},
+        {"n_samples": 41},
+        {"n_samples": None},
+        {"seed": 5},
+        {"split": "validation"},
+    ]
+    for change in others:
+        with pytest.raises(AssertionError, match="measured again"):
+            evaluate_run(build_task(), path, **{**asked, **change})
+    lionheart.training.save_weights(path / "weights.safetensors", mapped.model, {"another": "file"})
+    with pytest.raises(AssertionError, match="measured again"):
+        evaluate_run(build_task(), path, **asked)
+    monkeypatch.setattr(lionheart.jobs.evaluate, "evaluate_over_chips", evaluate)
+    again = evaluate_run(build_task(), path, **asked)
+    assert again == found
+    assert len(RunDirectory.open(path).journal.events()) == n_events + 1
 
 
 def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
@@ -783,7 +871,7 @@ def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
 
 def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
     data = estimate_run(mapped.run.path, ["alpine-high-power", "alpine-low-power"])
-    assert [row.to_json() for row in data] == json.loads(json.dumps(mapped.results["system"]))
+    assert tuple(data) == mapped.results.system
     mapped.run.file("system.json").unlink()
 
 
@@ -793,4 +881,4 @@ def test_inspection_needs_no_training():
     data = audit_coverage(graph, task.name, tile=make_settings().tile)
     assert [(row.fqn, row.n_tiles) for row in data.projections] == [("0", 1), ("3", 3), ("7", 4)]
     assert data.totals.macs_mappable == data.totals.macs == 13_824 + 9_216 + 512
-    assert data["totals"]["n_tiles_all_analog"] == 8
+    assert data.totals.n_tiles_all_analog == 8
