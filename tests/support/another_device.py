@@ -26,6 +26,8 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lionheart.record import Record
+
 NAME = "otherdevice"
 _COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 _PLAIN_RESULTS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
@@ -235,10 +237,12 @@ JOBS: dict[str, Callable[[Any, Path], Any]] = {
 
 
 def without_times(data: Any) -> Any:
-    """Return plain data without what two runs never have in common."""
+    """Return records as plain data without what two runs never have in common."""
+    if isinstance(data, Record):
+        return without_times(data.to_json())
     if isinstance(data, dict):
         return {key: without_times(value) for key, value in data.items() if not key.endswith("_s") and key != "created"}
-    return [without_times(each) for each in data] if isinstance(data, list) else data
+    return [without_times(each) for each in data] if isinstance(data, (list, tuple)) else data
 
 
 def compare(job: Callable[[Any, Path], Any]) -> str:
@@ -252,7 +256,7 @@ def compare(job: Callable[[Any, Path], Any]) -> str:
             task = build_task()
             task.model.to(device)
             try:
-                found.append(without_times(json.loads(json.dumps(job(task, Path(folder))))))
+                found.append(json.loads(json.dumps(without_times(job(task, Path(folder))))))
             except Exception:
                 return f"on {device}:\n{traceback.format_exc()}"
     return "same" if found[0] == found[1] else f"on the CPU {found[0]}, on the other device {found[1]}"
