@@ -1,6 +1,8 @@
 # Everything runs in .venv, which the first target makes. PYTHON picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests side by side, one thread each.
+WORKERS ?= 2
 
 .PHONY: demo test check bench golden docs results clean
 
@@ -8,7 +10,7 @@ demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy l
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
 
 test: check .venv/aihwkit ## all checks, then all tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 check: .venv/installed ## format, lint, types, room boundaries
 	$(BIN)/ruff format --check -q src tests benchmarks docs

@@ -10,7 +10,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"AIHWKIT cannot be imported: {error}",
-        hint="pip install --no-deps aihwkit==1.1.0 (its torch tiles suffice), or 1.2.0 built from source: docs/how-to/aihwkit.md",
+        hint="pip install --no-deps aihwkit==1.1.0 (its torch tiles suffice), or 1.2.0 from source: docs/how-to/aihwkit.md",
     ) from error
 
 from lionheart.interop.aihwkit.backend import AIHWKITBackend
