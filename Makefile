@@ -12,7 +12,7 @@ demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy l
 test: check .venv/aihwkit ## all checks, then all tests
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
-check: .venv/installed ## format, lint, types, room boundaries
+check: .venv/installed ## format, lint, types, imports between packages
 	$(BIN)/ruff format --check -q src tests benchmarks docs
 	$(BIN)/ruff check -q src tests benchmarks docs
 	$(BIN)/mypy

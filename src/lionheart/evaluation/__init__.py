@@ -1,6 +1,6 @@
 """Evaluation: how well a model does, digitally or over fresh chips and times.
 
-Comes in: a model, batches, a metric. Goes out: accuracies with confidence intervals.
+Takes: a model, batches, a metric. Returns: accuracies with confidence intervals.
 Must not know: mappings, training, search, data sets by name.
 """
 

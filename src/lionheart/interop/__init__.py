@@ -1,7 +1,7 @@
 """Interop: other simulators beside the own physics and costs, each in a package of its own that needs the simulator installed.
 
-Comes in: our specs and models with analog layers, or another simulator's. Goes out: the other side's, and backends on which
-`map_layers` and `evaluate_run` compute. Importing this room makes the backends known by name and loads no simulator.
+Takes: our specs and models with analog layers, or another simulator's. Returns: the other side's, and backends on which
+`map_layers` and `evaluate_run` compute. Importing this package makes the backends known by name and loads no simulator.
 """
 
 from __future__ import annotations
