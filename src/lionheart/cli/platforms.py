@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, final
 
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.record import Record
 
 
 def platforms(
@@ -35,27 +36,83 @@ def platforms(
         return
     data = list_platforms() if show is None else describe_platform(show)
     if as_json:
-        print_json(data)
-    elif show is None:
+        print_json(data.to_json())
+    elif isinstance(data, PlatformList):
         _show_list(data)
     else:
         _show_platform(data)
 
 
-def list_platforms() -> dict[str, Any]:
+@final
+class PlatformRow(Record):
+    """A shipped platform.
+
+    Args:
+        platform: Its name.
+        description: What it is.
+        n_cores: Its cores.
+        n_tiles: Its tiles; None = as many as needed.
+    """
+
+    platform: str
+    description: str
+    n_cores: int
+    n_tiles: int | None
+
+
+@final
+class PlatformList(Record):
+    """All shipped platforms."""
+
+    platforms: tuple[PlatformRow, ...]
+
+
+@final
+class PlatformConstant(Record):
+    """A constant of a platform.
+
+    Args:
+        value: Its value.
+        unit: Of the value.
+        source: Where it comes from.
+        kind: How it was obtained.
+        file: The file that gives it.
+    """
+
+    value: Any
+    unit: str
+    source: str
+    kind: str
+    file: str
+
+
+@final
+class PlatformDescription(Record):
+    """A platform with all its constants.
+
+    Args:
+        platform: Its name.
+        description: What it is.
+        constants: By name.
+    """
+
+    platform: str
+    description: str
+    constants: dict[str, PlatformConstant]
+
+
+def list_platforms() -> PlatformList:
     """Return name and description of every shipped platform."""
     from lionheart.system import load_platform, platform_names
 
-    specs = [load_platform(name) for name in platform_names()]
-    return {
-        "platforms": [
-            {"platform": spec.name, "description": spec.description, "n_cores": spec.n_cores, "n_tiles": spec.n_tiles}
-            for spec in specs
-        ]
-    }
+    rows = (
+        PlatformRow(platform=spec.name, description=spec.description, n_cores=spec.n_cores, n_tiles=spec.n_tiles)
+        for spec in map(load_platform, platform_names())
+    )
+    return PlatformList(platforms=tuple(rows))
 
 
-def describe_platform(name: str) -> dict[str, Any]:
+def describe_platform(name: str) -> PlatformDescription:
     """Return every constant of a platform, with the file that gives it; `name` may be a user's file.
 
     Raises:
@@ -68,17 +125,17 @@ def describe_platform(name: str) -> dict[str, Any]:
     spec, files = load_platform(name), read_platform_files(name)
     order = {field: place for place, field in enumerate(type(spec).model_fields)}
     keys = sorted(files.constants, key=lambda key: order[key.partition(".")[0]])
-    return {
-        "platform": spec.name,
-        "description": spec.description,
-        "constants": {key: asdict(files.constants[key]) | {"file": files.origins[key]} for key in keys},
-    }
+    return PlatformDescription(
+        platform=spec.name,
+        description=spec.description,
+        constants={key: PlatformConstant(**asdict(files.constants[key]), file=files.origins[key]) for key in keys},
+    )
 
 
-def _show_list(data: dict[str, Any]) -> None:
+def _show_list(data: PlatformList) -> None:
     table = make_table("platforms", "platform", "what it is")
-    for row in data["platforms"]:
-        table.add_row(row["platform"], row["description"])
+    for row in data.platforms:
+        table.add_row(row.platform, row.description)
     stderr.print(table)
     stderr.print(
         "More on one: lionheart platforms --show hermes. To write your own:\n"
@@ -87,8 +144,8 @@ def _show_list(data: dict[str, Any]) -> None:
     )
 
 
-def _show_platform(data: dict[str, Any]) -> None:
-    stderr.print(f"{data['platform']}: {data['description']}", style="bold", markup=False)
-    for name, entry in data["constants"].items():
-        stderr.print(f"{name} = {entry['value']} [{entry['unit']}] ({entry['kind']})", markup=False)
-        stderr.print(f"    {entry['source']} ({entry['file']})", markup=False)
+def _show_platform(data: PlatformDescription) -> None:
+    stderr.print(f"{data.platform}: {data.description}", style="bold", markup=False)
+    for name, entry in data.constants.items():
+        stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
+        stderr.print(f"    {entry.source} ({entry.file})", markup=False)

@@ -1,9 +1,10 @@
 """System: a network's work, a mapping and a platform in; time and energy of one inference out.
 
-Comes in: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
-Goes out: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `SystemModel` prices many
-mappings of one network. All functions are pure. Must not know: physics, noise, training, search.
+Takes: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
+Returns: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
+counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `summary()` of each is the record that is
+written. `SystemModel` prices many mappings of one network. All functions are pure. Must not know: physics, noise, training,
+search.
 """
 
 from lionheart.runs.costs import AgeCost, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind
