@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+
+if TYPE_CHECKING:
+    from lionheart.system.listing import PlatformDescription, PlatformList
 
 
 def platforms(
@@ -33,52 +35,20 @@ def platforms(
 
         sys.stdout.write(render_template())
         return
-    data = list_platforms() if show is None else describe_platform(show)
-    if as_json:
-        print_json(data)
-    elif show is None:
-        _show_list(data)
+    from lionheart.system.listing import describe_platform, list_platforms
+
+    if show is None:
+        found = list_platforms()
+        print_json(found.to_json()) if as_json else _show_list(found)
     else:
-        _show_platform(data)
+        platform = describe_platform(show)
+        print_json(platform.to_json()) if as_json else _show_platform(platform)
 
 
-def list_platforms() -> dict[str, Any]:
-    """Return name and description of every shipped platform."""
-    from lionheart.system import load_platform, platform_names
-
-    specs = [load_platform(name) for name in platform_names()]
-    return {
-        "platforms": [
-            {"platform": spec.name, "description": spec.description, "n_cores": spec.n_cores, "n_tiles": spec.n_tiles}
-            for spec in specs
-        ]
-    }
-
-
-def describe_platform(name: str) -> dict[str, Any]:
-    """Return every constant of a platform, with the file that gives it; `name` may be a user's file.
-
-    Raises:
-        ConfigError: There is no such platform, or its file has faults.
-        ArtifactError: The file cannot be read.
-    """
-    from lionheart.system import load_platform
-    from lionheart.system.platform_files import read_platform_files
-
-    spec, files = load_platform(name), read_platform_files(name)
-    order = {field: place for place, field in enumerate(type(spec).model_fields)}
-    keys = sorted(files.constants, key=lambda key: order[key.partition(".")[0]])
-    return {
-        "platform": spec.name,
-        "description": spec.description,
-        "constants": {key: asdict(files.constants[key]) | {"file": files.origins[key]} for key in keys},
-    }
-
-
-def _show_list(data: dict[str, Any]) -> None:
+def _show_list(data: PlatformList) -> None:
     table = make_table("platforms", "platform", "what it is")
-    for row in data["platforms"]:
-        table.add_row(row["platform"], row["description"])
+    for row in data.platforms:
+        table.add_row(row.platform, row.description)
     stderr.print(table)
     stderr.print(
         "More on one: lionheart platforms --show hermes. To write your own:\n"
@@ -87,8 +57,8 @@ def _show_list(data: dict[str, Any]) -> None:
     )
 
 
-def _show_platform(data: dict[str, Any]) -> None:
-    stderr.print(f"{data['platform']}: {data['description']}", style="bold", markup=False)
-    for name, entry in data["constants"].items():
-        stderr.print(f"{name} = {entry['value']} [{entry['unit']}] ({entry['kind']})", markup=False)
-        stderr.print(f"    {entry['source']} ({entry['file']})", markup=False)
+def _show_platform(data: PlatformDescription) -> None:
+    stderr.print(f"{data.platform}: {data.description}", style="bold", markup=False)
+    for name, entry in data.constants.items():
+        stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
+        stderr.print(f"    {entry.source} ({entry.file})", markup=False)

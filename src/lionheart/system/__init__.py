@@ -2,8 +2,9 @@
 
 Takes: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
 Returns: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `SystemModel` prices many
-mappings of one network. All functions are pure. Must not know: physics, noise, training, search.
+counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `summary()` of each is the record that is
+written. `SystemModel` prices many mappings of one network. All functions are pure. Must not know: physics, noise, training,
+search.
 """
 
 from lionheart.runs.costs import AgeCost, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind
