@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, Self, TypeVar
@@ -14,6 +15,7 @@ T = TypeVar("T")
 _PLAIN = ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants")  # what is no number does not become null
 _ANY: TypeAdapter[Any] = TypeAdapter(Any, config=_PLAIN)
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)  # of a docstring
 _HINT = "is this data of a run written by this version of lionheart?"
 _EXPECTED = {
     "missing": "missing",
@@ -77,7 +79,19 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
 def describe_schema(kind: Any) -> dict[str, Any]:
     """Return the JSON schema of a record, a dataclass, or a collection of them, as it is written."""
     schema = _adapter(kind).json_schema(mode="serialization")
+    for part in (schema, *schema.get("$defs", {}).values()):
+        _document(part)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _document(part: dict[str, Any]) -> None:
+    """Give a class in a schema the summary of its docstring, and its fields what the docstring says of them."""
+    summary, _, rest = part.get("description", "").partition("\n\n")
+    if summary:
+        part["description"] = " ".join(summary.split())
+    for name, text in _ARGUMENT.findall(rest):
+        if name in part.get("properties", {}):
+            part["properties"][name].setdefault("description", " ".join(text.split()))
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:

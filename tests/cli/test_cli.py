@@ -358,8 +358,8 @@ USER_FILES = {
 @pytest.mark.parametrize(
     ("file", "function", "message", "hint"),
     [
-        ("fails_on_import", "build", "failed on import: ModuleNotFoundError", "mend the file"),
-        ("syntax", "build", "failed on import: SyntaxError", "mend the file"),
+        ("fails_on_import", "build", "failed on import: ModuleNotFoundError", "fix the file"),
+        ("syntax", "build", "failed on import: SyntaxError", "fix the file"),
         ("no_task", "build", "returned int, expected a lionheart.Task", "return lionheart.Task("),
         ("no_task", "biuld", "has no function 'biuld'", "did you mean 'build'"),
         ("raises", "build", "failed: KeyError: 'weights'", "--debug"),

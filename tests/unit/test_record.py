@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, computed_field
 
 from lionheart.errors import ArtifactError
-from lionheart.record import Record, read_record, write_record
+from lionheart.record import Record, describe_schema, read_record, write_record
+from lionheart.runs import RefreshInterval, Results
 
 
 class Colour(StrEnum):
@@ -122,3 +123,18 @@ def test_a_record_is_frozen_and_replaced_as_a_whole():
     assert (blue.colour, blue.leaves, TREE.colour) == (Colour.BLUE, TREE.leaves, Colour.RED)
     with pytest.raises(ValidationError):
         TREE.replace(colour="green")
+
+
+def test_a_schema_has_what_the_classes_say():
+    schema = describe_schema(Results)
+    assert schema["properties"]["max_drop_pp"]["description"] == "bound on the drop [pp]"
+    assert "validation_drop_pp" in schema["properties"]  # what is computed is written too
+    costs = schema["$defs"]["CostRecord"]
+    assert costs["description"] == "Time and energy of one inference, with their components."
+    assert costs["properties"]["time_breakdown_s"]["description"] == "Component -> seconds."
+    assert "samples" not in schema["$defs"]["Accuracy"]["properties"]  # kept in memory alone
+
+
+def test_numbers_that_are_none_are_named():
+    with pytest.raises(ArtifactError, match=r"it\.holds_until_s: got nan, expected a finite number"):
+        RefreshInterval.from_json({"holds_until_s": float("nan"), "longest_s": 1.0}, "it")
