@@ -1,6 +1,8 @@
 # Everything runs in .venv, which the first target makes. PYTHON picks the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests side by side, one thread each.
+WORKERS ?= 2
 
 .PHONY: demo test check bench golden docs results clean
 
@@ -8,7 +10,7 @@ demo: .venv/installed ## map ResNet8 on CIFAR-10 with at most 2 pp of accuracy l
 	$(BIN)/lionheart map cifar10/resnet8 --max-drop 2
 
 test: check .venv/aihwkit ## all checks, then all tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 check: .venv/installed ## format, lint, types, room boundaries
 	$(BIN)/ruff format --check -q src tests benchmarks docs
@@ -23,8 +25,9 @@ bench: .venv/installed ## speed ratios against the same network in floating poin
 golden: .venv/installed ## write tests/golden/hashes.json anew; for a change that is meant to move numbers
 	$(BIN)/python tests/golden/jobs.py --write
 
-docs: .venv/installed ## write docs/settings.md from the code
+docs: .venv/installed ## write docs/reference/settings.md and docs/reference from the code
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_reference.py
 
 results: .venv/installed ## the tables in docs/results/networks, hours; or ROW=cifar10/resnet20@1, NETWORK=resnet20, AGAIN=1, RENDER=1, DEVICE=cuda
 	$(BIN)/python benchmarks/networks/results.py $(ROW) $(if $(NETWORK),--network $(NETWORK)) $(if $(AGAIN),--again) $(if $(RENDER),--render) $(if $(DEVICE),--device $(DEVICE))

@@ -1,4 +1,4 @@
-"""Write docs/settings.md: every setting of a run with its default, unit and meaning, read from the code."""
+"""Write docs/reference/settings.md: every setting of a run with its default, unit and meaning, read from the code."""
 
 from __future__ import annotations
 
@@ -51,4 +51,4 @@ def render_settings() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("settings.md").write_text(render_settings(), encoding="utf-8")
+    (Path(__file__).parent / "reference" / "settings.md").write_text(render_settings(), encoding="utf-8")

@@ -14,13 +14,12 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lionheart import Task, build_task
-from lionheart.files import read_json
 from lionheart.jobs import map_layers, profile_layers, read_settings, resume_run
+from lionheart.jobs.profile import Change, Profile
 from lionheart.metrics import PERPLEXITY
-from lionheart.runs import describe_environment
+from lionheart.runs import Results, RunDirectory, describe_environment
 from lionheart.units import format_duration, format_elapsed, format_si
 
 TILE = Path(__file__).with_name("decoder_tile.toml")
@@ -39,10 +38,10 @@ def main() -> None:
     task = build_task("text/decoder")
     some = {split: getattr(task, split).take(arguments.samples) for split in ("validation", "test")}
     task = dataclasses.replace(task, **some)
-    environment = describe_environment()
+    environment = describe_environment(task.device)
     print(
-        f"`python benchmarks/networks/decoder.py --chips {arguments.chips} --samples {arguments.samples}`, {environment['cpu']}, "
-        f"{environment['threads']} thread(s), torch {environment['torch']}\n"
+        f"`python benchmarks/networks/decoder.py --chips {arguments.chips} --samples {arguments.samples}`, {environment.cpu}, "
+        f"{environment.threads} thread(s), torch {environment.torch}\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
@@ -57,68 +56,66 @@ def main() -> None:
     print(f"\n{format_elapsed(time.perf_counter() - begin)} in this call")
 
 
-def run_mapping(task: Task, bound: float, n_chips: int, out: Path) -> dict[str, Any]:
+def run_mapping(task: Task, bound: float, n_chips: int, out: Path) -> Results:
     """Map within a bound, on the default tile after a day, or read what was mapped."""
     path = out / f"map-{bound:g}"
     if (path / "results.json").exists():
-        return dict(read_json(path / "results.json"))
+        return RunDirectory.open(path).results()
     if (path / "run.json").exists():
-        return dict(resume_run(task, path).results)
+        return resume_run(task, path).results
     search = {
         "max_drop_pp": bound,
         "strategy": "training-free",
         "n_chips_final": n_chips,
         "report_times": (1.0, _DAY, _MONTH),
     }
-    return dict(map_layers(task, read_settings("quick", overrides={"search": search}), run_dir=path).results)
+    return map_layers(task, read_settings("quick", overrides={"search": search}), run_dir=path).results
 
 
-def show_profiles(profiles: dict[str, dict[str, Any]]) -> None:
+def show_profiles(profiles: dict[str, Profile]) -> None:
     """Print the rise of perplexity for each projection, the most sensitive on the first tile first."""
-    columns = [(name, i, t) for name, data in profiles.items() for i, t in enumerate(data["times"])]
+    columns = [(name, i, t) for name, data in profiles.items() for i, t in enumerate(data.times)]
     print(
         "\n| projection | rows x cols | " + " | ".join(f"{name}, {format_duration(t)}" for name, _, t in columns) + " |"
     )
     print("|---|---|" + "---|" * len(columns))
-    rows = {name: {row["fqn"]: row for row in data["projections"]} for name, data in profiles.items()}
+    rows = {name: {row.fqn: row for row in data.projections} for name, data in profiles.items()}
     for fqn, row in next(iter(rows.values())).items():
-        cells = [_write_change(rows[name][fqn]["over_time"][i]["change"]) for name, i, _ in columns]
-        print(f"| {fqn.removeprefix('lm.')} | {row['rows']} x {row['cols']} | {' | '.join(cells)} |")
-    digital = next(iter(profiles.values()))["digital"]
+        cells = [_write_change(rows[name][fqn].over_time[i].change) for name, i, _ in columns]
+        print(f"| {fqn.removeprefix('lm.')} | {row.rows} x {row.cols} | {' | '.join(cells)} |")
+    digital = next(iter(profiles.values())).digital
     print(f"\nDigital perplexity on these sequences: {PERPLEXITY.format_value(digital)}")
 
 
-def _write_change(change: dict[str, float]) -> str:
-    return f"{change['mean']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
+def _write_change(change: Change) -> str:
+    return f"{change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
 
 
-def show_mappings(found: Sequence[dict[str, Any]]) -> None:
+def show_mappings(found: Sequence[Results]) -> None:
     """Print what is digital, the perplexity over time on test, and ALPINE's time and energy, for each bound."""
     for results in found:
-        placements = results["mapping"]["placements"]
-        digital = [fqn.removeprefix("lm.") for fqn, place in placements.items() if place == "digital"]
-        baseline, validation = results["baseline"], results["validation"]
+        placements = results.mapping.placements
+        digital = [fqn.removeprefix("lm.") for fqn in placements if not results.mapping.is_analog(fqn)]
+        baseline, validation = results.baseline, results.validation
         print(
-            f"\nBound {results['max_drop_pp']:g} log-%: {len(placements) - len(digital)} of {len(placements)} projections, "
-            f"{100 * results['analog_mac_share']:.1f} % of the MACs, on {results['n_tiles']} tiles; digital: "
-            f"{', '.join(digital) or 'none'}. Validation {PERPLEXITY.format_value(validation['mean'])}, drop "
-            f"{PERPLEXITY.format_drop(validation['drop_pp'])}; search {format_elapsed(results['elapsed_s'])}.\n"
+            f"\nBound {results.max_drop_pp:g} log-%: {len(placements) - len(digital)} of {len(placements)} projections, "
+            f"{100 * results.analog_mac_share:.1f} % of the MACs, on {results.n_tiles} tiles; digital: "
+            f"{', '.join(digital) or 'none'}. Validation {PERPLEXITY.format_value(validation.mean)}, drop "
+            f"{PERPLEXITY.format_drop(results.validation_drop_pp)}; search {format_elapsed(results.elapsed_s)}.\n"
         )
         print("| after | test perplexity | interval | drop |\n|---|---|---|---|")
-        print(f"| digital | {PERPLEXITY.format_value(baseline['test_accuracy'])} | | |")
-        for each in results["test_over_time"]:
-            drop = 100 * (baseline["test_accuracy"] - each["mean"])
-            interval = PERPLEXITY.format_interval(each["low"], each["high"])
-            value, after = PERPLEXITY.format_value(each["mean"]), format_duration(each["t_inference"])
+        print(f"| digital | {PERPLEXITY.format_value(baseline.test_accuracy)} | | |")
+        for each in results.test_over_time:
+            drop = 100 * (baseline.test_accuracy - each.mean)
+            interval = PERPLEXITY.format_interval(each.low, each.high)
+            value, after = PERPLEXITY.format_value(each.mean), format_duration(each.t_inference)
             print(f"| {after} | {value} | {interval} | {PERPLEXITY.format_drop(drop, sign=True)} |")
         print("\n| platform | digital | mapped | faster | digital | mapped | saving |\n|---|---|---|---|---|---|---|")
-        for row in results["system"]:
-            whole, mapped = row["all_digital"], row["mapped"]
-            latency = (
-                f"{format_si(whole['latency_s'], 's')} | {format_si(mapped['latency_s'], 's')} | {row['speedup']:.2f}x"
-            )
-            energy = f"{format_si(whole['energy_j'], 'J')} | {format_si(mapped['energy_j'], 'J')} | {row['energy_gain']:.2f}x"
-            print(f"| {row['platform']} | {latency} | {energy} |")
+        for row in results.system:
+            whole, mapped = row.all_digital, row.mapped
+            latency = f"{format_si(whole.latency_s, 's')} | {format_si(mapped.latency_s, 's')} | {row.speedup:.2f}x"
+            energy = f"{format_si(whole.energy_j, 'J')} | {format_si(mapped.energy_j, 'J')} | {row.energy_gain:.2f}x"
+            print(f"| {row.platform} | {latency} | {energy} |")
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ import itertools
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from lionheart.candidates import GraphRecord
 from lionheart.cli.tasks import load_task
 from lionheart.data import count_samples
 from lionheart.files import write_text
-from lionheart.jobs import read_settings
+from lionheart.jobs import MapSettings, read_settings
 from lionheart.progress import SILENT
-from lionheart.runs import RunDirectory
+from lionheart.runs import Decision, RunDirectory
 from lionheart.units import format_elapsed
 
 CONFIG = Path(__file__).parents[1] / "studies" / "resnet8_bounds.toml"
@@ -62,38 +62,37 @@ def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> 
 
 def describe(bound: str, strategy: str, seed: int, run: RunDirectory) -> str:
     """Return the row of a run."""
-    results = run.read("results.json")
-    at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
-    decisions = results["decisions"]
-    trained = [decision for decision in decisions if decision["train"]["n_steps"]]
+    results = run.results()
+    at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
+    trained = [decision for decision in results.decisions if decision.train.n_steps]
     cells = [
         bound,
         strategy,
         str(seed),
-        f"{100 * results['analog_mac_share']:.1f} %",
-        f"{100 * results['analog_weight_share']:.1f} %",
-        f"{results['validation']['drop_pp']:.2f}",
-        f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}]",
-        f"{100 * (results['baseline']['test_accuracy'] - at['mean']):.2f}",
-        format_elapsed(results["elapsed_s"]),
+        f"{100 * results.analog_mac_share:.1f} %",
+        f"{100 * results.analog_weight_share:.1f} %",
+        f"{results.validation_drop_pp:.2f}",
+        f"{100 * at.mean:.2f} [{100 * at.low:.2f}, {100 * at.high:.2f}]",
+        f"{100 * (results.baseline.test_accuracy - at.mean):.2f}",
+        format_elapsed(results.elapsed_s),
         str(len(trained)),
-        str(results["n_steps"]),
-        str(count_evaluations(run, decisions)),
+        str(results.n_steps),
+        str(count_evaluations(run, results.decisions)),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def count_evaluations(run: RunDirectory, decisions: list[dict[str, Any]]) -> int:
+def count_evaluations(run: RunDirectory, decisions: Sequence[Decision]) -> int:
     """Return how many chips were evaluated on the samples that decide, the measurement of sensitivity left out."""
-    n_chips = run.description()["settings"]["search"]["n_chips"]
-    return n_chips * sum(1 + decision.get("n_remeasured", 0) for decision in decisions)
+    n_chips = MapSettings.from_json(run.description().settings).search.n_chips
+    return n_chips * sum(1 + decision.n_remeasured for decision in decisions)
 
 
 def describe_reference(run: RunDirectory) -> str:
     """Return what the reference algorithm would have to do on the network of a run, by its own protocol."""
-    candidates = [each for each in run.read("graph.json")["candidates"] if each["mappable"]]
+    candidates = [each for each in run.read("graph.json", GraphRecord).candidates if each.mappable]
     paper = read_settings("paper")
-    task = load_task(run.description()["task"], SILENT)
+    task = load_task(run.description().task, SILENT)
     n, n_steps = len(candidates), len(task.train_batches)
     fewest, most = (paper.train.patience or 0) + 1, paper.train.max_epochs
     return (
@@ -119,19 +118,22 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
     parser.add_argument("--page", type=Path, default=None, help="write the table there instead of printing it")
     args = parser.parse_args()
-    rows, environment = [], {}
+    rows, machine = [], ""
     for bound, strategy, seed in all_runs(args):
         run = map_once(args, bound, strategy, seed)
-        environment = run.description()["environment"]
+        description = run.description()
+        environment = description.environment
+        if environment is not None:
+            machine = f"{environment.cpu}, {environment.threads} thread(s), torch {environment.torch}"
         rows.append(describe(bound, strategy, seed, run))
     command = shlex.join(["python", "benchmarks/networks/mapping.py", *sys.argv[1:]])
     page = "\n".join(
         [
             f"# Strategies on {args.task}",
             "",
-            f"Effort `{args.effort}`; accuracies are means over {run.description()['settings']['search']['n_chips_final']} fresh chips with their "
+            f"Effort `{args.effort}`; accuracies are means over {MapSettings.from_json(description.settings).search.n_chips_final} fresh chips with their "
             "95 % intervals over chips; validation decided, test was read once at the end.",
-            f"Made by `{command}` on {environment.get('cpu')}, {environment.get('threads')} thread(s), torch {environment.get('torch')}.",
+            f"Made by `{command}` on {machine}.",
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---" * len(COLUMNS) + "|",

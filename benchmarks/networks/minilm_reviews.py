@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from torch import nn
 
@@ -27,15 +27,49 @@ from lionheart.data import BatchSource, call_model, take_samples
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.files import read_json, write_json
 from lionheart.jobs import read_settings
+from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
-from lionheart.runs import describe_environment
+from lionheart.runs import Accuracy, TrainTrace, describe_environment
 from lionheart.training import TrainHooks, build_optimizer, load_weights, save_weights, train
 from lionheart.units import format_duration
 
 CONFIG = Path(__file__).with_suffix(".toml")
+T = TypeVar("T")
 TIMES = (1.0, 3_600.0, 86_400.0)
 
 SHARES = {"digital": 0.0, "half analog": 0.5, "all analog": 1.0}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracies of one network.
+
+    Args:
+        digital: Computed digitally.
+        over_time: Over chips at each time; empty where nothing is analog.
+    """
+
+    digital: float
+    over_time: tuple[Accuracy, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Args:
+        name: Of the mapping.
+        n_analog: Projections on tiles.
+        mac_share: Share of the MACs on tiles, 0 to 1.
+        measured: Its accuracies.
+        retraining_s: Duration of the retraining [s]; None = it was not retrained.
+    """
+
+    name: str
+    n_analog: int
+    mac_share: float
+    measured: Measured
+    retraining_s: float | None = None
 
 
 @dataclass
@@ -51,15 +85,15 @@ class Bench:
     out: Path
     stop_at: float
 
-    def once(self, name: str, work: Callable[[], Any]) -> Any:
+    def once(self, name: str, kind: type[T], work: Callable[[], T]) -> T:
         """Do a part and keep what it gives, unless it is there already."""
         path = self.out / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             if time.perf_counter() > self.stop_at:
                 raise SystemExit("the minutes are over; run the same command again to go on")
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
-            write_json(path, work())
-        return read_json(path)
+            write_json(path, write_record(work()))
+        return read_record(kind, read_json(path), str(path))
 
     def choose(self, share: float) -> LayerMapping:
         """Map that share of the projections, rounded up, most MACs first; equal ones in the network's order."""
@@ -75,10 +109,10 @@ class Bench:
         calibrate_input_ranges_(model, lambda net: call_model(net, inputs))
         return model
 
-    def retrain(self, model: nn.Module, weights: Path) -> dict[str, Any]:
+    def retrain(self, model: nn.Module, weights: Path) -> TrainTrace:
         """Retrain all weights with the tile's HWA noise; without noise where nothing is analog."""
         streams = self.streams.scope("retraining")
-        trace = train(
+        found = train(
             model,
             self.task.train_batches,
             self.task.loss,
@@ -91,51 +125,49 @@ class Bench:
             ),
         )
         save_weights(weights, model)
-        return trace.to_json()
+        return found
 
-    def measure(self, model: nn.Module, name: str) -> dict[str, Any]:
+    def measure(self, model: nn.Module, name: str) -> Measured:
         """Return the accuracy of the network computed digitally, and over chips at each time."""
         plain = convert_to_digital_(copy.deepcopy(model))
-        row: dict[str, Any] = {
-            "digital": self.once(name, lambda: evaluate_accuracy(plain, self.samples, self.task.metric))
-        }
+        digital = self.once(name, float, lambda: evaluate_accuracy(plain, self.samples, self.task.metric))
 
-        def over_chips(t_inference: float) -> dict[str, Any]:
+        def over_chips(t_inference: float) -> Accuracy:
             streams = self.streams.scope("chips")
             (estimate,) = evaluate_over_chips(
                 model, self.samples, self.task.metric, times=[t_inference], n_chips=self.n_chips, streams=streams
             )
-            return estimate.to_json()
+            return estimate
 
-        for t in TIMES if name.startswith(("half", "all")) else ():
-            row[format_duration(t)] = self.once(f"{name} {format_duration(t)}", lambda t=t: over_chips(t))
-        return row
+        times = TIMES if name.startswith(("half", "all")) else ()
+        return Measured(
+            digital,
+            tuple(self.once(f"{name} {format_duration(t)}", Accuracy, lambda t=t: over_chips(t)) for t in times),
+        )
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[Row]:
         """Return the rows of one mapping: as converted, and retrained."""
         mapping = self.choose(SHARES[name])
-        shares = {"name": name, "n_analog": len(mapping.analog), "macs": mapping.analog_mac_share(self.graph)}
+        n_analog, mac_share = len(mapping.analog), mapping.analog_mac_share(self.graph)
         model = self.convert(mapping)
-        before = {**shares, **self.measure(model, name), "elapsed_s": None}
+        before = Row(name, n_analog, mac_share, self.measure(model, name))
         weights = self.out / f"{name.replace(' ', '-')}-retrained.safetensors"
-        trace = self.once(f"{name} retraining", lambda: self.retrain(model, weights))
+        trace = self.once(f"{name} retraining", TrainTrace, lambda: self.retrain(model, weights))
         load_weights(weights, model)
-        after = {**shares, **self.measure(model, f"{name} retrained"), "elapsed_s": trace["elapsed_s"]}
+        after = Row(name, n_analog, mac_share, self.measure(model, f"{name} retrained"), trace.elapsed_s)
         return [before, after]
 
 
-def write_row(row: dict[str, Any]) -> str:
+def write_row(row: Row) -> str:
     """Write a row of the table."""
-    cells = [row["name"], f"{row['n_analog']}", f"{100 * row['macs']:.0f} %"]
-    cells.append("no" if row["elapsed_s"] is None else f"{row['elapsed_s'] / 60:.1f} min")
-    cells.append(f"{100 * row['digital']:.2f}")
-    for t in map(format_duration, TIMES):
-        at = row.get(t)
-        cells.append(
-            f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}], ± {100 * at['std']:.2f}"
-            if at
-            else ""
-        )
+    cells = [row.name, f"{row.n_analog}", f"{100 * row.mac_share:.0f} %"]
+    cells.append("no" if row.retraining_s is None else f"{row.retraining_s / 60:.1f} min")
+    cells.append(f"{100 * row.measured.digital:.2f}")
+    over_time = [
+        f"{100 * at.mean:.2f} [{100 * at.low:.2f}, {100 * at.high:.2f}], ± {100 * at.std:.2f}"
+        for at in row.measured.over_time
+    ]
+    cells += over_time or [""] * len(TIMES)
     return f"| {' | '.join(cells)} |"
 
 
@@ -167,13 +199,13 @@ def main() -> None:
         stop_at=time.perf_counter() + 60 * args.minutes,
     )
     rows = [row for name in SHARES for row in bench.rows(name)]
-    environment = describe_environment()
+    environment = describe_environment(task.device)
     command = (
         f"python benchmarks/networks/minilm_reviews.py --split {args.split} --chips {args.chips} --seed {args.seed}"
     )
     command += f" --samples {args.samples}" if args.samples else ""
     print(f"`{command}`, ", end="")
-    print(f"{environment['cpu']}, {environment['threads']} thread(s), torch {environment['torch']}:\n")
+    print(f"{environment.cpu}, {environment.threads} thread(s), torch {environment.torch}:\n")
     times = " | ".join(format_duration(t) for t in TIMES)
     print(f"| network | projections analog | MACs analog | retrained | computed digitally | {times} |")
     print(f"|{'---|' * (5 + len(TIMES))}")

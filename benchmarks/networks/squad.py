@@ -14,24 +14,27 @@ import argparse
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
 from lionheart.cli.console import RichProgress
 from lionheart.data import BatchSource, take_samples
-from lionheart.evaluation import AccuracyEstimate, evaluate_metrics, evaluate_over_chips
-from lionheart.files import read_json, write_json, write_text
+from lionheart.evaluation import evaluate_metrics, evaluate_over_chips
+from lionheart.files import read_json, write_text
 from lionheart.graph import LayerGraph
-from lionheart.jobs import TrainingCard, read_card, read_settings
+from lionheart.jobs import read_settings
 from lionheart.jobs.map import describe_run
 from lionheart.jobs.samples import calibration_pass
+from lionheart.record import Record
 from lionheart.rng import RandomStreams
-from lionheart.runs import RunDirectory
+from lionheart.runs import Accuracy, RunDirectory
+from lionheart.runs.costs import SystemRecord
 from lionheart.tasks.registry import find_recipe, find_weights
 from lionheart.units import format_duration, format_elapsed
 
 NAME = "squad/minilm"
-SENSITIVITY = "loss_increase"  # the journal's event
+SENSITIVITY = "sensitivity"  # the journal's event
 CONFIG = Path(__file__).with_suffix(".toml")
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "squad.md"
 ROBUST_PAGE = PAGE.with_name("squad_robust.md")
@@ -47,10 +50,39 @@ GROUPS = {
 }
 
 
+class CardTraining(Record):
+    """Of a training, the part that the page names."""
+
+    steps_per_epoch: int | None
+
+
+class Card(Record):
+    """What is known of the network's weights: written by `lionheart train`."""
+
+    command: str
+    training_loss: tuple[float, ...]
+    train_spec: CardTraining
+    batch_size: int
+    elapsed_s: float
+    hardware: str
+    test_f1: float = Field(alias="test_F1")
+    test_exact_match: float
+    validation_f1: float = Field(alias="validation_F1")
+    validation_exact_match: float
+
+
+class Digital(Record):
+    """Scores of the digital network on the test questions that are used."""
+
+    n: int
+    f1: float
+    exact_match: float
+
+
 def robust_only(before: RunDirectory, most_rise: float, settings: MapSettings) -> MapSettings:
     """Return settings that search, without retraining, among the projections that alone raise the loss by `most_rise` at most."""
-    (event,) = before.events(SENSITIVITY)
-    include = tuple(fqn for fqn, rise in event[SENSITIVITY].items() if rise <= most_rise)
+    rises = before.journal.read(SENSITIVITY, dict[str, float])
+    include = tuple(fqn for fqn, rise in rises.items() if rise <= most_rise)
     search = settings.search.replace(
         strategy="training-free",
         include=include,
@@ -74,15 +106,16 @@ def map_once(task: Task, settings: MapSettings, path: Path, before: RunDirectory
         run = RunDirectory.create(
             path, describe_run(task, settings, f"python benchmarks/networks/squad.py, {path.name}")
         )
-        for event in before.events(SENSITIVITY) if before else ():
-            run.record(SENSITIVITY, **{key: event[key] for key in (SENSITIVITY, "elapsed_s")})
+        if before is not None and before.journal.has(SENSITIVITY):
+            rises = before.journal.read(SENSITIVITY, dict[str, float])
+            run.journal.note(SENSITIVITY, value=rises, elapsed_s=before.journal.elapsed_s(SENSITIVITY))
     return resume_run(task, path, progress=RichProgress())
 
 
-def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> dict[str, Any]:
+def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> Accuracy:
     """Return the exact match of a mapped network on test, on fresh chips at the time of the bound; measured once for a run."""
-    path = result.run.path / "exact_match.json"
-    if not path.exists():
+    name = "exact_match.json"
+    if not result.run.has(name):
         search = settings.search
         (found,) = evaluate_over_chips(
             result.model,
@@ -93,24 +126,23 @@ def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> dic
             streams=RandomStreams(settings.seed).scope("test"),  # the chips of the run's own figures
             run_calibration=calibration_pass(task),
         )
-        write_json(path, AccuracyEstimate.to_json(found))
-    found_before: dict[str, Any] = read_json(path)
-    return found_before
+        result.run.write(name, found)
+    return result.run.read(name, Accuracy)
 
 
-def percent(row: dict[str, Any]) -> str:
+def percent(row: Accuracy) -> str:
     """Write a mean with its interval."""
-    return f"{100 * row['mean']:.2f} [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+    return f"{100 * row.mean:.2f} [{100 * row.low:.2f}, {100 * row.high:.2f}]"
 
 
-def with_spread(row: dict[str, Any]) -> str:
+def with_spread(row: Accuracy) -> str:
     """Write a mean with its interval and the spread from chip to chip."""
-    return f"{percent(row)}, ± {100 * row['std']:.2f}"
+    return f"{percent(row)}, ± {100 * row.std:.2f}"
 
 
-def gains(row: dict[str, Any]) -> str:
+def gains(row: SystemRecord) -> str:
     """Write what a platform gains in time and energy."""
-    return f"{row['speedup']:.2f}× | {row['energy_gain']:.2f}×"
+    return f"{row.speedup:.2f}× | {row.energy_gain:.2f}×"
 
 
 def group_members(graph: LayerGraph, pattern: str) -> dict[str, str]:
@@ -137,84 +169,88 @@ def group_rows(graph: LayerGraph, runs: dict[str, MappingResult]) -> list[str]:
     return rows
 
 
-def bound_row(bound: str, result: MappingResult, match: dict[str, Any]) -> str:
+def bound_row(bound: str, result: MappingResult, match: Accuracy) -> str:
     """Return a row of the table of bounds."""
     results = result.results
-    at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
-    validation, baseline = results["validation"], results["baseline"]
-    cells = [bound, f"{100 * results['analog_mac_share']:.1f} %", f"{100 * results['analog_weight_share']:.1f} %"]
-    cells += [f"{len(result.mapping.analog)}", f"{results['n_tiles']}", percent(validation)]
-    cells += [f"{validation['drop_pp']:.2f}", percent(at)]
-    cells += [f"{100 * (baseline['test_accuracy'] - at['mean']):.2f}", percent(match)]
-    cells += [f"{100 * results['test_digital_accuracy']:.2f}"]
+    at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
+    validation, baseline = results.validation, results.baseline
+    cells = [bound, f"{100 * results.analog_mac_share:.1f} %", f"{100 * results.analog_weight_share:.1f} %"]
+    cells += [f"{len(result.mapping.analog)}", f"{results.n_tiles}", percent(validation)]
+    cells += [f"{results.validation_drop_pp:.2f}", percent(at)]
+    cells += [f"{100 * (baseline.test_accuracy - at.mean):.2f}", percent(match)]
+    cells += [f"{100 * results.retrained_test_accuracy:.2f}"]
     return f"| {' | '.join(cells)} |"
 
 
 def search_row(bound: str, result: MappingResult) -> str:
     """Return what a search did: the step that retrained, if one did, and what was kept of it."""
     results = result.results
-    retrained = [each for each in results["decisions"] if each["train"]["n_steps"]]
-    kept = [each for each in results["decisions"] if each["accepted"]]
-    n_remeasured = sum(each["n_remeasured"] for each in results["decisions"])
+    retrained = [each for each in results.decisions if each.train.n_steps]
+    kept = [each for each in results.decisions if each.accepted]
+    n_remeasured = sum(each.n_remeasured for each in results.decisions)
     untrained = [each for each in kept if each not in retrained]
-    most = max((len(each["analog"]) for each in untrained), default=0)
-    cells = [bound, result.run.description()["settings"]["search"]["strategy"]]
-    cells += [f"{len(results['decisions'])} and {n_remeasured}", f"{most}"]
-    n_steps = sum(each["train"]["n_steps"] for each in retrained)
-    verdict = "kept" if any(each["accepted"] for each in retrained) else "undone"
+    most = max((len(each.analog or ()) for each in untrained), default=0)
+    cells = [bound, MapSettings.from_json(result.run.description().settings).search.strategy]
+    cells += [f"{len(results.decisions)} and {n_remeasured}", f"{most}"]
+    n_steps = sum(each.train.n_steps for each in retrained)
+    verdict = "kept" if any(each.accepted for each in retrained) else "undone"
     cells += [f"{n_steps}, {verdict}" if n_steps else "0"]
-    cells += [f"{kept[-1]['drop_pp']:.2f}" if kept else "", format_elapsed(results["elapsed_s"])]
+    cells += [f"{kept[-1].drop_pp:.2f}" if kept else "", format_elapsed(results.elapsed_s)]
     return f"| {' | '.join(cells)} |"
 
 
 def write_page(
     graph: LayerGraph,
     runs: dict[str, MappingResult],
-    matches: dict[str, dict[str, Any]],
-    digital: dict[str, float],
-    card: TrainingCard,
+    matches: dict[str, Accuracy],
+    digital: Digital,
+    card: Card,
     most_rise: float | None,
 ) -> str:
     """Return the page."""
     first = next(iter(runs.values()))
-    results, run = first.results, first.run.description()
-    search, train, environment = run["settings"]["search"], run["settings"]["train"], run["environment"]
-    times = [format_duration(row["t_inference"]) for row in results["test_over_time"]]
-    platforms = [row["platform"] for row in results["system"]]
+    results, description = first.results, first.run.description()
+    settings, environment = MapSettings.from_json(description.settings), description.environment
+    search, train = settings.search, settings.train
+    machine = (
+        "" if environment is None else f"{environment.cpu}, {environment.threads} thread(s), torch {environment.torch}"
+    )
+    times = [format_duration(row.t_inference) for row in results.test_over_time]
+    platforms = [row.platform for row in results.system]
     over_time = [
-        f"| {bound} | {' | '.join(map(with_spread, each.results['test_over_time']))} |" for bound, each in runs.items()
+        f"| {bound} | {' | '.join(map(with_spread, each.results.test_over_time))} |" for bound, each in runs.items()
     ]
-    system = [f"| {bound} | {' | '.join(map(gains, each.results['system']))} |" for bound, each in runs.items()]
+    system = [f"| {bound} | {' | '.join(map(gains, each.results.system))} |" for bound, each in runs.items()]
     if most_rise is None:
         option = ""
         method = (
             "Mapped by `shared`, which first finds how many projections may be analog with the weights as they are, and then "
-            f"retrains\nwith all of them analog: {train['max_epochs']} x {train['steps_per_epoch']} steps, "
-            f"{100 * train['distillation']:.0f} % of the loss towards the outputs of the digital network. "
+            f"retrains\nwith all of them analog: {train.max_epochs} x {train.steps_per_epoch} steps, "
+            f"{100 * train.distillation:.0f} % of the loss towards the outputs of the digital network. "
             "[Few projections, at 1 point](squad_robust.md)\nare searched without retraining."
         )
     else:
         option = f" --most-rise {most_rise:g}"
         method = (
-            f"Mapped by `training-free` among the {len(search['include'])} projections that alone raise the loss by "
+            f"Mapped by `training-free` among the {len(search.include)} projections that alone raise the loss by "
             f"{most_rise:g} at most\n(3 chips, a part of the questions that decide). The rule was set, and this search run, after the "
             "search among all of them\nhad [not kept its bound on fresh chips](squad.md), test measured too;\nthe rule looks at validation alone."
         )
-    (sensitivity,) = first.run.events(SENSITIVITY)
+    sensitivity_s = first.run.journal.elapsed_s(SENSITIVITY)
     newline = "\n"
     return f"""# MiniLM on SQuAD v1.1{"" if most_rise is None else ": few projections"}
 
-Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/data.md): `{card.command}`,
+Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADShifts (docs/reference/data.md): `{card.command}`,
 {len(card.training_loss)} x {card.train_spec.steps_per_epoch} steps of {card.batch_size} questions, {format_elapsed(card.elapsed_s)} on {card.hardware}. In floating point it answers the SQuAD v1.1
-test questions with **F1 {100 * card.test["F1"]:.2f} and exact match {100 * card.test["exact_match"]:.2f}** (validation: F1 {100 * card.validation["F1"]:.2f}, exact match {100 * card.validation["exact_match"]:.2f}).
+test questions with **F1 {100 * card.test_f1:.2f} and exact match {100 * card.test_exact_match:.2f}** (validation: F1 {100 * card.validation_f1:.2f}, exact match {100 * card.validation_exact_match:.2f}).
 
 {method} PCM tiles of 256 x 256, effort `robust` with `benchmarks/networks/squad.toml`;
-columns are calibrated on each chip. {search["validation_samples"]} validation questions decide, on {search["n_chips"]} chips each time; the
-figures are from {search["n_chips_final"]} other chips, means with their 95 % intervals over chips. Test is the first {int(digital["n"])} questions, of which the
-digital network answers F1 {100 * digital["f1"]:.2f}, exact match {100 * digital["exact_match"]:.2f}. The intervals do not count which questions were drawn.
-Made by `python benchmarks/networks/squad.py --bounds {" ".join(runs)} --questions {int(digital["n"])} --seed {run["settings"]["seed"]}{option}` on {environment["cpu"]}, {environment["threads"]} thread(s), torch {environment["torch"]}.
+columns are calibrated on each chip. {search.validation_samples} validation questions decide, on {search.n_chips} chips each time; the
+figures are from {search.n_chips_final} other chips, means with their 95 % intervals over chips. Test is the first {digital.n} questions, of which the
+digital network answers F1 {100 * digital.f1:.2f}, exact match {100 * digital.exact_match:.2f}. The intervals do not count which questions were drawn.
+Made by `python benchmarks/networks/squad.py --bounds {" ".join(runs)} --questions {digital.n} --seed {settings.seed}{option}` on {machine}.
 
-| bound [F1 points] | MACs analog | weights analog | projections | tiles | validation F1, {format_duration(results["t_inference"])} | drop | test F1, {format_duration(results["t_inference"])} | drop, test | test exact match | test F1 of the same weights, digital |
+| bound [F1 points] | MACs analog | weights analog | projections | tiles | validation F1, {format_duration(results.t_inference)} | drop | test F1, {format_duration(results.t_inference)} | drop, test | test exact match | test F1 of the same weights, digital |
 |---|---|---|---|---|---|---|---|---|---|---|
 {newline.join(bound_row(bound, each, matches[bound]) for bound, each in runs.items())}
 
@@ -224,7 +260,7 @@ Drops are against the digital network before any retraining; where a drop is lar
 |---|---|---|---|---|---|---|
 {newline.join(search_row(bound, each) for bound, each in runs.items())}
 
-All searches share one measurement of how much each projection alone raises the loss, {format_elapsed(sensitivity["elapsed_s"])}; each time has it in it.
+All searches share one measurement of how much each projection alone raises the loss, {format_elapsed(sensitivity_s)}; each time has it in it.
 
 ## Groups of projections
 
@@ -244,7 +280,7 @@ MiniLM, with 6 groups in each of 6 blocks and the head.
 
 ## Time and energy against all-digital
 
-One question of {graph.nodes[0].n_mvms} tokens, by the cost model of docs/system_cost.md.
+One question of {graph.nodes[0].n_mvms} tokens, by the cost model of docs/concepts/system-cost.md.
 
 | bound | {" | ".join(f"{name}, faster | {name}, less energy" for name in platforms)} |
 |{"---|" * (1 + 2 * len(platforms))}
@@ -265,7 +301,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="docs/results/squad.md, or squad_robust.md with --most-rise")
     args = parser.parse_args()
     whole = build_task(NAME, progress=RichProgress())
-    card = read_card(find_weights(NAME).with_suffix(".json"))
+    path = find_weights(NAME).with_suffix(".json")
+    card = Card.from_json(read_json(path), str(path))
     runs, matches = {}, {}
     before: RunDirectory | None = None
     for bound in args.bounds:
@@ -281,7 +318,7 @@ def main() -> None:
         before = runs[bound].run
         matches[bound] = exact_match(runs[bound], task, settings)
     metrics = {"f1": task.metric, **find_recipe(NAME).extra_metrics}
-    digital = {**evaluate_metrics(task.model, task.test, metrics), "n": float(task.test.n_samples)}
+    digital = Digital(**evaluate_metrics(task.model, task.test, metrics), n=task.test.n_samples)
     page = write_page(task.trace(), runs, matches, digital, card, args.most_rise)
     path = args.page or (PAGE if args.most_rise is None else ROBUST_PAGE)
     write_text(path, page)

@@ -1,4 +1,4 @@
-"""ResNet8 on several cores and few tiles: the table in docs/system_cost.md.
+"""ResNet8 on several cores and few tiles: the table in docs/concepts/system-cost.md.
 
     python benchmarks/papers/cores.py            # the table
     python benchmarks/papers/cores.py --page     # write it into the page
@@ -20,7 +20,7 @@ from lionheart.system import CoresRequest, compare_on_cores, load_platform
 from lionheart.tasks.images.networks.resnet import ResNet8
 from lionheart.units import format_si
 
-PAGE = Path(__file__).parents[2] / "docs" / "system_cost.md"
+PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "system-cost.md"
 DIGITAL = ("conv", "stack1.conv1", "fc")
 CASES = (  # cores, tiles, programmed again
     (1, None, False), (2, None, False), (4, None, False), (8, None, False), (4, 3, False), (4, 1, False), (4, 1, True),

@@ -10,6 +10,7 @@ import torch
 
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
 from lionheart.interop.zigzag import compare_with_zigzag, describe, price_with_zigzag
+from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform
 from lionheart.tasks.images.networks.resnet import ResNet8
@@ -25,17 +26,19 @@ def trace_resnet8() -> LayerGraph:
 
 def tabulate_layers(graph: LayerGraph, platform: PlatformSpec) -> Iterator[str]:
     data = compare_with_zigzag(graph, LayerMapping.from_analog(graph, []), platform)
-    total = {"fqn": "sum", "macs": graph.macs, **data["totals"]["all"]}
     yield "| projection | MACs | ours | its products | ZigZag | over its bound | ratio | ours | ZigZag | ratio |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for row in [*data["rows"], total]:
-        ours, theirs = row["ours"], row["zigzag"]
-        over = f"{100 * (theirs['cycles'] / theirs['bound_cycles'] - 1):.1f} %" if "cycles" in theirs else ""
-        times = [format_si(each, "s") for each in (ours["latency_s"], ours["products_s"], theirs["latency_s"])]
-        energies = [format_si(each["energy_j"], "J") for each in (ours, theirs)]
-        ratios = [f"{row[name]:.1f}" for name in ("latency_ratio", "energy_ratio")]
-        cells = [row["fqn"], f"{row['macs']:,}", *times, over, ratios[0], *energies, ratios[1]]
-        yield f"| {' | '.join(cells)} |"
+    for row in data.rows:
+        over = f"{100 * (row.zigzag.cycles / row.zigzag.bound_cycles - 1):.1f} %"
+        yield describe_row(row.fqn, row.macs, over, row)
+    yield describe_row("sum", graph.macs, "", data.totals.all)
+
+
+def describe_row(name: str, macs: int, over: str, row: LayerComparison | TotalComparison) -> str:
+    times = [format_si(each, "s") for each in (row.ours.latency_s, row.ours.products_s, row.zigzag.latency_s)]
+    energies = [format_si(each.energy_j, "J") for each in (row.ours, row.zigzag)]
+    cells = [name, f"{macs:,}", *times, over, f"{row.latency_ratio:.1f}", *energies, f"{row.energy_ratio:.1f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def tabulate_tiles(graph: LayerGraph) -> Iterator[str]:
@@ -44,11 +47,11 @@ def tabulate_tiles(graph: LayerGraph) -> Iterator[str]:
     yield "|---|---|---|"
     arrays = []
     for name in PLATFORMS:
-        tile = compare_with_zigzag(graph, LayerMapping.from_analog(graph, []), load_platform(name))["tile"]
-        arrays = [(f"ZigZag, {each['bits_per_cycle']} bit of the inputs a cycle", each) for each in tile["zigzag"]]
-        yield f"| ours, {name} | {format_si(tile['ours']['latency_s'], 's')} | {format_si(tile['ours']['energy_j'], 'J')} |"
+        tile = compare_with_zigzag(graph, LayerMapping.from_analog(graph, []), load_platform(name)).tile
+        arrays = [(f"ZigZag, {each.bits_per_cycle} bit of the inputs a cycle", each) for each in tile.zigzag]
+        yield f"| ours, {name} | {format_si(tile.ours.latency_s, 's')} | {format_si(tile.ours.energy_j, 'J')} |"
     for label, each in arrays:
-        yield f"| {label} | {format_si(each['latency_s'], 's')} | {format_si(each['energy_j'], 'J')} |"
+        yield f"| {label} | {format_si(each.latency_s, 's')} | {format_si(each.energy_j, 'J')} |"
 
 
 def tabulate_search(graph: LayerGraph, platform: PlatformSpec) -> Iterator[str]:

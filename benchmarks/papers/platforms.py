@@ -1,7 +1,7 @@
 """Print VGG-16 all digital and all analog on every shipped platform, and what it takes to program it.
 
     python benchmarks/papers/platforms.py           # the table
-    python benchmarks/papers/platforms.py --page    # put it into docs/platforms.md
+    python benchmarks/papers/platforms.py --page    # put it into docs/how-to/platforms.md
 
 The network is the one that LionHeart reports: 13 convolutions and one linear layer on CIFAR-10's images.
 """
@@ -11,14 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alpine_ratios import vgg16
+from alpine_networks import vgg16
 
 from lionheart.devices import TileSpec
 from lionheart.mapping import LayerMapping
 from lionheart.system import estimate_system, load_platform, platform_names
 from lionheart.units import format_count, format_si
 
-PAGE = Path(__file__).parents[2] / "docs" / "platforms.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "platforms.md"
 MARK, END = "<!-- figures -->\n", "<!-- end figures -->"
 
 

@@ -25,10 +25,14 @@ from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.jobs import MapSettings
+from lionheart.jobs.context import Context
 from lionheart.jobs.objective import make_objective
 from lionheart.mapping import LayerMapping
-from lionheart.search import Decision, SearchSpec, Trial, find_strategy
+from lionheart.progress import SILENT
+from lionheart.runs import Accuracy, Decision, Journal, TrainTrace
+from lionheart.search import STRATEGIES, SearchLoop, SearchSpec, Trial
 from lionheart.system import SystemModel, estimate_system, load_platform
+from lionheart.tasks import Task
 from lionheart.tasks.images.networks.resnet import ResNetCifar
 
 REPEATS = 21
@@ -55,7 +59,7 @@ def trace_mobilebert() -> LayerGraph:
 
 def write_slow_platform(folder: str) -> str:
     """Write the platform with a core that multiplies ten times as slowly, and return its path."""
-    text = (files("lionheart.system") / "data" / f"{PLATFORM.replace('-', '_')}.toml").read_text(encoding="utf-8")
+    text = (files("lionheart.system") / "platforms" / f"{PLATFORM}.toml").read_text(encoding="utf-8")
     path = Path(folder) / "slow.toml"
     path.write_text(text + SLOW.format(value=load_platform(PLATFORM).macs_per_cycle / 10), encoding="utf-8")
     return str(path)
@@ -70,10 +74,17 @@ class MadeUp:
         self.rises = {fqn: damage * draw.uniform(0.5, 2.0) for fqn, damage in self.damage_pp.items()}
         self.n_tried = 0
 
-    def try_mapping(self, mapping: LayerMapping, index: int, fqn: str, **how: bool) -> Trial:
+    n_decided = 0
+
+    def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
+        return decide()
+
+    def try_mapping(self, mapping: LayerMapping, index: int, label: str, **how: bool) -> Trial:
         self.n_tried += 1
         drop_pp = sum(self.damage_pp[name] for name in mapping.analog)
-        return Trial({"mean": 0.9 - drop_pp / 100}, drop_pp, drop_pp, {"losses": [], "n_steps": 0}, 0.0)
+        mean = 0.9 - drop_pp / 100
+        accuracy = Accuracy(t_inference=0.0, mean=mean, low=mean, high=mean, std=0.0, n_chips=1, scores=(mean,))
+        return Trial(accuracy, drop_pp, drop_pp, TrainTrace(), 0.0)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, **how: bool) -> Trial:
         return self.try_mapping(mapping, index, "")
@@ -83,14 +94,13 @@ class MadeUp:
 
     expected_loss_increase = loss_increase
 
-    def settle(self, decision: Decision, mapping: LayerMapping) -> None:
+    def commit(self, decision: Decision, mapping: LayerMapping) -> None:
         pass
+
+    rollback = commit
 
     def is_out_of_budget(self) -> bool:
         return False
-
-    def past_decisions(self) -> Sequence[Decision]:
-        return ()
 
 
 def measure(work: Callable[[], Any], repeats: int) -> str:
@@ -135,24 +145,27 @@ def time_model(name: str, graph: LayerGraph, repeats: int) -> None:
     print(f"| | all of them ranked by energy | {measure(rank, repeats)} |")
 
 
-def time_search(
-    name: str, graph: LayerGraph, platform: str, strategy: str, objective: str, max_tiles: int | None, repeats: int
-) -> None:
-    settings = MapSettings(search=SearchSpec(objective=objective, max_tiles=max_tiles), platforms=(platform,))
-    candidates = find_candidates(graph, TileSpec())
+def time_search(name: str, graph: LayerGraph, settings: MapSettings, repeats: int) -> None:
+    search_spec = settings.search
+    candidates = tuple(find_candidates(graph, TileSpec()))
+    task = Task(model=torch.nn.Identity(), train=[], validation=[], test=[], name=name)
+    context = Context(task, settings, graph, candidates, Journal(None), SILENT)
     ranked = rank_candidates(candidates)
     counts = []
 
     def search() -> None:
         problem = MadeUp([each.node.fqn for each in ranked])
-        made = make_objective(graph, candidates, settings)
-        start = LayerMapping.all_digital(graph)
-        found = find_strategy(strategy)(problem, ranked, start, max_drop_pp=0.3, objective=made)
-        counts.append((len(found.mapping.analog), problem.n_tried))
+        start, strategy = LayerMapping.all_digital(graph), STRATEGIES.find(search_spec.strategy)
+        loop = SearchLoop(problem, ranked, start, max_drop_pp=0.3, objective=make_objective(context))
+        strategy.search(loop)
+        counts.append((len(loop.result().mapping.analog), problem.n_tried))
 
     took = measure(search, repeats)
-    limit = "none" if max_tiles is None else str(max_tiles)
-    print(f"| {name} | {strategy} | {objective} | {limit} | {counts[0][0]} | {counts[0][1]} | {took} |", flush=True)
+    limit = "none" if search_spec.max_tiles is None else str(search_spec.max_tiles)
+    print(
+        f"| {name} | {search_spec.strategy} | {search_spec.objective} | {limit} | {counts[0][0]} | {counts[0][1]} | {took} |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -172,7 +185,9 @@ def main() -> None:
         for (name, graph), platform, limit in zip(networks.items(), platforms, (12, 150), strict=True):
             for strategy in ("lionheart", "training-free"):
                 for objective, max_tiles in (("macs", None), ("time", None), ("energy", None), ("energy", limit)):
-                    time_search(name, graph, platform, strategy, objective, max_tiles, max(5, repeats // 4))
+                    search = SearchSpec(strategy=strategy, objective=objective, max_tiles=max_tiles)
+                    settings = MapSettings(search=search, platforms=(platform,))
+                    time_search(name, graph, settings, max(5, repeats // 4))
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ def repeat(n: int, bound: float, promise: float | None, first_seed: int = 0) -> 
             results = map_layers(
                 task, choose_settings(seed, bound, promise), run_dir=Path(tmp) / f"{promise}-{seed}"
             ).results
-            mean = results["test_over_time"][0]["mean"]
-            found.append((100 * (results["baseline"]["test_accuracy"] - mean), results["analog_mac_share"]))
+            mean = results.test_over_time[0].mean
+            found.append((100 * (results.baseline.test_accuracy - mean), results.analog_mac_share))
             bar.advance()
     return found
 

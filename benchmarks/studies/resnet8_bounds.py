@@ -9,10 +9,9 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from lionheart.files import write_text
-from lionheart.runs import RunDirectory
+from lionheart.runs import Accuracy, RunDirectory
 from lionheart.units import format_duration, format_elapsed
 
 CONFIG = Path(__file__).with_suffix(".toml")
@@ -42,26 +41,27 @@ def map_once(bound: str, folder: Path, seed: int) -> RunDirectory:
     return RunDirectory.open(path)
 
 
-def percent(row: dict[str, Any]) -> str:
+def percent(row: Accuracy) -> str:
     """Write an accuracy with its interval."""
-    return f"{100 * row['mean']:.2f} [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+    return f"{100 * row.mean:.2f} [{100 * row.low:.2f}, {100 * row.high:.2f}]"
 
 
 def describe(bound: str, run: RunDirectory) -> tuple[str, str, str, str]:
     """Return the run's rows of the four tables."""
-    results = run.read("results.json")
-    analog = [f for f, place in results["mapping"]["placements"].items() if place == "analog"]
-    validation, baseline = results["validation"], results["baseline"]
-    at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
+    results, environment = run.results(), run.description().environment
+    analog = results.mapping.analog
+    threads = "unknown" if environment is None else environment.threads
+    validation, baseline = results.validation, results.baseline
+    at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
     mapping = (
-        f"| {bound} | {100 * results['analog_mac_share']:.1f} % | {100 * results['analog_weight_share']:.1f} % | {len(analog)} "
-        f"| {results['n_tiles']} | {percent(validation)} | {validation['drop_pp']:.2f} | {percent(at)} "
-        f"| {100 * (baseline['test_accuracy'] - at['mean']):.2f} "
-        f"| {100 * results['test_digital_accuracy']:.2f} | {format_elapsed(results['elapsed_s'])}, {run.description()['environment']['threads']} thread(s) |"
+        f"| {bound} | {100 * results.analog_mac_share:.1f} % | {100 * results.analog_weight_share:.1f} % | {len(analog)} "
+        f"| {results.n_tiles} | {percent(validation)} | {results.validation_drop_pp:.2f} | {percent(at)} "
+        f"| {100 * (baseline.test_accuracy - at.mean):.2f} "
+        f"| {100 * results.retrained_test_accuracy:.2f} | {format_elapsed(results.elapsed_s)}, {threads} thread(s) |"
     )
-    times = " | ".join(f"{percent(row)}, ± {100 * row['std']:.2f}" for row in results["test_over_time"])
-    cost = " | ".join(f"{row['speedup']:.2f}× | {row['energy_gain']:.2f}×" for row in results["system"])
-    digital = [f for f in results["mapping"]["placements"] if f not in analog]
+    times = " | ".join(f"{percent(row)}, ± {100 * row.std:.2f}" for row in results.test_over_time)
+    cost = " | ".join(f"{row.speedup:.2f}× | {row.energy_gain:.2f}×" for row in results.system)
+    digital = [f for f in results.mapping.placements if f not in analog]
     return mapping, f"| {bound} | {times} |", f"| {bound} | {cost} |", f"| {bound} | {', '.join(digital) or 'none'} |"
 
 
@@ -74,15 +74,16 @@ def main() -> None:
     runs = {bound: map_once(bound, args.runs, args.seed) for bound in args.bounds}
     rows = [describe(bound, run) for bound, run in runs.items()]
     first = next(iter(runs.values()))
-    results, environment = first.read("results.json"), first.description()["environment"]
-    times = [format_duration(row["t_inference"]) for row in results["test_over_time"]]
-    platforms = [row["platform"] for row in results["system"]]
+    results, environment = first.results(), first.description().environment
+    machine = "" if environment is None else f"{environment.cpu}, torch {environment.torch}"
+    times = [format_duration(row.t_inference) for row in results.test_over_time]
+    platforms = [row.platform for row in results.system]
     page = f"""# ResNet8 on CIFAR-10 at four bounds
 
 The LionHeart greedy, effort `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
 95 % interval over chips. Validation decided; test was read once at the end. The digital network reaches
-{100 * results["baseline"]["validation_accuracy"]:.2f} % on validation and {100 * results["baseline"]["test_accuracy"]:.2f} % on test.
-Made by `python benchmarks/studies/resnet8_bounds.py` on {environment["cpu"]}, torch {environment["torch"]}.
+{100 * results.baseline.validation_accuracy:.2f} % on validation and {100 * results.baseline.test_accuracy:.2f} % on test.
+Made by `python benchmarks/studies/resnet8_bounds.py` on {machine}.
 
 | bound [pp] | MACs analog | weights analog | projections | tiles | validation, 1 day [%] | drop [pp] | test, 1 day [%] | drop, test [pp] | retrained, digital [%] | search |
 |---|---|---|---|---|---|---|---|---|---|---|

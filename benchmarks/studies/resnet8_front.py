@@ -16,8 +16,8 @@ import copy
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,18 +27,66 @@ from lionheart.cli.console import RichProgress
 from lionheart.data import call_model, take_samples
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
-from lionheart.jobs import map_layers, read_settings, resume_run
+from lionheart.jobs import MapSettings, map_layers, read_settings, resume_run
 from lionheart.jobs.backend import find_backend
 from lionheart.jobs.measurement.chips import drop_of
 from lionheart.jobs.samples import calibration_pass
 from lionheart.mapping import LayerMapping
+from lionheart.record import Record
 from lionheart.report.svg import LinearScale, element
 from lionheart.rng import RandomStreams
-from lionheart.runs import RunDirectory
+from lionheart.runs import Results, RunDirectory
 from lionheart.tasks import build_task
 from lionheart.units import format_elapsed
 
 DAY = 86_400.0
+
+
+class Measured(Record):
+    """A mapping as measured.
+
+    Args:
+        stage: Which measurement: of all mappings, or of those near the front.
+        analog: Projections on tiles.
+        mac_share: Share of the MACs on tiles, 0 to 1.
+        drop_pp: Drop against the digital network [pp].
+        error_pp: Its standard error over chips and images [pp].
+    """
+
+    stage: str
+    analog: tuple[str, ...]
+    mac_share: float
+    drop_pp: float
+    error_pp: float
+
+
+@dataclass(frozen=True)
+class FoundMapping:
+    """What a strategy found.
+
+    Args:
+        strategy: Its name, with what is special about the run.
+        bound: Largest drop [pp].
+        seed: Root of all random streams.
+        mac_share: Share of the MACs on tiles, 0 to 1.
+        drop_pp: Drop on validation [pp].
+        half_pp: Half width of the interval of the accuracy [pp].
+        test_pp: Drop on test [pp].
+        test: Accuracy on test, as text.
+        search: Duration, as text.
+        steps: Steps of training.
+    """
+
+    strategy: str
+    bound: float
+    seed: int
+    mac_share: float
+    drop_pp: float
+    half_pp: float
+    test_pp: float
+    test: str
+    search: str
+    steps: int
 
 
 class Bench:
@@ -51,8 +99,8 @@ class Bench:
         self.streams, self.path = RandomStreams(args.seed).scope("front"), args.out / f"{args.calibration}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        self.known = {(row["stage"], tuple(row["analog"])): row for row in self.rows}
+        rows = [Measured.from_json(json.loads(line), str(self.path)) for line in lines]
+        self.known = {(row.stage, row.analog): row for row in rows}
         inputs = next(iter(self.task.train_batches.epoch(self.streams.generator("inputs"))))[0]
         everything = self.convert(LayerMapping.from_analog(self.graph, self.graph.fqns))
         self.ranges = calibrate_input_ranges_(everything, lambda net: call_model(net, inputs), digitally=True)
@@ -61,7 +109,9 @@ class Bench:
         """Return a copy of the network with a mapping."""
         return find_backend("lionheart").convert_(copy.deepcopy(self.task.model), mapping, self.tile)
 
-    def measure(self, stage: str, analog: Sequence[str], n_samples: int, n_chips: int, reference: torch.Tensor) -> Any:
+    def measure(
+        self, stage: str, analog: Sequence[str], n_samples: int, n_chips: int, reference: torch.Tensor
+    ) -> Measured:
         """Return a mapping's row."""
         key = (stage, tuple(analog))
         if key in self.known:
@@ -80,95 +130,93 @@ class Bench:
             run_calibration=calibration_pass(self.task),
         )
         drop = drop_of(estimate, reference, None, None)
-        row = {
-            "stage": stage,
-            "analog": list(analog),
-            "mac_share": mapping.analog_mac_share(self.graph),
-            "drop_pp": drop.drop_pp,
-            "error_pp": (drop.chip_error_pp**2 + drop.sample_error_pp**2) ** 0.5,
-        }
+        row = Measured(
+            stage=stage,
+            analog=tuple(analog),
+            mac_share=mapping.analog_mac_share(self.graph),
+            drop_pp=drop.drop_pp,
+            error_pp=(drop.chip_error_pp**2 + drop.sample_error_pp**2) ** 0.5,
+        )
         with self.path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+            stream.write(json.dumps(row.to_json()) + "\n")
         self.known[key] = row
         return row
 
 
-def retrain(bench: Bench, analog: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+def retrain(bench: Bench, analog: Sequence[str], args: argparse.Namespace) -> Results:
     """Return the results of a run that retrains with a given mapping and keeps it; a finished run is only read."""
     names = [fqn for fqn in bench.graph.fqns if fqn in analog]
     path = args.out / f"retrained-{args.calibration}" / "+".join(names).replace(".", "-")
     if (path / "results.json").exists():
-        return dict(RunDirectory.open(path).read("results.json"))
+        return RunDirectory.open(path).results()
     if (path / "run.json").exists():
-        return dict(resume_run(bench.task, path, progress=RichProgress()).results)
+        return resume_run(bench.task, path, progress=RichProgress()).results
     search = {"strategy": "all-analog", "include": names, "n_chips_final": args.final_chips, "report_times": [DAY]}
     settings = read_settings(
         "quick", overrides={"tile": {"column_calibration": args.calibration}, "search": search, "": {"seed": args.seed}}
     )
-    return dict(map_layers(bench.task, settings, run_dir=path, progress=RichProgress()).results)
+    return map_layers(bench.task, settings, run_dir=path, progress=RichProgress()).results
 
 
-def near_front(rows: Sequence[dict[str, Any]], margin: float) -> list[dict[str, Any]]:
+def near_front(rows: Sequence[Measured], margin: float) -> list[Measured]:
     """Return the rows whose drop is within `margin` of the least drop among mappings with as many MACs or more."""
     best, chosen = float("inf"), []
-    for row in sorted(rows, key=lambda each: -each["mac_share"]):
-        best = min(best, row["drop_pp"])
-        if row["drop_pp"] <= best + margin:
+    for row in sorted(rows, key=lambda each: -each.mac_share):
+        best = min(best, row.drop_pp)
+        if row.drop_pp <= best + margin:
             chosen.append(row)
     return chosen
 
 
-def thin_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def thin_front(rows: Sequence[Measured]) -> list[Measured]:
     """Return the rows that no row with as many MACs or more beats, the most MACs first."""
     best, front = float("inf"), []
-    for row in sorted(rows, key=lambda each: (-each["mac_share"], each["drop_pp"])):
-        if row["drop_pp"] < best:
-            best = row["drop_pp"]
+    for row in sorted(rows, key=lambda each: (-each.mac_share, each.drop_pp)):
+        if row.drop_pp < best:
+            best = row.drop_pp
             front.append(row)
     return front
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
+def read_runs(folder: Path) -> list[FoundMapping]:
     """Return what the finished mapping runs below a folder found, by strategy and bound."""
     found = []
     for path in sorted(folder.glob("**/results.json")):
         run = RunDirectory.open(path.parent)
-        settings, results = run.description()["settings"], run.read("results.json")
-        at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
-        effort = ", robust" if settings["train"]["distillation"] > 0 else ""
-        ranking = settings["search"]["ranking"]
+        settings, results = MapSettings.from_json(run.description().settings), run.results()
+        at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
+        effort = ", robust" if settings.train.distillation > 0 else ""
+        ranking = settings.search.ranking
         ranked = "" if ranking in ("macs", "objective") else f" by {ranking}"
-        columns = settings["tile"]["column_calibration"]
+        columns = settings.tile.column_calibration
         found.append(
-            {
-                "strategy": settings["search"]["strategy"]
+            FoundMapping(
+                strategy=settings.search.strategy
                 + ranked
                 + effort
                 + (", columns not calibrated" if columns == "none" else ""),
-                "bound": settings["search"]["max_drop_pp"],
-                "seed": settings["seed"],
-                "mac_share": results["analog_mac_share"],
-                "drop_pp": results["validation"]["drop_pp"],
-                "half_pp": 100 * (results["validation"]["high"] - results["validation"]["mean"]),
-                "test_pp": 100 * (results["baseline"]["test_accuracy"] - at["mean"]),
-                "test": f"{100 * at['mean']:.2f} [{100 * at['low']:.2f}, {100 * at['high']:.2f}]",
-                "search": format_elapsed(results["elapsed_s"]),
-                "steps": results["n_steps"],
-            }
+                bound=settings.search.max_drop_pp,
+                seed=settings.seed,
+                mac_share=results.analog_mac_share,
+                drop_pp=results.validation_drop_pp,
+                half_pp=100 * (results.validation.high - results.validation.mean),
+                test_pp=100 * (results.baseline.test_accuracy - at.mean),
+                test=f"{100 * at.mean:.2f} [{100 * at.low:.2f}, {100 * at.high:.2f}]",
+                search=format_elapsed(results.elapsed_s),
+                steps=results.n_steps,
+            )
         )
-    return sorted(found, key=lambda row: (row["strategy"], row["bound"], row["seed"]))
+    return sorted(found, key=lambda row: (row.strategy, row.bound, row.seed))
 
 
-def write_page(bench: Bench, runs: Sequence[dict[str, Any]], page: Path, args: argparse.Namespace) -> None:
+def write_page(bench: Bench, runs: Sequence[FoundMapping], page: Path, args: argparse.Namespace) -> None:
     """Write the table and the chart beside it."""
     names = bench.graph.fqns
-    near = [row for row in bench.known.values() if row["stage"] == "near"]
-    everything = [row for row in bench.known.values() if row["stage"] == "all"]
+    near = [row for row in bench.known.values() if row.stage == "near"]
+    everything = [row for row in bench.known.values() if row.stage == "all"]
     front = thin_front(near)
     chart = page.parent.parent / "images" / f"{page.stem}.svg"
-    trained = {
-        tuple(row["analog"]): retrain(bench, row["analog"], args) for row in front if args.retrain and row["analog"]
-    }
+    trained = {row.analog: retrain(bench, row.analog, args) for row in front if args.retrain and row.analog}
     write_text(chart, draw(everything, front, runs, trained.values()))
     lines = [
         f"# The exhaustive front of {args.task}, and strategies on it",
@@ -185,13 +233,11 @@ def write_page(bench: Bench, runs: Sequence[dict[str, Any]], page: Path, args: a
         "|---|---|---|---|---|",
     ]
     for row in front:
-        digital = ", ".join(f"`{fqn}`" for fqn in names if fqn not in row["analog"]) or "nothing"
-        if len(row["analog"]) == 0:
+        digital = ", ".join(f"`{fqn}`" for fqn in names if fqn not in row.analog) or "nothing"
+        if len(row.analog) == 0:
             digital = "everything"
-        after = describe_retrained(trained.get(tuple(row["analog"])))
-        lines.append(
-            f"| {100 * row['mac_share']:.1f} % | {row['drop_pp']:.2f} ± {row['error_pp']:.2f} | {after} | {digital} |"
-        )
+        after = describe_retrained(trained.get(row.analog))
+        lines.append(f"| {100 * row.mac_share:.1f} % | {row.drop_pp:.2f} ± {row.error_pp:.2f} | {after} | {digital} |")
     lines += [
         "",
         "What strategies found. Drop on validation over fresh chips with the half width of its 95 % interval over chips; test was read once at the end.",
@@ -203,25 +249,22 @@ def write_page(bench: Bench, runs: Sequence[dict[str, Any]], page: Path, args: a
     ]
     for row in runs:
         lines.append(
-            f"| {row['strategy']} | {row['bound']:g} | {100 * row['mac_share']:.1f} % | {row['drop_pp']:.2f} ± {row['half_pp']:.2f} "
-            f"| {row['test']} | {row['test_pp']:.2f} | {row['search']} | {row['steps']} |"
+            f"| {row.strategy} | {row.bound:g} | {100 * row.mac_share:.1f} % | {row.drop_pp:.2f} ± {row.half_pp:.2f} "
+            f"| {row.test} | {row.test_pp:.2f} | {row.search} | {row.steps} |"
         )
     write_text(page, "\n".join([*lines, ""]))
 
 
-def describe_retrained(results: dict[str, Any] | None) -> str:
+def describe_retrained(results: Results | None) -> str:
     """Return the two cells of a retrained mapping."""
     if results is None:
         return " | "
-    at = next(row for row in results["test_over_time"] if row["t_inference"] == results["t_inference"])
-    return f"{results['validation']['drop_pp']:.2f} | {100 * (results['baseline']['test_accuracy'] - at['mean']):.2f}"
+    at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
+    return f"{results.validation_drop_pp:.2f} | {100 * (results.baseline.test_accuracy - at.mean):.2f}"
 
 
 def draw(
-    everything: Sequence[dict[str, Any]],
-    front: Sequence[dict[str, Any]],
-    runs: Sequence[dict[str, Any]],
-    trained: Iterable[dict[str, Any]],
+    everything: Sequence[Measured], front: Sequence[Measured], runs: Sequence[FoundMapping], trained: Iterable[Results]
 ) -> str:
     """Return the chart: drop over analog MACs, all mappings, the front, what strategies found."""
     x, y = LinearScale(0, 100, 60, 700), LinearScale(-1, 12, 20, 400)
@@ -234,9 +277,9 @@ def draw(
         parts.append(element("line", x1=60, x2=700, y1=y(drop), y2=y(drop), stroke="#eee"))
     parts.append(_text(380, 445, "analog share of the MACs", "middle"))
     for row in everything:
-        if -1 <= row["drop_pp"] <= 12:
-            parts.append(element("circle", cx=x(100 * row["mac_share"]), cy=y(row["drop_pp"]), r=1.6, fill="#bbb"))
-    points = [(x(100 * row["mac_share"]), y(min(row["drop_pp"], 12))) for row in front]
+        if -1 <= row.drop_pp <= 12:
+            parts.append(element("circle", cx=x(100 * row.mac_share), cy=y(row.drop_pp), r=1.6, fill="#bbb"))
+    points = [(x(100 * row.mac_share), y(min(row.drop_pp, 12))) for row in front]
     parts.append(
         element(
             "polyline",
@@ -247,7 +290,7 @@ def draw(
         )
     )
     for results in trained:
-        a, b = x(100 * results["analog_mac_share"]), y(min(results["validation"]["drop_pp"], 12))
+        a, b = x(100 * results.analog_mac_share), y(min(results.validation_drop_pp, 12))
         cross = f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8"
         parts.append(element("path", d=cross, stroke="#333", fill="none"))
     parts += [
@@ -255,14 +298,12 @@ def draw(
         _text(730, 60, "front, measured again (× retrained)", "start"),
     ]
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c1e", "#999933"]
-    for number, strategy in enumerate(dict.fromkeys(row["strategy"] for row in runs)):
+    for number, strategy in enumerate(dict.fromkeys(row.strategy for row in runs)):
         colour = colours[number % len(colours)]
         parts.append(_text(730, 80 + 20 * number, strategy, "start", colour))
         for row in runs:
-            if row["strategy"] == strategy and row["mac_share"] > 0:
-                parts.append(
-                    element("circle", cx=x(100 * row["mac_share"]), cy=y(min(row["drop_pp"], 12)), r=5, fill=colour)
-                )
+            if row.strategy == strategy and row.mac_share > 0:
+                parts.append(element("circle", cx=x(100 * row.mac_share), cy=y(min(row.drop_pp, 12)), r=5, fill=colour))
     size = {"viewBox": "0 0 940 450", "xmlns": "http://www.w3.org/2000/svg", "role": "img"}
     return str(element("svg", *parts, aria_label="Drop of accuracy over analog MACs", **size))
 
@@ -301,12 +342,12 @@ def main() -> None:
     chosen = near_front(rows, args.margin)
     with progress.bar("near the front", len(chosen)) as bar:
         for row in chosen:
-            bench.measure("near", row["analog"], args.final_samples, args.final_chips, reference)
+            bench.measure("near", row.analog, args.final_samples, args.final_chips, reference)
             bar.advance()
     if args.retrain:
-        for row in thin_front([row for row in bench.known.values() if row["stage"] == "near"]):
-            if row["analog"]:
-                retrain(bench, row["analog"], args)
+        for row in thin_front([row for row in bench.known.values() if row.stage == "near"]):
+            if row.analog:
+                retrain(bench, row.analog, args)
     if args.page is not None:
         write_page(bench, [] if args.runs is None else read_runs(args.runs), args.page, args)
 

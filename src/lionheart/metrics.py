@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 from pydantic.dataclasses import dataclass
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Score = TypeVar("Score", float, "Tensor")
 _LARGE, _SMALL = 1e4, 10.0  # perplexities from here on have three digits, those below there a decimal more
 _ROUNDING_PP = 1e-9  # what sums of floating-point numbers may be off [pp]
 _LARGEST_EXPONENT = 700.0  # exp of more is no number
@@ -96,8 +100,8 @@ F1 = Measure("F1", "F1 points")
 PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
 
 
-def drop_pp(baseline: float, mean: float) -> float:
-    """Return by how much a mean of scores is below that of the digital network [pp, or the metric's own unit]."""
+def drop_pp(baseline: Score, mean: Score) -> Score:
+    """Return by how much scores, or means of them, are below those of the digital network [pp, or the metric's own unit]."""
     return 100 * (baseline - mean)
 
 

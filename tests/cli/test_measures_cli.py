@@ -34,7 +34,6 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
     done = runner.invoke(app, ["map", "any", "--config", str(config), "--out", str(tmp_path / "run")], env=environment)
     assert done.exit_code == 0, done.output
     assert read_json(tmp_path / "run" / "results.json")["metric"] == write_record(measure)
-    assert read_json(tmp_path / "run" / "run.json")["metric"] == write_record(measure)
     evaluated = runner.invoke(
         app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
     )

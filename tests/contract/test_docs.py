@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from fake_problem import FakeProblem, run
 from paths import ROOT
+
+from lionheart.search import STRATEGIES
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -18,24 +21,35 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102  our own page
     result = names["result"]
     assert set(result.mapping.placements) == {"0", "3"}
-    assert {row["t_inference"] for row in result.results["test_over_time"]} >= {1.0, 86_400.0}
+    assert {point.t_inference for point in result.results.test_over_time} >= {1.0, 86_400.0}
     assert (tmp_path / "runs/mine/results.json").exists()
 
 
 def test_example_of_a_kind_of_ones_own_runs():
     import lionheart
 
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/layer-types.md").read_text(), re.DOTALL)
     names = {"__name__": "extending"}
     exec(compile(example, "extending.md", "exec"), names)  # noqa: S102  our own page
     lionheart.graph.unregister_kind(names["Gated"])
 
 
-def test_settings_page_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs/make_settings.py")
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs/settings.md").read_text() == module.render_settings(), "run: make docs"
+    return module
+
+
+def test_settings_page_is_up_to_date():
+    assert (ROOT / "docs/reference/settings.md").read_text() == load_script("make_settings").render_settings(), (
+        "run: make docs"
+    )
+
+
+def test_schema_is_up_to_date():
+    module = load_script("make_reference")
+    assert module.PAGE.read_text() == module.render_schema(), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -56,3 +70,13 @@ def test_public_names_exist():
 
     for name in lionheart.__all__:
         assert getattr(lionheart, name).__doc__, name
+
+
+def test_the_strategy_of_the_docs_searches():
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/extend.md").read_text(), re.DOTALL)
+    try:
+        exec(compile(example, "extend.md", "exec"), {})  # noqa: S102  our own page
+        result = run("smallest-first", FakeProblem([0.2, 0.3, 9.0]))
+    finally:
+        STRATEGIES.remove("smallest-first")
+    assert set(result.mapping.analog) == {"L0", "L1"}

@@ -211,21 +211,21 @@ def test_can_be_interrupted_and_leaves_logging_alone(theirs: ModuleType):
 def test_rows_match_projections(theirs: ModuleType):
     data = theirs.compare_with_zigzag(TINY, MIXED, HIGH)
     ours = estimate_system(TINY, MIXED, HIGH).digital_layers
-    assert [row["fqn"] for row in data["rows"]] == list(TINY.fqns)
-    for row, mine in zip(data["rows"], ours, strict=True):
-        assert row["placement"] == str(MIXED.placements[row["fqn"]])
-        assert (row["ours"]["latency_s"], row["ours"]["energy_j"]) == (mine.latency_s, mine.energy_j)
-        assert row["ours"]["products_s"] == mine.cost.time_s["mac_kernel"]
-        assert row["latency_ratio"] == row["ours"]["latency_s"] / row["zigzag"]["latency_s"]
+    assert [row.fqn for row in data.rows] == list(TINY.fqns)
+    for row, mine in zip(data.rows, ours, strict=True):
+        assert row.placement == str(MIXED.placements[row.fqn])
+        assert (row.ours.latency_s, row.ours.energy_j) == (mine.latency_s, mine.energy_j)
+        assert row.ours.products_s == mine.cost.time_s["mac_kernel"]
+        assert row.latency_ratio == row.ours.latency_s / row.zigzag.latency_s
     for part, n, names in (("all", 6, TINY.fqns), ("digital", 4, {"depthwise", "again", "odd", "one"})):
-        total, rows = data["totals"][part], [row for row in data["rows"] if row["fqn"] in names]
-        assert total["n_projections"] == n == len(rows)
+        total, rows = getattr(data.totals, part), [row for row in data.rows if row.fqn in names]
+        assert total.n_projections == n == len(rows)
         for side in ("ours", "zigzag"):
-            assert total[side]["energy_j"] == pytest.approx(sum(row[side]["energy_j"] for row in rows))
-    assert data["tile"]["ours"]["energy_j"] == pytest.approx(2 * 256 * 256 / 12.8e12 * 5.3)
-    assert data["ours_leaves_out"]
-    assert data["zigzag_leaves_out"]
-    json.dumps(data, allow_nan=False)
+            assert getattr(total, side).energy_j == pytest.approx(sum(getattr(row, side).energy_j for row in rows))
+    assert data.tile.ours.energy_j == pytest.approx(2 * 256 * 256 / 12.8e12 * 5.3)
+    assert data.ours_leaves_out
+    assert data.zigzag_leaves_out
+    assert type(data).from_json(json.loads(json.dumps(data.to_json(), allow_nan=False)), "zigzag") == data
 
 
 def test_nothing_digital_and_no_energies(theirs: ModuleType):
@@ -236,8 +236,8 @@ def test_nothing_digital_and_no_energies(theirs: ModuleType):
         llc_line_stall_cycles=0,
     )
     data = theirs.compare_with_zigzag(TINY, LayerMapping.from_analog(TINY, TINY.fqns), free)
-    assert data["totals"]["digital"] is None
-    assert data["totals"]["all"]["energy_ratio"] is None
+    assert data.totals.digital is None
+    assert data.totals.all.energy_ratio is None
 
 
 def test_simulate_prints_the_table_and_writes_it(theirs: ModuleType, run_dir: Path):

@@ -122,7 +122,9 @@ def _show_list(listed: TechnologyList) -> None:
     for row in listed.technologies:
         table.add_row(row.technology, row.summary)
     stderr.print(table)
-    stderr.print("More on one: lionheart devices pcm. How to use and define them: docs/devices.md.", markup=False)
+    stderr.print(
+        "More on one: lionheart devices pcm. How to use and define them: docs/how-to/devices.md.", markup=False
+    )
 
 
 def _show_page(page: TechnologyPage) -> None:

@@ -32,7 +32,7 @@ def export(
 ) -> None:
     """Hand a finished run to another tool: its mapping, or its network as a C++ program with analog tiles.
 
-    docs/exporting.md says what can be exported and how exact it is.
+    docs/how-to/export.md says what can be exported and how exact it is.
     """
     request = ExportRequest(run, lambda: _load_task(run, task), out, check, samples, inputs)
     found = EXPORTS.find(to).export(request)

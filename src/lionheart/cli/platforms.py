@@ -82,7 +82,7 @@ def _show_list(data: dict[str, Any]) -> None:
     stderr.print(table)
     stderr.print(
         "More on one: lionheart platforms --show hermes. To write your own:\n"
-        "$ lionheart platforms --template > mine.toml; docs/platforms.md has more.",
+        "$ lionheart platforms --template > mine.toml; docs/how-to/platforms.md has more.",
         markup=False,
     )
 

@@ -14,7 +14,7 @@ from lionheart.cli.options import DebugFlag, JsonFlag
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task.")],
     out: Annotated[
-        Path | None, typer.Option(help="Weights; the card goes beside them.", show_default="TASK.safetensors")
+        Path | None, typer.Option(help="Weights; the card goes next to them.", show_default="TASK.safetensors")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data order.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="the recipe's")] = None,

@@ -206,7 +206,7 @@ class DeviceSpec(Spec):
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device that a TOML file defines; docs/devices.md has a template.
+        """Read a device that a TOML file defines; docs/how-to/devices.md has a template.
 
         Raises:
             ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.

@@ -8,6 +8,7 @@ from scipy import stats
 from torch import Tensor
 
 from lionheart.errors import ConfigError
+from lionheart.metrics import drop_pp
 from lionheart.runs import Drop
 
 
@@ -51,7 +52,7 @@ def estimate_drop(
             f"drop: got {n_chips} chips and {n_samples} samples, expected at least 2 of each for a confidence or a yield",
             hint="raise search.n_chips",
         )
-    differences = 100 * (reference.double() - samples.double())
+    differences = drop_pp(reference.double(), samples.double())
     mean = float(differences.mean())
     spread = 100 * float(chips.double().std()) if n_chips > 1 else 0.0
     by_chips = spread / math.sqrt(n_chips)

@@ -104,9 +104,11 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         known = self._entries()  # as the file was before this line
         if self.path is not None:
+            self._known = None  # read again if an interrupt comes between the disk and this memory
             _append_line(self.path, json.dumps({"time": timestamp(), **entry}, allow_nan=False))
         if "value" in entry:
             known.setdefault(str(entry["event"]), entry)
+        self._known = known
 
 
 def _append_line(path: Path, line: str) -> None:

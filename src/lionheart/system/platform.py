@@ -37,7 +37,7 @@ def _quantity(unit: str, description: str, **limits: Any) -> Any:
 class PlatformSpec(Spec):
     """One in-order core with its last-level cache (LLC), DRAM and tiles. Load one with `load_platform`.
 
-    Sources of the numbers are in ``system/data/*.toml``; the equations that use them in ``docs/system_cost.md``.
+    Sources of the numbers are in ``system/data/*.toml``; the equations that use them in ``docs/concepts/system-cost.md``.
     """
 
     name: str = Field(min_length=1, description="name shown in results")
@@ -154,7 +154,7 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
 
 
 def load_platform(name: str | Path) -> PlatformSpec:
-    """Load a shipped platform by name, or a user's from a TOML file, as ``docs/platforms.md`` describes.
+    """Load a shipped platform by name, or a user's from a TOML file, as ``docs/how-to/platforms.md`` describes.
 
     A file gives constants, each with value, unit, source and kind, and may extend another with ``extends = "..."``.
 

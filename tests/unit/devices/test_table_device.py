@@ -45,7 +45,7 @@ def test_faulty_device_files_are_refused(text: str, error: type[Exception], mess
 
 
 def test_the_template_of_the_page_is_a_device(tmp_path: Path):
-    page = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/devices.md").read_text(encoding="utf-8")
     template = page.split("## A device from curves")[1].split("```toml\n")[1].split("```")[0]
     path = tmp_path / "template.toml"
     path.write_text(template, encoding="utf-8")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,18 @@ from typer.testing import CliRunner, Result
 import lionheart.experimental.pareto.job
 from lionheart.cli import app
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.experimental.pareto.front import MeasuredMapping, best_within, nested_prefixes, non_dominated
+from lionheart.experimental.pareto.files import read_front
+from lionheart.experimental.pareto.front import best_within, nested_prefixes, non_dominated
 from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
 from lionheart.experimental.pareto.page import report_front
-from lionheart.experimental.pareto.search import hide_password, open_storage, search_front
+from lionheart.experimental.pareto.records import FrontResults, MeasuredMapping
+from lionheart.experimental.pareto.search import FrontProblem, hide_password, open_storage, search_front
 from lionheart.files import read_json
+from lionheart.graph import LayerGraph
 from lionheart.jobs import evaluate_run, map_layers, resume_run
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.record import read_record, write_record
 from lionheart.rng import RandomStreams
-from lionheart.runs import RunDirectory
+from lionheart.runs import Accuracy, RunDescription, RunDirectory
 from lionheart.system import estimate_system, load_platform
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
@@ -39,6 +41,15 @@ pytestmark = pytest.mark.usefixtures("small_noise_pool")
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
 COSTS = dict(zip(NAMES, (8.0, 5.0, 5.0, 3.0, 7.0, 1.0, 2.0, 6.0, 4.0, 9.0), strict=True))  # of a digital projection
 DAMAGES = dict(zip(NAMES, (0.02, 0.03, 0.01, 0.005, 0.3, 0.0, 0.04, 0.02, 0.11, 0.01), strict=True))
+
+
+def make_accuracy(mean: float) -> Accuracy:
+    """Return what one made-up chip would give."""
+    return Accuracy(t_inference=1.0, mean=mean, low=mean, high=mean, std=0.0, n_chips=1, scores=(mean,))
+
+
+def make_measured(number: int, mapping: LayerMapping, mean: float, cost: float) -> MeasuredMapping:
+    return MeasuredMapping(number=number, mapping=mapping, accuracy=make_accuracy(mean), cost=cost, elapsed_s=0.0)
 
 
 class KilledError(BaseException):
@@ -54,14 +65,14 @@ class Net:
         self.evaluated: list[tuple[str, ...]] = []
         self.kept: list[MeasuredMapping] = []
 
-    def evaluate(self, mapping: LayerMapping) -> dict[str, float]:
+    def evaluate(self, mapping: LayerMapping) -> Accuracy:
         if len(self.kept) == self.kill_at:
             raise self.stop
         self.evaluated.append(mapping.analog)
         mean = 0.9
         for name in mapping.analog:
             mean *= 1 - DAMAGES[name]
-        return {"mean": mean * (0.9 if {"a", "c"} <= set(mapping.analog) else 1.0)}
+        return make_accuracy(mean * (0.9 if {"a", "c"} <= set(mapping.analog) else 1.0))
 
     def cost(self, mapping: LayerMapping) -> float:
         return sum(COSTS[name] for name in self.names if not mapping.is_analog(name))
@@ -71,7 +82,7 @@ class Net:
             LayerMapping(dict(zip(self.names, places, strict=True)))
             for places in itertools.product(Placement, repeat=len(self.names))
         ]
-        return [MeasuredMapping(i, m, self.evaluate(m), self.cost(m), 0.0) for i, m in enumerate(choices)]
+        return [make_measured(i, m, self.evaluate(m).mean, self.cost(m)) for i, m in enumerate(choices)]
 
     def search(self, url: str, n_trials: int, *, seed: int = 0, past: tuple[MeasuredMapping, ...] = ()) -> list[Any]:
         order = sorted(self.names, key=lambda name: DAMAGES[name] / COSTS[name])
@@ -80,19 +91,16 @@ class Net:
             for prefix in nested_prefixes(order, max(2, n_trials // 2))
         ]
         with open_storage(url) as storage:
-            return search_front(
-                self.names,
-                self.start,
+            problem = FrontProblem(
+                candidates=self.names,
+                start=self.start,
                 evaluate=self.evaluate,
                 cost=self.cost,
                 keep=self.kept.append,
                 seeds=seeds,
                 n_trials=n_trials,
-                streams=RandomStreams(seed),
-                storage=storage,
-                study_name="study",
-                past=past,
             )
+            return search_front(problem, streams=RandomStreams(seed), storage=storage, study_name="study", past=past)
 
 
 def asked(measured: list[MeasuredMapping] | tuple[MeasuredMapping, ...]) -> list[tuple[Any, ...]]:
@@ -126,7 +134,7 @@ def test_the_front_is_what_nothing_beats(n: int):
 
 def test_equal_mappings_are_both_on_the_front():
     start = Net(1).start
-    rows = [MeasuredMapping(i, start, {"mean": mean}, 1.0, 0.0) for i, mean in enumerate((0.5, 0.7, 0.7))]
+    rows = [make_measured(i, start, mean, 1.0) for i, mean in enumerate((0.5, 0.7, 0.7))]
     assert [m.number for m in non_dominated(rows)] == [1, 2]
     assert non_dominated([]) == []
 
@@ -134,7 +142,7 @@ def test_equal_mappings_are_both_on_the_front():
 def test_the_best_within_a_bound():
     start = Net(1).start
     pairs = [(0.90, 9.0), (0.89, 5.0), (0.88, 3.0), (0.60, 1.0)]
-    rows = [MeasuredMapping(i, start, {"mean": mean}, cost, 0.0) for i, (mean, cost) in enumerate(pairs)]
+    rows = [make_measured(i, start, mean, cost) for i, (mean, cost) in enumerate(pairs)]
     found = [best_within(rows, 0.90, bound) for bound in (0.5, 1.0, 2.5, 90.0)]
     assert [each.number for each in found if each] == [0, 1, 2, 3]  # a drop of exactly the bound is within it
     assert best_within(rows[3:], 0.90, 5.0) is None
@@ -262,96 +270,132 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def timeless(data: Any) -> Any:
+    """Return plain data without what a clock measured."""
+    if isinstance(data, FrontResults):
+        return timeless(data.to_json())
     if isinstance(data, Mapping):
         return {key: timeless(value) for key, value in data.items() if key != "elapsed_s"}
     return [timeless(item) for item in data] if isinstance(data, list) else data
 
 
+def read(path: Path) -> FrontResults:
+    return read_front(RunDirectory(path))
+
+
 def test_the_results(finished: Path):
-    results = read_json(finished / "pareto.json")
-    rows = {row["number"]: row for row in results["mappings"]}
-    assert results["complete"]
-    assert len(rows) == len(results["mappings"]) == 8
-    assert results["front"] == [
-        row["number"] for row in sorted(rows.values(), key=lambda r: r["cost"]) if row["on_front"]
-    ]
-    everything, nothing = (next(r for r in rows.values() if r["n_analog"] == n) for n in (3, 0))
-    assert nothing["drop_pp"] == 0.0
-    assert nothing["cost"] == 23_552  # MACs, see test_workflow
-    assert everything["cost"] == 0
-    assert (everything["analog_mac_share"], everything["n_tiles"]) == (1.0, 1 + 3 + 4)
+    results = read(finished)
+    rows = results.rows
+    assert results.complete
+    assert len(rows) == len(results.mappings) == 8
+    by_cost = sorted(rows.values(), key=lambda row: row.cost)
+    assert results.front == tuple(row.number for row in by_cost if row.on_front)
+    everything, nothing = (next(row for row in rows.values() if row.n_analog == n) for n in (3, 0))
+    assert nothing.drop_pp == 0.0
+    assert nothing.cost == 23_552  # MACs, see test_workflow
+    assert everything.cost == 0
+    assert (everything.analog_mac_share, everything.n_tiles) == (1.0, 1 + 3 + 4)
     for row in rows.values():
-        assert row["accuracy"]["t_inference"] == 86_400.0
-        assert row["cost"] == pytest.approx((1 - row["analog_mac_share"]) * 23_552)
-        assert row["drop_pp"] == pytest.approx(100 * (results["baseline"]["decision"] - row["accuracy"]["mean"]))
-        assert (row["fresh"] is not None) == row["on_front"]  # measured again, once
-        assert row["latency_s"] > 0
-        assert row["energy_j"] > 0
+        assert row.accuracy.t_inference == 86_400.0
+        assert row.cost == pytest.approx((1 - row.analog_mac_share) * 23_552)
+        assert row.drop_pp == pytest.approx(100 * (results.baseline.decision - row.accuracy.mean))
+        assert (row.fresh is not None) == row.on_front  # measured again, once
+        assert row.latency_s > 0
+        assert row.energy_j > 0
         beaten = [
             other
             for other in rows.values()
-            if other["cost"] <= row["cost"]
-            and other["drop_pp"] <= row["drop_pp"]
-            and (other["cost"], other["drop_pp"]) != (row["cost"], row["drop_pp"])
+            if other.cost <= row.cost
+            and other.drop_pp <= row.drop_pp
+            and (other.cost, other.drop_pp) != (row.cost, row.drop_pp)
         ]
-        assert row["on_front"] == (not beaten)
-    assert everything["fresh"]["scores"] != everything["accuracy"]["scores"]
-    events = [event["event"] for event in RunDirectory(finished).events()]
-    assert events == ["baseline", "loss_increase", *["measured"] * 8, *["fresh"] * len(results["front"]), "finished"]
+        assert row.on_front == (not beaten)
+    assert everything.fresh.accuracy.scores != everything.accuracy.scores
+    events = [entry["event"] for entry in RunDirectory(finished).journal.events()]
+    measured = [name for name in events if name.startswith("measured")]
+    fresh = [name for name in events if name.startswith("fresh")]
+    assert (len(set(measured)), len(set(fresh))) == (8, len(results.front))
+    assert len(events) == len(set(events))  # nothing twice
+    assert events[-1] == "finished"
 
 
 def test_a_mapping_for_each_bound(finished: Path):
-    results = read_json(finished / "pareto.json")
-    rows = {row["number"]: row for row in results["mappings"]}
-    assert [bound["file"] for bound in results["bounds"]] == [f"mapping-{b}pp.json" for b in ("0.5", "2", "90")]
-    for bound in results["bounds"]:
-        mapping = LayerMapping.load(finished / bound["file"])
-        row = rows[bound["number"]]
-        assert write_record(mapping) == row["mapping"]
-        assert row["drop_pp"] <= bound["max_drop_pp"]
-        assert row["fresh"]["drop_pp"] <= bound["max_drop_pp"]
-        assert bound["is_confirmed"]
-        within = [other for other in rows.values() if other["drop_pp"] <= bound["max_drop_pp"]]
-        assert rows[bound["first_choice"]]["cost"] == min(other["cost"] for other in within)
-        confirmed = [
-            other for other in within if other["on_front"] and other["fresh"]["drop_pp"] <= bound["max_drop_pp"]
-        ]
-        assert row["cost"] == min(other["cost"] for other in confirmed)
-    assert results["bounds"][2]["number"] == results["front"][0]
+    results = read(finished)
+    rows = results.rows
+    assert [bound.file for bound in results.bounds] == [f"mapping-{b}pp.json" for b in ("0.5", "2", "90")]
+    for bound in results.bounds:
+        row = rows[bound.number]
+        assert LayerMapping.load(finished / bound.file) == row.mapping
+        assert row.drop_pp <= bound.max_drop_pp
+        assert row.fresh.drop_pp <= bound.max_drop_pp
+        assert bound.is_confirmed
+        within = [other for other in rows.values() if other.drop_pp <= bound.max_drop_pp]
+        assert rows[bound.first_choice].cost == min(other.cost for other in within)
+        confirmed = [other for other in within if other.on_front and other.fresh.drop_pp <= bound.max_drop_pp]
+        assert row.cost == min(other.cost for other in confirmed)
+    assert results.bounds[2].number == results.front[0]
 
 
 def test_a_bound_needs_both_measurements(finished: Path, tmp_path: Path):
     """The first choice falls through on fresh chips: the next member of the front takes its place."""
     shutil.copytree(finished, tmp_path / "run")
-    whole = read_json(finished / "pareto.json")
-    chosen = whole["bounds"][2]["number"]
-    row = next(row for row in whole["mappings"] if row["number"] == chosen)
-    analog = [fqn for fqn, place in row["mapping"]["placements"].items() if place == "analog"]
+    whole = read(finished)
+    chosen = whole.bounds[2].number
+    key = f"fresh {','.join(whole.rows[chosen].mapping.analog)}"
     events = [json.loads(line) for line in (finished / "journal.jsonl").read_text().splitlines()]
-    for event in events:
-        if event["event"] == "fresh" and event["analog"] == analog:
-            event["accuracy"]["mean"] = 0.0
-    lines = [json.dumps(event) for event in events if event["event"] != "finished"]
+    lines = [json.dumps(spoil(event, key)) for event in events if event["event"] != "finished"]
     (tmp_path / "run" / "journal.jsonl").write_text("\n".join(lines) + "\n")
-    bound = resume_pareto_front(build_task(), tmp_path / "run").results["bounds"][2]
-    assert bound["first_choice"] == chosen
-    assert bound["number"] == whole["front"][1]
-    assert bound["is_confirmed"]
+    bound = resume_pareto_front(build_task(), tmp_path / "run").results.bounds[2]
+    assert bound.first_choice == chosen
+    assert bound.number == whole.front[1]
+    assert bound.is_confirmed
+
+
+def spoil(event: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return an event, that of `key` with a mean of zero."""
+    return {**event, "value": {**event["value"], "mean": 0.0}} if event["event"] == key else event
+
+
+def test_a_front_of_version_1_opens(finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "run")
+    path, whole = tmp_path / "run" / "pareto.json", read(finished)
+    data = read_json(path)
+    data |= {"schema_version": 1, "measure": data.pop("metric")}
+    for row in data["mappings"]:
+        if row["fresh"] is not None:
+            row["fresh"] = {**row["fresh"]["accuracy"], "drop_pp": row["fresh"]["drop_pp"]}
+    path.write_text(json.dumps(data))
+    assert read(tmp_path / "run") == whole
+    page = (finished / "pareto.html") if (finished / "pareto.html").exists() else report_front(finished)
+    assert report_front(tmp_path / "run").read_text() == page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"front": [77]}, "no mapping of trial 77"),
+        ({"mappings": 3}, r"mappings: got 3, expected a list"),
+        ({"objective": "speed"}, "objective: got 'speed'"),
+        ({"schema_version": 9}, "schema_version: got 9"),
+    ],
+)
+def test_a_damaged_front(damage: dict[str, Any], message: str, finished: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "pareto.json"
+    path.write_text(json.dumps(read_json(path) | damage))
+    with pytest.raises(ArtifactError, match=message):
+        report_front(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("objective", "key"), [("time", "latency_s"), ("energy", "energy_j")])
 def test_time_and_energy(objective: str, key: str, tmp_path: Path):
     settings = make_settings(pareto={"objective": objective}, platforms=("alpine-low-power",))
     result = find_pareto_front(build_task(), settings, run_dir=tmp_path / "run")
-    for row in result.results["mappings"]:
-        assert row["cost"] == row[key]
-    graph = RunDirectory(tmp_path / "run").read("graph.json")
-    digital = next(row for row in result.results["mappings"] if row["n_analog"] == 0)
-    from lionheart.graph import LayerGraph
-
-    graph = read_record(LayerGraph, graph, "graph")
+    for row in result.results.mappings:
+        assert row.cost == getattr(row, key)
+    graph = RunDirectory(tmp_path / "run").read("graph.json", LayerGraph)
+    digital = next(row for row in result.results.mappings if row.n_analog == 0)
     estimate = estimate_system(graph, LayerMapping.all_digital(graph), load_platform("alpine-low-power"))
-    assert digital[key] == getattr(estimate.all_digital, key)
+    assert getattr(digital, key) == getattr(estimate.all_digital, key)
     found = result.mapping_within(5.0)
     assert found is not None
     assert found == LayerMapping.load(tmp_path / "run" / "mapping-5pp.json")
@@ -368,7 +412,7 @@ def test_time_without_a_platform(tmp_path: Path):
     result = find_pareto_front(
         build_task(), make_settings(pareto={"n_trials": 2}, platforms=()), run_dir=tmp_path / "run"
     )
-    assert [row["energy_j"] for row in result.results["mappings"]] == [None, None]
+    assert [row.energy_j for row in result.results.mappings] == [None, None]
     assert report_front(tmp_path / "run").exists()
 
 
@@ -395,23 +439,23 @@ def test_killed_and_resumed_is_the_same(stop_at: int, finished: Path, tmp_path: 
         Stopper(patch, stop_at, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             find_pareto_front(build_task(), make_settings(**BOUNDS), run_dir=tmp_path / "run")
-    partial = read_json(tmp_path / "run" / "pareto.json")
-    assert not partial["complete"]
-    assert len(partial["mappings"]) == min(stop_at - 1, 8)
-    for bound in partial["bounds"]:
-        assert (bound["file"] is None) == (stop_at == 1)
-        assert bound["file"] is None or bound["is_confirmed"] or stop_at < 10
+    partial = read(tmp_path / "run")
+    assert not partial.complete
+    assert len(partial.mappings) == min(stop_at - 1, 8)
+    for bound in partial.bounds:
+        assert (bound.file is None) == (stop_at == 1)
+        assert bound.file is None or bound.is_confirmed or stop_at < 10
     with monkeypatch.context() as patch:
         counter = Stopper(patch, 10**6, KeyboardInterrupt)
         resumed = resume_pareto_front(build_task(), tmp_path / "run")
-    whole = read_json(finished / "pareto.json")
+    whole = read(finished)
     assert timeless(resumed.results) == timeless(whole)
-    assert counter.n_calls == 8 + len(whole["front"]) - (stop_at - 1)  # nothing is measured again
+    assert counter.n_calls == 8 + len(whole.front) - (stop_at - 1)  # nothing is measured again
 
 
 def test_a_finished_run_is_loaded(finished: Path, monkeypatch: pytest.MonkeyPatch):
     counter = Stopper(monkeypatch, 1, KilledError)
-    assert resume_pareto_front(build_task(), finished).results == read_json(finished / "pareto.json")
+    assert resume_pareto_front(build_task(), finished).results == read(finished)
     assert counter.n_calls == 0
 
 
@@ -439,7 +483,7 @@ def test_a_storage_elsewhere(finished: Path, tmp_path: Path):
     )
     assert (tmp_path / "study.db").exists()
     assert not (tmp_path / "run" / "study.db").exists()
-    assert timeless(result.results) == timeless(read_json(finished / "pareto.json"))
+    assert timeless(result.results) == timeless(read(finished))
 
 
 def test_a_storage_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -454,7 +498,7 @@ def test_a_storage_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(ArtifactError, match="the server went away") as caught:
             find_pareto_front(build_task(), make_settings(**BOUNDS), run_dir=tmp_path / "run")
     assert "--resume" in caught.value.hint
-    assert len(resume_pareto_front(build_task(), tmp_path / "run").results["mappings"]) == 8
+    assert len(resume_pareto_front(build_task(), tmp_path / "run").results.mappings) == 8
 
 
 # ----------------------------------------------------------------------------------------------------- the command line
@@ -513,17 +557,18 @@ def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
     )
     journal = tmp_path / "run" / "journal.jsonl"
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_text().count('"measured"') >= 2):
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_text().count('"measured ') >= 2):
         time.sleep(0.01)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    if number == signal.SIGINT and not RunDirectory(tmp_path / "run").events("finished"):
+    run = RunDirectory(tmp_path / "run")
+    if number == signal.SIGINT and not any(entry["event"] == "finished" for entry in run.journal.events()):
         assert process.returncode == 130, errors
-        assert len(read_json(tmp_path / "run" / "pareto.json")["mappings"]) >= 2
-    resumed = resume_pareto_front(build_task(), tmp_path / "run").results
-    whole = read_json(finished / "pareto.json")
-    key: Callable[[Any], Any] = lambda results: [(r["number"], r["mapping"]) for r in results["mappings"]]  # noqa: E731
-    assert key(resumed) == key(whole)
+        assert len(read(run.path).mappings) >= 2
+    resumed, whole = resume_pareto_front(build_task(), run.path).results, read(finished)
+    assert [(row.number, row.mapping) for row in resumed.mappings] == [
+        (row.number, row.mapping) for row in whole.mappings
+    ]
 
 
 @pytest.mark.parametrize(
@@ -552,7 +597,7 @@ def test_bad_flags(arguments: list[str], message: str, hint: str, tmp_path: Path
 def test_a_password_is_not_written_down(tmp_path: Path):
     run = RunDirectory.create(
         tmp_path / "run",
-        {"task": "x", "seed": 0, "settings": {}, "job": "pareto", "storage": "postgresql://me:***@host/base"},
+        RunDescription(task="x", seed=0, settings={}, job="pareto", storage="postgresql://me:***@host/base"),
     )
     with pytest.raises(ConfigError, match="was not written down"):
         resume_pareto_front(build_task(), run.path)

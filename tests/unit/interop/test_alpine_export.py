@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from paths import SUPPORT
 from torch import Tensor, nn
 
-import lionheart.system
+import lionheart.interop.alpine
 from lionheart.errors import ArtifactError, ConfigError, GraphError, NumericsError, UnsupportedLayerError
 from lionheart.files import read_json
 from lionheart.interop.alpine import count_regions, emit_program, quantise_program, run_program, trace_program
@@ -35,7 +35,7 @@ from lionheart.training import load_weights
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
-NATIVE = Path(lionheart.system.__file__).parent / "native"
+NATIVE = Path(lionheart.interop.alpine.__file__).parent / "native"
 MISSING = missing_packages()
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 needs_aarch64 = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {' '.join(MISSING)}")

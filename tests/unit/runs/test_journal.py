@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_problem import make_accuracy
 
+import lionheart.runs.journal
 from lionheart.errors import ArtifactError
 from lionheart.record import Record
 from lionheart.runs import Accuracy, AgeTrial, Journal, TrainTrace
@@ -230,3 +232,20 @@ def test_estimates_are_read_back_without_their_samples(path: Path):
     again = Journal(path).once("step", Accuracy, never)
     assert again == estimate
     assert (again.samples, again.n_samples) == (None, 2)
+
+
+def test_an_interrupt_right_after_a_write_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C may come between the line on the disk and what the journal remembers of it."""
+    journal, write = Journal(path), lionheart.runs.journal._append_line
+
+    def write_and_stop(*args: Any) -> None:
+        write(*args)
+        raise KeyboardInterrupt
+
+    journal.once("step 0", int, lambda: 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(lionheart.runs.journal, "_append_line", write_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            journal.once("step 1", int, lambda: 2)
+    assert journal.count("step") == 2
+    assert journal.once("step 1", int, lambda: 3) == 2

@@ -318,6 +318,6 @@ def test_a_recurrent_network_of_ones_own_stays_on_one_core() -> None:
 
 def test_the_table_of_the_docs_is_current() -> None:
     module = load_benchmark("papers/cores")
-    assert module.table() in (ROOT / "docs" / "system_cost.md").read_text(encoding="utf-8"), (
+    assert module.table() in (ROOT / "docs" / "concepts" / "system-cost.md").read_text(encoding="utf-8"), (
         "run: python benchmarks/papers/cores.py --page"
     )

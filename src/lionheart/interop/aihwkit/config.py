@@ -51,7 +51,7 @@ class ConversionWarning(LionHeartWarning):
 
 
 def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True) -> Any:
-    """Return AIHWKIT's configuration of a tile; docs/aihwkit.md says what corresponds to what.
+    """Return AIHWKIT's configuration of a tile; docs/how-to/aihwkit.md says what corresponds to what.
 
     Args:
         tile: Ours.
@@ -124,7 +124,9 @@ def report_faults(faults: list[str], other: str, *, strict: bool) -> None:
         return
     message = "\n".join(f"{fault}: {other} cannot say this" for fault in faults)
     if strict:
-        raise ConfigError(message, hint="change these, or give strict=False to go without them; see docs/aihwkit.md")
+        raise ConfigError(
+            message, hint="change these, or give strict=False to go without them; see docs/how-to/aihwkit.md"
+        )
     warnings.warn(message, ConversionWarning, stacklevel=3)
 
 

@@ -1,7 +1,7 @@
 """ALPINE: a mapped network as a C++ program for the simulator gem5-X with analog tiles, checked bit for bit on the way.
 
 `trace_program` reads a network, `quantise_program` makes integers of it, `emit_program` writes the folder, `run_program` and
-`count_regions` build and run what is in it. docs/exporting.md says what can be exported and how exact it is.
+`count_regions` build and run what is in it. docs/how-to/export.md says what can be exported and how exact it is.
 """
 
 from lionheart.interop.alpine.emit import emit_program

@@ -1,7 +1,7 @@
 """Sentences of movie reviews and whether they praise or blame: 10,605 sentences, each rated by about twenty people.
 
 They lie in the source archive of the PyPI package vaderSentiment (MIT), whose authors had the sentences of Pang and Lee (2005)
-rated; docs/data.md cites both. Only the one file is taken out, checked, and kept in the user's cache folder.
+rated; docs/reference/data.md cites both. Only the one file is taken out, checked, and kept in the user's cache folder.
 """
 
 from __future__ import annotations

@@ -10,20 +10,18 @@ from benchmark_scripts import load_benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
+from platform_cases import GRAPH, estimate
 from typer.testing import CliRunner, Result
 
 from lionheart.cli import app
 from lionheart.cli.render import _describe_programming
-from lionheart.constants import KINDS
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
 from lionheart.runs.costs import SystemRecord
 from lionheart.system import (
     PlatformSpec,
-    SystemEstimate,
     TilePoint,
     estimate_programming,
     estimate_system,
@@ -39,76 +37,12 @@ NAMES = platform_names()
 HIGH = load_platform("alpine-high-power")
 
 
-def linear(fqn: str, rows: int, cols: int) -> LayerNode:
-    return LayerNode(fqn, "linear", rows, cols, 1, 3, 1, 3 * rows, 3 * cols, has_bias=True)
-
-
-GRAPH = LayerGraph(
-    (linear("a", 300, 500), linear("b", 500, 40)), (DigitalOp("relu", 1, 500, 500), DigitalOp("softmax", 1, 40, 40))
-)
-
-
-def estimate(
-    platform: PlatformSpec, analog: tuple[str, ...] = ("a", "b"), tile: TileSpec | None = None
-) -> SystemEstimate:
-    return estimate_system(GRAPH, LayerMapping.from_analog(GRAPH, analog), platform, tile=tile)
-
-
 def tile_j(platform: PlatformSpec, tile: TileSpec | None = None) -> float:
     energy = estimate(platform, tile=tile).mapped.energy
     return sum(joules for name, joules in energy.items() if name.startswith("tile_"))
 
 
-# --- laws on every platform ---
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_platform_is_whole_and_described(name: str) -> None:
-    platform = load_platform(name)
-    assert 0 < len(platform.description) <= 60
-    assert PlatformSpec.from_json(platform.to_json()) == platform
-    for key, constant in platform_constants(name).items():
-        assert constant.source.strip(), key
-        assert constant.kind in KINDS, key
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_half_the_clock_never_shortens_time(name: str) -> None:
-    platform = load_platform(name)
-    slow = platform.replace(clock_hz=platform.clock_hz / 2)
-    for analog in ((), ("a",), ("a", "b")):
-        assert estimate(slow, analog).mapped.latency_s >= estimate(platform, analog).mapped.latency_s
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("count_memory_controller", [False, True])
-def test_the_breakdown_adds_up(name: str, count_memory_controller: bool) -> None:
-    mapping = LayerMapping.from_analog(GRAPH, ["a"])
-    found = estimate_system(GRAPH, mapping, load_platform(name), count_memory_controller=count_memory_controller)
-    for rows, total in ((found.layers, found.mapped), (found.digital_layers, found.all_digital)):
-        costs = [row.cost for row in (*rows, *found.other_ops)]
-        for part in ("time_s", "energy"):
-            components = getattr(total, part)
-            for key, value in components.items():
-                assert value == pytest.approx(sum(getattr(cost, part).get(key, 0.0) for cost in costs))
-        assert total.latency_s == pytest.approx(sum(total.time_s.values()))
-        assert total.energy_j == pytest.approx(sum(total.energy.values()))
-        assert ("memory_controller" in total.energy) == count_memory_controller
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_tiles_is_all_digital(name: str) -> None:
-    found = estimate(load_platform(name).replace(n_tiles=0), ())
-    assert (found.speedup, found.energy_gain, found.n_tiles, found.tiles_missing) == (1.0, 1.0, 0, 0)
-    assert not any(key.startswith("tile_") for key in found.mapped.energy)
-    assert found.programming.energy_j == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_products_on_tiles_are_never_free(name: str) -> None:
-    for row in estimate(load_platform(name)).layers:
-        assert all(row.cost.energy[f"tile_{part}"] > 0 for part in ("array", "adc", "dac"))
-        assert row.cost.time_s["process"] > 0
+# --- the tiles of every shipped platform ---
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -464,7 +398,7 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
 
 def test_figures_of_the_docs_are_current() -> None:
     module = load_benchmark("papers/platforms")
-    page = (ROOT / "docs" / "platforms.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "platforms.md").read_text(encoding="utf-8")
     assert module.table() in page, "run: python benchmarks/papers/platforms.py --page"
     assert all(f"| `{name}` |" in page for name in NAMES)
 
