@@ -40,6 +40,7 @@ from lionheart.runs import (
     DigitalBaseline,
     Evaluation,
     HoldoutTest,
+    Results,
     RunDescription,
     RunDirectory,
     SearchOutcome,
@@ -659,6 +660,45 @@ def test_wrong_content_of_results_is_named(change: dict[str, Any], mapped: Mappi
     (copy / "results.json").write_text(json.dumps({**mapped.results.to_json(), **change}))
     with pytest.raises(ArtifactError, match=r"results\.json"):
         resume_run(build_task(), copy)
+
+
+def as_version_1(results: Results) -> dict[str, Any]:
+    """Return results as the version before wrote them."""
+    renamed = {"metric": "measure", "retrained_test_accuracy": "test_digital_accuracy", "holdout_tests": "certificate"}
+    data = {renamed.get(key, key): value for key, value in results.to_json().items()}
+    data["reprogramming"] = data.pop("refresh")
+    data["validation"]["drop_pp"] = data.pop("validation_drop_pp")
+    for row in data["decisions"]:
+        row["limit_pp"] = row.pop("drop_ucb_pp")
+    return {**data, "schema_version": 1}
+
+
+def test_a_run_of_version_1_is_read_but_does_not_go_on(mapped: MappingResult, tmp_path: Path):
+    path = shutil.copytree(mapped.run.path, tmp_path / "run")
+    (path / "run.json").write_text(json.dumps({**mapped.run.description().to_json(), "schema_version": 1}))
+    (path / "results.json").write_text(json.dumps(as_version_1(mapped.results)))
+    loaded = resume_run(build_task(), path)
+    assert (loaded.results, loaded.mapping, loaded.outcome) == (mapped.results, mapped.mapping, mapped.outcome)
+    assert_same_state(loaded.model.state_dict(), mapped.model.state_dict())
+    assert (
+        evaluate_run(build_task(), path, times=[1.0], n_chips=2).accuracy_over_time == mapped.results.test_over_time[:1]
+    )
+    (path / "results.json").unlink()
+    before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(ArtifactError, match=r"begun by an older version \(schema_version 1, expected 2\)"):
+        resume_run(build_task(), path)
+    assert (path / "journal.jsonl").read_bytes() == before
+
+
+def test_a_damaged_line_of_the_journal_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        Tripwire(patch, kill_at=("after decision", 0))
+        with pytest.raises(KilledError):
+            map_layers(build_task(), make_settings(), run_dir=tmp_path / "run")
+    journal = tmp_path / "run" / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"accepted": true', '"accepted": "perhaps"'))
+    with pytest.raises(ArtifactError, match=r"journal\.jsonl: decision 0\.accepted: got a str, expected true or false"):
+        resume_run(build_task(), tmp_path / "run")
 
 
 def test_a_corrupt_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
