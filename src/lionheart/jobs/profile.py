@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
 from lionheart.data import BatchSource, move_batch, take_samples
@@ -27,6 +28,10 @@ from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
 from lionheart.tasks import Task
+
+
+def _read_tile(data: Any) -> Any:
+    return TileSpec.from_json(data) if isinstance(data, Mapping) else data
 
 
 class Change(Record):
@@ -71,7 +76,7 @@ class Profile(Record):
     confidence: float = Field(description="of the intervals")
     seed: int = Field(description="root of all random streams")
     backend: str = Field(description="what computed the analog layers")
-    tile: TileSpec = Field(description="what each projection was put on")
+    tile: Annotated[TileSpec, BeforeValidator(_read_tile)] = Field(description="what each projection was put on")
     n_projections: int = Field(description="projections to measure")
     digital: float = Field(description="mean score of the digital network")
     complete: bool = Field(False, description="whether all projections are measured")

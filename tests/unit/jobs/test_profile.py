@@ -81,6 +81,17 @@ def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypat
         profile(task, out=out)
 
 
+def test_a_profile_of_version_1_is_read(tmp_path: Path):
+    """It was refused: its tile had a version of its own, and what the scores mean was called a measure."""
+    out = tmp_path / "p.json"
+    found = profile(build_measured(ACCURACY), out=out)
+    data = read_json(out)
+    data["measure"] = data.pop("metric")
+    data["tile"]["schema_version"] = 1
+    write_json(out, data)
+    assert profile(build_measured(ACCURACY), out=out) == found
+
+
 def test_a_profile_needs_chips_and_times():
     task = build_measured(ACCURACY)
     with pytest.raises(ConfigError, match="got 0 chips and 2 times"):
