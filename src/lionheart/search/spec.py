@@ -40,9 +40,7 @@ class SearchSpec(Spec):
     )
     strategy: str = Field(
         "lionheart",
-        description="how candidates are tried: lionheart (the paper's greedy), shared (few retrainings for all of them), "
-        "hessian (one), training-free, exhaustive (all mappings of at most 12 candidates, not retrained), all-digital, "
-        "all-analog, first-last-digital",
+        description="how candidates are tried; lionheart is the paper's greedy, `lionheart map --help` lists all",
     )
     objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",
@@ -54,9 +52,8 @@ class SearchSpec(Spec):
     )
     ranking: str = Field(
         "objective",
-        description="order in which lionheart tries candidates: objective (what saves most of it); macs, weights; time, energy "
-        "(on the first platform); sensitivity, hessian (least loss for what it saves of the objective, measured or expected); "
-        "random (by the seed)",
+        description="order in which candidates are tried: objective (what saves most of it), or one that `lionheart map --help` "
+        "lists",
     )
     choose_corrections: bool = Field(
         False,

@@ -62,7 +62,7 @@ PRINTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRINTED)
 def test_a_product_takes_what_is_printed(name: str) -> None:
     platform = load_platform(name)
     joules = sum(mvm_energy(platform, reference_point(platform)).values())
