@@ -52,8 +52,8 @@ class SearchSpec(Spec):
     )
     ranking: str = Field(
         "objective",
-        description="order in which candidates are tried: objective (what saves most of it), or one that `lionheart map --help` "
-        "lists",
+        description="order in which candidates are tried: objective (what saves most of it), or a name that "
+        "`lionheart map --help` lists",
     )
     choose_corrections: bool = Field(
         False,
