@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,7 @@ def read_settings(
     """
     if effort not in EFFORTS:
         raise ConfigError(f"effort: got {effort!r}", hint=suggest(effort, EFFORTS, label="efforts"))
-    merged: dict[str, Any] = {group: dict(values) for group, values in EFFORTS[effort].items()}
+    merged = copy.deepcopy(EFFORTS[effort])
     if config is not None:
         _merge(merged, _read_toml(config))
         MapSettings.from_json(merged)  # before single values could hide a fault of the file

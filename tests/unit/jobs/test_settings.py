@@ -1,0 +1,32 @@
+"""Settings from presets, files and single values."""
+
+from pathlib import Path
+
+import pytest
+
+from lionheart.errors import ConfigError
+from lionheart.jobs import read_settings
+
+
+def test_what_one_run_sets_is_not_the_next_ones_preset(tmp_path: Path):
+    """Nested tables of the preset were shared: a file's ``[tile.hwa]`` stayed for every later run of the process."""
+    before = read_settings("quick")
+    config = tmp_path / "one.toml"
+    config.write_text("[tile.hwa]\nweight_noise = 0.5\n[search]\nn_chips = 3\n")
+    assert read_settings("quick", config).tile.hwa.weight_noise == 0.5
+    assert read_settings("quick") == before
+
+
+def test_a_wrong_setting_of_one_run_does_not_break_the_next(tmp_path: Path):
+    before = read_settings("robust")
+    config = tmp_path / "wrong.toml"
+    config.write_text("[tile.hwa]\nno_such_setting = 1\n")
+    with pytest.raises(ConfigError, match="no_such_setting"):
+        read_settings("robust", config)
+    assert read_settings("robust") == before
+
+
+def test_single_values_do_not_stay(tmp_path: Path):
+    before = read_settings("quick")
+    read_settings("quick", overrides={"tile": {"hwa": {"remap": False}}, "search": {"n_chips": 2}})
+    assert read_settings("quick") == before
