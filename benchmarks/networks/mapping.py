@@ -49,7 +49,7 @@ def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> 
     path = args.runs / f"{args.task.replace('/', '-')}-{label.replace(':', '-')}-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
         name, _, ranking = searched.partition(":")
-        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed), "--effort", args.effort]
+        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed), "--preset", args.preset]
         fresh += ["--ranking", ranking] if ranking else []
         fresh += ["--config", config or str(args.config), "--out", str(path)]
         resumed = ["--resume", str(path)]
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--bounds", nargs="+", default=["1", "2", "5"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--effort", default="quick")
+    parser.add_argument("--preset", default="quick")
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
     parser.add_argument("--page", type=Path, default=None, help="write the table there instead of printing it")
     args = parser.parse_args()
@@ -131,7 +131,7 @@ def main() -> None:
         [
             f"# Strategies on {args.task}",
             "",
-            f"Effort `{args.effort}`; accuracies are means over {MapSettings.from_json(description.settings).search.n_chips_final} fresh chips with their "
+            f"Preset `{args.preset}`; accuracies are means over {MapSettings.from_json(description.settings).search.n_chips_final} fresh chips with their "
             "95 % intervals over chips; validation decided, test was read once at the end.",
             f"Made by `{command}` on {machine}.",
             "",

@@ -41,7 +41,7 @@ def render_network(task: str, rows: Sequence[RowData], missing: Sequence[str], p
     """Return the page of a network."""
     first = rows[0]
     seeds = ", ".join(str(seed) for seed in sorted({each.row.seed for each in rows}))
-    efforts = ", ".join(dict.fromkeys(f"`{each.row.effort}`" for each in rows))
+    presets = ", ".join(dict.fromkeys(f"`{each.row.preset}`" for each in rows))
     at = ", ".join(dict.fromkeys(format_duration(each.row.at) for each in rows))
     excluded = list(dict.fromkeys(f"`{rule}`" for each in rows for rule in each.row.exclude))
     lines = [
@@ -49,10 +49,10 @@ def render_network(task: str, rows: Sequence[RowData], missing: Sequence[str], p
         "",
         f"Float: {_percent(first.baseline.validation_accuracy)} % on validation, "
         f"{_percent(first.baseline.test_accuracy)} % on test. {first.n_projections} projections, "
-        f"{format_count(first.macs)}MACs an inference. Bound at {at} after programming, effort {efforts}, seed {seeds}.",
+        f"{format_count(first.macs)}MACs an inference. Bound at {at} after programming, preset {presets}, seed {seeds}.",
         "Accuracies are means over fresh chips with their 95 % intervals over chips; a drop is against the digital network on "
         "the same images.",
-        "Validation decided; test was read after the search. *training-free* retrains nothing; with effort `robust` columns "
+        "Validation decided; test was read after the search. *training-free* retrains nothing; with preset `robust` columns "
         "are calibrated on each chip ([why and what it takes](../../adr/0016-column-calibration.md)).",
         *([f"Kept digital by choice: {', '.join(excluded)}."] if excluded else []),
         "",

@@ -31,7 +31,7 @@ class Row(Spec):
     bound: float = Field(gt=0, lt=100, description="largest drop of mean validation accuracy [pp]")
     at: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
     strategy: str = Field(PLAIN_STRATEGY, description="of the search")
-    effort: str = Field("robust", description="preset of settings")
+    preset: str = Field("robust", description="preset of settings")
     config: str | None = Field(None, description="TOML file with more settings, as for lionheart map --config")
     exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
     seed: int = Field(0, ge=0, description="root of all random streams")
@@ -57,12 +57,12 @@ class Row(Spec):
         search: dict[str, Any] = {"max_drop_pp": self.bound, "t_inference": self.at, "strategy": self.strategy}
         search |= {"exclude": self.exclude, "n_chips_final": 1, "final_samples": 1, "report_times": ()}
         config = None if self.config is None else Path(self.config)
-        return read_settings(self.effort, config, {"search": search, "": {"seed": self.seed}})
+        return read_settings(self.preset, config, {"search": search, "": {"seed": self.seed}})
 
     def map_command(self) -> str:
         """Return the command that finds the same mapping without the tables."""
         words = ["lionheart", "map", self.task, "--max-drop", f"{self.bound:g}", "--at", format_duration(self.at)]
-        words += ["--effort", self.effort, "--strategy", self.strategy, "--seed", str(self.seed)]
+        words += ["--preset", self.preset, "--strategy", self.strategy, "--seed", str(self.seed)]
         words += ["--config", self.config] if self.config is not None else []
         words += [word for rule in self.exclude for word in ("--exclude", rule)]
         return shlex.join([*words, "--final-chips", str(self.chips)])

@@ -35,7 +35,7 @@ from lionheart.runs import Results, RunDirectory
 from lionheart.tasks import Task
 
 #: What the measured sensitivity of projections depends on, beside the task and the versions. The bound is not among it.
-_DEPENDS_ON = {"t_inference", "lifetime", "promise", "include", "exclude", "validation_samples"}
+_DEPENDS_ON = {"t_inference", "lifetime", "confidence_level", "include", "exclude", "validation_samples"}
 _SENSITIVITY = "sensitivity"  # of the journal
 
 

@@ -1,6 +1,6 @@
 """Map squad/minilm at bounds in F1 points and write docs/results/squad.md. Finished runs are only read.
 
-The settings are those of squad.toml on top of the effort "robust". To be affordable on one core, the validation questions that
+The settings are those of squad.toml on top of the preset "robust". To be affordable on one core, the validation questions that
 decide are also those of the final figures, on other chips, and test is the first --questions of its questions.
 
 Run: lionheart train squad/minilm --epochs 6 --out ~/.cache/lionheart/checkpoints/squad_minilm.safetensors
@@ -244,7 +244,7 @@ Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADS
 {len(card.training_loss)} x {card.train_spec.steps_per_epoch} steps of {card.batch_size} questions, {format_elapsed(card.elapsed_s)} on {card.hardware}. In floating point it answers the SQuAD v1.1
 test questions with **F1 {100 * card.test_f1:.2f} and exact match {100 * card.test_exact_match:.2f}** (validation: F1 {100 * card.validation_f1:.2f}, exact match {100 * card.validation_exact_match:.2f}).
 
-{method} PCM tiles of 256 x 256, effort `robust` with `benchmarks/networks/squad.toml`;
+{method} PCM tiles of 256 x 256, preset `robust` with `benchmarks/networks/squad.toml`;
 columns are calibrated on each chip. {search.validation_samples} validation questions decide, on {search.n_chips} chips each time; the
 figures are from {search.n_chips_final} other chips, means with their 95 % intervals over chips. Test is the first {digital.n} questions, of which the
 digital network answers F1 {100 * digital.f1:.2f}, exact match {100 * digital.exact_match:.2f}. The intervals do not count which questions were drawn.

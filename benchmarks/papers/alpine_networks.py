@@ -18,18 +18,18 @@ def conv(fqn: str, channels: int, filters: int, kernel: int, size_in: int, size_
 
 def mlp() -> LayerGraph:
     """Return ALPINE's MLP 1024-1024-1024 with ReLU."""
-    ops = tuple(DigitalOp("relu", 1, 1024, 1024, after=fqn) for fqn in ("fc1", "fc2"))
+    ops = tuple(DigitalOp("relu", 1, 1024, 1024, scheduled_after=fqn) for fqn in ("fc1", "fc2"))
     return LayerGraph((linear("fc1", 1024, 1024), linear("fc2", 1024, 1024)), ops)
 
 
 def lstm(hidden: int = 750, inputs: int = 100, outputs: int = 50) -> LayerGraph:
     """Return one step of ALPINE's LSTM: the four gates as one projection, the cell, and the output layer."""
     ops = (
-        DigitalOp("sigmoid", 3, 3 * hidden, 3 * hidden, after="gates"),
-        DigitalOp("tanh", 2, 2 * hidden, 2 * hidden, after="gates"),
-        DigitalOp("mul", 3, 3 * hidden, 6 * hidden, after="gates"),
-        DigitalOp("add", 1, hidden, 2 * hidden, after="gates"),
-        DigitalOp("softmax", 1, outputs, outputs, after="out"),
+        DigitalOp("sigmoid", 3, 3 * hidden, 3 * hidden, scheduled_after="gates"),
+        DigitalOp("tanh", 2, 2 * hidden, 2 * hidden, scheduled_after="gates"),
+        DigitalOp("mul", 3, 3 * hidden, 6 * hidden, scheduled_after="gates"),
+        DigitalOp("add", 1, hidden, 2 * hidden, scheduled_after="gates"),
+        DigitalOp("softmax", 1, outputs, outputs, scheduled_after="out"),
     )
     return LayerGraph((linear("gates", inputs + hidden, 4 * hidden), linear("out", hidden, outputs)), ops)
 
@@ -39,11 +39,11 @@ def _cnn(convs: list[LayerNode], dense: list[LayerNode], pools: dict[int, int], 
     ops: list[DigitalOp] = []
     for index, node in enumerate([*convs, *dense]):
         n = node.n_outputs
-        ops.append(DigitalOp("relu", 1, n, n, after=node.fqn))
+        ops.append(DigitalOp("relu", 1, n, n, scheduled_after=node.fqn))
         if index in lrn:
-            ops.append(DigitalOp("local_response_norm", 1, n, n, after=node.fqn))
+            ops.append(DigitalOp("local_response_norm", 1, n, n, scheduled_after=node.fqn))
         if index in pools:
-            ops.append(DigitalOp("max_pool", 1, pools[index], n, after=node.fqn))
+            ops.append(DigitalOp("max_pool", 1, pools[index], n, scheduled_after=node.fqn))
     return LayerGraph((*convs, *dense), tuple(ops))
 
 

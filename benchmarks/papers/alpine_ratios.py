@@ -159,7 +159,7 @@ def dequeue_share(platform: PlatformSpec) -> float:
     """Return the share of LSTM C1's time on tiles in dequeue, conversion and activation functions."""
     estimate = estimate_all_analog(lstm(), whole_layer_tile(platform, 1600, 3050))
     gate = estimate.layers[0].cost.time_s
-    cell = sum(op.cost.latency_s for op in estimate.other_ops if op.after == "gates")
+    cell = sum(op.cost.latency_s for op in estimate.other_ops if op.scheduled_after == "gates")
     return (gate["dequeue"] + gate["convert"] * 3000 / 3850 + cell) / estimate.mapped.latency_s
 
 

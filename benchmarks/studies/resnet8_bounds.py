@@ -80,7 +80,7 @@ def main() -> None:
     platforms = [row.platform for row in results.system]
     page = f"""# ResNet8 on CIFAR-10 at four bounds
 
-The LionHeart greedy, effort `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
+The LionHeart greedy, preset `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
 95 % interval over chips. Validation decided; test was read once at the end. The digital network reaches
 {100 * results.baseline.validation_accuracy:.2f} % on validation and {100 * results.baseline.test_accuracy:.2f} % on test.
 Made by `python benchmarks/studies/resnet8_bounds.py` on {machine}.

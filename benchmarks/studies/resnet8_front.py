@@ -185,7 +185,7 @@ def read_runs(folder: Path) -> list[FoundMapping]:
         run = RunDirectory.open(path.parent)
         settings, results = MapSettings.from_json(run.description().settings), run.results()
         at = next(row for row in results.test_over_time if row.t_inference == results.t_inference)
-        effort = ", robust" if settings.train.distillation > 0 else ""
+        preset = ", robust" if settings.train.distillation > 0 else ""
         ranking = settings.search.ranking
         ranked = "" if ranking in ("macs", "objective") else f" by {ranking}"
         columns = settings.tile.column_calibration
@@ -193,7 +193,7 @@ def read_runs(folder: Path) -> list[FoundMapping]:
             FoundMapping(
                 strategy=settings.search.strategy
                 + ranked
-                + effort
+                + preset
                 + (", columns not calibrated" if columns == "none" else ""),
                 bound=settings.search.max_drop_pp,
                 seed=settings.seed,
@@ -227,7 +227,7 @@ def write_page(bench: Bench, runs: Sequence[FoundMapping], page: Path, args: arg
         "",
         f"![front](../images/{chart.name})",
         "",
-        "*Retrained*: the same mapping after one retraining of at most 320 steps (effort `quick`), on all validation images and on test; the standard errors of the images are 0.2 to 0.3 pp.",
+        "*Retrained*: the same mapping after one retraining of at most 320 steps (preset `quick`), on all validation images and on test; the standard errors of the images are 0.2 to 0.3 pp.",
         "",
         "| MACs analog | drop [pp] | retrained: drop, validation [pp] | retrained: drop, test [pp] | stays digital |",
         "|---|---|---|---|---|",

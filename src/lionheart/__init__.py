@@ -8,14 +8,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lionheart.deprecated import find_renamed
+
 if TYPE_CHECKING:
     from lionheart.analog import convert_to_analog_, convert_to_digital_
     from lionheart.devices import DeviceSpec, HWASpec, TileSpec
     from lionheart.experimental.pareto.job import find_pareto_front
-    from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph
+    from lionheart.graph import LayerGraph, Projection, register_layer_type, trace_graph
     from lionheart.jobs import MappingResult, MapSettings, evaluate_run, map_layers, profile_layers, resume_run
     from lionheart.mapping import LayerMapping, Placement
-    from lionheart.metrics import Measure
+    from lionheart.metrics import Metric
     from lionheart.report import report_run
     from lionheart.search import SearchSpec
     from lionheart.system import PlatformSpec, estimate_system, load_platform
@@ -29,7 +31,7 @@ _HOMES = {
     "LayerMapping": "mapping",
     "MapSettings": "jobs",
     "MappingResult": "jobs",
-    "Measure": "metrics",
+    "Metric": "metrics",
     "Placement": "mapping",
     "PlatformSpec": "system",
     "Projection": "graph",
@@ -46,7 +48,7 @@ _HOMES = {
     "load_platform": "system",
     "map_layers": "jobs",
     "profile_layers": "jobs",
-    "register_kind": "graph",
+    "register_layer_type": "graph",
     "report_run": "report",
     "resume_run": "jobs",
     "trace_graph": "graph",
@@ -58,7 +60,7 @@ __all__ = [
     "LayerMapping",
     "MapSettings",
     "MappingResult",
-    "Measure",
+    "Metric",
     "Placement",
     "PlatformSpec",
     "Projection",
@@ -75,7 +77,7 @@ __all__ = [
     "load_platform",
     "map_layers",
     "profile_layers",
-    "register_kind",
+    "register_layer_type",
     "report_run",
     "resume_run",
     "trace_graph",
@@ -84,7 +86,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'lionheart' has no attribute {name!r}")
+        return find_renamed(__name__, name)
     if _HOMES[name] == "jobs":
         import_module("lionheart.interop")  # makes its backends known
     return getattr(import_module(f"lionheart.{_HOMES[name]}"), name)

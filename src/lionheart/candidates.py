@@ -135,8 +135,10 @@ def find_candidates(
         choice = "kept digital by the user" if node.fqn in refused else ""
         if not choice and node.fqn not in chosen:
             choice = "not among the projections that the user includes"
-        obstacle = f"{node.obstacle}: tiles cannot take its place" if node.obstacle else ""
-        found.append(Candidate(node, partitions[node.fqn], choice or obstacle, by_choice=bool(choice)))
+        unsupported_reason = (
+            f"{node.unsupported_reason}: tiles cannot take its place" if node.unsupported_reason else ""
+        )
+        found.append(Candidate(node, partitions[node.fqn], choice or unsupported_reason, by_choice=bool(choice)))
     return found
 
 
@@ -146,7 +148,7 @@ def _match_all(option: str, rules: Iterable[str], graph: LayerGraph) -> set[str]
     for rule in rules:
         found = {node.fqn for node in graph.nodes if _matches(option, rule, node)}
         if not found:
-            kinds = sorted({f"kind:{node.kind}" for node in graph.nodes})
+            kinds = sorted({f"type:{node.layer_type}" for node in graph.nodes})
             hint = suggest(rule, kinds if rule.startswith("kind:") else graph.fqns, label="projections")
             raise ConfigError(f"{option}: {rule!r} matches no projection", hint=hint)
         matched |= found
@@ -156,7 +158,7 @@ def _match_all(option: str, rules: Iterable[str], graph: LayerGraph) -> set[str]
 def _matches(option: str, rule: str, node: LayerNode) -> bool:
     prefix, colon, pattern = rule.partition(":")
     if colon and prefix == "kind":
-        return fnmatch.fnmatchcase(node.kind, pattern)
+        return fnmatch.fnmatchcase(node.layer_type, pattern)
     names = (node.fqn, *node.aliases)
     if colon and prefix == "re":
         try:

@@ -62,7 +62,7 @@ def read_constants(text: str, where: str) -> ConstantsFile:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ArtifactError(f"{where}: not valid TOML: {error}", hint="mend the file") from error
+        raise ArtifactError(f"{where}: not valid TOML: {error}", hint="fix the file") from error
     constants: dict[str, Constant] = {}
     texts: dict[str, str] = {}
     faults: list[str] = []

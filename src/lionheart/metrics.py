@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeVar, final
+from collections.abc import Callable
+from dataclasses import field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, final
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from lionheart.deprecated import find_renamed
+from lionheart.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,17 +22,24 @@ _ROUNDING_PP = 1e-9  # what sums of floating-point numbers may be off [pp]
 _LARGEST_EXPONENT = 700.0  # exp of more is no number
 
 
+def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 for each sample whose largest output is its target, else 0; shape ``(batch,)``."""
+    return (outputs.argmax(dim=-1) == targets).float()
+
+
 @final
 @dataclass(frozen=True)
-class Measure:
-    """What a task's scores mean, and how their mean and a drop of it are written.
+class Metric:
+    """A measure of quality: how samples are scored, what the mean score is called, and how it is written.
 
     Args:
-        name: Of the mean of the scores: ``"accuracy"``, ``"F1"``, ``"perplexity"``.
-        drop_unit: Of 100 times a difference of means.
+        name: Name of the mean of the scores: ``"accuracy"``, ``"F1"``, ``"perplexity"``.
+        drop_unit: Unit of 100 times a difference of means.
         kind: ``share``: scores are from 0 to 1 and their mean is written in percent. ``perplexity``: a score is minus the
             cross-entropy of a sample in nats, ``exp`` of minus the mean is written, and a drop is in log-percent: perplexity
             times ``exp(drop / 100)``.
+        compute: Function of ``(outputs, targets)`` that returns one score for each sample, shape ``(batch,)``. Files do not
+            store it, so the metric of a stored result has None.
 
     Raises:
         pydantic.ValidationError: A part is of another type, or `kind` is none of the two.
@@ -35,6 +48,23 @@ class Measure:
     name: str = "accuracy"
     drop_unit: str = "pp"
     kind: Literal["share", "perplexity"] = "share"
+    compute: Annotated[Callable[[Any, Any], Any] | None, Field(exclude=True)] = field(
+        default=None, compare=False, repr=False
+    )
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        """Return one score for each sample, shape ``(batch,)``.
+
+        Raises:
+            ConfigError: The metric has no function, because it comes from a file.
+        """
+        if self.compute is None:
+            raise ConfigError(
+                f"{self.name}: this metric has no function that scores samples",
+                hint=f"give it one: Metric({self.name!r}, {self.drop_unit!r}, compute=my_scores)",
+            )
+        scores: Tensor = self.compute(outputs, targets)
+        return scores
 
     def value_of(self, mean: float) -> float:
         """Return what the measure's name stands for, given a mean of scores: the mean itself, or the perplexity."""
@@ -95,9 +125,9 @@ class Measure:
         return f"{value:.3g}" if value >= _LARGE else f"{value:.{digits + (value < _SMALL)}f}"
 
 
-ACCURACY = Measure()
-F1 = Measure("F1", "F1 points")
-PERPLEXITY = Measure("perplexity", "log-%", "perplexity")
+ACCURACY = Metric(compute=accuracy_scores)
+F1 = Metric("F1", "F1 points")
+PERPLEXITY = Metric("perplexity", "log-%", "perplexity")
 
 
 def drop_pp(baseline: Score, mean: Score) -> Score:
@@ -108,3 +138,7 @@ def drop_pp(baseline: Score, mean: Score) -> Score:
 def is_within(drop: float, bound: float) -> bool:
     """Return whether a drop keeps a bound, both in pp; a drop of exactly the bound does, whatever the last bit says."""
     return drop <= bound + _ROUNDING_PP
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+from lionheart.deprecated import rename_settings
 from lionheart.errors import ConfigError, suggest
 
 
@@ -37,6 +38,7 @@ class Spec(BaseModel):
     schema_version: ClassVar[int] = 1
 
     def __init__(self, **settings: Any) -> None:
+        settings = rename_settings(type(self).__name__, settings)
         try:
             super().__init__(**settings)
         except ValidationError as error:

@@ -442,7 +442,7 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--at", "-1d"], "t_inference: duration: got '-1d'", "1mo (30 days)"),
         (["--exclude", "3x"], "exclude: '3x' matches no projection", "did you mean '3'"),
         (["--ranking", "mac"], "ranking: got 'mac'", "did you mean 'macs'"),
-        (["--effort", "papr"], "effort: got 'papr'", "did you mean 'paper'"),
+        (["--preset", "papr"], "preset: got 'papr'", "did you mean 'paper'"),
         (["--chips", "0"], "n_chips: got 0", "fresh chips for each decision"),
         (["--validation-samples", "0"], "validation_samples: got 0", "validation samples"),
         (["--max-epochs", "0"], "max_epochs: got 0", "budget"),

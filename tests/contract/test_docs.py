@@ -31,7 +31,7 @@ def test_example_of_a_kind_of_ones_own_runs():
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/layer-types.md").read_text(), re.DOTALL)
     names = {"__name__": "extending"}
     exec(compile(example, "extending.md", "exec"), names)  # noqa: S102  our own page
-    lionheart.graph.unregister_kind(names["Gated"])
+    lionheart.graph.unregister_layer_type(names["Gated"])
 
 
 def load_script(name):

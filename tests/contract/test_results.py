@@ -33,7 +33,7 @@ PLAN = """
 [defaults]
 bounds = [20, 21]
 at = "1d"
-effort = "quick"
+preset = "quick"
 chips = 3
 times = ["1s", "1d", "1y"]
 test_images = 64
@@ -74,7 +74,7 @@ def test_a_row_says_its_name_and_its_search(benchmarks: SimpleNamespace):
     row = make_row(benchmarks.plan, bound=0.5, strategy="shared", seed=3, exclude=["*.depthwise"])
     assert (row.name, row.stem) == ("cifar10/resnet8@0.5:shared", "0.5-shared")
     assert row.map_command() == (
-        "lionheart map cifar10/resnet8 --max-drop 0.5 --at 1d --effort robust --strategy shared --seed 3 "
+        "lionheart map cifar10/resnet8 --max-drop 0.5 --at 1d --preset robust --strategy shared --seed 3 "
         "--exclude '*.depthwise' --final-chips 20"
     )
     settings = row.settings()

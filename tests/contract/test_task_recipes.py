@@ -13,7 +13,7 @@ from torch import nn
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.graph import trace_graph
 from lionheart.jobs import read_card
-from lionheart.metrics import Measure
+from lionheart.metrics import Metric
 from lionheart.tasks import TASKS, build_task, task_names
 from lionheart.tasks.registry import build_untrained, checkpoint_path, find_recipe
 from lionheart.training import TrainSpec, load_weights
@@ -65,11 +65,11 @@ def test_names_are_sorted_and_of_one_form():
 def test_recipe_is_complete(name: str):
     recipe = find_recipe(name)
     assert isinstance(recipe.train_spec, TrainSpec)
-    assert isinstance(recipe.measure, Measure)
+    assert isinstance(recipe.metric, Metric)
     assert recipe.batch_size > 0
     assert all(map(callable, (recipe.build_model, recipe.build_data, recipe.loss, recipe.metric)))
     assert all(map(callable, recipe.extra_metrics.values()))
-    assert recipe.measure.name not in recipe.extra_metrics
+    assert recipe.metric.name not in recipe.extra_metrics
     assert recipe.input_shape is None or all(size > 0 for size in recipe.input_shape)
     if recipe.pretrained is not None:
         assert recipe.pretrained.batch_size > 0
@@ -115,7 +115,7 @@ def test_shipped_weights_fit_and_their_card_is_of_the_task(name: str):
     load_weights(checkpoint_path(name), model)
     card = read_card(checkpoint_path(name).with_suffix(".json"))
     assert card.task == name
-    assert card.measure == recipe.measure.name
+    assert card.measure == recipe.metric.name
     assert {card.measure, *recipe.extra_metrics} == set(card.test) == set(card.validation)
     assert card.n_parameters == sum(parameter.numel() for parameter in model.parameters())
 

@@ -335,35 +335,42 @@ for strategy in ("training-free", "exhaustive", "all-digital", "all-analog", "fi
     add_map(f"map strategy {strategy}", search={"strategy": strategy})
 for ranking in ("sensitivity", "hessian", "random", "energy", "time", "weights"):
     add_map(f"map ranking {ranking}", search={"ranking": ranking}, train=FEW, platforms=ONE_PLATFORM)
-add_map("map promise kept", has("certificate"), search={"promise": 0.9, "max_drop_pp": 70.0, "n_chips": 3}, train=FEW)
+add_map(
+    "map promise kept",
+    has("certificate"),
+    search={"confidence_level": 0.9, "max_drop_pp": 70.0, "n_chips": 3},
+    train=FEW,
+)
 add_map(
     "map promise kept by fewer",
     lambda parts: {test["kept"] for test in parts["certificate"]} == {True, False},
-    search={"promise": 0.9, "max_drop_pp": 25.0, "strategy": "all-analog", "n_chips": 3, "n_chips_final": 3},
+    search={"confidence_level": 0.9, "max_drop_pp": 25.0, "strategy": "all-analog", "n_chips": 3, "n_chips_final": 3},
     train=FEW,
 )
 add_map(
     "map promise broken",
     lambda parts: bool(parts["certificate"]) and not any(test["kept"] for test in parts["certificate"]),
-    search={"promise": 0.9, "max_drop_pp": 6.0, "strategy": "all-analog", "n_chips": 3},
+    search={"confidence_level": 0.9, "max_drop_pp": 6.0, "strategy": "all-analog", "n_chips": 3},
     train=FEW,
 )
 add_map("map yield", search={"chip_yield": 0.9, "n_chips": 4, "max_drop_pp": 30.0}, train=FEW)
 add_map(
-    "map promise and yield", search={"promise": 0.8, "chip_yield": 0.8, "n_chips": 4, "max_drop_pp": 90.0}, train=FEW
+    "map promise and yield",
+    search={"confidence_level": 0.8, "chip_yield": 0.8, "n_chips": 4, "max_drop_pp": 90.0},
+    train=FEW,
 )
 add_map("map lifetime", search={"lifetime": "1h"}, train=FEW)
 add_map(
     "map corrections and reprogramming",
     lambda parts: parts["reprogramming"] is not None and "journal correction" in parts,
-    search={"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 40.0},
+    search={"tune_compensation": True, "refresh_interval": True, "max_drop_pp": 40.0},
     tile=RICH,
     train=FEW,
 )
 add_map(
     "map corrections all cheaper",
     has("tiles"),
-    search={"choose_corrections": True, "max_drop_pp": 90.0, "strategy": "all-analog"},
+    search={"tune_compensation": True, "max_drop_pp": 90.0, "strategy": "all-analog"},
     tile=RICH,
     train=FEW,
 )
@@ -498,9 +505,9 @@ def _(folder: Path) -> Parts:
     changes: dict[str, Any] = {
         "search": {
             "ranking": "hessian",
-            "choose_corrections": True,
-            "find_reprogramming": True,
-            "promise": 0.8,
+            "tune_compensation": True,
+            "refresh_interval": True,
+            "confidence_level": 0.8,
             "max_drop_pp": 90.0,
         },
         "tile": RICH,
@@ -562,7 +569,7 @@ add_evaluation("evaluate first samples", times=[0.0, 1e7], n_chips=2, n_samples=
 
 @job("evaluate column calibration")
 def _(folder: Path) -> Parts:
-    search = {"strategy": "all-analog", "max_drop_pp": 90.0, "choose_corrections": True}
+    search = {"strategy": "all-analog", "max_drop_pp": 90.0, "tune_compensation": True}
     run_map(folder, search=search, tile=RICH, train=FEW)
     evaluate_run(make_task(), folder, times=[10.0, 1e6], n_chips=2)
     return observe_evaluation(folder)

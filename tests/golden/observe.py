@@ -338,7 +338,7 @@ def observe_graph(folder: Path) -> Data:
     projections = [
         {
             "name": row["fqn"],
-            "kind": row["kind"],
+            "kind": row["layer_type"],
             "shape": [row["rows"], row["cols"], row["groups"]],
             "products": row["n_mvms"],
             "calls": row["n_calls"],
@@ -565,7 +565,7 @@ def profile_time(data: Data) -> Data:
 def profile_row(data: Data) -> Data:
     return {
         "name": data["fqn"],
-        "kind": data["kind"],
+        "kind": data["layer_type"],
         "rows": data["rows"],
         "cols": data["cols"],
         "macs": data["macs"],

@@ -74,7 +74,7 @@ from lionheart.interop.aihwkit import (  # noqa: E402
     to_aihwkit_,
     to_rpu_config,
 )
-from lionheart.jobs import EFFORTS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
+from lionheart.jobs import PRESETS, MapSettings, evaluate_run, find_backend, map_layers, resume_run  # noqa: E402
 from lionheart.jobs.backend import register_backend  # noqa: E402
 from lionheart.mapping import LayerMapping, Placement  # noqa: E402
 from lionheart.rng import RandomStreams  # noqa: E402
@@ -755,8 +755,8 @@ def test_half_precision_training():
 
 
 def test_presets_run_on_the_backend():
-    for name in EFFORTS:
-        find_backend("aihwkit").check_tile(MapSettings.from_json(EFFORTS[name]).tile)
+    for name in PRESETS:
+        find_backend("aihwkit").check_tile(MapSettings.from_json(PRESETS[name]).tile)
 
 
 def test_columns_are_calibrated_behind_their_tiles():

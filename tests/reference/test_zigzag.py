@@ -244,15 +244,15 @@ def test_simulate_prints_the_table_and_writes_it(theirs: ModuleType, run_dir: Pa
     result = lionheart_command("simulate", run_dir, "--second-opinion", "zigzag", "--json")
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
-    assert [row["second_opinion"]["platform"] for row in data] == ["alpine-high-power", "alpine-low-power"]
-    assert [row["fqn"] for row in data[0]["second_opinion"]["rows"]] == list(TINY.fqns)
+    assert [row["cross_check"]["platform"] for row in data] == ["alpine-high-power", "alpine-low-power"]
+    assert [row["fqn"] for row in data[0]["cross_check"]["rows"]] == list(TINY.fqns)
     words = lionheart_command("simulate", run_dir, "--second-opinion", "zigzag", "--platform", "alpine-low-power")
     assert words.exit_code == 0, words.output
     assert words.stdout == ""
     assert max(len(line) for line in words.stderr.splitlines()) <= 80
     for part in ("depthwise", "digital ones", "ours leaves out", "ZigZag leaves out", "256×256 tile"):
         assert part in words.stderr
-    assert "second_opinion" not in lionheart_command("simulate", run_dir, "--json").stdout
+    assert "cross_check" not in lionheart_command("simulate", run_dir, "--json").stdout
 
 
 def test_the_page_is_up_to_date(theirs: ModuleType):

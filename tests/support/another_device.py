@@ -221,9 +221,9 @@ JOBS: dict[str, Callable[[Any, Path], Any]] = {
     ),
     "hessian": functools.partial(map_and_evaluate, search={"strategy": "hessian"}),
     "promise": functools.partial(
-        map_and_evaluate, search={"strategy": "training-free", "promise": 0.8, "chip_yield": 0.6, "n_chips": 4}
+        map_and_evaluate, search={"strategy": "training-free", "confidence_level": 0.8, "chip_yield": 0.6, "n_chips": 4}
     ),
-    "corrections": functools.partial(map_and_evaluate, search={"choose_corrections": True, "find_reprogramming": True}),
+    "corrections": functools.partial(map_and_evaluate, search={"tune_compensation": True, "refresh_interval": True}),
     "dynamic ranges": functools.partial(map_and_evaluate, tile={"input_range": "dynamic", "ir_drop": 1.0}),
     "learned ranges": functools.partial(
         map_and_evaluate, tile={"input_range": "learned", "bound_management": "iterative"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lionheart.errors import ArtifactError
-from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Measure, drop_pp, is_within
+from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Metric, drop_pp, is_within
 from lionheart.record import read_record, write_record
 
 
@@ -53,18 +53,18 @@ def test_what_is_no_number_keeps_no_bound():
     ],
 )
 def test_a_measure_writes_means_and_drops(
-    measure: Measure, mean: float, low: float, high: float, value: str, interval: str, drop: str
+    measure: Metric, mean: float, low: float, high: float, value: str, interval: str, drop: str
 ):
     assert measure.format_value(mean) == value
     assert measure.format_interval(low, high) == interval
     assert measure.format_drop(0.53, sign=True) == drop
     assert measure.mean_of(measure.value_of(mean)) == pytest.approx(mean)
-    assert read_record(Measure, write_record(measure), "here") == measure
+    assert read_record(Metric, write_record(measure), "here") == measure
     assert measure.drop_unit in measure.explain_drop()
 
 
 def test_results_without_a_measure_are_of_accuracy():
-    assert read_record(Measure, {}, "results") == ACCURACY == Measure()
+    assert read_record(Metric, {}, "results") == ACCURACY == Metric()
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_results_without_a_measure_are_of_accuracy():
 )
 def test_a_damaged_measure_is_named(data: object, message: str):
     with pytest.raises(ArtifactError, match=message):
-        read_record(Measure, data, "results")
+        read_record(Metric, data, "results")
 
 
 def test_a_measure_is_checked_and_never_changed():
     with pytest.raises(ValidationError, match="'share' or 'perplexity'"):
-        Measure("F1", "F1 points", "odd")
+        Metric("F1", "F1 points", "odd")
     with pytest.raises(FrozenInstanceError):
         F1.name = "other"

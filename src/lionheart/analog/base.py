@@ -19,7 +19,7 @@ from lionheart.analog.converters import adc_step, full_scale
 from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar
 from lionheart.analog.hwa import modify_weights
 from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
-from lionheart.analog.product import MVMJob, TileProduct, TileRow, run_tiles
+from lionheart.analog.product import MVMParams, TileProduct, TileSlice, run_tiles
 from lionheart.analog.readout import ChipRead, read_row, reference_read
 from lionheart.analog.vectors import run_vectors
 from lionheart.devices import TileSpec
@@ -60,7 +60,7 @@ class AnalogLayer(nn.Module, ABC):
         self._scales: list[Tensor] = []
         self._reference: list[list[Tensor]] = []
         self._n_programmings = 0
-        self._chip_job: MVMJob | None = None
+        self._chip_job: MVMParams | None = None
         self._step_weights: list[Tensor] | None = None
         self._has_range = False
         dropped = tile.hwa.drop_connect
@@ -164,7 +164,7 @@ class AnalogLayer(nn.Module, ABC):
         self._step_weights = None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _forward_vectors(self, x: Tensor, job: MVMJob) -> Tensor:
+    def _forward_vectors(self, x: Tensor, job: MVMParams) -> Tensor:
         """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
         limit = None
         if self.tile.input_range != "dynamic" and job.dac_bits is not None:
@@ -190,7 +190,7 @@ class AnalogLayer(nn.Module, ABC):
         column_scale = torch.where(column_max > 0, column_max, torch.ones_like(column_max))
         return weights / column_scale.unsqueeze(1), column_scale
 
-    def _job(self, x: Tensor) -> MVMJob:
+    def _job(self, x: Tensor) -> MVMParams:
         """Return weights and converters of this pass; those of a programmed chip are made once."""
         uses_chip = bool(self._programmed) and not self.training
         if uses_chip and self._chip_job is not None and self._chip_job.dtype == x.dtype:
@@ -208,8 +208,8 @@ class AnalogLayer(nn.Module, ABC):
                     weights = self._modified(weights) if self._step_weights is None else self._step_weights[index]
                 kernel = self.kernel((weights / (full_scale(dac_bits) * step)).to(x.dtype), first, last)
                 out_scale = self.over_outputs((scale * (input_range * step)).to(x.dtype), x)
-                rows.append(TileRow(first, last, weights.to(x.dtype), scale, kernel, out_scale))
-        job = MVMJob(
+                rows.append(TileSlice(first, last, weights.to(x.dtype), scale, kernel, out_scale))
+        job = MVMParams(
             rows=rows,
             dtype=x.dtype,
             input_range=input_range,

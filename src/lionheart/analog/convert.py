@@ -10,11 +10,11 @@ from torch import nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
-from lionheart.analog.layers.wrappers import AnalogShell, is_part, shell_for, shell_obstacle
+from lionheart.analog.layers.wrappers import AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
-from lionheart.graph.kinds import PlacedProjection, Projection, describe_module, find_projections
+from lionheart.graph.layer_types import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
 
@@ -30,10 +30,10 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
     """Return the analog layers of a model by the fully qualified name of their projection."""
     found: dict[str, AnalogLayer] = {}
     for fqn, module in model.named_modules():
-        if isinstance(module, AnalogShell):
-            for name, layer in module.analog_parts():
+        if isinstance(module, AnalogWrapper):
+            for name, layer in module.analog_views():
                 found[".".join(part for part in (fqn, name) if part)] = layer
-        elif isinstance(module, AnalogLayer) and not is_part(module):
+        elif isinstance(module, AnalogLayer) and not is_view(module):
             found[fqn] = module
     return found
 
@@ -117,17 +117,17 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
 def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
     """Put another analog layer where that of the projection `fqn` is."""
     old = analog_layers(model)[fqn]
-    shell = next((m for m in model.modules() if isinstance(m, AnalogShell) and m.holds(old)), None)
-    if shell is None:
+    wrapper = next((m for m in model.modules() if isinstance(m, AnalogWrapper) and m.holds(old)), None)
+    if wrapper is None:
         _replace(model, old, new)
     else:
-        shell.swap_(old, new)
+        wrapper.swap_(old, new)
 
 
 def _describe(module: nn.Module) -> list[Projection]:
     """Describe a module, or the digital one that an analog one stands for."""
-    if isinstance(module, (AnalogShell, AnalogLayer)):
-        return [] if is_part(module) else describe_module(module.digital)
+    if isinstance(module, (AnalogWrapper, AnalogLayer)):
+        return [] if is_view(module) else describe_module(module.digital)
     return describe_module(module)
 
 
@@ -144,7 +144,7 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
         if fqn in modules and fqn not in by_name and not _describe(modules[fqn]):
             raise UnsupportedLayerError(
                 f"{fqn}: got {type(modules[fqn]).__name__}, expected a layer of a known kind",
-                hint="keep it digital, or make its kind known: lionheart.graph.register_kind",
+                hint="keep it digital, or make its kind known: lionheart.graph.register_layer_type",
             )
         if fqn not in by_name:
             raise ConfigError(
@@ -162,9 +162,11 @@ def _check_place(placed: PlacedProjection, model: nn.Module) -> None:
         raise UnsupportedLayerError(
             f"{placed.fqn}: its weight is computed (parametrised), tiles would not follow it", hint="keep it digital"
         )
-    digital = placed.module.digital if isinstance(placed.module, AnalogShell) else placed.module
-    if obstacle := shell_obstacle(digital):
-        raise UnsupportedLayerError(f"{placed.fqn}: {obstacle}, tiles would not follow it", hint="keep it digital")
+    digital = placed.module.digital if isinstance(placed.module, AnalogWrapper) else placed.module
+    if unsupported_reason := wrapper_unsupported_reason(digital):
+        raise UnsupportedLayerError(
+            f"{placed.fqn}: {unsupported_reason}, tiles would not follow it", hint="keep it digital"
+        )
 
 
 def _place_(
@@ -180,7 +182,7 @@ def _place_(
         if not names:
             _replace(model, module, _to_digital(module))
         return
-    if isinstance(module, AnalogShell):
+    if isinstance(module, AnalogWrapper):
         if names:
             module.place_(names, tile, noise)
         else:
@@ -188,16 +190,16 @@ def _place_(
         return
     if not names:
         return
-    shell = shell_for(module)
-    if shell is None:
+    wrapper_type = wrapper_for(module)
+    if wrapper_type is None:
         layout = placed.projection
         partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
         layer = AnalogLinear if isinstance(module, nn.Linear) else AnalogConv
         _replace(model, module, layer(module, partition, tile, noise))
     else:
-        stand_in = shell(module)
-        _replace(model, module, stand_in)
-        stand_in.place_(names, tile, noise)
+        wrapper = wrapper_type(module)
+        _replace(model, module, wrapper)
+        wrapper.place_(names, tile, noise)
 
 
 def _to_digital(layer: AnalogLayer) -> nn.Module:
@@ -221,7 +223,7 @@ def _keep_from_fusing_(model: nn.Module) -> None:
         for kind, (name, value) in _FUSED.items():
             if not isinstance(module, kind) or not hasattr(module, name):
                 continue
-            has_analog = any(isinstance(each, (AnalogLayer, AnalogShell)) for each in module.modules())
+            has_analog = any(isinstance(each, (AnalogLayer, AnalogWrapper)) for each in module.modules())
             if has_analog and _KEPT not in module.__dict__:
                 module.__dict__[_KEPT] = getattr(module, name)
                 setattr(module, name, value)

@@ -18,7 +18,7 @@ from lionheart.analog.noise import NoiseSource
 
 @final
 @dataclass(frozen=True)
-class TileRow:
+class TileSlice:
     """The weights of one row of tiles as they are used in one pass.
 
     Args:
@@ -40,7 +40,7 @@ class TileRow:
 
 @final
 @dataclass(frozen=True)
-class MVMJob:
+class MVMParams:
     """One pass over the tiles of a layer: weights, converters, noise.
 
     Args:
@@ -53,7 +53,7 @@ class MVMJob:
         output_noise: Standard deviation, in full-scale inputs times a weight of 1.
     """
 
-    rows: list[TileRow]
+    rows: list[TileSlice]
     dtype: torch.dtype
     input_range: Tensor
     dac_bits: int | None
@@ -85,7 +85,7 @@ class Product(Protocol):
         """Shape one value for each output so that it broadcasts over `outputs`."""
 
 
-def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMJob, noise: NoiseSource) -> Tensor:
+def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMParams, noise: NoiseSource) -> Tensor:
     """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
     total: Tensor | None = None
     whole = convert_inputs(x, job.input_range, job.dac_bits) if len(job.rows) == 1 else None
@@ -141,7 +141,7 @@ class TileProduct(torch.autograd.Function):
         bias: Tensor | None,
         input_range: Tensor,
         layer: Product,
-        job: MVMJob,
+        job: MVMParams,
         noise: NoiseSource,
     ) -> Tensor:
         """Run the tiles; keep inputs and weights."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from lionheart.analog.converters import read_columns
 from lionheart.analog.crossbar import ProgrammedCrossbar, read_crossbar
 from lionheart.analog.noise import NoiseSource
-from lionheart.analog.product import MVMJob
+from lionheart.analog.product import MVMParams
 from lionheart.analog.vectors import read_tile
 from lionheart.devices import TileSpec
 
@@ -89,5 +89,5 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
 def _read_inputs(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
     """Return the responses ``(cols, rows)`` of one crossbar to a full-scale input at one row after another."""
     inputs = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
-    job = MVMJob([], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise)
+    job = MVMParams([], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise)
     return read_tile(inputs, weights, None, tile, job, NoiseSource(generator, pool_size=0)).T

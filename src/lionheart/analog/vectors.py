@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lionheart.analog.converters import adc_step, code_limit, convert_inputs, full_scale
 from lionheart.analog.noise import NoiseSource
-from lionheart.analog.product import MVMJob
+from lionheart.analog.product import MVMParams
 from lionheart.devices import TileSpec
 from lionheart.partition import TilePartition
 
@@ -25,7 +25,7 @@ def run_vectors(
     weight: Tensor,
     partition: TilePartition,
     tile: TileSpec,
-    job: MVMJob,
+    job: MVMParams,
     noise: NoiseSource,
     *,
     limit: Tensor | None,
@@ -58,7 +58,7 @@ def run_vectors(
 
 
 def multiply_vectors(
-    vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMJob, noise: NoiseSource
+    vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMParams, noise: NoiseSource
 ) -> Tensor:
     """Return ``(n, out)`` in real units for ``vectors (n, groups * in)``, without bias."""
     n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
@@ -84,7 +84,7 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
 
 
 def read_tile(
-    x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMJob, noise: NoiseSource
+    x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMParams, noise: NoiseSource
 ) -> Tensor:
     """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units.
 
@@ -155,7 +155,7 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
     return (inputs * (1 - distance.square())) @ weights.T * c * tile.ir_drop
 
 
-def _is_last(reduction: float, job: MVMJob) -> bool:
+def _is_last(reduction: float, job: MVMParams) -> bool:
     """Return whether inputs are not scaled down any further."""
     if reduction > _LARGEST_REDUCTION:
         return True

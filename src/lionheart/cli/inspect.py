@@ -89,8 +89,8 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
     for row in data.projections:
         if row.aliases:
             stderr.print(f"  one weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
-    if data.idle:
-        stderr.print(f"did not run on these inputs: {', '.join(data.idle)}", markup=False)
+    if data.unused:
+        stderr.print(f"did not run on these inputs: {', '.join(data.unused)}", markup=False)
     if totals.macs_dynamic:
         stderr.print(f"products of activations, always digital: {format_count(totals.macs_dynamic)}MACs", markup=False)
     others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
@@ -118,7 +118,7 @@ def _show_groups(data: CoverageAudit) -> None:
         table.add_row(
             row.pattern,
             str(row.n_projections),
-            row.kind,
+            row.layer_type,
             _shape(row),
             format_count(row.macs),
             format_count(row.weights),
@@ -137,7 +137,7 @@ def _show_units(data: CoverageAudit) -> None:
         table.add_row(
             row.pattern,
             str(row.n_units),
-            "\n".join(f"{shape.n_projections} {shape.kind} {_shape(shape)}" for shape in row.shapes),
+            "\n".join(f"{shape.n_projections} {shape.layer_type} {_shape(shape)}" for shape in row.shapes),
             format_si(row.macs, "").strip(),
             format_si(row.weights, "").strip(),
             str(row.n_tiles_mappable) if row.n_mappable else "-",
@@ -155,7 +155,7 @@ def _show_projections(data: CoverageAudit) -> None:
         analog = row.analog
         table.add_row(
             row.fqn,
-            row.kind,
+            row.layer_type,
             _shape(row),
             f"{row.n_mvms}",
             format_count(row.macs),

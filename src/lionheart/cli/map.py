@@ -31,7 +31,7 @@ from lionheart.units import format_count, format_duration, format_elapsed
 
 if TYPE_CHECKING:
     from lionheart.candidates import GraphRecord
-    from lionheart.metrics import Measure
+    from lionheart.metrics import Metric
     from lionheart.runs import Results
 
 _NOTES = 10  # reasons why a projection stays digital that are shown
@@ -53,11 +53,11 @@ def map_command(
     lifetime: Annotated[
         str | None, typer.Option(help="It must hold at every time up to this age, not only at --at.", show_default="no")
     ] = None,
-    promise: Annotated[
+    confidence_level: Annotated[
         float | None,
         typer.Option(
-            help="Probability with which it must hold on other chips and samples, e.g. 0.95; held-out validation samples "
-            "have the last word.",
+            "--confidence",
+            help="Confidence level of the bound on other chips and samples, e.g. 0.95; confirmed by a hold-out test.",
             show_default="none",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def map_command(
         float | None,
         typer.Option("--yield", help="Share of chips that must each keep it, e.g. 0.95.", show_default="their mean"),
     ] = None,
-    effort: Annotated[
+    preset: Annotated[
         str,
         typer.Option(
             help="quick: short retraining, 6 chips a decision; robust: few, longer retrainings, columns calibrated on each "
@@ -120,7 +120,7 @@ def map_command(
         int | None,
         typer.Option(help="First validation and test samples for the final figures.", show_default="all"),
     ] = None,
-    choose_corrections: Annotated[
+    tune_compensation: Annotated[
         bool,
         typer.Option(
             "--choose-corrections",
@@ -128,7 +128,7 @@ def map_command(
             "the tile's own, that keep the bound.",
         ),
     ] = False,
-    find_reprogramming: Annotated[
+    refresh_interval: Annotated[
         bool,
         typer.Option("--find-reprogramming", help="After the search, find up to which age chips keep the bound."),
     ] = False,
@@ -167,7 +167,7 @@ def map_command(
         "max_drop_pp": max_drop,
         "t_inference": t_inference,
         "lifetime": lifetime,
-        "promise": promise,
+        "confidence_level": confidence_level,
         "chip_yield": chip_yield,
         "include": tuple(include) if include else None,
         "exclude": tuple(exclude) if exclude else None,
@@ -179,8 +179,8 @@ def map_command(
         "n_chips_final": final_chips,
         "validation_samples": validation_samples,
         "final_samples": final_samples,
-        "choose_corrections": choose_corrections or None,
-        "find_reprogramming": find_reprogramming or None,
+        "tune_compensation": tune_compensation or None,
+        "refresh_interval": refresh_interval or None,
         "max_epochs": max_epochs,
         "max_minutes": max_minutes,
     }
@@ -198,7 +198,7 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(effort, config, {"search": search, "": top})
+        settings = read_settings(preset, config, {"search": search, "": top})
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress, device)
         path = out or default_run_dir(loaded.name)
@@ -284,14 +284,14 @@ def _summarise(results: Results, graph: GraphRecord, elapsed_s: float) -> str:
 
 
 def _describe_post_search(results: Results, n_analog: int) -> str:
-    from lionheart.report.text import describe_corrections, describe_refresh
+    from lionheart.report.text import describe_compensation, describe_refresh
 
-    found = describe_corrections(results.tiles, n_analog)
+    found = describe_compensation(results.tiles, n_analog)
     age = describe_refresh(results.refresh, results.max_drop_pp, results.metric)
     return "".join(f"{text} " for text in (found, age) if text)
 
 
-def _describe_tests(results: Results, metric: Measure) -> str:
+def _describe_tests(results: Results, metric: Metric) -> str:
     tests = results.holdout_tests
     if not tests:
         return ""

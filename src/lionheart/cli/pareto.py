@@ -37,7 +37,7 @@ def pareto(
     t_inference: Annotated[
         str | None, typer.Option("--at", help="When accuracy is measured after programming.", show_default="1d")
     ] = None,
-    effort: Annotated[str, typer.Option(help="quick or paper, as for `map`.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick or paper, as for `map`.")] = "quick",
     config: Annotated[Path | None, typer.Option(help="TOML file, as for `map`; flags win over it.")] = None,
     out: NewRun = None,
     resume: StoppedRun = None,
@@ -85,14 +85,14 @@ def pareto(
             )
     elif task is None:
         raise ConfigError("pareto: got no task", hint="for example: lionheart pareto cifar10/resnet8")
-    _work(task, resume, storage, effort, config, out, overrides, device=device, as_json=as_json)
+    _work(task, resume, storage, preset, config, out, overrides, device=device, as_json=as_json)
 
 
 def _work(
     task: str | None,
     resume: Path | None,
     storage: str | None,
-    effort: str,
+    preset: str,
     config: Path | None,
     out: Path | None,
     overrides: dict[str, dict[str, Any]],
@@ -113,7 +113,7 @@ def _work(
         run.require_job("pareto")
         loaded, path = load_task(task or run.description().task, progress, device), resume
     else:
-        settings = read_settings(effort, config, overrides)
+        settings = read_settings(preset, config, overrides)
         loaded = load_task(str(task), progress, device)
         path = out or default_run_dir(f"{loaded.name}-pareto")
     try:

@@ -9,12 +9,12 @@ from lionheart.cli.console import make_table, stderr
 from lionheart.units import format_count, format_duration, format_si
 
 if TYPE_CHECKING:
-    from lionheart.metrics import Measure
+    from lionheart.metrics import Metric
     from lionheart.runs import Accuracy
     from lionheart.runs.costs import SystemRecord
 
 
-def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, metric: Measure) -> None:
+def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, metric: Metric) -> None:
     """Print accuracy, or what the task measures, at each time."""
     table = make_table(
         title, "time", metric.name, f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips",

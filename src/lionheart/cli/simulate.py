@@ -41,7 +41,7 @@ def simulate(
     reprogram: Annotated[
         bool, typer.Option("--reprogram", help="Program layers without room again for every inference instead.")
     ] = False,
-    second_opinion: Annotated[
+    cross_check: Annotated[
         str | None,
         typer.Option(
             help="Costs by another tool too; "
@@ -61,19 +61,19 @@ def simulate(
     from lionheart.cli.cross_check import check_tool, compare_run, show_comparison
     from lionheart.jobs import estimate_run
 
-    check_tool(second_opinion)
+    check_tool(cross_check)
     platforms = platform or ["alpine-high-power", "alpine-low-power"]
     estimates = estimate_run(run, platforms, _read_request(cores, inferences, max_tiles, reprogram=reprogram))
-    comparisons = compare_run(second_opinion, run, platforms) if second_opinion else []
+    comparisons = compare_run(cross_check, run, platforms) if cross_check else []
     if as_json:
         data = [estimate.to_json() for estimate in estimates]
         for row, comparison in zip(data, comparisons, strict=bool(comparisons)):
-            row["second_opinion"] = comparison.to_json()
+            row["cross_check"] = comparison.to_json()
         print_json(data)
         return
     render.show_system(estimates)
     for comparison in comparisons:
-        show_comparison(str(second_opinion), comparison)
+        show_comparison(str(cross_check), comparison)
     for estimate in estimates:
         if estimate.pipeline is not None:
             show_pipeline(estimate.pipeline)

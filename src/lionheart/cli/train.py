@@ -51,12 +51,12 @@ def train(
     if as_json:
         print_json(card.to_json())
     else:
-        measure = recipe.measure
+        metric = recipe.metric
         test, validation = (
-            measure.format_value(measure.mean_of(found[measure.name])) for found in (card.test, card.validation)
+            metric.format_value(metric.mean_of(found[metric.name])) for found in (card.test, card.validation)
         )
         stderr.print(
-            f"{task}: test {measure.name} {test}, validation {validation}; weights in {target}",
+            f"{task}: test {metric.name} {test}, validation {validation}; weights in {target}",
             markup=False,
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""What a tool of `lionheart simulate --second-opinion` provides."""
+"""What a tool of `lionheart simulate --cross-check` provides."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ class CrossCheck(Protocol):
 
 
 CROSS_CHECKS: Registry[CrossCheck] = Registry(
-    "--second-opinion", "tools", package="lionheart.cross_checks", one_per_module=True
+    "--cross-check", "tools", package="lionheart.cross_checks", one_per_module=True
 )

@@ -4,7 +4,7 @@ Takes: a model, batches, a metric. Returns: accuracies with confidence intervals
 Must not know: mappings, training, search, data sets by name.
 """
 
-from lionheart.evaluation.accuracy import Metric, evaluate_accuracy, evaluate_metrics, score_samples
+from lionheart.evaluation.accuracy import ScoreFunction, evaluate_accuracy, evaluate_metrics, score_samples
 from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
@@ -12,7 +12,7 @@ from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 __all__ = [
     "ChipEnsemble",
     "EnsembleScores",
-    "Metric",
+    "ScoreFunction",
     "estimate_drop",
     "estimate_mean",
     "evaluate_accuracy",

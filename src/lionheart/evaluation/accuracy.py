@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 
-Metric = Callable[[Any, Any], Tensor]
+ScoreFunction = Callable[[Any, Any], Tensor]
 
 
 def evaluate_accuracy(
-    model: nn.Module, batches: BatchSource, metric: Metric, *, on_batch: Callable[[], None] = lambda: None
+    model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
     """Return the mean of `metric` over all samples, in ``eval()`` mode; every module's mode is restored.
 
@@ -30,7 +30,7 @@ def evaluate_accuracy(
 def evaluate_metrics(
     model: nn.Module,
     batches: BatchSource,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, ScoreFunction],
     *,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
@@ -40,7 +40,7 @@ def evaluate_metrics(
 
 
 def score_samples(
-    model: nn.Module, batches: BatchSource, metric: Metric, *, on_batch: Callable[[], None] = lambda: None
+    model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return the score of each sample, ``(samples,)`` float64 in the order of the batches; else as `evaluate_accuracy`."""
     return _score_samples(model, batches, {"": metric}, on_batch)[""]
@@ -48,7 +48,7 @@ def score_samples(
 
 @torch.no_grad()
 def _score_samples(
-    model: nn.Module, batches: BatchSource, metrics: Mapping[str, Metric], on_batch: Callable[[], None]
+    model: nn.Module, batches: BatchSource, metrics: Mapping[str, ScoreFunction], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     scores: dict[str, list[Tensor]] = {name: [torch.zeros(0, dtype=torch.float64, device=device)] for name in metrics}

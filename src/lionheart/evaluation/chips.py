@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
-from lionheart.evaluation.accuracy import Metric, score_samples
+from lionheart.evaluation.accuracy import ScoreFunction, score_samples
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -65,7 +65,7 @@ def estimate_mean(
 def evaluate_over_chips(
     model: nn.Module,
     batches: BatchSource,
-    metric: Metric,
+    metric: ScoreFunction,
     *,
     times: Iterable[float],
     n_chips: int,

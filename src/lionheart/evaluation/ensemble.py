@@ -24,7 +24,7 @@ from lionheart.analog import (
 )
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 from lionheart.errors import ConfigError
-from lionheart.evaluation.accuracy import Metric
+from lionheart.evaluation.accuracy import ScoreFunction
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.rng import RandomStreams
 
@@ -112,7 +112,7 @@ class ChipEnsemble:
     def evaluate(
         self,
         batches: BatchSource,
-        metric: Metric,
+        metric: ScoreFunction,
         *,
         on_pass: Callable[[], None] = lambda: None,
         is_enough: Callable[[EnsembleScores], bool] | None = None,
@@ -178,7 +178,7 @@ class ChipEnsemble:
         self,
         instances: Sequence[_Instance],
         batches: Iterable[Any],
-        metric: Metric,
+        metric: ScoreFunction,
         on_pass: Callable[[], None],
         cache: PrefixCache,
     ) -> tuple[Tensor, Tensor]:

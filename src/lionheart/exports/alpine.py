@@ -28,7 +28,7 @@ class AlpineExport:
             lines.append("Build and compare it: make check in that folder; README.md there says more.")
             return ExportResult(data, tuple(lines))
         found = check_program(out)
-        lines += [f"outputs on {target}: {verdict}" for target, verdict in found.items()]
+        lines += [f"outputs on {target}: {outcome}" for target, outcome in found.items()]
         return ExportResult(data | {"check": found}, tuple(lines), is_wrong="different" in found.values())
 
 

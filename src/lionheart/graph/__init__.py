@@ -6,8 +6,11 @@ operation with its size; nothing is dropped silently. Layer types, which users c
 `convolutions` alone says what a convolution is. Must not know: tiles, noise, platforms.
 """
 
+from typing import Any
+
+from lionheart.deprecated import find_renamed
 from lionheart.graph.inputs import trace_with_any_inputs
-from lionheart.graph.kinds import Projection, register_kind, unregister_kind
+from lionheart.graph.layer_types import Projection, register_layer_type, unregister_layer_type
 from lionheart.graph.nodes import DigitalOp, LayerGraph, LayerNode
 from lionheart.graph.trace import trace_graph
 
@@ -16,8 +19,12 @@ __all__ = [
     "LayerGraph",
     "LayerNode",
     "Projection",
-    "register_kind",
+    "register_layer_type",
     "trace_graph",
     "trace_with_any_inputs",
-    "unregister_kind",
+    "unregister_layer_type",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name)

@@ -16,13 +16,13 @@ class Convolution:
     """A convolution of PyTorch's.
 
     Args:
-        kind: Its name in graphs.
+        layer_type: Its name in graphs.
         n_spatial_dims: Number of dimensions that the kernel slides over.
         module_type: The layer.
         function: The product that the layer computes.
     """
 
-    kind: str
+    layer_type: str
     n_spatial_dims: int
     module_type: type[nn.Module]
     function: Callable[..., Any]
@@ -41,7 +41,7 @@ TRANSPOSED_CONVOLUTIONS = (
     Convolution("conv_transpose3d", 3, nn.ConvTranspose3d, F.conv_transpose3d),
 )
 #: Kinds of nodes that are convolutions, without the transposed ones.
-CONVOLUTION_KINDS = frozenset(each.kind for each in CONVOLUTIONS)
+CONVOLUTION_TYPES = frozenset(each.layer_type for each in CONVOLUTIONS)
 #: Functions by the number of dimensions that the kernel slides over.
 CONVOLVE = {each.n_spatial_dims: each.function for each in CONVOLUTIONS}
 CONVOLVE_TRANSPOSED = {each.n_spatial_dims: each.function for each in TRANSPOSED_CONVOLUTIONS}

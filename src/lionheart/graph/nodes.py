@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, computed_field
 from pydantic.dataclasses import dataclass
 
 from lionheart.errors import ConfigError, suggest
-from lionheart.graph.convolutions import CONVOLUTION_KINDS
+from lionheart.graph.convolutions import CONVOLUTION_TYPES
 from lionheart.record import Record
 
 
@@ -20,8 +20,8 @@ class LayerNode:
 
     Args:
         fqn: Fully qualified name in the model; of a shared weight, of the layer that runs first.
-        kind: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that no layer of a known kind
-            multiplies.
+        layer_type: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that is multiplied
+            outside every known layer type.
         rows: Inputs of one group's matrix; for a convolution, channels of the group times kernel size.
         cols: Outputs of one group's matrix.
         groups: Number of such matrices.
@@ -31,11 +31,11 @@ class LayerNode:
         n_outputs: Elements written per inference.
         has_bias: Whether a bias is added, always digitally.
         aliases: Other layers that hold the same weight: projections, which run wherever this one runs, and embeddings.
-        obstacle: Why nothing else can take the layer's place in the model; empty if something can.
+        unsupported_reason: Why nothing else can take the layer's place in the model; empty if something can.
     """
 
     fqn: str
-    kind: str
+    layer_type: str
     rows: int
     cols: int
     groups: int
@@ -45,12 +45,12 @@ class LayerNode:
     n_outputs: int
     has_bias: bool
     aliases: tuple[str, ...] = ()
-    obstacle: str = ""
+    unsupported_reason: str = ""
 
     @property
     def is_convolution(self) -> bool:
         """Whether its vectors are overlapping parts of its inputs (im2col); those of a transposed convolution are not."""
-        return self.kind in CONVOLUTION_KINDS
+        return self.layer_type in CONVOLUTION_TYPES
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -84,8 +84,8 @@ class DigitalOp:
         macs: MACs per inference when it is a product without a static weight, such as attention scores; else 0.
         flops: Arithmetic operations and elementary functions per inference; two for each MAC.
         n_bytes: Bytes read and written per inference.
-        after: Projection whose core runs it when layers run on several cores: of those that made its inputs the one that ran
-            last; empty = the first.
+        scheduled_after: Projection that this operation is scheduled with on several cores: the last of its producers. Empty:
+            the first stage.
     """
 
     name: str
@@ -95,7 +95,7 @@ class DigitalOp:
     macs: int = 0
     flops: int = 0
     n_bytes: int = 0
-    after: str = ""
+    scheduled_after: str = ""
 
 
 class GraphTotals(Record):
@@ -118,13 +118,13 @@ class LayerGraph:
         nodes: Projections in the order in which they first run.
         other_ops: Everything else, a row for each operation and the projection it follows.
         edges: Pairs of projections: the second reads what the first made, with no other projection between them.
-        idle: Projections that the model has and that did not run.
+        unused: Projections that the model has and that did not run.
     """
 
     nodes: Annotated[tuple[LayerNode, ...], Field(alias="projections")]
     other_ops: tuple[DigitalOp, ...]
     edges: tuple[tuple[str, str], ...] = ()
-    idle: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def __getitem__(self, fqn: str) -> LayerNode:
         if fqn in self._by_name:
@@ -148,7 +148,7 @@ class LayerGraph:
         """The other operations, a row for each name."""
         rows: dict[str, DigitalOp] = {}
         for op in self.other_ops:
-            rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, after="")
+            rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, scheduled_after="")
         return tuple(rows.values())
 
     @property
@@ -170,5 +170,5 @@ class LayerGraph:
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:
     """Return the sum of two rows of one operation."""
-    counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "after")]
+    counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "scheduled_after")]
     return replace(first, **{count: getattr(first, count) + getattr(second, count) for count in counts})

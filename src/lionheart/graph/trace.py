@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_leaves
 
 from lionheart.data import call_model, eval_mode
 from lionheart.errors import GraphError
-from lionheart.graph.kinds import PlacedProjection, find_tensor
-from lionheart.graph.ledger import Ledger
+from lionheart.graph.layer_types import PlacedProjection, find_tensor
 from lionheart.graph.nodes import LayerGraph
 from lionheart.graph.ops import NAMES, NO_WORK, factors_of, has_addend, macs_of
-from lionheart.graph.origins import Origins
-from lionheart.graph.standin import WeightStandIn
+from lionheart.graph.proxy import WeightProxy
+from lionheart.graph.recorder import TraceRecorder
+from lionheart.graph.storage import StorageTracker
 from lionheart.graph.usage import multiply_digitally
 
 _COPIES = {"_to_copy", "clone", "contiguous", "copy"}
@@ -28,9 +28,9 @@ _COPIES = {"_to_copy", "clone", "contiguous", "copy"}
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every tensor operation of a pass that is more than a view or an allocation."""
 
-    def __init__(self, model: nn.Module, ledger: Ledger) -> None:
+    def __init__(self, model: nn.Module, ledger: TraceRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger, self.origins = ledger, Origins(model)
+        self.ledger, self.origins = ledger, StorageTracker(model)
         self.stack: list[tuple[str, nn.Module]] = []
 
     def __torch_dispatch__(
@@ -46,8 +46,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         self.origins.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
         if name not in NO_WORK and outputs:
-            makers = self.origins.producers(inputs)
-            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0], makers=makers)
+            producers = self.origins.producers(inputs)
+            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0], producers=producers)
         return result
 
     def _record_product(
@@ -58,14 +58,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             origin = self.origins.of(weight)
             if origin is not None and origin.names and weight.ndim >= 2:
                 module = self.stack[-1] if self.stack else ("", None)
-                makers = self.origins.producers(inputs)
+                producers = self.origins.producers(inputs)
                 bias = has_addend(packet, args)
-                fqns = self.ledger.add_use(origin, module, macs, x, weight, outputs[0], makers=makers, has_bias=bias)
+                fqns = self.ledger.add_use(
+                    origin, module, macs, x, weight, outputs[0], producers=producers, has_bias=bias
+                )
                 self.origins.follow_product(outputs[0], fqns)
                 return
-        makers = self.origins.producers(inputs)
+        producers = self.origins.producers(inputs)
         self.origins.follow(inputs, outputs, copies=False, writes=False)
-        self.ledger.add_operation("dynamic product", inputs, outputs[0], makers=makers, macs=macs)
+        self.ledger.add_operation("dynamic product", inputs, outputs[0], producers=producers, macs=macs)
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
@@ -82,7 +84,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     Raises:
         GraphError: The forward pass fails, or the model has no projection.
     """
-    ledger = Ledger(model)
+    ledger = TraceRecorder(model)
     recorder = _Recorder(model, ledger)
     try:
         with _prepared(model, recorder, ledger), recorder:
@@ -99,14 +101,14 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
 
 
 @contextmanager
-def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator[None]:
+def _prepared(model: nn.Module, recorder: _Recorder, ledger: TraceRecorder) -> Iterator[None]:
     """Put the model into ``eval()``, let no fused kernel hide a product, and watch which module runs."""
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     onednn = torch._C._get_mkldnn_enabled()
     handles: list[Any] = []
-    stand_ins = _Probes(ledger)
+    proxies = _Probes(ledger)
     for fqn, module in model.named_modules():
-        enter, leave = _watch(recorder.stack, fqn, stand_ins)
+        enter, leave = _watch(recorder.stack, fqn, proxies)
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -121,7 +123,7 @@ def _prepared(model: nn.Module, recorder: _Recorder, ledger: Ledger) -> Iterator
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         for handle in handles:
             handle.remove()
-        stand_ins.remove_all()
+        proxies.remove_all()
 
 
 def _watch(
@@ -141,17 +143,17 @@ def _watch(
 class _Probes:
     """Stand-ins in modules whose own forward runs, to see whether it multiplies its weights in a way that can be replaced."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: TraceRecorder) -> None:
         self._ledger = ledger
-        self._installed: dict[nn.Module, dict[str, WeightStandIn]] = {}
+        self._installed: dict[nn.Module, dict[str, WeightProxy]] = {}
 
     def install(self, module: nn.Module) -> None:
         placed = self._ledger.probed.get(module)
         if not placed or module in self._installed:
             return
-        stand_ins = {each.projection.weight: self._probe(module, each) for each in placed}
-        module.__dict__.update(stand_ins)
-        self._installed[module] = stand_ins
+        proxies = {each.projection.weight: self._probe(module, each) for each in placed}
+        module.__dict__.update(proxies)
+        self._installed[module] = proxies
 
     def remove(self, module: nn.Module) -> None:
         for name in self._installed.pop(module, ()):
@@ -161,7 +163,7 @@ class _Probes:
         for module in list(self._installed):
             self.remove(module)
 
-    def _probe(self, module: nn.Module, placed: PlacedProjection) -> WeightStandIn:
+    def _probe(self, module: nn.Module, placed: PlacedProjection) -> WeightProxy:
         name, weight = placed.projection.weight, find_tensor(module, placed.projection.weight)
         multiply, geometry = multiply_digitally(module, placed.projection, weight)
 
@@ -169,7 +171,7 @@ class _Probes:
             self._ledger.note_product(module, name)
             return multiply(x)
 
-        return WeightStandIn(
+        return WeightProxy(
             weight,
             multiply_and_tell,
             inputs_first=placed.projection.inputs_first,

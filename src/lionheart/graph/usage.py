@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.graph.convolutions import CONVOLVE, is_convolution
-from lionheart.graph.kinds import Projection
-from lionheart.graph.standin import Geometry, Multiply
+from lionheart.graph.layer_types import Projection
+from lionheart.graph.proxy import Geometry, Multiply
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:

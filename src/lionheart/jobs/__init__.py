@@ -4,17 +4,20 @@ Takes a `Task` and settings; returns records and a run directory that can be res
 job share a `Context`; measurements are in `measurement`, what follows a search is in `post`.
 """
 
+from typing import Any
+
+from lionheart.deprecated import find_renamed
 from lionheart.jobs.backend import Backend, find_backend, register_backend
 from lionheart.jobs.evaluate import evaluate_run
 from lionheart.jobs.map import MappingResult, map_layers, resume_run
 from lionheart.jobs.profile import profile_layers
-from lionheart.jobs.settings import EFFORTS, MapSettings, read_settings
+from lionheart.jobs.settings import PRESETS, MapSettings, read_settings
 from lionheart.jobs.simulate import estimate_run
 from lionheart.jobs.train import TrainingCard, read_card, train_task
 from lionheart.system import CoresRequest
 
 __all__ = [
-    "EFFORTS",
+    "PRESETS",
     "Backend",
     "CoresRequest",
     "MapSettings",
@@ -31,3 +34,7 @@ __all__ = [
     "resume_run",
     "train_task",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name)

@@ -84,19 +84,19 @@ def evaluate_run(
                 times=times,
                 n_chips=n_chips,
                 streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
-                confidence=settings.search.confidence,
+                confidence=settings.search.interval_coverage,
                 progress=progress,
                 label=f"{split} over time",
                 run_calibration=calibration_pass(task),
             )
         return Evaluation(
             split=split,
-            metric=task.measure,
+            metric=task.metric,
             n_samples=n_samples,
             n_chips=n_chips,
             seed=root,
             backend=computing,
-            confidence=settings.search.confidence,
+            confidence=settings.search.interval_coverage,
             accuracy_over_time=tuple(found),
         )
 

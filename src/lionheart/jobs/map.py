@@ -212,14 +212,14 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
         estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
     check_objective("search.objective", search.objective, settings)
     check_ranking(settings)
-    if search.choose_corrections and settings.backend != DEFAULT_BACKEND:
+    if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
-            f"search.choose_corrections: got backend {settings.backend}, expected {DEFAULT_BACKEND}",
+            f"search.tune_compensation: got backend {settings.backend}, expected {DEFAULT_BACKEND}",
             hint="other simulators have one tile for all layers; leave it out, or use our own physics",
         )
-    if search.find_reprogramming and settings.tile.reprogram_after is not None:
+    if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
-            "search.find_reprogramming: the tile says already when chips are programmed anew (reprogram_after)",
+            "search.refresh_interval: the tile says already when chips are programmed anew (reprogram_after)",
             hint="leave one of them out",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
@@ -295,7 +295,7 @@ class _MapJob:
             n = len(chips.reference)
             whole = chips.validation is context.task.validation
             samples = "validation samples" if whole else f"first {n} validation samples"
-            shown = context.task.measure.format_value(baseline.decision)
+            shown = context.task.metric.format_value(baseline.decision)
             context.progress.note(f"digital baseline: {shown} on the {samples} that decide")
         return baseline
 
@@ -332,10 +332,10 @@ class _MapJob:
         ]
         return Results(
             outcome=found.outcome,
-            metric=task.measure,
+            metric=task.metric,
             max_drop_pp=search.max_drop_pp,
             t_inference=search.t_inference,
-            confidence=search.confidence,
+            confidence=search.interval_coverage,
             mapping=mapping,
             analog_mac_share=mapping.analog_mac_share(graph),
             analog_weight_share=mapping.analog_weight_share(graph),
@@ -370,7 +370,7 @@ class _MapJob:
         context, search = self.context, self.context.settings.search
         context.progress.note(
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
-            f"{search.max_drop_pp:g} {context.task.measure.drop_unit} "
+            f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
             f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision"
             f"{_describe_objective(context.settings)}; run in {self.run.path}"
         )

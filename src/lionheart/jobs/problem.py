@@ -13,6 +13,7 @@ from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
 from lionheart.data import call_model, move_batch, take_samples
+from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
@@ -156,7 +157,7 @@ class MappingProblem:
         return found
 
     def _show(self, decision: Decision) -> None:
-        metric, search, n_done = self.context.task.measure, self.context.settings.search, decision.index + 1
+        metric, search, n_done = self.context.task.metric, self.context.settings.search, decision.index + 1
         n_analog, n_projections = len(self._accepted.analog), len(self._accepted.placements)
         single = decision.fqn in self._accepted.placements
         outcome = "analog" if decision.accepted else "stays digital" if single else "undone"
@@ -180,7 +181,7 @@ class MappingProblem:
         """Measure a mapping with the weights at hand on samples and chips that decided nothing; the worst time counts."""
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog, held-out samples"
-        return self.chips.test_holdout(("certify", number), label, confidence)
+        return self.chips.test_holdout((HOLDOUT_STREAM, number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
         """Give layers tiles of their own from now on; the others have the run's."""

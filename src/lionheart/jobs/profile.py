@@ -23,7 +23,7 @@ from lionheart.jobs.map import prepare_run
 from lionheart.jobs.measurement.sensitivity import each_alone
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
-from lionheart.metrics import Measure, drop_pp
+from lionheart.metrics import Metric, drop_pp
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
@@ -55,7 +55,7 @@ class ProfileRow(Record):
     """One projection alone on tiles."""
 
     fqn: str = Field(description="projection")
-    kind: str = Field(description="layer type")
+    layer_type: str = Field(description="layer type", validation_alias=AliasChoices("layer_type", "kind"))
     rows: int = Field(description="inputs")
     cols: int = Field(description="outputs")
     macs: int = Field(description="multiply-accumulates of an inference")
@@ -67,8 +67,8 @@ class Profile(Record):
     """What each projection costs alone on tiles."""
 
     task: str = Field(description="name of the task")
-    metric: Measure = Field(
-        Measure(), description="what the scores mean", validation_alias=AliasChoices("metric", "measure")
+    metric: Metric = Field(
+        Metric(), description="what the scores mean", validation_alias=AliasChoices("metric", "measure")
     )
     times: tuple[float, ...] = Field(description="seconds after programming; the first orders the rows")
     n_chips: int = Field(description="fresh chips for each projection")
@@ -127,11 +127,11 @@ def profile_layers(
     reference = score_samples(task.model, batches, task.metric)
     empty = Profile(
         task=task.name,
-        metric=task.measure,
+        metric=task.metric,
         times=tuple(times),
         n_chips=n_chips,
         n_samples=len(reference),
-        confidence=settings.search.confidence,
+        confidence=settings.search.interval_coverage,
         seed=settings.seed,
         backend=settings.backend,
         tile=settings.tile,
@@ -204,7 +204,7 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
         )
     return ProfileRow(
         fqn=node.fqn,
-        kind=str(node.kind),
+        layer_type=node.layer_type,
         rows=node.rows,
         cols=node.cols,
         macs=node.macs,

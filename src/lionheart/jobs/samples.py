@@ -15,13 +15,13 @@ from lionheart.tasks import Task
 
 
 def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[BatchSource, BatchSource | None]:
-    """Return the validation samples that decide, and with a promise those that are held out to certify it.
+    """Return the validation samples that decide, and with a confidence level those of the hold-out test.
 
     Raises:
         ConfigError: Nothing is left to hold out.
     """
     search = settings.search
-    if search.promise is None:
+    if search.confidence_level is None:
         return take_samples(batches, search.validation_samples), None
     n_samples = search.validation_samples
     if n_samples is None:
@@ -29,7 +29,7 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
     deciding, rest = cut_samples(batches, n_samples)
     if len(rest) == 0:
         raise ConfigError(
-            f"search.promise: all validation samples decide (validation_samples is {n_samples}), none are left to certify it",
+            f"search.confidence_level: validation_samples is {n_samples}, which leaves none for the hold-out test",
             hint="lower search.validation_samples, or leave it out to decide with half of them",
         )
     return deciding, rest

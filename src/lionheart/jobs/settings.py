@@ -41,7 +41,7 @@ class MapSettings(Spec):
 #: longer, towards the outputs of the digital network, and calibrates columns on each chip (docs/adr/0016). "paper" is the
 #: protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining until the loss has not fallen for 5 epochs of the
 #: whole training set, 20 chips a decision.
-EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
         "tile": {"hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 1.5}},
@@ -83,12 +83,12 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def read_settings(
-    effort: str = "quick", config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    preset: str = "quick", config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
 ) -> MapSettings:
     """Combine a preset, a TOML file and single values, later ones winning.
 
     Args:
-        effort: A name in `EFFORTS`.
+        preset: A name in `PRESETS`.
         config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
             top-level keys.
         overrides: Group -> setting -> value; the group ``""`` is the top level; None values are left out.
@@ -97,9 +97,9 @@ def read_settings(
         ConfigError: A preset, table or setting is unknown or impossible.
         ArtifactError: The file cannot be read.
     """
-    if effort not in EFFORTS:
-        raise ConfigError(f"effort: got {effort!r}", hint=suggest(effort, EFFORTS, label="efforts"))
-    merged = copy.deepcopy(EFFORTS[effort])
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: got {preset!r}", hint=suggest(preset, PRESETS, label="presets"))
+    merged = copy.deepcopy(PRESETS[preset])
     if config is not None:
         _merge(merged, _read_toml(config))
         MapSettings.from_json(merged)  # before single values could hide a fault of the file
@@ -123,4 +123,4 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file", hint="check the path of --config") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="mend the file") from error
+        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="fix the file") from error

@@ -198,7 +198,7 @@ def train_task(
         macs=_count_macs(name),
         weights_sha256=digest,
         training_loss=tuple(round(loss, 5) for loss in trace.losses),
-        measure=recipe.measure.name,
+        measure=recipe.metric.name,
         **found,
         **({} if started_from is None else {"started_from": started_from}),
     )
@@ -210,9 +210,9 @@ def train_task(
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
     """Return the value of the measure and the means of further metrics, by name."""
-    metrics = {recipe.measure.name: recipe.metric, **recipe.extra_metrics}
+    metrics = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
-    return {**means, recipe.measure.name: recipe.measure.value_of(means[recipe.measure.name])}
+    return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
 
 
 def _describe_hardware(device: torch.device, environment: Environment) -> str:

@@ -11,7 +11,7 @@ from lionheart.candidates import GraphRecord
 from lionheart.errors import ArtifactError
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import Placement
-from lionheart.metrics import Measure, drop_pp, is_within
+from lionheart.metrics import Metric, drop_pp, is_within
 from lionheart.report.text import describe_duration, format_pp
 from lionheart.runs import Accuracy, Results, RunDescription
 from lionheart.runs.costs import PipelineRecord
@@ -72,7 +72,7 @@ class ReportData:
         return len(self.results.mapping.analog)
 
     @property
-    def metric(self) -> Measure:
+    def metric(self) -> Metric:
         """What the task's scores mean."""
         return self.results.metric
 

@@ -291,9 +291,9 @@ def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.
     small: set[int] = set()
     while True:
         rest = sum(root for index, root in enumerate(roots) if index not in small)
-        room = left - minimum * len(small)
-        new = {i for i, root in enumerate(roots) if i not in small and (rest <= 0 or room * root / rest < minimum)}
+        available = left - minimum * len(small)
+        new = {i for i, root in enumerate(roots) if i not in small and (rest <= 0 or available * root / rest < minimum)}
         if not new:
             break
         small |= new
-    return [minimum if i in small else min(room * root / rest, 100.0) for i, root in enumerate(roots)]
+    return [minimum if i in small else min(available * root / rest, 100.0) for i, root in enumerate(roots)]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lionheart.metrics import ACCURACY, Measure
+from lionheart.metrics import ACCURACY, Metric
 from lionheart.units import format_duration
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ def format_percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def format_interval(accuracy: Accuracy, metric: Measure = ACCURACY) -> str:
+def format_interval(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
     """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; that of another metric likewise."""
     return metric.format_interval(accuracy.low, accuracy.high, 1)
 
 
-def format_accuracy(accuracy: Accuracy, metric: Measure = ACCURACY) -> str:
+def format_accuracy(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
     """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``; another metric likewise."""
     return f"{metric.format_value(accuracy.mean, 1)} {format_interval(accuracy, metric)}"
 
 
-def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Measure = ACCURACY) -> str:
+def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = ACCURACY) -> str:
     """Write percentage points, or another metric's unit, with as many digits as it takes to tell them from `bound_pp`."""
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
@@ -102,7 +102,7 @@ def describe_objective(objective: str, platform: str | None) -> str:
     return f"The search looked for {wish}{f' on {platform}' if platform and objective != 'weights' else ''}."
 
 
-def describe_corrections(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
+def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
     """Return which layers have other corrections than the run's tile, in one sentence; nothing where none has."""
     layers: dict[tuple[str, str], list[str]] = {}
     for fqn, settings in tiles.items():
@@ -117,7 +117,7 @@ def describe_corrections(tiles: Mapping[str, Mapping[str, str]], n_analog: int) 
     return f"Layers that keep the bound with less correction than the tile's: {'; '.join(parts)}."
 
 
-def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Measure = ACCURACY) -> str:
+def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
     """Return up to which age chips keep the bound, in one sentence; nothing where it was not asked for."""
     if found is None:
         return ""

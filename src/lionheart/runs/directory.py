@@ -19,7 +19,7 @@ from lionheart.files import read_json, require_free_space, require_mapping, writ
 from lionheart.record import read_record, write_record
 from lionheart.runs.journal import Journal
 from lionheart.runs.records import Environment, Results, RunDescription
-from lionheart.runs.upgrade import upgrade
+from lionheart.runs.upgrade import UPGRADES, upgrade, upgrade_run
 
 T = TypeVar("T")
 SCHEMA_VERSION = 2
@@ -121,7 +121,7 @@ class RunDirectory:
             ArtifactError: It is damaged, or its version is unknown.
         """
         where = self.file("run.json")
-        data = require_mapping(read_json(where), where)
+        data = upgrade_run(require_mapping(read_json(where), where))
         if data.get("schema_version") not in _READABLE:
             raise ArtifactError(
                 f"{where}: schema_version: got {data.get('schema_version')!r}, expected {SCHEMA_VERSION}",
@@ -144,7 +144,8 @@ class RunDirectory:
         Raises:
             ArtifactError: It is missing or damaged.
         """
-        return read_record(kind, read_json(self.file(name)), str(self.file(name)))
+        data = read_json(self.file(name))
+        return read_record(kind, UPGRADES[name](data) if name in UPGRADES else data, str(self.file(name)))
 
     def write(self, name: str, record: Any) -> None:
         """Write a record to one of the run's JSON files."""

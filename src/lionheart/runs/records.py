@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, computed_field
 
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Measure, drop_pp
+from lionheart.metrics import Metric, drop_pp
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
 
@@ -145,7 +145,7 @@ class Results(Record):
 
     schema_version: Literal[2] = Field(2, description="of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
-    metric: Measure = Field(description="what the scores mean")
+    metric: Metric = Field(description="what the scores mean")
     max_drop_pp: float = Field(description="bound on the drop [pp]")
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
     confidence: float = Field(description="of the intervals")
@@ -182,7 +182,7 @@ class Evaluation(Record):
     """A finished run's mapping over fresh chips and times: ``evaluation.json``."""
 
     split: str = Field(description="test or validation")
-    metric: Measure = Field(description="what the scores mean")
+    metric: Metric = Field(description="what the scores mean")
     n_samples: int | None = Field(description="first samples of the split; None = all")
     n_chips: int = Field(description="fresh chips")
     seed: int = Field(description="root of the chips' random numbers")

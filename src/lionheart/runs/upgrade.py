@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lionheart.deprecated import rename_settings
 from lionheart.errors import ArtifactError
 from lionheart.files import require_mapping
 from lionheart.runs.records import RESULTS_VERSION
@@ -54,6 +55,38 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     if "decisions" in results:
         results["decisions"] = _upgrade_rows(results["decisions"], _upgrade_decision)
     return {key: value for key, value in results.items() if value is not None or key not in _OPTIONAL}
+
+
+def upgrade_graph(data: Any) -> Any:
+    """Return the plain data of ``graph.json`` under their present names; what is damaged stays as it is."""
+    if not isinstance(data, Mapping):
+        return data
+    graph = _renamed(data, {"idle": "unused"})
+    for key, names in (
+        ("projections", {"kind": "layer_type", "obstacle": "unsupported_reason"}),
+        ("other_ops", {"after": "scheduled_after"}),
+    ):
+        if key in graph:
+            graph[key] = _upgrade_rows(graph[key], lambda row, names=names: _renamed(row, names))  # type: ignore[misc]
+    return graph
+
+
+def upgrade_run(data: Any) -> Any:
+    """Return the plain data of ``run.json`` with its settings under their present names; what is damaged stays as it is."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("settings"), Mapping):
+        return data
+    settings = dict(data["settings"])
+    if isinstance(settings.get("search"), Mapping):
+        settings["search"] = rename_settings("SearchSpec", settings["search"], is_file=True)
+    return {**data, "settings": settings}
+
+
+#: File of a run -> function that reads its older forms. `upgrade` and `upgrade_run` need more checks around them.
+UPGRADES: Mapping[str, Callable[[Any], Any]] = {"graph.json": upgrade_graph}
+
+
+def _renamed(row: Any, names: Mapping[str, str]) -> Any:
+    return {names.get(key, key): value for key, value in row.items()} if isinstance(row, Mapping) else row
 
 
 def _upgrade_rows(rows: Any, change: Callable[[Any], Any]) -> Any:

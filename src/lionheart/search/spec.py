@@ -25,12 +25,13 @@ class SearchSpec(Spec):
         gt=0,
         description="the bound must hold at every time up to this age [s], not only at t_inference; None = not",
     )
-    promise: float | None = Field(
+    confidence_level: float | None = Field(
         None,
         gt=0.5,
         lt=1,
-        description="probability with which the bound must hold on other chips and samples: decisions leave room for what few "
-        "of them cannot show, and samples that decided nothing have the last word; None = the estimate decides",
+        description="probability with which the bound must hold on other chips and samples: a decision compares the upper "
+        "confidence bound of the drop with max_drop_pp, and a hold-out test on unused validation samples confirms the mapping; "
+        "None = the estimated drop decides",
     )
     chip_yield: float | None = Field(
         None,
@@ -55,12 +56,12 @@ class SearchSpec(Spec):
         description="order in which candidates are tried: objective (what saves most of it), or a name that "
         "`lionheart map --help` lists",
     )
-    choose_corrections: bool = Field(
+    tune_compensation: bool = Field(
         False,
         description="after the search, give each layer the cheapest column calibration, drift compensation and input range, up "
         "to the tile's own, that keep the bound",
     )
-    find_reprogramming: bool = Field(
+    refresh_interval: bool = Field(
         False, description="after the search, find up to which age chips keep the bound, ten years at most"
     )
     include: tuple[str, ...] = Field(
@@ -72,7 +73,9 @@ class SearchSpec(Spec):
     report_times: tuple[Seconds, ...] = Field(
         (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0), description="times of the final figures on test [s]"
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="of the reported intervals")
+    interval_coverage: float = Field(
+        0.95, gt=0, lt=1, description="coverage probability of the reported confidence intervals"
+    )
     validation_samples: int | None = Field(
         None, ge=1, description="validation samples for each decision; None = all of them"
     )

@@ -88,8 +88,8 @@ def _sort_ops(
             share = first.n_inputs / (first.n_inputs + last.n_outputs)
             before.setdefault(first.fqn, []).insert(0, (WorkKind.NETWORK_IO, scale_cost(op.cost, share)))
             written.append((WorkKind.NETWORK_IO, scale_cost(op.cost, 1 - share)))
-        elif op.after:
-            after.setdefault(op.after, []).append((WorkKind.OTHER, op.cost))
+        elif op.scheduled_after:
+            after.setdefault(op.scheduled_after, []).append((WorkKind.OTHER, op.cost))
         else:
             before.setdefault(first.fqn, []).append((WorkKind.OTHER, op.cost))
     after.setdefault(last.fqn, []).extend(written)

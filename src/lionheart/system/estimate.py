@@ -59,13 +59,13 @@ class OpCost:
         name: The operation.
         cost: Time and energy by component.
         reason_free: Why it costs nothing; empty when it has a price.
-        after: Projection whose core runs it; empty = the first.
+        scheduled_after: Projection whose core runs it; empty = the first.
     """
 
     name: str
     cost: Cost
     reason_free: str = ""
-    after: str = ""
+    scheduled_after: str = ""
 
 
 @final
@@ -261,7 +261,7 @@ def price_other_ops(
     for op in graph.other_ops:
         work, reason = element_op(op, platform)
         cost = price_work(work, platform, count_memory_controller=count_memory_controller)
-        ops.append(OpCost(op.name, cost, reason, op.after))
+        ops.append(OpCost(op.name, cost, reason, op.scheduled_after))
     if graph.nodes:
         work = network_io(graph.nodes[0].n_inputs + graph.nodes[-1].n_outputs, platform)
         ops.append(OpCost(NETWORK_IO, price_work(work, platform, count_memory_controller=count_memory_controller)))

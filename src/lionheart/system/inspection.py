@@ -85,7 +85,7 @@ class ProjectionGroup(Record):
     """
 
     pattern: str
-    kind: str
+    layer_type: str
     rows: int
     cols: int
     groups: int
@@ -108,7 +108,7 @@ class ShapeCount(Record):
         n_projections: Projections of this shape.
     """
 
-    kind: str
+    layer_type: str
     rows: int
     cols: int
     groups: int
@@ -150,7 +150,7 @@ class CoverageAudit(Record):
         projections: In the network's order.
         other_ops: Everything else, a row for each name.
         edges: Pairs of projections: the second reads what the first made.
-        idle: Projections that did not run.
+        unused: Projections that did not run.
         totals: Sums.
         groups: Projections of repeated blocks together.
         units: Units of repeated blocks together.
@@ -162,7 +162,7 @@ class CoverageAudit(Record):
     projections: tuple[ProjectionAudit, ...]
     other_ops: tuple[DigitalOp, ...]
     edges: tuple[tuple[str, str], ...]
-    idle: tuple[str, ...]
+    unused: tuple[str, ...]
     totals: CoverageTotals
     groups: tuple[ProjectionGroup, ...]
     units: tuple[UnitGroup, ...]
@@ -215,7 +215,7 @@ def audit_coverage(
         ),
         other_ops=graph.ops_by_name,
         edges=graph.edges,
-        idle=graph.idle,
+        unused=graph.unused,
         totals=_count_coverage(graph, candidates, n_units=len(set(units.values()))),
         groups=_group(candidates),
         units=_group_units(candidates, units),
@@ -249,13 +249,13 @@ def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
     for candidate in candidates:
         node = candidate.node
         pattern = make_pattern(node.fqn)
-        groups.setdefault((pattern, node.kind, node.rows, node.cols, node.groups, candidate.reason), []).append(
+        groups.setdefault((pattern, node.layer_type, node.rows, node.cols, node.groups, candidate.reason), []).append(
             candidate
         )
     return tuple(
         ProjectionGroup(
             pattern=key[0] if len(members) > 1 else members[0].node.fqn,
-            kind=key[1],
+            layer_type=key[1],
             rows=key[2],
             cols=key[3],
             groups=key[4],
@@ -288,8 +288,8 @@ def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> t
                 n_units=len(names),
                 n_projections=len(inside),
                 shapes=tuple(
-                    ShapeCount(kind=kind, rows=n_rows, cols=n_cols, groups=n_groups, n_projections=number)
-                    for (kind, n_rows, n_cols, n_groups), number in shapes.items()
+                    ShapeCount(layer_type=layer_type, rows=n_rows, cols=n_cols, groups=n_groups, n_projections=number)
+                    for (layer_type, n_rows, n_cols, n_groups), number in shapes.items()
                 ),
                 macs=sum(c.node.macs for c in inside),
                 weights=sum(c.node.weights for c in inside),
@@ -301,4 +301,4 @@ def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> t
 
 
 def _count_shapes(candidates: Iterable[Candidate]) -> Counter[_Shape]:
-    return Counter((c.node.kind, c.node.rows, c.node.cols, c.node.groups) for c in candidates)
+    return Counter((c.node.layer_type, c.node.rows, c.node.cols, c.node.groups) for c in candidates)

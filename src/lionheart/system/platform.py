@@ -236,8 +236,8 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
     own = {key for key in settings if key in files.constants}
     whole = settings
     if _find_missing(settings, files, every=True):
-        stand_in = read_platform_files("alpine-high-power").constants
-        whole = {key: stand_in[key].value for key in scalar_units() if key in stand_in} | dict(settings)
+        proxy = read_platform_files("alpine-high-power").constants
+        whole = {key: proxy[key].value for key in scalar_units() if key in proxy} | dict(settings)
     try:
         PlatformSpec(**whole)
     except ConfigError as error:

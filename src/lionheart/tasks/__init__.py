@@ -4,14 +4,17 @@ Takes: a name such as ``"cifar10/resnet8"``. Returns: a `Task`. A module anywher
 `TASKS`; nothing lists the modules. The only package that knows data sets by name. Must not know: mappings, chips, search.
 """
 
+from typing import Any
+
+from lionheart.deprecated import find_renamed
 from lionheart.tasks.recipe import HUB_TASKS, TASKS, Pretrained, Recipe
 from lionheart.tasks.registry import build_task, task_names
-from lionheart.tasks.task import Measure, Task, accuracy_scores, cross_entropy
+from lionheart.tasks.task import Metric, Task, accuracy_scores, cross_entropy
 
 __all__ = [
     "HUB_TASKS",
     "TASKS",
-    "Measure",
+    "Metric",
     "Pretrained",
     "Recipe",
     "Task",
@@ -20,3 +23,7 @@ __all__ = [
     "cross_entropy",
     "task_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name)

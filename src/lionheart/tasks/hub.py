@@ -6,6 +6,7 @@ The models are those of `transformers`: the optional extra ``hf``.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.extras import import_extra
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.question_answering.answer_spans import f1_scores, span_loss
-from lionheart.tasks.question_answering.readers import Reader, make_splits
+from lionheart.tasks.question_answering.networks import Reader, make_splits
 from lionheart.tasks.recipe import HUB_TASKS
 from lionheart.tasks.task import F1, PERPLEXITY, Task
 from lionheart.tasks.text.addresses import N_TOKENS, build_batches
@@ -59,10 +60,9 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
         train=train,
         validation=validation,
         test=test,
-        metric=f1_scores,
+        metric=replace(F1, compute=f1_scores),
         loss=span_loss,
         name=where,
-        measure=F1,
     )
 
 
@@ -136,8 +136,7 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
     return Task(
         Decoder(model.eval()),
         *batches,
-        metric=token_scores,
+        metric=replace(PERPLEXITY, compute=token_scores),
         loss=token_loss,
         name=f"text@{model_name}",
-        measure=PERPLEXITY,
     )

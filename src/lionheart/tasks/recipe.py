@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lionheart.data import BatchSource
 from lionheart.progress import Progress
 from lionheart.registry import Registry
-from lionheart.tasks.task import ACCURACY, Measure, Task, accuracy_scores, cross_entropy
+from lionheart.tasks.task import ACCURACY, Metric, Task, cross_entropy
 from lionheart.training import LossFunction, TrainSpec
 
-Metric = Callable[[Any, Any], Tensor]
+ScoreFunction = Callable[[Any, Any], Tensor]
 BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 
 
@@ -50,8 +50,7 @@ class Recipe:
             from scratch does not use them.
         input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
         loss: What training from scratch makes small, of outputs and targets.
-        metric: Score of each sample.
-        measure: What the scores mean.
+        metric: How samples are scored.
         extra_metrics: Further metrics for the card of a training, by name; their scores are shares.
         half_weights: Whether weights are stored in float16.
     """
@@ -64,9 +63,8 @@ class Recipe:
     load_published: Callable[[nn.Module, Progress], None] | None = None
     input_shape: tuple[int, ...] | None = None
     loss: LossFunction = cross_entropy
-    metric: Metric = accuracy_scores
-    measure: Measure = ACCURACY
-    extra_metrics: Mapping[str, Metric] = field(default_factory=dict)
+    metric: Metric = ACCURACY
+    extra_metrics: Mapping[str, ScoreFunction] = field(default_factory=dict)
     half_weights: bool = False
 
 

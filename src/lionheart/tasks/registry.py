@@ -122,5 +122,4 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
         metric=recipe.metric,
         loss=recipe.loss,
         name=name,
-        measure=recipe.measure,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, replace
 from typing import Any, final
 
 import torch
@@ -12,17 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.data import BatchSource, as_batches, first_sample, move_batch
+from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.metrics import ACCURACY as ACCURACY
 from lionheart.metrics import F1 as F1
 from lionheart.metrics import PERPLEXITY as PERPLEXITY
-from lionheart.metrics import Measure as Measure
-
-
-def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 for each sample whose largest output is its target, else 0; shape ``(batch,)``."""
-    return (outputs.argmax(dim=-1) == targets).float()
+from lionheart.metrics import Metric as Metric
+from lionheart.metrics import accuracy_scores as accuracy_scores
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -30,20 +27,54 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.float(), targets)
 
 
+def as_metric(metric: Any, measure: Metric | None = None) -> Metric:
+    """Return a metric as a `Metric` that can compute scores.
+
+    Args:
+        metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample.
+        measure: What the scores mean; deprecated.
+
+    Raises:
+        ConfigError: It is neither, or a `Metric` without a function.
+    """
+    if measure is not None:
+        warn_deprecated(
+            "Task.measure", 'Task.metric, as in metric=Metric("F1", "F1 points", compute=f1_scores)', stacklevel=5
+        )
+        return replace(measure, compute=metric.compute if isinstance(metric, Metric) else metric)
+    if isinstance(metric, Metric):
+        if metric.compute is None:
+            raise ConfigError(
+                f"Task.metric: got the metric {metric.name!r} without a function that scores samples",
+                hint=f"give it one: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
+            )
+        return metric
+    if not callable(metric):
+        raise ConfigError(
+            f"Task.metric: got {type(metric).__name__}, expected a Metric or a function of (outputs, targets)",
+            hint="return one score for each sample, as lionheart.tasks.accuracy_scores does",
+        )
+    if metric is accuracy_scores:
+        return ACCURACY
+    name = getattr(metric, "__name__", "")
+    return Metric(name.replace("_", " ") if name.isidentifier() else "score", compute=metric)
+
+
 @final
 @dataclass(frozen=True)
 class Task:
-    """A model with its data and its measure of quality.
+    """A model with its data and its metric.
 
     Args:
         model: Trained in floating point; mapped in place on a copy, never changed itself.
         train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
         validation: Batches that decide; must not share samples with `train`.
         test: Batches that report, touched once at the end; must not share samples with the other two.
-        metric: Maps ``(outputs, targets)`` to one score for each sample; their mean is what the bound is about.
+        metric: How samples are scored; the bound is about the mean score. A `Metric`, or a function of ``(outputs, targets)``
+            that returns one score for each sample and is shown under its own name.
         loss: Maps ``(outputs, targets)`` to a scalar.
         name: Shown in reports.
-        measure: What the scores mean.
+        measure: Deprecated; belongs to `metric`.
 
     Raises:
         ConfigError: A part is missing or of the wrong type.
@@ -53,12 +84,12 @@ class Task:
     train: Any
     validation: Any
     test: Any
-    metric: Callable[[Any, Any], Tensor] = accuracy_scores
+    metric: Any = ACCURACY
     loss: Callable[[Any, Any], Tensor] = cross_entropy
     name: str = "custom"
-    measure: Measure = ACCURACY
+    measure: InitVar[Metric | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, measure: Metric | None) -> None:
         if not isinstance(self.model, nn.Module):
             raise ConfigError(
                 f"Task.model: got {type(self.model).__name__}, expected a torch.nn.Module",
@@ -66,6 +97,7 @@ class Task:
             )
         for split in ("train", "validation", "test"):
             object.__setattr__(self, split, as_batches(getattr(self, split)))
+        object.__setattr__(self, "metric", as_metric(self.metric, measure))
 
     @property
     def train_batches(self) -> BatchSource:

@@ -35,7 +35,7 @@ from lionheart.data import LoaderBatches, call_model
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import ConfigError, GraphError, UnsupportedLayerError
 from lionheart.evaluation import ChipEnsemble
-from lionheart.graph import LayerGraph, Projection, register_kind, trace_graph, unregister_kind
+from lionheart.graph import LayerGraph, Projection, register_layer_type, trace_graph, unregister_layer_type
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.convolutions import CONVOLVE, is_convolution, is_transposed_convolution
 from lionheart.graph.hf import load_structure
@@ -108,8 +108,8 @@ def test_every_weight_that_is_multiplied_is_listed_once(name: str):
     assert len(names) == len(set(names))
     for fqn, weight in multiplied.items():
         assert (fqn in names) or weight in lookups, fqn
-    assert not any(node.obstacle for node in graph.nodes)
-    assert not graph.idle
+    assert not any(node.unsupported_reason for node in graph.nodes)
+    assert not graph.unused
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,7 +138,7 @@ def test_gpt2_small_has_49_projections_and_its_head_is_tied():
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
         graph = trace_graph(model, {"input_ids": torch.ones(1, 16, dtype=torch.long)})
     assert len(graph.nodes) == 49
-    assert {node.kind for node in graph.nodes} == {"hf_conv1d", "linear"}
+    assert {node.layer_type for node in graph.nodes} == {"hf_conv1d", "linear"}
     assert graph["lm_head"].tied_to == "transformer.wte"
     assert graph.weights == 12 * 12 * 768**2 + 768 * 50_257
 
@@ -504,7 +504,7 @@ class Gated(nn.Module):
 
 @pytest.fixture
 def gated_kind() -> Iterator[None]:
-    @register_kind(Gated)
+    @register_layer_type(Gated)
     def describe(module: Gated) -> list[Projection]:
         return [
             Projection("gated", rows=4, cols=5, name="value", weight="gates", outputs=(0, 5)),
@@ -513,13 +513,13 @@ def gated_kind() -> Iterator[None]:
         ]
 
     yield
-    unregister_kind(Gated)
+    unregister_layer_type(Gated)
 
 
 def test_a_module_of_unknown_kind_is_listed_but_stays_digital():
     graph = trace_graph(nn.Sequential(Gated()), torch.randn(1, 4))
-    assert [(node.fqn, node.kind) for node in graph.nodes] == [("0.gates", "functional"), ("0.mix", "functional")]
-    assert all("Gated.forward multiplies it itself" in node.obstacle for node in graph.nodes)
+    assert [(node.fqn, node.layer_type) for node in graph.nodes] == [("0.gates", "functional"), ("0.mix", "functional")]
+    assert all("Gated.forward multiplies it itself" in node.unsupported_reason for node in graph.nodes)
     assert (graph.weights, graph.macs) == (55, 55)
 
 
@@ -529,7 +529,7 @@ def test_one_function_makes_a_kind_known_and_mappable():
     model, x = nn.Sequential(Gated()).eval(), torch.randn(3, 4)
     graph = trace_graph(model, x[:1])
     assert graph.fqns == ("0.value", "0.gate", "0.mix")
-    assert not any(node.obstacle for node in graph.nodes)
+    assert not any(node.unsupported_reason for node in graph.nodes)
     with torch.no_grad():
         expected = model(x)
         for chosen in (["0.gate"], ["0.value", "0.mix"], graph.fqns):
@@ -542,7 +542,7 @@ def test_one_function_makes_a_kind_known_and_mappable():
 
 def test_a_kind_is_registered_once():
     with pytest.raises(ConfigError, match="registered already"):
-        register_kind(nn.Linear)(lambda module: [])
+        register_layer_type(nn.Linear)(lambda module: [])
 
 
 def test_a_class_that_is_defined_again_takes_its_place():
@@ -557,17 +557,17 @@ def test_a_class_that_is_defined_again_takes_its_place():
             def forward(self, x: Tensor) -> Tensor:
                 return F.linear(x, self.weight)
 
-        register_kind(Again)(lambda module: [Projection("again", rows=4, cols=3, is_module=True)])
+        register_layer_type(Again)(lambda module: [Projection("again", rows=4, cols=3, is_module=True)])
         return Again
 
     define()
     kind = define()
     try:
-        assert trace_graph(nn.Sequential(kind()), torch.randn(1, 4)).nodes[0].kind == "again"
+        assert trace_graph(nn.Sequential(kind()), torch.randn(1, 4)).nodes[0].layer_type == "again"
         with pytest.raises(ConfigError, match="registered already"):
-            register_kind(kind)(lambda module: [])
+            register_layer_type(kind)(lambda module: [])
     finally:
-        unregister_kind(kind)
+        unregister_layer_type(kind)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -576,7 +576,7 @@ def test_what_a_convolution_is_has_one_answer(n: int):
     x = torch.randn(1, 2, *[4] * n)
     model = nn.Sequential(plain(2, 3, 2), transposed(3, 2, 2), type("Own", (plain,), {})(2, 2, 1))
     nodes = trace_graph(model, x).nodes
-    assert [(node.kind, node.is_convolution) for node in nodes] == [
+    assert [(node.layer_type, node.is_convolution) for node in nodes] == [
         (f"conv{n}d", True),
         (f"conv_transpose{n}d", False),
         (f"conv{n}d", True),

@@ -60,13 +60,13 @@ def test_resnet8_digital_operations(resnet8: LayerGraph):
 
 
 def test_operations_follow_the_projection_whose_output_they_read_last(resnet8: LayerGraph):
-    relus = {op.after: op.n_elements for op in resnet8.other_ops if op.name == "relu"}
+    relus = {op.scheduled_after: op.n_elements for op in resnet8.other_ops if op.name == "relu"}
     blocks = {f"stack{n}.conv{k}": 2 ** (15 - n) for n in (1, 2, 3) for k in (1, 2)}
     # after the addition of a block both branches are there; a convolution of the shortcut runs last
     blocks["stack2.shortcut.0"], blocks["stack3.shortcut.0"] = blocks.pop("stack2.conv2"), blocks.pop("stack3.conv2")
     assert relus == {"conv": 16_384, **blocks}
     (pool,) = [op for op in resnet8.other_ops if op.name == "avg_pool"]
-    assert pool.after == "stack3.shortcut.0"
+    assert pool.scheduled_after == "stack3.shortcut.0"
     assert read_record(LayerGraph, write_record(resnet8), "graph") == resnet8
     old = write_record(resnet8)
     for row in old["other_ops"]:
@@ -76,14 +76,16 @@ def test_operations_follow_the_projection_whose_output_they_read_last(resnet8: L
 
 def test_what_runs_before_the_first_projection_follows_none():
     graph = trace_graph(nn.Sequential(nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.ReLU()), torch.ones(1, 4))
-    assert [(op.name, op.after, op.n_calls) for op in graph.other_ops] == [("relu", "", 1), ("relu", "1", 2)]
-    assert [(op.name, op.after, op.n_calls) for op in graph.ops_by_name] == [("relu", "", 3)]
+    assert [(op.name, op.scheduled_after, op.n_calls) for op in graph.other_ops] == [("relu", "", 1), ("relu", "1", 2)]
+    assert [(op.name, op.scheduled_after, op.n_calls) for op in graph.ops_by_name] == [("relu", "", 3)]
 
 
 @pytest.mark.parametrize("specimen", ZOO.values(), ids=ZOO)
 def test_zoo_projections(specimen: Specimen):
     graph = trace_graph(specimen.build(), specimen.inputs)
-    found = tuple(Row(n.fqn, n.kind, n.rows, n.cols, n.n_mvms, n.groups, n.n_calls, n.tied_to) for n in graph.nodes)
+    found = tuple(
+        Row(n.fqn, n.layer_type, n.rows, n.cols, n.n_mvms, n.groups, n.n_calls, n.tied_to) for n in graph.nodes
+    )
     assert found == specimen.projections
     assert sum(op.macs for op in graph.other_ops) == specimen.hidden_macs
     assert (HIDDEN in {op.name for op in graph.other_ops}) == (specimen.hidden_macs > 0)
@@ -92,7 +94,7 @@ def test_zoo_projections(specimen: Specimen):
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo_says_what_must_stay_digital_and_why(name: str):
     graph = trace_graph(ZOO[name].build(), ZOO[name].inputs)
-    found = {node.fqn: node.obstacle for node in graph.nodes if node.obstacle}
+    found = {node.fqn: node.unsupported_reason for node in graph.nodes if node.unsupported_reason}
     expected = DIGITAL.get(name, {})
     assert found.keys() == expected.keys()
     assert all(reason in found[fqn] for fqn, reason in expected.items())
@@ -202,7 +204,7 @@ def test_layer_that_does_not_run_is_absent():
     model.unused.forward = lambda x: x
     graph = trace_graph(model, torch.ones(1, 4))
     assert graph.fqns == ("0",)
-    assert graph.idle == ("unused.layer",)
+    assert graph.unused == ("unused.layer",)
 
 
 class TwoInputs(nn.Module):

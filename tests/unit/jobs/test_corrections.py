@@ -106,9 +106,9 @@ GRAPH = SimpleNamespace(nodes=[SimpleNamespace(fqn=fqn, n_outputs=n) for n, fqn 
 
 def make_context(path: Path, tile: TileSpec | None = None, **search: Any) -> Context:
     """Return the context of a job on a network that is only a graph."""
-    search = {"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 1.0, **search}
+    search = {"tune_compensation": True, "refresh_interval": True, "max_drop_pp": 1.0, **search}
     settings = make_settings(search=search).replace(tile=tile or TileSpec.pcm(**RICH))
-    return Context(SimpleNamespace(measure=ACCURACY), settings, GRAPH, (), Journal(path), SILENT)
+    return Context(SimpleNamespace(metric=ACCURACY), settings, GRAPH, (), Journal(path), SILENT)
 
 
 def choose(problem: FakeProblem, path: Path, **options: Any) -> dict[str, dict[str, str]]:
@@ -157,7 +157,7 @@ def test_a_spent_budget_ends_it_with_what_is_known_to_be_enough(path: Path):
 def test_nothing_cheaper_than_the_tile_is_nothing_to_choose(path: Path):
     problem = FakeProblem()
     assert choose(problem, path, tile=TileSpec.pcm(drift_compensation="none", input_range="learned")) == {}
-    assert choose(problem, path, choose_corrections=False) == {}
+    assert choose(problem, path, tune_compensation=False) == {}
     assert problem.tried == []
 
 
@@ -176,7 +176,7 @@ def test_the_age_up_to_which_the_bound_is_kept(path: Path, holds_until: str, exp
     again = FakeProblem()
     assert find_refresh_interval(make_context(path), again, MAPPING) == found
     assert again.tried == []
-    assert find_refresh_interval(make_context(path, find_reprogramming=False), again, MAPPING) is None
+    assert find_refresh_interval(make_context(path, refresh_interval=False), again, MAPPING) is None
     assert find_refresh_interval(make_context(path), again, LayerMapping({"a": Placement.DIGITAL})) is None
 
 
@@ -185,7 +185,7 @@ def test_the_age_up_to_which_the_bound_is_kept(path: Path, holds_until: str, exp
 
 def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
     settings = make_settings(
-        search={"choose_corrections": True, "find_reprogramming": True, "max_drop_pp": 90.0, "strategy": "all-analog"},
+        search={"tune_compensation": True, "refresh_interval": True, "max_drop_pp": 90.0, "strategy": "all-analog"},
         tile=RICH,
     )
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
@@ -216,8 +216,8 @@ def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"search": {"choose_corrections": True}, "backend": "aihwkit"}, "choose_corrections"),
-        ({"search": {"find_reprogramming": True}, "tile": {"reprogram_after": 1e5}}, "reprogram_after"),
+        ({"search": {"tune_compensation": True}, "backend": "aihwkit"}, "tune_compensation"),
+        ({"search": {"refresh_interval": True}, "tile": {"reprogram_after": 1e5}}, "reprogram_after"),
     ],
 )
 def test_what_cannot_be_combined(tmp_path: Path, changes: dict[str, Any], match: str):

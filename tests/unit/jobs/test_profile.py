@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import quadrants
 import torch
-from measures import build_measured
+from metrics_tasks import build_measured
 
 from lionheart import TileSpec
 from lionheart.errors import ArtifactError, ConfigError

@@ -162,7 +162,7 @@ def test_every_projection_that_may_go_analog_has_a_trace_and_an_error(name: str)
     """Packed, shared, transposed, grouped, inputs first: what is found by its kind is found here; the rest is no candidate."""
     model, inputs = ZOO[name].build(), ZOO[name].inputs
     candidates = [each for each in find_candidates(trace_graph(model, inputs), TileSpec()) if each.is_mappable]
-    assert all(each.node.kind != "functional" for each in candidates)
+    assert all(each.node.layer_type != "functional" for each in candidates)
     fqns = [each.node.fqn for each in candidates]
 
     def loss(outputs: Any, targets: Any) -> torch.Tensor:

@@ -289,7 +289,7 @@ def test_decisions_on_the_first_samples_only(tmp_path: Path):
 
 def test_a_promise_decides_on_half_and_tests_on_the_rest(tmp_path: Path):
     result = map_layers(
-        build_task(), make_settings(search={"promise": 0.8, "max_drop_pp": 30.0}), run_dir=tmp_path / "run"
+        build_task(), make_settings(search={"confidence_level": 0.8, "max_drop_pp": 30.0}), run_dir=tmp_path / "run"
     )
     for each in result.results.decisions:
         assert each.accuracy.n_samples == 64
@@ -305,7 +305,7 @@ def test_a_promise_decides_on_half_and_tests_on_the_rest(tmp_path: Path):
 
 def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path: Path):
     """Retraining may have moved the weights; what is promised is the network that the user brought."""
-    settings = make_settings(search={"promise": 0.999_999_9, "strategy": "all-analog", "max_drop_pp": 0.5})
+    settings = make_settings(search={"confidence_level": 0.999_999_9, "strategy": "all-analog", "max_drop_pp": 0.5})
     result = map_layers(build_task(), settings, run_dir=tmp_path / "run")
     assert result.outcome is SearchOutcome.INFEASIBLE
     assert result.mapping.analog == ()
@@ -316,7 +316,7 @@ def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path:
 
 
 def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
-    settings = make_settings(search={"promise": 0.9, "validation_samples": 128})
+    settings = make_settings(search={"confidence_level": 0.9, "validation_samples": 128})
     with pytest.raises(ConfigError, match="none are left to certify it"):
         map_layers(build_task(), settings, run_dir=tmp_path / "run")
 
@@ -510,7 +510,7 @@ HESSIAN = {"search": {"strategy": "hessian", "max_drop_pp": 12.0}}
 EXHAUSTIVE = {"search": {"strategy": "exhaustive", "max_drop_pp": 12.0}}
 RANDOM = {"search": {"ranking": "random"}, "seed": 3}
 PROMISED = {
-    "search": {"promise": 0.8, "chip_yield": 0.6, "strategy": "shared", "max_drop_pp": 25.0, "n_chips": 4},
+    "search": {"confidence_level": 0.8, "chip_yield": 0.6, "strategy": "shared", "max_drop_pp": 25.0, "n_chips": 4},
     "tile": {"column_calibration": "affine"},
     "train": {"distillation": 0.5},
 }
@@ -669,7 +669,7 @@ def as_version_1(results: Results) -> dict[str, Any]:
     data["reprogramming"] = data.pop("refresh")
     data["validation"]["drop_pp"] = data.pop("validation_drop_pp")
     for row in data["decisions"]:
-        row["limit_pp"] = row.pop("drop_ucb_pp")
+        row["drop_ucb_pp"] = row.pop("drop_ucb_pp")
     return {**data, "schema_version": 1}
 
 

@@ -35,7 +35,7 @@ from lionheart.report.page import environment
 from lionheart.report.sections import SECTIONS, Section
 from lionheart.report.svg import LinearScale, TimeScale, choose_ticks, element, spread_labels
 from lionheart.report.text import (
-    describe_corrections,
+    describe_compensation,
     describe_duration,
     describe_gain,
     describe_refresh,
@@ -214,9 +214,9 @@ def render(run=None, graph=None, results=None, pipelines=()):
     return render_report(read_data(run, graph, results, pipelines))
 
 
-def read_verdict(page):
+def read_summary(page):
     """Return the verdict as a reader sees it, with plain spaces."""
-    found = re.search(r'<h1 class="verdict">(.*?)</h1>', page, re.S)
+    found = re.search(r'<h1 class="headline">(.*?)</h1>', page, re.S)
     return html.unescape(found[1]).replace("\u00a0", " ")
 
 
@@ -224,7 +224,7 @@ def read_verdict(page):
 
 
 def test_verdict_states_mapping_accuracy_and_bound():
-    assert read_verdict(render()) == (
+    assert read_summary(render()) == (
         "7 of 10 projections, 87.0 % of the MACs, run analog; on the test set accuracy 1 day after programming is "
         "85.1 % [84.6, 85.6] over 20 fresh chips, 1.9 pp below the digital network (87.0 %; bound 2 pp, "
         "on validation: 1.7 pp)."
@@ -235,7 +235,7 @@ def test_verdict_says_when_the_test_drop_exceeds_the_bound():
     results = make_results()
     results["test_over_time"][2].update(accuracy(0.8498))
     page = render(results=results)
-    assert "2.02 pp below the digital network (87.0 %), which exceeds the bound of 2 pp" in read_verdict(page)
+    assert "2.02 pp below the digital network (87.0 %), which exceeds the bound of 2 pp" in read_summary(page)
     assert "test drop exceeds the bound" in page
 
 
@@ -254,7 +254,7 @@ def make_drop(drop_pp, drop_ucb_pp, confidence):
 def make_tested():
     """Return a run with a confidence level of which one mapping failed on held-out samples, and its results."""
     run, results = make_run(), make_results()
-    run["settings"]["search"]["promise"] = 0.9
+    run["settings"]["search"]["confidence_level"] = 0.9
     shared = {"accuracy": accuracy(0.85), "analog": []}
     results["holdout_tests"] = [
         {"drop": make_drop(1.9, 2.4, 0.95), "accepted": False, **shared},
@@ -267,7 +267,8 @@ def test_the_hold_out_tests_are_summarised():
     run, results = make_tested()
     page = html.unescape(render(run, results=results)).replace("\u00a0", " ")
     assert (
-        "Promise of 90 %: on held-out validation samples and 20 fresh chips the drop is 1.2 pp, and with 97.5 % confidence at "
+        "Confidence level 90 %: on held-out validation samples and "
+        "20 fresh chips the drop is 1.2 pp, and with 97.5 % confidence at "
         "most 1.7 pp. 1 larger mapping failed before."
     ) in page
     last = next(d["fqn"] for d in reversed(results["decisions"]) if d["accepted"])
@@ -281,7 +282,7 @@ def test_failed_hold_out_tests_are_said_plainly():
     results["holdout_tests"].pop()
     assert "no mapping kept the bound on the held-out samples" in render(run, results=results)
     results["holdout_tests"] = []
-    assert "the promised bound cannot be broken" in render(run, results=results)
+    assert "the bound cannot be exceeded" in render(run, results=results)
 
 
 def test_infeasible_is_said_plainly():
@@ -293,19 +294,19 @@ def test_infeasible_is_said_plainly():
     for decision in results["decisions"]:
         decision["accepted"] = False
     page = render(results=results)
-    assert read_verdict(page) == (
+    assert read_summary(page) == (
         "No mapping was found that stays within 2 pp of the digital network 1 day after programming: "
         "all 9 attempts were rolled back and all 10 projections stay digital."
     )
     results["mapping"]["placements"]["fc"] = "analog"
-    assert "the best one puts 1 of 10 projections" in read_verdict(render(results=results))
+    assert "the best one puts 1 of 10 projections" in read_summary(render(results=results))
 
 
 def test_budget_is_said_plainly():
     results = make_results()
     results.update(outcome="budget", decisions=results["decisions"][:7], test_over_time=[])
     page = render(results=results)
-    assert read_verdict(page).startswith("The search ended on its budget, with 2 projections not tried: so far 7 of 10")
+    assert read_summary(page).startswith("The search ended on its budget, with 2 projections not tried: so far 7 of 10")
     assert "search ended on its budget" in page
     assert "Not tried: stack3.shortcut.0, fc." in page
 
@@ -313,11 +314,11 @@ def test_budget_is_said_plainly():
 def test_validation_stands_in_until_the_test_set_is_evaluated():
     results = make_results()
     results["test_over_time"] = []
-    verdict = read_verdict(render(results=results))
+    verdict = read_summary(render(results=results))
     assert "on the validation set accuracy 1 day after programming is 85.5 % [85.1, 85.9]" in verdict
     assert verdict.endswith("the test set has not been evaluated yet.")
     results["test_over_time"] = make_results()["test_over_time"][:1]
-    assert read_verdict(render(results=results)).endswith("the test set has not been evaluated at this time.")
+    assert read_summary(render(results=results)).endswith("the test set has not been evaluated at this time.")
 
 
 def test_every_projection_is_listed_with_its_work_and_reason():
@@ -380,7 +381,7 @@ def test_without_a_test_of_the_digital_network_the_drop_is_unknown():
     results = make_results()
     results["baseline"]["test_accuracy"] = None
     page = render(results=results)
-    assert "the digital network was not tested, so the drop is unknown" in read_verdict(page)
+    assert "the digital network was not tested, so the drop is unknown" in read_summary(page)
     assert "over the bound" not in page
 
 
@@ -619,9 +620,9 @@ def test_texts():
 
 def test_texts_of_what_followed_the_search():
     tiles = {"a": {"column_calibration": "none"}, "b": {"column_calibration": "none", "input_range": "static"}}
-    text = describe_corrections(tiles, 3)
+    text = describe_compensation(tiles, 3)
     assert "column calibration none for 2 of 3 (a, b); input range static for 1 of 3 (b)" in text
-    assert (describe_corrections({}, 3), describe_refresh(None, 1.0)) == ("", "")
+    assert (describe_compensation({}, 3), describe_refresh(None, 1.0)) == ("", "")
     year = 365 * DAY
 
     def write(until, longest):
@@ -651,7 +652,7 @@ def test_the_page_renders_in_a_browser(tmp_path):
          "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert read_verdict(done.stdout) == read_verdict(page.read_text(encoding="utf-8"))
+    assert read_summary(done.stdout) == read_summary(page.read_text(encoding="utf-8"))
     with Image.open(Path(picture)) as image:
         assert image.size == (1000, 1600)
         colours = image.convert("RGB").getcolors(maxcolors=1_000_000)

@@ -108,7 +108,7 @@ def test_cores_that_do_not_help_stay_unused() -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_the_work_of_layers_is_all_there_is(name: str) -> None:
     graph = trace_graph(ZOO[name].build(), ZOO[name].inputs)
-    analog = [node.fqn for node in graph.nodes if not node.obstacle]
+    analog = [node.fqn for node in graph.nodes if not node.unsupported_reason]
     estimate = estimate_system(graph, LayerMapping.from_analog(graph, analog), HIGH)
     for mapped, total in ((True, estimate.mapped), (False, estimate.all_digital)):
         work = list_layer_work(graph, estimate, mapped=mapped)
@@ -122,7 +122,11 @@ def test_the_work_of_layers_is_all_there_is(name: str) -> None:
 
 
 def test_input_and_output_are_read_and_written_at_the_ends() -> None:
-    ops = (DigitalOp("relu", 1, 4, 4), DigitalOp("relu", 1, 8, 8, after="a"), DigitalOp("tanh", 1, 5, 5, after="b"))
+    ops = (
+        DigitalOp("relu", 1, 4, 4),
+        DigitalOp("relu", 1, 8, 8, after="a"),
+        DigitalOp("tanh", 1, 5, 5, scheduled_after="b"),
+    )
     graph = LayerGraph((linear("a", 30, 8), linear("b", 8, 10)), ops)
     platform = HIGH.replace(io_cycles_per_element=100)
     estimate = estimate_system(graph, LayerMapping.from_analog(graph, ["b"]), platform)

@@ -479,7 +479,7 @@ def test_alpine_tables_of_the_docs_are_current(ratios: ModuleType) -> None:
 def test_every_network_of_the_zoo_has_a_price_that_adds_up(name: str) -> None:
     graph = trace_graph(ZOO[name].build(), ZOO[name].inputs)
     platform = load_platform("alpine-high-power")
-    analog = [node.fqn for node in graph.nodes if not node.obstacle]
+    analog = [node.fqn for node in graph.nodes if not node.unsupported_reason]
     estimate = estimate_system(graph, LayerMapping.from_analog(graph, analog), platform)
     assert [row.fqn for row in estimate.layers] == list(graph.fqns)
     for rows, total in ((estimate.layers, estimate.mapped), (estimate.digital_layers, estimate.all_digital)):

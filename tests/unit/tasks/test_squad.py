@@ -40,11 +40,11 @@ from lionheart.tasks.question_answering.answer_spans import (
     exact_match_scores,
     f1_of,
     f1_scores,
-    find_spans,
+    find_answer_spans,
     span_loss,
 )
 from lionheart.tasks.question_answering.squad import Question, load_questions, read_questions, split_of
-from lionheart.tasks.question_answering.tokenised_windows import SpanTargets, Windows, batch_questions, make_windows
+from lionheart.tasks.question_answering.tokenised_windows import SpanTargets, Windows, batch_questions, tokenise_windows
 from lionheart.tasks.registry import Recipe
 from lionheart.tasks.task import F1
 from lionheart.tasks.text import minilm
@@ -273,7 +273,7 @@ LONG = " ".join(f"w{i}" for i in range(100))
 
 def test_windows_are_those_of_the_tokenizer():
     questions = [ask("what is the fox?", "the fox is red", "red"), ask("w1 ?", LONG, "w40 w41"), ask("", "w3", "w3")]
-    windows = make_windows(make_tokenizer(), questions, 36)
+    windows = tokenise_windows(make_tokenizer(), questions, 36)
     plain = make_tokenizer()
     plain.enable_truncation(36, stride=12, strategy="only_second")
     expected = [
@@ -297,7 +297,7 @@ def test_windows_are_those_of_the_tokenizer():
 @pytest.mark.parametrize("answer", ["w0", "w99", "w30", "w38 w39 w40", "w7 w8 w9 w10"])
 def test_answer_is_found_in_every_window_that_holds_it_and_nowhere_else(answer: str):
     question = ask("what is w1 ?", LONG, answer)
-    windows = make_windows(make_tokenizer(), [question], 36)
+    windows = tokenise_windows(make_tokenizer(), [question], 36)
     n_found = 0
     for row in range(len(windows.question)):
         first, end = windows.context[row].tolist()
@@ -314,12 +314,12 @@ def test_answer_is_found_in_every_window_that_holds_it_and_nowhere_else(answer: 
 
 
 def test_answer_inside_a_token_takes_the_whole_token():
-    (first, last) = make_windows(make_tokenizer(), [ask("?", "the redfox is", "fox")], 24).spans[0].tolist()
+    (first, last) = tokenise_windows(make_tokenizer(), [ask("?", "the redfox is", "fox")], 24).spans[0].tolist()
     assert (first, last) == (4, 4)
 
 
 def test_long_question_leaves_room_for_the_paragraph():
-    windows = make_windows(make_tokenizer(), [ask(LONG, "w1 red", "red")], 36)
+    windows = tokenise_windows(make_tokenizer(), [ask(LONG, "w1 red", "red")], 36)
     assert windows.input_ids.shape == (1, 36)
     assert windows.context.tolist() == [[2 + 6, 2 + 6 + 2]]  # [CLS], a sixth of 36, [SEP]
 
@@ -332,7 +332,7 @@ def make_questions() -> tuple[Windows, list[Question]]:
     questions = [
         ask("what ?", " ".join(["red", *(f"w{j}" for j in range(n))]), "red", f"q{i}") for i, n in enumerate(lengths)
     ]
-    return make_windows(make_tokenizer(), questions, 36), questions
+    return tokenise_windows(make_tokenizer(), questions, 36), questions
 
 
 def make_batches(*, batch_size: int = 2, shuffle: bool = False, with_types: bool = True) -> IndexedBatches:
@@ -392,7 +392,7 @@ def test_samples_are_cut_in_the_order_of_the_data():
 
 
 def test_nothing_to_batch_is_refused():
-    windows = make_windows(make_tokenizer(), [ask("?", "red", "red")], 36)
+    windows = tokenise_windows(make_tokenizer(), [ask("?", "red", "red")], 36)
     with pytest.raises(ConfigError, match="got no question"):
         batch_questions(windows, [], batch_size=1)
     with pytest.raises(ConfigError, match="batch_size: got 0"):
@@ -423,7 +423,7 @@ def test_best_span_is_that_of_a_plain_search(seed: int, owners: list[int], n_bes
     owner = [question for question, count in enumerate(owners) for _ in range(count)]
     targets = make_targets(owner, 12)
     outputs = torch.randn(len(owner), 2, 12, generator=torch.Generator().manual_seed(seed))
-    spans, scores = find_spans(outputs, targets, n_best=n_best, max_tokens=max_tokens)
+    spans, scores = find_answer_spans(outputs, targets, n_best=n_best, max_tokens=max_tokens)
     for question in range(len(owners)):
         best, found = -np.inf, None
         for window in (row for row, each in enumerate(owner) if each == question):
@@ -527,8 +527,7 @@ def finder_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
         train_spec=TrainSpec(optimizer="adamw", learning_rate=0.1, schedule="one_cycle", max_epochs=20, patience=None),
         batch_size=2,
         loss=span_loss,
-        metric=f1_scores,
-        measure=F1,
+        metric=replace(F1, compute=f1_scores),
         extra_metrics={"exact_match": exact_match_scores},
     )
     put_recipe(monkeypatch, "tiny/finder", recipe)
@@ -542,7 +541,7 @@ def test_training_learns_and_its_card_has_both_scores(finder_recipe: str, tmp_pa
     assert card.test == card.validation == {"F1": 1.0, "exact_match": 1.0}
     assert read_card(tmp_path / "finder.json") == card
     task = build_task(finder_recipe, weights=tmp_path / "finder.safetensors")
-    assert task.measure is F1
+    assert task.metric == F1
     found = evaluate_metrics(
         task.model, task.test, {"f1": f1_scores, "loss": lambda *each: span_loss(*each).reshape(1)}
     )
@@ -601,7 +600,7 @@ def mobilebert(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("cache")
 def test_task_around_a_model_from_a_folder(mobilebert: Path):
     task = build_task(f"squad@{mobilebert}")
-    assert (task.name, task.measure, task.metric, task.loss) == (f"squad@{mobilebert}", F1, f1_scores, span_loss)
+    assert (task.name, task.metric, task.metric.compute, task.loss) == (f"squad@{mobilebert}", F1, f1_scores, span_loss)
     inputs = task.example_inputs()
     assert list(inputs) == ["input_ids", "attention_mask", "token_type_ids"]
     with torch.no_grad():
@@ -699,7 +698,7 @@ def test_real_answers_lie_in_windows_of_minilms_tokens(real_questions: dict[str,
         pytest.skip("MiniLM-L6 is not in the cache")
     questions = [*real_questions["validation"][:150], *real_questions["test"][:150]]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
-    windows = make_windows(tokenizer, questions, readers.N_TOKENS)
+    windows = tokenise_windows(tokenizer, questions, readers.N_TOKENS)
     assert windows.input_ids[:, 0].tolist() == [101] * len(windows.question)  # [CLS]
     best = torch.zeros(len(questions))
     for number, (first, last), offsets in zip(windows.question, windows.spans, windows.offsets, strict=True):

@@ -222,7 +222,7 @@ def test_a_model_in_a_folder_is_a_task(model_folder: Path, npm: FakeNpm):
     inputs, targets = next(iter(task.validation.epoch(torch.Generator())))
     assert inputs.shape[1] == 16  # as many as it has positions
     assert task.name == f"text@{model_folder}"
-    assert task.measure == PERPLEXITY
+    assert task.metric == PERPLEXITY
     score = evaluate_accuracy(task.model, task.validation, task.metric)
     assert PERPLEXITY.value_of(score) == pytest.approx(270, rel=0.3)  # it knows nothing yet
     assert all(module.p == 0 for module in task.model.modules() if isinstance(module, nn.Dropout))
@@ -287,7 +287,7 @@ def test_a_decoder_is_trained_and_its_card_gives_perplexity(
     task = build_task("text/decoder", weights=tmp_path / "weights.safetensors")
     score = evaluate_accuracy(task.model, task.test, task.metric)
     assert card.test["perplexity"] == pytest.approx(math.exp(-score), rel=1e-6)  # of the weights as they are stored
-    assert task.measure == PERPLEXITY
+    assert task.metric == PERPLEXITY
 
 
 # ------------------------------------------------------------------------------------------------------------ real data

@@ -20,7 +20,7 @@ from lionheart.graph.convolutions import (
     is_convolution,
     is_transposed_convolution,
 )
-from lionheart.graph.kinds import Projection, find_tensor
+from lionheart.graph.layer_types import Projection, find_tensor
 from lionheart.graph.usage import multiply_digitally
 from lionheart.partition import partition_matrix
 
@@ -66,7 +66,7 @@ class Part(nn.Module):
 
 
 @final
-class ConvPart(Part):
+class ConvView(Part):
     """The product in a convolution whose own forward runs around it."""
 
     @property
@@ -88,7 +88,7 @@ class ConvPart(Part):
 
 
 @final
-class TapsPart(Part):
+class TapsView(Part):
     """The product in a transposed convolution: each input position with the taps of all its outputs, ``groups * cols``."""
 
     padding_mode = "zeros"
@@ -120,7 +120,7 @@ class TapsPart(Part):
         return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
-class OfPart:
+class ProjectionView:
     """Takes weight and bias from a part instead of owning them."""
 
     digital: Part
@@ -148,29 +148,29 @@ class OfPart:
 
 
 @final
-class AnalogLinearPart(OfPart, AnalogLinear):  # type: ignore[misc]
+class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
     """A linear projection that is part of a module, on tiles."""
 
 
 @final
-class AnalogConvPart(OfPart, AnalogConv):  # type: ignore[misc]
+class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
     """A convolution inside a module's own forward, or the taps of a transposed one, on tiles."""
 
 
 def part_of(module: nn.Module, owner: nn.Module, projection: Projection, *, with_bias: bool) -> Part:
     """Return a projection of `module`, whose parameters `owner` has too, as a layer of its own."""
     if is_transposed_convolution(module):
-        return TapsPart(owner, projection, with_bias=False)
+        return TapsView(owner, projection, with_bias=False)
     if is_convolution(module):
-        return ConvPart(owner, projection, with_bias=False)
+        return ConvView(owner, projection, with_bias=False)
     return Part(owner, projection, with_bias=with_bias)
 
 
-def analog_part(part: Part, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
+def analog_view(part: Part, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
     """Return the analog layer of a part."""
     layout = part.projection
     partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
-    layer = AnalogConvPart if isinstance(part, (ConvPart, TapsPart)) else AnalogLinearPart
+    layer = AnalogConvView if isinstance(part, (ConvView, TapsView)) else AnalogLinearView
     return layer(part, partition, tile, noise)
 
 

@@ -1,6 +1,6 @@
 """Modules that stand in for others whose projections are parts: attention, recurrent layers, transposed convolutions.
 
-A shell has the parameters, buffers and children of the module that it stands for, under the same names; so optimisers and the
+A wrapper has the parameters, buffers and children of the module that it wraps, under the same names; so optimisers and the
 ``state_dict`` of the digital model go on working. Only the analog layers in it are new.
 """
 
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.attention import AttentionInputs, attend
 from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
-from lionheart.analog.layers.views import Part, add_up_taps, analog_part, part_of
+from lionheart.analog.layers.views import Part, add_up_taps, analog_view, part_of
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.convolutions import is_convolution, is_transposed_convolution
-from lionheart.graph.kinds import Projection, describe_module, find_tensor, has_own_forward, stands_in
-from lionheart.graph.standin import WeightStandIn, standing_in
+from lionheart.graph.layer_types import Projection, describe_module, find_tensor, has_own_forward, needs_proxy
+from lionheart.graph.proxy import WeightProxy, proxied
 from lionheart.graph.usage import multiply_digitally
 
 _CHILD = "analog"
 
 
-class AnalogShell(nn.Module):
+class AnalogWrapper(nn.Module):
     """Stands for a module of which some projections are on tiles and the others digital.
 
     Args:
@@ -50,7 +50,7 @@ class AnalogShell(nn.Module):
         self._modules[_CHILD] = nn.ModuleDict()
         self.training = digital.training
 
-    def analog_parts(self) -> Iterator[tuple[str, AnalogLayer]]:
+    def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
         """Yield the analog layers with their projections' names within the module."""
         for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
             yield cast(Part, layer.digital).projection.name, cast(AnalogLayer, layer)
@@ -61,13 +61,13 @@ class AnalogShell(nn.Module):
         for name, part in self._parts.items():
             key = name.replace(".", "_") or "tile"
             if name in wanted and key not in layers:
-                layers[key] = analog_part(part, tile, noise).train(self.training)
+                layers[key] = analog_view(part, tile, noise).train(self.training)
             elif name not in wanted and key in layers:
                 del layers[key]
 
     def holds(self, layer: AnalogLayer) -> bool:
         """Return whether a layer is one of its parts."""
-        return any(each is layer for _, each in self.analog_parts())
+        return any(each is layer for _, each in self.analog_views())
 
     def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
         """Put another layer where `old` is."""
@@ -90,8 +90,8 @@ class AnalogShell(nn.Module):
             return cast(Tensor, layers[key](x))
         return cast(Tensor, self._parts[name](x))
 
-    def train(self, mode: bool = True) -> AnalogShell:
-        """Set the mode of the shell, its children and the module that it stands for."""
+    def train(self, mode: bool = True) -> AnalogWrapper:
+        """Set the mode of the wrapper, its children and the wrapped module."""
         self.__dict__["digital"].training = mode
         super().train(mode)
         return self
@@ -111,7 +111,7 @@ class AnalogShell(nn.Module):
 
 
 @final
-class AnalogMultiheadAttention(AnalogShell):
+class AnalogMultiheadAttention(AnalogWrapper):
     """`nn.MultiheadAttention` with projections on tiles."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -136,13 +136,13 @@ class _Recurrent:
 
 
 @final
-class AnalogRecurrent(AnalogShell):
+class AnalogRecurrent(AnalogWrapper):
     """`nn.RNN`, `nn.LSTM` or `nn.GRU` with gate matrices on tiles; a training step sees one draw of weight noise."""
 
     def forward(self, inputs: Any, hx: Any = None) -> Any:
         """Run the sequence; arguments and results as in the digital module."""
         with ExitStack() as stack:
-            for _, layer in self.analog_parts():
+            for _, layer in self.analog_views():
                 stack.enter_context(layer.same_weights())
             return run_recurrent(self._settings(), self.project, inputs, hx)
 
@@ -158,7 +158,7 @@ class AnalogRecurrent(AnalogShell):
 
 
 @final
-class AnalogRecurrentCell(AnalogShell):
+class AnalogRecurrentCell(AnalogWrapper):
     """`nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` with gate matrices on tiles."""
 
     def forward(self, inputs: Tensor, hx: Any = None) -> Any:
@@ -167,7 +167,7 @@ class AnalogRecurrentCell(AnalogShell):
 
 
 @final
-class AnalogConvTranspose(AnalogShell):
+class AnalogConvTranspose(AnalogWrapper):
     """A transposed convolution whose input positions are the vectors; its taps are added up digitally."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -185,7 +185,7 @@ class AnalogConvTranspose(AnalogShell):
 
 
 @final
-class AnalogProduct(AnalogShell):
+class AnalogProduct(AnalogWrapper):
     """A module that is one linear projection stored in its own way, such as Hugging Face's ``Conv1D``."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class AnalogProduct(AnalogShell):
 
 
 @final
-class AnalogInside(AnalogShell):
+class AnalogInside(AnalogWrapper):
     """A module whose own forward runs, with the products of its weights on tiles."""
 
     adds_bias = False
@@ -203,21 +203,21 @@ class AnalogInside(AnalogShell):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's forward; arguments and results are its own."""
         digital: nn.Module = self.__dict__["digital"]
-        with standing_in(digital, self._stand_ins(digital)):
+        with proxied(digital, self._proxies(digital)):
             return digital.forward(*args, **kwargs)
 
-    def _stand_ins(self, digital: nn.Module) -> Mapping[str, WeightStandIn]:
+    def _proxies(self, digital: nn.Module) -> Mapping[str, WeightProxy]:
         found: dict[str, list[Projection]] = {}
         for part in self._parts.values():
             found.setdefault(part.projection.weight, []).append(part.projection)
-        stand_ins = {}
+        proxies = {}
         for name, layouts in found.items():
             weight = find_tensor(digital, name)
             geometry = multiply_digitally(digital, layouts[0], weight)[1]
-            stand_ins[name] = WeightStandIn(
+            proxies[name] = WeightProxy(
                 weight, self._multiply(layouts), inputs_first=layouts[0].inputs_first, geometry=geometry
             )
-        return stand_ins
+        return proxies
 
     def _multiply(self, layouts: list[Projection]) -> Callable[[Tensor], Tensor]:
         if len(layouts) == 1:
@@ -225,9 +225,9 @@ class AnalogInside(AnalogShell):
         return lambda x: torch.cat([self.project(layout.name, x) for layout in layouts], dim=-1)
 
 
-def shell_for(module: nn.Module) -> type[AnalogShell] | None:
-    """Return the shell that can stand for a module; None if an analog layer takes its place directly."""
-    if stands_in(module):
+def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
+    """Return the wrapper type for a module; None if an analog layer replaces the module directly."""
+    if needs_proxy(module):
         return AnalogInside
     if isinstance(module, nn.MultiheadAttention):
         return AnalogMultiheadAttention
@@ -240,12 +240,12 @@ def shell_for(module: nn.Module) -> type[AnalogShell] | None:
     return None if isinstance(module, nn.Linear) or is_convolution(module) else AnalogProduct
 
 
-def shell_obstacle(module: nn.Module) -> str:
-    """Return why no shell can stand for a module, or an empty string."""
-    needs_ours = shell_for(module) not in (None, AnalogInside, AnalogProduct)
+def wrapper_unsupported_reason(module: nn.Module) -> str:
+    """Return why no wrapper supports a module, or an empty string."""
+    needs_ours = wrapper_for(module) not in (None, AnalogInside, AnalogProduct)
     return f"{type(module).__name__} has a forward of its own" if needs_ours and has_own_forward(module) else ""
 
 
-def is_part(layer: nn.Module) -> bool:
-    """Return whether an analog layer belongs to a shell."""
+def is_view(layer: nn.Module) -> bool:
+    """Return whether an analog layer is part of a wrapper."""
     return isinstance(getattr(layer, "digital", None), Part)

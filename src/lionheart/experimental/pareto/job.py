@@ -209,7 +209,7 @@ class _ParetoJob:
         context, search = self.context, self.context.settings.search
         context.progress.note(
             f"{context.task.name}: {len(self.names)} candidates, {format_count(context.graph.macs)}MACs; "
-            f"{context.task.measure.name} "
+            f"{context.task.metric.name} "
             f"{format_duration(search.t_inference)} after programming against {context.settings.pareto.objective}, "
             f"{self.n_wanted} mappings, {search.n_chips} chips each; run in {self.run.path}"
         )
@@ -269,7 +269,7 @@ class _ParetoJob:
     def _keep(self, found: MeasuredMapping, baseline: DigitalBaseline) -> None:
         self.journal.once(f"measured {len(self.measured)}", MeasuredMapping, lambda: found)
         self.measured.append(found)
-        metric = self.context.task.measure
+        metric = self.context.task.metric
         self.context.progress.note(
             f"{len(self.measured):3d}/{self.n_wanted}  {len(found.mapping.analog)} analog, "
             f"{100 * found.mapping.analog_mac_share(self.context.graph):.1f} % of the MACs: {metric.name} "
@@ -303,7 +303,7 @@ class _ParetoJob:
                 times=[settings.search.t_inference],
                 n_chips=n_chips,
                 streams=streams.scope(chips),
-                confidence=settings.search.confidence,
+                confidence=settings.search.interval_coverage,
                 progress=self.context.progress,
                 label=label,
                 run_calibration=calibration_pass(task),
@@ -318,13 +318,13 @@ class _ParetoJob:
         bounds = [self._write_bound(bound, front, baseline) for bound in sorted(set(pareto.bounds_pp))]
         results = FrontResults(
             task=context.task.name,
-            metric=context.task.measure,
+            metric=context.task.metric,
             complete=complete,
             objective=pareto.objective,
             max_tiles=search.max_tiles,
             platform=None if self.system is None else self.system.platform.name,
             t_inference=search.t_inference,
-            confidence=search.confidence,
+            confidence=search.interval_coverage,
             n_chips=search.n_chips,
             n_chips_final=search.n_chips_final,
             validation_samples=getattr(self.samples, "n_samples", search.validation_samples),

@@ -14,7 +14,7 @@ from lionheart.experimental.pareto.files import read_front
 from lionheart.experimental.pareto.records import FrontResults, FrontRow
 from lionheart.files import write_text
 from lionheart.mapping import Placement
-from lionheart.metrics import Measure, drop_pp
+from lionheart.metrics import Metric, drop_pp
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
@@ -147,7 +147,7 @@ def _describe(row: FrontRow, results: FrontResults) -> dict[str, Any]:
     }
 
 
-def _write_accuracy(accuracy: Accuracy, metric: Measure) -> str:
+def _write_accuracy(accuracy: Accuracy, metric: Metric) -> str:
     return f"{metric.format_value(accuracy.mean)} {metric.format_interval(accuracy.low, accuracy.high)}"
 
 
@@ -196,7 +196,7 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
     return parts
 
 
-def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Measure) -> list[Markup]:
+def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) -> list[Markup]:
     """Return the marks of a member of the front, without those that lie below the chart."""
     parts, fresh = [], row.fresh
     if fresh is not None:
@@ -210,7 +210,7 @@ def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Measure) -
     return parts + ([_draw_mark(row, place, y, "mean", 4.2, metric)] if -row.drop_pp >= y.low else [])
 
 
-def _draw_mark(row: FrontRow, place: float, y: LinearScale, css_class: str, radius: float, metric: Measure) -> Markup:
+def _draw_mark(row: FrontRow, place: float, y: LinearScale, css_class: str, radius: float, metric: Metric) -> Markup:
     measured = row.fresh if css_class == "fresh" and row.fresh is not None else row
     share, value = format_percent(row.analog_mac_share), _write_accuracy(measured.accuracy, metric)
     text = f"trial {row.number}, {share} of the MACs analog: {value}"

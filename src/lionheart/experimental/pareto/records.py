@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Measure, drop_pp
+from lionheart.metrics import Metric, drop_pp
 from lionheart.record import Record
 from lionheart.runs import Accuracy, DigitalBaseline
 
@@ -72,7 +72,7 @@ class FrontResults(Record):
 
     schema_version: Literal[2] = Field(2, description="of this record")
     task: str = Field(description="name of the task")
-    metric: Measure = Field(description="what the scores mean")
+    metric: Metric = Field(description="what the scores mean")
     complete: bool = Field(description="whether the search ended by itself")
     objective: Literal["macs", "weights", "time", "energy"] = Field(description="what is weighed against accuracy")
     max_tiles: int | None = Field(None, description="limit of crossbars; None = none")

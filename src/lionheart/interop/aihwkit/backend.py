@@ -18,7 +18,7 @@ from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.convert import swap_analog_layer_
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
-from lionheart.analog.layers.views import OfPart
+from lionheart.analog.layers.views import ProjectionView
 from lionheart.devices import TileSpec
 from lionheart.interop.aihwkit.config import examine_tile, report_faults
 from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles
@@ -41,7 +41,11 @@ class AIHWKITBackend:
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
-                kinds = (_TheirConvPart, _TheirLinearPart) if isinstance(layer, OfPart) else (_TheirConv, _TheirLinear)
+                kinds = (
+                    (_TheirConvView, _TheirLinearView)
+                    if isinstance(layer, ProjectionView)
+                    else (_TheirConv, _TheirLinear)
+                )
                 kind = kinds[0] if isinstance(layer, AnalogConv) else kinds[1]
                 swap_analog_layer_(model, fqn, kind(layer.digital, layer.partition, layer.tile, layer.noise))
         return model
@@ -245,10 +249,10 @@ class _TheirConv(_OnTheirTiles, AnalogConv):  # as a convolution, but for who co
 
 
 @final
-class _TheirLinearPart(OfPart, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
+class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
     """A linear projection that is part of a module, on AIHWKIT's tiles."""
 
 
 @final
-class _TheirConvPart(OfPart, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
+class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
     """A convolution inside a module's own forward, or the taps of a transposed one, on AIHWKIT's tiles."""

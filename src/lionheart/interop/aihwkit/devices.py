@@ -165,22 +165,22 @@ def _read_cmo(model: Any, settings: dict[str, Any]) -> DeviceSpec:
 
 def describe_noise_model(model: Any) -> dict[str, Any]:
     """Return what a noise model of theirs computes with, as plain values by name."""
-    facts: dict[str, Any] = {"": type(model).__name__}
+    fields: dict[str, Any] = {"": type(model).__name__}
     converter = model.g_converter
-    facts["g_converter"] = type(converter).__name__
+    fields["g_converter"] = type(converter).__name__
     if type(converter) is NPairConductanceConverter and len(converter.f_lst) == 2:
-        facts["g_converter"] = DualPairConductanceConverter.__name__  # they compute the same
-    facts |= {f"g_converter.{name}": v for name, v in vars(converter).items() if name != "scale_ratio"}
+        fields["g_converter"] = DualPairConductanceConverter.__name__  # they compute the same
+    fields |= {f"g_converter.{name}": v for name, v in vars(converter).items() if name != "scale_ratio"}
     skipped = {"g_converter", "g_max", "g_min"}
     if type(model) is ReRamWan2022NoiseModel:
         skipped.add("prog_coeff_g_max_reference")  # never read
-        facts["coeff_g_max_reference"] = getattr(model, "coeff_g_max_reference", model.g_max)
+        fields["coeff_g_max_reference"] = getattr(model, "coeff_g_max_reference", model.g_max)
     elif type(model) is ReRamCMONoiseModel:
         skipped |= {"coeff_dict", "acceptance_range"}
-        facts["coeff_dict"] = model.coeff_dict[model.acceptance_range]
-    facts |= {name: value for name, value in vars(model).items() if name not in skipped}
+        fields["coeff_dict"] = model.coeff_dict[model.acceptance_range]
+    fields |= {name: value for name, value in vars(model).items() if name not in skipped}
     if type(model) is StateIndependentNoiseModel and not (
         model.prog_noise_scale or model.drift_scale or model.read_noise_scale
     ):  # without noise the rest has no effect
-        return {name: v for name, v in facts.items() if name.partition(".")[0] in ("", "g_converter")}
-    return facts
+        return {name: v for name, v in fields.items() if name.partition(".")[0] in ("", "g_converter")}
+    return fields

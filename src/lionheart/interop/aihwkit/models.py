@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.layers.conv import AnalogConv
-from lionheart.analog.layers.wrappers import AnalogProduct, AnalogShell
+from lionheart.analog.layers.wrappers import AnalogProduct, AnalogWrapper
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph.convolutions import CONVOLUTIONS
@@ -146,9 +146,9 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
     """
     layers = analog_layers(model)
     faults = _Faults()
-    parts = [m for m in model.modules() if isinstance(m, AnalogShell) and not isinstance(m, AnalogProduct)]
+    parts = [m for m in model.modules() if isinstance(m, AnalogWrapper) and not isinstance(m, AnalogProduct)]
     if parts:
-        held = [fqn for fqn, layer in layers.items() if any(shell.holds(layer) for shell in parts)]
+        held = [fqn for fqn, layer in layers.items() if any(wrapper.holds(layer) for wrapper in parts)]
         raise UnsupportedLayerError(
             f"{', '.join(held)}: AIHWKIT has no layer for parts of attention, recurrent, transposed or one's own modules",
             hint="map them digital, or use the backend: it computes them on AIHWKIT's tiles",

@@ -111,13 +111,13 @@ def check_program(folder: Path | str) -> dict[str, str]:
     Args:
         folder: From `emit_program`.
     """
-    found = {"host": _verdict(folder, "host")}
+    found = {"host": _compare(folder, "host")}
     missing = missing_packages()
-    found["aarch64"] = f"not run: install {' '.join(missing)}" if missing else _verdict(folder, "aarch64")
+    found["aarch64"] = f"not run: install {' '.join(missing)}" if missing else _compare(folder, "aarch64")
     return found
 
 
-def _verdict(folder: Path | str, target: Any) -> str:
+def _compare(folder: Path | str, target: Any) -> str:
     try:
         return "identical" if run_program(folder, target).matches else "different"
     except LionHeartError as error:

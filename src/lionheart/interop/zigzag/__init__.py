@@ -1,4 +1,4 @@
-"""ZigZag beside the system model: a second opinion on the digital layers and on one MVM of a tile.
+"""ZigZag as a cross-check of the system model: the digital layers and on one MVM of a tile.
 
 docs/results/zigzag.md says what is compared and what each side leaves out. Importing this package without ZigZag is a
 `ConfigError`.

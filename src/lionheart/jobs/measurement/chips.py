@@ -69,7 +69,7 @@ class ChipEvaluator:
         search = self.settings.search
         is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
         return self._worst(
-            self.validation, self.reference, search.n_chips, path, label, search.promise, is_enough, times
+            self.validation, self.reference, search.n_chips, path, label, search.confidence_level, is_enough, times
         )
 
     def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
@@ -106,7 +106,7 @@ class ChipEvaluator:
                 times=times,
                 n_chips=n_chips,
                 streams=self.streams.scope(*path),
-                confidence=self.settings.search.confidence,
+                confidence=self.settings.search.interval_coverage,
                 progress=self.progress,
                 label=label,
                 run_calibration=calibration_pass(self.task),
@@ -133,7 +133,9 @@ class ChipEvaluator:
 
     def _held_out_samples(self) -> BatchSource:
         if self.held_out is None:
-            raise ConfigError("search.promise: no validation samples are held out", hint="set search.promise")
+            raise ConfigError(
+                "search.confidence_level: no validation samples are held out", hint="set search.confidence_level"
+            )
         return self.held_out
 
     def _is_beyond(self, found: Sequence[Accuracy]) -> bool:

@@ -17,7 +17,7 @@ from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, pro
 from lionheart.data import BatchSource, call_model, move_batch
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
-from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor
+from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.record import Record

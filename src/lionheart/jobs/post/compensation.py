@@ -38,7 +38,7 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
         For each layer whose tile differs from the run's: the settings that differ.
     """
     search, tile, journal = context.settings.search, context.settings.tile, context.journal
-    if not search.choose_corrections or not mapping.analog:
+    if not search.tune_compensation or not mapping.analog:
         return {}
     outputs = {node.fqn: node.n_outputs for node in context.graph.nodes}
     tiles = dict.fromkeys(sorted(mapping.analog, key=lambda fqn: -outputs[fqn]), tile)
@@ -107,7 +107,7 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
         What was found; None where it was not asked for or nothing is analog.
     """
     search, journal = context.settings.search, context.journal
-    if not search.find_reprogramming or not mapping.analog:
+    if not search.refresh_interval or not mapping.analog:
         return None
     first = max(search.decision_times())
     ages = [first, *(age_s for text in AGES if (age_s := parse_duration(text)) > first)]
@@ -138,4 +138,4 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
 
 
 def _format_drop(context: Context, drop_pp: float) -> str:
-    return context.task.measure.format_drop(drop_pp, sign=True)
+    return context.task.metric.format_drop(drop_pp, sign=True)

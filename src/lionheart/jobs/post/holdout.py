@@ -31,11 +31,11 @@ def run_holdout_tests(
         The mapping, which the problem's model has now, and the tests.
     """
     search = context.settings.search
-    if search.promise is None:
+    if search.confidence_level is None:
         return found.mapping, ()
     order, mapping = order_of_acceptance(found.decisions, found.mapping), found.mapping
     tests: list[HoldoutTest] = []
-    doubt = 1 - search.promise
+    doubt = 1 - search.confidence_level
     while mapping.analog:
         doubt /= 2
         number = len(tests)
@@ -63,7 +63,7 @@ def _test(
 
 
 def _show(context: Context, test: HoldoutTest) -> None:
-    drop = context.task.measure.format_drop(test.drop.drop_pp, sign=True)
+    drop = context.task.metric.format_drop(test.drop.drop_pp, sign=True)
     context.progress.note(
         f"held-out samples: {len(test.analog)} projections {'keep' if test.accepted else 'may break'} the bound; "
         f"drop {drop}, at most {test.drop.drop_ucb_pp:.2f} (bound {context.settings.search.max_drop_pp:g})"

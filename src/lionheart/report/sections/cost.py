@@ -113,13 +113,13 @@ def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[s
             largest[key] = max(value, largest.get(key, 0.0))
     shades = {}
     for hue, is_tile in (("digital", False), ("analog", True)):
-        keys = [key for key in largest if _is_tile_part(key) is is_tile and largest[key] > _SMALL_SHARE * full]
+        keys = [key for key in largest if _is_tile_view(key) is is_tile and largest[key] > _SMALL_SHARE * full]
         for index, key in enumerate(sorted(keys, key=lambda key: -largest[key])[:_N_SHADES]):
             shades[key] = f"{hue} shade-{index}"
     return shades
 
 
-def _is_tile_part(key: str) -> bool:
+def _is_tile_view(key: str) -> bool:
     words = set(re.split(r"[^a-z]+", key.lower()))
     return bool(words & _TILE_WORDS) and not words & _CORE_WORDS
 

@@ -32,7 +32,7 @@ def list_layers(data: ReportData) -> list[dict[str, Any]]:
         layers.append(
             {
                 "fqn": node.fqn,
-                "kind": node.kind,
+                "layer_type": node.layer_type,
                 "n_mvms": node.n_mvms,
                 "name": name,
                 "path": f"{path}." if path else "",

@@ -8,7 +8,7 @@ from lionheart.metrics import drop_pp, is_within
 from lionheart.report.data import ReportData
 from lionheart.report.sections._base import SECTIONS, Section
 from lionheart.report.text import (
-    describe_corrections,
+    describe_compensation,
     describe_gain,
     describe_objective,
     describe_refresh,
@@ -64,26 +64,26 @@ def list_badges(data: ReportData) -> list[tuple[str, str]]:
 
 def write_confidence_level(data: ReportData) -> str:
     """Return the result of the hold-out tests, or nothing where the run had no confidence level."""
-    promise, tests = data.settings.search.promise, data.results.holdout_tests
-    if promise is None:
+    level, tests = data.settings.search.confidence_level, data.results.holdout_tests
+    if level is None:
         return ""
     if not tests:
-        return "Nothing runs analog, so the promised bound cannot be broken."
+        return "Nothing runs analog, so the bound cannot be exceeded."
     last, n_failed = tests[-1], sum(not test.accepted for test in tests)
     before = f" {_count(n_failed, 'larger mapping')} failed before." if n_failed and last.accepted else ""
     chips = _count(last.accuracy.n_chips, "fresh chip")
     if not last.accepted:
-        return f"Promise of {format_percent(promise, 0)}: no mapping kept the bound on the held-out samples."
+        return f"Confidence level {format_percent(level, 0)}: no mapping kept the bound in a hold-out test."
     sure = "" if last.drop.confidence is None else f"with {format_percent(last.drop.confidence, 1)} confidence "
     return (
-        f"Promise of {format_percent(promise, 0)}: on held-out validation samples and {chips} the drop is "
+        f"Confidence level {format_percent(level, 0)}: on held-out validation samples and {chips} the drop is "
         f"{data.write_drop(last.drop.drop_pp)}, and {sure}at most {data.write_drop(last.drop.drop_ucb_pp)}.{before}"
     )
 
 
 def write_post_search(data: ReportData) -> str:
     """Return what was found after the search: layers with less correction, and the age up to which the bound is kept."""
-    found = describe_corrections(data.results.tiles, data.n_analog)
+    found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
 
 

@@ -71,8 +71,10 @@ def fit_tiles(
     possible = [fqn for fqn in dict.fromkeys([*order, *partitions]) if sizes[fqn] <= max_tiles]
     resident = _choose_resident(partitions, max_tiles, possible, sizes if reprogram else {}, packed=packed)
     turns = [fqn for fqn in partitions if fqn in possible and fqn not in resident] if reprogram else []
-    room = max_tiles - max((sizes[fqn] for fqn in turns), default=0)
-    crossbars = _arrange({fqn: partitions[fqn] for fqn in possible if fqn in resident}, room, together, packed=packed)
+    free_tiles = max_tiles - max((sizes[fqn] for fqn in turns), default=0)
+    crossbars = _arrange(
+        {fqn: partitions[fqn] for fqn in possible if fqn in resident}, free_tiles, together, packed=packed
+    )
     crossbars |= _shift({fqn: needs[fqn][fqn] for fqn in turns}, _count(crossbars.values()))
     return TileFit(
         resident=tuple(fqn for fqn in partitions if fqn in resident),
@@ -103,9 +105,9 @@ def _choose_resident(
     """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
 
     def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
-        room = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
+        free_tiles = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
         tiles = {fqn: partitions[fqn] for fqn in chosen}
-        return _count_tiles(tiles.values()) <= room or (may_share and _can_share(tiles, room))
+        return _count_tiles(tiles.values()) <= free_tiles or (may_share and _can_share(tiles, free_tiles))
 
     n_first = bisect.bisect_left(range(1, len(ranked) + 1), True, key=lambda n: not fits(ranked[:n], may_share=packed))
     resident = list(ranked[:n_first])
@@ -120,10 +122,10 @@ def _choose_resident(
 
 
 def _arrange(
-    ranked: Mapping[str, TilePartition], room: int, together: Sequence[Sequence[str]], *, packed: bool
+    ranked: Mapping[str, TilePartition], free_tiles: int, together: Sequence[Sequence[str]], *, packed: bool
 ) -> dict[str, tuple[int, ...]]:
     """Return the crossbars of each layer: its own, those of its group, or those of all groups that must share."""
-    if not packed or _count_tiles(ranked.values()) <= room:
+    if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)
     known = {fqn: number for number, group in enumerate(together) for fqn in group}
     groups: dict[int | str, dict[str, TilePartition]] = {}
@@ -135,9 +137,9 @@ def _arrange(
     for group in groups.values():
         own = _place(group, packed=True)
         n_own, rest = _count(own.values()), {fqn: each for fqn, each in shared.items() if fqn not in group}
-        if n_failures < _PATIENCE and _can_share(rest, room - n_own):
+        if n_failures < _PATIENCE and _can_share(rest, free_tiles - n_own):
             found |= _shift(own, _count(found.values()))
-            shared, room, n_failures = rest, room - n_own, 0
+            shared, free_tiles, n_failures = rest, free_tiles - n_own, 0
         else:
             n_failures += 1
     return found | _shift(_place(shared, packed=True), _count(found.values()))
@@ -147,8 +149,8 @@ def _shift(crossbars: Mapping[str, tuple[int, ...]], first: int) -> dict[str, tu
     return {fqn: tuple(first + number for number in numbers) for fqn, numbers in crossbars.items()}
 
 
-def _can_share(partitions: Mapping[str, TilePartition], room: int) -> bool:
-    return bound_crossbars(partitions.values()) <= room and pack_tiles(partitions).n_crossbars <= room
+def _can_share(partitions: Mapping[str, TilePartition], free_tiles: int) -> bool:
+    return bound_crossbars(partitions.values()) <= free_tiles and pack_tiles(partitions).n_crossbars <= free_tiles
 
 
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:

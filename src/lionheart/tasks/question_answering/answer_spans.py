@@ -31,7 +31,7 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
     return F.cross_entropy(outputs.float().flatten(0, 1), targets.spans.flatten().to(outputs.device))
 
 
-def find_spans(
+def find_answer_spans(
     outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[Tensor, Tensor]:
     """Return the best span of each question over its windows.
@@ -65,7 +65,7 @@ def find_spans(
 
 def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
     """Return the text of the best span of each question, empty where there is none."""
-    spans, scores = find_spans(outputs, targets)
+    spans, scores = find_answer_spans(outputs, targets)
     texts = []
     for question, (window, first, last), score in zip(targets.questions, spans.tolist(), scores.tolist(), strict=True):
         begin, end = int(targets.offsets[window, first, 0]), int(targets.offsets[window, last, 1])

@@ -44,7 +44,7 @@ class Windows:
     question: Tensor
 
 
-def make_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
+def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
     """Cut questions with their paragraphs into windows.
 
     A window holds the question, at most a sixth of `n_tokens` of it, and a part of the paragraph; a third of `n_tokens` is

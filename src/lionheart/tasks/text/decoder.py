@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,8 +79,7 @@ TASKS.add(
             precision="auto",
         ),
         loss=token_loss,
-        metric=token_scores,
-        measure=PERPLEXITY,
+        metric=replace(PERPLEXITY, compute=token_scores),
         half_weights=True,
     ),
 )

@@ -70,7 +70,7 @@ def choose_settings(seed: int, bound: float, promise: float | None) -> MapSettin
     """Return the settings of a repetition."""
     search = {
         "max_drop_pp": bound,
-        "promise": promise,
+        "confidence_level": promise,
         "strategy": "training-free",
         "n_chips": 6,
         "n_chips_final": 10,

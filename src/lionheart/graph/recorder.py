@@ -7,10 +7,10 @@ from typing import final
 
 from torch import Tensor, nn
 
-from lionheart.graph.kinds import PlacedProjection, find_projections, find_tensor, has_own_forward, stands_in
+from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor, has_own_forward, needs_proxy
 from lionheart.graph.nodes import DigitalOp, LayerGraph, LayerNode
 from lionheart.graph.ops import flops_of
-from lionheart.graph.origins import Origin, extent, memory_of
+from lionheart.graph.storage import Origin, extent, memory_of
 
 Module = tuple[str, nn.Module | None]
 
@@ -26,7 +26,7 @@ class _Row:
         if users:
             layout = users[0].projection
             self.shape = (layout.rows, layout.cols, layout.groups)
-        self.obstacle = ""
+        self.unsupported_reason = ""
         self.n_calls = self.n_inputs = self.n_outputs = self.macs = 0
         self.has_bias = self.is_computed = False
         self.outside = ""
@@ -45,7 +45,7 @@ class _Row:
         rows, cols, groups = self.shape
         return LayerNode(
             fqn=self.fqn,
-            kind=self.users[0].projection.kind if self.users else "functional",
+            layer_type=self.users[0].projection.layer_type if self.users else "functional",
             rows=rows,
             cols=cols,
             groups=groups,
@@ -55,12 +55,12 @@ class _Row:
             n_outputs=self.n_outputs,
             has_bias=self.has_bias,
             aliases=aliases,
-            obstacle=self.obstacle,
+            unsupported_reason=self.unsupported_reason,
         )
 
 
 @final
-class Ledger:
+class TraceRecorder:
     """Fills while a model runs.
 
     Args:
@@ -91,7 +91,7 @@ class Ledger:
         if placed.is_computed:
             self._computed.setdefault(placed.module, []).append(_Row([placed], (0, 0)))
             return
-        if stands_in(placed.module) and "." not in placed.projection.weight:
+        if needs_proxy(placed.module) and "." not in placed.projection.weight:
             self.probed.setdefault(placed.module, []).append(placed)
         weight = placed.projection.stored_weight(placed.module)
         key = (memory_of(weight), extent(weight))
@@ -104,14 +104,14 @@ class Ledger:
     # -- while the model runs ------------------------------------------------------------------------------------------
 
     def add_operation(
-        self, name: str, inputs: Iterable[Tensor], output: Tensor, *, makers: Iterable[str], macs: int = 0
+        self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
     ) -> None:
         """Count an operation that has no weight, for that one of the projections that made its inputs that ran last."""
         inputs = list(inputs)
         n_read, n_written = sum(each.numel() for each in inputs), output.numel()
         size = sum(each.numel() * each.element_size() for each in (*inputs, output))
-        after = max(makers, key=self._last_runs.__getitem__, default="")
-        entry = self._sizes.setdefault((name, after), [0] * 6)
+        scheduled_after = max(producers, key=self._last_runs.__getitem__, default="")
+        entry = self._sizes.setdefault((name, scheduled_after), [0] * 6)
         flops = 2 * macs or flops_of(name, n_written, n_read)
         for index, value in enumerate((1, n_written, n_read, macs, flops, size)):
             entry[index] += value
@@ -125,7 +125,7 @@ class Ledger:
         weight: Tensor,
         output: Tensor,
         *,
-        makers: Iterable[str],
+        producers: Iterable[str],
         has_bias: bool,
     ) -> list[str]:
         """Count a product of inputs with a weight; return the projections that it belongs to."""
@@ -145,7 +145,7 @@ class Ledger:
         for fqn in fqns:
             self._n_uses += 1
             self._last_runs[fqn] = self._n_uses
-        for maker in sorted(makers, key=self._last_runs.__getitem__):
+        for maker in sorted(producers, key=self._last_runs.__getitem__):
             for fqn in fqns:
                 self._edges[maker, fqn] = None
         return fqns
@@ -192,10 +192,10 @@ class Ledger:
         if origin.region is not None and origin.region != extent(whole):
             row.fqn += f"[{origin.region[0] - whole.storage_offset()}:{origin.region[1] - whole.storage_offset()}]"
         where = f"{type(module[1]).__name__}.forward" if module[1] is not None else "a function"
-        row.obstacle = f"{where} multiplies it itself, no layer of a known kind does"
+        row.unsupported_reason = f"{where} multiplies it itself, no layer of a known kind does"
         if is_computed:
             row.fqn = " * ".join(origin.names[:2]) + (" ..." if len(origin.names) > 2 else "")
-            row.obstacle = f"its weight is computed from parameters in {where}"
+            row.unsupported_reason = f"its weight is computed from parameters in {where}"
         return row
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
@@ -206,11 +206,11 @@ class Ledger:
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), []).append(name.rpartition(".")[0])
         for row in self._order:
-            row.obstacle = row.obstacle or self._obstacle(row)
+            row.unsupported_reason = row.unsupported_reason or self._unsupported_reason(row)
         nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
         ops = tuple(
-            DigitalOp(name, calls, written, read, macs, flops, size, after)
-            for (name, after), (calls, written, read, macs, flops, size) in self._sizes.items()
+            DigitalOp(name, calls, written, read, macs, flops, size, scheduled_after)
+            for (name, scheduled_after), (calls, written, read, macs, flops, size) in self._sizes.items()
         )
         ran = {user.fqn for row in self._order for user in row.users}
         idle = tuple(each.fqn for each in self._placed if each.fqn not in ran)
@@ -229,7 +229,7 @@ class Ledger:
         known.pop(row.fqn, None)
         return tuple(known)
 
-    def _obstacle(self, row: _Row) -> str:
+    def _unsupported_reason(self, row: _Row) -> str:
         """Return why nothing can take the place of a layer; empty if something can."""
         for user in row.users:
             name = type(user.module).__name__

@@ -123,10 +123,10 @@ class FakeProblem:
         self.restored = mapping
 
 
-def make_context(path: Path | None = None, promise: float | None = 0.9) -> Context:
+def make_context(path: Path | None = None, confidence_level: float | None = 0.9) -> Context:
     """Return the context of a job without a network."""
-    settings = SimpleNamespace(search=SearchSpec(promise=promise, max_drop_pp=1.0))
-    return Context(SimpleNamespace(measure=ACCURACY), settings, None, (), Journal(path), SILENT)
+    settings = SimpleNamespace(search=SearchSpec(confidence_level=confidence_level, max_drop_pp=1.0))
+    return Context(SimpleNamespace(metric=ACCURACY), settings, None, (), Journal(path), SILENT)
 
 
 def decide(index: int, fqn: str, analog: Sequence[str], *, accepted: bool = True) -> Decision:
@@ -144,7 +144,7 @@ def found_mapping(n: int) -> SearchResult:
 
 def test_without_a_promise_nothing_is_tested():
     problem = FakeProblem(0)
-    mapping, tests = run_holdout_tests(make_context(promise=None), problem, found_mapping(3))
+    mapping, tests = run_holdout_tests(make_context(confidence_level=None), problem, found_mapping(3))
     assert (mapping.analog, tests, problem.asked) == (("L0", "L1", "L2"), (), [])
 
 
@@ -203,7 +203,7 @@ def test_order_of_acceptance_follows_decisions_and_forgets_what_went_back():
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    return load_benchmark("studies/promise")
+    return load_benchmark("studies/confidence_level")
 
 
 @pytest.mark.usefixtures("small_noise_pool")

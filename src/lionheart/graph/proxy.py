@@ -30,7 +30,7 @@ _ADDMMS = (torch.addmm, Tensor.addmm)
 
 
 @final
-class WeightStandIn:
+class WeightProxy:
     """Looks like a weight where a module's forward multiplies it.
 
     Args:
@@ -63,18 +63,18 @@ class WeightStandIn:
         return self._weight.t() if self._transposed else self._weight
 
     @property
-    def T(self) -> WeightStandIn:  # noqa: N802  a tensor's name
+    def T(self) -> WeightProxy:  # noqa: N802  a tensor's name
         """The transposed weight."""
         return self.t()
 
     @property
-    def mT(self) -> WeightStandIn:  # noqa: N802  a tensor's name
+    def mT(self) -> WeightProxy:  # noqa: N802  a tensor's name
         """The transposed weight."""
         return self.t()
 
-    def t(self) -> WeightStandIn:
+    def t(self) -> WeightProxy:
         """Return the transposed weight."""
-        return WeightStandIn(
+        return WeightProxy(
             self._weight,
             self._multiply,
             inputs_first=self._inputs_first,
@@ -90,7 +90,7 @@ class WeightStandIn:
         self._refuse("transpose")
         return self.seen().transpose(first, second)
 
-    def to(self, *args: Any, **kwargs: Any) -> WeightStandIn:
+    def to(self, *args: Any, **kwargs: Any) -> WeightProxy:
         """Return itself: the product computes in the type of its inputs."""
         return self
 
@@ -116,8 +116,8 @@ class WeightStandIn:
         given = dict(kwargs or {})
         product = _find_product(function, args, given)
         if product is not None:
-            x, stand_in, bias = product
-            out = stand_in._multiply(x)
+            x, proxy, bias = product
+            out = proxy._multiply(x)
             return out if bias is None else out + bias
         found = next(each for each in pytree.tree_leaves((args, given)) if isinstance(each, cls))
         found._refuse(getattr(function, "__name__", str(function)))
@@ -138,7 +138,7 @@ class WeightStandIn:
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    def apply(self: WeightStandIn, *others: Any) -> Any:
+    def apply(self: WeightProxy, *others: Any) -> Any:
         self._refuse(name)
         return getattr(operator, name)(self.seen(), *others)
 
@@ -146,28 +146,28 @@ def _operator(name: str) -> Callable[..., Any]:
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow", "neg", "matmul", "mod"):
-    setattr(WeightStandIn, f"__{_name}__", _operator(_name))
+    setattr(WeightProxy, f"__{_name}__", _operator(_name))
 
 
 def _find_product(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Tensor, WeightStandIn, Tensor | None] | None:
+) -> tuple[Tensor, WeightProxy, Tensor | None] | None:
     """Return inputs, weight and what is added, if a call is a product that can be replaced."""
     bias: Tensor | None = None
     if function is F.linear:
         x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))
-        fits = isinstance(weight, WeightStandIn) and weight._weight.ndim == 2 and not weight._is_matrix()
+        fits = isinstance(weight, WeightProxy) and weight._weight.ndim == 2 and not weight._is_matrix()
     elif function in CONVOLVE.values():
         x, weight, bias, *asked = _bind(args, kwargs, _CONVOLUTION_ARGUMENTS)
-        fits = isinstance(weight, WeightStandIn) and weight._geometry is not None
+        fits = isinstance(weight, WeightProxy) and weight._geometry is not None
         fits = fits and not weight._transposed and _same_geometry(asked, weight._geometry)
         bias = None if bias is None else bias.view(-1, *[1] * (weight.dim() - 2))
     elif function in _MATMULS:
         x, weight = _bind(args, kwargs, ("input", "other"))
-        fits = isinstance(weight, WeightStandIn) and weight._is_matrix()
+        fits = isinstance(weight, WeightProxy) and weight._is_matrix()
     elif function in _ADDMMS and not {"beta", "alpha"} & set(kwargs):
         bias, x, weight = _bind(args, kwargs, ("input", "mat1", "mat2"))
-        fits = isinstance(weight, WeightStandIn) and weight._is_matrix()
+        fits = isinstance(weight, WeightProxy) and weight._is_matrix()
     else:
         return None
     return (x, weight, bias) if fits and isinstance(x, Tensor) else None
@@ -193,11 +193,11 @@ def _spread(value: Any, n: int) -> tuple[int, ...]:
 
 
 @contextmanager
-def standing_in(module: nn.Module, stand_ins: Mapping[str, WeightStandIn]) -> Iterator[None]:
+def proxied(module: nn.Module, proxies: Mapping[str, WeightProxy]) -> Iterator[None]:
     """Let `module` see stand-ins where its parameters of these names are."""
-    module.__dict__.update(stand_ins)
+    module.__dict__.update(proxies)
     try:
         yield
     finally:
-        for name in stand_ins:
+        for name in proxies:
             module.__dict__.pop(name, None)

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measures import build_measured
+from metrics_tasks import build_measured
 from typer.testing import CliRunner
 
 from lionheart.cli.app import app
 from lionheart.files import read_json
-from lionheart.metrics import F1, PERPLEXITY, Measure
+from lionheart.metrics import F1, PERPLEXITY, Metric
 from lionheart.record import write_record
 
 
 @pytest.mark.parametrize("measure", [F1, PERPLEXITY])
 def test_map_evaluate_and_report_speak_of_the_tasks_measure(
-    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measure: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from lionheart.report import report_run
 

@@ -40,7 +40,7 @@ def memory_of(tensor: Tensor) -> int:
 
 
 @final
-class Origins:
+class StorageTracker:
     """Follows the tensors of one pass.
 
     Args:

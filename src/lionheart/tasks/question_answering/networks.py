@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import fetch_files
 from lionheart.tasks.question_answering.answer_spans import exact_match_scores, f1_scores, span_loss
 from lionheart.tasks.question_answering.squad import Question, load_questions
-from lionheart.tasks.question_answering.tokenised_windows import batch_questions, make_windows
+from lionheart.tasks.question_answering.tokenised_windows import batch_questions, tokenise_windows
 from lionheart.tasks.recipe import TASKS, Recipe
 from lionheart.tasks.task import F1
 from lionheart.tasks.text import minilm
@@ -70,7 +71,7 @@ def make_splits(
     """Return train, validation and test batches of SQuAD's questions in a tokenizer's tokens.
 
     Args:
-        tokenizer: See `make_windows`.
+        tokenizer: See `tokenise_windows`.
         n_tokens: Length of a window, with special tokens.
         batch_size: Questions in a training batch.
         progress: Where download and reading show themselves.
@@ -81,7 +82,7 @@ def make_splits(
 
     def make(split: str, size: int) -> IndexedBatches:
         own: Sequence[Question] = questions[split]
-        windows = make_windows(tokenizer, own, n_tokens, pad_id=pad_id)
+        windows = tokenise_windows(tokenizer, own, n_tokens, pad_id=pad_id)
         bar.advance(len(own))
         return batch_questions(windows, own, batch_size=size, shuffle=split == "train", with_types=with_types)
 
@@ -107,8 +108,7 @@ TASKS.add(
             precision="auto",
         ),
         loss=span_loss,
-        metric=f1_scores,
-        measure=F1,
+        metric=replace(F1, compute=f1_scores),
         extra_metrics={"exact_match": exact_match_scores},
     ),
 )

@@ -21,7 +21,7 @@ class Projection:
     """One weight matrix of a module, as a kind describes it.
 
     Args:
-        kind: What it is called in graphs, for example ``linear``.
+        layer_type: What it is called in graphs, for example ``linear``.
         rows: Inputs of one group's matrix.
         cols: Outputs of one group's matrix.
         groups: Number of such matrices.
@@ -35,7 +35,7 @@ class Projection:
             forward runs, and only the product in it is replaced.
     """
 
-    kind: str
+    layer_type: str
     rows: int
     cols: int
     groups: int = 1
@@ -84,10 +84,12 @@ class LayerType:
 
 
 #: Layer types by the dotted names of their classes.
-LAYER_TYPES: Registry[LayerType] = Registry("register_kind", "layer types")
+LAYER_TYPES: Registry[LayerType] = Registry("register_layer_type", "layer types")
 
 
-def register_kind(module_type: type[nn.Module] | str, *, is_wrapped: bool = False) -> Callable[[Describe], Describe]:
+def register_layer_type(
+    module_type: type[nn.Module] | str, *, is_wrapped: bool = False
+) -> Callable[[Describe], Describe]:
     """Make the modules of a type, and of its subclasses, known as holders of projections.
 
     The decorated function takes a module and returns its `Projection` list. The nearest ancestor of a module's class decides.
@@ -105,7 +107,9 @@ def register_kind(module_type: type[nn.Module] | str, *, is_wrapped: bool = Fals
         name = _dotted(module_type)
         if name in LAYER_TYPES:
             if LAYER_TYPES.find(name).module_type == module_type:
-                raise ConfigError(f"register_kind: {module_type} is registered already", hint="register a subclass")
+                raise ConfigError(
+                    f"register_layer_type: {module_type} is registered already", hint="register a subclass"
+                )
             LAYER_TYPES.remove(name)
         LAYER_TYPES.add(name, LayerType(module_type, describe, is_wrapped))
         return describe
@@ -113,8 +117,8 @@ def register_kind(module_type: type[nn.Module] | str, *, is_wrapped: bool = Fals
     return keep
 
 
-def unregister_kind(module_type: type[nn.Module] | str) -> None:
-    """Forget a kind that `register_kind` made known."""
+def unregister_layer_type(module_type: type[nn.Module] | str) -> None:
+    """Forget a kind that `register_layer_type` made known."""
     LAYER_TYPES.remove(_dotted(module_type))
 
 
@@ -149,7 +153,7 @@ def has_own_forward(module: nn.Module) -> bool:
     return found is not None and type(module).forward is not found[0].forward
 
 
-def stands_in(module: nn.Module) -> bool:
+def needs_proxy(module: nn.Module) -> bool:
     """Return whether a module's own forward runs on stand-ins of its weights, because it may do more than the product."""
     projections = describe_module(module)
     if not projections or _is_wrapped(module):
@@ -226,35 +230,35 @@ def _bias(module: nn.Module, name: str = "bias") -> str | None:
     return name if getattr(module, name, None) is not None else None
 
 
-@register_kind(nn.Linear)
+@register_layer_type(nn.Linear)
 def _describe_linear(linear: nn.Linear) -> list[Projection]:
     return [Projection("linear", linear.in_features, linear.out_features, bias=_bias(linear), is_module=True)]
 
 
-@register_kind("transformers.pytorch_utils.Conv1D")
+@register_layer_type("transformers.pytorch_utils.Conv1D")
 def _describe_hf_conv1d(layer: Any) -> list[Projection]:
     rows, cols = layer.weight.shape
     return [Projection("hf_conv1d", rows, cols, bias=_bias(layer), inputs_first=True, is_module=True)]
 
 
-def _describe_convolution(kind: str, conv: nn.Conv2d) -> list[Projection]:
+def _describe_convolution(layer_type: str, conv: nn.Conv2d) -> list[Projection]:
     rows = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
-    return [Projection(kind, rows, conv.out_channels // conv.groups, conv.groups, bias=_bias(conv))]
+    return [Projection(layer_type, rows, conv.out_channels // conv.groups, conv.groups, bias=_bias(conv))]
 
 
-def _describe_transposed(kind: str, conv: nn.ConvTranspose2d) -> list[Projection]:
+def _describe_transposed(layer_type: str, conv: nn.ConvTranspose2d) -> list[Projection]:
     """Each input position is one vector; its products with the kernel's taps are added up digitally where they fall."""
     rows, cols = conv.in_channels // conv.groups, conv.out_channels // conv.groups * math.prod(conv.kernel_size)
-    return [Projection(kind, rows, cols, conv.groups)]
+    return [Projection(layer_type, rows, cols, conv.groups)]
 
 
 for _each in CONVOLUTIONS:
-    register_kind(_each.module_type)(partial(_describe_convolution, _each.kind))
+    register_layer_type(_each.module_type)(partial(_describe_convolution, _each.layer_type))
 for _each in TRANSPOSED_CONVOLUTIONS:
-    register_kind(_each.module_type, is_wrapped=True)(partial(_describe_transposed, _each.kind))
+    register_layer_type(_each.module_type, is_wrapped=True)(partial(_describe_transposed, _each.layer_type))
 
 
-@register_kind(nn.MultiheadAttention, is_wrapped=True)
+@register_layer_type(nn.MultiheadAttention, is_wrapped=True)
 def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
     size, bias = attention.embed_dim, _bias(attention, "in_proj_bias")
     projections = []
@@ -276,12 +280,12 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
     return [*projections, Projection("mha", size, size, name="out_proj", weight="out_proj.weight", bias=out_bias)]
 
 
-@register_kind(nn.RNN, is_wrapped=True)
-@register_kind(nn.LSTM, is_wrapped=True)
-@register_kind(nn.GRU, is_wrapped=True)
+@register_layer_type(nn.RNN, is_wrapped=True)
+@register_layer_type(nn.LSTM, is_wrapped=True)
+@register_layer_type(nn.GRU, is_wrapped=True)
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
     """All gates of a layer read the same vector, so they are the columns of one matrix; one for inputs, one for states."""
-    kind, projections = rnn.mode.lower().partition("_")[0], []
+    layer_type, projections = rnn.mode.lower().partition("_")[0], []
     for layer in range(rnn.num_layers):
         for suffix in ("", "_reverse") if rnn.bidirectional else ("",):
             for part in ("ih", "hh", "hr") if rnn.proj_size else ("ih", "hh"):
@@ -289,18 +293,18 @@ def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
                 cols, rows = getattr(rnn, weight).shape
                 bias = _bias(rnn, f"bias_{part}_l{layer}{suffix}")
                 projections.append(
-                    Projection(kind, rows, cols, name=weight.removeprefix("weight_"), weight=weight, bias=bias)
+                    Projection(layer_type, rows, cols, name=weight.removeprefix("weight_"), weight=weight, bias=bias)
                 )
     return projections
 
 
-@register_kind(nn.RNNCell, is_wrapped=True)
-@register_kind(nn.LSTMCell, is_wrapped=True)
-@register_kind(nn.GRUCell, is_wrapped=True)
+@register_layer_type(nn.RNNCell, is_wrapped=True)
+@register_layer_type(nn.LSTMCell, is_wrapped=True)
+@register_layer_type(nn.GRUCell, is_wrapped=True)
 def _describe_cell(cell: nn.RNNCellBase) -> list[Projection]:
-    kind, projections = type(cell).__name__.removesuffix("Cell").lower(), []
+    layer_type, projections = type(cell).__name__.removesuffix("Cell").lower(), []
     for part in ("ih", "hh"):
         cols, rows = getattr(cell, f"weight_{part}").shape
         bias = _bias(cell, f"bias_{part}")
-        projections.append(Projection(kind, rows, cols, name=part, weight=f"weight_{part}", bias=bias))
+        projections.append(Projection(layer_type, rows, cols, name=part, weight=f"weight_{part}", bias=bias))
     return projections
