@@ -6,10 +6,11 @@ import copy
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
+from lionheart.deprecated import rename_settings
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.search import ParetoSpec, SearchSpec
@@ -34,6 +35,31 @@ class MapSettings(Spec):
     compile: bool = Field(
         False, description="run long evaluations and retrainings under torch.compile; needs a C++ compiler"
     )
+
+    @classmethod
+    def preset(cls, name: str = "quick", **settings: Any) -> Self:
+        """Return the settings of a preset, some of them changed. The command line starts from the same presets.
+
+        Args:
+            name: ``"quick"``, ``"robust"`` or ``"paper"``.
+            **settings: Settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this class (``seed=3``), or a whole
+                group: a mapping changes settings of the preset's group (``train={"max_epochs": 3}``), a spec replaces it.
+
+        Raises:
+            ConfigError: The preset or a setting is unknown, or a value is impossible.
+        """
+        merged = _find_preset(name)
+        known = {**SearchSpec.model_fields, **cls.model_fields}
+        for key, value in rename_settings("SearchSpec", settings).items():
+            if key not in known:
+                raise ConfigError(
+                    f"{cls.__name__}: unknown setting {key!r}", hint=suggest(key, known, label="settings")
+                )
+            if key in cls.model_fields:
+                _merge(merged, {key: value})
+            else:
+                _merge(merged, {"search": {key: value}})
+        return cls(**merged)
 
 
 #: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
@@ -97,9 +123,7 @@ def read_settings(
         ConfigError: A preset, table or setting is unknown or impossible.
         ArtifactError: The file cannot be read.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"preset: got {preset!r}", hint=suggest(preset, PRESETS, label="presets"))
-    merged = copy.deepcopy(PRESETS[preset])
+    merged = _find_preset(preset)
     if config is not None:
         _merge(merged, _read_toml(config))
         MapSettings.from_json(merged)  # before single values could hide a fault of the file
@@ -107,6 +131,12 @@ def read_settings(
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
     return MapSettings.from_json(merged)
+
+
+def _find_preset(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise ConfigError(f"preset: got {name!r}", hint=suggest(str(name), PRESETS, label="presets"))
+    return copy.deepcopy(PRESETS[name])
 
 
 def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
