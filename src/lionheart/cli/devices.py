@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from lionheart.constants import Constant
@@ -59,8 +60,7 @@ def devices(
     technology: Annotated[
         str | None, typer.Argument(metavar="[DEVICE]", help="A technology, or the TOML file of a device of your own.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the memory technologies, or every constant of one with its unit, source and kind."""
     if technology is None:

@@ -111,6 +111,40 @@ def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") 
     return found
 
 
+@final
+@dataclass(frozen=True)
+class SettingRow:
+    """A setting for people.
+
+    Args:
+        value: Value as plain data.
+        text: The value as an assignment has it.
+        meaning: Description of the setting.
+    """
+
+    value: Any
+    text: str
+    meaning: str
+
+
+def describe_settings(settings: Spec) -> dict[str, SettingRow]:
+    """Return the settings of a spec and of the groups in it by their paths, with values and descriptions."""
+    data = settings.model_dump(mode="json")
+    rows = {}
+    for path, setting in list_settings(type(settings), data).items():
+        value: Any = data
+        for name in path.split("."):
+            value = value[name]
+        rows[path] = SettingRow(value, _write(value), setting.field.description or "")
+    return rows
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value) if value and isinstance(value[0], list) else ",".join(_write(each) for each in value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> None:
     """Set values in plain data.
 
