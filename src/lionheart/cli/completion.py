@@ -17,8 +17,8 @@ def complete_presets(incomplete: str) -> list[str]:
 
 def complete_tasks(incomplete: str) -> list[str]:
     """Return the tasks whose weights are in the package and that begin with a text."""
-    cards = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.json"))
-    return [name for name in (card.replace("_", "/", 1) for card in cards) if name.startswith(incomplete)]
+    files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
+    return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
 
 
 def complete_platforms(incomplete: str) -> list[str]:

@@ -170,7 +170,7 @@ def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> 
                     f"{path}: given twice, {given[path]!r} and {value!r}, expected one value",
                     hint=f"several values of a list are separated by commas: {path}=A,B"
                     if _is_list(known[path])
-                    else "",
+                    else "give it once",
                 )
             given[path] = value
             _put(spec, settings, path, known[path].read(value))
