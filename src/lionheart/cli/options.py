@@ -24,7 +24,7 @@ ModelName = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A built-in task, path/to/file.py:function or package.module:function that returns a module or "
-        "(module, example_inputs), or hf: and a folder with config.json, a name on the hub or a kind of model.",
+        "(module, example_inputs), or hf: and a folder with config.json, a name on the hub or a model type.",
         autocompletion=complete_tasks,
     ),
 ]
