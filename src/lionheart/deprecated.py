@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, final
 
 #: Settings class -> old setting -> new setting.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -38,6 +39,68 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 
 
+@final
+@dataclass(frozen=True)
+class OldFlag:
+    """A flag of the command line that another one replaced.
+
+    Args:
+        replacement: Setting that ``--set`` takes now (``"search.n_chips"``), or the new flag (``"--preset"``).
+        form: How often the flag is given: with one value, repeatedly with the values of a list, or without a value.
+    """
+
+    replacement: str
+    form: Literal["value", "list", "switch"] = "value"
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the replacement is a flag."""
+        return self.replacement.startswith("--")
+
+    def describe(self) -> str:
+        """Return what replaces the flag, as it is written on the command line."""
+        if self.is_renamed:
+            return self.replacement
+        return f"--set {self.replacement}={'true' if self.form == 'switch' else '...'}"
+
+
+_RUN_FLAGS: Mapping[str, OldFlag] = {
+    "--include": OldFlag("search.include", "list"),
+    "--exclude": OldFlag("search.exclude", "list"),
+    "--backend": OldFlag("backend"),
+}
+_SEARCH_FLAGS: Mapping[str, OldFlag] = {
+    **_RUN_FLAGS,
+    "--effort": OldFlag("--preset"),
+    "--max-tiles": OldFlag("search.max_tiles"),
+    "--platform": OldFlag("platforms", "list"),
+    "--chips": OldFlag("search.n_chips"),
+    "--final-chips": OldFlag("search.n_chips_final"),
+    "--validation-samples": OldFlag("search.validation_samples"),
+}
+#: Verb of the command line -> old flag -> what replaces it. The verb ``""`` stands for all of them.
+FLAGS: Mapping[str, Mapping[str, OldFlag]] = {
+    "": {"--debug": OldFlag("--verbose", "switch")},
+    "map": {
+        **_SEARCH_FLAGS,
+        "--lifetime": OldFlag("search.lifetime"),
+        "--promise": OldFlag("search.confidence_level"),
+        "--yield": OldFlag("search.chip_yield"),
+        "--strategy": OldFlag("search.strategy"),
+        "--objective": OldFlag("search.objective"),
+        "--ranking": OldFlag("search.ranking"),
+        "--final-samples": OldFlag("search.final_samples"),
+        "--choose-corrections": OldFlag("search.tune_compensation", "switch"),
+        "--find-reprogramming": OldFlag("search.refresh_interval", "switch"),
+        "--max-epochs": OldFlag("search.max_epochs"),
+        "--max-minutes": OldFlag("search.max_minutes"),
+        "--compile": OldFlag("compile", "switch"),
+    },
+    "pareto": {**_SEARCH_FLAGS, "--trials": OldFlag("pareto.n_trials")},
+    "profile": {**_RUN_FLAGS, "--validation-samples": OldFlag("--samples")},
+    "simulate": {"--second-opinion": OldFlag("--cross-check")},
+}
+
 #: Name of the random stream of hold-out tests. It keeps its first name, because another name would draw other chips.
 HOLDOUT_STREAM = "certify"
 
@@ -46,10 +109,14 @@ class DeprecatedNameWarning(FutureWarning):
     """A name of the previous version is used. The message says which name replaces it."""
 
 
+def describe_deprecated(old: str, new: str) -> str:
+    """Return a sentence that `old` is now called `new`."""
+    return f"{old} is now {new}; the old name works in this version and will be removed in the next"
+
+
 def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
     """Warn that `old` is now called `new`."""
-    text = f"{old} is now {new}; the old name works in this version and will be removed in the next"
-    warnings.warn(text, DeprecatedNameWarning, stacklevel=stacklevel)
+    warnings.warn(describe_deprecated(old, new), DeprecatedNameWarning, stacklevel=stacklevel)
 
 
 def find_renamed(module: str, name: str) -> Any:

@@ -477,8 +477,8 @@ def test_the_command_line(tmp_path: Path):
         "[search]\nmax_drop_pp = 50.0\nn_chips = 2\nn_chips_final = 2\nreport_times = [1.0]\n[tile]\nrows = 32\ncols = 32\n"
     )
     words = ["map", f"{SUPPORT / 'quadrants.py'}:build_task", "--config", str(config), "--json"]
-    words += ["--strategy", "training-free", "--objective", "weights", "--max-tiles", "3"]
-    words += ["--platform", "alpine-low-power", "--out", str(tmp_path / "run")]
+    words += ["--set", "search.strategy=training-free", "--set", "search.objective=weights", "--set", "max_tiles=3"]
+    words += ["--set", "platforms=alpine-low-power", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
     results = json.loads(done.stdout)
@@ -486,7 +486,7 @@ def test_the_command_line(tmp_path: Path):
     assert results["notes"] == {"0": "needs 1 tile, 0 of 3 left", "7": "needs 4 tiles, 0 of 3 left"}
     assert [row["platform"] for row in results["system"]] == ["alpine-low-power"]
     assert "3 of 3 tiles" in CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run")]).stderr
-    refused = CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run"), "--max-tiles", "2"])
+    refused = CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run"), "--set", "search.max_tiles=2"])
     assert (refused.exit_code, "keeps its settings" in refused.stderr) == (2, True)
 
 
