@@ -460,7 +460,7 @@ def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: P
     [
         ("[search]\nmax_dropp = 1\n", "SearchSpec.max_dropp: unknown setting", "did you mean 'max_drop_pp'"),
         ("[tile]\nrows = 0\n", "rows: got 0", "inputs of the crossbar"),
-        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "conductance physics"),
+        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "name of the device physics"),
         ("sead = 1\n", "MapSettings.sead: unknown setting", "did you mean 'seed'"),
         ("search = 3\n", "search: got 3", "bound"),
         ("platforms = ['alpine']\n", "platform: got 'alpine'", "alpine-high-power"),
