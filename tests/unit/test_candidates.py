@@ -177,5 +177,5 @@ def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
     )
     own, changed, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
     assert own.is_mappable  # what it does around the product stays as it is
-    assert "Positive has a forward of its own that uses the weight in 'abs'" in changed.reason
+    assert "Positive overrides forward and uses the weight in 'abs'" in changed.reason
     assert "parametrised" in computed.reason

@@ -64,7 +64,10 @@ def test_faulty_samples_are_refused(text: str, message: str, tmp_path: Path):
         ({"times": (0.0, 1.0)}, "times must be positive"),
         ({"targets": (0.0, 10.0, 20.0)}, "targets cover 0.0 .. 20.0"),
         ({"quantiles": ranks(2.0)[:2]}, "targets x times x ranks"),
-        ({"quantiles": tuple(tuple(row[::-1] for row in times) for times in ranks(2.0))}, "must not decrease over the ranks"),
+        (
+            {"quantiles": tuple(tuple(row[::-1] for row in times) for times in ranks(2.0))},
+            "must not decrease over the ranks",
+        ),
     ],
 )
 def test_faulty_quantiles_are_refused(changed: dict, message: str):

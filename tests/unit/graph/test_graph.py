@@ -193,7 +193,7 @@ def test_failing_forward_says_why_and_cleans_up():
 
 
 def test_model_without_projection_is_an_error():
-    with pytest.raises(GraphError, match="no projection ran"):
+    with pytest.raises(GraphError, match="computed no projection"):
         trace_graph(nn.Sequential(nn.ReLU()), torch.ones(1, 5))
 
 
