@@ -587,7 +587,7 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--times", "1s,,1h"], "duration: got ''", "1mo (30 days)"),
         (["evaluate", "--chips", "0"], "got 0 chips", "at least one chip"),
         (["evaluate", "--times", "nan"], "duration: got 'nan'", "1mo (30 days)"),
-        (["evaluate", "--samples", "0"], "samples: got 0", "leave it out"),
+        (["evaluate", "--samples", "0"], "samples: got 0", "omit the number"),
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
@@ -611,4 +611,4 @@ def test_inspect_on_an_unknown_platform():
 def test_a_report_that_cannot_be_written(copied: Path, tmp_path: Path):
     (tmp_path / "file").write_text("precious")
     result = lionheart_command("report", copied, "--out", tmp_path / "file" / "page.html")
-    assert_refused(result, "page.html: cannot be written", "check the folder")
+    assert_refused(result, "page.html: cannot be written", "check the free space")

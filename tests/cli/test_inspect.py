@@ -124,7 +124,7 @@ def test_functions_return_a_module_with_or_without_inputs(
 
 def test_json_has_what_other_tools_read(functions: Path):
     data = data_of(
-        inspect(f"{functions}:with_tensor", "--exclude", "kind:linear", "--rows", "16", "--cols", "4", "--json")
+        inspect(f"{functions}:with_tensor", "--exclude", "type:linear", "--rows", "16", "--cols", "4", "--json")
     )
     conv, head = data["projections"]
     assert (conv["mappable"], conv["n_tiles"], conv["reason"]) == (True, 4, "")
