@@ -33,7 +33,7 @@ class RandomStreams:
 
     def derive_seed(self, *path: str | int) -> int:
         """Return the 63-bit seed of the stream `path`."""
-        text = "/".join(str(part) for part in (self.seed, *self.path, *path))
+        text = "/".join(str(each) for each in (self.seed, *self.path, *path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -1,7 +1,4 @@
-"""The base class of all modules that compute a projection on tiles.
-
-The module holds state: parameters, input range, programmed chip. The physics are functions in the other modules of the package.
-"""
+"""The base class of modules that compute a projection on tiles; it holds their state, and other modules have the physics."""
 
 from __future__ import annotations
 
@@ -39,9 +36,8 @@ class AnalogLayer(nn.Module, ABC):
 
     In ``train()`` the layer injects the noise of the tile's hardware-aware (HWA) training settings. In ``eval()`` it uses the
     weights of the programmed chip, or the exact weights if no chip is programmed; converters and output noise apply in both
-    cases. The bias and the partial sums over tiles are computed digitally.
-
-    Weights on a tile are in tile units: divided by a scale of their column, so that the largest magnitude of the column is 1.
+    cases. The bias and the partial sums over tiles are computed digitally. Weights in tile units are divided by the scale of
+    their column, which usually is its largest magnitude.
 
     Args:
         digital: Digital layer to replace; `convert_to_digital_` puts the same object back.
@@ -149,16 +145,13 @@ class AnalogLayer(nn.Module, ABC):
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
             self._step_weights = self._draw_step_weights()
         elif not self.training and self._programmed and self._has_range:
-            kind, dtype = self.weight.device.type, self.weight.dtype
-            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+            device_type, dtype = self.weight.device.type, self.weight.dtype
+            dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else dtype
             self._chip_params = self._mvm_params(self.weight.detach().to(dtype))
 
     @contextmanager
     def same_weights(self) -> Iterator[None]:
-        """Use one draw of the training noise on weights for all products within the context.
-
-        On a chip, too, all time steps of a sequence see the same weights.
-        """
+        """Use one draw of weight noise for all products in training within the context, as for the time steps of a sequence."""
         if not self.training or self._step_weights is not None:
             yield
             return

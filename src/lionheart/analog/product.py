@@ -63,8 +63,8 @@ class MVMParams:
 
     def matrix(self) -> Tensor:
         """Return the weights ``(out, in)`` in the units of the digital layer."""
-        parts = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        slices = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
+        return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
 class Product(Protocol):
@@ -99,8 +99,8 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams,
     whole = convert_inputs(x, params.input_range, params.dac_bits) if len(params.rows) == 1 else None
     for row in params.rows:
         # with several rows of tiles, the inputs of each are converted separately: products of dense inputs are faster
-        part = x if whole is not None else layer.rows_of(x, row.first, row.last)
-        codes = whole if whole is not None else convert_inputs(part, params.input_range, params.dac_bits)
+        read = x if whole is not None else layer.rows_of(x, row.first, row.last)
+        codes = whole if whole is not None else convert_inputs(read, params.input_range, params.dac_bits)
         z = layer.multiply(codes, row.kernel)
         numbers = noise.normal_like(z) if params.output_noise > 0 else None
         read_columns(z, numbers, params.output_noise, params.adc_bits, params.bound, in_steps=True)

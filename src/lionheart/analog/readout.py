@@ -59,15 +59,15 @@ def read_row(
     Returns:
         Weights ``(out, rows)`` [tile units], and the drift compensation factor of each column ``(out,)``.
     """
-    parts, factors = [], []
+    weights, factors = [], []
     for number, crossbar in enumerate(row):
         read = read_crossbar(crossbar, tile.device, t_inference=t_inference, generator=generator)
-        parts.append(read.flatten(0, -2))
+        weights.append(read.flatten(0, -2))
         alpha = torch.ones_like(read[..., :1])
         if references is not None:
             alpha = alpha * (references[number] / reference_read(read, tile, generator))
         factors.append(alpha.flatten())
-    return torch.cat(parts), torch.cat(factors)
+    return torch.cat(weights), torch.cat(factors)
 
 
 def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
@@ -75,7 +75,7 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
 
     Args:
         weights: Weights of the crossbars ``(..., cols, rows)`` [tile units].
-        tile: Converters, noise and kind of drift compensation.
+        tile: Converters, noise and drift compensation.
         generator: Source of the noise.
 
     Returns:

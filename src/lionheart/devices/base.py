@@ -36,7 +36,7 @@ def default_of(file: str, name: str) -> Any:
 
 
 class DeviceModel(Protocol):
-    """The physics of one technology. The argument `device` of its methods is the spec class of that technology.
+    """The physics of one technology. The argument `device` of its methods is an instance of the technology's spec class.
 
     Attributes:
         silent_at_zero: Whether a device at 0 µS always reads 0 µS, so that no noise is drawn for the unused device of a pair.
@@ -147,8 +147,8 @@ class DeviceSpec(Spec):
 
     def __new__(cls, **settings: Any) -> Self:
         """Return an empty spec of the technology that the settings name."""
-        kind: Any = _find_spec(settings) if cls is DeviceSpec else cls
-        made: Self = super().__new__(kind)
+        spec: Any = _find_spec(settings) if cls is DeviceSpec else cls
+        made: Self = super().__new__(spec)
         return made
 
     def __init__(self, **settings: Any) -> None:
@@ -173,7 +173,7 @@ class DeviceSpec(Spec):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         if cls.__base__ is not Spec:
             return handler(schema)
-        return {"oneOf": [handler(kind.spec.__pydantic_core_schema__) for _, kind in DEVICES.items()]}
+        return {"oneOf": [handler(each.spec.__pydantic_core_schema__) for _, each in DEVICES.items()]}
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
@@ -223,7 +223,7 @@ class DeviceSpec(Spec):
             changes: Settings that replace those of the file.
 
         Raises:
-            ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.
+            ArtifactError: The file cannot be read, or a number lacks its unit, source or kind of provenance.
             ConfigError: A setting is unknown or its value is not allowed.
         """
         return DEVICES.find("table").spec.from_toml(path, **changes)

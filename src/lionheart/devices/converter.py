@@ -165,9 +165,9 @@ def convert_to_conductances(weights: Tensor, device: WeightHolder) -> tuple[list
     for index, factor in enumerate(converter.significance):
         last = index == len(converter.significance) - 1  # the remainder is within its range
         for sign in (1, -1):
-            part = (weights * (sign * scale.factor)).clamp_(min=0)
-            part = part.sub_(taken).div_(factor).clamp_(min=0, max=None if last else g_range)
-            conductances.append(part.add_(device.g_min) if device.g_min else part)
+            g = (weights * (sign * scale.factor)).clamp_(min=0)
+            g = g.sub_(taken).div_(factor).clamp_(min=0, max=None if last else g_range)
+            conductances.append(g.add_(device.g_min) if device.g_min else g)
         taken += factor * g_range
     return conductances, scale
 

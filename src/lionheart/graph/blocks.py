@@ -40,7 +40,7 @@ def name_units(fqns: Iterable[str]) -> dict[str, str]:
 
 def make_pattern(fqn: str) -> str:
     """Return a name with each index replaced by ``*``."""
-    return ".".join("*" if part.isdigit() else part for part in fqn.split("."))
+    return ".".join("*" if name.isdigit() else name for name in fqn.split("."))
 
 
 def make_unit_pattern(unit: str) -> str:

@@ -169,12 +169,12 @@ def _add_extra_keys(
     attention: nn.MultiheadAttention,
 ) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
     """Append the extra key or value of ``add_bias_kv`` and the zeros of ``add_zero_attn``."""
-    parts = [x]
+    keys = [x]
     if bias is not None:
-        parts.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
+        keys.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
     if attention.add_zero_attn:
-        parts.append(x.new_zeros(len(x), attention.num_heads, 1, attention.head_dim))
-    return x if len(parts) == 1 else torch.cat(parts, dim=2)
+        keys.append(x.new_zeros(len(x), attention.num_heads, 1, attention.head_dim))
+    return x if len(keys) == 1 else torch.cat(keys, dim=2)
 
 
 def _average_explicitly(
