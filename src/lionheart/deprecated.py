@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, final
@@ -130,6 +130,22 @@ def find_renamed(module: str, name: str) -> Any:
     home, new = NAMES[module][name]
     warn_deprecated(f"{module}.{name}", f"{module}.{new}", stacklevel=4)
     return getattr(sys.modules.get(home) or import_module(home), new)
+
+
+def rename_rules(option: str, rules: Iterable[str]) -> list[str]:
+    """Return rules that select projections with the present prefix ``type:`` instead of ``kind:``.
+
+    Args:
+        option: Name of the setting that holds the rules, for the warning.
+        rules: Rules as the user wrote them.
+    """
+    renamed = []
+    for rule in rules:
+        if rule.startswith("kind:"):
+            warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=4)
+            rule = f"type:{rule[5:]}"
+        renamed.append(rule)
+    return renamed
 
 
 def rename_settings(owner: str, settings: Mapping[str, Any], *, is_file: bool = False) -> dict[str, Any]:

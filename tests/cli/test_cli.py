@@ -463,7 +463,7 @@ def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: P
     [
         ("[search]\nmax_dropp = 1\n", "SearchSpec.max_dropp: unknown setting", "did you mean 'max_drop_pp'"),
         ("[tile]\nrows = 0\n", "rows: got 0", "inputs of the crossbar"),
-        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "conductance physics"),
+        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "name of the device physics"),
         ("sead = 1\n", "MapSettings.sead: unknown setting", "did you mean 'seed'"),
         ("search = 3\n", "search: got 3", "bound"),
         ("platforms = ['alpine']\n", "platform: got 'alpine'", "alpine-high-power"),
@@ -590,7 +590,7 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--times", "1s,,1h"], "duration: got ''", "1mo (30 days)"),
         (["evaluate", "--chips", "0"], "got 0 chips", "at least one chip"),
         (["evaluate", "--times", "nan"], "duration: got 'nan'", "1mo (30 days)"),
-        (["evaluate", "--samples", "0"], "samples: got 0", "leave it out"),
+        (["evaluate", "--samples", "0"], "samples: got 0", "omit the number"),
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
@@ -614,4 +614,4 @@ def test_inspect_on_an_unknown_platform():
 def test_a_report_that_cannot_be_written(copied: Path, tmp_path: Path):
     (tmp_path / "file").write_text("precious")
     result = lionheart_command("report", copied, "--out", tmp_path / "file" / "page.html")
-    assert_refused(result, "page.html: cannot be written", "check the folder")
+    assert_refused(result, "page.html: cannot be written", "check the free space")

@@ -271,7 +271,7 @@ def test_unknown_strategy_suggests():
 
 def test_a_name_is_registered_once():
     before = STRATEGIES.items()
-    with pytest.raises(ConfigError, match="'lionheart' is registered twice"):
+    with pytest.raises(ConfigError, match="'lionheart' is already registered"):
         register_strategy("lionheart")(lambda loop: None)
     assert STRATEGIES.items() == before
 

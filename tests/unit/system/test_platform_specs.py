@@ -314,7 +314,7 @@ FAULTS = {
     "empty source": (
         '\n[io_cycles_per_element]\nvalue = 4\nsource = ""\n'
         'unit = "cycle per element of the network\'s input and output"\nkind = "assumed"\n',
-        "mine.toml:io_cycles_per_element.source: got '', expected a text that is not empty",
+        "mine.toml:io_cycles_per_element.source: got '', expected a non-empty text",
     ),
     "price": (
         constant("cycles_per_written.mine", '"much"', "cycle per element written"),
@@ -386,7 +386,7 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         load_platform(write(tmp_path / "mine.toml", live))
     lines = caught.value.message.splitlines()
-    assert all(line.endswith(".source: got '', expected a text that is not empty") for line in lines)
+    assert all(line.endswith(".source: got '', expected a non-empty text") for line in lines)
     assert len(lines) == live.count('source = ""')
     whole = live.replace('source = ""', 'source = "mine"').replace('extends = "alpine-high-power"\n', "")
     mine = load_platform(write(tmp_path / "mine.toml", whole))
