@@ -162,7 +162,9 @@ def _describe_usage(error: Any, verb: str) -> ConfigError:
 
 def _find_flag(context: Any, verb: str, given: str) -> str | None:
     """Return the flag, or the setting, whose name is nearest to the one that was given."""
-    known = {flag: flag for each in context.command.params if not getattr(each, "hidden", False) for flag in each.opts}
+    known: dict[str, str] = {
+        flag: flag for each in context.command.params if not getattr(each, "hidden", False) for flag in each.opts
+    }
     known |= {flag: flag for flag in ("--help", "--quiet", "--verbose")}
     known |= {flag: old.describe() for flag, old in FLAGS.get(verb, {}).items()}
     near = difflib.get_close_matches(given, [flag for flag in known if flag.startswith("--")], n=1, cutoff=0.7)

@@ -62,8 +62,10 @@ class Setting:
             return text
         try:
             value = _read(self.field.annotation, text, is_time="[s]" in (self.field.description or ""))
-            annotation: Any = Annotated[(self.field.annotation, *self.field.metadata)] if self.field.metadata else None
-            TypeAdapter(annotation or self.field.annotation, config=_CONFIG).validate_python(value)
+            annotation: Any = self.field.annotation
+            if self.field.metadata:
+                annotation = Annotated[(annotation, *self.field.metadata)]
+            TypeAdapter(annotation, config=_CONFIG).validate_python(value)
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error.message}", hint=error.hint or self._meaning()) from None
         except ValidationError as error:
@@ -223,7 +225,7 @@ def _find_renamed(known: Mapping[str, Setting], key: str) -> str | None:
 
 def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
     group = key.rpartition(".")[0]
-    names = {path.rpartition(".")[2]: path for path in reversed(known)}
+    names = {path.rpartition(".")[2]: path for path in reversed(list(known))}
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     near = near or [names[name] for name in difflib.get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.6)]
     siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group] if group else []

@@ -141,12 +141,12 @@ def read_settings(
 
 def _rename_groups(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a file under their present names, so that single values can win over them."""
-    return {
-        name: rename_settings(MapSettings.model_fields[name].annotation.__name__, group)
-        if isinstance(group, dict) and name in MapSettings.model_fields
-        else group
-        for name, group in settings.items()
-    }
+    renamed = dict(settings)
+    for name, group in settings.items():
+        owner: Any = MapSettings.model_fields[name].annotation if name in MapSettings.model_fields else None
+        if isinstance(group, dict) and owner is not None:
+            renamed[name] = rename_settings(owner.__name__, group)
+    return renamed
 
 
 def _find_preset(name: str) -> dict[str, Any]:
