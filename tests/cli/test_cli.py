@@ -443,7 +443,7 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--exclude", "3x"], "exclude: '3x' matches no projection", "did you mean '3'"),
         (["--ranking", "mac"], "ranking: got 'mac'", "did you mean 'macs'"),
         (["--preset", "papr"], "preset: got 'papr'", "did you mean 'paper'"),
-        (["--chips", "0"], "n_chips: got 0", "fresh chips for each decision"),
+        (["--chips", "0"], "n_chips: got 0", "simulated chips for each decision"),
         (["--validation-samples", "0"], "validation_samples: got 0", "validation samples"),
         (["--max-epochs", "0"], "max_epochs: got 0", "budget"),
         (["--max-minutes", "-3"], "max_minutes: got -3.0", "budget"),
@@ -502,7 +502,7 @@ def test_a_resumed_run_keeps_its_settings(copied: Path):
 def test_a_run_that_exists(copied: Path, config: Path):
     before = contents(copied)
     result = lionheart_command("map", TASK, "--config", config, "--out", copied)
-    assert_refused(result, f"{copied}: a run is there already", f"--resume {copied}")
+    assert_refused(result, f"{copied}: the directory already holds a run", f"--resume {copied}")
     assert contents(copied) == before
 
 
@@ -524,7 +524,7 @@ def test_a_full_disk(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("verb", ["map --resume", "evaluate", "simulate", "report"])
 def test_a_folder_that_is_no_run(verb: str, tmp_path: Path):
     for path in (tmp_path, tmp_path / "nothing"):
-        assert_refused(lionheart_command(*verb.split(), path), f"{path}: no run here", "`map` wrote")
+        assert_refused(lionheart_command(*verb.split(), path), f"{path}: no run in this directory", "`map` wrote")
     assert contents(tmp_path) == {}
 
 

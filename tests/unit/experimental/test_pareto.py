@@ -578,7 +578,7 @@ def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
         (["quadrants:build_task", "--objective", "speed"], "ParetoSpec.objective: got 'speed'", "made small"),
         (["quadrants:build_task", "--bounds", "a bit"], "bounds: got 'a bit'", "--bounds 0.5,1"),
         (["quadrants:build_task", "--bounds", "0"], "ParetoSpec.bounds_pp.0: got 0.0", "drops of accuracy"),
-        (["quadrants:build_task", "--trials", "0"], "ParetoSpec.n_trials: got 0", "mappings that are measured"),
+        (["quadrants:build_task", "--trials", "0"], "ParetoSpec.n_trials: got 0", "mappings to evaluate"),
         ([], "pareto: got no task", "lionheart pareto cifar10/resnet8"),
         (["--resume", "runs/x", "--trials", "9"], "a resumed run keeps its settings", "--storage"),
     ],
