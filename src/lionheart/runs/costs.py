@@ -130,17 +130,18 @@ class AgeCost(Record):
 class ProgrammingRecord(Record):
     """Time and energy of programming one chip.
 
-    technology: Name of the device technology.
-    n_devices: Number of devices that are programmed.
-    write: ``row``: all devices of a row at a time; ``device``: one device at a time.
-    time_s: Programming time [s]; None = unknown.
-    energy_j: Programming energy [J]; None = unknown.
-    time_breakdown_s: Time of each component [s]; empty if unknown.
-    energy_breakdown_j: Energy of each component [J]; empty if unknown.
-    break_even_time: Number of inferences that save the programming time; None = never, or unknown.
-    break_even_energy: Number of inferences that save the programming energy; None = never, or unknown.
-    reprogramming: Cost of reprogramming at the tile's interval; None = the chip is programmed once.
-    reason_unknown: Reason why the cost is unknown; empty if it is known.
+    Args:
+        technology: Name of the device technology.
+        n_devices: Number of devices that are programmed.
+        write: ``row``: all devices of a row at a time; ``device``: one device at a time.
+        time_s: Programming time [s]; None = unknown.
+        energy_j: Programming energy [J]; None = unknown.
+        time_breakdown_s: Time of each component [s]; empty if unknown.
+        energy_breakdown_j: Energy of each component [J]; empty if unknown.
+        break_even_time: Number of inferences that save the programming time; None = never, or unknown.
+        break_even_energy: Number of inferences that save the programming energy; None = never, or unknown.
+        reprogramming: Cost of reprogramming at the tile's interval; None = the chip is programmed once.
+        reason_unknown: Reason why the cost is unknown; empty if it is known.
     """
 
     technology: str

@@ -218,7 +218,7 @@ def test_unknown_technologies_say_so() -> None:
     found = estimate(HIGH, tile=tile)
     assert found.summary().programming.energy_j is None
     [line] = _describe_programming(found.summary())
-    assert "no number for reram_cmo at hand" in line
+    assert "no programming cost of reram_cmo is available" in line
     assert found.programming.break_even_energy is None
     with pytest.raises(ConfigError, match=r"\[programming\.reram_cmo\.pulse_s\]"):
         found.programming.at_age(60.0)
@@ -345,7 +345,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     lines = [line.removeprefix(f"{tmp_path}/") for line in caught.value.message.splitlines()]
     for _, message in FAULTS.values():
         assert len([line for line in lines if line.startswith(message)]) == 1, message
-    assert any(line.startswith("mine.toml:extend: got the bare text") and "'extends'" in line for line in lines)
+    assert any(line.startswith("mine.toml:extend: got the bare string") and "'extends'" in line for line in lines)
     assert any(line.startswith("mine.toml:clock_hz: got the bare value 2.3") for line in lines)
     missing = [line for line in lines if "missing, expected" in line]  # it extends nothing
     assert any("dram_energy_j_per_access: missing, expected one DRAM access [J]" in line for line in missing)

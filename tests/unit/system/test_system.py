@@ -355,7 +355,7 @@ def test_faulty_platform_files(tmp_path: Path) -> None:
 
 
 def test_platform_rejects_conflicting_prices() -> None:
-    with pytest.raises(ConfigError, match="priced in both"):
+    with pytest.raises(ConfigError, match="has a cost in both"):
         HIGH.replace(free_ops={**HIGH.free_ops, "relu": "why not"})
     with pytest.raises(ConfigError, match="must be >= 0"):
         HIGH.replace(cycles_per_read={**HIGH.cycles_per_read, "sum": -1.0})
