@@ -97,7 +97,9 @@ def test_a_run_of_an_older_version_is_opened_but_does_not_go_on(run: RunDirector
     description = again.description()
     assert (description.schema_version, description.task, description.settings) == (1, "made-up", {"a": 1})
     assert description.environment.cpu_capability == ""
-    with pytest.raises(ArtifactError, match=r"an older version started the run \(schema_version 1, expected 2\)") as caught:
+    with pytest.raises(
+        ArtifactError, match=r"an older version started the run \(schema_version 1, expected 2\)"
+    ) as caught:
         again.require_resumable()
     assert "results of a finished run can be read" in caught.value.hint
 

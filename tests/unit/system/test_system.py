@@ -291,7 +291,7 @@ def test_other_operations_are_the_same_in_both_cases() -> None:
 
 def test_unpriced_operation_is_an_error() -> None:
     graph = LayerGraph(ONE.nodes, (DigitalOp("reluu", 1, 100, 100),))
-    with pytest.raises(ConfigError, match=r"'reluu'.*no price(?s:.*)free_ops\.reluu(?s:.*)did you mean 'relu'"):
+    with pytest.raises(ConfigError, match=r"'reluu'.*no cost(?s:.*)free_ops\.reluu(?s:.*)did you mean 'relu'"):
         all_analog(graph, HIGH)
 
 

@@ -33,7 +33,7 @@ from lionheart.files import cache_dir
 from lionheart.jobs import read_card, train_task
 from lionheart.jobs.measurement.sensitivity import tells_classes
 from lionheart.tasks import Task, build_task
-from lionheart.tasks.question_answering import readers, squad
+from lionheart.tasks.question_answering import networks, squad
 from lionheart.tasks.question_answering.answer_spans import (
     answer_questions,
     exact_match_of,
@@ -647,7 +647,9 @@ def test_a_hugging_face_model_goes_through_every_stage(mobilebert: Path, tmp_pat
 def test_unknown_model_is_one_clear_error(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ArtifactError, match="squad@nobody/nothing: no such model in a directory or on the hub") as caught:
+    with pytest.raises(
+        ArtifactError, match="squad@nobody/nothing: no such model in a directory or on the hub"
+    ) as caught:
         build_task("squad@nobody/nothing")
     assert "save_pretrained" in caught.value.hint
 
@@ -698,7 +700,7 @@ def test_real_answers_lie_in_windows_of_minilms_tokens(real_questions: dict[str,
         pytest.skip("MiniLM-L6 is not in the cache")
     questions = [*real_questions["validation"][:150], *real_questions["test"][:150]]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
-    windows = tokenise_windows(tokenizer, questions, readers.N_TOKENS)
+    windows = tokenise_windows(tokenizer, questions, networks.N_TOKENS)
     assert windows.input_ids[:, 0].tolist() == [101] * len(windows.question)  # [CLS]
     best = torch.zeros(len(questions))
     for number, (first, last), offsets in zip(windows.question, windows.spans, windows.offsets, strict=True):

@@ -3,8 +3,8 @@
 A sample is a question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation
 always use SQuADShifts, so that a checkpoint has the same meaning everywhere. SQuADShifts was collected in the same way as
 SQuAD, shares no paragraph with it, and is unknown to models fine-tuned on SQuAD's training set. Test is SQuAD's development
-set: the official file if its address responds, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the 10,570
-questions.
+set: the official file if its address responds, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the
+10,570 questions.
 """
 
 from __future__ import annotations
