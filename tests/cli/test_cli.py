@@ -446,7 +446,7 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--set", "exclude=3x"], "exclude: '3x' matches no projection", "did you mean '3'"),
         (["--set", "ranking=mac"], "ranking: got 'mac'", "did you mean 'macs'"),
         (["--preset", "papr"], "preset: got 'papr'", "did you mean 'paper'"),
-        (["--set", "n_chips=0"], "n_chips: got 0", "fresh chips for each decision"),
+        (["--set", "n_chips=0"], "n_chips: got 0", "simulated chips for each decision"),
         (["--set", "validation_samples=0"], "validation_samples: got 0", "validation samples"),
         (["--set", "search.max_epochs=0"], "max_epochs: got 0", "budget"),
         (["--set", "max_minutes=-3"], "max_minutes: got -3.0", "budget"),

@@ -95,7 +95,7 @@ def test_a_finished_run_is_loaded_and_an_unfinished_one_is_not_continued(run: Ru
     run.file("results.json").unlink()
     refused = lionheart_command("map", "--resume", run.path)
     assert refused.exit_code == 2
-    assert "begun by an older version" in refused.stderr
+    assert "an older version started the run" in refused.stderr
 
 
 def test_damage_is_named(run: RunDirectory, old: dict[str, Any]):

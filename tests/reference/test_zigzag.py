@@ -250,7 +250,7 @@ def test_simulate_prints_the_table_and_writes_it(theirs: ModuleType, run_dir: Pa
     assert words.exit_code == 0, words.output
     assert words.stdout == ""
     assert max(len(line) for line in words.stderr.splitlines()) <= 80
-    for part in ("depthwise", "digital ones", "ours leaves out", "ZigZag leaves out", "256×256 tile"):
+    for part in ("depthwise", "digital ones", "Our model leaves out", "ZigZag leaves out", "256×256 tile"):
         assert part in words.stderr
     assert "cross_check" not in lionheart_command("simulate", run_dir, "--json").stdout
 

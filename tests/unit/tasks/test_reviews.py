@@ -229,7 +229,7 @@ def test_no_network_is_one_clear_error(pip: FakePip, cache: Path):
     pip.error = "/usr/bin/python3: No module named pip\n"
     assert_refused("pip: /usr/bin/python3: No module named pip", cache)
     pip.error = "\n"
-    assert_refused("pip: it brought no archive", cache)
+    assert_refused("pip: no archive was downloaded", cache)
 
 
 def test_another_archive_is_refused(pip: FakePip, cache: Path):
