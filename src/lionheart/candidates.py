@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from pydantic.dataclasses import dataclass as record
 
+from lionheart.deprecated import RULE_PREFIXES
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.partition import TilePartition, partition_graph
+
+
+class Named(Protocol):
+    """What rules know of a projection: its name, the other names of its weight, and its layer type."""
+
+    @property
+    def fqn(self) -> str:
+        """Fully qualified name."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names of other layers that hold the same weight."""
+
+    @property
+    def layer_type(self) -> str:
+        """``linear``, ``conv2d`` and so on."""
 
 
 @final
@@ -115,8 +132,8 @@ def find_candidates(
 ) -> list[Candidate]:
     """Judge every projection of a graph, in the network's order.
 
-    A rule is a name, a shell pattern (``"stack1.*"``), ``"re:"`` and a regular expression that finds a name, or ``"kind:"`` and
-    a kind of projection or a pattern of kinds (``"kind:conv*"``). Rules know a shared weight by all its names.
+    A rule is a name, a shell pattern (``"stack1.*"``), ``"re:"`` and a regular expression that finds a name, or ``"type:"`` and
+    a layer type or a pattern of layer types (``"type:conv*"``). Rules know a shared weight by all its names.
 
     Args:
         graph: The network.
@@ -127,14 +144,10 @@ def find_candidates(
     Raises:
         ConfigError: A rule matches no projection, or its regular expression is none.
     """
-    included, excluded = list(include), list(exclude)
-    chosen = _match_all("include", included, graph) if included else set(graph.fqns)
-    refused = _match_all("exclude", excluded, graph)
+    choices = explain_choices(graph.nodes, include, exclude)
     found, partitions = [], partition_graph(graph, tile)
     for node in graph.nodes:
-        choice = "kept digital by the user" if node.fqn in refused else ""
-        if not choice and node.fqn not in chosen:
-            choice = "not among the projections that the user includes"
+        choice = choices.get(node.fqn, "")
         unsupported_reason = (
             f"{node.unsupported_reason}: tiles cannot take its place" if node.unsupported_reason else ""
         )
@@ -142,22 +155,58 @@ def find_candidates(
     return found
 
 
-def _match_all(option: str, rules: Iterable[str], graph: LayerGraph) -> set[str]:
+def explain_choices(nodes: Iterable[Named], include: Iterable[str] = (), exclude: Iterable[str] = ()) -> dict[str, str]:
+    """Return the projections that rules keep digital, each with its reason; rules are those of `find_candidates`.
+
+    Args:
+        nodes: Projections.
+        include: Rules; what none of them matches stays digital. Without any, everything is included.
+        exclude: Rules; what one of them matches stays digital, even if it is included.
+
+    Raises:
+        ConfigError: A rule matches no projection, or its regular expression is none.
+    """
+    known, included, excluded = list(nodes), list(include), list(exclude)
+    chosen = _match_all("include", included, known) if included else {node.fqn for node in known}
+    refused = _match_all("exclude", excluded, known)
+    reasons = {node.fqn: "not among the projections that the user includes" for node in known if node.fqn not in chosen}
+    return reasons | {node.fqn: "kept digital by the user" for node in known if node.fqn in refused}
+
+
+def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
+    """Return the names of all projections that one of the rules matches, in their order.
+
+    Args:
+        option: Name of the option, for errors.
+        rules: Rules as in `find_candidates`.
+        nodes: Projections.
+
+    Raises:
+        ConfigError: A rule matches no projection, or its regular expression is none.
+    """
+    known = list(nodes)
+    found = _match_all(option, rules, known)
+    return tuple(node.fqn for node in known if node.fqn in found)
+
+
+def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
     """Return the names of all projections that one of the rules matches."""
     matched: set[str] = set()
     for rule in rules:
-        found = {node.fqn for node in graph.nodes if _matches(option, rule, node)}
+        found = {node.fqn for node in nodes if _matches(option, rule, node)}
         if not found:
-            kinds = sorted({f"type:{node.layer_type}" for node in graph.nodes})
-            hint = suggest(rule, kinds if rule.startswith("kind:") else graph.fqns, label="projections")
+            types = sorted({f"type:{node.layer_type}" for node in nodes})
+            prefix = rule.partition(":")[0]
+            is_type = RULE_PREFIXES.get(prefix, prefix) == "type"
+            hint = suggest(rule, types if is_type else [node.fqn for node in nodes], label="projections")
             raise ConfigError(f"{option}: {rule!r} matches no projection", hint=hint)
         matched |= found
     return matched
 
 
-def _matches(option: str, rule: str, node: LayerNode) -> bool:
+def _matches(option: str, rule: str, node: Named) -> bool:
     prefix, colon, pattern = rule.partition(":")
-    if colon and prefix == "kind":
+    if colon and RULE_PREFIXES.get(prefix, prefix) == "type":
         return fnmatch.fnmatchcase(node.layer_type, pattern)
     names = (node.fqn, *node.aliases)
     if colon and prefix == "re":

@@ -136,7 +136,7 @@ def test_a_rule_knows_a_shared_weight_by_each_of_its_names():
         ("fc", ["fc"]),
         ("stack3.*", ["stack3.conv1", "stack3.conv2", "stack3.shortcut.0"]),
         (r"re:^stack\d\.conv1$", ["stack1.conv1", "stack2.conv1", "stack3.conv1"]),
-        ("kind:lin*", ["fc"]),
+        ("type:lin*", ["fc"]),
     ],
 )
 def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]):
@@ -151,7 +151,7 @@ def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]
 @pytest.mark.parametrize(
     ("rule", "message", "hint"),
     [
-        ("kind:conf2d", "'kind:conf2d' matches no projection", "kind:conv2d"),
+        ("type:conf2d", "'type:conf2d' matches no projection", "type:conv2d"),
         ("re:stak", "'re:stak' matches no projection", "projections"),
         ("re:(", "no regular expression", "shell pattern"),
     ],

@@ -325,7 +325,7 @@ class AnalogLayer(nn.Module, ABC):
     def _find_range(self, x: Tensor) -> None:
         """Take the largest input of a first batch where nobody calibrated."""
         if self.analog_input_range == 0:
-            if self.tile.dac_bits is None and self.tile.output_noise == 0 and self.tile.output_bound is None:
+            if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
             else:
                 warnings.warn(

@@ -72,6 +72,13 @@ def calibrate_input_ranges_(
     return ranges
 
 
+def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
+    """Return the analog layers that need an input range and have none."""
+    return tuple(
+        fqn for fqn, layer in analog_layers(model).items() if layer.tile.has_input_range and not layer.check_range()
+    )
+
+
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
     """Return the range with the least expected squared output error of one layer on the inputs of some of its calls."""
     largest = max(float(x.abs().amax()) for x in inputs)

@@ -43,6 +43,11 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
             layer.share_chip_(owner)
 
 
+def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
+    """Return the analog layers that hold no programmed chip."""
+    return tuple(fqn for fqn, layer in analog_layers(model).items() if not layer._chip)
+
+
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
     """Yield each layer with the layer before it that has the same weight, or None."""
     owners: dict[Any, AnalogLayer] = {}

@@ -57,7 +57,7 @@ def convert_to_analog_(
         ConfigError: The mapping names a projection that the model does not have.
         UnsupportedLayerError: The projection cannot be put on tiles.
     """
-    placed = list(find_projections(model, _describe))
+    placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
     for each in placed:
@@ -124,7 +124,7 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
         wrapper.swap_(old, new)
 
 
-def _describe(module: nn.Module) -> list[Projection]:
+def describe_present(module: nn.Module) -> list[Projection]:
     """Describe a module, or the digital one that an analog one stands for."""
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
@@ -135,13 +135,13 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
     """Return the names of all projections that go on tiles: those of the mapping, and those of the same weights."""
     by_name = {each.fqn: each for each in placed}
     for name, module in model.named_modules(remove_duplicate=False):  # other names of a module that appears twice
-        for layout in _describe(module):
+        for layout in describe_present(module):
             other = next((each for each in by_name.values() if each.module is module), None)
             if other is not None:
                 by_name.setdefault(layout.fqn_in(name), by_name[layout.fqn_in(other.module_fqn)])
     keys, modules = set(), dict(model.named_modules())
     for fqn in mapping.analog:
-        if fqn in modules and fqn not in by_name and not _describe(modules[fqn]):
+        if fqn in modules and fqn not in by_name and not describe_present(modules[fqn]):
             raise UnsupportedLayerError(
                 f"{fqn}: got {type(modules[fqn]).__name__}, expected a layer of a known kind",
                 hint="keep it digital, or make its kind known: lionheart.graph.register_layer_type",
@@ -155,18 +155,23 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
     return {each.fqn for each in by_name.values() if each.key() in keys}
 
 
-def _check_place(placed: PlacedProjection, model: nn.Module) -> None:
+def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
+    """Return why a projection cannot be put on tiles, as far as the modules tell; empty if it can."""
     if placed.module is model:
-        raise ConfigError("mapping: the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
+        return "the model itself is the layer"
     if placed.is_computed:
-        raise UnsupportedLayerError(
-            f"{placed.fqn}: its weight is computed (parametrised), tiles would not follow it", hint="keep it digital"
-        )
+        return "its weight is computed (parametrised), tiles would not follow it"
     digital = placed.module.digital if isinstance(placed.module, AnalogWrapper) else placed.module
-    if unsupported_reason := wrapper_unsupported_reason(digital):
-        raise UnsupportedLayerError(
-            f"{placed.fqn}: {unsupported_reason}, tiles would not follow it", hint="keep it digital"
-        )
+    reason = wrapper_unsupported_reason(digital)
+    return f"{reason}, tiles would not follow it" if reason else ""
+
+
+def _check_place(placed: PlacedProjection, model: nn.Module) -> None:
+    reason = find_unsupported_reason(placed, model)
+    if reason and placed.module is model:
+        raise ConfigError(f"mapping: {reason}", hint="wrap it: nn.Sequential(layer)")
+    if reason:
+        raise UnsupportedLayerError(f"{placed.fqn}: {reason}", hint="keep it digital")
 
 
 def _place_(

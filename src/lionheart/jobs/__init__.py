@@ -9,8 +9,9 @@ from typing import Any
 from lionheart.deprecated import find_renamed
 from lionheart.jobs.backend import Backend, find_backend, register_backend
 from lionheart.jobs.evaluate import evaluate_run
-from lionheart.jobs.map import MappingResult, map_layers, resume_run
+from lionheart.jobs.map import describe_run, map_layers, prepare_run, resume_run
 from lionheart.jobs.profile import profile_layers
+from lionheart.jobs.result import MappingResult, load_result, load_run
 from lionheart.jobs.settings import PRESETS, MapSettings, read_settings
 from lionheart.jobs.simulate import estimate_run
 from lionheart.jobs.train import TrainingCard, read_card, train_task
@@ -23,10 +24,14 @@ __all__ = [
     "MapSettings",
     "MappingResult",
     "TrainingCard",
+    "describe_run",
     "estimate_run",
     "evaluate_run",
     "find_backend",
+    "load_result",
+    "load_run",
     "map_layers",
+    "prepare_run",
     "profile_layers",
     "read_card",
     "read_settings",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from torch import nn
 
-from lionheart.analog import convert_to_digital_, set_tiles_
+from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError
@@ -23,6 +23,7 @@ from lionheart.jobs.post.compensation import find_refresh_interval, tune_compens
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
+from lionheart.jobs.result import MappingResult, load_result
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
@@ -40,28 +41,8 @@ from lionheart.runs import (
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
-from lionheart.training import load_weights, save_weights
+from lionheart.training import save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
-
-
-@final
-@dataclass(frozen=True)
-class MappingResult:
-    """What a run found.
-
-    Args:
-        mapping: Which projections go on tiles.
-        model: Retrained, with analog layers in place, ready to be programmed; the task's own model is untouched.
-        outcome: ``mapped``, ``infeasible`` (no layer could go analog) or ``budget`` (ended early with the best so far).
-        results: Every figure, as in ``results.json``.
-        run: The run directory.
-    """
-
-    mapping: LayerMapping
-    model: nn.Module
-    outcome: SearchOutcome
-    results: Results
-    run: RunDirectory
 
 
 def map_layers(
@@ -77,7 +58,7 @@ def map_layers(
 
     Args:
         task: Model, data, metric.
-        settings: Bound, tile, training, platforms, seed, backend; None takes the defaults.
+        settings: Bound, tile, training, platforms, seed, backend; None takes the preset ``quick``.
         backend: What computes analog layers; None takes the settings'.
         run_dir: A new folder for the run; None makes one below ``./runs``.
         command: Written down so that the run can be repeated.
@@ -89,7 +70,7 @@ def map_layers(
     Raises:
         ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
     """
-    settings = settings or MapSettings()
+    settings = settings or MapSettings.preset()
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
@@ -124,29 +105,6 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
         return _MapJob(context, run, finish=finish).work()
-
-
-def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return a finished run's result, with its weights in a copy of the task's model, on the run's or another `backend`.
-
-    Raises:
-        ArtifactError: ``results.json`` or the weights are damaged, or belong to another network.
-    """
-    settings = MapSettings.from_json(run.description().settings)
-    results = run.results()
-    computing = backend or settings.backend
-    computes = find_backend(computing)
-    computes.check_tile(settings.tile)
-    model = computes.convert_(copy.deepcopy(task.model), results.mapping, settings.tile)
-    load_weights(run.file("weights.safetensors"), model)
-    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
-    if tiles and computing != DEFAULT_BACKEND:
-        raise ConfigError(
-            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the run gave layers tiles of their own",
-            hint="evaluate it with the backend it was made with",
-        )
-    set_tiles_(model, tiles)
-    return MappingResult(results.mapping, model, results.outcome, results, run)
 
 
 def open_context(
