@@ -251,4 +251,4 @@ def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
         ]
         if others and not (computed and fqn.startswith(computed)):
             name = type(module).__name__
-            yield Choice(fqn or others[0], name, f"{name}: no known layer type multiplies its {', '.join(others)}")
+            yield Choice(fqn or others[0], name, f"layer type unknown: {name}")
