@@ -243,8 +243,9 @@ def convert_to_analog_(
         return cast(Conversion, model)
     spec = as_tile(tile, "convert_to_analog_")
     graph = None if example_inputs is None else trace_model(model, example_inputs, "convert_to_analog_")
+    unsupported: dict[str, str] = {}
     if isinstance(layers, LayerMapping):
-        mapping, unsupported, by_choice = layers, {}, dict.fromkeys(layers.placements, "digital in the mapping")
+        mapping, by_choice = layers, dict.fromkeys(layers.placements, "digital in the mapping")
     else:
         rules = as_rules(layers, "convert_to_analog_: layers")
         refused = as_rules(exclude, "convert_to_analog_: exclude")

@@ -20,15 +20,14 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
     def score(outputs: Any, targets: Any) -> Tensor:
         scores: Any = metric(outputs, targets)
         n_samples = targets.shape[0] if isinstance(targets, Tensor) and targets.ndim else None
-        is_vector = isinstance(scores, Tensor) and scores.ndim == 1
-        if not is_vector or (n_samples is not None and len(scores) != n_samples):
-            expected = "(batch,)" if n_samples is None else f"({n_samples},)"
-            raise ConfigError(
-                f"{where}: metric: got {_describe(scores)} for outputs {_describe(outputs)} and targets "
-                f"{_describe(targets)}, expected one score for each sample, shape {expected}",
-                hint="return a score for each sample, not their mean; check the shape of the targets",
-            )
-        return scores
+        if isinstance(scores, Tensor) and scores.ndim == 1 and n_samples in (None, len(scores)):
+            return scores
+        expected = "(batch,)" if n_samples is None else f"({n_samples},)"
+        raise ConfigError(
+            f"{where}: metric: got {_describe(scores)} for outputs {_describe(outputs)} and targets "
+            f"{_describe(targets)}, expected one score for each sample, shape {expected}",
+            hint="return a score for each sample, not their mean; check the shape of the targets",
+        )
 
     return score
 

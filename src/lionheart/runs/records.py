@@ -204,7 +204,7 @@ class Results(Printable, Record):
 
     def _tabulate_projections(self) -> Table:
         metric, tried = self.metric, {decision.fqn: decision for decision in self.decisions}
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 fqn,
                 str(placement),

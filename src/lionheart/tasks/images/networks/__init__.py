@@ -3,3 +3,7 @@
 Takes: a number of classes. Returns: a network with fresh weights that maps images to logits. Must not know: how images are
 stored or split.
 """
+
+from lionheart.tasks.images.networks.resnet import ResNet8, ResNetCifar
+
+__all__ = ["ResNet8", "ResNetCifar"]
