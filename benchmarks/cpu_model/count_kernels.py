@@ -21,7 +21,7 @@ import numpy as np
 from kernel_cases import Kernel, kernels
 from scipy.optimize import nnls
 
-from lionheart.interop.alpine.qemu import (
+from lionheart.interop.alpine import (
     CLASSES,
     CPU,
     Counts,

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionheart import Task, build_task
-from lionheart.jobs import map_layers, profile_layers, read_settings, resume_run
-from lionheart.jobs.profile import Change, Profile
+from lionheart.jobs import Change, Profile, map_layers, profile_layers, read_settings, resume_run
 from lionheart.metrics import PERPLEXITY
 from lionheart.runs import Results, RunDirectory, describe_environment
 from lionheart.units import format_duration, format_elapsed, format_si

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lionheart.candidates import GraphRecord
-from lionheart.cli.tasks import load_task
 from lionheart.data import count_samples
 from lionheart.files import write_text
 from lionheart.jobs import MapSettings, read_settings
 from lionheart.progress import SILENT
 from lionheart.runs import Decision, RunDirectory
+from lionheart.scripts import load_task
 from lionheart.units import format_elapsed
 
 CONFIG = Path(__file__).parents[1] / "studies" / "resnet8_bounds.toml"

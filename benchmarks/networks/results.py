@@ -23,11 +23,10 @@ from results_pages import render_pages
 from results_plan import Row, read_plan, select_rows
 from results_rows import Bench
 
-from lionheart.cli.console import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, RichProgress
-from lionheart.cli.tasks import load_task
 from lionheart.errors import LionHeartError
 from lionheart.files import write_json
 from lionheart.progress import Progress
+from lionheart.scripts import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, RichProgress, load_task
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "docs" / "results"

@@ -12,7 +12,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import read_json
 from lionheart.record import Record, read_record
 from lionheart.runs import Accuracy
-from lionheart.runs.costs import CostTotals, SystemRecord
+from lionheart.system import CostTotals, SystemRecord
 
 
 class Figure(Record):

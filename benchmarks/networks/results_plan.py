@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.jobs import MapSettings, read_settings
-from lionheart.search.spec import Seconds
+from lionheart.search import Seconds
 from lionheart.spec import Spec
 from lionheart.units import format_duration
 

@@ -28,8 +28,7 @@ from lionheart.candidates import GraphRecord
 from lionheart.data import count_samples, take_samples
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.jobs import MapSettings, evaluate_run, resume_run
-from lionheart.jobs.map import describe_run, load_result, prepare_run
+from lionheart.jobs import MapSettings, describe_run, evaluate_run, load_result, prepare_run, resume_run
 from lionheart.progress import Progress
 from lionheart.runs import Results, RunDirectory
 from lionheart.tasks import Task

@@ -18,19 +18,17 @@ from pathlib import Path
 from pydantic import Field
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
-from lionheart.cli.console import RichProgress
 from lionheart.data import BatchSource, take_samples
 from lionheart.evaluation import evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_text
 from lionheart.graph import LayerGraph
-from lionheart.jobs import read_settings
-from lionheart.jobs.map import describe_run
-from lionheart.jobs.samples import calibration_pass
+from lionheart.jobs import calibration_pass, describe_run, read_settings
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy, RunDirectory
-from lionheart.runs.costs import SystemRecord
-from lionheart.tasks.registry import find_recipe, find_weights
+from lionheart.scripts import RichProgress
+from lionheart.system import SystemRecord
+from lionheart.tasks import find_recipe, find_weights
 from lionheart.units import format_duration, format_elapsed
 
 NAME = "squad/minilm"

@@ -17,7 +17,7 @@ from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
 from lionheart.system import CoresRequest, compare_on_cores, load_platform
-from lionheart.tasks.images.networks.resnet import ResNet8
+from lionheart.tasks.images.networks import ResNet8
 from lionheart.units import format_si
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "system-cost.md"

@@ -9,11 +9,10 @@ from unittest.mock import patch
 import torch
 
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
-from lionheart.interop.zigzag import compare_with_zigzag, describe, price_with_zigzag
-from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison
+from lionheart.interop.zigzag import LayerComparison, TotalComparison, compare_with_zigzag, describe, price_with_zigzag
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform
-from lionheart.tasks.images.networks.resnet import ResNet8
+from lionheart.tasks.images.networks import ResNet8
 from lionheart.units import format_si
 
 PLATFORMS = ("alpine-high-power", "alpine-low-power")

@@ -24,16 +24,14 @@ import torch
 from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.jobs import MapSettings
-from lionheart.jobs.context import Context
-from lionheart.jobs.objective import make_objective
+from lionheart.jobs import Context, MapSettings, make_objective
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.runs import Accuracy, Decision, Journal, TrainTrace
 from lionheart.search import STRATEGIES, SearchLoop, SearchSpec, Trial
 from lionheart.system import SystemModel, estimate_system, load_platform
 from lionheart.tasks import Task
-from lionheart.tasks.images.networks.resnet import ResNetCifar
+from lionheart.tasks.images.networks import ResNetCifar
 
 REPEATS = 21
 PLATFORM = "alpine-high-power"

@@ -20,10 +20,10 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart import MapSettings, Task, map_layers
-from lionheart.cli.console import RichProgress
 from lionheart.rng import RandomStreams
-from lionheart.tasks.images.cifar10 import load_cifar10
-from lionheart.tasks.task import cross_entropy
+from lionheart.scripts import RichProgress
+from lionheart.tasks import cross_entropy
+from lionheart.tasks.images import load_cifar10
 
 DAY = 86_400.0
 N_DECIDE, N_HELD_OUT, BATCH = 1_000, 2_000, 500

@@ -23,19 +23,16 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_
-from lionheart.cli.console import RichProgress
 from lionheart.data import call_model, take_samples
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
-from lionheart.jobs import MapSettings, map_layers, read_settings, resume_run
-from lionheart.jobs.backend import find_backend
-from lionheart.jobs.measurement.chips import drop_of
-from lionheart.jobs.samples import calibration_pass
+from lionheart.jobs import MapSettings, calibration_pass, drop_of, find_backend, map_layers, read_settings, resume_run
 from lionheart.mapping import LayerMapping
 from lionheart.record import Record
-from lionheart.report.svg import LinearScale, element
+from lionheart.report import LinearScale, element
 from lionheart.rng import RandomStreams
 from lionheart.runs import Results, RunDirectory
+from lionheart.scripts import RichProgress
 from lionheart.tasks import build_task
 from lionheart.units import format_elapsed
 

@@ -8,5 +8,6 @@ number was made; it computes shares and drops, and nothing else.
 from lionheart.report.data import ReportData
 from lionheart.report.page import render_report, write_report
 from lionheart.report.run import read_report_data, report_run
+from lionheart.report.svg import LinearScale, element
 
-__all__ = ["ReportData", "read_report_data", "render_report", "report_run", "write_report"]
+__all__ = ["LinearScale", "ReportData", "element", "read_report_data", "render_report", "report_run", "write_report"]

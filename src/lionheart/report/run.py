@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lionheart.candidates import GraphRecord
-from lionheart.jobs.evaluate import open_finished
+from lionheart.jobs.result import open_finished
 from lionheart.record import Record
 from lionheart.report.data import ReportData
 from lionheart.report.page import write_report

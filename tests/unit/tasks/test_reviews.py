@@ -373,7 +373,7 @@ def test_every_projection_can_go_on_tiles(tiny_minilm: dict[str, Tensor]):
     assert graph["bert.encoder.layer.1.intermediate.dense"].macs == 4 * 8 * 16
     assert all(candidate.is_mappable for candidate in find_candidates(graph, TileSpec.ideal()))
     expected = model(**inputs)
-    convert_to_analog_(model, LayerMapping.from_analog(graph, graph.fqns), TileSpec.ideal())
+    convert_to_analog_(model, TileSpec.ideal(), LayerMapping.from_analog(graph, graph.fqns))
     torch.testing.assert_close(model(**inputs), expected, rtol=1e-4, atol=1e-5)
 
 

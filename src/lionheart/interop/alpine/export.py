@@ -17,8 +17,7 @@ from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import quantise_program
 from lionheart.interop.alpine.run import run_program
 from lionheart.interop.alpine.trace import channels_last, trace_program
-from lionheart.jobs.evaluate import open_finished
-from lionheart.jobs.map import load_result
+from lionheart.jobs.result import load_result, open_finished
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.tasks import Task

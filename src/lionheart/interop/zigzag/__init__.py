@@ -15,7 +15,15 @@ except ImportError as error:
         hint="pip install zigzag-dse==3.9.1 six (it needs six and does not say so); the extra [zigzag] has both",
     ) from error
 
-from lionheart.interop.zigzag.compare import compare_with_zigzag
+from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison, compare_with_zigzag
 from lionheart.interop.zigzag.price import ArrayCost, ZigZagCost, price_array, price_with_zigzag
 
-__all__ = ["ArrayCost", "ZigZagCost", "compare_with_zigzag", "price_array", "price_with_zigzag"]
+__all__ = [
+    "ArrayCost",
+    "LayerComparison",
+    "TotalComparison",
+    "ZigZagCost",
+    "compare_with_zigzag",
+    "price_array",
+    "price_with_zigzag",
+]
