@@ -404,7 +404,7 @@ def test_time_and_energy(objective: str, key: str, tmp_path: Path):
 
 
 def test_time_without_a_platform(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time' but no platform"):
+    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time', which needs a platform"):
         find_pareto_front(
             build_task(), make_settings(pareto={"objective": "time"}, platforms=()), run_dir=tmp_path / "run"
         )

