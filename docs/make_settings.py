@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md: every setting of a run with its default, unit and meaning, read from the code."""
+"""Write docs/reference/settings.md: every setting of a run with default, unit and meaning, generated from the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES: tuple[tuple[str, type[Spec]], ...] = (
 
 
 def _write(value: object) -> str:
-    """Return a default as a settings file would have it."""
+    """Return a default value as text, as in a settings file."""
     if isinstance(value, Spec):
         value = value.model_dump(mode="json")
     if isinstance(value, tuple):
