@@ -34,8 +34,8 @@ def render_settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`. A TOML file with these tables goes to `--config` of `lionheart map` and",
-        "`lionheart pareto`; flags win over it.",
+        "Generated from the code by `make docs`. `--config` of `lionheart map` and `lionheart pareto` reads a TOML file with",
+        "these tables; flags override the file.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:
