@@ -509,7 +509,9 @@ def test_one_range_a_layer():
     config = configure(**CONFIGS["range"], mapping__max_input_size=4)
     theirs = nn.Sequential(AnalogLinear(8, 3, rpu_config=config))
     next(theirs[0].analog_tiles()).set_input_range(5.0)
-    with pytest.raises(ConfigError, match="0: input_range: 2, 5, expected one for all tiles: no counterpart in LionHeart"):
+    with pytest.raises(
+        ConfigError, match="0: input_range: 2, 5, expected one for all tiles: no counterpart in LionHeart"
+    ):
         from_aihwkit_(theirs)
     assert isinstance(theirs[0], AnalogLinear)
     with pytest.warns(ConversionWarning, match="expected one for all tiles"):

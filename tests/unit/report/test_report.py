@@ -485,7 +485,8 @@ def test_several_cores_are_drawn_over_time():
     section = re.search(r'<section id="cores">.*?</section>', page, re.S)[0]
     for text in ("3 cores", "3 inferences", "1.50× sooner", "2.00× more results", "2.00× more", "60 %", "off",
                  "4 of 4 tiles in use; all analog layers need 11, or 3 with shared tiles.",
-                 "2 layers share tiles; layers in one tile run one after the other.", "Digital because the tiles do not suffice: fc.",
+                 "2 layers share tiles; layers in one tile run one after the other.",
+                 "Digital because the tiles do not suffice: fc.",
                  "Reprogrammed for every inference: conv.", "cores take turns"):  # fmt: skip
         assert text in section, text
     digital, mapped = re.findall(r'<svg class="chart gantt".*?</svg>', section, re.S)
