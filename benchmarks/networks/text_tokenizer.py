@@ -1,4 +1,4 @@
-"""Learn the tokenizer of ``text/decoder`` on the train split and write the file that comes with LionHeart.
+"""Learn the tokenizer of ``text/decoder`` on the train split and write the file that is shipped with LionHeart.
 
 python benchmarks/networks/text_tokenizer.py
 """

@@ -383,7 +383,7 @@ def test_a_stopped_row_goes_on_to_the_same(
             benchmarks.main.main()
         codes.append(ended.value.code)
     assert codes == [130, 130, 0]
-    assert "The same command goes on where it was." in capsys.readouterr().err
+    assert "The same command continues." in capsys.readouterr().err
     assert calls == ["search", "search", "figures", "figures", "figures", "figures"]  # the first figures were kept
     assert timeless(data_of(tiny)[0]) == timeless(expected)
 

@@ -1,8 +1,8 @@
 """Report: one HTML page that explains a run.
 
-Takes: the records of a run (its description, the network's graph, the results). Returns: one self-contained file that opens
-without a network, in light, dark and print. Each module of `sections` is one section of the page. Must not know: how any
-number was made; it computes shares and drops, and nothing else.
+Input: the records of a run (its description, the network's graph, the results). Output: one self-contained HTML file with
+light, dark and print styles that loads nothing over the network. Each module of `sections` is one section of the page. This
+package must not know how a number was computed; apart from shares and accuracy drops the page computes nothing.
 """
 
 from lionheart.report.data import ReportData

@@ -208,8 +208,8 @@ def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
     assert evaluation.accuracy_over_time == results.test_over_time
     assert resume_run(build_task(), result.run.path).results == results
     page = report_run(result.run.path).read_text()
-    assert "less correction than the tile" in page
-    assert "Chips keep the bound" in page
+    assert "fewer corrections than the tile" in page
+    assert "Chips meet the bound" in page
 
 
 @pytest.mark.parametrize(

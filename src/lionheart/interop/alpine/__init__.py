@@ -1,7 +1,8 @@
-"""ALPINE: a mapped network as a C++ program for the simulator gem5-X with analog tiles, checked bit for bit on the way.
+"""ALPINE: export of a mapped network as a C++ program for the simulator gem5-X with analog tiles, checked bit for bit.
 
-`trace_program` reads a network, `quantise_program` makes integers of it, `emit_program` writes the folder, `run_program` and
-`count_regions` build and run what is in it. docs/how-to/export.md says what can be exported and how exact it is.
+`trace_program` reads a network, `quantise_program` converts it to integers, `emit_program` writes a folder, `run_program` and
+`count_regions` build and run the program in the folder. docs/how-to/export.md describes the supported operations and
+the accuracy.
 """
 
 from lionheart.interop.alpine.emit import emit_program
