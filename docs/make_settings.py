@@ -35,7 +35,7 @@ def render_settings() -> str:
         "# Settings",
         "",
         "Generated from the code by `make docs`. `--config` of `lionheart map` and `lionheart pareto` reads a TOML file with",
-        "these tables, and `--set search.n_chips=20` changes one setting; flags override the file. `lionheart settings` lists all.",
+        "these tables, and `--set search.n_chips=20` changes one setting. Flags override the file.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:
