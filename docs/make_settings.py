@@ -35,7 +35,7 @@ def render_settings() -> str:
         "# Settings",
         "",
         "Made from the code by `make docs`. A TOML file with these tables goes to `--config` of `lionheart map` and",
-        "`lionheart pareto`; flags win over it.",
+        "`lionheart pareto`; flags win over it. `--set search.n_chips=20` sets one of them; `lionheart settings` lists them.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:

@@ -49,8 +49,18 @@ def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> 
     path = args.runs / f"{args.task.replace('/', '-')}-{label.replace(':', '-')}-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
         name, _, ranking = searched.partition(":")
-        fresh = [args.task, "--max-drop", bound, "--strategy", name, "--seed", str(seed), "--preset", args.preset]
-        fresh += ["--ranking", ranking] if ranking else []
+        fresh = [
+            args.task,
+            "--max-drop",
+            bound,
+            "--set",
+            f"search.strategy={name}",
+            "--seed",
+            str(seed),
+            "--preset",
+            args.preset,
+        ]
+        fresh += ["--set", f"search.ranking={ranking}"] if ranking else []
         fresh += ["--config", config or str(args.config), "--out", str(path)]
         resumed = ["--resume", str(path)]
         command = [sys.executable, "-m", "lionheart", "map", *(resumed if (path / "run.json").exists() else fresh)]

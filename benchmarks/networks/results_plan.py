@@ -62,10 +62,12 @@ class Row(Spec):
     def map_command(self) -> str:
         """Return the command that finds the same mapping without the tables."""
         words = ["lionheart", "map", self.task, "--max-drop", f"{self.bound:g}", "--at", format_duration(self.at)]
-        words += ["--preset", self.preset, "--strategy", self.strategy, "--seed", str(self.seed)]
+        words += ["--preset", self.preset, "--seed", str(self.seed)]
         words += ["--config", self.config] if self.config is not None else []
-        words += [word for rule in self.exclude for word in ("--exclude", rule)]
-        return shlex.join([*words, "--final-chips", str(self.chips)])
+        settings = [f"search.strategy={self.strategy}"]
+        settings += [f"search.exclude={','.join(self.exclude)}"] if self.exclude else []
+        settings += [f"search.n_chips_final={self.chips}"]
+        return shlex.join([*words, *(word for each in settings for word in ("--set", each))])
 
 
 def slug(task: str) -> str:

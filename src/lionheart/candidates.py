@@ -1,4 +1,4 @@
-"""Which projections may go analog, and in which order they are tried."""
+"""Candidates: which projections may become analog, and in which order the search tries them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 
 from pydantic.dataclasses import dataclass as record
 
-from lionheart.deprecated import RULE_PREFIXES
+from lionheart.deprecated import rename_rules
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
@@ -36,13 +36,13 @@ class Named(Protocol):
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A projection that may or may not go analog.
+    """A projection, with the decision whether it may become analog.
 
     Args:
-        node: The projection.
-        partition: Its tiles, if it were analog.
-        reason: Why it must stay digital; empty when it may go analog.
-        by_choice: Whether that is the user's wish.
+        node: Projection.
+        partition: Tiles that the projection needs when it is analog.
+        reason: Reason why the projection must stay digital; empty if it may become analog.
+        by_choice: Whether the projection stays digital because of the user's rules.
     """
 
     node: LayerNode
@@ -52,12 +52,12 @@ class Candidate:
 
     @property
     def is_mappable(self) -> bool:
-        """Whether it may go analog."""
+        """Whether the projection may become analog."""
         return not self.reason
 
     @property
     def judgement(self) -> Judgement:
-        """What is written of it."""
+        """The decision as it is stored in files."""
         return Judgement(
             mappable=self.is_mappable,
             reason=self.reason,
@@ -71,16 +71,16 @@ class Candidate:
 
 @record(frozen=True, kw_only=True)
 class Judgement:
-    """What is written of a candidate.
+    """The decision about a candidate, as stored in files.
 
     Args:
-        mappable: Whether the projection may go analog.
-        reason: Why it must stay digital; empty when it may go analog.
-        by_choice: Whether that is the user's wish.
-        n_tiles: Tiles that it would take.
-        row_sizes: Inputs of each row of tiles.
-        col_sizes: Outputs of each column of tiles.
-        tile_utilisation: Share of the tiles' devices that hold a weight, 0 to 1.
+        mappable: Whether the projection may become analog.
+        reason: Reason why the projection must stay digital; empty if it may become analog.
+        by_choice: Whether the projection stays digital because of the user's rules.
+        n_tiles: Number of tiles that the projection needs when it is analog.
+        row_sizes: Number of inputs of each row of tiles.
+        col_sizes: Number of outputs of each column of tiles.
+        tile_utilisation: Share of the tiles' cells that hold a weight, 0 to 1.
     """
 
     mappable: bool
@@ -95,10 +95,10 @@ class Judgement:
 @final
 @record(frozen=True, kw_only=True)
 class CandidateRecord(Judgement):
-    """A candidate as it is written.
+    """A candidate, as stored in files.
 
     Args:
-        fqn: The projection.
+        fqn: Fully qualified name of the projection.
     """
 
     fqn: str
@@ -107,50 +107,49 @@ class CandidateRecord(Judgement):
 @final
 @record(frozen=True, kw_only=True)
 class GraphRecord(LayerGraph):
-    """A network with the judgement of each projection: the content of ``graph.json``.
+    """A graph with the candidates of all projections: the content of ``graph.json``.
 
     Args:
-        candidates: In the network's order.
+        candidates: Candidates in the order of the network.
     """
 
     candidates: tuple[CandidateRecord, ...]
 
 
 def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRecord:
-    """Return a network with the judgement of each projection."""
+    """Return a graph together with its candidates, as stored in ``graph.json``."""
     rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
 
 def list_fields(record: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass by name, their values as they are."""
+    """Return the field values of a dataclass by name, without converting nested dataclasses."""
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
 def find_candidates(
     graph: LayerGraph, tile: TileSpec, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> list[Candidate]:
-    """Judge every projection of a graph, in the network's order.
+    """Return a candidate for every projection of a graph, in the order of the network.
 
-    A rule is a name, a shell pattern (``"stack1.*"``), ``"re:"`` and a regular expression that finds a name, or ``"type:"`` and
-    a layer type or a pattern of layer types (``"type:conv*"``). Rules know a shared weight by all its names.
+    A rule is one of the following: a name; a shell pattern of names (``"stack1.*"``); ``"re:"`` and a regular expression that
+    is searched in names; ``"type:"`` and a layer type or a shell pattern of layer types (``"type:conv*"``). A shared weight
+    matches under each of its names.
 
     Args:
-        graph: The network.
-        tile: Crossbar size.
-        include: Rules; what none of them matches stays digital. Without any, everything is included.
-        exclude: Rules; what one of them matches stays digital, even if it is included.
+        graph: Network.
+        tile: Tile; its crossbar size determines the number of tiles.
+        include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
+        exclude: Rules of projections that stay digital, even if an include rule matches them.
 
     Raises:
-        ConfigError: A rule matches no projection, or its regular expression is none.
+        ConfigError: A rule matches no projection, or is not a valid regular expression.
     """
     choices = explain_choices(graph.nodes, include, exclude)
     found, partitions = [], partition_graph(graph, tile)
     for node in graph.nodes:
         choice = choices.get(node.fqn, "")
-        unsupported_reason = (
-            f"{node.unsupported_reason}: tiles cannot take its place" if node.unsupported_reason else ""
-        )
+        unsupported_reason = f"{node.unsupported_reason}: not supported on tiles" if node.unsupported_reason else ""
         found.append(Candidate(node, partitions[node.fqn], choice or unsupported_reason, by_choice=bool(choice)))
     return found
 
@@ -160,21 +159,22 @@ def explain_choices(nodes: Iterable[Named], include: Iterable[str] = (), exclude
 
     Args:
         nodes: Projections.
-        include: Rules; what none of them matches stays digital. Without any, everything is included.
-        exclude: Rules; what one of them matches stays digital, even if it is included.
+        include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
+        exclude: Rules of projections that stay digital, even if an include rule matches them.
 
     Raises:
-        ConfigError: A rule matches no projection, or its regular expression is none.
+        ConfigError: A rule matches no projection, or is not a valid regular expression.
     """
-    known, included, excluded = list(nodes), list(include), list(exclude)
+    known = list(nodes)
+    included, excluded = rename_rules("include", include), rename_rules("exclude", exclude)
     chosen = _match_all("include", included, known) if included else {node.fqn for node in known}
     refused = _match_all("exclude", excluded, known)
-    reasons = {node.fqn: "not among the projections that the user includes" for node in known if node.fqn not in chosen}
+    reasons = {node.fqn: "not included by the user" for node in known if node.fqn not in chosen}
     return reasons | {node.fqn: "kept digital by the user" for node in known if node.fqn in refused}
 
 
 def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
-    """Return the names of all projections that one of the rules matches, in their order.
+    """Return the names of all projections that match at least one of the rules, in the order of `nodes`.
 
     Args:
         option: Name of the option, for errors.
@@ -182,31 +182,30 @@ def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tu
         nodes: Projections.
 
     Raises:
-        ConfigError: A rule matches no projection, or its regular expression is none.
+        ConfigError: A rule matches no projection, or is not a valid regular expression.
     """
     known = list(nodes)
-    found = _match_all(option, rules, known)
+    found = _match_all(option, rename_rules(option, rules), known)
     return tuple(node.fqn for node in known if node.fqn in found)
 
 
 def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
-    """Return the names of all projections that one of the rules matches."""
+    """Return the names of all projections that match at least one of the rules."""
     matched: set[str] = set()
     for rule in rules:
         found = {node.fqn for node in nodes if _matches(option, rule, node)}
         if not found:
-            types = sorted({f"type:{node.layer_type}" for node in nodes})
-            prefix = rule.partition(":")[0]
-            is_type = RULE_PREFIXES.get(prefix, prefix) == "type"
-            hint = suggest(rule, types if is_type else [node.fqn for node in nodes], label="projections")
-            raise ConfigError(f"{option}: {rule!r} matches no projection", hint=hint)
+            by_type = rule.startswith("type:")
+            names = sorted({f"type:{node.layer_type}" for node in nodes}) if by_type else [node.fqn for node in nodes]
+            hint = suggest(rule, names, label="layer types" if by_type else "projections")
+            raise ConfigError(f"{option}: {rule!r} matches no projection of the network", hint=hint)
         matched |= found
     return matched
 
 
 def _matches(option: str, rule: str, node: Named) -> bool:
     prefix, colon, pattern = rule.partition(":")
-    if colon and RULE_PREFIXES.get(prefix, prefix) == "type":
+    if colon and prefix == "type":
         return fnmatch.fnmatchcase(node.layer_type, pattern)
     names = (node.fqn, *node.aliases)
     if colon and prefix == "re":
@@ -214,11 +213,12 @@ def _matches(option: str, rule: str, node: Named) -> bool:
             return any(re.search(pattern, name) for name in names)
         except re.error as error:
             raise ConfigError(
-                f"{option}: {rule!r} is no regular expression: {error}", hint="a shell pattern needs no 're:'"
+                f"{option}: {rule!r} is not a valid regular expression: {error}",
+                hint="correct the expression, or use a shell pattern without 're:'",
             ) from error
     return any(name == rule or fnmatch.fnmatchcase(name, rule) for name in names)
 
 
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the mappable candidates, most MACs first; ties keep the network's order."""
+    """Return the mappable candidates by descending MACs; candidates with equal MACs stay in the order of the network."""
     return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

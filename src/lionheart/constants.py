@@ -1,4 +1,4 @@
-"""Physical constants: TOML files in which every number has a unit, a source and a kind."""
+"""Physical constants: TOML files in which every number has a unit, a source and a kind (measured, fitted, derived, assumed)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DATA_FOLDERS = (("lionheart.devices", ""), ("lionheart.system", "data/"), ("lio
 @final
 @dataclass(frozen=True)
 class Constant:
-    """One number (or list of numbers) with where it comes from.
+    """One number, or a list of numbers, with its provenance.
 
     Args:
-        value: The number.
-        unit: Its unit, ``"1"`` when it has none.
+        value: Number or list of numbers.
+        unit: Unit; ``"1"`` for a number without unit.
         source: Paper with table, equation or page; for an assumption, the reason.
-        kind: ``measured``, ``fitted``, ``derived`` or ``assumed``.
+        kind: Kind of provenance: ``measured``, ``fitted``, ``derived`` or ``assumed``.
     """
 
     value: Any
@@ -39,13 +39,13 @@ class Constant:
 @final
 @dataclass(frozen=True)
 class ConstantsFile:
-    """What a TOML file of constants holds.
+    """The content of a TOML file of constants.
 
     Args:
-        constants: Name -> constant; nested tables become dotted names.
-        texts: Name -> bare text, such as a title.
-        faults: What is wrong with the file, each with file and key. Faulty entries that have a value are among `constants`, so
-            that the value can be checked too.
+        constants: Constant by name; nested tables have dotted names.
+        texts: Text by name, for entries that are a bare text, such as a title.
+        faults: Descriptions of all errors, each with file and key. Invalid entries that have a value are in `constants` too,
+            so that the value can be checked.
     """
 
     constants: Mapping[str, Constant]
@@ -54,7 +54,11 @@ class ConstantsFile:
 
 
 def read_constants(text: str, where: str) -> ConstantsFile:
-    """Read constants from TOML and report all faults at once instead of raising at the first.
+    """Read constants from TOML and collect all errors in the result instead of raising at the first.
+
+    Args:
+        text: TOML text.
+        where: Name of the text in error messages, for example a path.
 
     Raises:
         ArtifactError: The text is not TOML.
@@ -79,19 +83,24 @@ def read_constants(text: str, where: str) -> ConstantsFile:
 
 
 def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
-    """Read constants from TOML; nested tables become dotted names.
+    """Read constants from TOML; nested tables have dotted names.
+
+    Args:
+        text: TOML text.
+        where: Name of the text in error messages, for example a path.
 
     Raises:
-        ArtifactError: An entry lacks value, unit, source or kind, or its kind is unknown; all such faults at once.
+        ArtifactError: The text is not TOML, an entry lacks value, unit, source or kind, or its kind is unknown. The message
+            lists all invalid entries.
     """
     file = read_constants(text, where)
     if file.faults:
-        raise ArtifactError("\n".join(file.faults), hint="every constant says where it comes from")
+        raise ArtifactError("\n".join(file.faults), hint="give every constant a value, unit, source and kind")
     return file.constants
 
 
 def _find_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with an entry, without its name."""
+    """Return descriptions of all errors in an entry, without its name."""
     if set(entry) != set(_KEYS):
         unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
         missing = [f"missing: {key}" for key in _KEYS if key not in entry]
@@ -99,7 +108,7 @@ def _find_faults(entry: Mapping[str, Any]) -> list[str]:
             f": got the keys {sorted(entry)}, expected value, unit, source and kind ({'; '.join(missing + unknown)})"
         ]
     faults = [
-        f".{key}: got {entry[key]!r}, expected a text that is not empty"
+        f".{key}: got {entry[key]!r}, expected a non-empty text"
         for key in ("unit", "source")
         if not (isinstance(entry[key], str) and entry[key].strip())
     ]
@@ -114,7 +123,7 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield entries and bare values; a table that holds tables is no entry, its tables are."""
+    """Yield the names and values of all entries; a table that contains tables is not an entry, but its tables are."""
     for key, value in tree.items():
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
             yield from _walk(value, f"{prefix}{key}.")
@@ -124,15 +133,23 @@ def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 @cache
 def load_constants(package: str, file: str) -> Mapping[str, Constant]:
-    """Read a constants file of a lionheart package, once; `file` is its path within the package."""
+    """Return the constants of a file of a lionheart package by name; the result is cached.
+
+    Args:
+        package: Name of the package.
+        file: Path of the TOML file within the package.
+
+    Raises:
+        ArtifactError: The file is invalid.
+    """
     text = resources.files(package).joinpath(*file.split("/")).read_text(encoding="utf-8")
     return parse_constants(text, file.rpartition("/")[2])
 
 
 def data_files() -> list[tuple[str, str]]:
-    """Return ``(package, file)`` of every constants file that lionheart ships, as `load_constants` takes them."""
+    """Return ``(package, file)`` of every constants file of lionheart, the arguments of `load_constants`."""
     found = []
-    for package, place in _DATA_FOLDERS:
-        folder = Path(str(resources.files(package).joinpath(place)))
-        found += [(package, f"{place}{path.name}") for path in sorted(folder.glob("*.toml"))]
+    for package, prefix in _DATA_FOLDERS:
+        folder = Path(str(resources.files(package).joinpath(prefix)))
+        found += [(package, f"{prefix}{path.name}") for path in sorted(folder.glob("*.toml"))]
     return found

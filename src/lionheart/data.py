@@ -1,7 +1,7 @@
-"""Batches from tensors or from any PyTorch loader, in an order that a seed decides, and models that are called with them.
+"""Sources of batches with an order that depends on a seed, and functions that call models with batches.
 
-A batch is ``(inputs, targets)``; inputs are a tensor, a tuple of arguments, or a dict of keyword arguments. Every source of
-batches is made of the classes here.
+A batch is ``(inputs, targets)``; inputs are a tensor, a tuple of arguments, or a dict of keyword arguments. All sources of
+batches in LionHeart use the classes of this module.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lionheart.errors import ConfigError
 
 Batch = tuple[Any, Any]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-#: Makes a batch of some samples, given their numbers ``(batch,)`` int64 and the generator of the epoch.
+#: Function that returns a batch, given the indices of its samples ``(batch,)`` int64 and the generator of the epoch.
 Collate = Callable[[Tensor, torch.Generator], Batch]
 
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Something that yields the batches of one epoch; the generator decides order and augmentation."""
+    """A source of batches; the generator passed to `epoch` determines order and augmentation."""
 
     def __len__(self) -> int:
         """Return the number of batches in one epoch."""
@@ -37,26 +37,27 @@ class BatchSource(Protocol):
 
 @runtime_checkable
 class DivisibleSource(BatchSource, Protocol):
-    """A source whose samples can be told apart: its first ones stand for all of it."""
+    """A source of batches that can be split by samples."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
-        """Return `n_samples` samples as a source of their own, None = all, without the first `after`."""
+        """Return a source with `n_samples` samples (None = all) that follow the first `after` samples."""
 
 
 class IndexedBatches:
-    """Samples that are told apart by their number, from 0.
+    """Batches of samples that are identified by an index from 0.
 
     Args:
         n_samples: Number of samples.
-        collate: Makes a batch.
-        batch_size: Samples in a batch; the last batch of an epoch may be smaller when not shuffling.
-        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
-        lengths: ``(n_samples,)``, of the samples. Without shuffling the longest come first: a batch needs little padding.
-        pool: With `lengths` and shuffling: samples of similar length are put together among those of so many batches, which
-            then come in an order that is drawn too. None = they are not.
+        collate: Function that makes a batch from sample indices.
+        batch_size: Samples per batch; without shuffling the last batch of an epoch may be smaller.
+        shuffle: Whether each epoch has a newly drawn order and drops an incomplete last batch.
+        lengths: Length of each sample, ``(n_samples,)``. Without shuffling, samples are in descending order of length, so that
+            batches need little padding.
+        pool: Number of batches within which shuffled samples are sorted by `lengths` before they are split into batches; the
+            order of these batches is drawn too. None = samples are not sorted.
 
     Raises:
-        ConfigError: There is no sample, or `batch_size` is less than 1.
+        ConfigError: `n_samples` or `batch_size` is less than 1.
     """
 
     def __init__(
@@ -84,14 +85,14 @@ class IndexedBatches:
 
     @property
     def batch_size(self) -> int:
-        """Samples in a batch; no more than there are."""
+        """Samples per batch, at most the number of samples."""
         return max(1, min(self._batch_size, self.n_samples))
 
     def __len__(self) -> int:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
     def take(self, n_samples: int | None, *, after: int = 0) -> Self:
-        """Return `n_samples` samples in the data's order as a source of their own, None = all, without the first `after`."""
+        """Return a source with `n_samples` samples (None = all) that follow the first `after` samples in the data's order."""
         other = copy.copy(self)
         other._numbers = self._numbers[after : None if n_samples is None else after + n_samples]
         return other
@@ -102,7 +103,7 @@ class IndexedBatches:
             yield self._collate(numbers, generator)
 
     def _draw(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield the numbers of each batch's samples."""
+        """Yield the sample indices of each batch."""
         numbers, size = self._numbers, self.batch_size
         if self.n_samples == 0:
             return
@@ -123,16 +124,19 @@ class IndexedBatches:
 
 @final
 class TensorBatches(IndexedBatches):
-    """Images and labels held in memory; a batch is normalised float32 in channels-last memory order.
+    """Batches of images and labels in memory; the images of a batch are normalised float32 in channels-last memory order.
 
     Args:
-        images: ``(n, channels, height, width)``, uint8.
-        labels: ``(n,)``, int64.
-        batch_size: Images in a batch; the last batch of an epoch may be smaller when not shuffling.
-        mean: Per channel, in units of ``image / 255``.
-        std: Per channel, likewise.
-        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
-        augment: Maps uint8 images and a generator to uint8 images.
+        images: Images ``(n, channels, height, width)``, uint8.
+        labels: Labels ``(n,)``, int64.
+        batch_size: Images per batch; without shuffling the last batch of an epoch may be smaller.
+        mean: Mean of each channel, in units of ``image / 255``.
+        std: Standard deviation of each channel, in units of ``image / 255``.
+        shuffle: Whether each epoch has a newly drawn order and drops an incomplete last batch.
+        augment: Function that maps uint8 images and a generator to augmented uint8 images; None = no augmentation.
+
+    Raises:
+        ConfigError: The numbers of images and labels differ, or there are none.
     """
 
     def __init__(
@@ -165,9 +169,13 @@ class TensorBatches(IndexedBatches):
 
 @final
 class LoaderBatches:
-    """A user's `DataLoader` or any iterable of ``(inputs, targets)`` that can be iterated again and again.
+    """Batches of a `DataLoader`, or of any iterable of ``(inputs, targets)`` that can be iterated repeatedly.
 
-    The order of a `DataLoader` that shuffles without a generator of its own follows the seed; what its workers draw does not.
+    The order of a shuffling `DataLoader` is determined by the generator of the epoch. Random numbers that its worker processes
+    draw are not.
+
+    Args:
+        loader: Data loader or other iterable with a length.
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:
@@ -177,7 +185,11 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the loader's batches; the loader's order is drawn from `generator`."""
+        """Yield the batches of the loader; `generator` determines their order.
+
+        Raises:
+            ConfigError: A batch is not a pair ``(inputs, targets)``.
+        """
         seed = int(torch.randint(2**62, (), generator=generator))
         own = getattr(self.loader, "generator", None)
         with torch.random.fork_rng(devices=[]):
@@ -198,12 +210,12 @@ class LoaderBatches:
 
 @final
 class BatchSlice:
-    """The batches of a source from one number to another.
+    """A range of the batches of a source.
 
     Args:
-        source: Where they come from.
-        first: Number of the first batch, from 0.
-        last: One past the number of the last batch.
+        source: Source of the batches.
+        first: Index of the first batch, from 0.
+        last: Index after the last batch.
     """
 
     def __init__(self, source: BatchSource, first: int, last: int) -> None:
@@ -213,17 +225,17 @@ class BatchSlice:
         return self.last - self.first
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield these batches."""
+        """Yield the batches of the range in one epoch."""
         return itertools.islice(self.source.epoch(generator), self.first, self.last)
 
 
 @final
 class MappedBatches:
-    """The batches of a source, each changed by a function.
+    """The batches of a source, each mapped by a function.
 
     Args:
-        source: Where they come from.
-        change: Maps inputs and targets to a batch.
+        source: Source of the batches.
+        change: Function that maps inputs and targets to a batch.
     """
 
     def __init__(self, source: BatchSource, change: Callable[[Any, Any], Batch]) -> None:
@@ -233,15 +245,15 @@ class MappedBatches:
         return len(self.source)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the changed batches."""
+        """Yield the mapped batches of one epoch."""
         return itertools.starmap(self.change, self.source.epoch(generator))
 
 
 def as_batches(source: Any) -> BatchSource:
-    """Return `source` itself if it yields epochs, else wrap it as a loader.
+    """Return `source` itself if it is a `BatchSource`, else wrap it in `LoaderBatches`.
 
     Raises:
-        ConfigError: It is neither a source nor something that can be iterated again and again.
+        ConfigError: `source` is neither a `BatchSource` nor an iterable with a length.
     """
     if isinstance(source, BatchSource):
         return source
@@ -254,22 +266,26 @@ def as_batches(source: Any) -> BatchSource:
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
-    """Return the first samples of a source, whole batches where it cannot be cut; None = the source itself.
+    """Return the first `n_samples` samples of a source; None = the source itself.
+
+    If the source cannot be split by samples, the result has whole batches with at least `n_samples` samples.
 
     Raises:
-        ConfigError: Less than one sample is asked for.
+        ConfigError: `n_samples` is less than 1.
     """
     return batches if n_samples is None else cut_samples(batches, n_samples)[0]
 
 
 def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, BatchSource]:
-    """Return the first samples of a source and the rest, in whole batches where it cannot be cut.
+    """Return the first `n_samples` samples of a source, and the remaining samples.
+
+    If the source cannot be split by samples, both results have whole batches.
 
     Raises:
-        ConfigError: Less than one sample is asked for.
+        ConfigError: `n_samples` is less than 1.
     """
     if n_samples < 1:
-        raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="leave it out to take all samples")
+        raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="omit the number to use all samples")
     if isinstance(batches, DivisibleSource):
         return batches.take(n_samples), batches.take(None, after=n_samples)
     n_batches, seen = 0, 0
@@ -282,17 +298,17 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
 
 
 def count_samples(batches: BatchSource) -> int:
-    """Return how many samples one epoch of a source has, by reading it."""
+    """Return the number of samples in one epoch of a source; reads the whole epoch."""
     return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
 def move_batch(value: Any, device: torch.device) -> Any:
-    """Copy tensors in nested tuples, lists and dicts to `device`."""
+    """Copy all tensors in nested tuples, lists and dicts to a torch device."""
     return _map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def first_sample(inputs: Any) -> Any:
-    """Cut nested inputs to a batch of one."""
+    """Return nested inputs with only the first sample of each tensor, as a batch of size 1."""
     return _map_tensors(inputs, lambda tensor: tensor[:1])
 
 
@@ -317,7 +333,7 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into ``eval()`` for a while; afterwards every module has its own mode again."""
+    """Set a model to ``eval()`` within the context and restore the mode of every module on exit."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

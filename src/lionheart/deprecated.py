@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, final
 
 #: Settings class -> old setting -> new setting.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -40,8 +41,69 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 
 #: Old public names that still give the old function, whose arguments differ from those of the one that replaced it.
 REPLACEMENTS: Mapping[str, str] = {"lionheart.estimate_system": "lionheart.estimate_cost"}
-#: Old beginning of rules that choose projections -> new one. Files of old runs hold it, so no warning is due.
-RULE_PREFIXES: Mapping[str, str] = {"kind": "type"}
+
+
+@final
+@dataclass(frozen=True)
+class OldFlag:
+    """A flag of the command line that another one replaced.
+
+    Args:
+        replacement: Setting that ``--set`` takes now (``"search.n_chips"``), or the new flag (``"--preset"``).
+        form: How often the flag is given: with one value, repeatedly with the values of a list, or without a value.
+    """
+
+    replacement: str
+    form: Literal["value", "list", "switch"] = "value"
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the replacement is a flag."""
+        return self.replacement.startswith("--")
+
+    def describe(self) -> str:
+        """Return what replaces the flag, as it is written on the command line."""
+        if self.is_renamed:
+            return self.replacement
+        return f"--set {self.replacement}={'true' if self.form == 'switch' else '...'}"
+
+
+_RUN_FLAGS: Mapping[str, OldFlag] = {
+    "--include": OldFlag("search.include", "list"),
+    "--exclude": OldFlag("search.exclude", "list"),
+    "--backend": OldFlag("backend"),
+}
+_SEARCH_FLAGS: Mapping[str, OldFlag] = {
+    **_RUN_FLAGS,
+    "--effort": OldFlag("--preset"),
+    "--max-tiles": OldFlag("search.max_tiles"),
+    "--platform": OldFlag("platforms", "list"),
+    "--chips": OldFlag("search.n_chips"),
+    "--final-chips": OldFlag("search.n_chips_final"),
+    "--validation-samples": OldFlag("search.validation_samples"),
+}
+#: Verb of the command line -> old flag -> what replaces it. The verb ``""`` stands for all of them.
+FLAGS: Mapping[str, Mapping[str, OldFlag]] = {
+    "": {"--debug": OldFlag("--verbose", "switch")},
+    "map": {
+        **_SEARCH_FLAGS,
+        "--lifetime": OldFlag("search.lifetime"),
+        "--promise": OldFlag("search.confidence_level"),
+        "--yield": OldFlag("search.chip_yield"),
+        "--strategy": OldFlag("search.strategy"),
+        "--objective": OldFlag("search.objective"),
+        "--ranking": OldFlag("search.ranking"),
+        "--final-samples": OldFlag("search.final_samples"),
+        "--choose-corrections": OldFlag("search.tune_compensation", "switch"),
+        "--find-reprogramming": OldFlag("search.refresh_interval", "switch"),
+        "--max-epochs": OldFlag("search.max_epochs"),
+        "--max-minutes": OldFlag("search.max_minutes"),
+        "--compile": OldFlag("compile", "switch"),
+    },
+    "pareto": {**_SEARCH_FLAGS, "--trials": OldFlag("pareto.n_trials")},
+    "profile": {**_RUN_FLAGS, "--validation-samples": OldFlag("--samples")},
+    "simulate": {"--second-opinion": OldFlag("--cross-check")},
+}
 
 #: Name of the random stream of hold-out tests. It keeps its first name, because another name would draw other chips.
 HOLDOUT_STREAM = "certify"
@@ -51,10 +113,14 @@ class DeprecatedNameWarning(FutureWarning):
     """A name of the previous version is used. The message says which name replaces it."""
 
 
+def describe_deprecated(old: str, new: str) -> str:
+    """Return a sentence that `old` is now called `new`."""
+    return f"{old} is now {new}; the old name works in this version and will be removed in the next"
+
+
 def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
     """Warn that `old` is now called `new`."""
-    text = f"{old} is now {new}; the old name works in this version and will be removed in the next"
-    warnings.warn(text, DeprecatedNameWarning, stacklevel=stacklevel)
+    warnings.warn(describe_deprecated(old, new), DeprecatedNameWarning, stacklevel=stacklevel)
 
 
 def find_renamed(module: str, name: str) -> Any:
@@ -69,6 +135,24 @@ def find_renamed(module: str, name: str) -> Any:
     old = f"{module}.{name}"
     warn_deprecated(old, REPLACEMENTS.get(old, f"{module}.{new}"), stacklevel=4)
     return getattr(sys.modules.get(home) or import_module(home), new)
+
+
+def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) -> list[str]:
+    """Return rules that select projections with the present prefix ``type:`` instead of ``kind:``.
+
+    Args:
+        option: Name of the setting that holds the rules, for the warning.
+        rules: Rules as the user wrote them.
+        is_file: The rules are those of an old run, so no warning is due.
+    """
+    renamed = []
+    for rule in rules:
+        if rule.startswith("kind:"):
+            if not is_file:
+                warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=4)
+            rule = f"type:{rule[5:]}"
+        renamed.append(rule)
+    return renamed
 
 
 def rename_settings(owner: str, settings: Mapping[str, Any], *, is_file: bool = False) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Errors and warnings: what went wrong, where, what was expected, what to do.
+"""Errors and warnings of LionHeart.
 
-Every error that a user can cause derives from `LionHeartError` and from the built-in that fits, so ``except ValueError``
-keeps working. The command line turns them into one message and exit code 2.
+A message states where the error occurred, what was given and what was expected; a hint states what to do. Every error that a
+user can cause derives from `LionHeartError` and from a built-in exception, so ``except ValueError`` works too. The command line
+prints the message and exits with code 2.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Iterable
 
 
 class LionHeartError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors of LionHeart.
 
     Args:
-        message: Where it happened, what came, what was expected.
-        hint: What the user can do about it.
+        message: Location of the error, given value and expected value.
+        hint: Action that resolves the error.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -28,23 +29,23 @@ class LionHeartError(Exception):
 
 
 class ConfigError(LionHeartError, ValueError):
-    """A setting is missing, unknown or impossible."""
+    """A setting or argument is missing, unknown, or has a value that is not allowed."""
 
 
 class GraphError(LionHeartError, RuntimeError):
-    """The network could not be traced: its forward pass failed or is inconsistent."""
+    """The network cannot be traced, because its forward pass fails or computes no projection."""
 
 
 class UnsupportedLayerError(LionHeartError, TypeError):
-    """A layer was asked to be analog although it cannot be mapped."""
+    """A layer cannot be converted to analog."""
 
 
 class TilingError(LionHeartError, ValueError):
-    """A weight matrix cannot be partitioned over tiles as asked."""
+    """A weight matrix cannot be partitioned over tiles."""
 
 
 class NumericsError(LionHeartError, ArithmeticError):
-    """A computation left the finite numbers, for example a diverged training."""
+    """A computation gives a number that is not finite, for example because training diverges."""
 
 
 class ArtifactError(LionHeartError, OSError):
@@ -52,23 +53,29 @@ class ArtifactError(LionHeartError, OSError):
 
 
 class LionHeartWarning(UserWarning):
-    """Base of all warnings."""
+    """Base class of all warnings of LionHeart."""
 
 
 class CalibrationWarning(LionHeartWarning):
-    """An input range had to be guessed or saturates."""
+    """An input range is not calibrated or saturates."""
 
 
 class NumericsWarning(LionHeartWarning):
-    """A result is finite but doubtful."""
+    """A result is finite but may be inaccurate."""
 
 
 class ExtrapolationWarning(LionHeartWarning):
-    """A fitted model is used outside the range it was measured in."""
+    """A fitted model is used outside the range of its measurements."""
 
 
 def suggest(name: str, known: Iterable[str], *, label: str = "known names") -> str:
-    """Return a hint that names the nearest of `known`, and lists a few of them."""
+    """Return a hint with the most similar known name, if any, and a list of up to 12 known names.
+
+    Args:
+        name: Unknown name.
+        known: Known names.
+        label: Plural noun for the known names.
+    """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     listed = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")

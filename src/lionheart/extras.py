@@ -1,4 +1,4 @@
-"""Packages that are imported late: those of an extra, and those that are slow to import."""
+"""Late imports: packages of optional dependencies (extras), and packages that are slow to import."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lionheart.errors import ConfigError
 
 
 def import_extra(module: str, extra: str, where: str) -> Any:
-    """Return a module of an extra.
+    """Import and return a module of an optional dependency.
 
     Args:
-        module: Its name.
-        extra: That installs it.
-        where: What needs it, for the error.
+        module: Name of the module.
+        extra: Name of the extra of lionheart-aimc that installs the module.
+        where: Feature that needs the module, for the error message.
 
     Raises:
-        ConfigError: It cannot be imported.
+        ConfigError: The module cannot be imported.
     """
     try:
         return importlib.import_module(module)
@@ -30,7 +30,7 @@ def import_extra(module: str, extra: str, where: str) -> Any:
 
 @final
 class _LazyModule(ModuleType):
-    """Imports the module of its name when an attribute is first used; each attribute is looked up once."""
+    """A module that is imported at the first use of an attribute; attributes are cached."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), name)
@@ -39,5 +39,5 @@ class _LazyModule(ModuleType):
 
 
 def lazy_import(module: str) -> Any:
-    """Return a module that is imported when an attribute of it is first used."""
+    """Return a module that is imported at the first use of one of its attributes."""
     return _LazyModule(module)

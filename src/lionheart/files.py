@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, hashes, free space, the user's cache folder."""
+"""File operations: atomic writes, reading, hashes, free space, and the cache folder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def sha256_file(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark.
+    """Return the text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        ArtifactError: There is no such file, or it cannot be read.
+        ArtifactError: The file does not exist or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -46,7 +46,16 @@ def read_text(path: Path) -> str:
 
 
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
-    """Raise `ArtifactError` unless `folder` exists or can be made, and can take `size_bytes` more."""
+    """Create `folder` if necessary and check its free space.
+
+    Args:
+        folder: Folder to write to.
+        size_bytes: Required free space [bytes].
+        purpose: Purpose of the space, for the message.
+
+    Raises:
+        ArtifactError: The folder cannot be created, or has too little free space.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -62,7 +71,11 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file in the folder of `path`, then move it into place; nothing half-written stays.
+    """Write a file atomically: `write` fills a temporary file in the same folder, which then replaces `path`.
+
+    Args:
+        path: File to write.
+        write: Function that writes to the path of the temporary file.
 
     Raises:
         ArtifactError: The folder cannot be written or the disk is full.
@@ -84,7 +97,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         full = error.errno == errno.ENOSPC
         reason = "no space left on the disk" if full else (error.strerror or str(error))
         raise ArtifactError(
-            f"{path}: cannot be written: {reason}", hint="check the folder's space and rights"
+            f"{path}: cannot be written: {reason}", hint="check the free space and the permissions of the folder"
         ) from error
     finally:
         if temporary is not None:
@@ -101,12 +114,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically, indented; floats keep their shortest exact form."""
+    """Write indented JSON atomically; floats have their shortest exact representation."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
+    """Return the data of a JSON file.
 
     Raises:
         ArtifactError: The file is missing, unreadable or not JSON.
@@ -117,7 +130,7 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}", hint="restore the file or make it again"
+            f"{path}: not readable as JSON: {error}", hint="restore the file or create it again"
         ) from error
 
 
@@ -125,6 +138,6 @@ def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:
     """Return `data` if it is a JSON object, else raise `ArtifactError`."""
     if not isinstance(data, dict):
         raise ArtifactError(
-            f"{path}: got a JSON {type(data).__name__}, expected an object", hint="is this the right file?"
+            f"{path}: got a JSON {type(data).__name__}, expected an object", hint="check that this is the right file"
         )
     return data

@@ -1,4 +1,4 @@
-"""Which projection runs where: plain data that other tools can read."""
+"""The mapping: a placement (analog or digital) for each projection of a network, as plain data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lionheart.record import read_record, write_record
 
 
 class Placement(StrEnum):
-    """Where a projection's products are computed."""
+    """Where the products of a projection are computed: on tiles or digitally."""
 
     ANALOG = "analog"
     DIGITAL = "digital"
@@ -27,11 +27,11 @@ class Placement(StrEnum):
 @final
 @dataclass(frozen=True)
 class LayerMapping:
-    """A placement for each projection, keyed by fully qualified name.
+    """A placement for each projection of a network.
 
     Args:
-        placements: In the network's order.
-        schema_version: Version of the written form.
+        placements: Placement by fully qualified name, in the order of the network.
+        schema_version: Version of the JSON format.
     """
 
     placements: dict[str, Placement] = Field(default_factory=dict)
@@ -40,7 +40,7 @@ class LayerMapping:
     @model_validator(mode="before")
     @classmethod
     def _require_all(cls, data: Any) -> Any:
-        """Refuse plain data without a version or placements, which have defaults only where a mapping is constructed."""
+        """Reject plain data without version or placements; their defaults are only for mappings constructed in Python."""
         if isinstance(data, dict):
             for key in ("schema_version", "placements"):
                 if key not in data:
@@ -49,12 +49,16 @@ class LayerMapping:
 
     @classmethod
     def all_digital(cls, graph: LayerGraph) -> Self:
-        """Return the mapping that leaves everything digital."""
+        """Return the mapping with all projections digital."""
         return cls(dict.fromkeys(graph.fqns, Placement.DIGITAL))
 
     @classmethod
     def from_analog(cls, graph: LayerGraph, analog: Iterable[str]) -> Self:
         """Return the mapping with exactly the projections `analog` on tiles.
+
+        Args:
+            graph: Network.
+            analog: Names of the analog projections.
 
         Raises:
             ConfigError: A name is not a projection of the graph.
@@ -70,38 +74,42 @@ class LayerMapping:
     @property
     def analog(self) -> tuple[str, ...]:
         """Names of the analog projections."""
-        return tuple(fqn for fqn, place in self.placements.items() if place is Placement.ANALOG)
+        return tuple(fqn for fqn, placement in self.placements.items() if placement is Placement.ANALOG)
 
     def is_analog(self, fqn: str) -> bool:
-        """Return whether `fqn` is on tiles."""
+        """Return whether the projection `fqn` is on tiles."""
         return self.placements.get(fqn) is Placement.ANALOG
 
     def with_placement(self, fqn: str, placement: Placement) -> LayerMapping:
-        """Return a mapping that differs in one projection.
+        """Return a copy with another placement of the projection `fqn`.
 
         Raises:
-            ConfigError: The projection is unknown.
+            ConfigError: `fqn` is not a projection of this mapping.
         """
         if fqn not in self.placements:
             raise ConfigError(
-                f"mapping: got {fqn!r}, expected one of its projections",
+                f"mapping: got {fqn!r}, expected a projection of this mapping",
                 hint=suggest(fqn, self.placements, label="projections"),
             )
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the share of the projections' MACs on tiles, 0 to 1."""
+        """Return the share of all projections' MACs that is on tiles, 0 to 1."""
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
-        """Return the share of the projections' weights on tiles, 0 to 1; a tied weight counts once."""
+        """Return the share of all projections' weights that is on tiles, 0 to 1; a shared weight counts once."""
         return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 
     def save(self, path: Path) -> None:
-        """Write the mapping as JSON."""
+        """Write the mapping to a JSON file."""
         write_json(path, write_record(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a mapping from JSON."""
+        """Read a mapping from a JSON file.
+
+        Raises:
+            ArtifactError: The file cannot be read or is not a mapping.
+        """
         return read_record(cls, read_json(path), str(path))

@@ -1,6 +1,6 @@
-"""How long work reports itself: the library calls `Progress`, the command line draws it.
+"""Progress reports: the library calls a `Progress` object, and the command line displays it.
 
-Library code never prints. Anything that takes more than a second accepts a `progress` argument.
+Library code does not print. Functions that take more than a second accept a `progress` argument.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """One running piece of work."""
+    """The progress bar of one task."""
 
     def advance(self, steps: float = 1) -> None:
-        """Move on by `steps`."""
+        """Advance the bar by `steps`."""
 
     def describe(self, text: str) -> None:
-        """Change the text beside the bar."""
+        """Set the text next to the bar."""
 
 
 class Progress(Protocol):
-    """Something that can show bars and lines to a person."""
+    """Displays progress bars and messages."""
 
     def note(self, text: str) -> None:
-        """Show one line that stays."""
+        """Show a permanent line of text."""
 
     def bar(self, text: str, total: float | None) -> AbstractContextManager[Bar]:
-        """Open a bar; use as a context manager."""
+        """Return a context manager that shows a progress bar.
+
+        Args:
+            text: Text next to the bar.
+            total: Number of steps; None = unknown.
+        """
 
 
 class _SilentBar:
@@ -39,14 +44,14 @@ class _SilentBar:
 
 
 class SilentProgress:
-    """Shows nothing; the default everywhere."""
+    """Displays nothing; the default of all functions."""
 
     def note(self, text: str) -> None:
         """Ignore."""
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[Bar]:
-        """Open a bar that nobody sees."""
+        """Return a context manager with a bar that is not displayed."""
         yield _SilentBar()
 
 

@@ -1,4 +1,4 @@
-"""Results as typed records: pydantic writes them as plain data and reads them back; nothing is converted by hand."""
+"""Typed records of results, which pydantic converts to plain data and back."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from lionheart.errors import ArtifactError
 
 T = TypeVar("T")
-_PLAIN = ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants")  # what is no number does not become null
+_PLAIN = ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants")  # nan and inf must not become null
 _ANY: TypeAdapter[Any] = TypeAdapter(Any, config=_PLAIN)
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
-_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)  # of a docstring
-_HINT = "is this data of a run written by this version of lionheart?"
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # cached, because construction takes milliseconds
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)  # entries of a docstring's Args section
+_HINT = "check that this version of lionheart wrote the data"
 _EXPECTED = {
     "missing": "missing",
     "string_type": "a text",
@@ -35,39 +35,48 @@ _EXPECTED = {
 
 
 class Record(BaseModel):
-    """A frozen group of results. Unknown keys are left out when it is read; non-finite numbers are refused."""
+    """A frozen group of results. Reading ignores unknown keys; non-finite numbers are errors."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, **_PLAIN)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a record with `changes`, validated as a whole."""
+        """Return a copy with `changes`; all fields are validated."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the record as plain data."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Self:
-        """Read plain data; `where` names them in errors.
+        """Read a record from plain data.
+
+        Args:
+            data: Plain data, as `to_json` returned.
+            where: Name of the data in error messages, for example a path.
 
         Raises:
-            ArtifactError: Keys are missing or values of the wrong type; all of them are named.
+            ArtifactError: Keys are missing or values have a wrong type; the message lists all of them.
         """
         return read_record(cls, data, where)
 
 
 def write_record(record: Any) -> Any:
-    """Return a record, a dataclass, or a collection of them as plain data."""
+    """Return a record, a dataclass, or a collection of records as plain data."""
     return _adapter(type(record)).dump_python(record, mode="json")
 
 
 def read_record(kind: type[T], data: Any, where: str) -> T:
-    """Read a record, a dataclass, or a collection of them from plain data.
+    """Read a record, a dataclass, or a collection of records from plain data.
+
+    Args:
+        kind: Type to read.
+        data: Plain data, as `write_record` returned.
+        where: Name of the data in error messages, for example a path.
 
     Raises:
-        ArtifactError: Keys are missing or values of the wrong type; all of them are named.
+        ArtifactError: Keys are missing or values have a wrong type; the message lists all of them.
     """
     try:
         found: T = _adapter(kind).validate_json(_as_json(data), strict=True)
@@ -77,25 +86,25 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
 
 
 def describe_schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON schema of a record, a dataclass, or a collection of them, as it is written."""
+    """Return the JSON schema of the plain data that `write_record` returns for a type."""
     schema = _adapter(kind).json_schema(mode="serialization")
-    for part in (schema, *schema.get("$defs", {}).values()):
-        _document(part)
+    for each in (schema, *schema.get("$defs", {}).values()):
+        _document(each)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _document(part: dict[str, Any]) -> None:
-    """Give a class in a schema the summary of its docstring, and its fields what the docstring says of them."""
-    summary, _, rest = part.get("description", "").partition("\n\n")
+def _document(schema: dict[str, Any]) -> None:
+    """Set the description of a class in a JSON schema from the docstring's summary, and those of its fields from ``Args``."""
+    summary, _, rest = schema.get("description", "").partition("\n\n")
     if summary:
-        part["description"] = " ".join(summary.split())
+        schema["description"] = " ".join(summary.split())
     for name, text in _ARGUMENT.findall(rest):
-        if name in part.get("properties", {}):
-            part["properties"][name].setdefault("description", " ".join(text.split()))
+        if name in schema.get("properties", {}):
+            schema["properties"][name].setdefault("description", " ".join(text.split()))
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:
-    """Return a line for each fault that pydantic found: where, what came, what was expected."""
+    """Return one line for each validation error of pydantic: where, the value, and what was expected."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 
@@ -111,11 +120,11 @@ def _as_json(data: Any) -> bytes:
 
 
 def _describe_fault(fault: Mapping[str, Any], where: str) -> str:
-    place = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+    path = where + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"])
     if fault["type"] == "missing":
-        return f"{place}: missing"
+        return f"{path}: missing"
     value = fault["input"]
     shown = repr(value) if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
     if fault["type"] in ("literal_error", "enum"):
-        return f"{place}: got {value!r}, expected one of {fault['ctx']['expected']}"
-    return f"{place}: got {shown}, expected {_EXPECTED.get(fault['type'], fault['msg'])}"
+        return f"{path}: got {value!r}, expected one of {fault['ctx']['expected']}"
+    return f"{path}: got {shown}, expected {_EXPECTED.get(fault['type'], fault['msg'])}"

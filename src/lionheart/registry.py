@@ -1,4 +1,7 @@
-"""Everything that has a name is registered in one way: once, found with a suggestion, listed for help texts and documents."""
+"""The registry of named entries, for example strategies, devices and layer types.
+
+A name is registered once, a search for an unknown name suggests similar names, and help texts and documentation list all names.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,15 @@ T = TypeVar("T")
 
 @final
 class Registry(Generic[T]):
-    """Named entries of one sort.
+    """Named entries of one type.
 
     Args:
-        setting: Of the setting that holds a name, for errors: ``"search.strategy"``.
-        plural: Of an entry, for hints: ``"strategies"``.
-        package: Whose modules, those of its packages too, register entries when they are imported; they are, on first use.
-            None = nothing is imported.
-        one_per_module: Whether each module of `package` registers one entry, under its own name with ``-`` for ``_``. Names are
-            then known without an import, and only the module of the entry that is looked for is imported.
-        renamed: Modules whose entry has another name.
+        setting: Name of the setting that selects an entry, for error messages, for example ``"search.strategy"``.
+        plural: Plural noun for entries, for hints, for example ``"strategies"``.
+        package: Package whose modules and subpackages register entries on import, imported at first use; None = no import.
+        one_per_module: Whether each module of `package` registers exactly one entry, with the name of the module and ``-``
+            instead of ``_``. Then names are known without an import, and `find` imports only the module of the entry.
+        renamed: Module name -> name of its entry, if they differ.
     """
 
     def __init__(
@@ -43,10 +45,10 @@ class Registry(Generic[T]):
         self._is_loaded = package is None
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that makes an entry known under `name`.
+        """Return a decorator that registers an entry as `name`.
 
         Raises:
-            ConfigError: The name is taken.
+            ConfigError: The name is already registered.
         """
 
         def add(entry: T) -> T:
@@ -56,21 +58,21 @@ class Registry(Generic[T]):
         return add
 
     def add(self, name: str, entry: T) -> None:
-        """Make an entry known under `name`.
+        """Register an entry as `name`.
 
         Raises:
-            ConfigError: The name is taken.
+            ConfigError: The name is already registered.
         """
         if self._one_per_module:
-            self._load(name)  # the name of a module is taken before it is imported
+            self._load(name)  # the names of modules that are not yet imported are taken too
         if name in self._entries:
-            raise ConfigError(f"{self.setting}: {name!r} is registered twice", hint="choose another name")
+            raise ConfigError(f"{self.setting}: {name!r} is already registered", hint="choose another name")
         self._entries[name] = entry
         self._removed.discard(name)
 
     def remove(self, name: str) -> None:
-        """Forget an entry; nothing happens if there is none."""
-        self._load(name)  # else its module would register it later
+        """Remove an entry, if it exists."""
+        self._load(name)  # otherwise its module would register the entry later
         self._entries.pop(name, None)
         self._removed.add(name)
 
@@ -78,15 +80,18 @@ class Registry(Generic[T]):
         """Return the entry called `name`.
 
         Raises:
-            ConfigError: There is none; the nearest names are suggested.
+            ConfigError: No such entry exists; the hint suggests similar names.
         """
         self._load(name)
         if name not in self._entries:
-            raise ConfigError(f"{self.setting}: got {name!r}", hint=suggest(str(name), self.names(), label=self.plural))
+            raise ConfigError(
+                f"{self.setting}: got {name!r}, expected one of the {self.plural}",
+                hint=suggest(str(name), self.names(), label=self.plural),
+            )
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return all names: of modules in their order, else in the order of registration."""
+        """Return all names, in the order of modules with `one_per_module`, else in the order of registration."""
         if self._one_per_module:
             known = dict.fromkeys([*self._modules(), *self._entries])
             return tuple(name for name in known if name not in self._removed)
@@ -107,18 +112,18 @@ class Registry(Generic[T]):
         return len(self.names())
 
     def _modules(self) -> dict[str, str]:
-        """Return the modules of the package by the names of their entries."""
+        """Return the module name for each entry name of the package."""
         if self._package is None:
             return {}
         root, *below = self._package.split(".")
         folders = [str(Path(folder, *below)) for folder in import_module(root).__path__]
         found = [
             each.name for each in pkgutil.iter_modules(folders)
-        ]  # found as files: packages on the way are not imported
+        ]  # found as files, so that parent packages are not imported
         return {self._renamed.get(name, name.replace("_", "-")): name for name in found if not name.startswith("_")}
 
     def _load(self, name: str | None = None) -> None:
-        """Import the modules that register entries: all of them, or that of one entry where each has its own."""
+        """Import the modules that register entries; with `one_per_module` and a name, only the module of that entry."""
         if self._is_loaded:
             return
         modules = self._modules()
@@ -126,12 +131,12 @@ class Registry(Generic[T]):
             if name not in self._entries and name in modules:
                 import_module(f"{self._package}.{modules[name]}")
             return
-        self._is_loaded = True  # before the imports: they may look something up
+        self._is_loaded = True  # before the imports, because they may use the registry
         _import_all(str(self._package))
 
 
 def _import_all(package: str) -> None:
-    """Import the modules of a package and of the packages in it, but those whose name begins with an underscore."""
+    """Import the modules of a package and its subpackages, except those whose name begins with an underscore."""
     for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
         if not module.name.rpartition(".")[2].startswith("_"):
             import_module(module.name)
@@ -139,7 +144,7 @@ def _import_all(package: str) -> None:
                 _import_all(module.name)
 
 
-#: Search strategies: one module each; the paper's greedy search carries the project's name. See `lionheart.search`.
+#: Search strategies, one module each; the greedy search of the paper is called ``lionheart``. See `lionheart.search`.
 STRATEGIES: Registry[Any] = Registry(
     "search.strategy",
     "strategies",
@@ -147,5 +152,5 @@ STRATEGIES: Registry[Any] = Registry(
     one_per_module=True,
     renamed={"greedy": "lionheart"},
 )
-#: Orders in which candidates are tried: one module each. See `lionheart.jobs.ranking`.
+#: Rankings, which order candidates for the search, one module each. See `lionheart.jobs.ranking`.
 RANKINGS: Registry[Any] = Registry("ranking", "rankings", package="lionheart.jobs.rankings", one_per_module=True)

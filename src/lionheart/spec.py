@@ -1,4 +1,4 @@
-"""The base of every spec: frozen, validated once, unknown keys are errors with a suggestion."""
+"""The base class of all settings: frozen pydantic models in which an unknown setting is an error with a suggestion."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from lionheart.errors import ConfigError, suggest
 
 
 def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
-    """Turn all faults that pydantic found into one `ConfigError`; a hint says what a setting is."""
+    """Return one `ConfigError` for all validation errors of pydantic.
+
+    Args:
+        error: Validation errors.
+        known: Known settings; the hint gives the descriptions of those with an error.
+        where: Name of the settings class in the message.
+    """
     lines, hints, meanings = [], [], []
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+        key = ".".join(str(name) for name in fault["loc"]) or "(whole)"
         inner = fault.get("ctx", {}).get("error")
-        if isinstance(inner, ConfigError):  # from a spec inside this one
+        if isinstance(inner, ConfigError):  # from nested settings
             lines += [f"{where}.{key}: {line}" for line in inner.message.splitlines()]
             hints += [inner.hint] if inner.hint else []
         elif fault["type"] == "extra_forbidden":
@@ -32,7 +38,11 @@ def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: 
 
 
 class Spec(BaseModel):
-    """A frozen group of settings. Change one with `replace`, which validates again."""
+    """A frozen group of settings. `replace` returns a changed copy.
+
+    Raises:
+        ConfigError: A setting is unknown or its value is not allowed; the message lists all errors.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
     schema_version: ClassVar[int] = 1
@@ -45,26 +55,30 @@ class Spec(BaseModel):
             raise config_error(error, type(self).model_fields, type(self).__name__) from None
 
     def replace(self, **changes: Any) -> Self:
-        """Return a new spec with `changes`, validated as a whole."""
+        """Return a copy with `changes`; all settings are validated.
+
+        Raises:
+            ConfigError: A setting is unknown or its value is not allowed.
+        """
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data with the schema version, the inverse of `from_json`."""
+        """Return the settings and the schema version as plain data, for `from_json`."""
         return {"schema_version": self.schema_version, **self.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote.
+        """Return settings from the plain data of `to_json`.
 
         Raises:
-            ConfigError: The version is unknown or a setting is wrong.
+            ConfigError: The schema version is unknown, or a setting is unknown or its value is not allowed.
         """
         settings = dict(data)
         version = settings.pop("schema_version", cls.schema_version)
         if version != cls.schema_version:
             raise ConfigError(
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
-                hint="this file was written by another version of lionheart",
+                hint="another version of lionheart wrote these settings; use that version to read them",
             )
         return cls(**settings)

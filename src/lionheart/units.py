@@ -1,4 +1,4 @@
-"""Durations, counts and physical quantities, to and from text. Time is seconds everywhere inside."""
+"""Conversion of durations, counts and physical quantities to and from text. Times in code are always in seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from lionheart.errors import ConfigError
 
-#: Seconds in each duration suffix. A month is 30 days and a year 365 days.
+#: Seconds per duration unit. A month has 30 days and a year 365 days.
 SECONDS_PER_UNIT = {
     "s": 1.0,
     "min": 60.0,
@@ -22,13 +22,13 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)
 
 
 def parse_duration(text: str | float) -> float:
-    """Read a duration such as ``"1d"``, ``"90s"``, ``"1mo"`` or a bare number of seconds.
+    """Convert a duration such as ``"1d"``, ``"90s"``, ``"1mo"``, or a number of seconds, to seconds.
 
     Returns:
-        Seconds, finite and >= 0.
+        Duration [s], finite and >= 0.
 
     Raises:
-        ConfigError: The text is not a duration.
+        ConfigError: The text is not a duration, or the duration is negative or not finite.
     """
     if isinstance(text, (int, float)):
         seconds = float(text)
@@ -42,13 +42,14 @@ def parse_duration(text: str | float) -> float:
         seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
     if not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(
-            f"duration: got {text!r}, expected a finite number >= 0", hint="give a time after programming"
+            f"duration: got {text!r}, expected a finite number >= 0",
+            hint="give a time after programming, for example 1d",
         )
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds with the largest unit that divides them, ``86400`` -> ``"1d"``."""
+    """Format seconds in the largest unit, except weeks, that gives a whole number, ``86400`` -> ``"1d"``."""
     if seconds == 0:
         return "0s"
     for unit in ("y", "mo", "w", "d", "h", "min"):
@@ -61,7 +62,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_elapsed(seconds: float) -> str:
-    """Write a wall-clock time for people, ``75`` -> ``"1 min 15 s"``."""
+    """Format a wall-clock time [s], ``75`` -> ``"1 min 15 s"``."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -73,7 +74,7 @@ def format_elapsed(seconds: float) -> str:
 
 
 def format_count(value: float) -> str:
-    """Write a count with a decimal prefix, ``12_500_000`` -> ``"12.50 M"``."""
+    """Format a count with a decimal prefix, ``12_500_000`` -> ``"12.50 M"``."""
     if abs(value) < 1000:
         return f"{value:g}"
     text = ""
@@ -85,7 +86,7 @@ def format_count(value: float) -> str:
 
 
 def format_si(value: float, unit: str, digits: int = 3) -> str:
-    """Write a quantity with an SI prefix, ``(1.3e-4, "s")`` -> ``"130 µs"``."""
+    """Format a quantity with an SI prefix and `digits` significant digits, ``(1.3e-4, "s")`` -> ``"130 µs"``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     prefixes = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}

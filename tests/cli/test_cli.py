@@ -39,6 +39,7 @@ VERBS = (
     "train",
     "sources",
     "schema",
+    "settings",
 )
 Usage = namedtuple("Usage", "total used free")
 
@@ -124,7 +125,7 @@ def test_inspect_writes_json_or_words():
 
 def test_map_for_people(tmp_path: Path, config: Path):
     result = lionheart_command(
-        "map", TASK, "--config", config, "--out", tmp_path / "run", "--exclude", "7", "--final-samples", "50"
+        "map", TASK, "--config", config, "--out", tmp_path / "run", "--set", "exclude=7", "--set", "final_samples=50"
     )
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -146,8 +147,10 @@ def test_map_for_people(tmp_path: Path, config: Path):
 
 
 def test_flags_win_over_the_file(tmp_path: Path, config: Path):
-    flags = ["--max-drop", "12.5", "--at", "1h", "--seed", "5", "--ranking", "macs", "--chips", "1", "--final-chips", "3",
-             "--validation-samples", "64", "--final-samples", "1032", "--max-epochs", "1", "--max-minutes", "9"]  # fmt: skip
+    flags = ["--max-drop", "12.5", "--at", "1h", "--seed", "5"]
+    for each in ("ranking=macs", "n_chips=1", "n_chips_final=3", "validation_samples=64", "final_samples=1032",
+                 "search.max_epochs=1", "max_minutes=9"):  # fmt: skip
+        flags += ["--set", each]
     result = lionheart_command("map", TASK, "--config", config, "--out", tmp_path / "run", *flags, "--json")
     assert result.exit_code in (0, 3), result.output
     settings = read_json(tmp_path / "run" / "run.json")["settings"]
@@ -266,7 +269,7 @@ def test_version():
 
 
 def test_nothing_mapped_is_exit_code_3(tmp_path: Path, config: Path):
-    arguments = ["map", TASK, "--config", config, "--exclude", "0", "--exclude", "3", "--max-drop", "0.01"]
+    arguments = ["map", TASK, "--config", config, "--set", "exclude=0,3", "--max-drop", "0.01"]
     for flags in (["--json"], []):
         result = lionheart_command(*arguments, "--out", tmp_path / f"run{len(flags)}", *flags)
         assert result.exit_code == 3, result.output
@@ -286,11 +289,11 @@ def test_a_bug_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
     assert "internal error: RuntimeError: [bold]impossible" in result.stderr  # not eaten as markup
     assert "this is a bug in lionheart" in plain(result.stderr)
     assert "Traceback" not in result.stderr
-    assert "Traceback" in lionheart_command("inspect", TASK, "--debug").stderr
+    assert "Traceback" in lionheart_command("inspect", TASK, "--verbose").stderr
 
 
-def test_debug_shows_where_a_refusal_came_from():
-    result = lionheart_command("inspect", "cifar10/resnet9", "--debug")
+def test_verbose_shows_where_a_refusal_came_from():
+    result = lionheart_command("inspect", "cifar10/resnet9", "--verbose")
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
     assert "locals" not in result.stderr
@@ -362,7 +365,7 @@ USER_FILES = {
         ("syntax", "build", "failed on import: SyntaxError", "fix the file"),
         ("no_task", "build", "returned int, expected a lionheart.Task", "return lionheart.Task("),
         ("no_task", "biuld", "has no function 'biuld'", "did you mean 'build'"),
-        ("raises", "build", "failed: KeyError: 'weights'", "--debug"),
+        ("raises", "build", "failed: KeyError: 'weights'", "--verbose"),
         ("needs_arguments", "build", "missing 1 required positional argument", "without arguments"),
         (
             "fails_in_forward",
@@ -396,7 +399,7 @@ def test_a_named_task_of_a_file_can_be_resumed(tmp_path: Path, config: Path):
         "import quadrants\ndef build():\n    return quadrants.build_task(name='a name of its own')\n"
     )
     name = f"{tmp_path / 'mine.py'}:build"
-    first = lionheart_command("map", name, "--config", config, "--out", tmp_path / "run", "--exclude", "[07]")
+    first = lionheart_command("map", name, "--config", config, "--out", tmp_path / "run", "--set", "exclude=[07]")
     assert first.exit_code == 0, first.output
     assert lionheart_command("map", "--resume", tmp_path / "run").exit_code == 0
     assert lionheart_command("evaluate", tmp_path / "run", "--times", "1s", "--chips", "1").exit_code == 0
@@ -440,13 +443,13 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--max-drop", "nan"], "max_drop_pp: got nan: Input should be a finite number", "largest drop"),
         (["--at", "soon"], "t_inference: duration: got 'soon'", "1mo (30 days)"),
         (["--at", "-1d"], "t_inference: duration: got '-1d'", "1mo (30 days)"),
-        (["--exclude", "3x"], "exclude: '3x' matches no projection", "did you mean '3'"),
-        (["--ranking", "mac"], "ranking: got 'mac'", "did you mean 'macs'"),
+        (["--set", "exclude=3x"], "exclude: '3x' matches no projection", "did you mean '3'"),
+        (["--set", "ranking=mac"], "ranking: got 'mac'", "did you mean 'macs'"),
         (["--preset", "papr"], "preset: got 'papr'", "did you mean 'paper'"),
-        (["--chips", "0"], "n_chips: got 0", "fresh chips for each decision"),
-        (["--validation-samples", "0"], "validation_samples: got 0", "validation samples"),
-        (["--max-epochs", "0"], "max_epochs: got 0", "budget"),
-        (["--max-minutes", "-3"], "max_minutes: got -3.0", "budget"),
+        (["--set", "n_chips=0"], "n_chips: got 0", "simulated chips for each decision"),
+        (["--set", "validation_samples=0"], "validation_samples: got 0", "validation samples"),
+        (["--set", "search.max_epochs=0"], "max_epochs: got 0", "budget"),
+        (["--set", "max_minutes=-3"], "max_minutes: got -3.0", "budget"),
         (["--seed", "-1"], "seed: got -1", "root of all random streams"),
     ],
 )
@@ -460,11 +463,11 @@ def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: P
     [
         ("[search]\nmax_dropp = 1\n", "SearchSpec.max_dropp: unknown setting", "did you mean 'max_drop_pp'"),
         ("[tile]\nrows = 0\n", "rows: got 0", "inputs of the crossbar"),
-        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "conductance physics"),
+        ("[tile.device]\ntechnology = 'pcn'\n", "technology: got 'pcn'", "name of the device physics"),
         ("sead = 1\n", "MapSettings.sead: unknown setting", "did you mean 'seed'"),
         ("search = 3\n", "search: got 3", "bound"),
         ("platforms = ['alpine']\n", "platform: got 'alpine'", "alpine-high-power"),
-        ("[search\n", "not readable as TOML", "mend the file"),
+        ("[search\n", "not readable as TOML", "fix the file"),
     ],
 )
 def test_bad_config(text: str, message: str, hint: str, tmp_path: Path):
@@ -587,7 +590,7 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--times", "1s,,1h"], "duration: got ''", "1mo (30 days)"),
         (["evaluate", "--chips", "0"], "got 0 chips", "at least one chip"),
         (["evaluate", "--times", "nan"], "duration: got 'nan'", "1mo (30 days)"),
-        (["evaluate", "--samples", "0"], "samples: got 0", "leave it out"),
+        (["evaluate", "--samples", "0"], "samples: got 0", "omit the number"),
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
@@ -611,4 +614,4 @@ def test_inspect_on_an_unknown_platform():
 def test_a_report_that_cannot_be_written(copied: Path, tmp_path: Path):
     (tmp_path / "file").write_text("precious")
     result = lionheart_command("report", copied, "--out", tmp_path / "file" / "page.html")
-    assert_refused(result, "page.html: cannot be written", "check the folder")
+    assert_refused(result, "page.html: cannot be written", "check the free space")

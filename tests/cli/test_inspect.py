@@ -56,7 +56,7 @@ def wrong_shape():
 """
 FIELDS = {
     "fqn",
-    "kind",
+    "layer_type",
     "rows",
     "cols",
     "groups",
@@ -118,13 +118,13 @@ def test_functions_return_a_module_with_or_without_inputs(
     functions: Path, function: str, expected: list[tuple[str, str, int]]
 ):
     data = data_of(inspect(f"{functions}:{function}", "--json"))
-    assert [(row["fqn"], row["kind"], row["macs"]) for row in data["projections"]] == expected
+    assert [(row["fqn"], row["layer_type"], row["macs"]) for row in data["projections"]] == expected
     assert all(row.keys() >= FIELDS for row in data["projections"])
 
 
 def test_json_has_what_other_tools_read(functions: Path):
     data = data_of(
-        inspect(f"{functions}:with_tensor", "--exclude", "kind:linear", "--rows", "16", "--cols", "4", "--json")
+        inspect(f"{functions}:with_tensor", "--exclude", "type:linear", "--rows", "16", "--cols", "4", "--json")
     )
     conv, head = data["projections"]
     assert (conv["mappable"], conv["n_tiles"], conv["reason"]) == (True, 4, "")
@@ -142,7 +142,7 @@ def test_words_say_what_stays_digital_and_why(functions: Path):
     result = inspect(f"{functions}:with_tuple")
     assert result.exit_code == 0
     text = " ".join(result.stderr.split())
-    assert "Bilinear.forward multiplies it itself, no layer of a known kind does" in text
+    assert "Bilinear.forward multiplies the parameter directly, not a layer of a registered type" in text
     assert "100.0 % of the MACs because they must" in text
     assert max(len(line) for line in result.stderr.splitlines()) <= 80
 
@@ -150,7 +150,11 @@ def test_words_say_what_stays_digital_and_why(functions: Path):
 @pytest.mark.parametrize(
     ("function", "message", "hint"),
     [
-        ("needs_more", "Two: no example inputs were given, and none could be guessed", "(model, example_inputs)"),
+        (
+            "needs_more",
+            "Two: no example inputs were given, and the model ran with none of the guessed inputs",
+            "(model, example_inputs)",
+        ),
         ("wrong_shape", "Sequential: 3 (Linear): the forward pass failed on the example inputs", "one batch"),
     ],
 )
@@ -193,7 +197,7 @@ def test_units_are_parts_of_blocks(llama: str):
     assert data["totals"]["n_units"] == 12 * 2 + 1
     attn, mlp, head = data["units"]
     assert (attn["pattern"], attn["n_units"], attn["n_projections"]) == ("model.layers.*.self_attn", 12, 48)
-    assert attn["shapes"] == [{"kind": "linear", "rows": 64, "cols": 64, "groups": 1, "n_projections": 4}]
+    assert attn["shapes"] == [{"layer_type": "linear", "rows": 64, "cols": 64, "groups": 1, "n_projections": 4}]
     assert [(row["rows"], row["cols"], row["n_projections"]) for row in mlp["shapes"]] == [(64, 160, 2), (160, 64, 1)]
     assert (mlp["n_projections"], mlp["n_mappable"], mlp["n_tiles_mappable"]) == (36, 33, 33)
     assert (head["pattern"], head["n_units"], head["n_tiles_mappable"]) == ("lm_head", 1, 2)
@@ -230,8 +234,8 @@ def test_units_with_all_is_an_error(llama: str):
     ("content", "message"),
     [
         ('{"model_type": "lama"}', "model_type: got 'lama'"),
-        ('{"hidden_size": 4}', "no configuration of a model"),
-        ("{", "no configuration of a model"),
+        ('{"hidden_size": 4}', "not a readable model configuration"),
+        ("{", "not a readable model configuration"),
     ],
 )
 def test_a_damaged_configuration(tmp_path: Path, content: str, message: str):

@@ -57,8 +57,8 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
 
 def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["profile", "measures:build_perplexity_task", "--chips", "2", "--times", "1s,1d"]
-    arguments += ["--validation-samples", "32", "--exclude", "7", "--out", "p.json"]
+    arguments = ["profile", "metrics_tasks:build_perplexity_task", "--chips", "2", "--times", "1s,1d"]
+    arguments += ["--samples", "32", "--set", "search.exclude=7", "--out", "p.json"]
     environment = {"COLUMNS": "100", "TERM": "dumb"}
     done = CliRunner().invoke(app, arguments, env=environment)
     assert done.exit_code == 0, done.output

@@ -74,8 +74,8 @@ def test_a_row_says_its_name_and_its_search(benchmarks: SimpleNamespace):
     row = make_row(benchmarks.plan, bound=0.5, strategy="shared", seed=3, exclude=["*.depthwise"])
     assert (row.name, row.stem) == ("cifar10/resnet8@0.5:shared", "0.5-shared")
     assert row.map_command() == (
-        "lionheart map cifar10/resnet8 --max-drop 0.5 --at 1d --preset robust --strategy shared --seed 3 "
-        "--exclude '*.depthwise' --final-chips 20"
+        "lionheart map cifar10/resnet8 --max-drop 0.5 --at 1d --preset robust --seed 3 "
+        "--set search.strategy=shared --set 'search.exclude=*.depthwise' --set search.n_chips_final=20"
     )
     settings = row.settings()
     assert (settings.seed, settings.search.max_drop_pp, settings.search.exclude) == (3, 0.5, ("*.depthwise",))

@@ -45,7 +45,7 @@ def test_the_results_have_the_old_figures(run: RunDirectory, old: dict[str, Any]
     assert results.validation_drop_pp == pytest.approx(old["validation"]["drop_pp"], abs=1e-9)
     assert results.retrained_test_accuracy == old["test_digital_accuracy"]
     assert [point.scores for point in results.test_over_time] == [tuple(p["scores"]) for p in old["test_over_time"]]
-    assert [d.drop_ucb_pp for d in results.decisions] == [d["drop_ucb_pp"] for d in old["decisions"]]
+    assert [d.drop_ucb_pp for d in results.decisions] == [d["limit_pp"] for d in old["decisions"]]
     assert [s.mapped.energy_j for s in results.system] == [s["mapped"]["energy_j"] for s in old["system"]]
     [test], [was] = results.holdout_tests, old["certificate"]
     assert (test.analog, test.accepted, test.accuracy.mean) == (
@@ -54,10 +54,10 @@ def test_the_results_have_the_old_figures(run: RunDirectory, old: dict[str, Any]
         was["accuracy"]["mean"],
     )
     drop = (test.drop.drop_pp, test.drop.drop_ucb_pp, test.drop.confidence, test.drop.chip_error_pp)
-    assert drop == (was["drop_pp"], was["drop_ucb_pp"], was["confidence"], was["chip_error_pp"])
+    assert drop == (was["drop_pp"], was["limit_pp"], was["confidence"], was["chip_error_pp"])
     assert results.refresh.holds_until_s == old["reprogramming"]["holds_until_s"]
     assert [age.drop_ucb_pp for age in results.refresh.measured] == [
-        age["drop_ucb_pp"] for age in old["reprogramming"]["measured"]
+        age["limit_pp"] for age in old["reprogramming"]["measured"]
     ]
     assert Results.from_json(results.to_json(), "again") == results
 
@@ -95,7 +95,7 @@ def test_a_finished_run_is_loaded_and_an_unfinished_one_is_not_continued(run: Ru
     run.file("results.json").unlink()
     refused = lionheart_command("map", "--resume", run.path)
     assert refused.exit_code == 2
-    assert "begun by an older version" in refused.stderr
+    assert "an older version started the run" in refused.stderr
 
 
 def test_damage_is_named(run: RunDirectory, old: dict[str, Any]):

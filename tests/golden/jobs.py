@@ -405,7 +405,7 @@ add_map(
 add_map("map first samples", search={"validation_samples": 40, "final_samples": 25}, train=FEW)
 add_map("map budget of epochs", lambda parts: parts["outcome"] == "budget", search={"max_epochs": 3})
 add_map("map another seed", seed=5, train=FEW, platforms=())
-add_map("map include and exclude", search={"include": ["kind:conv2d", "9"], "exclude": ["3"]}, train=FEW)
+add_map("map include and exclude", search={"include": ["type:conv2d", "9"], "exclude": ["3"]}, train=FEW)
 add_map("map programmed anew", tile={"reprogram_after": 1e6}, train=FEW)
 
 

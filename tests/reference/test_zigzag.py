@@ -1,4 +1,4 @@
-"""ZigZag as a second opinion: laws of its figures, hand calculations, the table, and one clear error without it."""
+"""ZigZag as a cross-check: laws of its figures, hand calculations, the table, and one clear error without it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_without_zigzag(run_dir: Path):
     with pytest.raises(ConfigError, match="ZigZag cannot be imported") as caught:
         importlib.import_module("lionheart.interop.zigzag")
     assert "pip install zigzag-dse==3.9.1 six" in caught.value.hint
-    result = lionheart_command("simulate", run_dir, "--second-opinion", "zigzag")
+    result = lionheart_command("simulate", run_dir, "--cross-check", "zigzag")
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.count("error: ZigZag cannot be imported") == 1
@@ -93,9 +93,9 @@ def test_without_zigzag(run_dir: Path):
 
 
 def test_unknown_tool(run_dir: Path):
-    result = lionheart_command("simulate", run_dir, "--second-opinion", "zigzac")
+    result = lionheart_command("simulate", run_dir, "--cross-check", "zigzac")
     assert result.exit_code == 2
-    assert "--second-opinion: got 'zigzac'" in result.stderr
+    assert "--cross-check: got 'zigzac'" in result.stderr
     assert "did you mean 'zigzag'" in result.stderr
 
 
@@ -241,16 +241,16 @@ def test_nothing_digital_and_no_energies(theirs: ModuleType):
 
 
 def test_simulate_prints_the_table_and_writes_it(theirs: ModuleType, run_dir: Path):
-    result = lionheart_command("simulate", run_dir, "--second-opinion", "zigzag", "--json")
+    result = lionheart_command("simulate", run_dir, "--cross-check", "zigzag", "--json")
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
     assert [row["cross_check"]["platform"] for row in data] == ["alpine-high-power", "alpine-low-power"]
     assert [row["fqn"] for row in data[0]["cross_check"]["rows"]] == list(TINY.fqns)
-    words = lionheart_command("simulate", run_dir, "--second-opinion", "zigzag", "--platform", "alpine-low-power")
+    words = lionheart_command("simulate", run_dir, "--cross-check", "zigzag", "--platform", "alpine-low-power")
     assert words.exit_code == 0, words.output
     assert words.stdout == ""
     assert max(len(line) for line in words.stderr.splitlines()) <= 80
-    for part in ("depthwise", "digital ones", "ours leaves out", "ZigZag leaves out", "256×256 tile"):
+    for part in ("depthwise", "digital ones", "Our model leaves out", "ZigZag leaves out", "256×256 tile"):
         assert part in words.stderr
     assert "cross_check" not in lionheart_command("simulate", run_dir, "--json").stdout
 

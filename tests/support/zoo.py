@@ -332,7 +332,7 @@ ZOO: dict[str, Specimen] = {
 }
 #: Projections that must stay digital, and a part of the reason.
 DIGITAL: dict[str, dict[str, str]] = {
-    "bare parameter": {"weight": "BareParameter.forward multiplies it itself"},
-    "borrowed": {"code": "its weight is multiplied outside its layer, in Borrowed"},
-    "own weight": {"0": "Normed has a forward of its own that uses the weight in 'norm'"},
+    "bare parameter": {"weight": "BareParameter.forward multiplies the parameter directly"},
+    "borrowed": {"code": "the weight is multiplied outside its layer, in Borrowed"},
+    "own weight": {"0": "Normed overrides forward and uses the weight in 'norm'"},
 }

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from zoo import ZOO
 
 from lionheart.candidates import find_candidates
+from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, TilingError
 from lionheart.graph import LayerGraph, trace_graph
@@ -59,7 +60,7 @@ def test_split_is_aihwkits(size: int, largest: int, pieces: tuple[int, ...]):
 
 @pytest.mark.parametrize(("size", "largest"), [(0, 256), (-3, 256), (5, 0), (5, -1)])
 def test_split_refuses_what_is_not_positive(size: int, largest: int):
-    with pytest.raises(TilingError, match=f"got {size} lines over pieces of {largest}"):
+    with pytest.raises(TilingError, match=f"got size {size} and largest piece {largest}"):
         split_evenly(size, largest)
 
 
@@ -142,7 +143,7 @@ def test_a_rule_knows_a_shared_weight_by_each_of_its_names():
 def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]):
     included = find_candidates(resnet8, TILE, include=[rule])
     assert [c.node.fqn for c in included if c.is_mappable] == expected
-    assert {c.reason for c in included} == {"", "not among the projections that the user includes"}
+    assert {c.reason for c in included} == {"", "not included by the user"}
     excluded = find_candidates(resnet8, TILE, exclude=[rule])
     assert [c.node.fqn for c in excluded if not c.is_mappable] == expected
     assert not any(c.is_mappable for c in find_candidates(resnet8, TILE, include=[rule], exclude=[rule]))
@@ -153,7 +154,7 @@ def test_rules_of_every_form(resnet8: LayerGraph, rule: str, expected: list[str]
     [
         ("type:conf2d", "'type:conf2d' matches no projection", "type:conv2d"),
         ("re:stak", "'re:stak' matches no projection", "projections"),
-        ("re:(", "no regular expression", "shell pattern"),
+        ("re:(", "not a valid regular expression", "shell pattern"),
     ],
 )
 def test_rules_that_match_nothing_are_errors(resnet8: LayerGraph, rule: str, message: str, hint: str):
@@ -161,6 +162,15 @@ def test_rules_that_match_nothing_are_errors(resnet8: LayerGraph, rule: str, mes
         find_candidates(resnet8, TILE, include=[rule])
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_the_old_prefix_of_layer_types_works_with_a_warning(resnet8: LayerGraph):
+    with pytest.warns(DeprecatedNameWarning, match="'kind:lin\\*' of exclude is now 'type:lin\\*'") as caught:
+        found = find_candidates(resnet8, TILE, exclude=["kind:lin*"])
+    assert [c.node.fqn for c in found if not c.is_mappable] == ["fc"]
+    assert [each.filename for each in caught] == [__file__]  # names the caller, not the library
+    with pytest.warns(DeprecatedNameWarning), pytest.raises(ConfigError, match="'type:conf2d' matches no projection"):
+        find_candidates(resnet8, TILE, include=["kind:conf2d"])
 
 
 def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
@@ -177,5 +187,5 @@ def test_a_layer_with_a_forward_of_its_own_is_refused_with_the_reason():
     )
     own, changed, computed = find_candidates(trace_graph(net, torch.randn(1, 4)), TileSpec.ideal())
     assert own.is_mappable  # what it does around the product stays as it is
-    assert "Positive has a forward of its own that uses the weight in 'abs'" in changed.reason
+    assert "Positive overrides forward and uses the weight in 'abs'" in changed.reason
     assert "parametrised" in computed.reason

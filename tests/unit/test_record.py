@@ -100,7 +100,7 @@ def test_all_faults_are_named_at_once():
         "tree.json.place.x: missing",
         "tree.json.place.y: got 1.5, expected a whole number",
     ]
-    assert "written by this version" in caught.value.hint
+    assert "this version of lionheart wrote" in caught.value.hint
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

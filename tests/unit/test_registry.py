@@ -74,7 +74,7 @@ def test_unknown_names_are_suggested():
 def test_a_name_is_taken_once():
     registry: Registry[int] = Registry("number.name", "numbers")
     registry.add("one", 1)
-    with pytest.raises(ConfigError, match=r"number\.name: 'one' is registered twice"):
+    with pytest.raises(ConfigError, match=r"number\.name: 'one' is already registered"):
         registry.register("one")(11)
     assert registry.find("one") == 1
 
@@ -133,7 +133,7 @@ def test_the_name_of_a_module_is_taken_before_it_is_imported(package: str, tmp_p
     """Was accepted, stood in for the module's own entry, and failed once something imported the module."""
     fill(tmp_path, oak=entry_of("oak", "oak"))
     registry = make_lazy(tmp_path, package)
-    with pytest.raises(ConfigError, match="'oak' is registered twice"):
+    with pytest.raises(ConfigError, match="'oak' is already registered"):
         registry.add("oak", len)
     assert registry.find("oak")() == "oak"
 

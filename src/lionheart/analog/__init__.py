@@ -1,7 +1,8 @@
 """Analog layers: DAC, crossbar, ADC, digital partial sums, drift compensation, and the modules that hold their state.
 
-Takes a model, a `LayerMapping` and a `TileSpec`; returns the model with analog layers in place, which compute what a programmed
-chip would compute, or what hardware-aware training needs; and back again. Must not know: training loops, accuracy, platforms.
+Takes a model, a `LayerMapping` and a `TileSpec`. Returns the same model with analog layers, which simulate a programmed chip in
+``eval()`` and inject hardware noise in ``train()``; the conversion can be undone. Must not know: training loops, accuracy,
+platforms.
 """
 
 from lionheart.analog.base import AnalogLayer

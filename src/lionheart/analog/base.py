@@ -1,4 +1,4 @@
-"""What all modules that compute a projection as tiles do share. They hold state; the physics are functions elsewhere."""
+"""The base class of modules that compute a projection on tiles; it holds their state, and other modules have the physics."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition
 
 _BUFFERS = ("analog_input_range", "analog_weight_bound")
-_REMEMBERED_CALLS = 16  # whose noise a backward pass can see again
-_SMALLEST_RANGE = 1e-6  # a learned range stays positive
+_REMEMBERED_CALLS = 16  # calls whose noise a backward pass can repeat
+_SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 
 
 class AnalogLayer(nn.Module, ABC):
-    """A linear or convolution layer on tiles; owns the same parameters as the digital layer it stands for.
+    """A linear or convolution layer on tiles; owns the same parameter objects as the digital layer that it replaces.
 
-    In ``train()`` it injects the tile's HWA noise. In ``eval()`` it uses the programmed chip if there is one, else the exact
-    weights, and the tile's converters and output noise in both cases. The bias and the partial sums over tiles are digital.
+    In ``train()`` the layer injects the noise of the tile's hardware-aware (HWA) training settings. In ``eval()`` it uses the
+    weights of the programmed chip, or the exact weights if no chip is programmed; converters and output noise apply in both
+    cases. The bias and the partial sums over tiles are computed digitally. Weights in tile units are divided by the scale of
+    their column, which usually is its largest magnitude.
 
     Args:
-        digital: The layer to stand for; kept, and handed back by `convert_to_digital_`.
-        partition: Its tiles.
-        tile: Converters, noise, device.
-        noise: Shared source of random numbers.
+        digital: Digital layer to replace; `convert_to_digital_` puts the same object back.
+        partition: Tiles of the layer.
+        tile: Converters, noise and device.
+        noise: Random numbers, shared by the layers of a model.
     """
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
         super().__init__()
         self._take_parameters(digital)
-        self.__dict__["digital"] = digital  # not registered: its parameters are ours
+        self.__dict__["digital"] = digital  # not registered as a child: this layer owns the parameters
         self.partition, self.tile, self.noise = partition, tile, noise
         column_max = self.weight.detach().reshape(self.weight.shape[0], -1).abs().amax(dim=1)
         unset = torch.zeros_like(column_max[0])
@@ -60,7 +62,7 @@ class AnalogLayer(nn.Module, ABC):
         self._scales: list[Tensor] = []
         self._reference: list[list[Tensor]] = []
         self._n_programmings = 0
-        self._chip_job: MVMParams | None = None
+        self._chip_params: MVMParams | None = None
         self._step_weights: list[Tensor] | None = None
         self._has_range = False
         dropped = tile.hwa.drop_connect
@@ -74,28 +76,28 @@ class AnalogLayer(nn.Module, ABC):
     analog_weight_bound: Tensor
 
     def _take_parameters(self, digital: nn.Module) -> None:
-        """Own the digital layer's parameters."""
+        """Register the digital layer's parameters as parameters of this layer."""
         self.weight = cast(nn.Parameter, digital.weight)
         self.bias = cast(nn.Parameter | None, digital.bias)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return what layers of one and the same weight have in common."""
+        """Return a key that is equal for all layers that share one weight."""
         return id(self.weight), None
 
     @property
     def is_programmed(self) -> bool:
-        """Whether a chip is programmed and read."""
+        """Whether a chip is programmed and its weights have been read."""
         return bool(self._programmed)
 
     def matrix(self) -> Tensor:
-        """Return the weight as ``(out, in)``, inputs in im2col order."""
+        """Return the weight as a matrix ``(out, in)``; the inputs of a convolution are in im2col order."""
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the projection; shapes as in the digital layer.
 
-        Where gradient checkpointing runs a layer again within the backward pass, it sees the noise of the first time. A layer
-        that runs several times within one checkpointed part sees them in reverse.
+        Gradient checkpointing computes a layer again in the backward pass. The second computation then uses the noise of the
+        first one. If a layer runs several times within a checkpointed region, the noise of its calls is used in reverse order.
         """
         if not self.training:
             return self._correct(self._compute(x))
@@ -112,15 +114,15 @@ class AnalogLayer(nn.Module, ABC):
         x = self._pad(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        job = self._job(x)
+        params = self._mvm_params(x)
         if self.tile.reads_vectors:
-            return cast(Tensor, self._forward_vectors(x, job))
+            return cast(Tensor, self._forward_vectors(x, params))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             out: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
-                x, self.weight, self.bias, self.analog_input_range, self, job, self.noise
+                x, self.weight, self.bias, self.analog_input_range, self, params, self.noise
             )
             return out
-        return run_tiles(self, x, self.bias, job, self.noise)
+        return run_tiles(self, x, self.bias, params, self.noise)
 
     def _correct(self, out: Tensor) -> Tensor:
         """Apply the column correction of the programmed chip, if it has one."""
@@ -130,26 +132,26 @@ class AnalogLayer(nn.Module, ABC):
         return torch.addcmul(offset, out, gain)
 
     def set_correction_(self, gain: Tensor, offset: Tensor) -> None:
-        """Multiply each output of the programmed chip by `gain` and add `offset`, both ``(out,)``, until it is read again."""
+        """Multiply each output by `gain` and add `offset`, both ``(out,)``, until the programmed chip is read again."""
         self._correction = gain, offset
 
     def check_range(self) -> bool:
-        """Return whether inputs have a range, so that the next pass need not look for one."""
+        """Return whether the input range is known, so that the next pass does not have to set it."""
         self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
         return self._has_range
 
     def prepare_pass_(self) -> None:
-        """Make now what the next pass needs and a compiled pass cannot make."""
+        """Prepare the weights of the next pass where their computation cannot be compiled."""
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
             self._step_weights = self._draw_step_weights()
         elif not self.training and self._programmed and self._has_range:
-            kind, dtype = self.weight.device.type, self.weight.dtype
-            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
-            self._chip_job = self._job(self.weight.detach().to(dtype))
+            device_type, dtype = self.weight.device.type, self.weight.dtype
+            dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else dtype
+            self._chip_params = self._mvm_params(self.weight.detach().to(dtype))
 
     @contextmanager
     def same_weights(self) -> Iterator[None]:
-        """Let all products of a while in training see one draw of weight noise, as the steps of a sequence do on a chip."""
+        """Use one draw of weight noise for all products in training within the context, as for the time steps of a sequence."""
         if not self.training or self._step_weights is not None:
             yield
             return
@@ -160,17 +162,17 @@ class AnalogLayer(nn.Module, ABC):
             self._step_weights = None
 
     def end_pass_(self) -> None:
-        """Forget what was made for one pass only."""
+        """Discard the weights that `prepare_pass_` drew."""
         self._step_weights = None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _forward_vectors(self, x: Tensor, job: MVMParams) -> Tensor:
-        """Compute one im2col vector after another, as input scales or bounds that follow each vector demand."""
+    def _forward_vectors(self, x: Tensor, params: MVMParams) -> Tensor:
+        """Compute the layer on its im2col matrix, for tiles whose input scale or ADC bound depends on the single vector."""
         limit = None
-        if self.tile.input_range != "dynamic" and job.dac_bits is not None:
+        if self.tile.input_range != "dynamic" and params.dac_bits is not None:
             limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
         vectors = self._to_vectors(x)
-        analog = run_vectors(vectors, self.weight, self.partition, self.tile, job, self.noise, limit=limit)
+        analog = run_vectors(vectors, self.weight, self.partition, self.tile, params, self.noise, limit=limit)
         out = self._from_vectors(analog, x)
         return out if self.bias is None else out + self.over_outputs(self.bias, out).to(out.dtype)
 
@@ -184,17 +186,17 @@ class AnalogLayer(nn.Module, ABC):
         return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
     def _normalised(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return the weights of a row of tiles, largest of each column 1, and what 1 stands for."""
+        """Return the weights ``(out, last - first)`` of a row of tiles [tile units] and the scale of each column ``(out,)``."""
         weights = self.matrix()[:, first:last]
         column_max = weights.detach().abs().amax(dim=1) if self.tile.hwa.remap else self.analog_weight_bound
         column_scale = torch.where(column_max > 0, column_max, torch.ones_like(column_max))
         return weights / column_scale.unsqueeze(1), column_scale
 
-    def _job(self, x: Tensor) -> MVMParams:
-        """Return weights and converters of this pass; those of a programmed chip are made once."""
+    def _mvm_params(self, x: Tensor) -> MVMParams:
+        """Return weights and converters of this pass; those of a programmed chip are cached until the chip is read again."""
         uses_chip = bool(self._programmed) and not self.training
-        if uses_chip and self._chip_job is not None and self._chip_job.dtype == x.dtype:
-            return self._chip_job
+        if uses_chip and self._chip_params is not None and self._chip_params.dtype == x.dtype:
+            return self._chip_params
         tile, input_range = self.tile, self._input_range(x)
         converters = not self.training or tile.hwa.converters
         dac_bits = tile.dac_bits if converters else None
@@ -209,7 +211,7 @@ class AnalogLayer(nn.Module, ABC):
                 kernel = self.kernel((weights / (full_scale(dac_bits) * step)).to(x.dtype), first, last)
                 out_scale = self.over_outputs((scale * (input_range * step)).to(x.dtype), x)
                 rows.append(TileSlice(first, last, weights.to(x.dtype), scale, kernel, out_scale))
-        job = MVMParams(
+        params = MVMParams(
             rows=rows,
             dtype=x.dtype,
             input_range=input_range,
@@ -219,23 +221,23 @@ class AnalogLayer(nn.Module, ABC):
             output_noise=tile.output_noise if not self.training or tile.hwa.output_noise else 0.0,
         )
         if not torch.compiler.is_compiling():
-            self._chip_job = job if uses_chip else None
-        return job
+            self._chip_params = params if uses_chip else None
+        return params
 
     @torch.no_grad()
     def _draw_step_weights(self) -> list[Tensor]:
-        """Return each row of tiles as the HWA settings change it, all from one draw of noise [tile units]."""
+        """Return the weights of each row of tiles with the training noise of the HWA settings, from one draw [tile units]."""
         return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
 
     def _modified(self, weights: Tensor) -> Tensor:
-        """Return a row of tiles as the HWA settings change it for one forward pass [tile units]."""
+        """Return the weights of a row of tiles with the training noise of the HWA settings [tile units]."""
         return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program a fresh chip from the exact weights; read it with `drift_`."""
+        """Program a fresh chip from the exact weights. Call `drift_` next to read its weights."""
         self._chip, self._scales, self._reference = [], [], []
         compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
@@ -245,14 +247,14 @@ class AnalogLayer(nn.Module, ABC):
             self._chip.append(row)
             if compensated:
                 self._reference.append([reference_read(each.weights, self.tile, generator) for each in row])
-        self._programmed, self._chip_job, self._n_programmings = [], None, 0
+        self._programmed, self._chip_params, self._n_programmings = [], None, 0
         self._correction = None
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Let the programmed chip age to `t_inference` [s] and read its weights once.
+        """Let the programmed chip age to `t_inference` [s] after programming and read its weights once.
 
-        With `reprogram_after` the chip has been programmed anew at every multiple of that age.
+        If the tile has a `reprogram_after`, the chip is reprogrammed at every multiple of that time.
         """
         if self.tile.reprogram_after is not None:
             n_programmings, t_inference = divmod(t_inference, self.tile.reprogram_after)
@@ -264,36 +266,36 @@ class AnalogLayer(nn.Module, ABC):
             references = self._reference[index] if self.tile.drift_compensation != "none" else None
             weights, factors = read_row(row, references, self.tile, t_inference=t_inference, generator=generator)
             programmed.append((weights, column_scale * factors))
-        self._programmed, self._chip_job, self._correction = programmed, None, None
+        self._programmed, self._chip_params, self._correction = programmed, None, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
-        """Cut the weights of a row of tiles into crossbars ``(cols, rows)``; equal groups come as one stack."""
+        """Split the weights of a row of tiles into crossbars ``(cols, rows)``; groups with one crossbar each are stacked."""
         groups = self.partition.groups
         if groups > 1 and len(self.partition.col_sizes) == 1:
             return [weights.view(groups, -1, weights.shape[1])]
         return [weights[cols] for cols in self._col_slices()]
 
     def take_read(self) -> ChipRead:
-        """Return the present read of the programmed chip, for `use_read_`."""
+        """Return the current weights of the programmed chip, for `use_read_`."""
         return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
-        """Compute with the crossbars of a layer that has the same weight."""
-        self._chip, self._programmed, self._chip_job = owner._chip, owner._programmed, None
+        """Use the crossbars of `owner`, a layer with the same weight."""
+        self._chip, self._programmed, self._chip_params = owner._chip, owner._programmed, None
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Compute with a read taken before, until the chip is read again."""
-        self._programmed, self._chip_job, self._correction = read.weights, None, read.correction
+        """Use weights that `take_read` returned earlier, until the chip is read again."""
+        self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
-        """Forget the programmed chip; the exact weights were never touched."""
+        """Discard the programmed chip. Programming never changes the exact weights."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
-        self._chip_job, self._correction = None, None
+        self._chip_params, self._correction = None, None
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Keep the exact weights within the bounds of the HWA settings; called after each optimiser step."""
+        """Clip the exact weights to the bounds of the HWA settings; called after each optimiser step."""
         hwa = self.tile.hwa
         if hwa.weight_clip is not None:
             largest = self.analog_weight_bound
@@ -308,7 +310,7 @@ class AnalogLayer(nn.Module, ABC):
             self._write_weight_(self.weight.clamp(-limit, limit))
 
     def _write_weight_(self, weight: Tensor) -> None:
-        """Set the weight, shaped like it."""
+        """Set the weight; the argument has the same shape."""
         self.weight.copy_(weight)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
@@ -323,14 +325,14 @@ class AnalogLayer(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _find_range(self, x: Tensor) -> None:
-        """Take the largest input of a first batch where nobody calibrated."""
+        """Set the input range to the largest magnitude of the first batch if the range was not calibrated."""
         if self.analog_input_range == 0:
             if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
             else:
                 warnings.warn(
-                    "an analog layer had no input range and took the largest input of its first batch; "
-                    "call calibrate_input_ranges_ on representative data",
+                    "an analog layer had no input range and uses the largest input of its first batch instead; "
+                    "call calibrate_input_ranges_ with representative data before evaluation",
                     CalibrationWarning,
                     stacklevel=3,
                 )
@@ -340,39 +342,39 @@ class AnalogLayer(nn.Module, ABC):
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
-        """Return inputs as the product wants them."""
+        """Return the inputs with the padding that `multiply` does not add itself."""
 
     @abstractmethod
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return ``weights (out, last - first)`` of rows ``first`` to ``last`` in the form that `multiply` takes."""
+        """Return ``weights (out, last - first)`` of rows ``first`` to ``last`` in the shape that `multiply` takes."""
 
     @abstractmethod
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs that rows ``first`` to ``last`` of the im2col matrix need."""
+        """Return the inputs that rows ``first`` to ``last`` of the im2col matrix read."""
 
     @abstractmethod
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Multiply the codes of a row of tiles with its weights."""
+        """Multiply the DAC codes of a row of tiles with its weights."""
 
     @abstractmethod
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of codes and ``weights (out, in)`` of the whole product, where wanted."""
+        """Return the gradients of the codes and of ``weights (out, in)``, or None where `wanted` is False."""
 
     @abstractmethod
     def _to_vectors(self, x: Tensor) -> Tensor:
-        """Return inputs as im2col vectors ``(n, groups * in)``."""
+        """Return the inputs as im2col vectors ``(n, groups * in)``."""
 
     @abstractmethod
     def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
-        """Return ``(n, out)`` in the shape of the outputs for inputs `x`."""
+        """Return ``vectors (n, out)`` in the shape of the layer's outputs for the inputs `x`."""
 
     @abstractmethod
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Shape one value for each output so that it broadcasts over `outputs`."""
+        """Reshape ``values (out,)`` so that they broadcast over `outputs`."""
 
-    # -- looking like the digital layer --------------------------------------------------------------------------------
+    # -- attributes of the digital layer -------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -384,7 +386,7 @@ class AnalogLayer(nn.Module, ABC):
             return getattr(digital, name)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in _BUFFERS:  # a digital state_dict has none of these: keep what conversion set
+        for name in _BUFFERS:  # the state_dict of a digital model lacks these: keep the values set by conversion
             state_dict.setdefault(prefix + name, getattr(self, name))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._has_range = False

@@ -1,4 +1,4 @@
-"""Static input ranges from data: the trade between clipping large inputs and drowning small ones in output noise."""
+"""Static input ranges from data. A small range clips large inputs; a large range increases the effect of output noise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lionheart.analog.converters import code_limit
 from lionheart.data import eval_mode
 from lionheart.errors import ConfigError, suggest
 
-_N_RANGES = 16  # candidate ranges tried, from a tenth of the largest input to all of it
+_N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` of the largest input to the largest input
 _SMALLEST_SHARE = 0.1
-_MAX_CALLS = 32  # of a layer that runs several times
-_MAX_SAMPLES = 256  # inputs of the first dimension used for one layer
+_MAX_CALLS = 32  # calls of one layer whose inputs are used
+_MAX_SAMPLES = 256  # samples of each call that are used, counted along the first dimension
 
 
 @torch.no_grad()
@@ -30,27 +30,31 @@ def calibrate_input_ranges_(
     *,
     digitally: bool = False,
 ) -> dict[str, float]:
-    """Choose the input range of analog layers so that the expected squared error of their outputs is least.
+    """Set the input range of analog layers to the range with the least expected squared error of their outputs.
 
-    The error counts inputs that are clipped, the DAC's steps, the output noise and the ADC's steps; the latter two grow with
-    the range.
+    The error includes the clipping of inputs, the rounding of the DAC, the output noise and the rounding of the ADC. The last
+    two grow with the range.
 
     Args:
-        model: With the analog layers in place.
-        run: Called with the model; runs it on representative inputs, once or more.
-        fqns: Layers to calibrate; None = those that have no range yet.
-        digitally: Collect the inputs with every layer digital, so that the ranges depend on the weights and the inputs alone.
-            Else all other analog layers work as they are meanwhile.
+        model: Model with analog layers.
+        run: Function that is called with the model and runs it on representative inputs, once or several times.
+        fqns: Names of the layers to calibrate; None = the layers without a range.
+        digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
+            weights and inputs. If False, only the layers to calibrate compute digitally.
 
     Returns:
-        The ranges by layer, in units of the layer's input.
+        Range of each calibrated layer by name, in units of the layer's input.
+
+    Raises:
+        ConfigError: A name is not an analog layer, or a layer does not run on the inputs.
     """
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
     for fqn in chosen:
         if fqn not in layers:
             raise ConfigError(
-                f"calibration: {fqn!r} is no analog layer", hint=suggest(fqn, layers, label="analog layers")
+                f"calibration: got {fqn!r}, expected the name of an analog layer",
+                hint=suggest(fqn, layers, label="analog layers"),
             )
     if not chosen:
         return {}
@@ -64,7 +68,9 @@ def calibrate_input_ranges_(
             handle.remove()
     for fqn in chosen:
         if fqn not in inputs:
-            raise ConfigError(f"{fqn}: did not run on the calibration data", hint="give inputs that reach every layer")
+            raise ConfigError(
+                f"{fqn}: the layer did not run on the calibration data", hint="give inputs that reach every layer"
+            )
     ranges = {}
     for fqn in chosen:
         ranges[fqn] = best_input_range(layers[fqn], inputs[fqn])
@@ -80,7 +86,12 @@ def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
 
 
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    """Return the range with the least expected squared output error of one layer on the inputs of some of its calls."""
+    """Return the input range with the least expected squared output error of one layer.
+
+    Args:
+        layer: Analog layer; its digital layer gives the exact outputs.
+        inputs: Inputs of some calls of the layer.
+    """
     largest = max(float(x.abs().amax()) for x in inputs)
     if largest == 0:
         return 1.0
@@ -100,7 +111,7 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
 
 
 def _squared_error(layer: AnalogLayer, x: Tensor, exact: Tensor, bound: float) -> float:
-    """Return the mean squared error of what inputs clipped at `bound` and the DAC's steps do to the outputs."""
+    """Return the mean squared error of the outputs from clipping the inputs at `bound` and rounding them in the DAC."""
     quantised = x.clamp(-bound, bound)
     if layer.tile.dac_bits is not None:
         step = bound / code_limit(layer.tile.dac_bits)
@@ -111,7 +122,7 @@ def _squared_error(layer: AnalogLayer, x: Tensor, exact: Tensor, bound: float) -
 def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module, Any], None]:
     def collect(module: nn.Module, args: tuple[Any, ...]) -> None:
         calls = inputs.setdefault(fqn, [])
-        if len(calls) < _MAX_CALLS:  # a recurrent layer's first state is zero
+        if len(calls) < _MAX_CALLS:  # several calls: the first state of a recurrent layer is zero
             calls.append(args[0][:_MAX_SAMPLES].detach())
 
     return collect
@@ -119,7 +130,7 @@ def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module
 
 @contextmanager
 def _computing_digitally(layers: Iterable[AnalogLayer]) -> Iterator[None]:
-    """Let layers compute digitally for a while."""
+    """Let `layers` compute with their digital layers within the context."""
     chosen = list(layers)
     for layer in chosen:
         layer.__dict__["forward"] = layer.digital.forward

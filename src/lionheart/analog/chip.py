@@ -1,4 +1,4 @@
-"""The chip: all analog layers of a model programmed, aged and forgotten together."""
+"""Operations on the chip, that is on all analog layers of a model together: program, drift, clear, seed noise."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from lionheart.errors import ConfigError
 
 
 def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
-    """Program a fresh chip: every call draws new programming noise and new drift exponents from the exact weights.
+    """Program a fresh chip from the exact weights, with newly drawn programming noise and drift exponents.
 
     Layers that share a weight share its crossbars.
+
+    Args:
+        model: Model with analog layers, changed in place.
+        generator: Source of the device noise.
     """
     for layer, owner in _with_owners(analog_layers(model)):
         if owner is None:
@@ -27,7 +31,12 @@ def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator) -> None:
-    """Age the programmed chip to `t_inference` [s] after programming, with one draw of read noise.
+    """Let the programmed chip age to `t_inference` [s] after programming and read its weights with one draw of read noise.
+
+    Args:
+        model: Model with a programmed chip, changed in place.
+        t_inference: Time since programming ended [s].
+        generator: Source of the read noise.
 
     Raises:
         ConfigError: No chip is programmed.
@@ -49,7 +58,7 @@ def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
 
 
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
-    """Yield each layer with the layer before it that has the same weight, or None."""
+    """Yield each layer with the first layer that has the same weight, or with None if the layer is the first itself."""
     owners: dict[Any, AnalogLayer] = {}
     for layer in layers.values():
         owner = owners.setdefault(layer.weight_key(), layer)
@@ -57,25 +66,25 @@ def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLaye
 
 
 def clear_chip_(model: nn.Module) -> None:
-    """Go back to exact weights."""
+    """Discard the programmed chip, so that analog layers use the exact weights again."""
     for layer in analog_layers(model).values():
         layer.clear_chip_()
 
 
 def clip_weights_(model: nn.Module) -> None:
-    """Keep the weights of analog layers within the bounds of their HWA settings; call after each optimiser step."""
+    """Clip the weights of analog layers to the bounds of their HWA settings; call after each optimiser step."""
     for layer in analog_layers(model).values():
         layer.clip_weights_()
 
 
 def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
-    """Let every analog layer draw its weight and output noise from `generator` from now on."""
+    """Set the generator from which every analog layer draws its weight and output noise."""
     layers = analog_layers(model).values()
     pool_size = next((layer.noise.pool_size for layer in layers), 0)
     use_noise_(model, NoiseSource(generator, pool_size))
 
 
 def use_noise_(model: nn.Module, source: NoiseSource) -> None:
-    """Let every analog layer draw its weight and output noise from `source` from now on."""
+    """Set the source from which every analog layer draws its weight and output noise."""
     for layer in analog_layers(model).values():
         layer.noise = source

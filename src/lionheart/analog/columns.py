@@ -1,7 +1,8 @@
-"""Digital gain and offset of each column of a programmed chip, from a few calibration inputs.
+"""Column calibration: a digital gain and offset for each column of a programmed chip, from calibration inputs.
 
-What programming and drift do to a column shifts and stretches all its outputs alike. Two numbers a column undo that part. They
-are found on the chip itself, by comparing its outputs for calibration inputs with what the exact weights give.
+Part of the effect of programming noise and drift on a column is a common gain and offset of all its outputs. This part can be
+corrected digitally. Gain and offset follow from two statistics of the same inputs: of the chip's outputs, and of the outputs
+with exact weights.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from lionheart.analog.convert import analog_layers
 from lionheart.data import eval_mode
 from lionheart.errors import ConfigError
 
-_SMALLEST_SHARE = 1e-3  # of the reference's standard deviation: a column that gives less is silent and gets no gain
+_SMALLEST_SHARE = 1e-3  # a column below this share of the reference's standard deviation gets gain 1
 
 
 @final
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of a layer's outputs, one number for each column.
+    """Mean and variance of the outputs of each column of a layer.
 
     Args:
-        count: Outputs of a column that were seen.
-        mean: ``(out,)``.
-        variance: ``(out,)``.
+        count: Number of outputs of each column.
+        mean: Mean of each column, ``(out,)``.
+        variance: Population variance of each column, ``(out,)``.
     """
 
     count: int
@@ -38,7 +39,7 @@ class Moments:
     variance: Tensor
 
     def merge(self, other: Moments) -> Moments:
-        """Return the moments of both together."""
+        """Return the moments of the union of both sets of outputs."""
         count = self.count + other.count
         share = other.count / count
         shift = other.mean - self.mean
@@ -48,18 +49,22 @@ class Moments:
 
 @final
 class ColumnCalibration:
-    """What the columns of a model give for calibration inputs with exact weights, and how a chip is corrected by it.
+    """Corrects the columns of programmed chips to the output statistics of the exact weights.
 
-    Layers are corrected in the order in which they run, each with the corrected outputs of those before it. A layer that runs
-    several times, as in a recurrent network, is corrected by all its runs so far.
+    The constructor measures the statistics with exact weights. `calibrate_` measures a programmed chip and sets corrections.
+    Layers are corrected in the order in which they run, with inputs from the layers corrected before. If a layer runs several
+    times, as in a recurrent network, its correction after each run follows from all runs so far.
 
     Args:
-        model: With analog layers; layers whose tile says ``column_calibration="none"`` stay as they are.
-        run: Called with the model; runs it on the calibration inputs.
+        model: Model with analog layers and no programmed chip. Layers with ``column_calibration="none"`` are not corrected.
+        run: Function that is called with the model and runs it on the calibration inputs.
+
+    Raises:
+        ConfigError: A chip is programmed, or a layer to correct does not run on the inputs.
 
     Source:
-        Joshi et al., Nature Communications 11, 2473 (2020), recompute batch-norm statistics on each chip (AdaBS); here the
-        same is done at the columns, so that networks without batch norm have it too.
+        Joshi et al., Nature Communications 11, 2473 (2020), recompute batch-norm statistics on each chip (AdaBS). Here the
+        statistics of the columns are used, which networks without batch norm have too.
     """
 
     def __init__(self, model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
@@ -72,16 +77,18 @@ class ColumnCalibration:
             return
         for layer in self._layers.values():
             if layer.is_programmed:
-                raise ConfigError("column calibration: a chip is programmed", hint="call clear_chip_ first")
+                raise ConfigError(
+                    "column calibration: a chip is programmed, expected exact weights", hint="call clear_chip_ first"
+                )
         self._pass(self._remember)
         for fqn in self._layers:
             if fqn not in self._reference:
                 raise ConfigError(
-                    f"{fqn}: did not run on the calibration inputs", hint="give inputs that reach every layer"
+                    f"{fqn}: the layer did not run on the calibration inputs", hint="give inputs that reach every layer"
                 )
 
     def calibrate_(self) -> None:
-        """Correct the columns of the chip that is programmed and read."""
+        """Set the column corrections of the programmed chip; call after `drift_chip_`."""
         if not self._layers:
             return
         seen: dict[str, Moments] = {}
@@ -122,10 +129,10 @@ def _undo(layer: AnalogLayer, out: Tensor) -> Tensor:
 
 
 def _moments(layer: AnalogLayer, out: Tensor) -> Moments:
-    """Return the moments of outputs shaped as the layer gives them, over all but its output dimension."""
+    """Return the moments of a layer's outputs over all dimensions but the output dimension."""
     marks = layer.over_outputs(
         torch.arange(len(layer.matrix())), out
-    )  # broadcasts: its long dimension holds the outputs
+    )  # broadcasts over `out`: its longest dimension is the output dimension
     dim = out.ndim - marks.ndim + max(range(marks.ndim), key=lambda each: marks.shape[each])
     columns = out.detach().float().movedim(dim, 0).flatten(1)
     variance, mean = torch.var_mean(columns, dim=1, correction=0)
@@ -143,7 +150,7 @@ def _correction(layer: AnalogLayer, seen: Moments, expected: Moments) -> tuple[T
 
 @contextmanager
 def _evaluating_eagerly(model: nn.Module) -> Iterator[None]:
-    """Run a model in ``eval()`` mode and not compiled for a while: hooks must see its layers."""
+    """Run a model in ``eval()`` and uncompiled within the context, so that the hooks of its layers are called."""
     compiled, model._compiled_call_impl = model._compiled_call_impl, None
     try:
         with eval_mode(model):

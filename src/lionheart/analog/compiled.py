@@ -1,4 +1,4 @@
-"""Whole models with analog layers under `torch.compile`: converters, noise and sums run in the passes of their neighbours."""
+"""Models with analog layers under `torch.compile`, which fuses converters, noise and sums with neighbouring operations."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _numbers = itertools.count()
 def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
     """Compile a model with analog layers in place, like `nn.Module.compile`, for evaluation and training.
 
-    What cannot be compiled is done before each pass: programmed chips are taken as they are, HWA noise that programs devices
-    is drawn, and the output noise gets its place in the pool. Compilation takes tens of seconds in each mode (``eval()``,
-    ``train()``) and needs a C++ compiler; so only the shapes of the first inputs in each mode are compiled, others run eagerly,
-    unless `options` say ``dynamic=True``. Layers without an input range take theirs in a first eager pass.
+    Steps that cannot be compiled run before each pass: preparing the weights of a programmed chip, drawing HWA noise that
+    programs devices, and choosing the slices of the noise pool. Compilation takes tens of seconds in each mode (``eval()``,
+    ``train()``) and needs a C++ compiler. Only the shapes of the first inputs in each mode are compiled. Inputs of other shapes
+    run eagerly, unless `options` contain ``dynamic=True``. If a layer has no input range, the pass that sets it is eager.
 
     Args:
-        model: With analog layers; changed in place. `uncompile_` undoes it, a copy of the model is not compiled.
-        options: For `torch.compile`.
+        model: Model with analog layers, changed in place. `uncompile_` undoes the change; copies of the model are not compiled.
+        options: Keyword arguments of `torch.compile`.
 
     Returns:
-        The model.
+        The same model.
     """
     uncompile_(model)
     eager: Callable[..., Any] = model._call_impl
 
-    def forward(*args: Any, **kwargs: Any) -> Any:  # a frame of ours: PyTorch does not compile its own containers'
+    def forward(
+        *args: Any, **kwargs: Any
+    ) -> Any:  # own frame, because PyTorch does not compile those of its containers
         return eager(*args, **kwargs)
 
     compiled = torch.compile(_with_own_code(forward), **options)
@@ -59,7 +61,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
 
 
 def uncompile_(model: nn.Module) -> nn.Module:
-    """Run a model eagerly again."""
+    """Undo `compile_model_`, so that the model runs eagerly again."""
     model._compiled_call_impl = None
     return model
 
@@ -78,6 +80,6 @@ def _end_pass(layers: list[AnalogLayer]) -> None:
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a twin with code of its own: PyTorch gives up on a function that was compiled for too many models."""
+    """Return a copy of a function with its own code object, because PyTorch limits the recompilations of each code object."""
     code = function.__code__.replace(co_name=f"forward_{next(_numbers)}")
     return FunctionType(code, function.__globals__, closure=function.__closure__)

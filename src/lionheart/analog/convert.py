@@ -1,4 +1,4 @@
-"""Apply a mapping to a model, and undo it exactly."""
+"""Conversion of a model according to a mapping, and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lionheart.graph.layer_types import PlacedProjection, Projection, describe_m
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
 
-#: What keeps PyTorch's fused encoder, which reads weights and calls no layers, from running; and in which modules.
+#: Module type -> attribute and value that disable PyTorch's fused encoder, which reads weights instead of calling layers.
 _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoderLayer: ("activation_relu_or_gelu", 0),
     nn.TransformerEncoder: ("use_nested_tensor", False),
@@ -41,28 +41,31 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
 def convert_to_analog_(
     model: nn.Module, mapping: LayerMapping, tile: TileSpec, *, generator: torch.Generator | None = None
 ) -> nn.Module:
-    """Put exactly the analog projections of `mapping` on tiles, in place.
+    """Move exactly the analog projections of `mapping` to tiles, in place.
 
-    Layers that are analog already and stay so keep their state; those that the mapping calls digital are converted back.
-    Parameters stay the same objects, so an optimiser goes on working, and ``state_dict`` keys of the digital model stay
-    loadable. Projections that share a weight go together.
+    Analog layers that stay analog keep their state. Analog layers that are digital in the mapping are converted back. All
+    parameters stay the same objects, so an optimiser remains valid, and a ``state_dict`` of the digital model can be loaded.
+    If one of several projections with a shared weight is analog, all of them are.
 
     Args:
-        model: Changed in place and returned.
-        mapping: Which projections go on tiles.
-        tile: The tile they go on.
-        generator: Source of the layers' noise until `seed_noise_` gives another; None = seed 0.
+        model: Model to convert, changed in place.
+        mapping: Placement of each projection.
+        tile: Tile of the layers that become analog.
+        generator: Source of the layers' noise until `seed_noise_` sets another; None = a generator with seed 0.
+
+    Returns:
+        The same model.
 
     Raises:
-        ConfigError: The mapping names a projection that the model does not have.
-        UnsupportedLayerError: The projection cannot be put on tiles.
+        ConfigError: The mapping names a projection that the model does not have, or the model itself is the projection.
+        UnsupportedLayerError: A projection cannot run on tiles.
     """
     placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
     for each in placed:
         if each.fqn in wanted and each.fqn not in present:
-            _check_place(each, model)
+            _check_supported(each, model)
     device = next(model.parameters()).device
     noise = next((layer.noise for layer in present.values()), None) or NoiseSource(
         generator or torch.Generator(device=device).manual_seed(0), POOL_SIZE
@@ -70,35 +73,41 @@ def convert_to_analog_(
     modules: dict[nn.Module, list[PlacedProjection]] = {}
     for each in placed:
         modules.setdefault(each.module, []).append(each)
-    for module, parts in modules.items():
-        names = {each.projection.name for each in parts if each.fqn in wanted}
-        _place_(model, module, parts[0], names, tile, noise)
+    for module, projections in modules.items():
+        names = {each.projection.name for each in projections if each.fqn in wanted}
+        _move_(model, module, projections[0], names, tile, noise)
     _keep_from_fusing_(model)
     return model
 
 
 def convert_to_digital_(model: nn.Module) -> nn.Module:
-    """Put every analog layer back as the digital layer it came from, with its present weights, in place."""
+    """Replace every analog layer by its original digital layer with the current weights, in place."""
     nothing = LayerMapping(dict.fromkeys(analog_layers(model), Placement.DIGITAL))
     return convert_to_analog_(model, nothing, TileSpec.ideal())
 
 
 def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
-    """Give analog layers other digital corrections: drift compensation, column calibration, static or dynamic input range.
+    """Change the digital corrections of analog layers: drift compensation, column calibration, static or dynamic input range.
 
-    Chips are programmed anew afterwards; weights and calibrated input ranges stay.
+    Programmed chips are discarded. Weights and calibrated input ranges stay.
 
     Args:
-        model: Changed in place and returned.
-        tiles: The tile of each layer to be changed.
+        model: Model with analog layers, changed in place.
+        tiles: New tile of each layer to change, by the layer's name.
+
+    Returns:
+        The same model.
 
     Raises:
-        ConfigError: There is no such analog layer, or a tile differs from the layer's in more than these settings.
+        ConfigError: A name is not an analog layer, or a tile differs from the layer's tile in other settings.
     """
     layers = analog_layers(model)
     for fqn, tile in tiles.items():
         if fqn not in layers:
-            raise ConfigError(f"tiles: {fqn!r} is no analog layer", hint=suggest(fqn, layers, label="analog layers"))
+            raise ConfigError(
+                f"tiles: got {fqn!r}, expected the name of an analog layer",
+                hint=suggest(fqn, layers, label="analog layers"),
+            )
         present = layers[fqn].tile
         same = {name: getattr(tile, name) for name in ("drift_compensation", "column_calibration")}
         if "learned" not in (tile.input_range, present.input_range):
@@ -106,7 +115,7 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
         if present.replace(**same) != tile:
             raise ConfigError(
                 f"tiles: {fqn}: only drift compensation, column calibration and static or dynamic input range can change",
-                hint="convert the layer anew for another crossbar, device or converter",
+                hint="to change crossbar, device or converters, convert the layer to digital and to analog again",
             )
     for fqn, tile in tiles.items():
         layers[fqn].tile = tile
@@ -115,7 +124,7 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
 
 
 def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
-    """Put another analog layer where that of the projection `fqn` is."""
+    """Replace the analog layer of the projection `fqn` by `new`."""
     old = analog_layers(model)[fqn]
     wrapper = next((m for m in model.modules() if isinstance(m, AnalogWrapper) and m.holds(old)), None)
     if wrapper is None:
@@ -125,14 +134,14 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
 
 
 def describe_present(module: nn.Module) -> list[Projection]:
-    """Describe a module, or the digital one that an analog one stands for."""
+    """Return the projections of a module; for an analog module, those of its digital module."""
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
     return describe_module(module)
 
 
 def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: nn.Module) -> set[str]:
-    """Return the names of all projections that go on tiles: those of the mapping, and those of the same weights."""
+    """Return the names of all projections to run on tiles: those of the mapping, and those that share a weight with them."""
     by_name = {each.fqn: each for each in placed}
     for name, module in model.named_modules(remove_duplicate=False):  # other names of a module that appears twice
         for layout in describe_present(module):
@@ -143,12 +152,12 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
     for fqn in mapping.analog:
         if fqn in modules and fqn not in by_name and not describe_present(modules[fqn]):
             raise UnsupportedLayerError(
-                f"{fqn}: got {type(modules[fqn]).__name__}, expected a layer of a known kind",
-                hint="keep it digital, or make its kind known: lionheart.graph.register_layer_type",
+                f"{fqn}: got {type(modules[fqn]).__name__}, expected a registered layer type",
+                hint="keep the layer digital, or register its type with lionheart.graph.register_layer_type",
             )
         if fqn not in by_name:
             raise ConfigError(
-                f"mapping: the model has no layer {fqn!r} of a known kind",
+                f"mapping: got {fqn!r}, expected a layer of the model that has a registered layer type",
                 hint=suggest(fqn, by_name, label="projections"),
             )
         keys.add(by_name[fqn].key())
@@ -156,25 +165,25 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
 
 
 def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
-    """Return why a projection cannot be put on tiles, as far as the modules tell; empty if it can."""
+    """Return the reason why the modules do not allow a projection to run on tiles; empty if they allow it."""
     if placed.module is model:
-        return "the model itself is the layer"
+        return "the model itself is the layer to convert, expected a module that contains the layer"
     if placed.is_computed:
-        return "its weight is computed (parametrised), tiles would not follow it"
+        return "the weight is computed from other parameters (parametrised), which tiles cannot follow"
     digital = placed.module.digital if isinstance(placed.module, AnalogWrapper) else placed.module
     reason = wrapper_unsupported_reason(digital)
-    return f"{reason}, tiles would not follow it" if reason else ""
+    return f"{reason}, which an analog layer does not reproduce" if reason else ""
 
 
-def _check_place(placed: PlacedProjection, model: nn.Module) -> None:
+def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
     reason = find_unsupported_reason(placed, model)
     if reason and placed.module is model:
-        raise ConfigError(f"mapping: {reason}", hint="wrap it: nn.Sequential(layer)")
+        raise ConfigError(f"mapping: {reason}", hint="wrap the layer: nn.Sequential(layer)")
     if reason:
-        raise UnsupportedLayerError(f"{placed.fqn}: {reason}", hint="keep it digital")
+        raise UnsupportedLayerError(f"{placed.fqn}: {reason}", hint="keep the layer digital")
 
 
-def _place_(
+def _move_(
     model: nn.Module,
     module: nn.Module,
     placed: PlacedProjection,
@@ -182,14 +191,14 @@ def _place_(
     tile: TileSpec,
     noise: NoiseSource,
 ) -> None:
-    """Put the projections `names` of a module on tiles and its others back."""
+    """Move the projections `names` of a module to tiles and all its other projections to digital."""
     if isinstance(module, AnalogLayer):
         if not names:
             _replace(model, module, _to_digital(module))
         return
     if isinstance(module, AnalogWrapper):
         if names:
-            module.place_(names, tile, noise)
+            module.move_(names, tile, noise)
         else:
             _replace(model, module, module.release())
         return
@@ -204,7 +213,7 @@ def _place_(
     else:
         wrapper = wrapper_type(module)
         _replace(model, module, wrapper)
-        wrapper.place_(names, tile, noise)
+        wrapper.move_(names, tile, noise)
 
 
 def _to_digital(layer: AnalogLayer) -> nn.Module:
@@ -215,18 +224,18 @@ def _to_digital(layer: AnalogLayer) -> nn.Module:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` where `old` is, under every name that the model has for it."""
-    places = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
-    for place in places:
-        parent, _, name = place.rpartition(".")
+    """Replace module `old` by `new` under every name that it has in the model."""
+    names = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
+    for each in names:
+        parent, _, name = each.rpartition(".")
         setattr(model.get_submodule(parent), name, new)
 
 
 def _keep_from_fusing_(model: nn.Module) -> None:
-    """Let encoders with analog layers call their layers one by one, and others run as they did."""
+    """Disable PyTorch's fused transformer encoder in modules with analog layers, and enable it again in all others."""
     for module in model.modules():
-        for kind, (name, value) in _FUSED.items():
-            if not isinstance(module, kind) or not hasattr(module, name):
+        for module_type, (name, value) in _FUSED.items():
+            if not isinstance(module, module_type) or not hasattr(module, name):
                 continue
             has_analog = any(isinstance(each, (AnalogLayer, AnalogWrapper)) for each in module.modules())
             if has_analog and _KEPT not in module.__dict__:

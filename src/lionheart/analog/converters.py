@@ -1,4 +1,4 @@
-"""DAC and ADC as functions that work in place, because on a CPU memory traffic is what these steps cost."""
+"""DAC and ADC as functions. They work in place, because memory traffic dominates their cost on a CPU."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ def code_limit(bits: int) -> int:
 
 
 def full_scale(bits: int | None) -> float:
-    """Return what stands for a full-scale input on the rows: the largest code, or 1 without a DAC."""
+    """Return the value of a full-scale input on the rows: the largest code, or 1 without a DAC."""
     return 1.0 if bits is None else float(code_limit(bits))
 
 
 def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> Tensor:
-    """Return what the DAC puts on the rows: integer codes as floats, or ``x / input_range`` without a DAC.
+    """Return the outputs of the DAC: integer codes as floating-point numbers, or ``x / input_range`` without a DAC.
 
-    Codes up to 8 bits are exact in bfloat16.
+    Codes of up to 8 bits are exact in bfloat16.
 
     Args:
         x: Inputs of any shape.
-        input_range: Inputs beyond it are clipped, > 0; a number or a tensor ``()``.
-        bits: Resolution; None neither rounds nor clips.
+        input_range: Magnitude of a full-scale input, > 0, as a number or a tensor ``()``; larger inputs are clipped.
+        bits: Resolution [bit]; None = neither rounding nor clipping.
     """
     if bits is None:
         return x * (1 / input_range)
@@ -33,7 +33,7 @@ def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> 
 
 
 def adc_step(bits: int | None, bound: float | None) -> float:
-    """Return what one code of the ADC stands for, in full-scale inputs times a weight of 1; 1 without an ADC."""
+    """Return the step of the ADC, in full-scale input times a weight of 1; 1 without an ADC."""
     return 1.0 if bits is None or bound is None else bound / code_limit(bits)
 
 
@@ -43,12 +43,15 @@ def read_columns(
     """Add output noise to column sums and convert them, in place.
 
     Args:
-        z: Column sums, in full-scale inputs times a weight of 1; overwritten.
-        noise: Standard normal numbers that broadcast over `z`, or None.
-        sigma: Standard deviation of the output noise, in full-scale inputs times a weight of 1.
-        bits: Resolution; None = no rounding.
-        bound: Range of the ADC in full-scale inputs times a weight of 1; None = no clipping.
-        in_steps: `z` is, and the result is to be, in steps of the ADC.
+        z: Column sums, in full-scale input times a weight of 1; overwritten.
+        noise: Standard normal numbers that broadcast over `z`; None = no output noise.
+        sigma: Standard deviation of the output noise, in full-scale input times a weight of 1.
+        bits: Resolution of the ADC [bit]; None = no rounding.
+        bound: Largest magnitude that the ADC represents, in full-scale input times a weight of 1; None = no clipping.
+        in_steps: Whether `z` and the result are in steps of the ADC.
+
+    Returns:
+        The tensor `z` with the converted sums.
     """
     step = adc_step(bits, bound)
     unit = 1.0
@@ -57,7 +60,7 @@ def read_columns(
         unit = step
     if noise is not None:
         if torch.compiler.is_compiling():
-            # PyTorch 2.13 loses `alpha` where it joins the sum with a matrix product before it
+            # PyTorch 2.13 drops `alpha` when it fuses the sum with a preceding matrix product
             z.add_(noise * (sigma / step))
         else:
             z.add_(noise, alpha=sigma / step)

@@ -1,8 +1,8 @@
-"""One crossbar, or many at once: signed weights on devices, programmed, drifted, read. Pure functions.
+"""Crossbars of memory devices: programming, drift and reading of signed weights. Pure functions.
 
-Weights are in tile units, ``(..., cols, rows)``, the largest of each column 1. Every leading index is a crossbar of its own,
-with its own scale; so a whole ensemble of chips is programmed in one call. How devices hold a weight is the device's
-``converter``.
+Weights are ``(..., cols, rows)`` in tile units: the largest magnitude of each column is 1. Every index of the leading
+dimensions is a separate crossbar with its own scale, so many crossbars are programmed in one call. The device's ``converter``
+defines how devices represent a weight.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lionheart.devices.sampling import uniform_like
 @final
 @dataclass(frozen=True)
 class StuckDevices:
-    """Which devices of a chip are stuck, and what the cells that hold them were programmed to.
+    """The stuck devices of crossbars, and the conductances to which all devices were programmed.
 
     Args:
-        off: For each array of devices ``(..., cols, rows)``: stuck at 0.
-        on: For each array of devices: stuck at ``g_max``.
-        g_programmed: For each array of devices, at the end of programming [µS].
+        off: Boolean mask ``(..., cols, rows)`` of devices stuck at 0 µS, for each array of devices.
+        on: Boolean mask ``(..., cols, rows)`` of devices stuck at ``g_max``, for each array of devices.
+        g_programmed: Conductances ``(..., cols, rows)`` at the end of programming [µS], for each array of devices.
     """
 
     off: tuple[Tensor, ...]
@@ -34,22 +34,23 @@ class StuckDevices:
     g_programmed: tuple[Tensor, ...]
 
     def cells(self) -> Tensor:
-        """Return which weights have a stuck device, ``(..., cols, rows)``."""
+        """Return the boolean mask ``(..., cols, rows)`` of weights with at least one stuck device."""
         return torch.stack([*self.off, *self.on]).any(dim=0)
 
 
 @final
 @dataclass(frozen=True)
 class ProgrammedCrossbar:
-    """What programming left behind.
+    """The state of crossbars after programming.
 
     Args:
-        weights: ``(..., cols, rows)``, at the end of programming [tile units].
-        drift_nu: ``(..., cols, rows)``, exponent of the device that holds the weight [-], where a pair is represented by
-            its net conductance: single pairs whose idle device stays at 0. Otherwise None.
-        states: What the technology keeps for each array of devices, in the order of the converter; else empty.
-        scale: The conversion at programming, for technologies that are read from their targets, and for stuck devices.
-        stuck: None when no device can be stuck.
+        weights: Weights ``(..., cols, rows)`` at the end of programming [tile units].
+        drift_nu: State of the device that carries the weight, for PCM its drift exponent [-], ``(..., cols, rows)``, if each
+            pair is represented by its net conductance: single pairs whose other device stays at 0 µS. Otherwise None.
+        states: State of the technology for each array of devices, in the order of the converter; empty if `drift_nu` is given.
+        scale: Conversion from weights to conductances at programming, used by technologies that read from their targets and
+            by weights with stuck devices. None if `drift_nu` is given.
+        stuck: Stuck devices; None if no device can be stuck.
     """
 
     weights: Tensor
@@ -60,12 +61,12 @@ class ProgrammedCrossbar:
 
 
 def program_crossbar(weights: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> ProgrammedCrossbar:
-    """Program weights on devices; all devices of a weight get programming noise, array by array.
+    """Program weights on devices; the programming noise of all devices is drawn array by array.
 
     Args:
-        weights: ``(..., cols, rows)`` [tile units]; the largest magnitude of each crossbar maps to ``g_max``.
-        device: The technology.
-        generator: Source of the chips' noise.
+        weights: Weights ``(..., cols, rows)`` [tile units]; the largest magnitude of each crossbar maps to ``g_max``.
+        device: Settings of the devices.
+        generator: Source of the programming noise, the device states and the stuck devices.
     """
     model = find_device_model(device)
     targets, scale = convert_to_conductances(weights, device)
@@ -89,11 +90,18 @@ def read_crossbar(
 ) -> Tensor:
     """Return the weights at `t_inference` [s] with one draw of read noise, ``(..., cols, rows)`` [tile units].
 
-    As in AIHWKIT the programmed weight is converted to conductances once more, so that the largest is ``g_max``; each drifts
-    with the state of its device. Weights with a stuck device keep the conductances that they were programmed to.
+    As in AIHWKIT, the programmed weights are converted to conductances again, so that the largest conductance is ``g_max``.
+    Each conductance drifts with the state of its device. Weights with a stuck device are read from their programmed
+    conductances without this second conversion.
+
+    Args:
+        crossbar: Result of `program_crossbar`.
+        device: Settings of the devices.
+        t_inference: Time since programming ended [s].
+        generator: Source of the read noise.
     """
     model = find_device_model(device)
-    if crossbar.drift_nu is not None:  # a pair is its net conductance; the other device is and stays at 0
+    if crossbar.drift_nu is not None:  # a pair is represented by its net conductance; the other device stays at 0 µS
         g_net, scale = convert_to_net(crossbar.weights, device)
         g_read = model.read(g_net, crossbar.drift_nu, device, t_inference=t_inference, generator=generator)
         return torch.copysign(g_read / scale.factor, crossbar.weights)
@@ -117,14 +125,14 @@ def read_crossbar(
 
 
 def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
-    """Whether one device of every pair is at 0 and reads 0, so that the pair is as good as one device."""
+    """Return whether one device of every pair is at 0 µS and reads 0, so that the net conductance represents the pair."""
     converter = device.converter
     single_pair = isinstance(converter, PairConverter) and len(converter.significance) == 1
     return single_pair and device.g_min == 0 and model.silent_at_zero
 
 
 def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch.Generator) -> StuckDevices | None:
-    """Draw which devices are stuck, after all other draws of programming; none are drawn when none can be stuck."""
+    """Draw the stuck devices, after all other draws of programming; nothing is drawn if no device can be stuck."""
     if device.stuck_off == 0 and device.stuck_on == 0:
         return None
     draws = [uniform_like(g, generator) for g in conductances]
@@ -136,6 +144,6 @@ def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch
 
 
 def _hold(conductances: list[Tensor], stuck: StuckDevices, device: DeviceSpec) -> list[Tensor]:
-    """Put stuck devices where they are stuck."""
+    """Return the conductances [µS] with stuck devices at 0 or ``g_max``."""
     arrays = zip(conductances, stuck.off, stuck.on, strict=True)
     return [g.masked_fill(off, 0.0).masked_fill(on, device.g_max) for g, off, on in arrays]

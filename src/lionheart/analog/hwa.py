@@ -1,4 +1,4 @@
-"""What hardware-aware (HWA) training does to the weights of a tile in a forward pass. Functions on weights in tile units."""
+"""Noise and quantisation that hardware-aware (HWA) training applies to weights in a forward pass. Weights are in tile units."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lionheart.devices import TileSpec
 
 
 def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop_below: float) -> Tensor:
-    """Return a row of tiles as the HWA settings change it for one forward pass [tile units].
+    """Return the weights of a row of tiles ``(out, rows)`` as one forward pass of HWA training uses them [tile units].
 
     Args:
-        weights: ``(out, rows)`` [tile units].
-        tile: Its HWA settings.
-        source: Where noise comes from.
-        drop_below: Normal number below which a weight is dropped.
+        weights: Exact weights ``(out, rows)`` [tile units].
+        tile: Tile; its HWA settings are applied.
+        source: Source of the noise.
+        drop_below: Threshold of DropConnect: a weight becomes 0 if its standard normal number is below it.
     """
     hwa = tile.hwa
     if hwa.weight_levels is not None:
         step = 2 / (hwa.weight_levels - 1)
-        middle = 0.0 if hwa.weight_levels % 2 else 0.5  # 0 is a level, or lies between two
+        middle = 0.0 if hwa.weight_levels % 2 else 0.5  # an odd number of levels includes 0, an even one does not
         weights = (weights / step).sub_(middle).round_().add_(middle).mul_(step).clamp_(-1, 1)
     if hwa.weight_noise_kind in ("device", "programming"):
         weights = _put_on_devices(weights, tile, source)
@@ -39,7 +39,7 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
-    """Return a row of tiles as a fresh chip holds it."""
+    """Return the weights of a row of tiles after programming a fresh chip and, for ``device`` noise, drift and compensation."""
     chip = program_crossbar(weights, tile.device, generator=source.generator)
     if tile.hwa.weight_noise_kind == "programming":
         return chip.weights
@@ -48,6 +48,6 @@ def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Ten
     if tile.drift_compensation == "global":
         read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=SMALLEST_READOUT)
     elif tile.drift_compensation == "per_column":
-        before, after = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
-        read *= before / after.clamp(min=SMALLEST_READOUT)
+        programmed, aged = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
+        read *= programmed / aged.clamp(min=SMALLEST_READOUT)
     return read

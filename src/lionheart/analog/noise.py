@@ -1,4 +1,4 @@
-"""Output noise for many outputs, cheaply: slices of a pool of normal numbers at random places."""
+"""Fast normal noise for large outputs: slices of a pool of normal numbers at random positions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor
 
-#: Numbers in the pool. Drawing fresh normal numbers costs more time than a small network's convolutions; the pool is redrawn
-#: whenever the noise is seeded, that is for every chip and every epoch.
+#: Numbers in the pool. Drawing new normal numbers for each output takes longer than the convolutions of a small network. The
+#: pool is drawn again whenever the noise is seeded: for every ensemble of chips and every training epoch.
 POOL_SIZE = 1 << 22
 _SMALLEST_POOL = 64
-#: State of a generator, and the pool.
+#: State of the generator, and the pool or None.
 NoiseState = tuple[Tensor, Tensor | None]
-_STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # steps of a golden-ratio sequence spread best
+_STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # a golden-ratio sequence, which spreads positions evenly
 
 
 @final
@@ -23,9 +23,9 @@ class NoiseSource:
     """A generator and its pool of standard normal numbers, shared by the layers of one model.
 
     Args:
-        generator: Source of all numbers; on the device where the model computes.
-        pool_size: Numbers in the pool; 0 draws every number fresh.
-        pool: Numbers drawn before, to share among sources that each take slices of their own; None = drawn when needed.
+        generator: Source of all numbers, on the torch device of the model.
+        pool_size: Numbers in the pool; 0 = no pool, every number is newly drawn.
+        pool: Pool to share with other sources; each source takes its own slices. None = drawn at first use.
     """
 
     def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE, *, pool: Tensor | None = None) -> None:
@@ -36,12 +36,12 @@ class NoiseSource:
         self._position = 0
 
     def remember(self) -> NoiseState:
-        """Return what `drawing_again` needs to draw the next numbers once more."""
+        """Return the current state, with which `drawing_again` can repeat the numbers that are drawn next."""
         return self.generator.get_state(), self._pool
 
     @contextmanager
     def drawing_again(self, state: NoiseState) -> Iterator[None]:
-        """Draw the numbers once more that were drawn after `remember`, and go on as if nothing had been."""
+        """Repeat the numbers drawn since `remember` returned `state`, and restore the current state on exit."""
         now = self.remember()
         self.generator.set_state(state[0])
         self._pool = state[1]
@@ -52,15 +52,16 @@ class NoiseSource:
             self._pool = now[1]
 
     def _fill_pool(self) -> Tensor:
-        """Return the pool, drawn if it is not drawn yet."""
+        """Return the pool; draw it at first use."""
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
         return self._pool
 
     def begin_pass(self) -> None:
-        """Draw where the numbers of a pass lie, so that the pass itself draws nothing and can be compiled.
+        """Draw the pool window of one pass, so that the pass itself draws nothing and can be compiled.
 
-        Its slices have fixed places in a window of three quarters of the pool, which begins anywhere in the first quarter.
+        The window has three quarters of the pool and begins at a random position in the first quarter. The slices of a pass
+        have fixed positions in the window.
         """
         if self.pool_size < _SMALLEST_POOL:
             return
@@ -69,14 +70,14 @@ class NoiseSource:
         self._window, self._position = pool[begin : begin + self.pool_size - spare], 0
 
     def end_pass(self) -> None:
-        """Draw every slice where it falls again."""
+        """End the pass: later slices have newly drawn positions again."""
         self._window = None
 
     def normal(self, shape: torch.Size) -> Tensor:
-        """Return standard normal numbers, float32, dense in row-major order; read them only, they may be the pool's."""
+        """Return standard normal numbers in float32 and row-major order. They may share memory with the pool: do not modify."""
         if self._window is not None:
             return self._arrange(shape)
-        if torch.compiler.is_compiling():  # a caller of torch.compile that knows nothing of passes
+        if torch.compiler.is_compiling():  # compiled without `compile_model_`, so without begin_pass
             return torch.randn(shape, device=self.generator.device)
         if self.pool_size == 0:
             return self._fresh(shape.numel()).view(shape)
@@ -84,7 +85,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return numbers with the shape and the memory order of `reference`, so that adding them costs one pass."""
+        """Return standard normal numbers with the shape and the memory order of `reference`, which makes adding them fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -97,7 +98,7 @@ class NoiseSource:
         return float(max(longest, 1.0) ** share)
 
     def _arrange(self, shape: torch.Size) -> Tensor:
-        """Return numbers of the pool in a shape; more than half of the pool as overlapping slices, one for each first index."""
+        """Return numbers of the pool in a shape; if they are more than half of the pool, as overlapping or repeated slices."""
         n, longest = shape.numel(), self.pool_size // 2
         if n <= longest:
             return self._slice(n).view(shape)
@@ -108,7 +109,7 @@ class NoiseSource:
         return torch.cat([self._slice(min(longest, n - begin)) for begin in range(0, n, longest)]).view(shape)
 
     def _slice(self, n: int) -> Tensor:
-        """Return the next `n` numbers: anywhere, or within a pass at places that look random and are the same in every pass."""
+        """Return a slice of `n` numbers at a random position; within a pass, at the next position of a fixed sequence."""
         if self._window is not None:
             self._position = (self._position + _STRIDE) % _MODULUS
             start = self._position % (len(self._window) - n)
@@ -130,6 +131,6 @@ class NoiseSource:
 
 
 def may_run_again() -> bool:
-    """Return whether this pass is one of gradient checkpointing, which keeps few tensors or none for the backward pass."""
+    """Return whether gradient checkpointing may compute this pass again in the backward pass."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return not torch.is_grad_enabled() or (top is not None and top(True) is not None)

@@ -1,7 +1,7 @@
-"""The product of a layer's inputs with its tiles: one pass for inference and training, gradients straight through.
+"""The product of a layer's inputs with its tiles, for inference and training; gradients use the straight-through estimator.
 
-Only what the digital product would keep for its backward pass is kept, the inputs and the weights: codes are made again, so
-training takes no more memory than in floating point.
+The backward pass keeps only inputs and weights, as a digital product does, and computes the DAC codes again. So training needs
+no more memory than in floating point.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lionheart.analog.noise import NoiseSource
 @final
 @dataclass(frozen=True)
 class TileSlice:
-    """The weights of one row of tiles as they are used in one pass.
+    """The weights of one row of tiles in one pass.
 
     Args:
-        first: First of its inputs.
-        last: One after the last of its inputs.
-        weights: ``(out, last - first)`` [tile units].
-        scale: ``(out,)``, what a weight of 1 stands for.
-        kernel: The weights as the product takes them, so that sums come in steps of the ADC.
-        out_scale: What one such step stands for, shaped like the outputs.
+        first: Index of the first input of the row of tiles.
+        last: Index after the last input.
+        weights: Weights ``(out, last - first)`` [tile units].
+        scale: Real value of a weight of 1, for each output ``(out,)``.
+        kernel: Weights scaled and reshaped for `Product.multiply`, whose sums are then in steps of the ADC.
+        out_scale: Real value of one step of the ADC, for each output; broadcasts over the outputs.
     """
 
     first: int
@@ -41,16 +41,16 @@ class TileSlice:
 @final
 @dataclass(frozen=True)
 class MVMParams:
-    """One pass over the tiles of a layer: weights, converters, noise.
+    """Parameters of one pass over the tiles of a layer: weights, converters, noise.
 
     Args:
-        rows: Rows of tiles; their results are added digitally.
-        dtype: Of inputs and outputs.
-        input_range: What a full-scale input stands for, ``()``.
-        dac_bits: Input converter; None = ideal.
-        adc_bits: Output converter; None = ideal.
-        bound: Range of the ADC; None = none.
-        output_noise: Standard deviation, in full-scale inputs times a weight of 1.
+        rows: Rows of tiles; their partial sums are added digitally.
+        dtype: Data type of inputs and outputs.
+        input_range: Real value of a full-scale input, ``()``.
+        dac_bits: Resolution of the input converter [bit]; None = ideal.
+        adc_bits: Resolution of the output converter [bit]; None = ideal.
+        bound: Range of the ADC, in full-scale input times a weight of 1; None = no bound.
+        output_noise: Standard deviation of the output noise, in full-scale input times a weight of 1.
     """
 
     rows: list[TileSlice]
@@ -62,40 +62,48 @@ class MVMParams:
     output_noise: float
 
     def matrix(self) -> Tensor:
-        """Return the weights ``(out, in)`` in real units."""
-        parts = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        """Return the weights ``(out, in)`` in the units of the digital layer."""
+        slices = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
+        return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
 class Product(Protocol):
-    """A linear map as a layer computes it."""
+    """The linear map of a layer, as `run_tiles` uses it; see `lionheart.analog.base.AnalogLayer`."""
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs that rows ``first`` to ``last`` of the im2col matrix need."""
+        """Return the inputs that rows ``first`` to ``last`` of the im2col matrix read."""
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Multiply the codes of a row of tiles with its weights."""
+        """Multiply the DAC codes of a row of tiles with its weights."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of codes and weights, where wanted."""
+        """Return the gradients of codes and weights, or None where `wanted` is False."""
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Shape one value for each output so that it broadcasts over `outputs`."""
+        """Reshape ``values (out,)`` so that they broadcast over `outputs`."""
 
 
-def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMParams, noise: NoiseSource) -> Tensor:
-    """Return the outputs of a layer for inputs `x`: DAC, crossbars, ADC, digital sums over rows of tiles and bias."""
+def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams, noise: NoiseSource) -> Tensor:
+    """Return the outputs of a layer: DAC, crossbars, ADC, digital sum over rows of tiles, digital bias.
+
+    Args:
+        layer: Linear map of the layer.
+        x: Inputs of the layer, padded.
+        bias: Bias ``(out,)``, or None.
+        params: Weights, converters and noise.
+        noise: Source of the output noise.
+    """
     total: Tensor | None = None
-    whole = convert_inputs(x, job.input_range, job.dac_bits) if len(job.rows) == 1 else None
-    for row in job.rows:
-        # of several rows of tiles each gets its own inputs converted: products are faster on dense inputs than on slices
-        part = x if whole is not None else layer.rows_of(x, row.first, row.last)
-        codes = whole if whole is not None else convert_inputs(part, job.input_range, job.dac_bits)
+    whole = convert_inputs(x, params.input_range, params.dac_bits) if len(params.rows) == 1 else None
+    for row in params.rows:
+        # with several rows of tiles, the inputs of each are converted separately: products of dense inputs are faster
+        read = x if whole is not None else layer.rows_of(x, row.first, row.last)
+        codes = whole if whole is not None else convert_inputs(read, params.input_range, params.dac_bits)
         z = layer.multiply(codes, row.kernel)
-        numbers = noise.normal_like(z) if job.output_noise > 0 else None
-        read_columns(z, numbers, job.output_noise, job.adc_bits, job.bound, in_steps=True)
+        numbers = noise.normal_like(z) if params.output_noise > 0 else None
+        read_columns(z, numbers, params.output_noise, params.adc_bits, params.bound, in_steps=True)
         if total is not None:
             total.addcmul_(z, row.out_scale)
         elif bias is not None:
@@ -107,7 +115,7 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, job: MVMParams, no
 
 
 def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
-    """Return the gradient of inputs, 0 where the DAC clips them."""
+    """Return the gradient of the inputs, set to 0 where the DAC clips the input."""
     if x.device.type != "cpu":
         return torch.where(x.abs() <= input_range, grad, 0)
     stop = _stop_opaquely if torch.compiler.is_compiling() else _stop_on_cpu
@@ -115,12 +123,12 @@ def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
 
 
 def _stop_on_cpu(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
-    edge = float(input_range) * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient stops at the edge, ours beyond
+    edge = float(input_range) * (1 + torch.finfo(x.dtype).eps)  # hardtanh's gradient is 0 at its edge; here it is not
     stopped: Tensor = torch.ops.aten.hardtanh_backward(grad, x, -edge, edge)
     return stopped
 
 
-#: The same as an operation that is not compiled: the compiler would store masks, which is slower than storing inputs.
+#: `_stop_on_cpu` as an operation that the compiler does not trace. Traced code stores masks, which is slower than inputs.
 _stop_opaquely = torch.library.custom_op(
     "lionheart::stop_where_clipped",
     _stop_on_cpu,
@@ -131,7 +139,10 @@ _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad)
 
 
 class TileProduct(torch.autograd.Function):
-    """`run_tiles` with gradients: of the exact product with the weights used, stopped where the DAC clips."""
+    """`run_tiles` with gradients.
+
+    The gradients are those of the exact product with the weights of the pass. The gradient of an input that the DAC clips is 0.
+    """
 
     @staticmethod
     def forward(
@@ -141,15 +152,15 @@ class TileProduct(torch.autograd.Function):
         bias: Tensor | None,
         input_range: Tensor,
         layer: Product,
-        job: MVMParams,
+        params: MVMParams,
         noise: NoiseSource,
     ) -> Tensor:
-        """Run the tiles; keep inputs and weights."""
-        ctx.save_for_backward(x, job.matrix())
-        ctx.layer, ctx.input_range, ctx.dac_bits = layer, job.input_range, job.dac_bits
+        """Run the tiles; save inputs and weights for the backward pass."""
+        ctx.save_for_backward(x, params.matrix())
+        ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
-        return run_tiles(layer, x, bias, job, noise)
+        return run_tiles(layer, x, bias, params, noise)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

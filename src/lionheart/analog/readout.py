@@ -1,4 +1,4 @@
-"""Reading a programmed chip: the aged weights of a row of tiles, and the digital factors that compensate drift."""
+"""Reading a programmed chip: the drifted weights of a row of tiles, and the digital factors that compensate drift."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lionheart.analog.product import MVMParams
 from lionheart.analog.vectors import read_tile
 from lionheart.devices import TileSpec
 
-SMALLEST_READOUT = 1e-4  # lower bound of the reference read, as in AIHWKIT
+SMALLEST_READOUT = 1e-4  # lower bound of a reference read, as in AIHWKIT
 
 
 @final
 @dataclass(frozen=True)
 class ChipRead:
-    """The weights of one layer of one chip at one time.
+    """The weights of one layer on one chip at one time.
 
     Args:
-        weights: For each row of tiles ``(cols, rows)`` [tile units] and what 1 stands for in each column.
-        correction: Digital gain and offset of each column ``(cols,)``, or None.
+        weights: Weights ``(out, rows)`` [tile units] of each row of tiles, with the real value of a weight of 1 ``(out,)``.
+        correction: Digital gain and offset of each column, ``(out,)`` each; None = no column calibration.
     """
 
     weights: list[tuple[Tensor, Tensor]]
@@ -34,7 +34,7 @@ class ChipRead:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory of all tensors [bytes]."""
         pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
         return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
 
@@ -50,30 +50,36 @@ def read_row(
     """Read the crossbars of a row of tiles once.
 
     Args:
-        row: The crossbars.
-        references: Of each crossbar what `reference_read` returned after programming; None = drift is not compensated.
-        tile: Converters, noise, device.
-        t_inference: Age of the chip [s].
+        row: Programmed crossbars of the row of tiles.
+        references: Result of `reference_read` after programming for each crossbar; None = no drift compensation.
+        tile: Converters, noise and device.
+        t_inference: Time since programming ended [s].
         generator: Source of the read noise.
 
     Returns:
-        The weights ``(out, rows)`` [tile units], and the factor of each column ``(out,)`` that compensates drift.
+        Weights ``(out, rows)`` [tile units], and the drift compensation factor of each column ``(out,)``.
     """
-    parts, factors = [], []
+    weights, factors = [], []
     for number, crossbar in enumerate(row):
         read = read_crossbar(crossbar, tile.device, t_inference=t_inference, generator=generator)
-        parts.append(read.flatten(0, -2))
+        weights.append(read.flatten(0, -2))
         alpha = torch.ones_like(read[..., :1])
         if references is not None:
             alpha = alpha * (references[number] / reference_read(read, tile, generator))
         factors.append(alpha.flatten())
-    return torch.cat(parts), torch.cat(factors)
+    return torch.cat(weights), torch.cat(factors)
 
 
 def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
-    """Return the mean magnitude of a crossbar's response to one full-scale input after another, with all its noise.
+    """Return the mean magnitude of a crossbar's outputs for full-scale inputs on one row after another, with all read noise.
 
-    Over the whole crossbar ``(..., 1, 1)``, or of each column ``(..., cols, 1)``.
+    Args:
+        weights: Weights of the crossbars ``(..., cols, rows)`` [tile units].
+        tile: Converters, noise and drift compensation.
+        generator: Source of the noise.
+
+    Returns:
+        Mean over the whole crossbar ``(..., 1, 1)`` for global compensation, else over each column ``(..., cols, 1)``.
     """
     dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
     read: Tensor
@@ -87,7 +93,9 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
 
 
 def _read_inputs(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
-    """Return the responses ``(cols, rows)`` of one crossbar to a full-scale input at one row after another."""
+    """Return the outputs ``(cols, rows)`` of one crossbar for a full-scale input on each row separately."""
     inputs = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
-    job = MVMParams([], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise)
-    return read_tile(inputs, weights, None, tile, job, NoiseSource(generator, pool_size=0)).T
+    params = MVMParams(
+        [], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise
+    )
+    return read_tile(inputs, weights, None, tile, params, NoiseSource(generator, pool_size=0)).T

@@ -1,6 +1,7 @@
-"""The product vector by vector, where the scale of the inputs follows each vector as in AIHWKIT's noise and bound management.
+"""The product with separate treatment of each input vector, as in AIHWKIT's noise and bound management.
 
-Every tile scales and reads every vector by itself. Slower than `product`: convolutions must build their im2col matrix.
+Every tile scales and reads every vector separately. This is slower than `lionheart.analog.product`, because convolutions must
+build their im2col matrix.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from lionheart.analog.product import MVMParams
 from lionheart.devices import TileSpec
 from lionheart.partition import TilePartition
 
-_LARGEST_REDUCTION = 1000.0  # bound management gives up here, as AIHWKIT's max_bm_factor
-_COARSEST_INPUT = 0.25  # and where a DAC step is this share of the full range, as AIHWKIT's max_bm_res
+_LARGEST_REDUCTION = 1000.0  # largest factor by which bound management scales inputs down, AIHWKIT's max_bm_factor
+_COARSEST_INPUT = 0.25  # bound management stops at this ratio of reduction to largest DAC code, AIHWKIT's max_bm_res
 
 
 def run_vectors(
@@ -25,58 +26,68 @@ def run_vectors(
     weight: Tensor,
     partition: TilePartition,
     tile: TileSpec,
-    job: MVMParams,
+    params: MVMParams,
     noise: NoiseSource,
     *,
     limit: Tensor | None,
 ) -> Tensor:
-    """Return the outputs ``(n, out)`` of a layer without bias; gradients are those of the exact product with the weights used.
+    """Return the outputs ``(n, out)`` of a layer without bias.
+
+    The gradients are those of the exact product with the weights of the pass.
 
     Args:
-        vectors: ``(n, groups * in)``.
-        weight: Of the layer; gets the gradient.
-        partition: Its tiles.
-        tile: What disturbs the product.
-        job: Weights and converters.
-        noise: Where noise comes from.
-        limit: Largest input; inputs beyond are clipped once, before bound management scales them down. None = no limit.
+        vectors: im2col vectors ``(n, groups * in)``.
+        weight: Weight of the layer, which receives the gradient.
+        partition: Tiles of the layer.
+        tile: Non-idealities of the product.
+        params: Weights and converters of the pass.
+        noise: Source of the noise.
+        limit: Largest magnitude of an input; larger inputs are clipped before bound management. None = no limit.
     """
     if limit is not None:
         bound = limit.to(vectors.dtype)
         vectors = torch.clamp(vectors, -bound, bound)
     with torch.no_grad():
-        analog = multiply_vectors(vectors, partition, tile, job, noise)
+        analog = multiply_vectors(vectors, partition, tile, params, noise)
     if not torch.is_grad_enabled():
         return analog
     if limit is not None:
-        codes = convert_inputs(vectors.detach(), job.input_range, job.dac_bits)
-        vectors = vectors + (codes * (job.input_range / full_scale(job.dac_bits)) - vectors).detach()
+        codes = convert_inputs(vectors.detach(), params.input_range, params.dac_bits)
+        vectors = vectors + (codes * (params.input_range / full_scale(params.dac_bits)) - vectors).detach()
     weights = weight.reshape(len(weight), -1)
-    used = weights + (job.matrix().to(weights.dtype) - weights).detach()
+    used = weights + (params.matrix().to(weights.dtype) - weights).detach()
     exact = multiply_groups(vectors, used.to(vectors.dtype), partition.groups)
     return exact + (analog - exact).detach()
 
 
 def multiply_vectors(
-    vectors: Tensor, partition: TilePartition, tile: TileSpec, job: MVMParams, noise: NoiseSource
+    vectors: Tensor, partition: TilePartition, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
-    """Return ``(n, out)`` in real units for ``vectors (n, groups * in)``, without bias."""
+    """Return the outputs ``(n, out)`` of all tiles for ``vectors (n, groups * in)``, without bias, in the layer's units.
+
+    Args:
+        vectors: im2col vectors ``(n, groups * in)``.
+        partition: Tiles of the layer.
+        tile: Non-idealities of the product.
+        params: Weights and converters of the pass.
+        noise: Source of the noise.
+    """
     n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
     out = vectors.new_zeros(len(vectors), cols * partition.groups)
     edges = list(itertools.accumulate(partition.col_sizes, initial=0))
-    for row in job.rows:
+    for row in params.rows:
         for group in range(partition.groups):
             x = vectors[:, group * n_in + row.first : group * n_in + row.last]
             scale = x.abs().amax(dim=1, keepdim=True) if tile.input_range == "dynamic" else None
             for begin, end in itertools.pairwise(edges):
                 columns = slice(group * cols + begin, group * cols + end)
-                read = read_tile(x, row.weights[columns], scale, tile, job, noise)
+                read = read_tile(x, row.weights[columns], scale, tile, params, noise)
                 out[:, columns] += read * row.scale[columns].to(read.dtype)
     return out
 
 
 def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
-    """Return the exact ``(n, out)`` of ``vectors (n, groups * in)`` and ``weights (out, in)``."""
+    """Return the exact grouped product ``(n, out)`` of ``vectors (n, groups * in)`` and ``weights (out, in)``."""
     if groups == 1:
         return vectors @ weights.T
     stacked = vectors.view(len(vectors), groups, -1).transpose(0, 1)  # (groups, n, in)
@@ -84,47 +95,47 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
 
 
 def read_tile(
-    x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, job: MVMParams, noise: NoiseSource
+    x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
-    """Return what one tile makes of its vectors, ``(n, cols)`` in inputs times tile units.
+    """Return the outputs ``(n, cols)`` of one tile, in units of the inputs times tile units.
 
     Args:
-        x: ``(n, rows)``.
-        weights: ``(cols, rows)`` [tile units].
-        scale: ``(n, 1)``, what a full-scale input stands for in each vector; None takes the job's range.
-        tile: What disturbs the product.
-        job: Converters.
-        noise: Where noise comes from.
+        x: Input vectors ``(n, rows)``.
+        weights: Weights ``(cols, rows)`` [tile units].
+        scale: Value of a full-scale input for each vector, ``(n, 1)``; None = the input range of `params`.
+        tile: Non-idealities of the product.
+        params: Converters and output noise.
+        noise: Source of the noise.
     """
-    scale = job.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
+    scale = params.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
     result = x.new_empty(len(x), len(weights))
     pending = torch.arange(len(x), device=x.device)
     reduction = 1.0
     while True:
         unit = scale[pending] * reduction
-        codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, job.dac_bits)  # AIHWKIT's order
-        z = _multiply(codes.mul_(1 / full_scale(job.dac_bits)), weights, tile, noise)
-        if job.output_noise > 0:
-            z.add_(noise.normal_like(z), alpha=job.output_noise)
-        step = adc_step(job.adc_bits, job.bound)
-        if job.adc_bits is not None:
+        codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, params.dac_bits)  # AIHWKIT's order
+        z = _multiply(codes.mul_(1 / full_scale(params.dac_bits)), weights, tile, noise)
+        if params.output_noise > 0:
+            z.add_(noise.normal_like(z), alpha=params.output_noise)
+        step = adc_step(params.adc_bits, params.bound)
+        if params.adc_bits is not None:
             z.mul_(1 / step).round_()
-        if job.bound is None:
+        if params.bound is None:
             result[pending] = z * unit
             return result
         limit = (
-            code_limit(job.adc_bits) if job.adc_bits is not None else job.bound
-        )  # exact where codes are whole numbers
+            code_limit(params.adc_bits) if params.adc_bits is not None else params.bound
+        )  # exact comparison: codes are whole numbers
         saturated = (z.abs() > limit).any(dim=1)
         result[pending] = z.clamp_(-limit, limit).mul_(step) * unit
         reduction *= 2
-        if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, job):
+        if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, params):
             return result
         pending = pending[saturated]
 
 
 def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSource) -> Tensor:
-    """Return the products of one crossbar ``(n, cols)`` before its outputs are read, as AIHWKIT's compiled tiles do."""
+    """Return the column sums of one crossbar ``(n, cols)`` before the ADC, computed as in AIHWKIT's compiled tiles."""
     if tile.input_noise > 0:
         inputs = torch.add(inputs, noise.normal_like(inputs), alpha=tile.input_noise)
     z = inputs @ weights.T
@@ -139,9 +150,9 @@ def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSourc
 
 
 def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
-    """Return what the resistance of the wires takes from the products ``(n, cols)``.
+    """Return the loss of the column sums ``(n, cols)`` from the resistance of the wires (IR drop).
 
-    The first row is farthest from the output: of row ``j`` of ``n`` the share ``c (1 - (1 - j/n)^2)`` is lost, where
+    The first row is farthest from the output. Row ``j`` of ``n`` loses the share ``c (1 - (1 - j/n)^2)``, where
     ``c = a (a (0.05 a - 0.2) + 0.5)`` and ``a = n R g_max sum_j |w_j| |x_j|`` with the resistance ``R`` of the wire between
     two cells.
 
@@ -155,8 +166,8 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
     return (inputs * (1 - distance.square())) @ weights.T * c * tile.ir_drop
 
 
-def _is_last(reduction: float, job: MVMParams) -> bool:
-    """Return whether inputs are not scaled down any further."""
+def _is_last(reduction: float, params: MVMParams) -> bool:
+    """Return whether bound management stops at this reduction of the inputs."""
     if reduction > _LARGEST_REDUCTION:
         return True
-    return job.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(job.dac_bits)
+    return params.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(params.dac_bits)

@@ -1,16 +1,15 @@
-"""How the command line talks: bars, tables, errors, exit codes."""
+"""What the command line prints: bars, tables, warnings, errors; and its exit codes."""
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,11 +23,63 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from lionheart.errors import LionHeartError
+from lionheart.deprecated import DeprecatedNameWarning
+from lionheart.errors import LionHeartWarning
 
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
+#: Progress and results for people; silent with --quiet.
 stderr = Console(stderr=True, highlight=False)
+_urgent = Console(stderr=True, highlight=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning as one line, also with --quiet."""
+    _urgent.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line that does not depend on --quiet: how a run ended early, and how it goes on."""
+    _urgent.print(text, markup=False, soft_wrap=True)
+
+
+def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
+    """Print an error and what to do about it, with `verbose` after the traceback of the exception that is handled."""
+    if verbose:
+        _urgent.print(traceback.format_exc(), markup=False)
+    _urgent.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
+    if hint:
+        say(f"  hint: {hint}")
+
+
+@contextmanager
+def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Print for people unless `quiet`. Warnings of this package are one line each, unless `verbose`."""
+    seen: set[str] = set()
+    show_other = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if verbose or not issubclass(category, (LionHeartWarning, DeprecatedNameWarning)):
+            show_other(message, category, filename, lineno, file, line)
+        elif str(message) not in seen:
+            seen.add(str(message))
+            warn(str(message))
+
+    stderr.quiet = quiet
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=DeprecatedNameWarning)
+            warnings.showwarning = show
+            yield
+    finally:
+        stderr.quiet = False
 
 
 class _RichBar:
@@ -61,7 +112,9 @@ class RichProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        with Progress(
+            *columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal
+        ) as progress:
             task = progress.add_task(text, total=total, rate="")
             yield _Rated(progress, task)
 
@@ -90,33 +143,3 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
         )
     return table
-
-
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors into one message and an exit code."""
-
-    @functools.wraps(command)
-    def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except LionHeartError as error:
-            if debug:
-                stderr.print(traceback.format_exc(), markup=False)
-            stderr.print(f"error: {error.message}", style="bold red", markup=False, soft_wrap=True)
-            if error.hint:
-                stderr.print(f"  hint: {error.hint}", markup=False, soft_wrap=True)
-            raise typer.Exit(EXIT_BAD_INPUT) from None
-        except KeyboardInterrupt:
-            stderr.print("stopped. A training goes on where it was when it is run again.")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except typer.Exit:
-            raise
-        except Exception as error:
-            if debug:
-                stderr.print(traceback.format_exc(), markup=False)
-            text = f"internal error: {type(error).__name__}: {error}"
-            stderr.print(text, style="bold red", markup=False, soft_wrap=True)
-            stderr.print("  hint: this is a bug in lionheart; run again with --debug and report it", markup=False)
-            raise typer.Exit(EXIT_BUG) from None
-
-    return run

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from lionheart.constants import Constant
@@ -59,8 +60,7 @@ def devices(
     technology: Annotated[
         str | None, typer.Argument(metavar="[DEVICE]", help="A technology, or the TOML file of a device of your own.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the memory technologies, or every constant of one with its unit, source and kind."""
     if technology is None:
@@ -98,9 +98,9 @@ def describe_technology(name: str) -> TechnologyPage:
     if name not in DEVICES and name.endswith(".toml"):
         device = DeviceSpec.from_toml(name)
         return _describe(type(device), read_device_constants(Path(name)))
-    kind = DEVICES.find(name).spec
-    constants = load_constants("lionheart.devices", kind.constants_file) if kind.constants_file else {}
-    return _describe(kind, {key: value for key, value in constants.items() if _belongs(key, kind.model_fields)})
+    spec = DEVICES.find(name).spec
+    constants = load_constants("lionheart.devices", spec.constants_file) if spec.constants_file else {}
+    return _describe(spec, {key: value for key, value in constants.items() if _belongs(key, spec.model_fields)})
 
 
 def _belongs(constant: str, settings: Any) -> bool:
@@ -108,12 +108,12 @@ def _belongs(constant: str, settings: Any) -> bool:
     return any(constant == name or constant.startswith(f"{name}_") for name in settings)
 
 
-def _describe(kind: Any, constants: Mapping[str, Constant]) -> TechnologyPage:
+def _describe(spec: Any, constants: Mapping[str, Constant]) -> TechnologyPage:
     return TechnologyPage(
-        technology=kind.model_fields["technology"].default,
-        summary=kind.summary,
+        technology=spec.model_fields["technology"].default,
+        summary=spec.summary,
         constants=constants,
-        settings={name: field.description for name, field in kind.model_fields.items()},
+        settings={name: field.description for name, field in spec.model_fields.items()},
     )
 
 
@@ -132,7 +132,7 @@ def _show_page(page: TechnologyPage) -> None:
     for name, constant in page.constants.items():
         stderr.print(f"{name} = {constant.value} [{constant.unit}] ({constant.kind})", markup=False)
         stderr.print(f"    {constant.source}", markup=False)
-    table = make_table("settings besides these" if page.constants else "settings", "setting", "meaning")
+    table = make_table("other settings" if page.constants else "settings", "setting", "meaning")
     for name, text in page.settings.items():
         if name not in page.constants:
             table.add_row(name, text)

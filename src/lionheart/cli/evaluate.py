@@ -7,25 +7,29 @@ from typing import Annotated
 import typer
 
 from lionheart.cli.console import RichProgress, print_json
-from lionheart.cli.options import DebugFlag, DeviceName, JsonFlag, MovedTask, RunPath
+from lionheart.cli.options import DeviceName, JsonFlag, MovedTask, RunPath, Times
 from lionheart.cli.render import show_accuracy
 
 
 def evaluate(
     run: RunPath,
-    times: Annotated[str, typer.Option(help="Times after programming, with commas.")] = "1s,1h,1d,1mo,1y",
-    chips: Annotated[int, typer.Option(help="Fresh chips.")] = 20,
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    samples: Annotated[int | None, typer.Option(help="First samples only.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the chips.", show_default="the run's")] = None,
+    times: Times = "1s,1h,1d,1mo,1y",
+    chips: Annotated[int, typer.Option(metavar="N", help="Fresh chips.")] = 20,
+    split: Annotated[str, typer.Option(metavar="NAME", help="test or validation.")] = "test",
+    samples: Annotated[int | None, typer.Option(metavar="N", help="First samples only.", show_default="all")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the chips.", show_default="the run's")] = None,
     task: MovedTask = None,
     backend: Annotated[
-        str | None, typer.Option(help="What computes analog layers, as for `map`.", show_default="the run's")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What computes analog layers: lionheart, or aihwkit if installed.",
+            show_default="the run's",
+        ),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Run under torch.compile if it is long enough.")] = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Measure a finished run's accuracy over time on fresh chips."""
     import lionheart.interop  # noqa: F401  makes its backends known

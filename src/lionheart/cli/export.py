@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lionheart.cli.console import EXIT_BUG, RichProgress, print_json, stderr
+from lionheart.cli.options import JsonFlag, MovedTask, RunPath
 from lionheart.exports import EXPORTS, ExportRequest
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")],
+    run: RunPath,
     to: Annotated[str, typer.Option(help="; ".join(f"{name}: {each.help}" for name, each in EXPORTS.items()) + ".")],
     out: Annotated[
         Path | None,
@@ -26,9 +27,8 @@ def export(
     ] = False,
     samples: Annotated[int, typer.Option(help="Training samples that decide the scales.")] = 64,
     inputs: Annotated[int, typer.Option(help="Validation samples stored with the program.")] = 8,
-    task: Annotated[str | None, typer.Option(help="The run's task, if it moved.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    task: MovedTask = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Hand a finished run to another tool: its mapping, or its network as a C++ program with analog tiles.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lionheart.cli.console import RichProgress, make_table, print_json, stderr
-from lionheart.cli.options import DebugFlag, ExcludeRules, IncludeRules, JsonFlag, ModelName
+from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_si
 
@@ -22,15 +22,14 @@ _MANY = 40  # projections; more are shown together where blocks repeat
 
 def inspect(
     model: ModelName,
-    platform: Annotated[str, typer.Option(help="Platform that prices each projection.")] = "alpine-high-power",
+    platform: PlatformName = "alpine-high-power",
     include: IncludeRules = None,
     exclude: ExcludeRules = None,
-    rows: Annotated[int, typer.Option(help="Inputs of a crossbar.")] = 256,
-    cols: Annotated[int, typer.Option(help="Outputs of a crossbar.")] = 256,
+    rows: Annotated[int, typer.Option(metavar="N", help="Inputs of a crossbar.")] = 256,
+    cols: Annotated[int, typer.Option(metavar="N", help="Outputs of a crossbar.")] = 256,
     every: Annotated[bool, typer.Option("--all", help="A line for each projection, also where blocks repeat.")] = False,
     by_unit: Annotated[bool, typer.Option("--units", help="A line for each part of a repeated block instead.")] = False,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Show what of a network could go analog, on how many tiles, and why the rest could not."""
     if every and by_unit:
@@ -111,7 +110,7 @@ def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
 def _show_groups(data: CoverageAudit) -> None:
     table = make_table(
         f"{data.task}: projections, those of repeated blocks together (--all: each)",
-        "projections", "number", "kind", "rows×cols", "MACs", "weights", "tiles",
+        "projections", "number", "type", "rows×cols", "MACs", "weights", "tiles",
         right=("number", "rows×cols", "MACs", "weights", "tiles"),
     )  # fmt: skip
     for row in data.groups:
@@ -148,7 +147,7 @@ def _show_units(data: CoverageAudit) -> None:
 def _show_projections(data: CoverageAudit) -> None:
     table = make_table(
         f"{data.task}: projections in the network's order",
-        "projection", "kind", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
+        "projection", "type", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
         right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
     )  # fmt: skip
     for row in data.projections:

@@ -8,25 +8,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, EXIT_NOT_MET, RichProgress, make_table, print_json, stderr
+from lionheart.cli.console import EXIT_INTERRUPTED, EXIT_NOT_MET, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import (
-    DebugFlag,
+    ConfigFile,
     DeviceName,
-    ExcludeRules,
-    IncludeRules,
     JsonFlag,
     NewRun,
     OptionalTaskName,
+    PresetName,
+    ReadTime,
+    SearchSetFlags,
     Seed,
-    StoppedRun,
+    list_assignments,
 )
 from lionheart.cli.render import show_accuracy, show_system
 from lionheart.errors import ConfigError
-from lionheart.registry import RANKINGS, STRATEGIES
 from lionheart.units import format_count, format_duration, format_elapsed
 
 if TYPE_CHECKING:
@@ -41,113 +41,30 @@ _OUTCOMES = {"infeasible": "No layer could be mapped within the bound. ", "budge
 def map_command(
     task: OptionalTaskName = None,
     max_drop: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest accuracy drop, in percentage points; for perplexity in log-percent.", show_default="1.0"
-        ),
-    ] = None,
-    t_inference: Annotated[
         str | None,
-        typer.Option("--at", help="When it must hold after programming: 1s, 1h, 1d, 1mo, 1y.", show_default="1d"),
-    ] = None,
-    lifetime: Annotated[
-        str | None, typer.Option(help="It must hold at every time up to this age, not only at --at.", show_default="no")
-    ] = None,
-    confidence_level: Annotated[
-        float | None,
         typer.Option(
-            "--confidence",
-            help="Confidence level of the bound on other chips and samples, e.g. 0.95; confirmed by a hold-out test.",
-            show_default="none",
+            metavar="PP",
+            help="Largest accuracy drop, in percentage points; for perplexity in log-percent.",
+            show_default="1.0",
         ),
     ] = None,
-    chip_yield: Annotated[
-        float | None,
-        typer.Option("--yield", help="Share of chips that must each keep it, e.g. 0.95.", show_default="their mean"),
-    ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="quick: short retraining, 6 chips a decision; robust: few, longer retrainings, columns calibrated on each "
-            "chip; paper: the paper's protocol, hours."
-        ),
-    ] = "quick",
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with tables search, tile, train; flags win over it.")
-    ] = None,
-    out: NewRun = None,
-    resume: StoppedRun = None,
-    finish: Annotated[
-        bool, typer.Option("--finish", help="With --resume: search no further, measure the best mapping so far.")
-    ] = False,
+    t_inference: ReadTime = None,
+    preset: PresetName = "quick",
+    config: ConfigFile = None,
+    settings: SearchSetFlags = None,
     seed: Seed = None,
-    include: IncludeRules = None,
-    exclude: ExcludeRules = None,
-    strategy: Annotated[
-        str | None, typer.Option(help=f"{', '.join(STRATEGIES.names())}.", show_default="lionheart")
-    ] = None,
-    objective: Annotated[
-        str | None,
+    out: NewRun = None,
+    resume: Annotated[
+        Path | None,
         typer.Option(
-            help="Made small within the bound: macs or weights left digital, time or energy of an inference on --platform.",
-            show_default="macs",
+            metavar="RUN",
+            help="Go on with a stopped run; with --finish measure its best mapping so far, without further search.",
         ),
     ] = None,
-    max_tiles: Annotated[
-        int | None, typer.Option(help="Most tiles of all analog projections together.", show_default="no limit")
-    ] = None,
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Prices the mapping, the first one the objective: a known platform or a TOML file; repeatable.",
-            show_default="both ALPINE ones",
-        ),
-    ] = None,
-    ranking: Annotated[
-        str | None,
-        typer.Option(help=f"Order of trials of lionheart: {', '.join(RANKINGS.names())}.", show_default="objective"),
-    ] = None,
-    chips: Annotated[
-        int | None, typer.Option(help="Fresh chips for each decision.", show_default="quick 6, paper 20")
-    ] = None,
-    final_chips: Annotated[
-        int | None, typer.Option(help="Fresh chips for the final figures.", show_default="quick 10, paper 20")
-    ] = None,
-    validation_samples: Annotated[
-        int | None, typer.Option(help="Validation samples for each decision.", show_default="quick 2500, paper all")
-    ] = None,
-    final_samples: Annotated[
-        int | None,
-        typer.Option(help="First validation and test samples for the final figures.", show_default="all"),
-    ] = None,
-    tune_compensation: Annotated[
-        bool,
-        typer.Option(
-            "--choose-corrections",
-            help="After the search, give each layer the cheapest column calibration, drift compensation and input range, up to "
-            "the tile's own, that keep the bound.",
-        ),
-    ] = False,
-    refresh_interval: Annotated[
-        bool,
-        typer.Option("--find-reprogramming", help="After the search, find up to which age chips keep the bound."),
-    ] = False,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Budget: retraining epochs of the whole run.", show_default="none")
-    ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Budget: minutes of the search.", show_default="none")
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="What computes analog layers: lionheart, or aihwkit if installed.", show_default="lionheart"),
-    ] = None,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Run long evaluations and retrainings under torch.compile.")
-    ] = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
+    finish: Annotated[bool, typer.Option("--finish", hidden=True)] = False,
+    confidence: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Map a network: convert, retrain, evaluate on fresh chips, keep or undo, layer by layer.
 
@@ -163,32 +80,10 @@ def map_command(
 
     progress = RichProgress()
     begin = time.perf_counter()
-    search = {
-        "max_drop_pp": max_drop,
-        "t_inference": t_inference,
-        "lifetime": lifetime,
-        "confidence_level": confidence_level,
-        "chip_yield": chip_yield,
-        "include": tuple(include) if include else None,
-        "exclude": tuple(exclude) if exclude else None,
-        "strategy": strategy,
-        "objective": objective,
-        "max_tiles": max_tiles,
-        "ranking": ranking,
-        "n_chips": chips,
-        "n_chips_final": final_chips,
-        "validation_samples": validation_samples,
-        "final_samples": final_samples,
-        "tune_compensation": tune_compensation or None,
-        "refresh_interval": refresh_interval or None,
-        "max_epochs": max_epochs,
-        "max_minutes": max_minutes,
-    }
-    platforms = tuple(platform) if platform else None
-    top: dict[str, Any] = {"seed": seed, "backend": backend, "compile": compile_ or None, "platforms": platforms}
+    flags = {"search.max_drop_pp": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
+    assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
-        given = (out, config, *top.values(), *search.values())
-        if any(value is not None for value in given):
+        if assignments or out is not None or config is not None:
             raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
         name = task or RunDirectory.open(resume).description().task
         with _telling_how_to_resume(resume):
@@ -198,12 +93,12 @@ def map_command(
     elif task is None:
         raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
     else:
-        settings = read_settings(preset, config, {"search": search, "": top})
+        chosen = read_settings(preset, config, assignments=assignments)
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress, device)
         path = out or default_run_dir(loaded.name)
         with _telling_how_to_resume(path):
-            result = map_layers(loaded, settings, run_dir=path, command=command, progress=progress)
+            result = map_layers(loaded, chosen, run_dir=path, command=command, progress=progress)
     page = report_run(result.run.path)
     if as_json:
         print_json({"run": str(result.run.path), "report": str(page), **result.results.to_json()})
@@ -223,7 +118,7 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
         if (path / "run.json").exists():
             command = shlex.join(["lionheart", "map", "--resume", str(path)])
             text = f"stopped. Go on with: {command}\nor measure what was found so far: {command} --finish"
-            stderr.print(text, markup=False, soft_wrap=True)
+            say(text)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

@@ -13,7 +13,7 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
     """Return the graph of the model called `name`.
 
     Args:
-        name: A built-in task; ``hf:`` and a folder, a name on the hub or a kind of model; or ``path/to/file.py:function`` or
+        name: A built-in task; ``hf:`` and a folder, a name on the hub or a model type; or ``path/to/file.py:function`` or
             ``package.module:function``, which returns a module, ``(module, example_inputs)`` or a `Task`.
         progress: Where downloads show themselves.
 

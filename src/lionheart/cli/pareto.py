@@ -5,12 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
-from lionheart.cli.options import BackendName, DebugFlag, DeviceName, JsonFlag, NewRun, Seed, StoppedRun
+from lionheart.cli.completion import complete_presets, complete_tasks
+from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.options import (
+    ConfigFile,
+    DeviceName,
+    JsonFlag,
+    NewRun,
+    ReadTime,
+    Seed,
+    SetFlags,
+    StoppedRun,
+    list_assignments,
+)
 from lionheart.errors import ConfigError
 from lionheart.units import format_duration, format_elapsed, format_si
 
@@ -19,73 +30,68 @@ if TYPE_CHECKING:
 
 
 def pareto(
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="As for `map`; not needed with --resume.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="As for `map`; not needed with --resume.", autocompletion=complete_tasks),
+    ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="Beside accuracy: macs, weights, time or energy (on --platform).", show_default="macs"),
+        typer.Option(
+            metavar="NAME",
+            help="Next to accuracy: macs, weights, time or energy (on the first of platforms).",
+            show_default="macs",
+        ),
     ] = None,
-    max_tiles: Annotated[int | None, typer.Option(help="As for `map`: most tiles.", show_default="no limit")] = None,
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(help="As for `map`: prices mappings; the first counts.", show_default="both ALPINE ones"),
-    ] = None,
-    trials: Annotated[int | None, typer.Option(help="Mappings to measure.", show_default="60")] = None,
     bounds: Annotated[
         str | None,
-        typer.Option(help="Drops in percentage points, with commas; a mapping for each.", show_default="0.5,1,2,5"),
+        typer.Option(
+            metavar="PP,PP",
+            help="Drops in percentage points, with commas; a mapping for each.",
+            show_default="0.5,1,2,5",
+        ),
     ] = None,
-    t_inference: Annotated[
-        str | None, typer.Option("--at", help="When accuracy is measured after programming.", show_default="1d")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="quick or paper, as for `map`.")] = "quick",
-    config: Annotated[Path | None, typer.Option(help="TOML file, as for `map`; flags win over it.")] = None,
+    t_inference: ReadTime = None,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="As for `map`.", autocompletion=complete_presets)
+    ] = "quick",
+    config: ConfigFile = None,
+    settings: SetFlags = None,
+    seed: Seed = None,
     out: NewRun = None,
     resume: StoppedRun = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Where Optuna keeps the study: postgresql://...", show_default="SQLite file in the run"),
+        typer.Option(
+            metavar="URL",
+            help="Where Optuna keeps the study: postgresql://...",
+            show_default="SQLite file in the run",
+        ),
     ] = None,
-    seed: Seed = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only these may go analog; rules as for `map`.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Keep these digital; the same.")] = None,
-    chips: Annotated[int | None, typer.Option(help="Chips for each mapping.", show_default="quick 6, paper 20")] = None,
-    final_chips: Annotated[
-        int | None, typer.Option(help="Fresh chips for the front's members.", show_default="quick 10, paper 20")
-    ] = None,
-    validation_samples: Annotated[
-        int | None, typer.Option(help="Samples for each mapping.", show_default="quick 2500, paper all")
-    ] = None,
-    backend: BackendName = None,
     device: DeviceName = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     r"""Find the front of accuracy against cost, without retraining, and the best mapping for each of several bounds.
 
-    Ctrl-C ends it with the front so far. The front is chosen on the same chips and samples for every mapping, then
-    measured again on fresh ones. Needs Optuna: pip install 'lionheart-aimc\[pareto]'.
+    Ctrl-C ends it with the front so far. The front is chosen on the same chips
+    and samples for every mapping, then measured again on fresh ones. Needs
+    Optuna: pip install 'lionheart-aimc\[pareto]'.
     """
-    search = {
-        "max_tiles": max_tiles,
-        "t_inference": t_inference,
-        "include": tuple(include) if include else None,
-        "exclude": tuple(exclude) if exclude else None,
-        "n_chips": chips,
-        "n_chips_final": final_chips,
-        "validation_samples": validation_samples,
+    flags = {
+        "pareto.objective": objective,
+        "pareto.bounds_pp": None if bounds is None else ",".join(bounds.replace(",", " ").split()),
+        "search.t_inference": t_inference,
+        "seed": seed,
     }
-    wishes = {"objective": objective, "n_trials": trials, "bounds_pp": None if bounds is None else _read_bounds(bounds)}
-    top = {"seed": seed, "backend": backend, "platforms": tuple(platform) if platform else None}
-    overrides: dict[str, dict[str, Any]] = {"search": search, "pareto": wishes, "": top}
+    assignments = list_assignments(flags, settings)
     if resume is not None:
-        given = (out, config, *(value for group in overrides.values() for value in group.values()))
-        if any(value is not None for value in given):
+        if assignments or out is not None or config is not None:
             raise ConfigError(
-                "pareto: a resumed run keeps its settings", hint="give --resume alone or with --storage, or start anew"
+                "pareto: a resumed run keeps its settings",
+                hint="give --resume alone or with --storage, or start a new run",
             )
     elif task is None:
         raise ConfigError("pareto: got no task", hint="for example: lionheart pareto cifar10/resnet8")
-    _work(task, resume, storage, preset, config, out, overrides, device=device, as_json=as_json)
+    _work(task, resume, storage, preset, config, out, assignments, device=device, as_json=as_json)
 
 
 def _work(
@@ -95,7 +101,7 @@ def _work(
     preset: str,
     config: Path | None,
     out: Path | None,
-    overrides: dict[str, dict[str, Any]],
+    assignments: list[str],
     *,
     device: str | None,
     as_json: bool,
@@ -113,7 +119,7 @@ def _work(
         run.require_job("pareto")
         loaded, path = load_task(task or run.description().task, progress, device), resume
     else:
-        settings = read_settings(preset, config, overrides)
+        settings = read_settings(preset, config, assignments=assignments)
         loaded = load_task(str(task), progress, device)
         path = out or default_run_dir(f"{loaded.name}-pareto")
     try:
@@ -127,7 +133,7 @@ def _work(
             _show(path, as_json=as_json)
         if (path / "run.json").exists():
             again = shlex.join(["lionheart", "pareto", "--resume", str(path)])
-            stderr.print(f"stopped. Go on with: {again}", markup=False, soft_wrap=True)
+            say(f"stopped. Go on with: {again}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(path, as_json=as_json)
 
@@ -143,16 +149,6 @@ def _show(path: Path, *, as_json: bool) -> None:
     else:
         show_front(results)
         stderr.print(f"run:  {path}\npage: {page}", markup=False, soft_wrap=True)
-
-
-def _read_bounds(text: str) -> tuple[float, ...]:
-    """Read ``"0.5,1,2"`` or ``"0.5 1 2"``."""
-    try:
-        return tuple(float(part) for part in text.replace(",", " ").split())
-    except ValueError as error:
-        raise ConfigError(
-            f"bounds: got {text!r}, expected percentage points", hint="for example --bounds 0.5,1,2,5"
-        ) from error
 
 
 def show_front(results: FrontResults) -> None:

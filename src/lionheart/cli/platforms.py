@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from lionheart.system.listing import PlatformDescription, PlatformList
@@ -20,8 +21,7 @@ def platforms(
     template: Annotated[
         bool, typer.Option("--template", help="Write a platform file with every key explained to stdout.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the platforms, or every constant of one with its unit, source and kind, or write a template for your own."""
     from lionheart.errors import ConfigError

@@ -1,4 +1,4 @@
-"""The verb `profile`: how much the task's measure loses with one projection at a time on tiles."""
+"""The verb `profile`: how much the task's metric loses with one projection at a time on tiles."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, stderr
-from lionheart.cli.options import BackendName, DebugFlag, DeviceName, JsonFlag, Seed, TaskName
+from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.options import DeviceName, JsonFlag, Seed, SetFlags, TaskName, list_assignments
 from lionheart.units import format_duration
 
 if TYPE_CHECKING:
@@ -17,25 +17,29 @@ if TYPE_CHECKING:
 
 def profile(
     task: TaskName,
-    chips: Annotated[int, typer.Option(help="Fresh chips for each projection.")] = 10,
     times: Annotated[
-        str, typer.Option(help="Times after programming, with commas; the first orders the table.")
+        str,
+        typer.Option(metavar="DURATIONS", help="Times after programming, with commas; the first orders the table."),
     ] = "1d",
-    validation_samples: Annotated[
-        int | None, typer.Option(help="First validation samples only.", show_default="all")
+    chips: Annotated[int, typer.Option(metavar="N", help="Fresh chips for each projection.")] = 10,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="First validation samples only.", show_default="all")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table tile, as for `map`.")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only these; rules as for `map`.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Not these; the same.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file with a table tile, as for `map`.")
+    ] = None,
+    settings: SetFlags = None,
     seed: Seed = None,
-    backend: BackendName = None,
     device: DeviceName = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="JSON file, a .csv beside it; goes on if it is there.", show_default="TASK-profile.json"),
+        typer.Option(
+            metavar="FILE",
+            help="JSON file, with a .csv next to it; goes on if it is there.",
+            show_default="TASK-profile.json",
+        ),
     ] = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Measure what each projection costs when it alone is on tiles: fresh chips, no retraining."""
     import lionheart.interop  # noqa: F401  makes its backends known
@@ -45,25 +49,24 @@ def profile(
     from lionheart.jobs.profile import Profile
     from lionheart.units import parse_duration
 
-    search = {"include": tuple(include) if include else None, "exclude": tuple(exclude) if exclude else None}
-    settings = read_settings("quick", config, {"search": search, "": {"seed": seed, "backend": backend}})
+    chosen = read_settings("quick", config, assignments=list_assignments({"seed": seed}, settings))
     moments, progress = [parse_duration(text) for text in times.split(",")], RichProgress()
     loaded = load_task(task, progress, device)
     path = out or Path(f"{Path(task).name if '@' in task else task.replace('/', '-')}-profile.json")
     try:
         found = profile_layers(
             loaded,
-            settings,
+            chosen,
             times=moments,
             n_chips=chips,
-            n_samples=validation_samples,
+            n_samples=samples,
             out=path,
             progress=progress,
         )
     except KeyboardInterrupt:
         if path.exists():
             show_profile(Profile.from_json(read_json(path), str(path)))
-            stderr.print(f"stopped; run it again and it goes on with {path}", markup=False, soft_wrap=True)
+            say(f"stopped; run it again and it goes on with {path}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         print_json(found.to_json())

@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from lionheart.cli.console import print_json, stderr
-from lionheart.cli.options import DebugFlag, JsonFlag, RunPath
+from lionheart.cli.options import JsonFlag, RunPath
 
 
 def report(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="The page.", show_default="RUN/report.html")] = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Write a finished run's HTML page, readable without network."""
     from lionheart.report import report_run

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lionheart.cli.console import make_table, print_json, stderr
-from lionheart.cli.options import DebugFlag, JsonFlag
+from lionheart.cli.options import JsonFlag
 from lionheart.registry import Registry
 
 #: What has a schema: module and class of the record, which is imported when it is asked for, and the file that holds it.
@@ -25,7 +25,6 @@ def schema(
         str | None, typer.Argument(metavar="[NAME]", help=f"{', '.join(SCHEMAS.names())}; without one they are listed.")
     ] = None,
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Write the JSON schema of what a run writes to stdout, or list what has one."""
     if name is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lionheart.cli import render
 from lionheart.cli.console import make_table, print_json, stderr
+from lionheart.cli.options import JsonFlag, PlatformNames, RunPath
 from lionheart.cross_checks import CROSS_CHECKS
 from lionheart.units import format_si
 
@@ -20,43 +20,42 @@ _N_INFERENCES = 10
 
 
 def simulate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")],
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(help="A known platform or a TOML file; repeatable.", show_default="both ALPINE ones"),
-    ] = None,
+    run: RunPath,
+    platform: PlatformNames = None,
     cores: Annotated[
-        int | None, typer.Option(help="Also on several cores, layers pipelined over them.", show_default="no")
+        int | None,
+        typer.Option(metavar="N", help="Also on several cores, layers pipelined over them.", show_default="no"),
     ] = None,
     inferences: Annotated[
-        int | None, typer.Option(help="How many pass one after another.", show_default=str(_N_INFERENCES))
+        int | None, typer.Option(metavar="N", help="How many pass one after another.", show_default=str(_N_INFERENCES))
     ] = None,
     max_tiles: Annotated[
         int | None,
         typer.Option(
-            help="Tiles there are. Layers share them if they must; those without room stay digital.",
+            metavar="N",
+            help="Tiles there are. Layers share them if they must; those that do not fit stay digital.",
             show_default="the platform's",
         ),
     ] = None,
     reprogram: Annotated[
-        bool, typer.Option("--reprogram", help="Program layers without room again for every inference instead.")
+        bool, typer.Option("--reprogram", help="Program layers that do not fit again for every inference instead.")
     ] = False,
     cross_check: Annotated[
         str | None,
         typer.Option(
+            metavar="TOOL",
             help="Costs by another tool too; "
             + "; ".join(f"{name}: {each.help}" for name, each in CROSS_CHECKS.items())
             + ".",
             show_default="none",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Estimate time and energy of a finished run's mapping, against all-digital.
 
-    On several cores or with few tiles it is simulated, beside all-digital on
-    as many cores, and the report shows what each core does when.
+    On several cores or with few tiles the mapping is simulated, and all-digital
+    on as many cores. The report shows what each core does when.
     """
     from lionheart.cli.cross_check import check_tool, compare_run, show_comparison
     from lionheart.jobs import estimate_run

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lionheart.cli.console import print_json, stderr
-from lionheart.cli.options import DebugFlag, JsonFlag
+from lionheart.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from lionheart.constants import Constant
 
 
-def sources(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
+def sources(as_json: JsonFlag = False) -> None:
     """List every physical constant with its value, unit, source and kind."""
     from lionheart.constants import data_files, load_constants
     from lionheart.record import write_record

@@ -87,7 +87,7 @@ def call_function(name: str) -> Any:
     except Exception as error:
         raise ConfigError(
             f"task: {name} failed: {type(error).__name__}: {error}",
-            hint="it is called without arguments; --debug shows where it failed",
+            hint="it is called without arguments; --verbose shows where it failed",
         ) from error
 
 

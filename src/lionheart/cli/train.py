@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lionheart.cli.console import RichProgress, print_json, stderr
-from lionheart.cli.options import DebugFlag, JsonFlag
+from lionheart.cli.options import JsonFlag
 
 
 def train(
@@ -29,7 +29,6 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     as_json: JsonFlag = False,
-    debug: DebugFlag = False,
 ) -> None:
     """Train a built-in task's network, from scratch unless --start; run it again after a stop and it goes on."""
     from lionheart.jobs import train_task

@@ -1,4 +1,4 @@
-"""What a tool of `lionheart simulate --cross-check` provides."""
+"""The interface of a tool of `lionheart simulate --cross-check`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class ComparisonText:
-    """A comparison for people: a table and sentences below it.
+    """A comparison as text: a table and sentences below it.
 
     Args:
-        title: Of the table.
-        columns: Names of its columns.
-        right: Columns of numbers.
-        rows: Cells of the layers.
-        sums: Cells of rows that add up others.
-        lines: Sentences.
+        title: Title of the table.
+        columns: Names of the columns.
+        right: Names of the columns of numbers, which are right-aligned.
+        rows: Cells of the rows, one row for each layer.
+        sums: Cells of the rows that hold sums.
+        lines: Sentences below the table.
     """
 
     title: str
@@ -38,30 +38,30 @@ class ComparisonText:
 
 
 class CrossCheck(Protocol):
-    """One tool."""
+    """A tool that estimates the cost of layers."""
 
-    #: What it gives and what it needs, for help texts.
+    #: Result and requirements of the tool, for help texts.
     help: str
 
     def require(self) -> None:
-        """Make sure that the tool is installed.
+        """Check that the tool is installed.
 
         Raises:
-            ConfigError: It is not; the hint says how to install it.
+            ConfigError: The tool is not installed; the hint gives the command that installs it.
         """
 
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
     ) -> Record:
-        """Return the tool's cost of each layer, and that of the system model.
+        """Return the cost of each layer according to the tool and according to the system model.
 
         Raises:
             ConfigError: The tool is not installed, or the mapping is for another network.
-            UnsupportedLayerError: The tool cannot price a layer.
+            UnsupportedLayerError: The tool does not support a layer.
         """
 
     def describe(self, comparison: Any) -> ComparisonText:
-        """Return what `compare` returned for people."""
+        """Return a result of `compare` as text."""
 
 
 CROSS_CHECKS: Registry[CrossCheck] = Registry(

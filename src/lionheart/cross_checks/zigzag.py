@@ -1,4 +1,4 @@
-"""ZigZag."""
+"""Cross-check with ZigZag (KU Leuven)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @final
 class ZigZagCheck:
-    """See the module."""
+    """ZigZag's cost of each layer; see `CrossCheck`."""
 
-    help = "its cost of each layer (extra zigzag)"
+    help = "ZigZag's cost of each layer (extra zigzag)"
 
     def require(self) -> None:
         """See `CrossCheck`."""
-        import lionheart.interop.zigzag  # noqa: F401  says how to install it
+        import lionheart.interop.zigzag  # noqa: F401  raises with the command that installs ZigZag
 
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
@@ -40,7 +40,7 @@ class ZigZagCheck:
         sums = [("sum", "", *_cells(total))]
         digital = data.totals.digital
         if digital is not None and digital.n_projections < len(data.rows):
-            sums.append(("digital ones", "", *_cells(digital)))
+            sums.append(("sum of digital", "", *_cells(digital)))
         array = "; ".join(f"{_pair(each)} at {each.bits_per_cycle} bit a cycle" for each in data.tile.zigzag)
         return ComparisonText(
             title=f"{data.platform}: each projection on the core, ours and ZigZag's on {data.lanes} ideal lanes",
@@ -49,11 +49,11 @@ class ZigZagCheck:
             rows=tuple((row.fqn, str(row.placement), *_cells(row)) for row in data.rows),
             sums=tuple(sums),
             lines=(
-                f"Of ours, {_share(total.ours.products_s, total.ours.latency_s)} of the time is products, at "
+                f"Our model: {_share(total.ours.products_s, total.ours.latency_s)} of the time is products, at "
                 f"{format_count(total.products_macs_per_s)}MAC/s; "
                 f"{_share(total.ours.leakage_j, total.ours.energy_j)} of the energy is leakage of the last-level cache.",
                 f"One MVM of a {data.tile.rows}×{data.tile.cols} tile: ours {_pair(data.tile.ours)}; ZigZag {array}.",
-                "ours leaves out:",
+                "Our model leaves out:",
                 *(f"  - {each}" for each in data.ours_leaves_out),
                 "ZigZag leaves out:",
                 *(f"  - {each}" for each in data.zigzag_leaves_out),

@@ -1,7 +1,7 @@
 """Memory devices and tiles: one module for each technology, with its settings, its physics and its constants.
 
 Takes settings from Python, JSON, TOML or CSV, and target conductances [µS]. Returns frozen, validated specs, and programmed and
-read conductances [µS]; physics are pure functions on tensors of any shape. `converter` alone knows weights, as plain
+read conductances [µS]. The physics are pure functions on tensors of any shape. Only `converter` handles weights, as plain
 matrices. Reading settings does not import PyTorch. Must not know: layers, networks, or any package above.
 """
 

@@ -1,4 +1,4 @@
-"""Functions of conductance: polynomials, and points with straight lines between them."""
+"""Functions of conductance: polynomials, and piecewise linear functions between points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Curve: TypeAlias = tuple[tuple[float, float], ...] | tuple[float, ...]
 
 
 def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Return ``c0 + c1 x + c2 x^2 + ...``."""
+    """Return ``c0 + c1 x + c2 x^2 + ...`` for each element of `x`."""
     total = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total.mul_(x).add_(c)
@@ -28,7 +28,7 @@ def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[float]) -> Tensor:
-    """Return what lies linearly between the points, ascending; beyond the ends the end values hold."""
+    """Interpolate linearly between ascending `points` with their `values`; outside their range the nearest value is used."""
     at, of = x.new_tensor(points), x.new_tensor(values)
     right = torch.searchsorted(at, x.contiguous()).clamp_(1, len(points) - 1)
     share = ((x - at[right - 1]) / (at[right] - at[right - 1])).clamp_(0, 1)
@@ -36,7 +36,7 @@ def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[floa
 
 
 def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
-    """Return the values of a curve at conductances [µS]."""
+    """Return the values of a curve at the conductances `g` [µS], shaped like `g`."""
     points = [point for point in curve if isinstance(point, tuple)]
     if points:
         return interpolate_points(g, [at for at, _ in points], [value for _, value in points])
@@ -44,7 +44,7 @@ def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
 
 
 def curve_value(curve: Curve, g: float, g_max: float) -> float:
-    """Return the value of a curve at one conductance [µS]."""
+    """Return the value of a curve at one conductance `g` [µS]; needs no PyTorch."""
     points = [point for point in curve if isinstance(point, tuple)]
     if not points:
         coefficients = [c for c in curve if not isinstance(c, tuple)]
@@ -58,9 +58,9 @@ def curve_value(curve: Curve, g: float, g_max: float) -> float:
 
 
 def require_ascending(name: str, values: list[float], at_least: int = 2) -> None:
-    """Raise a `ValueError` unless there are enough `values` and each is above the one before."""
+    """Raise a `ValueError` unless there are at least `at_least` values in strictly ascending order."""
     if len(values) < at_least:
-        raise ValueError(f"{name} needs at least {at_least} entries, got {len(values)}")
+        raise ValueError(f"{name} must have at least {at_least} entries, got {len(values)}")
     for one, other in itertools.pairwise(values):
         if other <= one:
-            raise ValueError(f"{name} must ascend, got {one} before {other}")
+            raise ValueError(f"{name} must be in ascending order, got {one} before {other}")

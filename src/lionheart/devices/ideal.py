@@ -1,4 +1,4 @@
-"""A device that takes any conductance exactly and keeps it."""
+"""An ideal device: programming is exact, and the conductance does not change."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ else:
 
 @final
 class IdealSpec(DeviceSpec):
-    """A device that takes any conductance exactly and keeps it."""
+    """An ideal device: programming is exact, and the conductance does not change."""
 
-    summary: ClassVar[str] = "exact for ever"
+    summary: ClassVar[str] = "ideal device without noise and drift"
 
     technology: Literal["ideal"] = Field("ideal", description=TECHNOLOGY)
 
 
 @register_device(IdealSpec)
 class IdealModel:
-    """Neither noise nor drift."""
+    """Physics without noise and drift."""
 
     silent_at_zero = True
     reads_targets = False
@@ -45,5 +45,5 @@ class IdealModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return what was programmed."""
+        """Return the programmed conductances [µS]."""
         return g_programmed.clone()

@@ -1,4 +1,4 @@
-"""Phase-change memory (PCM): programming noise, drift, read noise, as in AIHWKIT's PCM-like models.
+"""Phase-change memory (PCM): programming noise, drift and read noise as in AIHWKIT's PCM-like models.
 
 Conductances are in µS. Coefficients and their sources are in ``pcm.toml``.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy_import("torch")
 
-_SMALLEST_X = 1e-7  # below this ln(x) is taken at this value; both exponents are clamped long before
+_SMALLEST_X = 1e-7  # lower bound of x in ln(x); mean and sigma of the exponent reach their clamps at much larger x
 
 
 def _pcm(name: str) -> Any:
@@ -30,22 +30,26 @@ def _pcm(name: str) -> Any:
 
 
 class PCMNoise(DeviceSpec):
-    """What phase-change memories share: programming and read noise, and the scales of all effects.
+    """Settings that all phase-change memories share: programming noise, read noise, and a scale for each effect.
 
-    ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
+    ``x = g_target / g_max``. Each of the three ``…_scale`` settings multiplies one effect; 0 disables the effect.
     """
 
     g_max: float = Field(_pcm("g_max"), gt=0, description="largest conductance [µS]")
     programming_noise: tuple[float, float, float] = Field(
-        _pcm("programming_noise"), description="sigma of programming, polynomial in x at g_max_of_fit [µS]"
+        _pcm("programming_noise"),
+        description="sigma of programming: coefficients of a polynomial in x, at g_max_of_fit [µS]",
     )
     programming_noise_scale: float = Field(1.0, ge=0, description="multiplies programming_noise [-]")
     g_max_of_fit: float = Field(
-        _pcm("g_max_of_fit"), gt=0, description="g_max at which programming_noise was fitted; it scales with g_max [µS]"
+        _pcm("g_max_of_fit"),
+        gt=0,
+        description="g_max at which programming_noise was fitted; the noise scales with g_max [µS]",
     )
     drift_scale: float = Field(1.0, ge=0, description="multiplies the drift exponents [-]")
     read_noise: tuple[float, float, float, float] = Field(
-        _pcm("read_noise"), description="Q = min(c0 / max(x^c1, c2), c3), relative to g [-]"
+        _pcm("read_noise"),
+        description="c0 .. c3 of Q = min(c0 / max(x^c1, c2), c3), sigma of a read relative to g without its time factor [-]",
     )
     read_noise_scale: float = Field(1.0, ge=0, description="multiplies read_noise [-]")
     t_0: float = Field(_pcm("t_0"), gt=0, description="reference time of the drift fit [s]")
@@ -53,16 +57,16 @@ class PCMNoise(DeviceSpec):
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
-        if self.t_0 < self.t_read:  # the time factor of the read noise would have no root
+        if self.t_0 < self.t_read:  # the read noise would need the square root of a negative number
             raise ValueError(f"t_0 must be at least t_read, got {self.t_0} s and {self.t_read} s")
         return self
 
 
 @final
 class PCMSpec(PCMNoise):
-    """Phase-change memory. Defaults are in ``devices/pcm.toml``, where each number has its source.
+    """Phase-change memory. Default values and their sources are in ``devices/pcm.toml``.
 
-    ``x = g_target / g_max``; the three ``…_scale`` settings multiply a whole effect, 0 switches it off.
+    ``x = g_target / g_max``. Each of the three ``…_scale`` settings multiplies one effect; 0 disables the effect.
     """
 
     summary: ClassVar[str] = "phase-change memory, AIHWKIT's PCM-like model"
@@ -70,11 +74,12 @@ class PCMSpec(PCMNoise):
 
     technology: Literal["pcm"] = Field("pcm", description=TECHNOLOGY)
     drift_nu_mean: tuple[float, float, float, float] = Field(
-        _pcm("drift_nu_mean"), description="mean exponent: slope on ln x, offset, lower and upper clamp [-]"
+        _pcm("drift_nu_mean"),
+        description="mean of the drift exponent: slope on ln x, offset, lower and upper clamp [-]",
     )
     drift_nu_sigma: tuple[float, float, float, float] = Field(
         _pcm("drift_nu_sigma"),
-        description="spread of the exponent: slope on ln x, offset, lower and upper clamp [-]",
+        description="sigma of the drift exponent: slope on ln x, offset, lower and upper clamp [-]",
     )
 
     @model_validator(mode="after")
@@ -88,14 +93,15 @@ class PCMSpec(PCMNoise):
 
 @final
 class PCMCustomDriftSpec(PCMNoise):
-    """Phase-change memory with your own drift exponents, linear between the conductances of a table."""
+    """Phase-change memory with drift exponents from a table, linear between the conductances of its rows."""
 
-    summary: ClassVar[str] = "phase-change memory with your own table of drift exponents"
+    summary: ClassVar[str] = "phase-change memory with a user-defined drift table"
     constants_file: ClassVar[str | None] = "pcm.toml"
 
     technology: Literal["pcm_custom_drift"] = Field("pcm_custom_drift", description=TECHNOLOGY)
     drift_table: tuple[tuple[float, float, float], ...] = Field(
-        description="rows of target conductance [µS], mean and sigma of the exponent [-]; ascending, 0 .. g_max covered"
+        description="rows of target conductance [µS], mean and sigma of the drift exponent [-]; conductances in ascending "
+        "order from at most g_min to at least g_max"
     )
 
     @model_validator(mode="after")
@@ -103,14 +109,16 @@ class PCMCustomDriftSpec(PCMNoise):
         g = [row[0] for row in self.drift_table]
         require_ascending("drift_table", g)
         if g[0] > self.g_min or g[-1] < self.g_max:
-            raise ValueError(f"drift_table covers {g[0]} .. {g[-1]} µS, the device {self.g_min} .. {self.g_max} µS")
+            raise ValueError(
+                f"drift_table covers {g[0]} .. {g[-1]} µS, expected the range of the device, {self.g_min} .. {self.g_max} µS"
+            )
         if any(sigma < 0 for _, _, sigma in self.drift_table):
-            raise ValueError("drift_table holds a negative sigma")
+            raise ValueError("drift_table must not contain a negative sigma")
         return self
 
 
 def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
-    """Return the standard deviation of programming [µS].
+    """Return the standard deviation of the programming noise [µS], shaped like `g_target` [µS].
 
     ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / g_max_of_fit`` with ``x = g_target / g_max``.
 
@@ -123,15 +131,15 @@ def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
 
 
 def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch.Generator) -> Tensor:
-    """Draw programmed conductances [µS], ``max(g_target + sigma N, 0)``; a device at 0 is programmed noisily too."""
+    """Draw programmed conductances ``max(g_target + sigma N, 0)`` [µS]; devices with target 0 get noise too."""
     noise = normal_like(g_target, generator)
     return noise.mul_(programming_sigma(g_target, device)).add_(g_target).clamp_(min=0)
 
 
 def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
-    """Draw each device's drift exponent [-] from its target: ``scale * |mean(x) + sigma(x) N|``.
+    """Draw the drift exponent of each device from its target conductance: ``scale * |mean(x) + sigma(x) N|`` [-].
 
-    Mean and sigma are linear in ``ln x`` between clamps.
+    Mean and sigma are linear in ``ln x`` and clamped.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -152,7 +160,7 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
 
     Args:
         g_programmed: Conductances at the end of programming [µS].
-        drift_nu: Exponent of each device [-], >= 0.
+        drift_nu: Drift exponent of each device [-].
         t_inference: Time since programming ended [s], >= 0.
         t_0: Reference time of the fit [s], > 0.
 
@@ -160,12 +168,14 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
         ConfigError: A time is out of range.
     """
     if not (0 <= t_inference < math.inf and t_0 > 0):
-        raise ConfigError(f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected finite >= 0 and > 0")
+        raise ConfigError(
+            f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected a finite t_inference >= 0 and t_0 > 0"
+        )
     return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
 
 
 def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
-    """Return the standard deviation of one read [µS], which grows slowly with time (1/f noise).
+    """Return the standard deviation of one read [µS], which grows with time (1/f noise).
 
     ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0`` and
     ``Q = min(c0 / max(x^c1, c2), c3)``, ``x = g_programmed / g_max``.
@@ -181,7 +191,7 @@ def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, 
 
 
 def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
-    """Draw each device's drift exponent [-]: ``scale * |mean(g) + sigma(g) N|``, linear between the table's rows.
+    """Draw the drift exponent of each device: ``scale * |mean(g) + sigma(g) N|`` [-], linear between the rows of the table.
 
     Source:
         AIHWKIT 1.1.0 inference/noise/pcm.py, CustomDriftPCMLikeNoiseModel.
@@ -192,7 +202,7 @@ def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: 
 
 
 class _PCMModel:
-    """The three effects in their order: programming, drift, read."""
+    """Drift and read noise, which both PCM technologies share."""
 
     silent_at_zero = True  # drift and read noise are relative to the conductance
     reads_targets = False
@@ -206,7 +216,7 @@ class _PCMModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return one noisy read [µS], never negative; `state` is the drift exponent."""
+        """Return the conductances of one noisy read [µS], >= 0; `state` holds the drift exponents [-]."""
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
         return normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
@@ -214,7 +224,7 @@ class _PCMModel:
 
 @register_device(PCMSpec)
 class PCMModel(_PCMModel):
-    """Drift exponents from the fit over ln x."""
+    """Physics of PCM with drift exponents from the fit over ln x."""
 
     def program(self, g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return programmed conductances [µS] and drift exponents [-]."""
@@ -224,7 +234,7 @@ class PCMModel(_PCMModel):
 
 @register_device(PCMCustomDriftSpec)
 class PCMCustomDriftModel(_PCMModel):
-    """Drift exponents from the user's table."""
+    """Physics of PCM with drift exponents from the table in the settings."""
 
     def program(
         self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator

@@ -1,4 +1,4 @@
-"""Conductive-metal-oxide (CMO) HfOx resistive memory: one device a weight, relaxation with the logarithm of time.
+"""Conductive-metal-oxide (CMO) HfOx resistive memory: one device per weight, relaxation with the logarithm of time.
 
 Conductances are in µS. Coefficients and their sources are in ``reram_cmo.toml``.
 """
@@ -25,26 +25,26 @@ def _cmo(name: str) -> Any:
 
 @final
 class ReRAMCMOSpec(DeviceSpec):
-    """Conductive-metal-oxide/HfOx resistive memory: relaxation in µS with the logarithm of time; one device a weight."""
+    """Conductive-metal-oxide/HfOx resistive memory: relaxation in µS with the logarithm of time; one device per weight."""
 
-    summary: ClassVar[str] = "CMO/HfOx resistive memory, one device a weight"
+    summary: ClassVar[str] = "CMO/HfOx resistive memory, one device per weight"
     constants_file: ClassVar[str | None] = "reram_cmo.toml"
 
     technology: Literal["reram_cmo"] = Field("reram_cmo", description=TECHNOLOGY)
     g_max: float = Field(_cmo("g_max"), gt=0, description="largest conductance [µS]")
     g_min: float = Field(_cmo("g_min"), ge=0, description="smallest conductance [µS]")
-    converter: Converter = Field(default_factory=SingleConverter, description="how devices hold a weight")
+    converter: Converter = Field(default_factory=SingleConverter, description="how devices represent a weight")
     acceptance: float = Field(0.2, description="acceptance range of program-and-verify: 0.2 or 2 [% of the target]")
     programming_noise: tuple[float, float] | None = Field(
-        None, description="sigma = c0 + c1 g with g in µS [µS]; None: that of the acceptance range"
+        None, description="c0 and c1 of sigma = c0 + c1 g with g in µS [µS]; None = values of the acceptance range"
     )
     programming_noise_scale: float = Field(1.0, ge=0, description="multiplies programming_noise [-]")
-    relaxation_mean: float = Field(_cmo("relaxation_mean"), description="mean change for each unit of ln(t / 1 s) [µS]")
+    relaxation_mean: float = Field(_cmo("relaxation_mean"), description="mean change per unit of ln(t / 1 s) [µS]")
     relaxation_sigma: tuple[float, float] = Field(
         _cmo("relaxation_sigma"),
         description="sigma of the change: slope on ln(t / 1 s), offset [µS]",
     )
-    drift_scale: float = Field(1.0, ge=0, description="multiplies the relaxation, mean and sigma [-]")
+    drift_scale: float = Field(1.0, ge=0, description="multiplies mean and sigma of the relaxation [-]")
     read_noise: float = Field(
         _cmo("read_noise"),
         ge=0,
@@ -56,7 +56,7 @@ class ReRAMCMOSpec(DeviceSpec):
     @model_validator(mode="after")
     def _check_acceptance(self) -> Self:
         if self.acceptance not in (0.2, 2.0):
-            raise ValueError(f"acceptance: got {self.acceptance} %, measured are 0.2 % and 2 %")
+            raise ValueError(f"acceptance: got {self.acceptance} %, expected 0.2 % or 2 %, the measured ranges")
         return self
 
     def programming_coefficients(self) -> tuple[float, float]:
@@ -70,7 +70,7 @@ class ReRAMCMOSpec(DeviceSpec):
 
 @register_device(ReRAMCMOSpec)
 class ReRAMCMOModel:
-    """Programming noise linear in g, then a relaxation that does not depend on g, then read noise."""
+    """Programming noise linear in g, a relaxation that does not depend on g, and read noise."""
 
     silent_at_zero = False
     reads_targets = False
@@ -78,8 +78,8 @@ class ReRAMCMOModel:
     def program(self, g_target: Tensor, device: ReRAMCMOSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return programmed conductances [µS] and a state of zeros.
 
-        The noise is ``scale * (c0 + c1 g) N``. As in AIHWKIT nothing is clamped here: the default g_min is at least 79
-        sigma from 0.
+        The noise is ``scale * (c0 + c1 g) N``. As in AIHWKIT, the conductance is not clamped: the default g_min is at least 79
+        sigma above 0.
         """
         c0, c1 = device.programming_coefficients()
         sigma = (g_target * c1).add_(c0).mul_(device.programming_noise_scale)
@@ -95,11 +95,11 @@ class ReRAMCMOModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return one noisy read within ``g_min .. g_max`` [µS]; at ``t_inference = 0`` what was programmed.
+        """Return one noisy read, clamped to ``g_min .. g_max`` [µS]; at ``t_inference = 0`` the programmed conductances.
 
-        ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)``, then
-        ``g_relaxed + scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N``. Below 1 µS, where the logarithm
-        would be negative or not exist, the read noise is 0; so is any sigma that an extremely early time makes negative.
+        The relaxed conductance is ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)`` and the read
+        ``g_relaxed + scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N``. The read noise is 0 for ``g_relaxed``
+        below 1 µS, where the logarithm is negative or undefined. A sigma that is negative at very early times is set to 0.
 
         Source:
             AIHWKIT 1.1.0 inference/noise/reram.py, ReRamCMONoiseModel.

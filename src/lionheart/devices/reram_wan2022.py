@@ -1,4 +1,4 @@
-"""Resistive memory (ReRAM) of Wan et al. (2022): a spread around the target at a few measured times.
+"""Resistive memory (ReRAM) of Wan et al. (2022): spread of the conductance around its target at a few measured times.
 
 Conductances are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
 """
@@ -26,33 +26,35 @@ def _wan(name: str) -> Any:
 
 @final
 class ReRAMWan2022Spec(DeviceSpec):
-    """Resistive memory of Wan et al., Nature 608 (2022): a spread around the target at a few measured times, no drift."""
+    """Resistive memory of Wan et al., Nature 608 (2022): spread around the target at a few measured times, no drift."""
 
     summary: ClassVar[str] = "resistive memory of Wan et al. (2022): 1 s, 1 day, 2 days"
     constants_file: ClassVar[str | None] = "reram_wan2022.toml"
 
     technology: Literal["reram_wan2022"] = Field("reram_wan2022", description=TECHNOLOGY)
     g_max: float = Field(_wan("g_max"), gt=0, description="largest conductance [µS]")
-    times: tuple[float, ...] = Field(_wan("times"), min_length=1, description="times that were measured, ascending [s]")
+    times: tuple[float, ...] = Field(_wan("times"), min_length=1, description="measured times in ascending order [s]")
     noise: tuple[tuple[float, ...], ...] = Field(
         tuple(_wan(f"noise_{time}") for time in ("1s", "1d", "2d")),
-        description="sigma at each time, polynomial in x = g_target / g_max [µS]",
+        description="sigma at each time: coefficients of a polynomial in x = g_target / g_max [µS]",
     )
     noise_scale: float = Field(1.0, ge=0, description="multiplies noise [-]")
     g_max_of_fit: float | None = Field(
-        None, gt=0, description="noise scales with g_max over this [µS]; None: it holds in µS for any g_max"
+        None,
+        gt=0,
+        description="noise is multiplied by g_max / g_max_of_fit [µS]; None = noise in µS does not depend on g_max",
     )
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
         require_ascending("times", list(self.times), at_least=1)
         if self.times[0] <= 0 or len(self.times) != len(self.noise) or not all(self.noise):
-            raise ValueError("noise needs one polynomial for each of times, and times must be positive")
+            raise ValueError("noise must have one polynomial for each entry of times, and all times must be positive")
         return self
 
 
 def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> Tensor:
-    """Return the standard deviation around the target [µS] at the measured time of this index.
+    """Return the standard deviation of the conductance around its target [µS] at the measured time number `index`.
 
     Source:
         Wan et al., Nature 608, 504 (2022), as fitted by AIHWKIT's ReRamWan2022NoiseModel.
@@ -63,15 +65,17 @@ def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> T
 
 @register_device(ReRAMWan2022Spec)
 class ReRAMWan2022Model:
-    """At each measured time a fresh spread around the target; what was programmed is not remembered."""
+    """At each measured time the spread around the target is drawn again, independently of the programmed conductance."""
 
     silent_at_zero = False
-    reads_targets = False  # it does; but AIHWKIT converts back with the scale of the programmed weights, and so do we
+    reads_targets = (
+        False  # reads use targets, but are converted with the scale of the programmed weights, as in AIHWKIT
+    )
 
     def program(
         self, g_target: Tensor, device: ReRAMWan2022Spec, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return conductances at the first measured time [µS], and the targets [µS]."""
+        """Return the conductances at the first measured time [µS], and the targets [µS] as state."""
         return self._spread(g_target, device, 0, generator), g_target.clone()
 
     def read(
@@ -83,16 +87,16 @@ class ReRAMWan2022Model:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances at a measured time [µS]; `state` is the target.
+        """Return the conductances at a measured time [µS]; `state` holds the targets [µS].
 
         Raises:
-            ConfigError: Nothing was measured at this time.
+            ConfigError: The device was not measured at `t_inference`.
         """
         if t_inference not in device.times:
             raise ConfigError(
-                f"reram_wan2022: got t_inference = {t_inference} s, measured are only "
+                f"reram_wan2022: got t_inference = {t_inference} s, expected one of the measured times "
                 f"{', '.join(format_duration(t) for t in device.times)} ({', '.join(f'{t:g}' for t in device.times)} s)",
-                hint="evaluate at these times, or use another technology: these data say nothing about times between",
+                hint="evaluate at these times, or use another technology: there are no data for times between",
             )
         return self._spread(state, device, device.times.index(t_inference), generator)
 

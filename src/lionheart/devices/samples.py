@@ -1,6 +1,6 @@
-"""A device of the user's own: quantiles of measured conductances, from Python or from a CSV of measurements.
+"""A user-defined device: quantiles of measured conductances, from Python or from a CSV file of measurements.
 
-Conductances are in µS. Every fault of a file names the file and the line.
+Conductances are in µS. Errors in a file name the file and the line.
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ _N_RANKS = 101
 
 @final
 class SamplesSpec(DeviceSpec):
-    """A device known by measurements: quantiles of its conductance, linear in the target and in the logarithm of time.
+    """A device defined by quantiles of measured conductances, interpolated in the target and in the logarithm of time.
 
-    A device keeps its rank among all devices over time: the one that is highest after programming stays so.
+    Each device keeps its rank among all devices over time: the device with the highest conductance after programming always has
+    the highest conductance.
     """
 
-    summary: ClassVar[str] = "your own device, from a CSV of measurements"
+    summary: ClassVar[str] = "user-defined device, from a CSV file of measurements"
 
     technology: Literal["samples"] = Field("samples", description=TECHNOLOGY)
-    targets: tuple[float, ...] = Field(min_length=2, description="target conductances, ascending, g_min .. g_max [µS]")
-    times: tuple[float, ...] = Field(min_length=1, description="times after programming, ascending [s]")
+    targets: tuple[float, ...] = Field(
+        min_length=2, description="target conductances in ascending order, g_min .. g_max [µS]"
+    )
+    times: tuple[float, ...] = Field(min_length=1, description="times after programming in ascending order [s]")
     quantiles: tuple[tuple[tuple[float, ...], ...], ...] = Field(
-        description="for each target, for each time: conductances at equidistant ranks 0 .. 1 [µS]"
+        description="conductances at equidistant ranks from 0 to 1, for each target and each time [µS]"
     )
 
     @model_validator(mode="after")
@@ -56,10 +59,11 @@ class SamplesSpec(DeviceSpec):
         require_ascending("targets", list(self.targets))
         require_ascending("times", list(self.times), at_least=1)
         if self.times[0] <= 0:
-            raise ValueError(f"times must be positive, got {self.times[0]} s")
+            raise ValueError(f"all times must be positive, got {self.times[0]} s")
         if self.targets[0] > self.g_min or self.targets[-1] < self.g_max:
             raise ValueError(
-                f"targets cover {self.targets[0]} .. {self.targets[-1]} µS, the device {self.g_min} .. {self.g_max} µS"
+                f"targets cover {self.targets[0]} .. {self.targets[-1]} µS, "
+                f"expected the range of the device, {self.g_min} .. {self.g_max} µS"
             )
         lengths = {len(ranks) for times in self.quantiles for ranks in times}
         n_times = {len(times) for times in self.quantiles}
@@ -69,32 +73,32 @@ class SamplesSpec(DeviceSpec):
             or len(lengths) != 1
             or min(lengths) < 2
         ):
-            raise ValueError("quantiles must be targets x times x ranks, with at least two ranks")
+            raise ValueError("quantiles must have the shape targets x times x ranks, with at least two ranks")
         for ranks in itertools.chain.from_iterable(self.quantiles):
             if ranks[0] < 0 or any(a > b for a, b in itertools.pairwise(ranks)):
-                raise ValueError("quantiles must be >= 0 and ascending over the ranks")
+                raise ValueError("quantiles must be >= 0 and must not decrease over the ranks")
         return self
 
     @classmethod
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device from a CSV of measurements; see `DeviceSpec.from_samples`."""
+        """Read a device from a CSV file of measurements; see `DeviceSpec.from_samples`."""
         return cls(**{**read_samples(Path(path)), **changes})
 
 
 @register_device(SamplesSpec)
 class SamplesModel:
-    """Quantiles of measured conductances; each device has a rank, drawn when it is programmed and kept.
+    """Physics from quantiles of measured conductances; programming draws a rank for each device.
 
     Assumes:
-        A device keeps its rank over time, so it ages along a quantile. The measurements need not follow single devices, and
-        read noise is not told apart from the spread of devices: two reads at the same time are equal.
+        A device keeps its rank over time. The measurements need not follow single devices. Read noise is part of the spread
+        between devices, so two reads at the same time are equal.
     """
 
     silent_at_zero = False
     reads_targets = True
 
     def program(self, g_target: Tensor, device: SamplesSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return conductances at the first measured time [µS]; the state holds targets [µS] and ranks [-]."""
+        """Return the conductances at the first measured time [µS], and targets [µS] and ranks [-] stacked as state."""
         state = torch.stack([g_target, uniform_like(g_target, generator)])
         return self.read(g_target, state, device, t_inference=0.0, generator=generator), state
 
@@ -107,23 +111,23 @@ class SamplesModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the measured quantiles [µS]; before the first measured time they are those of that time.
+        """Return the conductances [µS] at the quantile of each device; before the first measured time, those of that time.
 
         Raises:
-            ConfigError: The time is after the last measurement.
+            ConfigError: `t_inference` is after the last measured time.
         """
         check_time(t_inference)
         if t_inference > device.times[-1]:
             raise ConfigError(
-                f"samples: got t_inference = {t_inference:g} s, the last measurement is at {device.times[-1]:g} s "
-                f"({format_duration(device.times[-1])})",
-                hint="measure longer, or evaluate at earlier times",
+                f"samples: got t_inference = {t_inference:g} s, expected at most the last measured time, "
+                f"{device.times[-1]:g} s ({format_duration(device.times[-1])})",
+                hint="evaluate at earlier times, or add measurements at later times",
             )
         g_target, rank = state
         table = _quantiles_at(g_target, device, t_inference)  # (targets, ranks)
-        place = rank * (table.shape[1] - 1)
-        low = place.long().clamp_(0, table.shape[1] - 2)
-        share = place - low
+        position = rank * (table.shape[1] - 1)
+        low = position.long().clamp_(0, table.shape[1] - 2)
+        share = position - low
         number = interpolate_points(g_target, device.targets, range(len(device.targets)))
         left = number.long().clamp_(0, len(device.targets) - 2)
         one = torch.lerp(table[left, low], table[left, low + 1], share)
@@ -141,12 +145,12 @@ def _quantiles_at(like: Tensor, device: SamplesSpec, t_inference: float) -> Tens
 
 
 def read_samples(path: Path) -> dict[str, Any]:
-    """Return the settings of a `SamplesSpec` from a CSV with the columns target [µS], time [s], conductance [µS].
+    """Return the settings of a `SamplesSpec` from a CSV file with the columns target [µS], time [s], conductance [µS].
 
-    Each target needs samples at each time, as many as you like but at least 10.
+    Each target needs at least 10 samples at each time.
 
     Raises:
-        ArtifactError: The file cannot be read, a line is faulty, or a pair of target and time lacks samples.
+        ArtifactError: The file cannot be read, a line is invalid, or a target has too few samples at a time.
     """
     groups: dict[tuple[float, float], list[float]] = defaultdict(list)
     for target, time, conductance in _parse_lines(path, csv.reader(read_text(path).splitlines())):
@@ -154,14 +158,17 @@ def read_samples(path: Path) -> dict[str, Any]:
     targets = sorted({target for target, _ in groups})
     times = sorted({time for _, time in groups})
     if len(targets) < 2:
-        raise ArtifactError(f"{path}: got {len(targets)} targets, expected at least 2: those of weight 0 and of g_max")
+        raise ArtifactError(
+            f"{path}: got {len(targets)} targets, expected at least 2: g_min and g_max",
+            hint="measure devices at more target conductances",
+        )
     for target in targets:
         for time in times:
             n = len(groups.get((target, time), ()))
             if n < _LEAST_SAMPLES:
                 raise ArtifactError(
                     f"{path}: target {target:g} µS at {time:g} s: got {n} samples, expected at least {_LEAST_SAMPLES}",
-                    hint="every target must be measured at every time",
+                    hint="measure every target at every time",
                 )
     return {
         "g_min": targets[0],
@@ -208,7 +215,7 @@ def _quantiles(values: list[float]) -> tuple[float, ...]:
     ordered = sorted(values)
     found = []
     for rank in range(_N_RANKS):
-        place = rank * (len(ordered) - 1) / (_N_RANKS - 1)
-        left = min(int(place), len(ordered) - 2)
-        found.append(ordered[left] + (place - left) * (ordered[left + 1] - ordered[left]))
-    return tuple(itertools.accumulate(found, max))  # rounding must not undo the order
+        position = rank * (len(ordered) - 1) / (_N_RANKS - 1)
+        left = min(int(position), len(ordered) - 2)
+        found.append(ordered[left] + (position - left) * (ordered[left + 1] - ordered[left]))
+    return tuple(itertools.accumulate(found, max))  # ascending despite rounding

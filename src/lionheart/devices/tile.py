@@ -1,4 +1,4 @@
-"""The tile: crossbar size, converters, noise, drift compensation; and what training injects to prepare for it."""
+"""The tile: crossbar size, converters, noise and drift compensation, and the noise of hardware-aware training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _default(name: str) -> Any:
 
 
 class HWASpec(Spec):
-    """What hardware-aware (HWA) training adds to the forward pass of an analog layer."""
+    """Noise, quantisation and weight clipping of analog layers in hardware-aware (HWA) training."""
 
     weight_noise: float = Field(
         _default("hwa_weight_noise"),
@@ -25,112 +25,128 @@ class HWASpec(Spec):
     )
     weight_noise_kind: Literal["additive", "multiplicative", "programming", "device"] = Field(
         "multiplicative",
-        description="additive: same sigma for every weight of a column; multiplicative: sigma times |weight|; "
-        "programming: the device's programming noise; device: a fresh chip for every step, programmed, drifted and "
-        "compensated (the last two do not use weight_noise)",
+        description="additive: the same sigma for every weight of a column; multiplicative: sigma times |weight|; "
+        "programming: programming noise of the device; device: every step programs a fresh chip, with drift and drift "
+        "compensation (the last two do not use weight_noise)",
     )
     t_longest: float = Field(
-        86_400.0, ge=1, description="device noise: chips are aged log-uniformly between 1 s and this [s]"
+        86_400.0,
+        ge=1,
+        description="largest age of a chip with device noise; ages are log-uniform from 1 s to this age [s]",
     )
     weight_clip: float | None = Field(
         1.0,
         gt=0,
-        description="after each step weights stay within this times the column's largest weight at conversion [-]",
+        description="bound of weights after each step, in the column's largest weight at conversion [-]; None = no clipping",
     )
     weight_clip_sigma: float | None = Field(
-        None, gt=0, description="after each step weights stay within this many standard deviations of the layer [-]"
+        None,
+        gt=0,
+        description="bound of weights after each step, in standard deviations of the layer's weights [-]; None = no clipping",
     )
     weight_clip_average: float | None = Field(
         None,
         gt=0,
-        description="after each step weights stay within this times the mean of the columns' largest weights [-]",
+        description="bound of weights after each step, in the mean of the columns' largest weights [-]; None = no clipping",
     )
     weight_levels: int | None = Field(
         None,
         ge=3,
-        description="rounds weights in training to this many levels at equal distances over a column's range; None = not",
+        description="number of equidistant levels over a column's range to which training rounds weights; None = no rounding",
     )
-    drop_connect: float = Field(0.0, ge=0, lt=1, description="share of weights that is 0 in a training step [-]")
+    drop_connect: float = Field(0.0, ge=0, lt=1, description="probability that a weight is 0 in a training step [-]")
     remap: bool = Field(
-        True, description="a column's scale follows its largest weight; False keeps the scale of the conversion"
+        True,
+        description="whether the scale of a column is its current largest weight; False = its largest weight at conversion",
     )
-    output_noise: bool = Field(True, description="inject the tile's output noise in training")
-    converters: bool = Field(True, description="quantise with DAC and ADC in training, gradients straight through")
+    output_noise: bool = Field(True, description="whether training injects the tile's output noise")
+    converters: bool = Field(
+        True, description="whether training quantises with DAC and ADC, with straight-through gradients"
+    )
 
 
 class TileSpec(Spec):
-    """A crossbar with its converters. Defaults are the LionHeart paper's, with sources in ``devices/tile.toml``.
+    """A crossbar with its converters. Defaults are those of the LionHeart paper; their sources are in ``devices/tile.toml``.
 
-    Weights are scaled by the largest weight of each column.
+    Weights are divided by the largest magnitude in their column.
     """
 
     rows: int = Field(_default("crossbar_rows"), ge=1, description="inputs of the crossbar")
     cols: int = Field(_default("crossbar_cols"), ge=1, description="outputs of the crossbar")
-    device: DeviceSpec = Field(default_factory=DeviceSpec, description="what the crossbar is made of")
-    dac_bits: int | None = Field(_default("dac_bits"), ge=2, le=24, description="input converter [bit]; None = ideal")
-    adc_bits: int | None = Field(_default("adc_bits"), ge=2, le=24, description="output converter [bit]; None = ideal")
+    device: DeviceSpec = Field(default_factory=DeviceSpec, description="memory devices of the crossbar")
+    dac_bits: int | None = Field(
+        _default("dac_bits"), ge=2, le=24, description="resolution of the DAC [bit]; None = ideal"
+    )
+    adc_bits: int | None = Field(
+        _default("adc_bits"), ge=2, le=24, description="resolution of the ADC [bit]; None = ideal"
+    )
     output_bound: float | None = Field(
         _default("output_bound"),
         gt=0,
-        description="ADC range, in full-scale input times largest weight; None = no bound",
+        description="largest output of the ADC, in full-scale input times largest weight; None = no bound",
     )
     output_noise: float = Field(
         _default("output_noise"),
         ge=0,
-        description="sigma of each read of a column, in full-scale input times largest weight",
+        description="sigma of the noise of each column output, in full-scale input times largest weight",
     )
-    input_noise: float = Field(0.0, ge=0, description="sigma of what the DAC puts on each row, in full-scale inputs")
+    input_noise: float = Field(0.0, ge=0, description="sigma of the noise of each DAC output, in full-scale inputs")
     weight_read_noise: float = Field(
         0.0,
         ge=0,
-        description="sigma of each weight in each product, in largest weights; read from the chip, not programmed",
+        description="sigma of the noise of each weight in each product, in units of the largest weight",
     )
     weight_read_noise_kind: Literal["constant", "root"] = Field(
         "constant",
-        description="constant: the same for every weight; root: times the root of the weight, as read noise of PCM",
+        description="constant: weight_read_noise for every weight; root: weight_read_noise times sqrt(|weight|), as for PCM",
     )
     ir_drop: float = Field(
-        0.0, ge=0, description="voltage lost along the columns; 1 = as `wire_resistance` says, 0 = none"
+        0.0,
+        ge=0,
+        description="factor of the voltage drop along the columns; 1 = that of `wire_resistance`, 0 = none [-]",
     )
-    wire_resistance: float = Field(_default("wire_resistance"), gt=0, description="of the wire between two cells [ohm]")
+    wire_resistance: float = Field(
+        _default("wire_resistance"), gt=0, description="resistance of the wire between two cells of a column [ohm]"
+    )
     input_range: Literal["static", "learned", "dynamic"] = Field(
         "static",
-        description="what a full-scale input stands for; static: calibrated; learned: calibrated, then trained; "
-        "dynamic: the largest of each input vector at each tile, as AIHWKIT's ABS_MAX",
+        description="value of a full-scale input; static: calibrated; learned: calibrated, then trained; "
+        "dynamic: largest magnitude of each input vector on each tile, as AIHWKIT's ABS_MAX",
     )
     bound_management: Literal["none", "iterative"] = Field(
-        "none", description="iterative: a vector that saturates the ADC is read again with halved inputs"
+        "none", description="iterative: the product of a vector that saturates the ADC is repeated with halved inputs"
     )
     drift_compensation: Literal["none", "global", "per_column"] = Field(
         "global",
-        description="digital factor from a reference read after programming; global: one a tile; per_column: one a column",
+        description="digital factor from reference reads after programming and at inference; global: one per tile; "
+        "per_column: one per column",
     )
     column_calibration: Literal["none", "offset", "affine"] = Field(
         "none",
-        description="digital correction of each column from calibration inputs, made anew at each time; offset: mean of its "
-        "outputs as of the exact weights; affine: mean and standard deviation",
+        description="digital correction of each column from calibration inputs, computed at each time; offset: matches the "
+        "mean of the column's outputs to that of the exact weights; affine: matches mean and standard deviation",
     )
     reprogram_after: float | None = Field(
-        None, gt=0, description="the chip is programmed anew whenever it reaches this age [s]; None = never"
+        None, gt=0, description="age at which the chip is reprogrammed [s]; None = never"
     )
-    hwa: HWASpec = Field(default_factory=HWASpec, description="noise injected while training")
+    hwa: HWASpec = Field(default_factory=HWASpec, description="noise of hardware-aware training")
 
     @model_validator(mode="after")
     def _check_adc(self) -> Self:
         if self.adc_bits is not None and self.output_bound is None:
-            raise ValueError("adc_bits needs an output_bound: the range that the codes cover")
+            raise ValueError("adc_bits needs an output_bound, the range of the ADC codes")
         if self.bound_management == "iterative" and self.output_bound is None:
-            raise ValueError("bound_management needs an output_bound: what is not to be left")
+            raise ValueError("bound_management needs an output_bound, the bound at which the ADC saturates")
         return self
 
     @property
     def reads_vectors(self) -> bool:
-        """Whether tiles treat every vector by itself, so that convolutions need their im2col matrix."""
+        """Whether tiles treat every input vector separately, so that convolutions need their im2col matrix."""
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
 
     @property
     def disturbs_products(self) -> bool:
-        """Whether products are disturbed by more than output noise and converters."""
+        """Whether products have input noise, weight read noise or IR drop."""
         return self.input_noise > 0 or self.weight_read_noise > 0 or self.ir_drop > 0
 
     @property
@@ -140,12 +156,17 @@ class TileSpec(Spec):
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:
-        """Return the LionHeart paper's PCM tile, with `changes`."""
+        """Return the PCM tile of the LionHeart paper; `changes` replace default settings."""
         return cls(**{"device": DeviceSpec.pcm(), **changes})
 
     @classmethod
     def ideal(cls, rows: int = 256, cols: int = 256) -> Self:
-        """Return a tile that multiplies exactly; only its size matters."""
+        """Return a tile with exact products: ideal devices and converters, no noise.
+
+        Args:
+            rows: Inputs of the crossbar.
+            cols: Outputs of the crossbar.
+        """
         return cls(
             rows=rows,
             cols=cols,

@@ -1,4 +1,4 @@
-"""Evaluation: how well a model does, digitally or over fresh chips and times.
+"""Evaluation: the accuracy of a model, digital or over fresh chips and times after programming.
 
 Takes: a model, batches, a metric. Returns: accuracies with confidence intervals.
 Must not know: mappings, training, search, data sets by name.

@@ -1,4 +1,4 @@
-"""The mean score of a model over batches."""
+"""Scores of a model on batches, and their mean."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ScoreFunction = Callable[[Any, Any], Tensor]
 def evaluate_accuracy(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Return the mean of `metric` over all samples, in ``eval()`` mode; every module's mode is restored.
+    """Return the mean of a metric over all samples.
 
     Args:
-        model: Evaluated as it is.
-        batches: Read once, in an order that does not matter.
-        metric: Maps outputs and targets to one score for each sample.
-        on_batch: Called after each batch, for a bar.
+        model: Model, evaluated in ``eval()``; the mode of every module is restored.
+        batches: Source of the samples, read once.
+        metric: Function that maps outputs and targets to one score for each sample.
+        on_batch: Function called after each batch, for example to advance a progress bar.
     """
     return evaluate_metrics(model, batches, {"": metric}, on_batch=on_batch)[""]
 
@@ -34,7 +34,14 @@ def evaluate_metrics(
     *,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return the mean of several metrics over all samples from one pass, by name; else as `evaluate_accuracy`."""
+    """Return the mean of several metrics over all samples, by name, from one pass over the batches.
+
+    Args:
+        model: Model, evaluated in ``eval()``; the mode of every module is restored.
+        batches: Source of the samples, read once.
+        metrics: Metric by name, each as in `evaluate_accuracy`.
+        on_batch: Function called after each batch, for example to advance a progress bar.
+    """
     scores = _score_samples(model, batches, metrics, on_batch)
     return {name: float(each.sum()) / max(len(each), 1) for name, each in scores.items()}
 
@@ -42,7 +49,14 @@ def evaluate_metrics(
 def score_samples(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Return the score of each sample, ``(samples,)`` float64 in the order of the batches; else as `evaluate_accuracy`."""
+    """Return the score of each sample, ``(samples,)`` float64 in the order of the batches.
+
+    Args:
+        model: Model, evaluated in ``eval()``; the mode of every module is restored.
+        batches: Source of the samples, read once.
+        metric: Function that maps outputs and targets to one score for each sample.
+        on_batch: Function called after each batch, for example to advance a progress bar.
+    """
     return _score_samples(model, batches, {"": metric}, on_batch)[""]
 
 

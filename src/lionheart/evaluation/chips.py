@@ -1,4 +1,4 @@
-"""Accuracy over fresh chips and over time, with intervals."""
+"""Accuracy over fresh chips and times after programming, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lionheart.runs import Accuracy
 def estimate_mean(
     scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
 ) -> Accuracy:
-    """Return mean and Student-t interval over chips; one chip has no interval and reports its own score thrice.
+    """Return the mean score over chips with its Student-t confidence interval; for one chip, the interval has width 0.
 
-    The interval is about chip-to-chip variation on the given samples, not about other samples.
+    The interval covers chip-to-chip variation on the given samples, not the variation between samples.
 
     Args:
         scores: Mean score of each chip.
         t_inference: Time since programming ended [s].
-        confidence: Of the interval, 0 to 1.
-        samples: Mean score over chips of each sample, kept with the estimate.
+        confidence: Confidence level of the interval, 0 to 1.
+        samples: Mean score over chips of each sample, ``(samples,)``, stored in the result.
 
     Raises:
-        ConfigError: There is no chip.
+        ConfigError: `scores` is empty.
         NumericsError: A score is not finite.
     """
     n = len(scores)
@@ -44,7 +44,7 @@ def estimate_mean(
     if wrong is not None:
         raise NumericsError(
             f"evaluation: the mean score of a chip is {wrong}, expected a finite number",
-            hint="check weights and inputs for nan and inf, and what the metric returns",
+            hint="check weights, inputs and the results of the metric for nan and inf",
         )
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0
@@ -76,31 +76,37 @@ def evaluate_over_chips(
     run_calibration: Callable[[nn.Module], Any] | None = None,
     is_enough: Callable[[list[Accuracy]], bool] | None = None,
 ) -> list[Accuracy]:
-    """Program `n_chips` fresh chips, age each to all `times`, and return the mean accuracy at each time.
+    """Program fresh chips, let each age to all times, and return the mean accuracy over chips at each time.
 
-    Chip ``i`` of a stream is always the same chip: it draws its own programming noise, drift exponents, read noise and output
-    noise. A model without analog layers is evaluated once; its interval has no width.
+    Chip ``i`` of a stream is always the same chip: its programming noise, drift exponents, read noise and output noise depend
+    only on `streams` and ``i``. A model without analog layers is evaluated once; its interval has width 0.
 
     Args:
-        model: With analog layers; its exact weights are used for every chip and left as they are.
-        batches: The samples.
-        metric: Score of each sample.
-        times: Seconds after programming.
+        model: Model with analog layers; every chip is programmed from its exact weights, which do not change.
+        batches: Source of the samples.
+        metric: Function that maps outputs and targets to one score for each sample.
+        times: Times since programming ended [s].
         n_chips: Number of chips, >= 1.
-        streams: Source of the chips.
-        confidence: Of the interval, 0 to 1.
-        progress: Where to show the bar.
-        label: Text of the bar.
-        run_calibration: Runs a model on the inputs of the column calibration; needed where a tile asks for one.
-        is_enough: Asked with the estimates so far after some shares of the samples; the rest is left out if it says so.
+        streams: Source of the random numbers of all chips.
+        confidence: Confidence level of the intervals, 0 to 1.
+        progress: Display of the progress bar.
+        label: Text of the progress bar.
+        run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
+            calibration.
+        is_enough: Function called with the estimates so far after some shares of the samples. If it returns True, the remaining
+            samples are omitted.
 
     Returns:
-        One estimate for each time, in the order given.
+        One estimate for each time, in the order of `times`.
+
+    Raises:
+        ConfigError: There is no chip or no time, or `run_calibration` is missing.
+        NumericsError: A score is not finite.
     """
     moments = list(times)
     if n_chips < 1 or not moments:
         raise ConfigError(
-            f"evaluation: got {n_chips} chips and {len(moments)} times",
+            f"evaluation: got {n_chips} chips and {len(moments)} times, expected at least one of each",
             hint="give at least one chip and one time after programming",
         )
     if not analog_layers(model):

@@ -1,4 +1,4 @@
-"""How much a mapping loses against the digital network: the estimate, and the limit that holds with a stated confidence."""
+"""The drop of accuracy of a mapping against the digital network: estimate and upper confidence bound."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ def estimate_drop(
     confidence: float | None = None,
     chip_yield: float | None = None,
 ) -> Drop:
-    """Estimate a drop over chips and samples that were not seen from those that were.
+    """Estimate the drop over all chips and samples from a random selection of both, with an upper confidence bound.
 
-    Chips and samples are two crossed random factors: every chip sees every sample. The variance of the mean drop is taken as
-    the sum of what the means of chips and the means of samples show. That counts their interaction twice and so errs to the
-    safe side. The limit is Student's with the degrees of freedom of Welch and Satterthwaite. For a share of chips it is the
-    tolerance limit of a normal distribution over chips, plus the samples' part, each with half of the doubt.
+    Chips and samples are two crossed random factors: every chip is evaluated on every sample. The variance of the mean drop is
+    estimated as the variance of the mean over chips plus that of the mean over samples. This sum counts the interaction of both
+    factors twice, so the bound is conservative. The bound of the mean drop uses Student's t distribution with the degrees of
+    freedom of Welch and Satterthwaite. With `chip_yield`, the bound is the tolerance limit of a normal distribution over chips
+    plus the bound of the error from samples, each with half of the error probability.
 
     Args:
         chips: Mean score of each chip, ``(chips,)``, 0 to 1.
-        samples: Mean score of each sample over chips, ``(samples,)``.
+        samples: Mean score over chips of each sample, ``(samples,)``.
         reference: Score of each sample in the digital network, ``(samples,)``.
-        confidence: Of the limit, 0 to 1; None = the estimate is the limit.
-        chip_yield: Share of chips, 0 to 1; None = the mean.
+        confidence: Confidence level of the bound, 0 to 1; None = the bound is the estimate.
+        chip_yield: Share of chips whose drop is at most the estimated one, 0 to 1; None = estimate the mean drop.
+
+    Returns:
+        Drop, upper confidence bound, and standard errors from chips and samples [pp].
 
     Raises:
-        ConfigError: There are too few chips or samples for a confidence, or scores of other samples.
+        ConfigError: There are fewer than 2 chips or samples for a bound, or `samples` and `reference` differ in shape.
 
     Source:
         Owen, Annals of Applied Statistics 1 (2007) 386, on the variance of crossed samples; Natrella, Experimental Statistics
@@ -43,8 +47,9 @@ def estimate_drop(
     """
     if samples.shape != reference.shape:
         raise ConfigError(
-            f"drop: got scores of {tuple(samples.shape)} samples and a reference of {tuple(reference.shape)}",
-            hint="measure both on the same samples",
+            f"drop: got scores of shape {tuple(samples.shape)} and a reference of shape {tuple(reference.shape)}, expected "
+            "equal shapes",
+            hint="evaluate both networks on the same samples",
         )
     n_chips, n_samples = len(chips), len(samples)
     if (confidence is not None or chip_yield is not None) and (n_chips < 2 or n_samples < 2):
@@ -77,7 +82,7 @@ def estimate_drop(
 
 
 def _combine(*errors: tuple[float, int]) -> tuple[float, float]:
-    """Return the standard error of a sum and its degrees of freedom, from errors and degrees of its parts."""
+    """Return standard error and degrees of freedom of a sum, from those of its terms (Welch-Satterthwaite)."""
     variance = sum(error**2 for error, _ in errors)
     if variance == 0:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Many chips at many times on the same batches."""
+"""Evaluation of many chips at many times on the same batches."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from lionheart.evaluation.accuracy import ScoreFunction
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.rng import RandomStreams
 
-MEMORY_BYTES = 1 << 30  # of programmed weights at once, unless told otherwise
-_LOOKS = (0.1, 0.2, 0.3, 0.45, 0.65)  # shares of the batches after which an evaluation may be enough
+MEMORY_BYTES = 1 << 30  # default limit of the memory of programmed weights [bytes]
+_LOOKS = (0.1, 0.2, 0.3, 0.45, 0.65)  # shares of the batches after which `is_enough` is called
 
 
 @final
 @dataclass(frozen=True)
 class EnsembleScores:
-    """Mean scores of an ensemble.
+    """Mean scores of an ensemble of chips.
 
     Args:
-        chips: Mean over samples, ``(times, chips)``, float64.
-        samples: Mean over chips, ``(times, samples)``, float64, in the order of the batches.
+        chips: Mean score over samples, ``(times, chips)``, float64.
+        samples: Mean score over chips, ``(times, samples)``, float64, in the order of the batches.
     """
 
     chips: Tensor
@@ -49,7 +49,7 @@ class EnsembleScores:
 @final
 @dataclass(frozen=True)
 class _Instance:
-    """A programmed chip of a chunk at one time, both by their numbers."""
+    """One chip at one time, as indices in the chunk and in the times, with its weights and noise."""
 
     time: int
     chip: int
@@ -61,21 +61,22 @@ class _Instance:
 class ChipEnsemble:
     """`n_chips` fresh chips of one analog model, drifted to all `times`, evaluated together.
 
-    Every batch is loaded once for a chunk of chips; what the model computes before its first analog layer is computed once
-    for each batch. A chunk holds as many chips as fit into `memory_bytes` with their weights at all times, at least one.
-    Chip ``i`` of a stream is always the same chip, whatever the chunks.
+    Chips are evaluated in chunks. Every batch is loaded once for each chunk, and the modules before the first analog layer
+    run once for each batch. A chunk has as many chips as fit into `memory_bytes` with their weights at all times, at least one.
+    Chip ``i`` of a stream is always the same chip and does not depend on the chunks.
 
     Args:
-        model: With analog layers; its exact weights are used for every chip and left as they are. After `compile_model_`
-            passes are nearly twice as fast on a CPU.
+        model: Model with analog layers; every chip is programmed from its exact weights, which do not change. After
+            `compile_model_` passes are nearly twice as fast on a CPU.
         n_chips: Number of chips.
-        times: Seconds after programming.
-        streams: Source of the chips.
-        memory_bytes: Bound on the programmed weights that are held at once.
-        run_calibration: Runs a model on the inputs of the column calibration; needed where a tile asks for one.
+        times: Times since programming ended [s].
+        streams: Source of the random numbers of all chips.
+        memory_bytes: Limit of the memory of programmed weights [bytes].
+        run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
+            calibration.
 
     Raises:
-        ConfigError: A tile asks for a column calibration and there is nothing to calibrate with.
+        ConfigError: A tile has a column calibration and `run_calibration` is missing.
 
     Assumes:
         Modules without analog layers are deterministic in ``eval()`` mode.
@@ -104,7 +105,7 @@ class ChipEnsemble:
 
     @property
     def chips_per_chunk(self) -> int:
-        """How many chips are programmed at once."""
+        """Number of chips that are programmed at once."""
         weights = sum(layer.weight.numel() * layer.weight.element_size() for layer in self._layers)
         return max(1, min(self.n_chips, self.memory_bytes // max(1, weights * len(self.times))))
 
@@ -120,11 +121,11 @@ class ChipEnsemble:
         """Return the mean score of each chip and of each sample.
 
         Args:
-            batches: The samples.
-            metric: Maps outputs and targets to one score for each sample.
-            on_pass: Called after each pass of one chip over one batch, for a bar.
-            is_enough: Asked with the scores so far after some shares of the batches; the rest is left out if it says so. Chips
-                that do not all fit into memory at once are programmed anew for each share.
+            batches: Source of the samples.
+            metric: Function that maps outputs and targets to one score for each sample.
+            on_pass: Function called after each pass of one chip over one batch, for example to advance a progress bar.
+            is_enough: Function called with the scores so far after some shares of the batches. If it returns True, the
+                remaining batches are omitted. If several chunks are necessary, chips are programmed again for each share.
         """
         kept = [layer.noise for layer in self._layers]
         begins = range(0, self.n_chips, self.chips_per_chunk)
@@ -135,13 +136,13 @@ class ChipEnsemble:
         try:
             with eval_mode(self.model), self._reusing_prefix(batches) as cache:
                 instances: list[_Instance] = []
-                for part in _parts(batches, _LOOKS if is_enough else ()):
+                for section in _split_batches(batches, _LOOKS if is_enough else ()):
                     total: Tensor | None = None
                     for chips in chunks:
                         if len(chunks) > 1 or not instances:
-                            instances = []  # room for the next ones
+                            instances = []  # frees the memory of the last chunk
                             instances = self._program_chunk(chips)
-                        of_chips, of_samples = self._evaluate_chunk(instances, part(), metric, on_pass, cache)
+                        of_chips, of_samples = self._evaluate_chunk(instances, section(), metric, on_pass, cache)
                         sums[:, chips.start : chips.stop] += of_chips
                         total = of_samples if total is None else total + of_samples
                     if total is not None:
@@ -157,7 +158,7 @@ class ChipEnsemble:
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
-        """Program one chip and yield what its layers hold at each time."""
+        """Program one chip and yield the weights of all its layers at each time."""
         generator = self.streams.generator("chip", chip, device=self._device)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
@@ -182,7 +183,7 @@ class ChipEnsemble:
         on_pass: Callable[[], None],
         cache: PrefixCache,
     ) -> tuple[Tensor, Tensor]:
-        """Return the sum of each chip ``(times, chips)`` and the sum of each sample over chips ``(times, samples)``."""
+        """Return the sum of scores over samples ``(times, chips)`` and the sum over chips ``(times, samples)``."""
         n_chips = 1 + max(each.chip for each in instances)
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
         samples = []
@@ -207,14 +208,14 @@ class ChipEnsemble:
         return totals.cpu(), per_sample.cpu()
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
-        """Find what the columns give with exact weights, if a tile asks for a column calibration."""
+        """Return the column statistics of the exact weights, or None if no tile has a column calibration."""
         wanting = [fqn for fqn, e in analog_layers(self.model).items() if e.tile.column_calibration != "none"]
         if not wanting:
             return None
         if run_calibration is None:
             raise ConfigError(
-                f"{wanting[0]}: its tile has a column calibration, and there are no inputs to calibrate with",
-                hint="give run_calibration, or set column_calibration to none",
+                f"{wanting[0]}: the tile has a column calibration, but run_calibration is not given",
+                hint="give run_calibration, which runs the calibration inputs, or set column_calibration to none",
             )
         kept = [layer.noise for layer in self._layers]
         clear_chip_(self.model)
@@ -227,7 +228,7 @@ class ChipEnsemble:
 
     @contextmanager
     def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
-        """Let what comes before the first analog layer run once for each batch."""
+        """Within the context, run the modules before the first analog layer only once for each batch."""
         before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
         try:
             first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
@@ -243,8 +244,8 @@ class ChipEnsemble:
         return NoiseSource(generator, self._pool_size, pool=self._pool)
 
 
-def _parts(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[], Iterable[Any]]]:
-    """Yield what gives the batches up to each share of them in `looks`, then what gives the rest, as often as wanted."""
+def _split_batches(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[], Iterable[Any]]]:
+    """Split the batches at the shares `looks` and yield, for each section, a function that returns its batches repeatedly."""
 
     def everything() -> Iterable[Any]:
         return batches.epoch(torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""What a model computes before its first analog layer is the same for every chip: compute it once for each batch."""
+"""Cache of the digital prefix: modules before the first analog layer give the same outputs on every chip and run once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lionheart.analog import AnalogLayer
 
 
 def find_prefix(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
-    """Return the outermost modules that finish before the first analog layer begins, in the order in which they run.
+    """Return the outermost modules that run once and finish before the first analog layer starts, in the order of their runs.
 
     Args:
-        model: Watched.
-        run: Runs the model once.
+        model: Model with analog layers.
+        run: Function that runs the model once.
     """
     finished: list[nn.Module] = []
     calls: dict[nn.Module, int] = {}
@@ -45,17 +45,17 @@ def find_prefix(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
 
 
 class PrefixCache:
-    """Outputs of modules for the batch at hand. `clear` before the next batch."""
+    """Outputs of modules for the current batch. Call `clear` before the next batch."""
 
     def __init__(self) -> None:
         self._outputs: dict[nn.Module, tuple[Any, list[int]]] = {}
 
     def clear(self) -> None:
-        """Forget the batch."""
+        """Discard all outputs."""
         self._outputs.clear()
 
     def output_of(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return what `forward` gives for this batch; computed again if somebody changed it in place meanwhile."""
+        """Return the output of `forward` for the current batch; compute it again if it was modified in place."""
         if module in self._outputs:
             output, versions = self._outputs[module]
             if versions == _versions(output):
@@ -67,7 +67,7 @@ class PrefixCache:
 
 @contextmanager
 def computing_once(modules: list[nn.Module]) -> Iterator[PrefixCache]:
-    """Let `modules` compute only once until the cache is cleared."""
+    """Within the context, let each module compute only once until the cache is cleared."""
     cache = PrefixCache()
     try:
         for module in modules:

@@ -1,6 +1,6 @@
-"""Exports: what a finished run can be handed on as. Each module of this package is one format, under the name of the module.
+"""Exports: formats of a finished run for other tools. Each module of this package is one format, under its own name.
 
-Takes: an `ExportRequest`. Returns: an `ExportResult`. Modules are imported for help texts, so they must import torch and other
+Input: an `ExportRequest`. Output: an `ExportResult`. Modules are imported for help texts, so they must import torch and other
 large libraries inside functions.
 """
 

@@ -1,4 +1,4 @@
-"""What a format of `lionheart export` provides."""
+"""The interface of a format of `lionheart export`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class ExportRequest:
-    """A finished run and what is wanted of it.
+    """A request to export a finished run.
 
     Args:
-        run: Folder of the run.
-        load_task: Returns its task.
-        out: File or folder to write; None = the format's default.
-        check: Whether to run the result and compare it.
-        n_calibration: Training samples that decide scales.
-        n_stored: Validation samples stored with the result.
+        run: Directory of the run.
+        load_task: Function that returns the task of the run.
+        out: File or directory to write; None = the format's default.
+        check: Whether the exported program is run and its outputs compared.
+        n_calibration: Number of training samples for the calibration of scales.
+        n_stored: Number of validation samples stored with the export.
     """
 
     run: Path
@@ -38,12 +38,12 @@ class ExportRequest:
 @final
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported.
+    """The result of an export.
 
     Args:
         data: Plain data for ``--json``.
-        lines: Sentences for people.
-        is_output: Whether `data` is the export itself, which then goes to stdout.
+        lines: Sentences for the terminal.
+        is_output: Whether `data` is the export itself, which is then written to stdout.
         is_wrong: Whether a check found a difference.
     """
 
@@ -54,16 +54,16 @@ class ExportResult:
 
 
 class Export(Protocol):
-    """One format."""
+    """An export format."""
 
-    #: What it is, for help texts.
+    #: Description of the format, for help texts.
     help: str
 
     def export(self, request: ExportRequest) -> ExportResult:
         """Write a finished run in this format.
 
         Raises:
-            ConfigError: The request asks for something that this format does not have.
+            ConfigError: The request has an option that this format does not support.
             ArtifactError: The run is not finished, or the result cannot be written.
         """
 

@@ -1,4 +1,4 @@
-"""A C++ program for the ALPINE simulator."""
+"""Export of a C++ program for the ALPINE simulator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
 
 @final
 class AlpineExport:
-    """See the module."""
+    """A C++ program for the ALPINE simulator; see `Export`."""
 
     help = "a C++ program for the ALPINE simulator"
 
@@ -25,7 +25,9 @@ class AlpineExport:
         lines = [f"program: {out}: {text}"]
         data: dict[str, Any] = {"folder": str(out), "manifest": manifest.to_json()}
         if not request.check:
-            lines.append("Build and compare it: make check in that folder; README.md there says more.")
+            lines.append(
+                "To build the program and compare its outputs: make check in that directory; see its README.md."
+            )
             return ExportResult(data, tuple(lines))
         found = check_program(out)
         lines += [f"outputs on {target}: {outcome}" for target, outcome in found.items()]

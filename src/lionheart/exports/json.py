@@ -1,4 +1,4 @@
-"""The mapping as plain data."""
+"""Export of the mapping as JSON data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
 
 @final
 class JsonExport:
-    """See the module."""
+    """The mapping as JSON data; see `Export`."""
 
-    help = "the mapping as plain data"
+    help = "the mapping as JSON data"
 
     def export(self, request: ExportRequest) -> ExportResult:
         """See `Export`."""
@@ -21,7 +21,7 @@ class JsonExport:
         from lionheart.record import write_record
 
         if request.check:
-            raise ConfigError("--check: there is nothing to run in a mapping", hint="leave it out")
+            raise ConfigError("--check: the format json holds a mapping and cannot be run", hint="omit --check")
         mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
         data = write_record(mapping)
         if request.out is None:

@@ -1,9 +1,10 @@
-"""Graph: what a network computes, described once.
+"""Graph: a description of all work of one inference of a network.
 
-Takes any `nn.Module` and the inputs of one inference; or a Hugging Face model from its configuration alone. Returns a frozen
-`LayerGraph`: every projection (a weight matrix that multiplies vectors) with its shape, MVMs and MACs, and every other
-operation with its size; nothing is dropped silently. Layer types, which users can add, say which modules hold projections.
-`convolutions` alone says what a convolution is. Must not know: tiles, noise, platforms.
+Takes any `nn.Module` and the inputs of one inference, or the configuration of a Hugging Face model. Returns a frozen
+`LayerGraph`: every projection (a weight matrix that multiplies vectors) with its shape, matrix-vector multiplications (MVMs)
+and multiply-accumulate operations (MACs), and every other operation with its size. No operation is omitted silently. Layer
+types, which users can add, define which modules contain projections. The module `convolutions` defines the convolutions. Must
+not know: tiles, noise, platforms.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a convolution is: the classes, names and functions of PyTorch's, in this one place."""
+"""The classes, layer types and functions of PyTorch's convolutions. All other modules use this table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 @final
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution of PyTorch's.
+    """A convolution of PyTorch.
 
     Args:
-        layer_type: Its name in graphs.
-        n_spatial_dims: Number of dimensions that the kernel slides over.
-        module_type: The layer.
-        function: The product that the layer computes.
+        layer_type: Layer type in graphs.
+        n_spatial_dims: Number of spatial dimensions.
+        module_type: Module class.
+        function: Functional form.
     """
 
     layer_type: str
@@ -28,21 +28,21 @@ class Convolution:
     function: Callable[..., Any]
 
 
-#: Convolutions whose output positions each read one im2col vector.
+#: Convolutions: each output position is the product with one im2col vector.
 CONVOLUTIONS = (
     Convolution("conv1d", 1, nn.Conv1d, F.conv1d),
     Convolution("conv2d", 2, nn.Conv2d, F.conv2d),
     Convolution("conv3d", 3, nn.Conv3d, F.conv3d),
 )
-#: Transposed convolutions: each input position is one vector, and the taps are added up digitally.
+#: Transposed convolutions: each input position is one input vector; its products with the kernel's taps are added digitally.
 TRANSPOSED_CONVOLUTIONS = (
     Convolution("conv_transpose1d", 1, nn.ConvTranspose1d, F.conv_transpose1d),
     Convolution("conv_transpose2d", 2, nn.ConvTranspose2d, F.conv_transpose2d),
     Convolution("conv_transpose3d", 3, nn.ConvTranspose3d, F.conv_transpose3d),
 )
-#: Kinds of nodes that are convolutions, without the transposed ones.
+#: Layer types of convolutions, without transposed convolutions.
 CONVOLUTION_TYPES = frozenset(each.layer_type for each in CONVOLUTIONS)
-#: Functions by the number of dimensions that the kernel slides over.
+#: Functional form by number of spatial dimensions.
 CONVOLVE = {each.n_spatial_dims: each.function for each in CONVOLUTIONS}
 CONVOLVE_TRANSPOSED = {each.n_spatial_dims: each.function for each in TRANSPOSED_CONVOLUTIONS}
 _MODULES = tuple(each.module_type for each in CONVOLUTIONS)
@@ -50,10 +50,10 @@ _TRANSPOSED_MODULES = tuple(each.module_type for each in TRANSPOSED_CONVOLUTIONS
 
 
 def is_convolution(module: object) -> TypeGuard[nn.Conv2d]:
-    """Return whether a module is a convolution of any number of dimensions; a transposed one is not."""
+    """Return whether a module is a 1-D, 2-D or 3-D convolution, but not a transposed convolution."""
     return isinstance(module, _MODULES)
 
 
 def is_transposed_convolution(module: object) -> TypeGuard[nn.ConvTranspose2d]:
-    """Return whether a module is a transposed convolution of any number of dimensions."""
+    """Return whether a module is a 1-D, 2-D or 3-D transposed convolution."""
     return isinstance(module, _TRANSPOSED_MODULES)

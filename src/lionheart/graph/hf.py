@@ -1,4 +1,4 @@
-"""Hugging Face models by name or folder: their structure from the configuration alone, on the meta device, without weights."""
+"""Hugging Face models by name or folder. The structure is built from the configuration on the meta device, without weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.extras import import_extra
 
-_SEQUENCE = 128  # tokens of an example sentence, where the model takes that many
-_TARGETS = 32  # tokens that a decoder has written, in models that read one sequence and write another
-_SAMPLES = 16_000  # one second of sound
-#: Families of models whose decoder writes text, by the name that transformers gives the list of their classes.
+_SEQUENCE = 128  # tokens of the example input, or fewer if the model's limit is lower
+_TARGETS = 32  # tokens of the example decoder input of encoder-decoder models
+_SAMPLES = 16_000  # audio samples of the example input, 1 s at 16 kHz
+#: Names of the tables in transformers that map a model type to a class with a head, in order of preference.
 _HEADS = (
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
     "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
@@ -26,15 +26,15 @@ _HEADS = (
 
 
 def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a model without weights and the inputs of one inference.
+    """Return a model on the meta device, without weights, and the inputs of one inference.
 
     Args:
-        name: A folder with ``config.json``, a name on the Hugging Face hub, or a kind of model such as ``gpt2``, which stands
-            for its default configuration where the hub cannot be reached.
+        name: Folder with ``config.json``, name on the Hugging Face hub, or model type such as ``gpt2``, which means the default
+            configuration of the type unless the hub's configuration of this name is in the cache.
 
     Raises:
-        ConfigError: transformers is not installed, or has no model for the configuration.
-        ArtifactError: There is no such configuration.
+        ConfigError: transformers is not installed, or has no model class for the configuration.
+        ArtifactError: The configuration does not exist or cannot be read.
     """
     transformers = import_extra("transformers", "hf", f"hf:{name}")
     config = _load_config(name)
@@ -42,11 +42,11 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     if model_class is None:
         raise ConfigError(
             f"hf:{name}: transformers {transformers.__version__} has no PyTorch model of type {config.model_type!r}",
-            hint="write a function that returns (model, example_inputs) and inspect path/to/file.py:function",
+            hint="write a function that returns (model, example_inputs) and give it as path/to/file.py:function",
         )
     with torch.device("meta"):
         model = model_class(config)
-        model.config.pad_token_id = None  # only looked at to warn about the values of inputs, which have none here
+        model.config.pad_token_id = None  # used only for warnings about input values, which do not exist here
         inputs = example_inputs(model)
     return model.eval(), inputs
 
@@ -59,25 +59,27 @@ def _load_config(name: str) -> Any:
         path = folder / "config.json" if folder.is_dir() else folder
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            kind = data["model_type"]
+            model_type = data["model_type"]
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(
-                f"{path}: no configuration of a model: {type(error).__name__}: {error}",
-                hint="expected a config.json with a model_type, as save_pretrained writes it",
+                f"{path}: not a readable model configuration: {type(error).__name__}: {error}",
+                hint="give a config.json with a model_type, as written by save_pretrained",
             ) from error
-        if kind not in CONFIG_MAPPING:
-            known = suggest(str(kind), list(CONFIG_MAPPING.keys()), label="model types")
-            raise ConfigError(f"{path}: model_type: got {kind!r}", hint=known)
-        return CONFIG_MAPPING[kind].from_dict(data)
+        if model_type not in CONFIG_MAPPING:
+            known = suggest(str(model_type), list(CONFIG_MAPPING.keys()), label="model types")
+            raise ConfigError(
+                f"{path}: model_type: got {model_type!r}, expected a model type of transformers", hint=known
+            )
+        return CONFIG_MAPPING[model_type].from_dict(data)
     if name in CONFIG_MAPPING and not _is_cached(name):
         return CONFIG_MAPPING[name]()
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        kinds = suggest(name, list(CONFIG_MAPPING.keys()), label="kinds of model")
+        known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(
-            f"hf:{name}: no configuration here or on the hub: {str(error).splitlines()[0]}",
-            hint=f"give a folder with config.json, or a kind of model for its default configuration; {kinds}",
+            f"hf:{name}: found no configuration in this folder or on the hub: {str(error).splitlines()[0]}",
+            hint=f"give a folder with config.json, or a model type for its default configuration; {known}",
         ) from error
 
 
@@ -88,28 +90,28 @@ def _is_cached(name: str) -> bool:
 
 
 def _model_class(config: Any) -> Any:
-    """Return the class that the configuration names, else the one with the head that its kind of model usually has."""
+    """Return the class that the configuration names, or else the first class in `_HEADS` for its model type, or None."""
     import transformers
     from transformers.models.auto import modeling_auto
 
     named = [getattr(transformers, each, None) for each in config.architectures or ()]
     if named and named[0] is not None:
         return named[0]
-    kind = config.model_type
+    model_type = config.model_type
     for head in _HEADS:
-        found = getattr(modeling_auto, head, {}).get(kind)
-        masked = kind in getattr(modeling_auto, "MODEL_FOR_MASKED_LM_MAPPING_NAMES", {})
+        found = getattr(modeling_auto, head, {}).get(model_type)
+        masked = model_type in getattr(modeling_auto, "MODEL_FOR_MASKED_LM_MAPPING_NAMES", {})
         if found is None or (masked and "CAUSAL_LM" in head and not config.is_encoder_decoder):
-            continue  # an encoder that could also write, such as BERT, is taken as an encoder
+            continue  # models that also exist as a masked language model, such as BERT, count as encoders
         return getattr(transformers, found[0] if isinstance(found, tuple) else found, None)
     return None
 
 
 def example_inputs(model: Any) -> dict[str, Tensor]:
-    """Return inputs of one inference for a Hugging Face model, from its configuration.
+    """Return the inputs of one inference for a Hugging Face model, derived from its configuration.
 
     Raises:
-        ConfigError: Its main input is of an unknown kind.
+        ConfigError: The main input of the model is not supported.
     """
     config, main = model.config, model.main_input_name
     inputs: dict[str, Tensor] = {}
@@ -123,7 +125,8 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         inputs[main] = torch.zeros(1, _SAMPLES)
     else:
         raise ConfigError(
-            f"{type(model).__name__}: main input {main!r} is of an unknown kind",
+            f"{type(model).__name__}: got the main input {main!r}, expected input_ids, pixel_values, input_features or "
+            "input_values",
             hint="write a function that returns (model, example_inputs)",
         )
     if getattr(config, "is_encoder_decoder", False):

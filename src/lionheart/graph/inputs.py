@@ -1,4 +1,4 @@
-"""Example inputs for a model that comes without."""
+"""Tracing of models without example inputs: inputs are guessed from the first layer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lionheart.graph.convolutions import is_convolution
 from lionheart.graph.nodes import LayerGraph
 from lionheart.graph.trace import trace_graph
 
-_TOKENS, _STEPS = 16, 16  # of guessed example inputs
+_TOKENS, _STEPS = 16, 16  # sequence lengths of guessed example inputs
 _IMAGE_SIZES = (32, 224, 64, 28)
 
 
 def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
-    """Trace a model with inputs that fit the first of its layers, as far as that can be told.
+    """Trace a model with guessed inputs that fit its first layer of a known type.
 
     Raises:
-        ConfigError: None of the inputs fits.
+        ConfigError: The model runs with none of the guessed inputs.
     """
     tried = []
     for inputs in _guesses(model):
@@ -31,9 +31,10 @@ def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
             tried.append(str(error.message).split(": ", 1)[-1])
     name = type(model).__name__
     raise ConfigError(
-        f"{name}: no example inputs were given, and none could be guessed"
+        f"{name}: no example inputs were given, and the model ran with none of the guessed inputs"
         + (f"; the last guess failed: {tried[-1]}" if tried else ""),
-        hint="return (model, example_inputs): a tensor, a tuple of arguments, or a dict of keyword arguments",
+        hint="return (model, example_inputs), where example_inputs is a tensor, a tuple of arguments, or a dict of keyword "
+        "arguments",
     )
 
 

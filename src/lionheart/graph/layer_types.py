@@ -1,4 +1,4 @@
-"""Which modules hold projections, and how their parameters are laid out. One decorated function makes a new kind known."""
+"""Layer types: which modules contain projections, and in which parameters. One decorated function registers a layer type."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from lionheart.registry import Registry
 @final
 @dataclass(frozen=True)
 class Projection:
-    """One weight matrix of a module, as a kind describes it.
+    """One weight matrix of a module and its layout in the module's parameters.
 
     Args:
-        layer_type: What it is called in graphs, for example ``linear``.
-        rows: Inputs of one group's matrix.
-        cols: Outputs of one group's matrix.
-        groups: Number of such matrices.
-        name: Within the module, for example ``in_proj.q``; empty when the module is the projection.
-        weight: Parameter of the module that holds it, dotted where a child owns it.
-        bias: Parameter that is added to its outputs, or None.
-        outputs: First and last (exclusive) index of the weight's first dimension, where it holds several projections.
-        bias_outputs: The same of the bias.
-        inputs_first: The parameter is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``.
-        is_module: The module computes ``inputs @ matrix + bias`` over the last dimension and nothing else. Otherwise its own
-            forward runs, and only the product in it is replaced.
+        layer_type: Layer type in graphs, for example ``linear``.
+        rows: Inputs of the matrix of one group.
+        cols: Outputs of the matrix of one group.
+        groups: Number of groups.
+        name: Name of the projection within the module, for example ``in_proj.q``; empty if the module is the projection.
+        weight: Name of the parameter with the weight; dotted if a child module owns the parameter.
+        bias: Name of the parameter that is added to the outputs, or None.
+        outputs: First and last (exclusive) index in the first dimension of the weight, if the weight contains several
+            projections; None = all.
+        bias_outputs: First and last (exclusive) index in the bias; None = all.
+        inputs_first: Whether the weight is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``.
+        is_module: Whether the module computes only ``inputs @ matrix + bias`` over the last dimension. If False, the module's
+            own forward runs, and only the product in it is replaced.
     """
 
     layer_type: str
@@ -48,19 +49,19 @@ class Projection:
     is_module: bool = False
 
     def fqn_in(self, module_fqn: str) -> str:
-        """Return the projection's name in a model that has its module at `module_fqn`."""
-        return ".".join(part for part in (module_fqn, self.name) if part)
+        """Return the fully qualified name of the projection in a model with its module at `module_fqn`."""
+        return ".".join(name for name in (module_fqn, self.name) if name)
 
     def stored_weight(self, module: nn.Module) -> Tensor:
-        """Return the part of the module's parameter that holds it, a view."""
-        return _part(find_tensor(module, self.weight), self.outputs)
+        """Return the weight as a view of the module's parameter, in the layout of the parameter."""
+        return _slice(find_tensor(module, self.weight), self.outputs)
 
     def stored_bias(self, module: nn.Module) -> Tensor | None:
-        """Return the bias ``(groups * cols,)``, a view, or None."""
-        return None if self.bias is None else _part(find_tensor(module, self.bias), self.bias_outputs)
+        """Return the bias ``(groups * cols,)`` as a view of the module's parameter, or None."""
+        return None if self.bias is None else _slice(find_tensor(module, self.bias), self.bias_outputs)
 
 
-def _part(whole: Tensor, outputs: tuple[int, int] | None) -> Tensor:
+def _slice(whole: Tensor, outputs: tuple[int, int] | None) -> Tensor:
     return whole if outputs is None else whole[outputs[0] : outputs[1]]
 
 
@@ -70,12 +71,13 @@ Describe = Callable[[Any], list[Projection]]
 @final
 @dataclass(frozen=True)
 class LayerType:
-    """Modules that hold projections: those of a class, and of its subclasses.
+    """The projections in modules of one class and its subclasses.
 
     Args:
-        module_type: The class, or its dotted name where importing it would be slow.
-        describe: Returns the projections of such a module.
-        is_wrapped: A forward of ours computes the analog module; a subclass with a forward of its own stays digital.
+        module_type: Module class, or its dotted name if importing the class is slow.
+        describe: Function that returns the projections of such a module.
+        is_wrapped: Whether an analog module of this type runs a forward from `lionheart.analog.layers.wrappers`. A subclass
+            that overrides forward then stays digital.
     """
 
     module_type: type[nn.Module] | str
@@ -90,17 +92,18 @@ LAYER_TYPES: Registry[LayerType] = Registry("register_layer_type", "layer types"
 def register_layer_type(
     module_type: type[nn.Module] | str, *, is_wrapped: bool = False
 ) -> Callable[[Describe], Describe]:
-    """Make the modules of a type, and of its subclasses, known as holders of projections.
+    """Return a decorator that registers a layer type for a module class and its subclasses.
 
-    The decorated function takes a module and returns its `Projection` list. The nearest ancestor of a module's class decides.
-    A class that is defined again, as in a notebook, takes the place of the one that had its name.
+    The decorated function takes a module and returns its `Projection` list. If several classes in the inheritance chain of a
+    module are registered, the nearest one applies. A class that is defined again, as in a notebook, replaces the registered
+    class of the same name.
 
     Args:
-        module_type: The class, or its dotted name where importing it would be slow.
-        is_wrapped: A wrapper in `lionheart.analog.layers.wrappers` computes the module's forward.
+        module_type: Module class, or its dotted name if importing the class is slow.
+        is_wrapped: Whether an analog module of this type runs a forward from `lionheart.analog.layers.wrappers`.
 
     Raises:
-        ConfigError: The type is registered already.
+        ConfigError: The class is already registered.
     """
 
     def keep(describe: Describe) -> Describe:
@@ -108,7 +111,8 @@ def register_layer_type(
         if name in LAYER_TYPES:
             if LAYER_TYPES.find(name).module_type == module_type:
                 raise ConfigError(
-                    f"register_layer_type: {module_type} is registered already", hint="register a subclass"
+                    f"register_layer_type: {module_type} is already registered",
+                    hint="register a subclass, or call unregister_layer_type first",
                 )
             LAYER_TYPES.remove(name)
         LAYER_TYPES.add(name, LayerType(module_type, describe, is_wrapped))
@@ -118,7 +122,7 @@ def register_layer_type(
 
 
 def unregister_layer_type(module_type: type[nn.Module] | str) -> None:
-    """Forget a kind that `register_layer_type` made known."""
+    """Remove the layer type that `register_layer_type` registered for a class."""
     LAYER_TYPES.remove(_dotted(module_type))
 
 
@@ -127,34 +131,34 @@ def _dotted(module_type: type | str) -> str:
 
 
 def _find_layer_type(module: nn.Module) -> tuple[type[nn.Module], LayerType] | None:
-    """Return the nearest registered class among a module's class and its ancestors, with its layer type, or None."""
+    """Return the first registered class in the inheritance chain of a module, with its layer type, or None."""
     return next(_layer_types(module), None)
 
 
 def _layer_types(module: nn.Module) -> Iterator[tuple[type[nn.Module], LayerType]]:
-    """Yield a module's class and its ancestors as far as they are registered, the nearest first."""
+    """Yield the registered classes in the inheritance chain of a module with their layer types, nearest class first."""
     for each in type(module).__mro__:
         name = _dotted(each)
         if name in LAYER_TYPES:
             found = LAYER_TYPES.find(name)
-            if found.module_type in (each, name):  # else another class of the same name
+            if found.module_type in (each, name):  # not another class of the same name
                 yield each, found
 
 
 def describe_module(module: nn.Module) -> list[Projection]:
-    """Return the projections of a module itself, without those of its children; none if no kind knows it."""
+    """Return the projections of a module, without those of its children; empty if its layer type is not registered."""
     found = _find_layer_type(module)
     return [] if found is None else found[1].describe(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Return whether a module of a known kind overrides the forward of the class that the kind is registered for."""
+    """Return whether a module of a registered layer type overrides the forward of the registered class."""
     found = _find_layer_type(module)
     return found is not None and type(module).forward is not found[0].forward
 
 
 def needs_proxy(module: nn.Module) -> bool:
-    """Return whether a module's own forward runs on stand-ins of its weights, because it may do more than the product."""
+    """Return whether an analog module runs its own forward with weight proxies, because it may compute more than a product."""
     projections = describe_module(module)
     if not projections or _is_wrapped(module):
         return False
@@ -163,28 +167,28 @@ def needs_proxy(module: nn.Module) -> bool:
 
 
 def _is_wrapped(module: nn.Module) -> bool:
-    """Return whether a module's class or one of its ancestors is computed by a wrapper."""
+    """Return whether a layer type in the inheritance chain of a module is computed by a wrapper."""
     return any(found.is_wrapped for _, found in _layer_types(module))
 
 
 def find_tensor(module: nn.Module, name: str) -> Tensor:
-    """Return the parameter, buffer or attribute `name` of a module, dotted where a child owns it."""
+    """Return the parameter, buffer or attribute `name` of a module; the name is dotted if a child module owns the tensor."""
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path) if path else module
-    found = owner._parameters.get(leaf)  # before attributes: a stand-in may hide it
+    found = owner._parameters.get(leaf)  # before attributes, because a weight proxy may hide the parameter
     return found if found is not None else cast(Tensor, getattr(owner, leaf))
 
 
 @final
 @dataclass(frozen=True)
 class PlacedProjection:
-    """A projection of a model.
+    """A projection with its position in a model.
 
     Args:
-        fqn: Fully qualified name.
-        module_fqn: Name of its module.
-        module: Its module.
-        projection: Its layout.
+        fqn: Fully qualified name of the projection.
+        module_fqn: Fully qualified name of its module.
+        module: Module that contains the projection.
+        projection: Layout of the projection in the module.
     """
 
     fqn: str
@@ -194,12 +198,12 @@ class PlacedProjection:
 
     @property
     def is_computed(self) -> bool:
-        """Whether the weight is no parameter but computed from others, as by a parametrisation."""
+        """Whether the weight is computed from other parameters, as by a parametrisation, instead of being a parameter."""
         owner, _, leaf = self.projection.weight.rpartition(".")
         return leaf not in self.module.get_submodule(owner)._parameters
 
     def key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return what projections of one and the same weight have in common."""
+        """Return a key that is equal for all projections that share one weight."""
         if self.is_computed:
             return id(self.module), self.projection.outputs
         return id(find_tensor(self.module, self.projection.weight)), self.projection.outputs
@@ -208,9 +212,13 @@ class PlacedProjection:
 def find_projections(
     model: nn.Module, describe: Callable[[nn.Module], list[Projection]] = describe_module
 ) -> Iterator[PlacedProjection]:
-    """Yield the projections of a model in the order of its modules; a module that appears twice comes once.
+    """Yield the projections of a model in the order of its modules; a module that the model contains twice is yielded once.
 
-    A child whose weight its parent's kind claims, as the output projection of attention, is not asked.
+    A child is skipped if a projection of its parent uses the child's weight, such as the output projection of attention.
+
+    Args:
+        model: Model.
+        describe: Function that returns the projections of a module.
     """
     claimed: set[int] = set()
     for fqn, module in model.named_modules():
@@ -223,7 +231,7 @@ def find_projections(
             yield PlacedProjection(projection.fqn_in(fqn), fqn, module, projection)
 
 
-# -- PyTorch's own ------------------------------------------------------------------------------------------------------
+# -- layer types of PyTorch ---------------------------------------------------------------------------------------------
 
 
 def _bias(module: nn.Module, name: str = "bias") -> str | None:
@@ -247,7 +255,7 @@ def _describe_convolution(layer_type: str, conv: nn.Conv2d) -> list[Projection]:
 
 
 def _describe_transposed(layer_type: str, conv: nn.ConvTranspose2d) -> list[Projection]:
-    """Each input position is one vector; its products with the kernel's taps are added up digitally where they fall."""
+    """Each input position is one input vector; its products with the kernel's taps are added digitally."""
     rows, cols = conv.in_channels // conv.groups, conv.out_channels // conv.groups * math.prod(conv.kernel_size)
     return [Projection(layer_type, rows, cols, conv.groups)]
 
@@ -263,7 +271,7 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
     size, bias = attention.embed_dim, _bias(attention, "in_proj_bias")
     projections = []
     for index, (name, rows) in enumerate(zip("qkv", (size, attention.kdim, attention.vdim), strict=True)):
-        packed, part = attention._qkv_same_embed_dim, (index * size, (index + 1) * size)
+        packed, outputs = attention._qkv_same_embed_dim, (index * size, (index + 1) * size)
         projections.append(
             Projection(
                 "mha",
@@ -272,8 +280,8 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
                 name=f"in_proj.{name}",
                 weight="in_proj_weight" if packed else f"{name}_proj_weight",
                 bias=bias,
-                outputs=part if packed else None,
-                bias_outputs=part,
+                outputs=outputs if packed else None,
+                bias_outputs=outputs,
             )
         )
     out_bias = "out_proj.bias" if attention.out_proj.bias is not None else None
@@ -284,14 +292,14 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
 @register_layer_type(nn.LSTM, is_wrapped=True)
 @register_layer_type(nn.GRU, is_wrapped=True)
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
-    """All gates of a layer read the same vector, so they are the columns of one matrix; one for inputs, one for states."""
+    """All gates read the same vector, so one matrix has the columns of all gates. Inputs and states have one matrix each."""
     layer_type, projections = rnn.mode.lower().partition("_")[0], []
     for layer in range(rnn.num_layers):
         for suffix in ("", "_reverse") if rnn.bidirectional else ("",):
-            for part in ("ih", "hh", "hr") if rnn.proj_size else ("ih", "hh"):
-                weight = f"weight_{part}_l{layer}{suffix}"
+            for matrix in ("ih", "hh", "hr") if rnn.proj_size else ("ih", "hh"):
+                weight = f"weight_{matrix}_l{layer}{suffix}"
                 cols, rows = getattr(rnn, weight).shape
-                bias = _bias(rnn, f"bias_{part}_l{layer}{suffix}")
+                bias = _bias(rnn, f"bias_{matrix}_l{layer}{suffix}")
                 projections.append(
                     Projection(layer_type, rows, cols, name=weight.removeprefix("weight_"), weight=weight, bias=bias)
                 )
@@ -303,8 +311,8 @@ def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
 @register_layer_type(nn.GRUCell, is_wrapped=True)
 def _describe_cell(cell: nn.RNNCellBase) -> list[Projection]:
     layer_type, projections = type(cell).__name__.removesuffix("Cell").lower(), []
-    for part in ("ih", "hh"):
-        cols, rows = getattr(cell, f"weight_{part}").shape
-        bias = _bias(cell, f"bias_{part}")
-        projections.append(Projection(layer_type, rows, cols, name=part, weight=f"weight_{part}", bias=bias))
+    for matrix in ("ih", "hh"):
+        cols, rows = getattr(cell, f"weight_{matrix}").shape
+        bias = _bias(cell, f"bias_{matrix}")
+        projections.append(Projection(layer_type, rows, cols, name=matrix, weight=f"weight_{matrix}", bias=bias))
     return projections

@@ -1,4 +1,4 @@
-"""The data that describe a network's work. All counts are for one inference (batch 1)."""
+"""The data classes of a graph: projections and other operations. All counts are for one inference (batch 1)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class LayerNode:
     """One projection: a weight matrix that multiplies vectors. A weight that several layers share is one projection.
 
     Args:
-        fqn: Fully qualified name in the model; of a shared weight, of the layer that runs first.
-        layer_type: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that is multiplied
-            outside every known layer type.
-        rows: Inputs of one group's matrix; for a convolution, channels of the group times kernel size.
-        cols: Outputs of one group's matrix.
-        groups: Number of such matrices.
-        n_mvms: Matrix-vector products of each group per inference: tokens, or output positions.
-        n_calls: Times it is multiplied per inference, by all its layers.
-        n_inputs: Elements read per inference (before im2col).
+        fqn: Fully qualified name in the model; for a shared weight, the name of the layer that runs first.
+        layer_type: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that no layer of a
+            registered type multiplies.
+        rows: Inputs of the matrix of one group; for a convolution, channels of a group times kernel size.
+        cols: Outputs of the matrix of one group.
+        groups: Number of groups.
+        n_mvms: Matrix-vector multiplications of each group per inference, for example tokens or output positions.
+        n_calls: Number of products with the weight per inference, over all layers that share it.
+        n_inputs: Elements read per inference, before im2col.
         n_outputs: Elements written per inference.
         has_bias: Whether a bias is added, always digitally.
-        aliases: Other layers that hold the same weight: projections, which run wherever this one runs, and embeddings.
-        unsupported_reason: Why nothing else can take the layer's place in the model; empty if something can.
+        aliases: Other layers with the same weight: projections, which get the same placement, and embeddings.
+        unsupported_reason: Reason why the projection cannot run on tiles; empty if it can.
     """
 
     fqn: str
@@ -49,13 +49,13 @@ class LayerNode:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether its vectors are overlapping parts of its inputs (im2col); those of a transposed convolution are not."""
+        """Whether the input vectors are im2col vectors. The vectors of a transposed convolution are not."""
         return self.layer_type in CONVOLUTION_TYPES
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def tied_to(self) -> str | None:
-        """The first other layer that holds the same weight, or None."""
+        """The first other layer with the same weight, or None."""
         return self.aliases[0] if self.aliases else None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -74,14 +74,14 @@ class LayerNode:
 @final
 @dataclass(frozen=True)
 class DigitalOp:
-    """Work that has no weight matrix, summed over its calls after one projection.
+    """An operation without a weight matrix, summed over all its calls that are scheduled after the same projection.
 
     Args:
-        name: Operation, for example ``relu`` or ``add``.
-        n_calls: Times it runs per inference.
+        name: Name of the operation, for example ``relu`` or ``add``.
+        n_calls: Number of calls per inference.
         n_elements: Elements written per inference.
         n_operands: Elements read per inference.
-        macs: MACs per inference when it is a product without a static weight, such as attention scores; else 0.
+        macs: MACs per inference of a product without a static weight, such as attention scores; else 0.
         flops: Arithmetic operations and elementary functions per inference; two for each MAC.
         n_bytes: Bytes read and written per inference.
         scheduled_after: Projection that this operation is scheduled with on several cores: the last of its producers. Empty:
@@ -103,7 +103,7 @@ class GraphTotals(Record):
 
     Args:
         macs: MACs per inference.
-        weights: Weights; a tied weight counts once.
+        weights: Number of weights; a shared weight counts once.
     """
 
     macs: int
@@ -112,13 +112,13 @@ class GraphTotals(Record):
 
 @dataclass(frozen=True, config=ConfigDict(validate_by_name=True, serialize_by_alias=True))
 class LayerGraph:
-    """All work of one inference. Written as plain data, `nodes` are called ``projections``.
+    """All work of one inference. In JSON the field `nodes` is called ``projections``.
 
     Args:
         nodes: Projections in the order in which they first run.
-        other_ops: Everything else, a row for each operation and the projection it follows.
-        edges: Pairs of projections: the second reads what the first made, with no other projection between them.
-        unused: Projections that the model has and that did not run.
+        other_ops: All other operations, one entry for each operation and projection that it is scheduled after.
+        edges: Pairs (producer, consumer) of projections with no other projection between them.
+        unused: Names of the projections that did not run.
     """
 
     nodes: Annotated[tuple[LayerNode, ...], Field(alias="projections")]
@@ -145,7 +145,7 @@ class LayerGraph:
 
     @property
     def ops_by_name(self) -> tuple[DigitalOp, ...]:
-        """The other operations, a row for each name."""
+        """The other operations, summed to one entry for each name."""
         rows: dict[str, DigitalOp] = {}
         for op in self.other_ops:
             rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, scheduled_after="")
@@ -158,7 +158,7 @@ class LayerGraph:
 
     @property
     def weights(self) -> int:
-        """Weights of all projections; a tied weight counts once."""
+        """Number of weights of all projections; a shared weight counts once."""
         return sum(node.weights for node in self.nodes)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -169,6 +169,6 @@ class LayerGraph:
 
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:
-    """Return the sum of two rows of one operation."""
+    """Return the sum of two entries of one operation."""
     counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "scheduled_after")]
     return replace(first, **{count: getattr(first, count) + getattr(second, count) for count in counts})

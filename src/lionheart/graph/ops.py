@@ -1,4 +1,4 @@
-"""What each tensor operation is called and how much arithmetic it is."""
+"""Names of tensor operations and their amount of arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
 
-#: Operations that move or name data and compute nothing.
+#: Operations that move, view or allocate data without arithmetic.
 NO_WORK = {
     *("view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "detach"),
     *("alias", "_to_copy", "clone", "contiguous", "as_strided", "split", "chunk", "unbind", "_unsafe_view", "unfold"),
@@ -43,7 +43,7 @@ NAMES = {
     "_softmax": "softmax",
     "_safe_softmax": "softmax",
 }
-#: Operations and elementary functions for each element written; what is not named does one.
+#: Arithmetic operations and elementary functions per written element; 1 for operations that are not listed.
 _FLOPS_WRITTEN = {
     "softmax": 5,  # largest, difference, exponential, sum, quotient
     "_log_softmax": 5,
@@ -57,7 +57,7 @@ _FLOPS_WRITTEN = {
     "addcmul": 2,
     "addcdiv": 2,
 }
-#: One operation for each element read.
+#: Operations with one arithmetic operation per read element.
 _REDUCTIONS = {
     "avg_pool",
     "max_pool",
@@ -73,7 +73,7 @@ _REDUCTIONS = {
     "var",
     "norm",
 }
-#: They look numbers up, choose or fill, and calculate nothing.
+#: Operations that look up, select or fill numbers without arithmetic.
 _NO_ARITHMETIC = {
     *(
         "embedding",
@@ -91,7 +91,7 @@ _NO_ARITHMETIC = {
     *("zeros", "ones", "full_like", "zeros_like", "ones_like", "constant_pad_nd", "arange", "repeat", "roll", "flip"),
     *("index_put", "scalar_tensor", "new_ones", "new_zeros", "new_full", "zero", "tril", "triu", "index_copy"),
 }
-#: Which arguments of a product are its factors.
+#: Product -> positions of the arguments that are its factors, inputs first.
 _FACTORS: dict[Any, tuple[int, int]] = {
     aten.mm: (0, 1),
     aten.addmm: (1, 2),
@@ -108,14 +108,20 @@ _FACTORS: dict[Any, tuple[int, int]] = {
     aten.dot: (0, 1),
     aten._trilinear: (0, 1),
 }
-#: Arguments that hold what is added to a product.
+#: Product -> position of the argument that is added to the product.
 _ADDENDS = {aten.addmm: 0, aten.baddbmm: 0, aten.addmv: 0, aten.convolution: 2, aten._convolution: 2}
 
 
 def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
-    """Return the MACs of a product as PyTorch's FLOP counter counts them, or None for any other operation.
+    """Return the MACs of a product as counted by PyTorch's FLOP counter, or None for any other operation.
 
-    Products with one vector and bilinear ones, which the counter leaves out, count too.
+    Matrix-vector, vector-vector and trilinear products, which the counter does not count, are included.
+
+    Args:
+        packet: Overload packet of the operation.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+        out: Result of the call.
     """
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out)) // 2
@@ -130,19 +136,25 @@ def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 
 
 def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Return the two factors of a product, inputs first if it is clear, or None for a product without (fused attention)."""
-    places = _FACTORS.get(packet)
-    return None if places is None else (args[places[0]], args[places[1]])
+    """Return the two factors of a product, or None for products without two factors (fused attention)."""
+    positions = _FACTORS.get(packet)
+    return None if positions is None else (args[positions[0]], args[positions[1]])
 
 
 def has_addend(packet: Any, args: tuple[Any, ...]) -> bool:
     """Return whether a product adds a bias."""
-    place = _ADDENDS.get(packet)
-    return place is not None and len(args) > place and args[place] is not None
+    position = _ADDENDS.get(packet)
+    return position is not None and len(args) > position and args[position] is not None
 
 
 def flops_of(name: str, n_written: int, n_read: int) -> int:
-    """Return the arithmetic operations and elementary functions of an operation that is no product."""
+    """Return the number of arithmetic operations and elementary functions of an operation that is not a product.
+
+    Args:
+        name: Name of the operation.
+        n_written: Elements written.
+        n_read: Elements read.
+    """
     if name in _NO_ARITHMETIC:
         return 0
     return n_read if name in _REDUCTIONS else n_written * _FLOPS_WRITTEN.get(name, 1)
@@ -150,6 +162,6 @@ def flops_of(name: str, n_written: int, n_read: int) -> int:
 
 def _expanded(args: tuple[Any, ...], index: int) -> list[int]:
     shape = list(args[index].shape)
-    for place in args[3 + index]:
-        shape.insert(place, 1)
+    for axis in args[3 + index]:
+        shape.insert(axis, 1)
     return shape

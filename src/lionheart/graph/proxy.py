@@ -1,8 +1,8 @@
-"""A stand-in for a weight: the forward of its module runs as it is, and the product in it goes where we want.
+"""The weight proxy: it replaces a weight while the forward of its module runs, and redirects the product with the weight.
 
-A module with a forward of its own, such as a subclass of `nn.Linear` that scales its inputs, may multiply its weight in a few
-ways that we recognise: `F.linear`, the convolutions, ``inputs @ weight.T`` and its relatives, `torch.addmm`. For any other use
-of the weight there is no product to replace, and the stand-in says so.
+Modules that override forward, such as a subclass of `nn.Linear` that scales its inputs, may multiply their weight with
+`F.linear`, a convolution function, a matrix product such as ``inputs @ weight.T``, or `torch.addmm`. The proxy replaces these
+products. It reports any other use of the weight, or raises an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from lionheart.errors import UnsupportedLayerError
 from lionheart.graph.convolutions import CONVOLVE
 
-#: Computes the product of inputs with the weight, without bias.
+#: Function that maps inputs to their product with the weight, without bias.
 Multiply = Callable[[Tensor], Tensor]
 #: Stride, padding, dilation, groups.
 Geometry = tuple[tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int]
@@ -31,18 +31,19 @@ _ADDMMS = (torch.addmm, Tensor.addmm)
 
 @final
 class WeightProxy:
-    """Looks like a weight where a module's forward multiplies it.
+    """Replaces a weight within a module's forward and computes products with the weight by a given function.
 
     Args:
-        weight: The weight; shape, type and device are its.
-        multiply: Computes ``F.linear(inputs, matrix)``, or the module's convolution.
-        inputs_first: The weight is stored as ``(in, out)``.
-        geometry: Stride, padding, dilation and groups that a convolution must ask for; None for a linear product.
-        note: Called with the name of a use that is no product, which then gets the weight itself; None raises.
-        transposed: It is seen transposed.
+        weight: Weight to replace; the proxy has the same shape, data type and torch device.
+        multiply: Function that computes ``F.linear(inputs, matrix)`` or the module's convolution, without bias.
+        inputs_first: Whether the weight is stored as ``(in, out)``.
+        geometry: Stride, padding, dilation and groups that a convolution call must have; None for a linear product.
+        note: Function called with the name of any other operation on the weight, which then uses the weight itself; None = such
+            an operation raises an error.
+        transposed: Whether the proxy represents the transposed weight.
 
     Raises:
-        UnsupportedLayerError: The weight is used otherwise, and `note` is None.
+        UnsupportedLayerError: The weight is used in another operation, and `note` is None.
     """
 
     def __init__(
@@ -59,21 +60,21 @@ class WeightProxy:
         self._inputs_first, self._geometry, self._transposed = inputs_first, geometry, transposed
 
     def seen(self) -> Tensor:
-        """Return the weight as the forward sees it."""
+        """Return the weight, transposed if the proxy is."""
         return self._weight.t() if self._transposed else self._weight
 
     @property
     def T(self) -> WeightProxy:  # noqa: N802  a tensor's name
-        """The transposed weight."""
+        """Proxy of the transposed weight."""
         return self.t()
 
     @property
     def mT(self) -> WeightProxy:  # noqa: N802  a tensor's name
-        """The transposed weight."""
+        """Proxy of the transposed weight."""
         return self.t()
 
     def t(self) -> WeightProxy:
-        """Return the transposed weight."""
+        """Return a proxy of the transposed weight."""
         return WeightProxy(
             self._weight,
             self._multiply,
@@ -84,14 +85,14 @@ class WeightProxy:
         )
 
     def transpose(self, first: int, second: int) -> Any:
-        """Return the transposed weight."""
+        """Return a proxy of the transposed weight; for other dimensions or tensors, use the weight itself."""
         if {first % 2, second % 2} == {0, 1} and self._weight.ndim == 2:
             return self.t()
         self._refuse("transpose")
         return self.seen().transpose(first, second)
 
     def to(self, *args: Any, **kwargs: Any) -> WeightProxy:
-        """Return itself: the product computes in the type of its inputs."""
+        """Return the proxy itself: the product has the data type of the inputs."""
         return self
 
     def __rmatmul__(self, inputs: Tensor) -> Any:
@@ -112,7 +113,7 @@ class WeightProxy:
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Replace a product; everything else gets the weight itself, or is refused."""
+        """Compute a product by `multiply`; report any other function and call it with the weight itself, or raise an error."""
         given = dict(kwargs or {})
         product = _find_product(function, args, given)
         if product is not None:
@@ -127,13 +128,13 @@ class WeightProxy:
     def _refuse(self, name: str) -> None:
         if self._note is None:
             raise UnsupportedLayerError(
-                f"a forward uses its weight in {name!r}, where there is no product of inputs and weight to replace",
+                f"weight: got the operation {name!r} in a forward, expected a product of inputs with the weight",
                 hint="keep the layer digital",
             )
         self._note(name)
 
     def _is_matrix(self) -> bool:
-        """Whether it is seen as ``(in, out)``, the right factor of a product."""
+        """Return whether the proxy has the shape ``(in, out)``, as the right factor of a matrix product."""
         return self._weight.ndim == 2 and self._transposed != self._inputs_first
 
 
@@ -152,7 +153,7 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "neg", "matmul", "mod"):
 def _find_product(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, WeightProxy, Tensor | None] | None:
-    """Return inputs, weight and what is added, if a call is a product that can be replaced."""
+    """Return inputs, weight proxy and bias of a call that is a product with a weight proxy, else None."""
     bias: Tensor | None = None
     if function is F.linear:
         x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))
@@ -194,7 +195,7 @@ def _spread(value: Any, n: int) -> tuple[int, ...]:
 
 @contextmanager
 def proxied(module: nn.Module, proxies: Mapping[str, WeightProxy]) -> Iterator[None]:
-    """Let `module` see stand-ins where its parameters of these names are."""
+    """Replace parameters of `module` by weight proxies within the context; `proxies` maps parameter names to proxies."""
     module.__dict__.update(proxies)
     try:
         yield

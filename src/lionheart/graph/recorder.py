@@ -1,4 +1,4 @@
-"""The books of one pass: what every projection and every other operation did."""
+"""Counts of one forward pass: calls, elements and MACs of every projection and every other operation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ Module = tuple[str, nn.Module | None]
 
 @final
 class _Row:
-    """What one weight does in a pass."""
+    """Counts of one weight in a pass.
+
+    Args:
+        users: Projections that use the weight; empty for a parameter without a registered layer type.
+        region: First and last (exclusive) element in the parameter's memory.
+    """
 
     def __init__(self, users: list[PlacedProjection], region: tuple[int, int]) -> None:
         self.users, self.region = users, region
@@ -33,7 +38,7 @@ class _Row:
 
     @property
     def parameter(self) -> str:
-        """Name of the parameter in the model; empty if no layer of a known kind has it."""
+        """Name of the parameter in the model; empty if it belongs to no layer of a registered type."""
         return f"{self.users[0].module_fqn}.{self.users[0].projection.weight}".lstrip(".") if self.users else ""
 
     @property
@@ -61,10 +66,10 @@ class _Row:
 
 @final
 class TraceRecorder:
-    """Fills while a model runs.
+    """Collects the counts of projections and other operations while a model runs.
 
     Args:
-        model: Its projections are known before it runs, by their kinds.
+        model: Model to trace; its projections are found before it runs.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -82,7 +87,7 @@ class TraceRecorder:
         self._parameters = dict([*model.named_parameters(), *model.named_buffers()])
         self._products: set[tuple[nn.Module, str]] = set()
         self._other_uses: dict[tuple[nn.Module, str], str] = {}
-        #: Modules whose own forward runs, with their projections, if each has a parameter of its own.
+        #: Module that runs its own forward with weight proxies -> its projections whose weight is its own parameter.
         self.probed: dict[nn.Module, list[PlacedProjection]] = {}
         for each in self._placed:
             self._open_row(each)
@@ -106,7 +111,15 @@ class TraceRecorder:
     def add_operation(
         self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
     ) -> None:
-        """Count an operation that has no weight, for that one of the projections that made its inputs that ran last."""
+        """Count an operation without a weight, scheduled after the last projection among its producers.
+
+        Args:
+            name: Name of the operation.
+            inputs: Input tensors.
+            output: Output tensor.
+            producers: Names of the projections that produced the inputs.
+            macs: MACs if the operation is a product; else 0.
+        """
         inputs = list(inputs)
         n_read, n_written = sum(each.numel() for each in inputs), output.numel()
         size = sum(each.numel() * each.element_size() for each in (*inputs, output))
@@ -128,7 +141,21 @@ class TraceRecorder:
         producers: Iterable[str],
         has_bias: bool,
     ) -> list[str]:
-        """Count a product of inputs with a weight; return the projections that it belongs to."""
+        """Count a product of inputs with a weight.
+
+        Args:
+            origin: Origin of the weight tensor.
+            module: Name and module that runs.
+            macs: MACs of the product.
+            x: Inputs.
+            weight: Weight tensor of the product.
+            output: Output tensor.
+            producers: Names of the projections that produced the inputs.
+            has_bias: Whether the product adds a bias.
+
+        Returns:
+            Names of the projections that compute the product.
+        """
         shares = self._shares(origin, module, weight)
         for row, share in shares:
             if not row.n_calls:
@@ -145,21 +172,21 @@ class TraceRecorder:
         for fqn in fqns:
             self._n_uses += 1
             self._last_runs[fqn] = self._n_uses
-        for maker in sorted(producers, key=self._last_runs.__getitem__):
+        for producer in sorted(producers, key=self._last_runs.__getitem__):
             for fqn in fqns:
-                self._edges[maker, fqn] = None
+                self._edges[producer, fqn] = None
         return fqns
 
     def note_product(self, module: nn.Module, weight: str) -> None:
-        """Note that a stand-in of a weight was multiplied."""
+        """Record that a weight proxy replaced a product with the parameter `weight` of `module`."""
         self._products.add((module, weight))
 
     def note_use(self, module: nn.Module, weight: str, use: str) -> None:
-        """Note that a module's forward uses a weight in another way."""
+        """Record that the forward of `module` uses the parameter `weight` in the operation `use`, which is not a product."""
         self._other_uses.setdefault((module, weight), use)
 
     def _shares(self, origin: Origin, module: Module, weight: Tensor) -> list[tuple[_Row, float]]:
-        """Return the rows that a product with a tensor of this origin belongs to, and the share of each."""
+        """Return the weights that a product with a tensor of this origin uses, each with its share of the product."""
         if origin.region is None:
             rows = self._computed.get(module[1], []) if module[1] is not None else []
             rows = rows or [row for row in self._rows.values() if row.parameter in origin.names]
@@ -192,16 +219,16 @@ class TraceRecorder:
         if origin.region is not None and origin.region != extent(whole):
             row.fqn += f"[{origin.region[0] - whole.storage_offset()}:{origin.region[1] - whole.storage_offset()}]"
         where = f"{type(module[1]).__name__}.forward" if module[1] is not None else "a function"
-        row.unsupported_reason = f"{where} multiplies it itself, no layer of a known kind does"
+        row.unsupported_reason = f"{where} multiplies the parameter directly, not a layer of a registered type"
         if is_computed:
             row.fqn = " * ".join(origin.names[:2]) + (" ..." if len(origin.names) > 2 else "")
-            row.unsupported_reason = f"its weight is computed from parameters in {where}"
+            row.unsupported_reason = f"the weight is computed from parameters in {where}"
         return row
 
-    # -- afterwards ----------------------------------------------------------------------------------------------------
+    # -- after the pass ------------------------------------------------------------------------------------------------
 
     def to_graph(self) -> LayerGraph:
-        """Close the books."""
+        """Return the graph with all counts."""
         names = {id(tensor): [] for tensor in self._parameters.values()}  # type: dict[int, list[str]]
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), []).append(name.rpartition(".")[0])
@@ -213,8 +240,8 @@ class TraceRecorder:
             for (name, scheduled_after), (calls, written, read, macs, flops, size) in self._sizes.items()
         )
         ran = {user.fqn for row in self._order for user in row.users}
-        idle = tuple(each.fqn for each in self._placed if each.fqn not in ran)
-        return LayerGraph(nodes, ops, tuple(self._edges), idle)
+        unused = tuple(each.fqn for each in self._placed if each.fqn not in ran)
+        return LayerGraph(nodes, ops, tuple(self._edges), unused)
 
     def _aliases(self, row: _Row, names: dict[int, list[str]]) -> tuple[str, ...]:
         if not row.users or row.users[0].is_computed:
@@ -230,21 +257,21 @@ class TraceRecorder:
         return tuple(known)
 
     def _unsupported_reason(self, row: _Row) -> str:
-        """Return why nothing can take the place of a layer; empty if something can."""
+        """Return the reason why a projection cannot run on tiles, or an empty string."""
         for user in row.users:
             name = type(user.module).__name__
             if user.is_computed:
-                return "its weight is computed (parametrised)"
+                return "the weight is computed from other parameters (parametrised)"
             if user.module in self.probed:
                 key = (user.module, user.projection.weight)
                 if key in self._other_uses:
-                    return f"{name} has a forward of its own that uses the weight in {self._other_uses[key]!r}"
+                    return f"{name} overrides forward and uses the weight in {self._other_uses[key]!r}"
                 if key not in self._products and row.n_calls and user.fqn == row.fqn:
-                    return f"{name} has a forward of its own whose product cannot be replaced"
+                    return f"{name} overrides forward, and its product cannot be replaced"
             elif has_own_forward(user.module):
-                return f"{name} has a forward of its own"
+                return f"{name} overrides forward"
         if row.is_computed:
-            return "what is multiplied is computed from its weight"
+            return "the product uses a tensor computed from the weight"
         if row.outside:
-            return f"its weight is multiplied outside its layer, in {row.outside}"
+            return f"the weight is multiplied outside its layer, in {row.outside}"
         return ""

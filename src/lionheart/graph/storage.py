@@ -1,4 +1,4 @@
-"""Where a tensor comes from: which part of which parameter it is, or which projections produced it. Followed by its memory."""
+"""Origins of tensors: the parameters that a tensor is made from, or the projections that produced it. Tracked by memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 @final
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a tensor that depends on no input.
+    """The origin of a tensor that does not depend on inputs.
 
     Args:
-        names: Parameters and buffers it was made from; empty for constants.
-        region: First and last (exclusive) element of the parameter's memory, if the tensor is that part or a copy of it.
+        names: Names of the parameters and buffers that the tensor is made from; empty for constants.
+        region: First and last (exclusive) element in the parameter's memory, if the tensor is a view or a copy of that region;
+            else None.
     """
 
     names: tuple[str, ...] = ()
@@ -27,7 +28,7 @@ _CONSTANT = Origin()
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the first and last (exclusive) element of its memory that a tensor spans."""
+    """Return the first and last (exclusive) element of a tensor in its memory."""
     start = int(tensor.storage_offset())
     if tensor.numel() == 0:
         return start, start
@@ -35,16 +36,16 @@ def extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def memory_of(tensor: Tensor) -> int:
-    """Return the identity of a tensor's memory, on every device, the meta device too."""
+    """Return an identifier of a tensor's memory; works on all torch devices, including the meta device."""
     return int(tensor.untyped_storage()._cdata)
 
 
 @final
 class StorageTracker:
-    """Follows the tensors of one pass.
+    """Tracks the origins and producers of all tensors of one pass.
 
     Args:
-        model: Its parameters and buffers are where tensors come from.
+        model: Model with the parameters and buffers that tensors originate from.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -53,13 +54,13 @@ class StorageTracker:
         self._producers: dict[int, frozenset[str]] = {}
         self._held: list[
             Tensor
-        ] = []  # copies of parameters stay alive, so that their memory is not mistaken for another's
+        ] = []  # copies of parameters are kept alive, so that their memory is not reused by other tensors
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.layout.__str__() == "torch.strided":
                 self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
 
     def of(self, tensor: Tensor) -> Origin | None:
-        """Return where a tensor comes from; None if it depends on inputs."""
+        """Return the origin of a tensor, or None if the tensor depends on inputs."""
         memory = memory_of(tensor)
         if memory not in self._owners:
             return self._of_memory.get(memory)
@@ -69,20 +70,20 @@ class StorageTracker:
         return Origin((name,), (first, last))
 
     def producers(self, tensors: Iterable[Tensor]) -> frozenset[str]:
-        """Return the projections whose outputs reach `tensors` with no other projection between."""
+        """Return the names of the projections whose outputs reach `tensors` without another projection between them."""
         found: frozenset[str] = frozenset()
         for tensor in tensors:
             found |= self._producers.get(memory_of(tensor), frozenset())
         return found
 
     def follow(self, inputs: list[Tensor], outputs: list[Tensor], *, copies: bool, writes: bool) -> None:
-        """Note what an operation without a projection makes of its inputs.
+        """Set origins and producers of the outputs of an operation that is not a projection.
 
         Args:
-            inputs: Its tensors.
-            outputs: Its results.
-            copies: It only copies its input, whole.
-            writes: It writes to its inputs.
+            inputs: Input tensors.
+            outputs: Output tensors.
+            copies: Whether the operation only copies its input.
+            writes: Whether the operation modifies its inputs in place.
         """
         producers = self.producers(inputs)
         origins = [self.of(each) for each in inputs]
@@ -96,13 +97,13 @@ class StorageTracker:
         for output in outputs:
             memory = memory_of(output)
             if memory in shared and not writes:
-                continue  # a view: what is known of the memory holds
+                continue  # a view, whose memory has the same origin and producers
             if memory not in self._owners:
                 self._set(memory, output, made)
             self._producers[memory] = producers
 
     def follow_product(self, output: Tensor, fqns: Iterable[str]) -> None:
-        """Note that `output` is the result of projections."""
+        """Set the projections `fqns` as the producers of `output`."""
         memory = memory_of(output)
         self._set(memory, output, None)
         self._producers[memory] = frozenset(fqns)

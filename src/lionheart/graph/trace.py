@@ -1,4 +1,4 @@
-"""Run a model once and write down its work."""
+"""Tracing: one forward pass that records every projection and every other operation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _COPIES = {"_to_copy", "clone", "contiguous", "copy"}
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every tensor operation of a pass that is more than a view or an allocation."""
+    """Records every tensor operation of a pass, except views and allocations."""
 
-    def __init__(self, model: nn.Module, ledger: TraceRecorder) -> None:
+    def __init__(self, model: nn.Module, recorder: TraceRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger, self.origins = ledger, StorageTracker(model)
+        self.recorder, self.tracker = recorder, StorageTracker(model)
         self.stack: list[tuple[str, nn.Module]] = []
 
     def __torch_dispatch__(
@@ -44,10 +44,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if macs is not None and outputs:
             self._record_product(packet, args, macs, inputs, outputs)
             return result
-        self.origins.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
+        self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
         if name not in NO_WORK and outputs:
-            producers = self.origins.producers(inputs)
-            self.ledger.add_operation(NAMES.get(name, name), inputs, outputs[0], producers=producers)
+            producers = self.tracker.producers(inputs)
+            self.recorder.add_operation(NAMES.get(name, name), inputs, outputs[0], producers=producers)
         return result
 
     def _record_product(
@@ -55,60 +55,61 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         factors = factors_of(packet, args)
         for x, weight in [] if factors is None else [factors, factors[::-1]]:
-            origin = self.origins.of(weight)
+            origin = self.tracker.of(weight)
             if origin is not None and origin.names and weight.ndim >= 2:
                 module = self.stack[-1] if self.stack else ("", None)
-                producers = self.origins.producers(inputs)
+                producers = self.tracker.producers(inputs)
                 bias = has_addend(packet, args)
-                fqns = self.ledger.add_use(
+                fqns = self.recorder.add_use(
                     origin, module, macs, x, weight, outputs[0], producers=producers, has_bias=bias
                 )
-                self.origins.follow_product(outputs[0], fqns)
+                self.tracker.follow_product(outputs[0], fqns)
                 return
-        producers = self.origins.producers(inputs)
-        self.origins.follow(inputs, outputs, copies=False, writes=False)
-        self.ledger.add_operation("dynamic product", inputs, outputs[0], producers=producers, macs=macs)
+        producers = self.tracker.producers(inputs)
+        self.tracker.follow(inputs, outputs, copies=False, writes=False)
+        self.recorder.add_operation("dynamic product", inputs, outputs[0], producers=producers, macs=macs)
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
-    """Run `model` once in ``eval()`` and describe every operation.
+    """Run `model` once in ``eval()`` and return a description of every operation.
 
     Args:
-        model: Left exactly as it was, mode included; on the ``meta`` device nothing is computed.
+        model: Model to trace; its state and mode are not changed. On the ``meta`` device nothing is computed.
         example_inputs: Inputs of one inference (batch 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
 
     Returns:
-        The graph; products outside known projections are in ``nodes`` where a parameter takes part (kind ``functional``, with
-        the reason why it stays digital), else in ``other_ops`` (``dynamic product``, such as attention scores).
+        Graph of the model. A product with a parameter outside a registered layer is in ``nodes`` with the layer type
+        ``functional`` and the reason why it stays digital. A product without a parameter, such as attention scores, is in
+        ``other_ops`` with the name ``dynamic product``.
 
     Raises:
-        GraphError: The forward pass fails, or the model has no projection.
+        GraphError: The forward pass fails, or computes no projection.
     """
-    ledger = TraceRecorder(model)
-    recorder = _Recorder(model, ledger)
+    recorder = TraceRecorder(model)
+    watcher = _Recorder(model, recorder)
     try:
-        with _prepared(model, recorder, ledger), recorder:
+        with _prepared(model, watcher, recorder), watcher:
             call_model(model, example_inputs)
     except Exception as error:
-        raise _explain(model, recorder, error) from error
-    graph = ledger.to_graph()
+        raise _explain(model, watcher, error) from error
+    graph = recorder.to_graph()
     if not graph.nodes:
         raise GraphError(
-            f"{type(model).__name__}: no projection ran, that is no product of inputs with a weight",
-            hint="is this the right model, and the right inputs?",
+            f"{type(model).__name__}: the forward pass computed no projection, that is no product of inputs with a weight",
+            hint="check that the model and the example inputs are the right ones",
         )
     return graph
 
 
 @contextmanager
-def _prepared(model: nn.Module, recorder: _Recorder, ledger: TraceRecorder) -> Iterator[None]:
-    """Put the model into ``eval()``, let no fused kernel hide a product, and watch which module runs."""
+def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> Iterator[None]:
+    """Within the context, set ``eval()``, disable fused kernels that hide products, and track which module runs."""
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     onednn = torch._C._get_mkldnn_enabled()
     handles: list[Any] = []
-    proxies = _Probes(ledger)
+    proxies = _Probes(recorder)
     for fqn, module in model.named_modules():
-        enter, leave = _watch(recorder.stack, fqn, proxies)
+        enter, leave = _watch(watcher.stack, fqn, proxies)
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -116,7 +117,7 @@ def _prepared(model: nn.Module, recorder: _Recorder, ledger: TraceRecorder) -> I
             stack.enter_context(eval_mode(model))
             stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            torch._C._set_mkldnn_enabled(False)  # its recurrent layers are one operation
+            torch._C._set_mkldnn_enabled(False)  # oneDNN computes recurrent layers as one operation
             yield
     finally:
         torch._C._set_mkldnn_enabled(onednn)
@@ -141,14 +142,14 @@ def _watch(
 
 
 class _Probes:
-    """Stand-ins in modules whose own forward runs, to see whether it multiplies its weights in a way that can be replaced."""
+    """Weight proxies in modules that run their own forward, which record whether its products can be replaced."""
 
-    def __init__(self, ledger: TraceRecorder) -> None:
-        self._ledger = ledger
+    def __init__(self, recorder: TraceRecorder) -> None:
+        self._recorder = recorder
         self._installed: dict[nn.Module, dict[str, WeightProxy]] = {}
 
     def install(self, module: nn.Module) -> None:
-        placed = self._ledger.probed.get(module)
+        placed = self._recorder.probed.get(module)
         if not placed or module in self._installed:
             return
         proxies = {each.projection.weight: self._probe(module, each) for each in placed}
@@ -167,28 +168,28 @@ class _Probes:
         name, weight = placed.projection.weight, find_tensor(module, placed.projection.weight)
         multiply, geometry = multiply_digitally(module, placed.projection, weight)
 
-        def multiply_and_tell(x: Tensor) -> Tensor:
-            self._ledger.note_product(module, name)
+        def multiply_and_note(x: Tensor) -> Tensor:
+            self._recorder.note_product(module, name)
             return multiply(x)
 
         return WeightProxy(
             weight,
-            multiply_and_tell,
+            multiply_and_note,
             inputs_first=placed.projection.inputs_first,
             geometry=geometry,
-            note=lambda use: self._ledger.note_use(module, name, use),
+            note=lambda use: self._recorder.note_use(module, name, use),
         )
 
 
-def _explain(model: nn.Module, recorder: _Recorder, error: Exception) -> GraphError:
-    """Return one error that names the module in which the pass failed."""
+def _explain(model: nn.Module, watcher: _Recorder, error: Exception) -> GraphError:
+    """Return an error that names the module in which the forward pass failed."""
     where = type(model).__name__
-    if recorder.stack and recorder.stack[-1][0]:
-        fqn, module = recorder.stack[-1]
+    if watcher.stack and watcher.stack[-1][0]:
+        fqn, module = watcher.stack[-1]
         where = f"{where}: {fqn} ({type(module).__name__})"
     hint = "check that the model runs on one batch of its validation data"
     if any(parameter.is_meta for parameter in model.parameters()):
-        hint = "the model has no weights here (meta device), so its forward may not depend on values"
+        hint = "the model is on the meta device, without weights, so its forward must not depend on values"
     return GraphError(
         f"{where}: the forward pass failed on the example inputs: {type(error).__name__}: {error}", hint=hint
     )

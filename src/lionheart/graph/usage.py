@@ -1,4 +1,4 @@
-"""The digital product of a projection, as its module's forward would compute it."""
+"""The digital product of a projection, as computed by its module's forward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from lionheart.graph.proxy import Geometry, Multiply
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:
-    """Return the product with the whole of a parameter, and a convolution's geometry."""
+    """Return a function that multiplies inputs with a weight, and the geometry if the module is a convolution.
+
+    Args:
+        module: Module of the projection.
+        projection: Layout of the projection.
+        weight: Whole parameter that contains the weight of the projection.
+
+    Returns:
+        Function from inputs to their product without bias; stride, padding, dilation and groups, or None.
+    """
     if is_convolution(module):
         padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
         geometry: Geometry = (tuple(module.stride), padding, tuple(module.dilation), module.groups)

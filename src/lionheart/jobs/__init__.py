@@ -1,7 +1,8 @@
-"""Jobs: the only place that wires tasks, training, evaluation, search, system and runs together.
+"""Jobs: mapping, profiling, training, evaluation and cost estimates of a task's network.
 
-Takes a `Task` and settings; returns records and a run directory that can be resumed, evaluated, priced and reported. Parts of a
-job share a `Context`; measurements are in `measurement`, what follows a search is in `post`.
+This is the only package that combines tasks, training, evaluation, search, system and runs. Inputs: a `Task` and settings.
+Outputs: records and a run directory that can be resumed, evaluated, costed and reported. The functions of one job share a
+`Context`. The package `measurement` holds the measurements of a job, `post` the steps that follow a search.
 """
 
 from typing import Any

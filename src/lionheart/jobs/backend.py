@@ -1,7 +1,8 @@
-"""Backends: who computes what analog layers compute. Ours is ``lionheart``; `lionheart.interop` registers other simulators.
+"""Backends: simulators that compute the outputs of analog layers.
 
-A backend puts its own kind of `AnalogLayer` into the model. Calibration, training, programming, drift, clipping, checkpoints
-and evaluation then work through those layers, so search and evaluation are the same whatever computes.
+The default is ``lionheart``; `lionheart.interop` registers other simulators. A backend inserts its own subclass of
+`AnalogLayer` into the model. Calibration, training, programming, drift, clipping, checkpoints and evaluation use the interface
+of `AnalogLayer`, so search and evaluation are the same for every backend.
 """
 
 from __future__ import annotations
@@ -21,52 +22,57 @@ DEFAULT_BACKEND = "lionheart"
 
 
 class Backend(Protocol):
-    """What a mapping run asks of whoever computes."""
+    """Operations that a mapping run needs from a simulator."""
 
     def check_tile(self, tile: TileSpec) -> None:
-        """Raise a `ConfigError` that lists what of `tile` cannot be computed here."""
+        """Raise a `ConfigError` that lists the settings of `tile` that this backend does not support."""
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
-        """Put exactly the analog projections of `mapping` on tiles of this backend, in place.
+        """Convert exactly the analog projections of `mapping` to analog layers of this backend, in place.
 
-        As `convert_to_analog_`: parameters stay the same objects, layers that are analog already keep their state, and
-        `convert_to_digital_` undoes it. The model's ``state_dict`` has the names and shapes that it has under every backend.
+        The contract is that of `convert_to_analog_`: parameters stay the same objects, layers that are analog already keep
+        their state, and `convert_to_digital_` reverts the conversion. Names and shapes in the model's ``state_dict`` are the
+        same under every backend.
         """
 
 
 @final
 class OwnBackend:
-    """Our own physics."""
+    """The physics of this package."""
 
     def check_tile(self, tile: TileSpec) -> None:
-        """See `Backend`; nothing is refused."""
+        """See `Backend`; every tile is supported."""
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
         """See `Backend`."""
         return convert_to_analog_(model, mapping, tile)
 
 
-#: What computes analog layers; an entry loads it whenever it is used.
+#: Functions that load a backend, by name; each use of a backend calls its function.
 BACKENDS: Registry[Callable[[], Backend]] = Registry("backend", "backends")
 BACKENDS.add(DEFAULT_BACKEND, OwnBackend)
 
 
 def register_backend(name: str, load: Callable[[], Backend]) -> None:
-    """Make a backend known by name; `load` is called whenever it is used.
+    """Register a backend by name.
+
+    Args:
+        name: Name of the backend.
+        load: Function that returns the backend; each use of the backend calls it.
 
     Raises:
-        ConfigError: The name is taken.
+        ConfigError: The name is already registered.
     """
     BACKENDS.add(name, load)
 
 
 def find_backend(name: str) -> Backend:
-    """Return the backend of that name.
+    """Return the backend with this name.
 
     Raises:
-        ConfigError: It is unknown, or what it needs is not installed.
+        ConfigError: The backend is unknown, or a package that it requires is not installed.
     """
     if name not in BACKENDS and len(BACKENDS) == 1:
-        hint = f"backends: {DEFAULT_BACKEND}; other simulators are known after: import lionheart.interop"
-        raise ConfigError(f"backend: got {name!r}", hint=hint)
+        hint = f"backends: {DEFAULT_BACKEND}; for other simulators, first: import lionheart.interop"
+        raise ConfigError(f"backend: got {name!r}, which is not registered", hint=hint)
     return BACKENDS.find(name)()

@@ -1,4 +1,4 @@
-"""What the parts of one job share. Only jobs see it; everything below is handed what it needs."""
+"""The state that the functions of one job share. Only jobs use `Context`; other packages receive the values they need."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from lionheart.tasks import Task
 @final
 @dataclass(frozen=True)
 class Context:
-    """One job on one task.
+    """The task, the settings and the candidates of one job.
 
     Args:
-        task: Model, data, metric. Its model is never changed.
-        settings: Of the job.
-        graph: Of the task's network.
-        candidates: All projections; some may have to stay digital.
-        journal: What was computed already.
-        progress: Where work shows itself.
+        task: Model, data and metric. The job never changes the task's model.
+        settings: Settings of the job.
+        graph: Layer graph of the task's network.
+        candidates: All projections, including those that must stay digital.
+        journal: Results computed so far.
+        progress: Receiver of progress bars and messages.
     """
 
     task: Task
@@ -40,20 +40,20 @@ class Context:
 
     @cached_property
     def streams(self) -> RandomStreams:
-        """Source of all random numbers of the job."""
+        """Source of all random numbers of the job, derived from the seed of the settings."""
         return RandomStreams(self.settings.seed)
 
     @cached_property
     def backend(self) -> Backend:
-        """What computes analog layers."""
+        """Backend that computes analog layers."""
         return find_backend(self.settings.backend)
 
     @cached_property
     def mappable(self) -> tuple[Candidate, ...]:
-        """Candidates that may go analog."""
+        """Candidates that may become analog."""
         return tuple(each for each in self.candidates if each.is_mappable)
 
     @cached_property
     def partitions(self) -> dict[str, TilePartition]:
-        """Tiles of each projection, those that must stay digital included."""
+        """Tiles of each projection by name, including projections that must stay digital."""
         return {each.node.fqn: each.partition for each in self.candidates}

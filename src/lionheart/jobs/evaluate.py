@@ -1,4 +1,4 @@
-"""Accuracy of a finished run over more chips or other times."""
+"""Accuracy of a finished run over other chips or times."""
 
 from __future__ import annotations
 
@@ -35,22 +35,26 @@ def evaluate_run(
     compiled: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Evaluate the mapped network over fresh chips and times; writes ``evaluation.json`` into the run.
+    """Evaluate the mapped network over fresh chips and times; write ``evaluation.json`` into the run directory.
 
     Args:
-        task: The run's task.
-        run_dir: A finished run.
-        times: Seconds after programming.
-        n_chips: Fresh chips.
+        task: Task of the run.
+        run_dir: Directory of a finished run.
+        times: Times since programming [s].
+        n_chips: Number of simulated chips.
         split: ``test`` or ``validation``.
-        n_samples: First samples of the split; None = all.
-        seed: Of the chips; None takes the run's seed, and with it the chips of the run's own test figures.
-        backend: What computes analog layers; None takes the run's.
-        compiled: Whether passes run under `torch.compile`, if there are enough of them to pay for compiling.
-        progress: Where work shows itself.
+        n_samples: Number of samples, from the start of the split; None = all.
+        seed: Seed of the chips; None = the seed of the run, which gives the chips of the run's own test results.
+        backend: Backend that computes analog layers; None = the backend of the run.
+        compiled: Whether forward passes run under `torch.compile`, if there are enough passes to repay the compilation.
+        progress: Receiver of progress bars and messages.
 
     Returns:
-        Estimates and settings.
+        The accuracy at each time, with the settings of the evaluation.
+
+    Raises:
+        ConfigError: The split or the backend is unknown.
+        ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
     run = open_finished(run_dir)
     if split not in SPLITS:

@@ -1,4 +1,4 @@
-"""The main job: an accuracy-constrained analog/digital mapping of a task's network."""
+"""The main job: find the analog/digital mapping of a task's network under a bound on the accuracy drop."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ def map_layers(
     command: str = "",
     progress: Progress = SILENT,
 ) -> MappingResult:
-    """Map a task's network under an accuracy bound.
+    """Map a task's network under a bound on the accuracy drop.
 
     Args:
-        task: Model, data, metric.
-        settings: Bound, tile, training, platforms, seed, backend; None takes the preset ``quick``.
-        backend: What computes analog layers; None takes the settings'.
-        run_dir: A new folder for the run; None makes one below ``./runs``.
-        command: Written down so that the run can be repeated.
-        progress: Where work shows itself.
+        task: Model, data and metric.
+        settings: Bound, tile, training, platforms, seed and backend; None = the preset ``quick``.
+        backend: Backend that computes analog layers; None = the backend of the settings.
+        run_dir: New directory of the run; None = a new directory below ``./runs``.
+        command: Command line that started the run, recorded in ``run.json``.
+        progress: Receiver of progress bars and messages.
 
     Returns:
-        The mapping, the retrained model and all figures; the same is in the run directory.
+        The mapping, the retrained model and all results; the run directory holds the same.
 
     Raises:
-        ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
+        ConfigError, GraphError, ArtifactError: Invalid input; no run directory is created.
     """
     settings = settings or MapSettings.preset()
     if backend is not None:
@@ -81,16 +81,16 @@ def map_layers(
 
 
 def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progress: Progress = SILENT) -> MappingResult:
-    """Go on with a run that was stopped or killed; a finished run is loaded as it is.
+    """Continue a run that was stopped or killed; a finished run is loaded unchanged.
 
     Args:
-        task: The same task as before.
-        run_dir: The run's folder.
-        finish: Search no further: measure the final figures of the best mapping so far, as if the budget were spent.
-        progress: Where work shows itself.
+        task: Task that the run was started with.
+        run_dir: Directory of the run.
+        finish: Whether to stop searching and to measure the final results of the best mapping so far.
+        progress: Receiver of progress bars and messages.
 
     Raises:
-        ArtifactError: There is no run, it belongs to another network, or an older version began it.
+        ArtifactError: There is no run, it belongs to another network, or an incompatible older version started it.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("map")
@@ -115,7 +115,7 @@ def open_context(
     run: RunDirectory,
     progress: Progress,
 ) -> Context:
-    """Return what the parts of a job on a run share; the run has its ``graph.json`` then.
+    """Return the context of a job on a run; write ``graph.json`` if the run has none.
 
     Raises:
         ArtifactError: The run belongs to another network.
@@ -127,26 +127,26 @@ def open_context(
 
 
 def require_network(run: RunDirectory, graph: LayerGraph) -> None:
-    """Make sure that a run belongs to a network.
+    """Check that a run belongs to the network of `graph`.
 
     Raises:
-        ArtifactError: It was made with another one.
+        ArtifactError: ``graph.json`` of the run has other projections.
     """
     if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
         raise ArtifactError(
-            f"{run.path}: the run belongs to a network with other projections",
-            hint="resume with the task it began with",
+            f"{run.path}: the run belongs to a network with other projections than this task's network",
+            hint="resume the run with the task that started it",
         )
 
 
 def default_run_dir(name: str) -> Path:
-    """Return a new folder name below ``./runs``."""
+    """Return the name of a new directory below ``./runs``."""
     base = Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
 
 
 def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
-    """Return what ``run.json`` keeps."""
+    """Return the contents of ``run.json``."""
     environment = describe_environment(task.device)
     return RunDescription(
         lionheart_version=environment.lionheart,
@@ -160,35 +160,35 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 
 def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
-    """Trace the network and find its candidates; whatever would stop the run later raises now."""
+    """Trace the network and find its candidates; input that would stop the run later raises here."""
     STRATEGIES.find(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
     graph = task.trace()
     search = settings.search
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
-    for name in settings.platforms:  # an operation without a price is an error now, not after hours of search
+    for name in settings.platforms:  # an operation without a cost is an error now, not after hours of search
         estimate_system(graph, LayerMapping.all_digital(graph), load_platform(name))
     check_objective("search.objective", search.objective, settings)
     check_ranking(settings)
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
             f"search.tune_compensation: got backend {settings.backend}, expected {DEFAULT_BACKEND}",
-            hint="other simulators have one tile for all layers; leave it out, or use our own physics",
+            hint="other simulators have one tile for all layers; switch tune_compensation off or use the backend lionheart",
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
-            "search.refresh_interval: the tile says already when chips are programmed anew (reprogram_after)",
-            hint="leave one of them out",
+            "search.refresh_interval: the tile already sets the reprogramming interval (reprogram_after)",
+            hint="switch refresh_interval off, or remove reprogram_after from the tile",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
     if len(task.train_batches) == 0:
-        raise ConfigError("task.train: got no batches, expected at least one", hint="check the training data")
+        raise ConfigError("task.train: got no batches, expected at least one", hint="check the task's training data")
     return graph, tuple(candidates)
 
 
 @final
 class _MapJob:
-    """One run on its way to a mapping. What was decided is in the journal, so it can be killed anywhere."""
+    """A mapping run in progress. Every decision is in the journal, so the run can be killed and resumed at any time."""
 
     def __init__(self, context: Context, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.run = context, run
@@ -198,7 +198,7 @@ class _MapJob:
         self.problem = MappingProblem(context, self.model, run, finish=finish)
 
     def work(self) -> MappingResult:
-        """Search, post-process, and measure the final figures."""
+        """Run the search and the steps that follow it, and measure the final results."""
         context, problem = self.context, self.problem
         baseline = self._measure_baseline()
         ranked = rank_for_run(context, problem)
@@ -216,7 +216,7 @@ class _MapJob:
             raise
         found = loop.result()
         context.progress.note(
-            f"search ended ({found.outcome}) after {format_elapsed(self._search_s(found))}; measuring the final figures"
+            f"search ended ({found.outcome}) after {format_elapsed(self._search_s(found))}; measuring the final results"
         )
         results = self._post_process(found, loop, baseline)
         self._write_mapping(results.mapping)
@@ -237,14 +237,14 @@ class _MapJob:
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Measure the digital network on the samples that decide and on those of the final figures; once for a run."""
+        """Measure the digital network on the samples of decisions and of the final results, once per run."""
         chips, context = self.problem.chips, self.context
         is_new = not context.journal.has("baseline")
 
         def measure() -> DigitalBaseline:
             decision = final = float(chips.reference.mean())
             if chips.final_validation is not chips.validation:
-                label = "digital baseline, validation of the final figures"
+                label = "digital baseline, validation of the final results"
                 final = self._digital_accuracy(context.task.model, chips.final_validation, label)
             return DigitalBaseline(decision=decision, validation=final)
 
@@ -254,7 +254,7 @@ class _MapJob:
             whole = chips.validation is context.task.validation
             samples = "validation samples" if whole else f"first {n} validation samples"
             shown = context.task.metric.format_value(baseline.decision)
-            context.progress.note(f"digital baseline: {shown} on the {samples} that decide")
+            context.progress.note(f"digital baseline: {shown} on the {samples} used for decisions")
         return baseline
 
     def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
@@ -316,7 +316,7 @@ class _MapJob:
         return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
 
     def _search_s(self, found: SearchResult) -> float:
-        """Return the wall time of the search and of measurements before and after it, resumed time included [s]."""
+        """Return the wall time of the search and its measurements, including the time before a resume [s]."""
         return sum(decision.elapsed_s for decision in found.decisions) + self.problem.measuring_s()
 
     def _write_mapping(self, mapping: LayerMapping) -> None:
@@ -329,22 +329,22 @@ class _MapJob:
         context.progress.note(
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
             f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
-            f"at {format_duration(search.t_inference)}, {search.n_chips} chips a decision"
+            f"at {format_duration(search.t_inference)}, {search.n_chips} chips per decision"
             f"{_describe_objective(context.settings)}; run in {self.run.path}"
         )
 
     def _note_duration(self, ranked: list[Candidate]) -> None:
-        """Say how long the paper's search takes at most, which has one retraining for each candidate."""
+        """Report the longest duration of the strategy ``lionheart``: one retraining and evaluation per candidate."""
         n_left = len(ranked) - self.problem.n_decided
         if n_left and self.context.settings.search.strategy == "lionheart":
             self.problem.n_trials = len(ranked)
             everything = LayerMapping.from_analog(self.context.graph, [candidate.node.fqn for candidate in ranked])
             longest = format_elapsed(self.problem.estimate_duration(everything, n_left))
-            self.context.progress.note(f"{n_left} trials of retraining and evaluation: at most about {longest}")
+            self.context.progress.note(f"{n_left} trials with retraining and evaluation: at most about {longest}")
 
 
 def _describe_objective(settings: MapSettings) -> str:
-    """Return what is made small and the limit of tiles, where they are not the default."""
+    """Return the objective and the limit of tiles as text, if they differ from the defaults."""
     search = settings.search
     wish = "" if search.objective == "macs" else f"; least {search.objective}"
     wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""

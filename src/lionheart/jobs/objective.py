@@ -1,4 +1,4 @@
-"""What a run makes small: digital MACs or weights, time or energy of one inference; handed to the search as callables."""
+"""The objective of a run: digital MACs or weights, or time or energy of one inference on a platform."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives
 
 
 def check_objective(where: str, name: str, settings: MapSettings) -> None:
-    """Make sure that what a run makes small has a price.
+    """Check that the cost named by an objective can be computed.
 
     Raises:
-        ConfigError: It needs a platform and there is none.
+        ConfigError: The objective needs a platform and the settings name none.
     """
     if name in PRICED and not settings.platforms:
         raise ConfigError(
-            f"{where}: got {name!r} but no platform to price it", hint="name one in platforms, or take macs"
+            f"{where}: got {name!r}, which needs a platform, and the settings name none",
+            hint="name a platform in platforms, or use the objective macs",
         )
 
 
 def find_system(context: Context) -> SystemModel | None:
-    """Return the prices of mappings on the first platform; None without a platform."""
+    """Return the cost model of the first platform; None without a platform."""
     platforms = context.settings.platforms
     if not platforms:
         return None
@@ -38,14 +39,14 @@ def find_system(context: Context) -> SystemModel | None:
 
 
 def make_objective(context: Context, name: str | None = None) -> Objective:
-    """Return what a search makes small, with the limit of tiles.
+    """Return the objective of a search with its limit of tiles.
 
     Args:
-        context: Of the job; its settings name the objective, the limit of tiles and the platform.
-        name: Of another objective than the settings'.
+        context: Context of the job. Its settings name the objective, the limit of tiles and the platform.
+        name: Name of another objective than that of the settings.
 
     Raises:
-        ConfigError: It needs a platform and there is none.
+        ConfigError: The objective needs a platform and the settings name none.
     """
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
@@ -56,7 +57,7 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     check_objective("search.objective", name, context.settings)
     system = find_system(context)
     if system is None:
-        raise ConfigError(f"search.objective: got {name!r}, expected a platform", hint="name one in platforms")
+        raise ConfigError(f"search.objective: got {name!r}, expected a platform", hint="name a platform in platforms")
     field, unit = PRICED[name]
     return Objective(
         _price_on(system, field),
@@ -72,10 +73,10 @@ def _price_on(system: SystemModel, field: str) -> Callable[[LayerMapping], Moves
     def price(mapping: LayerMapping) -> Moves:
         tracker = system.track(mapping)
 
-        def after(*fqns: str) -> float:
+        def cost_with(*fqns: str) -> float:
             cost: MappingCost = tracker.with_change(*fqns) if fqns else tracker.cost
             return cost.latency_s if field == "latency_s" else cost.energy_j
 
-        return after
+        return cost_with
 
     return price

@@ -1,4 +1,4 @@
-"""The network under search: tries a mapping by converting, retraining and evaluating; keeps or undoes it."""
+"""The network under search: applies a mapping by conversion, retraining and evaluation, then commits or rolls it back."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from lionheart.training import (
 from lionheart.units import format_elapsed
 
 T = TypeVar("T")
-_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of the journal besides the decisions
+_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of the journal other than decisions
 
 
 @final
 class MappingProblem:
-    """A task's model on its way to a mapping; everything it does can be killed and resumed.
+    """A model under search. Every operation can be killed and resumed.
 
     Args:
-        context: Of the job.
-        model: Changed in place.
-        run: Where checkpoints are kept.
-        finish: Take the budget as spent.
+        context: Context of the job.
+        model: Model under search, changed in place.
+        run: Run directory that holds the checkpoints.
+        finish: Whether the budget counts as spent from the start.
     """
 
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
@@ -57,10 +57,10 @@ class MappingProblem:
         self.optimizer = build_optimizer(model, context.settings.train)
         self.device = next(model.parameters()).device
         self.chips = ChipEvaluator(context, model)
-        self.n_trials: int | None = None  # of the whole search, if it is known
-        self._new_times_s: list[float] = []  # of trials since the start or a resume
-        self._ranges: dict[str, float] = {}  # of layers with the present weights
-        self._tiles: dict[str, TileSpec] = {}  # of layers that have their own
+        self.n_trials: int | None = None  # number of trials of the whole search, if known
+        self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
+        self._ranges: dict[str, float] = {}  # input ranges of layers with the current weights
+        self._tiles: dict[str, TileSpec] = {}  # tiles of layers that differ from the run's tile
         self._n_decided = context.journal.count("decision")
         past = [self._decision(index) for index in range(self._n_decided)]
         self._elapsed_before = sum(decision.elapsed_s for decision in past) + self.measuring_s()
@@ -68,15 +68,15 @@ class MappingProblem:
         self._started, self._finish = time.perf_counter(), finish
         self._restore_accepted(LayerMapping.all_digital(context.graph))
 
-    # -- what a search asks --------------------------------------------------------------------------------------------
+    # -- operations of a search ----------------------------------------------------------------------------------------
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions made before a resume."""
+        """Number of decisions recorded before a resume."""
         return self._n_decided
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return the decision `index` of before a resume; else make it, write it down and show it."""
+        """Return decision `index` if the journal has it; else call `decide`, record the decision and report it."""
         if index < self._n_decided:
             return self._decision(index)
         decision = self.context.journal.once(f"decision {index}", Decision, decide)
@@ -87,14 +87,14 @@ class MappingProblem:
         return decision
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
-        """Apply a mapping, calibrate, retrain the whole network if asked to, evaluate over fresh chips."""
+        """Apply a mapping, calibrate, retrain the whole network if `retrain` is true, and evaluate over fresh chips."""
         begin = time.perf_counter()
         self._apply(mapping)
         trace = self._retrain(index, label) if retrain else TrainTrace()
         return self._trial(("decision", index), label, early_stop, trace, begin)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Evaluate another mapping over other fresh chips, with the weights of the trial."""
+        """Evaluate another mapping over other chips with the weights of the current trial."""
         begin = time.perf_counter()
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog"
@@ -102,24 +102,24 @@ class MappingProblem:
         return self._trial(path, label, early_stop, TrainTrace(), begin)
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the trial's weights; `mapping` holds from now on."""
+        """Keep the weights of the trial; `mapping` becomes the current mapping."""
         if decision.train.losses:
             self._ranges = {}
         self._apply(mapping)
         self._save_accepted(mapping)
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore weights and optimiser as before the trial; `mapping` still holds."""
+        """Restore the weights and the optimiser state from before the trial; `mapping` remains the current mapping."""
         if decision.train.losses:
             self._ranges = {}
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
         if decision.train.n_steps:
             load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
-        else:  # no weight has moved: only analog layers that came or went have state to put back
+        else:  # no weight has changed: only analog layers that were added or removed have state to restore
             self.model.load_state_dict(self._analog_state, strict=False)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Measure each projection alone on tiles, the task's network as it is; once for a run."""
+        """Return the measured loss increase with each projection alone analog, without retraining; measured once per run."""
 
         def measure() -> dict[str, float]:
             return measure_loss_increase(self.context, self.chips.validation, fqns)
@@ -127,7 +127,7 @@ class MappingProblem:
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Estimate the rise from the Hessian of each projection, the task's network as it is; once for a run."""
+        """Return the loss increase of each projection estimated from the Hessian of the task's network; once per run."""
 
         def measure() -> dict[str, Curvature]:
             return measure_curvature(self.context, take_samples(self.chips.validation, HESSIAN_SAMPLES), fqns)
@@ -140,15 +140,15 @@ class MappingProblem:
         return self._is_spent(0)
 
     def measuring_s(self) -> float:
-        """Return how long measurements before and after the decisions took in this run [s]."""
+        """Return the duration of the measurements before and after the decisions of this run [s]."""
         return self.context.journal.elapsed_s(*_MEASUREMENTS)
 
     def _decision(self, index: int) -> Decision:
-        """Return a decision of the journal."""
+        """Return decision `index` of the journal."""
         return self.context.journal.read(f"decision {index}", Decision)
 
     def _measure_once(self, step: str, label: str, kind: type[T], measure: Callable[[], T]) -> T:
-        """Return what the journal has of a measurement; measure and write it down if it has nothing."""
+        """Return the value of a step from the journal; if it is missing, measure it, record it and report the duration."""
         is_new = not self.context.journal.has(step)
         found = self.context.journal.once(step, kind, measure)
         if is_new:
@@ -169,22 +169,22 @@ class MappingProblem:
         )
 
     def _time_left(self, n_done: int) -> str:
-        """Say how long the trials that are left may take, where their number is known."""
+        """Return the expected duration of the remaining trials as text; empty if their number is unknown."""
         if self.n_trials is None or n_done >= self.n_trials:
             return ""
         left_s = (self.n_trials - n_done) * statistics.fmean(self._new_times_s)
         return f"; {self.n_trials - n_done} left, about {format_elapsed(left_s)}"
 
-    # -- final figures -------------------------------------------------------------------------------------------------
+    # -- steps after the search ----------------------------------------------------------------------------------------
 
     def test_holdout(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[Accuracy, Drop]:
-        """Measure a mapping with the weights at hand on samples and chips that decided nothing; the worst time counts."""
+        """Evaluate a mapping with the current weights on samples and chips that no decision used, at the worst time."""
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog, held-out samples"
         return self.chips.test_holdout((HOLDOUT_STREAM, number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
-        """Give layers tiles of their own from now on; the others have the run's."""
+        """Set the tiles of the named layers for all further evaluations; other layers have the run's tile."""
         self._tiles = dict(tiles)
 
     def measure_again(
@@ -194,18 +194,18 @@ class MappingProblem:
         label: str,
         times: Sequence[float] | None = None,
     ) -> Drop:
-        """Measure a mapping with the weights at hand at the times of the bound or others, ending early if beyond it."""
+        """Evaluate a mapping with the current weights, at `times` [s] or those of the bound; ends early if beyond the bound."""
         self._apply(mapping)
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Make `mapping` the model's, with the weights at hand; all digital takes the task's own weights again."""
+        """Apply `mapping` with the current weights; an all-digital mapping gets the original weights of the task."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
-        """Return how long `n_trials` trials would take at most [s], from a few timed steps with `everything` analog."""
+        """Return an upper estimate of the duration of `n_trials` trials [s], from timed steps with `everything` analog."""
         twin = self.context.backend.convert_(
             copy.deepcopy(self.context.task.model), everything, self.context.settings.tile
         )
@@ -229,7 +229,7 @@ class MappingProblem:
         n_batches = self.context.settings.search.n_chips * n_samples / batch_size
         return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
 
-    # -- parts of a trial ----------------------------------------------------------------------------------------------
+    # -- steps of a trial ----------------------------------------------------------------------------------------------
 
     def _apply(self, mapping: LayerMapping) -> None:
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
@@ -239,12 +239,12 @@ class MappingProblem:
     def _trial(
         self, path: tuple[str | int, ...], label: str, early_stop: bool, trace: TrainTrace, begin: float
     ) -> Trial:
-        """Measure what is applied, on the samples that decide."""
+        """Evaluate the applied mapping on the samples used for decisions."""
         estimate, drop = self.chips.decide(path, label, early_stop=early_stop)
         return Trial(estimate, drop.drop_pp, drop.drop_ucb_pp, trace, time.perf_counter() - begin)
 
     def _calibrate(self) -> None:
-        """Give layers without an input range theirs; the same weights always give the same ranges."""
+        """Set missing input ranges; the same weights always give the same ranges."""
         layers = analog_layers(self.model)
         new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
         unknown = [fqn for fqn in new if fqn not in self._ranges]
@@ -259,7 +259,7 @@ class MappingProblem:
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.context.streams.scope("retraining", index)
-        self._ranges = {}  # they belong to the weights before
+        self._ranges = {}  # they depend on the weights, which retraining changes
 
         def seed_epoch(epoch: int) -> None:
             seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
@@ -307,7 +307,7 @@ class MappingProblem:
         self._keep_analog_state(mapping)
 
     def return_to_accepted(self) -> LayerMapping:
-        """Undo a trial that is not settled; return the mapping that holds."""
+        """Revert a trial that is neither committed nor rolled back; return the current mapping."""
         path = self.run.checkpoint("accepted")
         mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
@@ -327,7 +327,7 @@ class MappingProblem:
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `work` [s], after one run that does not count."""
+    """Return the median wall time of `work` [s], after one run that is not counted."""
     work()
     times = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""How sensitive a network is to each of its projections: what its metric loses when exactly one is on tiles."""
+"""Sensitivity profile: the drop of a network's metric with exactly one projection on tiles, for each projection."""
 
 from __future__ import annotations
 
@@ -35,55 +35,59 @@ def _read_tile(data: Any) -> Any:
 
 
 class Change(Record):
-    """How far the metric's value is from that of the digital network."""
+    """Difference of the metric's value from that of the digital network, in the unit of the metric."""
 
     mean: float = Field(description="mean over chips")
-    low: float = Field(description="lower end of its interval")
-    high: float = Field(description="upper end of its interval")
+    low: float = Field(description="lower end of the confidence interval")
+    high: float = Field(description="upper end of the confidence interval")
 
 
 class ProfilePoint(Accuracy):
-    """One projection on tiles at one time."""
+    """Metric of the network with one projection on tiles at one time."""
 
-    drop_pp: float = Field(description="drop [pp]")
-    drop_low_pp: float = Field(description="lower end of its interval [pp]")
-    drop_high_pp: float = Field(description="upper end of its interval [pp]")
-    change: Change = Field(description="of the metric's value")
+    drop_pp: float = Field(description="drop against the digital network [pp]")
+    drop_low_pp: float = Field(description="lower end of the confidence interval of the drop [pp]")
+    drop_high_pp: float = Field(description="upper end of the confidence interval of the drop [pp]")
+    change: Change = Field(description="change of the metric's value")
 
 
 class ProfileRow(Record):
-    """One projection alone on tiles."""
+    """Profile of one projection, alone on tiles."""
 
-    fqn: str = Field(description="projection")
+    fqn: str = Field(description="name of the projection")
     layer_type: str = Field(description="layer type", validation_alias=AliasChoices("layer_type", "kind"))
-    rows: int = Field(description="inputs")
-    cols: int = Field(description="outputs")
-    macs: int = Field(description="multiply-accumulates of an inference")
-    n_tiles: int = Field(description="crossbars")
-    over_time: tuple[ProfilePoint, ...] = Field(description="at each time")
+    rows: int = Field(description="inputs of the projection (rows of the crossbar)")
+    cols: int = Field(description="outputs of the projection (columns of the crossbar)")
+    macs: int = Field(description="multiply-accumulates of one inference")
+    n_tiles: int = Field(description="tiles that the projection needs")
+    over_time: tuple[ProfilePoint, ...] = Field(description="metric at each time")
 
 
 class Profile(Record):
-    """What each projection costs alone on tiles."""
+    """Sensitivity profile of a network: the drop with each projection alone on tiles."""
 
     task: str = Field(description="name of the task")
     metric: Metric = Field(
-        Metric(), description="what the scores mean", validation_alias=AliasChoices("metric", "measure")
+        Metric(), description="metric of the scores", validation_alias=AliasChoices("metric", "measure")
     )
-    times: tuple[float, ...] = Field(description="seconds after programming; the first orders the rows")
-    n_chips: int = Field(description="fresh chips for each projection")
+    times: tuple[float, ...] = Field(
+        description="times since programming [s]; the first determines the order of the rows"
+    )
+    n_chips: int = Field(description="simulated chips for each projection")
     n_samples: int = Field(description="validation samples")
-    confidence: float = Field(description="of the intervals")
+    confidence: float = Field(description="coverage probability of the confidence intervals")
     seed: int = Field(description="root of all random streams")
-    backend: str = Field(description="what computed the analog layers")
-    tile: Annotated[TileSpec, BeforeValidator(_read_tile)] = Field(description="what each projection was put on")
-    n_projections: int = Field(description="projections to measure")
+    backend: str = Field(description="backend that computed the analog layers")
+    tile: Annotated[TileSpec, BeforeValidator(_read_tile)] = Field(description="tile of the analog layers")
+    n_projections: int = Field(description="number of projections to measure")
     digital: float = Field(description="mean score of the digital network")
-    complete: bool = Field(False, description="whether all projections are measured")
-    projections: tuple[ProfileRow, ...] = Field((), description="the largest drop at the first time first")
+    complete: bool = Field(False, description="whether all projections have been measured")
+    projections: tuple[ProfileRow, ...] = Field(
+        (), description="rows in decreasing order of the drop at the first time"
+    )
 
     def with_rows(self, rows: Sequence[ProfileRow]) -> Profile:
-        """Return the profile with rows, the largest drop at the first time first."""
+        """Return the profile with these rows, in decreasing order of the drop at the first time."""
         ordered = sorted(rows, key=lambda row: -row.over_time[0].drop_pp)
         return self.replace(complete=len(rows) == self.n_projections, projections=tuple(ordered))
 
@@ -98,30 +102,31 @@ def profile_layers(
     out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Measure a task's network on validation samples with one projection at a time on tiles, not retrained, over fresh chips.
+    """Measure a network on validation samples with one projection at a time on tiles, without retraining, over fresh chips.
 
-    All projections see the same samples and the same seeds of chips, at all times the same chips.
+    All projections and all times use the same samples and the same chip seeds.
 
     Args:
-        task: Its network is not changed.
-        settings: Tile, backend, seed, confidence, and which projections; None takes the defaults.
-        times: Seconds after programming.
-        n_chips: Fresh chips for each projection.
-        n_samples: First validation samples; None = all.
-        out: A JSON file that is written after each projection, with a table beside it as ``.csv`` and, until all are
-            measured, a journal as ``.journal``. What these have of the same settings is not measured again.
-        progress: Where bars show themselves.
+        task: Task whose network is measured. The network is not changed.
+        settings: Tile, backend, seed, confidence, and the projections to include; None = the defaults.
+        times: Times since programming [s].
+        n_chips: Number of simulated chips for each projection.
+        n_samples: Number of validation samples, from the start of the split; None = all.
+        out: JSON file of the profile, written after each projection; a ``.csv`` file next to it holds the same as a table,
+            and a ``.journal`` file exists until all projections are measured. Results in these files with the same settings
+            are not measured again.
+        progress: Receiver of progress bars and messages.
 
     Returns:
-        Settings, the digital network's score, and a row for each projection, the largest drop at the first time first.
+        The settings, the digital network's score, and one row for each projection, the largest drop at the first time first.
 
     Raises:
-        ConfigError: There is no chip or no time, or a setting is impossible.
-        ArtifactError: `out` is of other settings, or damaged.
+        ConfigError: `n_chips` is below 1, `times` is empty, or a setting is invalid.
+        ArtifactError: `out` exists with other settings, or is damaged.
     """
     settings = settings or MapSettings()
     if n_chips < 1 or not times:
-        raise ConfigError(f"profile: got {n_chips} chips and {len(times)} times, expected one of each at least")
+        raise ConfigError(f"profile: got {n_chips} chips and {len(times)} times, expected at least one of each")
     graph, candidates = prepare_run(task, settings)
     batches = take_samples(task.validation, n_samples)
     reference = score_samples(task.model, batches, task.metric)
@@ -146,7 +151,7 @@ def profile_layers(
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
-    """Measure the projections that the journal does not have, and write the profile after each."""
+    """Measure the projections that are missing in the journal; write the profile after each of them."""
     task, settings, journal = context.task, context.settings, context.journal
     model = copy.deepcopy(task.model)
     by_name = {each.node.fqn: each for each in context.mappable}
@@ -214,7 +219,7 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
 
 
 def write_profile(profile: Profile, out: Path) -> None:
-    """Write a profile to a JSON file, and its rows to a CSV file beside it: one line for each projection and time."""
+    """Write a profile to a JSON file, and its rows to a CSV file next to it: one line for each projection and time."""
     write_json(out, profile.to_json())
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -230,16 +235,16 @@ def write_profile(profile: Profile, out: Path) -> None:
 
 
 def _read_stored(empty: Profile, out: Path) -> Profile:
-    """Return the profile of a file.
+    """Return the profile stored in a file.
 
     Raises:
-        ArtifactError: It is of other settings, or no profile.
+        ArtifactError: The file is not a profile, or its settings differ from those of `empty`.
     """
     try:
         stored = Profile.from_json(read_json(out), str(out))
     except ArtifactError as error:
-        hint = "give another --out, or delete it"
-        raise ArtifactError(f"{out}: there is a file with no profile: {error.message}", hint=hint) from error
+        hint = "choose another --out, or delete the file"
+        raise ArtifactError(f"{out}: the file exists and is not a profile: {error.message}", hint=hint) from error
     _require_same(stored.replace(complete=False, projections=()), empty, out)
     return stored
 
@@ -247,4 +252,6 @@ def _read_stored(empty: Profile, out: Path) -> Profile:
 def _require_same(stored: Profile, empty: Profile, path: Path | None) -> None:
     for name in type(empty).model_fields:
         if getattr(stored, name) != getattr(empty, name):
-            raise ArtifactError(f"{path}: there is a file with another {name}", hint="give another --out, or delete it")
+            raise ArtifactError(
+                f"{path}: the file holds a profile with another {name}", hint="choose another --out, or delete the file"
+            )

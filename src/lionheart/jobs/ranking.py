@@ -1,4 +1,4 @@
-"""The order in which a run tries its candidates. Some rankings look at the network, some at the platform, some measure."""
+"""Rankings: the order in which a run tries its candidates, from properties of the network, costs or measurements."""
 
 from __future__ import annotations
 
@@ -18,36 +18,39 @@ from lionheart.search import Problem
 
 
 class Ranking(Protocol):
-    """A function that says what going analog is worth."""
+    """A function that returns a value for each candidate, by which the candidates are ordered."""
 
     def __call__(self, context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, Any]:
-        """Return a worth for each candidate's name; the largest is tried first, of equal ones that with more MACs."""
+        """Return a value for each candidate's name. The largest value is tried first; ties are ordered by MACs."""
 
 
 RANKINGS: Registry[Ranking] = registry.RANKINGS
-BY_OBJECTIVE = "objective"  # the ranking of the same name as the objective
+BY_OBJECTIVE = "objective"  # selects the ranking that has the name of the objective
 
 
 def register_ranking(name: str) -> Callable[[Ranking], Ranking]:
-    """Return a decorator that makes a ranking known under `name`.
+    """Return a decorator that registers a ranking under `name`.
 
     Raises:
-        ConfigError: The name is taken.
+        ConfigError: The name is already registered.
     """
     return RANKINGS.register(name)
 
 
 def check_ranking(settings: MapSettings) -> None:
-    """Make sure that a run can rank as its settings say.
+    """Check that the ranking of the settings can be computed.
 
     Raises:
-        ConfigError: The ranking is unknown, or needs a platform and there is none.
+        ConfigError: The ranking is unknown, or it needs a platform and the settings name none.
     """
     by = settings.search.ranking
     if by != BY_OBJECTIVE and by not in RANKINGS:
-        raise ConfigError(f"ranking: got {by!r}", hint=suggest(by, [BY_OBJECTIVE, *RANKINGS], label="rankings"))
+        raise ConfigError(
+            f"search.ranking: got {by!r}, which is not a ranking",
+            hint=suggest(by, [BY_OBJECTIVE, *RANKINGS], label="rankings"),
+        )
     if by in PRICED and not settings.platforms:
-        raise ConfigError(f"ranking: {by!r} needs a platform, got none", hint="name one in `platforms`")
+        raise ConfigError(f"search.ranking: {by!r} needs a platform, got none", hint="name a platform in `platforms`")
 
 
 def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
@@ -63,7 +66,7 @@ def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
 
 
 def savings(context: Context, candidates: Sequence[Candidate], objective: str) -> dict[str, float]:
-    """Return what each candidate alone on tiles saves of an objective."""
+    """Return the saving of an objective (in its unit) with each candidate alone on tiles."""
     gains = make_objective(context, objective).gains
     return gains(LayerMapping.all_digital(context.graph), [each.node.fqn for each in candidates])
 
@@ -71,6 +74,6 @@ def savings(context: Context, candidates: Sequence[Candidate], objective: str) -
 def least_loss_per_gain(
     context: Context, candidates: Sequence[Candidate], rises: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return a worth that is largest for what raises the loss least for what it saves of the run's objective."""
+    """Return minus the loss increase per unit saved of the run's objective; minus infinity without a saving."""
     gains = savings(context, candidates, context.settings.search.objective)
     return {fqn: -max(rises[fqn], 0.0) / gain if gain > 0 else -math.inf for fqn, gain in gains.items()}

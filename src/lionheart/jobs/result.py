@@ -1,4 +1,4 @@
-"""What a mapping run gives, and how a finished run is opened again."""
+"""The result of a mapping run, and how a finished run is opened again."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lionheart.training import load_weights
 @final
 @dataclass(frozen=True)
 class MappingResult(Printable):
-    """What a run found.
+    """The result of a mapping run.
 
     Args:
-        mapping: Which projections go on tiles.
-        model: Retrained, with analog layers in place, ready to be programmed; the task's own model is untouched.
-        outcome: ``mapped``, ``infeasible`` (no layer could go analog) or ``budget`` (ended early with the best so far).
-        results: Every figure, as in ``results.json``.
+        mapping: Placement of each projection, on tiles or on the digital core.
+        model: Retrained copy of the task's model with analog layers, ready to be programmed. The task's model is unchanged.
+        outcome: ``mapped``, ``infeasible`` (no layer could become analog) or ``budget`` (ended early with the best so far).
+        results: All results, as in ``results.json``.
         run: The run directory.
     """
 
@@ -45,10 +45,10 @@ class MappingResult(Printable):
 
 
 def open_finished(run_dir: Path | str) -> RunDirectory:
-    """Return a run that has its results.
+    """Return the run directory of a finished mapping run.
 
     Raises:
-        ArtifactError: There is no run, or it has not finished.
+        ArtifactError: There is no run in `run_dir`, or the run has not finished.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("map")
@@ -60,15 +60,16 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
 
 
 def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return a finished run's result, with its weights in a copy of the digital network, on the run's or another `backend`.
+    """Return the result of a finished run, with its weights in a copy of the digital network.
 
     Args:
-        network: The run's task, or its model alone.
-        run: A finished run.
-        backend: What computes analog layers; None takes the run's.
+        network: Task of the run, or its model alone.
+        run: The finished run.
+        backend: Backend that computes analog layers; None = the backend of the run.
 
     Raises:
-        ArtifactError: ``results.json`` or the weights are damaged, or belong to another network.
+        ArtifactError: ``results.json`` or the weights are damaged or belong to another network.
+        ConfigError: The backend does not support the tiles of the run.
     """
     settings = MapSettings.from_json(run.description().settings)
     results = run.results()
@@ -82,8 +83,8 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
-            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the run gave layers tiles of their own",
-            hint="evaluate it with the backend it was made with",
+            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the layers of this run have different tile settings",
+            hint=f"evaluate the run with the backend {DEFAULT_BACKEND}",
         )
     set_tiles_(model, tiles)
     return MappingResult(results.mapping, model, results.outcome, results, run)
@@ -93,12 +94,12 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
     """Open a finished run with the digital network alone: no task and no data.
 
     Args:
-        run_dir: Folder of the run.
-        model: The network that the run began with. It is copied; its weights do not matter.
-        backend: What computes analog layers; None takes the run's.
+        run_dir: Directory of the run.
+        model: Digital network of the run. A copy of the network is loaded; the values of its weights are not used.
+        backend: Backend that computes analog layers; None = the backend of the run.
 
     Returns:
-        The run's result; its model has the trained weights and the analog layers, in ``eval()`` mode.
+        The result of the run. Its model has the trained weights and the analog layers, in ``eval()`` mode.
 
     Raises:
         ArtifactError: There is no finished run, a file is damaged, or the run belongs to another network.
@@ -113,7 +114,7 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
             raise
         raise ArtifactError(
             f"{run.path}: the run belongs to another network: got {type(model).__name__} without {missing[0]!r}",
-            hint="give the network that the run began with",
+            hint="pass the digital network that the run started from",
         ) from error
     result.model.eval()
     return result

@@ -1,4 +1,4 @@
-"""Which samples decide, which are held out, and which calibrate."""
+"""The samples of a run: for decisions, for the hold-out test, and for calibration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lionheart.tasks import Task
 
 
 def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[BatchSource, BatchSource | None]:
-    """Return the validation samples that decide, and with a confidence level those of the hold-out test.
+    """Return the validation samples used for decisions and, if a confidence level is set, those of the hold-out test.
 
     Raises:
-        ConfigError: Nothing is left to hold out.
+        ConfigError: No sample is left for the hold-out test.
     """
     search = settings.search
     if search.confidence_level is None:
@@ -30,13 +30,13 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
     if len(rest) == 0:
         raise ConfigError(
             f"search.confidence_level: validation_samples is {n_samples}, which leaves none for the hold-out test",
-            hint="lower search.validation_samples, or leave it out to decide with half of them",
+            hint="lower search.validation_samples, or omit it to use half of the samples for decisions",
         )
     return deciding, rest
 
 
 def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
-    """Return what runs a model on the inputs of the column calibration: one batch of training samples, always the same."""
+    """Return a function that runs a model for the column calibration: always on the same batch of training samples."""
     generator = torch.Generator().manual_seed(0)
 
     def run(model: nn.Module) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from lionheart.deprecated import rename_settings
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.jobs.assignments import assign
 from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
 from lionheart.training import TrainSpec
@@ -109,7 +110,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def read_settings(
-    preset: str = "quick", config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    preset: str = "quick",
+    config: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    assignments: Sequence[str] = (),
 ) -> MapSettings:
     """Combine a preset, a TOML file and single values, later ones winning.
 
@@ -118,6 +122,7 @@ def read_settings(
         config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
             top-level keys.
         overrides: Group -> setting -> value; the group ``""`` is the top level; None values are left out.
+        assignments: Settings as text, ``"search.n_chips=20"`` or ``"n_chips=20"``, as ``--set`` of the command line takes them.
 
     Raises:
         ConfigError: A preset, table or setting is unknown or impossible.
@@ -125,12 +130,23 @@ def read_settings(
     """
     merged = _find_preset(preset)
     if config is not None:
-        _merge(merged, _read_toml(config))
+        _merge(merged, _rename_groups(_read_toml(config)))
         MapSettings.from_json(merged)  # before single values could hide a fault of the file
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
+    assign(MapSettings, merged, assignments)
     return MapSettings.from_json(merged)
+
+
+def _rename_groups(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file under their present names, so that single values can win over them."""
+    renamed = dict(settings)
+    for name, group in settings.items():
+        owner: Any = MapSettings.model_fields[name].annotation if name in MapSettings.model_fields else None
+        if isinstance(group, dict) and owner is not None:
+            renamed[name] = rename_settings(owner.__name__, group)
+    return renamed
 
 
 def _find_preset(name: str) -> dict[str, Any]:

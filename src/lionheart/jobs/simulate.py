@@ -1,4 +1,4 @@
-"""What a finished run's mapping costs on a platform."""
+"""Time and energy of a finished run's mapping on platforms."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from lionheart.system import CoresRequest, SystemRecord, compare_on_cores, estim
 def estimate_run(
     run_dir: Path | str, platforms: Sequence[str], cores: CoresRequest | None = None
 ) -> list[SystemRecord]:
-    """Return time and energy of a finished run's mapping on `platforms`, against all-digital; writes ``system.json``.
+    """Estimate time and energy of a finished run's mapping and of the all-digital network; write ``system.json``.
 
-    With `cores` each has a `pipeline`: the same on several cores, or with few tiles, with its schedule.
+    Args:
+        run_dir: Directory of a finished run.
+        platforms: Names or files of platforms.
+        cores: Request for a schedule on several cores or with few tiles; None = one core.
+
+    Returns:
+        One record for each platform. With `cores` its field `pipeline` holds the schedule.
+
+    Raises:
+        ArtifactError: The run is missing or has not finished.
     """
     run = open_finished(run_dir)
     graph = run.read("graph.json", LayerGraph)

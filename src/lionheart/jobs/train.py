@@ -1,4 +1,4 @@
-"""Train a built-in task's network and write its checkpoint with a card."""
+"""Train the network of a built-in task and write its checkpoint with a training card."""
 
 from __future__ import annotations
 
@@ -47,53 +47,52 @@ def _read_spec(data: Any) -> Any:
 
 @final
 class Weights(Record):
-    """Weights of which nothing is known but what they are."""
+    """Weights without a training card, identified by their hash."""
 
-    weights_sha256: str = Field(description="SHA-256 of the file")
+    weights_sha256: str = Field(description="SHA-256 of the file of weights")
 
 
 @final
 class TrainingCard(Record):
-    """What trained weights are and how they were made: the ``.json`` next to them.
+    """Origin of trained weights: task, settings, hardware and results; the ``.json`` file next to the weights.
 
-    The names of metrics are the task's own: their values are in ``validation_METRIC`` and ``test_METRIC``. Other keys that are
-    not listed here are kept too.
+    The values of the task's metrics are in ``validation_METRIC`` and ``test_METRIC``. Keys that are not listed here are kept.
     """
 
     model_config = ConfigDict(extra="allow")
 
     task: str = Field(description="name of the built-in task")
-    command: str = Field(description="command or call that makes the weights again")
-    seed: int = Field(description="of weights, data order and augmentation")
+    command: str = Field(description="command or Python call that reproduces the weights")
+    seed: int = Field(description="seed of the initial weights, the data order and the augmentation")
     train_spec: Annotated[TrainSpec, BeforeValidator(_read_spec), PlainSerializer(TrainSpec.to_json)] = Field(
         description="settings of the training"
     )
     batch_size: int = Field(description="samples in a training batch")
     device: str = Field("cpu", description="type of the device that trained")
-    arithmetic: str | None = Field(None, description="of forward and backward: float32 or bfloat16")
+    arithmetic: str | None = Field(None, description="number format of forward and backward pass: float32 or bfloat16")
     hardware: str = Field(description="processor, threads, GPU")
-    torch: str = Field(description="version")
+    torch: str = Field(description="version of PyTorch")
     elapsed_s: float = Field(description="wall time of the training [s]")
-    date: str = Field(description="of the end of the training")
-    n_parameters: int = Field(description="trained parameters, those that never change included")
+    date: str = Field(description="date on which the training ended, YYYY-MM-DD")
+    n_parameters: int = Field(description="number of parameters, including those that are not trained")
     macs: int | None = Field(
         None, description="multiply-accumulates of one inference; None = not known without the data"
     )
     weights_sha256: str | None = Field(None, description="SHA-256 of the file of weights")
     training_loss: tuple[float, ...] = Field(description="mean loss of each epoch")
-    measure: str = Field("accuracy", description="name of the task's measure, one of the metrics")
+    measure: str = Field("accuracy", description="name of the task's metric")
     started_from: TrainingCard | Weights | None = Field(
-        None, description="the weights it began with; None = fresh ones"
+        None, description="weights that the training started from; None = initial weights"
     )
 
     @property
     def validation(self) -> dict[str, float]:
-        """Value of the measure and means of further metrics on the validation samples, by name."""
+        """Value of the task's metric and means of further metrics on the validation samples, by name."""
         return self._metrics_of("validation")
 
     @property
     def test(self) -> dict[str, float]:
-        """Value of the measure and means of further metrics on the test samples, by name."""
+        """Value of the task's metric and means of further metrics on the test samples, by name."""
         return self._metrics_of("test")
 
     def _metrics_of(self, split: str) -> dict[str, float]:
@@ -106,10 +105,10 @@ class TrainingCard(Record):
 
 
 def read_card(path: Path) -> TrainingCard:
-    """Return the card that `train_task` wrote next to weights.
+    """Return the training card that `train_task` wrote next to the weights.
 
     Raises:
-        ArtifactError: It is missing, or something else.
+        ArtifactError: The file is missing or is not a training card.
     """
     return TrainingCard.from_json(read_json(path), str(path))
 
@@ -124,26 +123,27 @@ def train_task(
     start: Path | None = None,
     progress: Progress = SILENT,
 ) -> TrainingCard:
-    """Train from scratch or from weights, resuming if ``<out>.partial`` is there, and write `out` and its card ``<out>.json``.
+    """Train a built-in task's network and write the weights to `out` and the training card to ``<out>.json``.
 
-    A task whose weights others published is trained from scratch as well: `out` is a network of one's own.
+    The training starts from initial weights or from `start`, and resumes if ``<out>.partial`` exists. A task with published
+    weights is trained too; `out` then holds a new network.
 
     Args:
-        name: A built-in task.
-        out: Where the weights go, ``….safetensors``.
-        seed: Decides weights, data order and augmentation.
-        spec: Settings; None takes the task's recipe.
-        device: ``auto`` takes a CUDA GPU if PyTorch sees one.
-        start: Weights to begin with, of an earlier training; None = fresh ones. `seed` then decides the data alone: with the
-            earlier training's it would see the same order and augmentation again.
-        progress: Where to show the bar.
+        name: Name of a built-in task.
+        out: File for the weights, ``….safetensors``.
+        seed: Seed of the initial weights, the data order and the augmentation.
+        spec: Training settings; None = the task's recipe.
+        device: Name of the device; ``auto`` selects a CUDA GPU if PyTorch finds one.
+        start: Weights of an earlier training to start from; None = initial weights. `seed` then determines the data only; use
+            another seed than the earlier training's, or order and augmentation repeat.
+        progress: Receiver of progress bars and messages.
 
     Returns:
-        The card.
+        The training card.
 
     Raises:
-        ConfigError: There is no such task or device.
-        ArtifactError: Data or the weights to begin with cannot be had, or a file cannot be written.
+        ConfigError: The task or the device does not exist.
+        ArtifactError: The data or the weights of `start` are not available, or a file cannot be written.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
@@ -165,7 +165,7 @@ def train_task(
         streams=RandomStreams(seed).scope("pretrain"),
         session=TrainSession(partial, progress, f"training {name}"),
     )
-    # Stored from the CPU, whatever trained them; and what is measured is what is stored.
+    # Weights are saved on the CPU and loaded again, so that the evaluation uses exactly the stored weights.
     save_weights(out, model, {"task": name, "seed": seed}, half=recipe.half_weights)
     load_weights(out, model)
     digest = sha256_file(out)
@@ -179,7 +179,7 @@ def train_task(
                 for metric, value in _measure(model, source, recipe, bar.advance).items()
             }
 
-    journal = Journal(out.with_name(f"{out.name}.journal"))  # a kill here costs no second evaluation
+    journal = Journal(out.with_name(f"{out.name}.journal"))  # after a kill, the evaluation is not repeated
     found = journal.once(f"evaluated {digest}", dict[str, float], evaluate)
     environment = describe_environment(chosen)
     card = TrainingCard(
@@ -209,7 +209,7 @@ def train_task(
 
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
-    """Return the value of the measure and the means of further metrics, by name."""
+    """Return the value of the task's metric and the means of further metrics, by name."""
     metrics = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
     return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
@@ -222,17 +222,17 @@ def _describe_hardware(device: torch.device, environment: Environment) -> str:
 
 
 def _describe_start(start: Path) -> TrainingCard | Weights:
-    """Return which weights these are, and how they were made if their card is next to them."""
+    """Return the training card next to the weights if it belongs to them; else only their hash."""
     digest = sha256_file(start)
     try:
         card = read_card(start.with_suffix(".json"))
-    except ArtifactError:  # there is none, or it is a file of another kind
+    except ArtifactError:  # there is no card, or the file is not a card
         return Weights(weights_sha256=digest)
     return card if card.weights_sha256 == digest else Weights(weights_sha256=digest)
 
 
 def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:
-    """Return what makes these weights again, anywhere: a command, or a call where no command has the settings."""
+    """Return the command that reproduces the weights, or a Python call if the command line lacks a setting."""
     if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
         begin = "" if start is None else f", start={start.name!r}"
         return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
@@ -244,6 +244,6 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
 
 
 def _count_macs(name: str) -> int | None:
-    """Return the multiply-accumulates of one inference, None where only the data shows the way through the network."""
+    """Return the multiply-accumulates of one inference; None if tracing the network needs data."""
     example = build_example(name)
     return None if example is None else trace_graph(*example).macs

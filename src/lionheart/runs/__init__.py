@@ -1,6 +1,7 @@
-"""Runs: the folder in which a job keeps its settings, its journal, its weights and its results, and the records it writes.
+"""Runs: the directory in which a job keeps its settings, journal, weights and results, and the records that it writes.
 
-Takes records; returns the same after a kill at any point. Must not know: who computes them.
+The files hold records, and reading them returns the same records after a kill at any time. This package must not know how
+records are computed.
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment

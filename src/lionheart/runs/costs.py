@@ -1,6 +1,6 @@
-"""What is written of an estimate: time and energy on a platform, of programming, and on several cores.
+"""Records of cost estimates: time and energy on a platform, of programming, and on several cores.
 
-Parts that results of older versions may lack are None, or have the value that says nothing happened.
+Fields that results of older versions may lack are None or have a neutral default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lionheart.record import Record
 
 
 class WorkKind(StrEnum):
-    """What a core does in a step."""
+    """Type of work of a core in one step of a schedule."""
 
     NETWORK_IO = "network io"
     DIGITAL = "digital"
@@ -30,15 +30,15 @@ class WorkKind(StrEnum):
 @final
 @dataclass(frozen=True)
 class ScheduleEvent:
-    """A stretch of work of one core.
+    """An interval in which one core does one piece of work.
 
     Args:
-        core: Which core, from 0.
-        inference: Which inference, from 0.
-        layer: The projection that it belongs to; the stage's name for a handover.
-        kind: What it is.
-        start_s: When it begins [s].
-        end_s: When it ends [s].
+        core: Index of the core, from 0.
+        inference: Index of the inference, from 0.
+        layer: Name of the projection that the work belongs to; the name of the stage for a handover.
+        kind: Type of work.
+        start_s: Start time [s].
+        end_s: End time [s].
     """
 
     core: int
@@ -53,8 +53,8 @@ class CostTotals(Record):
     """Time and energy of one inference.
 
     Args:
-        latency_s: Time [s].
-        energy_j: Energy [J].
+        latency_s: Latency of one inference [s].
+        energy_j: Energy of one inference [J].
     """
 
     latency_s: float
@@ -65,8 +65,8 @@ class CostRecord(CostTotals):
     """Time and energy of one inference, with their components.
 
     Args:
-        time_breakdown_s: Component -> seconds.
-        energy_breakdown_j: Component -> joules.
+        time_breakdown_s: Time of each component [s].
+        energy_breakdown_j: Energy of each component [J].
     """
 
     time_breakdown_s: dict[str, float] | None = None
@@ -75,14 +75,14 @@ class CostRecord(CostTotals):
 
 @final
 class LayerCostRecord(CostRecord):
-    """Cost of one projection as mapped, and on the core.
+    """Cost of one projection as mapped and on the digital core.
 
     Args:
-        fqn: The projection.
-        placement: Where its products run.
-        n_tiles: Tiles that hold its weight; 0 when digital.
-        digital_latency_s: Time on the core [s].
-        digital_energy_j: Energy on the core [J].
+        fqn: Name of the projection.
+        placement: Placement of its matrix-vector products.
+        n_tiles: Number of tiles that hold its weight; 0 if digital.
+        digital_latency_s: Time on the digital core [s].
+        digital_energy_j: Energy on the digital core [J].
     """
 
     fqn: str
@@ -94,13 +94,13 @@ class LayerCostRecord(CostRecord):
 
 @final
 class OpCostRecord(Record):
-    """Cost of all other operations of one name, the same in every mapping.
+    """Cost of all operations with one name other than projections; the same for every mapping.
 
     Args:
-        name: The operation.
-        latency_s: Time [s].
-        energy_j: Energy [J].
-        reason_free: Why it costs nothing; empty when it has a price.
+        name: Name of the operation.
+        latency_s: Time of one inference [s].
+        energy_j: Energy of one inference [J].
+        reason_free: Reason why the operation costs nothing; empty if it has a cost.
     """
 
     name: str
@@ -111,13 +111,13 @@ class OpCostRecord(Record):
 
 @final
 class AgeCost(Record):
-    """Cost of programming a chip at regular intervals.
+    """Cost of reprogramming a chip at regular intervals.
 
     Args:
-        reprogram_after: Seconds between the starts of two programmings.
-        power_w: Energy of programming, spread over this time.
-        time_share: Share of the time that is spent on programming; 1 and more: it never computes.
-        inferences_per_s: Inferences a second from which on the mapping saves energy; None: it never does.
+        reprogram_after: Time between the starts of two programmings [s].
+        power_w: Programming energy divided by this time [W].
+        time_share: Share of the time spent on programming; 1 or more: no time is left for inference.
+        inferences_per_s: Inference rate above which the mapping saves energy [1/s]; None = it never does.
     """
 
     reprogram_after: float
@@ -131,17 +131,17 @@ class ProgrammingRecord(Record):
     """Time and energy of programming one chip.
 
     Args:
-        technology: Of the devices.
-        n_devices: Devices that are programmed.
-        write: ``row``: all devices of a row at a time; ``device``: one at a time.
-        time_s: Seconds; None when unknown.
-        energy_j: Joules; None when unknown.
-        time_breakdown_s: Component -> seconds; empty when unknown.
-        energy_breakdown_j: Component -> joules; empty when unknown.
-        break_even_time: Inferences after which the time of programming is saved; None: never, or unknown.
-        break_even_energy: Inferences after which the energy of programming is saved; None: never, or unknown.
-        reprogramming: Cost of programming again at the tile's age; None = it is programmed once.
-        reason_unknown: Why there are no numbers; empty when there are.
+        technology: Name of the device technology.
+        n_devices: Number of devices that are programmed.
+        write: ``row``: all devices of a row at a time; ``device``: one device at a time.
+        time_s: Programming time [s]; None = unknown.
+        energy_j: Programming energy [J]; None = unknown.
+        time_breakdown_s: Time of each component [s]; empty if unknown.
+        energy_breakdown_j: Energy of each component [J]; empty if unknown.
+        break_even_time: Number of inferences that save the programming time; None = never, or unknown.
+        break_even_energy: Number of inferences that save the programming energy; None = never, or unknown.
+        reprogramming: Cost of reprogramming at the tile's interval; None = the chip is programmed once.
+        reason_unknown: Reason why the cost is unknown; empty if it is known.
     """
 
     technology: str
@@ -162,8 +162,8 @@ class CoreRecord(Record):
     """One stage of a pipeline.
 
     Args:
-        layers: Its projections.
-        utilisation: Share of the time in which its core works, 0 to 1.
+        layers: Names of its projections.
+        utilisation: Share of the time in which its core is busy, 0 to 1.
     """
 
     layers: tuple[str, ...]
@@ -172,17 +172,17 @@ class CoreRecord(Record):
 
 @final
 class ScheduleRecord(Record):
-    """What the cores did, and when.
+    """Schedule of the cores for a series of inferences.
 
     Args:
-        latency_s: Seconds until the first result.
-        interval_s: Seconds from one result to the next on average.
-        throughput_per_s: Results a second.
-        total_s: When the last inference was through [s].
+        latency_s: Time until the first result [s].
+        interval_s: Mean time from one result to the next [s].
+        throughput_per_s: Results per second [1/s].
+        total_s: Time at which the last inference ends [s].
         energy_per_inference_j: Energy of one inference [J].
-        energy_breakdown_j: Component -> joules of one inference.
-        cores: The stages.
-        events: By start.
+        energy_breakdown_j: Energy of each component in one inference [J].
+        cores: Stages of the pipeline.
+        events: Pieces of work in the order of their start times.
     """
 
     latency_s: float
@@ -197,25 +197,25 @@ class ScheduleRecord(Record):
 
 @final
 class PipelineRecord(Record):
-    """A mapping on several cores, or with few tiles, against the all-digital network on as many cores.
+    """A mapping on several cores, or with few tiles, compared with the all-digital network on the same number of cores.
 
     Args:
         platform: Name of the platform.
-        n_cores: Cores there are.
-        n_inferences: Inferences that pass one after another.
-        max_tiles: Crossbars there are; None = as many as needed.
-        n_tiles: Crossbars in use.
-        n_tiles_wanted: Crossbars that all layers would need without sharing.
-        n_tiles_packed: Crossbars that would do if layers shared them.
-        without_tiles: Layers for which there is no room.
-        reprogrammed: Layers that are programmed again for every inference.
-        sharing: Layers of each crossbar that more than one layer uses.
+        n_cores: Number of available cores.
+        n_inferences: Number of consecutive inferences.
+        max_tiles: Number of available tiles; None = as many as needed.
+        n_tiles: Number of tiles in use.
+        n_tiles_wanted: Number of tiles without sharing between layers.
+        n_tiles_packed: Number of tiles with sharing between layers.
+        without_tiles: Layers that do not fit on the tiles.
+        reprogrammed: Layers that are reprogrammed for every inference.
+        sharing: Layers on each tile that more than one layer uses.
         latency_gain: All-digital latency over that of the mapped network [-].
         throughput_gain: Throughput of the mapped network over the all-digital one [-].
         energy_gain: All-digital energy over that of the mapped network [-].
-        all_digital: The all-digital network.
-        mapped: The mapped one.
-        notes: Sentences to read with the numbers.
+        all_digital: Schedule of the all-digital network.
+        mapped: Schedule of the mapped network.
+        notes: Remarks on the interpretation of the numbers.
     """
 
     platform: str
@@ -242,20 +242,20 @@ class SystemRecord(Record):
 
     Args:
         platform: Name of the platform.
-        clock_hz: Clock of the core [Hz].
-        counted: What the numbers contain.
-        not_counted: What they leave out.
-        assumptions: Sentences to read with the numbers.
+        clock_hz: Clock frequency of the core [Hz].
+        counted: Costs that the numbers include.
+        not_counted: Costs that the numbers leave out.
+        assumptions: Assumptions behind the numbers.
         all_digital: Total of the all-digital network.
         mapped: Total of the mapped network.
         speedup: All-digital latency over that of the mapped network [-].
         energy_gain: All-digital energy over that of the mapped network [-].
-        n_tiles: Tiles of the mapped network.
-        tiles_missing: Tiles that the mapping needs and the platform does not have.
+        n_tiles: Number of tiles of the mapped network.
+        tiles_missing: Number of tiles that the mapping needs beyond those of the platform.
         programming: Cost of programming the tiles.
-        layers: Projections in the network's order.
-        other_ops: Everything else, a row for each name.
-        pipeline: The same on several cores; None = not simulated.
+        layers: Cost of each projection, in the network's order.
+        other_ops: Cost of all other operations, one row for each name.
+        pipeline: Comparison on several cores; None = not simulated.
     """
 
     platform: str

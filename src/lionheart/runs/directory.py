@@ -1,4 +1,4 @@
-"""A run's folder: every file is whole or absent, the journal only grows, one process writes at a time."""
+"""The run directory: every file is complete or absent, the journal is append-only, and one process writes at a time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from lionheart.runs.upgrade import UPGRADES, upgrade, upgrade_run
 T = TypeVar("T")
 SCHEMA_VERSION = 2
 _READABLE = (1, SCHEMA_VERSION)
-_SPACE_NEEDED = 50_000_000  # bytes that must be free before a run starts
+_SPACE_NEEDED = 50_000_000  # free disk space required to start a run [bytes]
 
 
 @final
 class RunDirectory:
-    """Paths and access to a run's files.
+    """Paths of a run's files, with functions to read and write them.
 
-    ``run.json`` settings, seeds, versions; ``graph.json`` the network; ``journal.jsonl`` every event; ``checkpoints/``
-    weights; ``mapping.json``, ``weights.safetensors``, ``results.json``, ``report.html`` at the end.
+    ``run.json``: settings, seeds, versions. ``graph.json``: the network. ``journal.jsonl``: all events. ``checkpoints/``:
+    weights during the run. ``mapping.json``, ``weights.safetensors``, ``results.json``, ``report.html``: results.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,15 +41,16 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, description: RunDescription) -> RunDirectory:
-        """Make the folder and write ``run.json``.
+        """Create the directory and write ``run.json``.
 
         Raises:
-            ArtifactError: A run is there already, or the folder cannot be written or filled.
+            ArtifactError: The directory already holds a run, cannot be written, or has too little free space.
         """
         run = cls(path)
         if run.has("run.json"):
             raise ArtifactError(
-                f"{path}: a run is there already", hint=f"continue it with --resume {path}, or choose another folder"
+                f"{path}: the directory already holds a run",
+                hint=f"continue the run with --resume {path}, or choose another directory",
             )
         absent = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
         try:
@@ -71,35 +72,36 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.has("run.json"):
-            raise ArtifactError(f"{path}: no run here (run.json is missing)", hint="give the folder that `map` wrote")
+            raise ArtifactError(
+                f"{path}: no run in this directory (run.json is missing)", hint="give a directory that `map` wrote"
+            )
         run.description()
         return run
 
     def require_job(self, job: str) -> None:
-        """Make sure that the run was started by the command `job`.
+        """Check that the run was started by the command `job`.
 
         Raises:
-            ArtifactError: It was started by another one.
+            ArtifactError: Another command started the run.
         """
         found = self.description().job
         if found != job:
             raise ArtifactError(
-                f"{self.path}: a run of `lionheart {found}`, expected one of `lionheart {job}`",
-                hint=f"go on with it by: lionheart {found} --resume {self.path}",
+                f"{self.path}: the directory holds a run of `lionheart {found}`, expected one of `lionheart {job}`",
+                hint=f"continue the run with: lionheart {found} --resume {self.path}",
             )
 
     def require_resumable(self) -> None:
-        """Make sure that this version can go on with the run.
+        """Check that this version can continue the run.
 
         Raises:
-            ArtifactError: Its journal was written by an older version.
+            ArtifactError: An older version wrote the journal.
         """
         version = self.description().schema_version
         if version != SCHEMA_VERSION:
             raise ArtifactError(
-                f"{self.path}: the run was begun by an older version (schema_version {version}, expected {SCHEMA_VERSION})",
-                hint="its results can be read once it has finished; to go on with the search take that version, "
-                "or start a new run",
+                f"{self.path}: an older version started the run (schema_version {version}, expected {SCHEMA_VERSION})",
+                hint="continue the search with that version, or start a new run; results of a finished run can be read",
             )
 
     def file(self, name: str) -> Path:
@@ -111,29 +113,29 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def drop_checkpoints(self) -> None:
-        """Remove all checkpoints, and what a kill left beside them; for a run that has its results."""
+        """Remove all checkpoints and temporary files of a run that has its results."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     def description(self) -> RunDescription:
-        """Return ``run.json``.
+        """Return the contents of ``run.json``.
 
         Raises:
-            ArtifactError: It is damaged, or its version is unknown.
+            ArtifactError: The file is damaged, or its version is unknown.
         """
         where = self.file("run.json")
         data = upgrade_run(require_mapping(read_json(where), where))
         if data.get("schema_version") not in _READABLE:
             raise ArtifactError(
                 f"{where}: schema_version: got {data.get('schema_version')!r}, expected {SCHEMA_VERSION}",
-                hint="this run was written by another version of lionheart",
+                hint="another version of lionheart wrote this run; install that version to read it",
             )
         return RunDescription.from_json(data, str(where))
 
     def results(self) -> Results:
-        """Return ``results.json``, whatever version wrote it.
+        """Return the contents of ``results.json``, also of older versions.
 
         Raises:
-            ArtifactError: It is missing or damaged.
+            ArtifactError: The file is missing or damaged.
         """
         where = self.file("results.json")
         return Results.from_json(upgrade(read_json(where), where), str(where))
@@ -142,7 +144,7 @@ class RunDirectory:
         """Return one of the run's JSON files as a record.
 
         Raises:
-            ArtifactError: It is missing or damaged.
+            ArtifactError: The file is missing or damaged.
         """
         data = read_json(self.file(name))
         return read_record(kind, UPGRADES[name](data) if name in UPGRADES else data, str(self.file(name)))
@@ -153,27 +155,28 @@ class RunDirectory:
         write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data} if isinstance(data, Mapping) else data)
 
     def has(self, name: str) -> bool:
-        """Return whether a file is there."""
-        return os.path.exists(self.file(name))  # unlike Path.exists, False for what cannot be looked at
+        """Return whether a file of the run exists."""
+        return os.path.exists(self.file(name))  # unlike Path.exists, returns False without permission
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Lock the run for this process.
 
         Raises:
-            ArtifactError: Another process holds it.
+            ArtifactError: Another process has locked the run.
         """
         try:
             with FileLock(self.file(".lock"), timeout=0):
                 yield
         except Timeout as error:
             raise ArtifactError(
-                f"{self.path}: another process is working on this run", hint="wait for it or stop it"
+                f"{self.path}: another process is working on this run",
+                hint="wait until that process has finished, or stop it",
             ) from error
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return what may change a run's numbers: versions, processor, threads, and the device that computes."""
+    """Return versions, processor, threads and device, which may all change the numbers of a run."""
     return Environment(
         lionheart=metadata.version("lionheart-aimc"),
         python=host.python_version(),

@@ -1,6 +1,6 @@
-"""What a run writes: one class for each record, the same in search, journal, results, report and ``--json``.
+"""Records of a run, used by search, journal, results, report and ``--json``.
 
-The JSON schema of results is made from these classes: ``lionheart schema results``.
+``lionheart schema results`` generates the JSON schema of results from these classes.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class SearchOutcome(StrEnum):
 
 
 class Accuracy(Record):
-    """The mean score over chips at one time. For an accuracy, scores are 0 to 1."""
+    """Mean score over chips at one time. Accuracies are scores from 0 to 1."""
 
     t_inference: float = Field(description="time since programming ended [s]")
-    mean: float = Field(description="mean over chips")
+    mean: float = Field(description="mean score over chips")
     low: float = Field(description="lower end of the confidence interval of the mean")
     high: float = Field(description="upper end of the confidence interval of the mean")
-    std: float = Field(description="sample standard deviation from chip to chip")
-    n_chips: int = Field(description="separately programmed chips")
+    std: float = Field(description="sample standard deviation over chips")
+    n_chips: int = Field(description="number of independently programmed chips")
     scores: tuple[float, ...] = Field(description="mean score of each chip")
-    n_samples: int | None = Field(None, description="samples; None where it was not noted")
+    n_samples: int | None = Field(None, description="number of samples; None = not recorded")
     samples: Any = Field(
-        None, exclude=True, repr=False, description="mean score over chips of each sample, not written"
+        None, exclude=True, repr=False, description="mean score over chips of each sample, not written to files"
     )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether another record says the same; `samples` do not count, as they are not written."""
+        """Return whether another record has the same fields; `samples` are not compared because they are not written."""
         return isinstance(other, Accuracy) and type(self) is type(other) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
@@ -53,131 +53,143 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """A drop against the digital network."""
+    """Drop of the score against the digital network."""
 
-    drop_pp: float = Field(description="estimate: of the mean over chips, or of a share of chips [pp]")
+    drop_pp: float = Field(description="estimated drop, of the mean over chips or of a share of chips [pp]")
     drop_ucb_pp: float = Field(
-        description="upper confidence bound: what the drop does not exceed with probability `confidence`; the estimate "
-        "itself where that is None [pp]"
+        description="upper confidence bound: the drop does not exceed this value with probability `confidence`; equal to "
+        "`drop_pp` if `confidence` is None [pp]"
     )
-    chip_error_pp: float = Field(description="standard error of the mean from chip to chip [pp]")
-    sample_error_pp: float = Field(description="standard error of the mean from sample to sample [pp]")
-    confidence: float | None = Field(description="one-sided; None = none was asked for")
-    chip_yield: float | None = Field(description="share of chips that must keep the drop; None = their mean must")
+    chip_error_pp: float = Field(description="standard error of the mean over chips [pp]")
+    sample_error_pp: float = Field(description="standard error of the mean over samples [pp]")
+    confidence: float | None = Field(description="one-sided confidence level of the bound; None = no bound computed")
+    chip_yield: float | None = Field(
+        description="share of chips whose drop must not exceed the bound; None = the mean over chips must not"
+    )
 
 
 class TrainTrace(Record):
-    """What a training did."""
+    """Record of a training."""
 
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
-    n_steps: int = Field(0, description="optimiser steps")
+    n_steps: int = Field(0, description="number of optimiser steps")
     elapsed_s: float = Field(0.0, description="wall time [s]")
-    outcome: str = Field("none", description="why it ended: flat, cap, budget; none = there was no training")
+    outcome: str = Field("none", description="reason why the training ended: flat, cap, budget; none = no training")
 
 
 class Decision(Record):
-    """One step of a search."""
+    """One decision of a search."""
 
-    index: int = Field(description="number of the step, from 0")
-    fqn: str = Field(description="projection that was tried, or a label of what was")
-    macs: int = Field(description="MACs of what was tried")
-    accepted: bool = Field(description="whether a mapping was kept")
-    accuracy: Accuracy = Field(description="of the mapping kept, or tried last")
+    index: int = Field(description="number of the decision, from 0")
+    fqn: str = Field(
+        description="name of the projection that was tried, or a description of the mapping that was tried"
+    )
+    macs: int = Field(description="MACs of the projections that were tried")
+    accepted: bool = Field(description="whether a mapping was accepted")
+    accuracy: Accuracy = Field(description="accuracy of the accepted mapping, or of the one tried last")
     drop_pp: float = Field(description="drop against the digital network [pp]")
-    drop_ucb_pp: float = Field(description="what was held against the bound [pp]")
-    train: TrainTrace = Field(description="the retraining")
+    drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
+    train: TrainTrace = Field(description="record of the retraining")
     elapsed_s: float = Field(description="wall time [s]")
-    analog: tuple[str, ...] | None = Field(None, description="analog projections of the mapping kept; None if none was")
-    n_remeasured: int = Field(0, description="other mappings measured in the same step")
-    note: str = Field("", description="what the step leaves digital for its tiles or its cost, and why")
+    analog: tuple[str, ...] | None = Field(None, description="analog projections of the accepted mapping; None = none")
+    n_remeasured: int = Field(0, description="further mappings evaluated in the same decision")
+    note: str = Field("", description="candidates that stay digital because of tiles or cost, and why")
 
 
 class HoldoutTest(Record):
-    """A mapping measured on chips and samples that decided nothing."""
+    """Evaluation of a mapping on chips and samples that no decision used."""
 
     analog: tuple[str, ...] = Field(description="analog projections of the mapping")
-    accuracy: Accuracy = Field(description="on the held-out samples")
-    drop: Drop = Field(description="against the digital network on the same samples")
-    accepted: bool = Field(description="whether the mapping keeps the bound")
+    accuracy: Accuracy = Field(description="accuracy on the held-out samples")
+    drop: Drop = Field(description="drop against the digital network on the same samples")
+    accepted: bool = Field(description="whether the drop is within the bound")
 
 
 class CompensationTrial(Record):
-    """Layers measured with a cheaper digital correction."""
+    """Evaluation of layers with a cheaper digital correction."""
 
-    setting: str = Field(description="setting of the tile")
-    value: str = Field(description="value tried")
-    layers: tuple[str, ...] = Field(description="layers that had it")
-    accepted: bool = Field(description="whether the bound was kept")
-    drop_pp: float = Field(description="drop [pp]")
-    drop_ucb_pp: float = Field(description="what was held against the bound [pp]")
+    setting: str = Field(description="name of the tile setting")
+    value: str = Field(description="value that was tried")
+    layers: tuple[str, ...] = Field(description="layers that had this value")
+    accepted: bool = Field(description="whether the drop is within the bound")
+    drop_pp: float = Field(description="drop against the digital network [pp]")
+    drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
 
 
 class AgeTrial(Record):
-    """A mapping measured at one age."""
+    """Evaluation of a mapping at one age of the chips."""
 
     age_s: float = Field(description="time since programming ended [s]")
-    drop_pp: float = Field(description="drop [pp]")
-    drop_ucb_pp: float = Field(description="what was held against the bound [pp]")
-    within: bool = Field(description="whether the bound was kept")
+    drop_pp: float = Field(description="drop against the digital network [pp]")
+    drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
+    within: bool = Field(description="whether the drop is within the bound")
 
 
 class RefreshInterval(Record):
-    """Up to which age chips keep the bound, so that they are programmed again by then."""
+    """Age up to which chips stay within the bound, i.e. the interval at which they must be reprogrammed."""
 
-    holds_until_s: float | None = Field(description="largest age within the bound [s]; None = not even the first one")
+    holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
     longest_s: float = Field(description="largest age that could be tried [s]")
-    measured: tuple[AgeTrial, ...] = Field((), description="ages that were measured, ascending")
+    measured: tuple[AgeTrial, ...] = Field((), description="evaluated ages in increasing order")
 
 
 class DigitalBaseline(Record):
-    """Scores of the digital network on the samples of a search and of its final figures."""
+    """Scores of the digital network on the samples of decisions and of the final results."""
 
-    decision: float = Field(description="on the samples that decide")
-    validation: float = Field(description="on the validation samples of the final figures")
+    decision: float = Field(description="score on the validation samples used for decisions")
+    validation: float = Field(description="score on the validation samples of the final results")
 
 
 class Baseline(Record):
-    """Scores of the digital network in the final figures."""
+    """Scores of the digital network in the final results."""
 
-    validation_accuracy: float = Field(description="on the validation samples of the final figures")
-    test_accuracy: float | None = Field(None, description="on the test samples of the final figures")
+    validation_accuracy: float = Field(description="score on the validation samples of the final results")
+    test_accuracy: float | None = Field(None, description="score on the test samples of the final results")
 
 
 class Results(Printable, Record):
-    """Everything that a mapping run found: ``results.json``."""
+    """Results of a mapping run: ``results.json``."""
 
-    schema_version: Literal[2] = Field(2, description="of this record")
+    schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
-    metric: Metric = Field(description="what the scores mean")
+    metric: Metric = Field(description="metric of the scores")
     max_drop_pp: float = Field(description="bound on the drop [pp]")
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
-    confidence: float = Field(description="of the intervals")
-    mapping: LayerMapping = Field(description="where each projection runs")
+    confidence: float = Field(description="coverage probability of the confidence intervals")
+    mapping: LayerMapping = Field(description="placement of each projection")
     analog_mac_share: float = Field(description="share of the MACs on tiles, 0 to 1")
     analog_weight_share: float = Field(description="share of the weights on tiles, 0 to 1")
-    objective: str = Field("macs", description="what the search made small")
-    n_tiles: int = Field(description="crossbars of the mapping")
-    max_tiles: int | None = Field(None, description="limit of crossbars; None = none")
-    notes: dict[str, str] = Field({}, description="projection -> why its tiles or its cost keep it digital")
-    final_samples: int | None = Field(None, description="samples of the final figures; None = all")
-    baseline: Baseline = Field(description="the digital network")
-    validation: Accuracy = Field(description="on fresh chips at the worst of the times of the bound")
-    validation_over_time: tuple[Accuracy, ...] = Field((), description="on fresh chips at all times of the bound")
-    decisions: tuple[Decision, ...] = Field(description="steps of the search")
-    test_over_time: tuple[Accuracy, ...] = Field((), description="on fresh chips at the report times")
-    retrained_test_accuracy: float | None = Field(None, description="of the retrained network, run digitally")
-    n_steps: int = Field(0, description="optimiser steps of all retrainings")
+    objective: str = Field("macs", description="cost that the search minimised")
+    n_tiles: int = Field(description="number of tiles of the mapping")
+    max_tiles: int | None = Field(None, description="limit of the number of tiles; None = no limit")
+    notes: dict[str, str] = Field(
+        {}, description="reason why a projection stays digital (tiles or cost), by projection"
+    )
+    final_samples: int | None = Field(None, description="number of samples of the final results; None = all")
+    baseline: Baseline = Field(description="scores of the digital network")
+    validation: Accuracy = Field(
+        description="validation accuracy over fresh chips at the worst of the times of the bound"
+    )
+    validation_over_time: tuple[Accuracy, ...] = Field(
+        (), description="validation accuracy over fresh chips at all times of the bound"
+    )
+    decisions: tuple[Decision, ...] = Field(description="decisions of the search in order")
+    test_over_time: tuple[Accuracy, ...] = Field((), description="test accuracy over fresh chips at the report times")
+    retrained_test_accuracy: float | None = Field(
+        None, description="test accuracy of the retrained network without analog layers"
+    )
+    n_steps: int = Field(0, description="number of optimiser steps of all retrainings")
     system: tuple[SystemRecord, ...] = Field((), description="time and energy on each platform")
-    tiles: dict[str, dict[str, str]] = Field({}, description="layer -> settings of its tile that differ from the run's")
-    refresh: RefreshInterval | None = Field(None, description="how long the bound is kept, where it was asked for")
-    holdout_tests: tuple[HoldoutTest, ...] = Field((), description="mappings tested on samples that decided nothing")
-    elapsed_s: float | None = Field(None, description="wall time of search and post-processing [s]")
+    tiles: dict[str, dict[str, str]] = Field({}, description="tile settings that differ from the run's tile, by layer")
+    refresh: RefreshInterval | None = Field(None, description="age up to which the bound holds; None = not requested")
+    holdout_tests: tuple[HoldoutTest, ...] = Field((), description="tests on samples that no decision used")
+    elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
-    @computed_field(description="drop on validation, on fresh chips [pp]")  # type: ignore[prop-decorator]
+    @computed_field(description="drop on validation over fresh chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Drop on validation, on fresh chips, free of rounding dust [pp]."""
+        """Drop on validation over fresh chips [pp], rounded to 9 decimals to remove floating-point errors."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
     def to_blocks(self) -> list[Block]:
@@ -222,16 +234,16 @@ class Results(Printable, Record):
 
 
 class Evaluation(Printable, Record):
-    """A finished run's mapping over fresh chips and times: ``evaluation.json``."""
+    """Evaluation of a network over fresh chips and times; of a finished run: ``evaluation.json``."""
 
-    split: str = Field(description="test or validation; data: those that the caller gave")
-    metric: Metric = Field(description="what the scores mean")
-    n_samples: int | None = Field(description="first samples of the split; None = all")
-    n_chips: int = Field(description="fresh chips; 0: the network has no analog layers")
-    seed: int = Field(description="root of the chips' random numbers")
-    backend: str = Field(description="what computed the analog layers")
-    confidence: float = Field(description="of the intervals")
-    accuracy_over_time: tuple[Accuracy, ...] = Field(description="at each time")
+    split: str = Field(description="test or validation; data = the data of the caller")
+    metric: Metric = Field(description="metric of the scores")
+    n_samples: int | None = Field(description="number of samples, from the start of the split; None = all")
+    n_chips: int = Field(description="number of simulated chips; 0 = the network has no analog layers")
+    seed: int = Field(description="root of the chips' random streams")
+    backend: str = Field(description="backend that computed the analog layers")
+    confidence: float = Field(description="coverage probability of the confidence intervals")
+    accuracy_over_time: tuple[Accuracy, ...] = Field(description="accuracy at each time")
 
     def to_blocks(self) -> list[Block]:
         """Return what was evaluated, and the accuracy at each time."""
@@ -246,30 +258,32 @@ class Evaluation(Printable, Record):
 
 
 class Environment(Record):
-    """What may change a run's numbers."""
+    """Versions and hardware of a run, which may change its numbers."""
 
-    lionheart: str = Field(description="version")
-    python: str = Field(description="version")
-    torch: str = Field(description="version")
-    cpu: str = Field(description="processor")
+    lionheart: str = Field(description="version of lionheart")
+    python: str = Field(description="version of Python")
+    torch: str = Field(description="version of PyTorch")
+    cpu: str = Field(description="name of the processor")
     cpu_capability: str = Field("", description="instruction set that PyTorch uses")
-    threads: int = Field(description="threads of PyTorch")
+    threads: int = Field(description="number of threads of PyTorch")
     device: str = Field("cpu", description="type of the device that computes")
     gpu: str | None = Field(None, description="name of the first GPU")
     system: str = Field(description="operating system and machine")
 
 
 class RunDescription(Record):
-    """How a run was started: ``run.json``."""
+    """Description of a run, written at its start: ``run.json``."""
 
-    schema_version: Literal[1, 2] = Field(2, description="of the run folder; 1 can be read, not resumed")
-    lionheart_version: str = Field("", description="version that started the run")
-    created: str = Field("", description="UTC")
-    job: str = Field("map", description="command that started it")
+    schema_version: Literal[1, 2] = Field(
+        2, description="version of the run directory; a run of version 1 can be read but not resumed"
+    )
+    lionheart_version: str = Field("", description="version of lionheart that started the run")
+    created: str = Field("", description="time of the start, UTC")
+    job: str = Field("map", description="command that started the run")
     task: str = Field(description="name of the task")
     seed: int = Field(description="root of all random streams")
-    command: str = Field("", description="command line that repeats it")
-    settings: dict[str, Any] = Field(description="of the run")
+    command: str = Field("", description="command line that repeats the run")
+    settings: dict[str, Any] = Field(description="settings of the run")
     environment: Environment | None = Field(None, description="versions and hardware")
-    study: str | None = Field(None, description="of a front: name of Optuna's study")
-    storage: str | None = Field(None, description="of a front: where the study is kept, without a password")
+    study: str | None = Field(None, description="name of the Optuna study of a Pareto front")
+    storage: str | None = Field(None, description="storage of the Optuna study of a Pareto front, without a password")

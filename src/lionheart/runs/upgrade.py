@@ -1,4 +1,4 @@
-"""Results of older versions, read as those of this one. The only place that knows how they were written."""
+"""Conversion of files of older versions to the present format. No other module knows the older formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lionheart.deprecated import rename_settings
+from lionheart.deprecated import rename_rules, rename_settings
 from lionheart.errors import ArtifactError
 from lionheart.files import require_mapping
 from lionheart.runs.records import RESULTS_VERSION
@@ -25,15 +25,15 @@ _OPTIONAL = (
 
 
 def upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return the plain data of ``results.json`` as this version writes them.
+    """Return the plain data of ``results.json`` in the format of this version.
 
     Version 1 had the names ``measure``, ``limit_pp``, ``certificate`` and ``reprogramming``, flat hold-out tests, and called
-    the retrained network's accuracy ``test_digital_accuracy``. What it did not have yet has the record's default; what is
-    damaged stays as it is, so that reading the record names it.
+    the retrained network's accuracy ``test_digital_accuracy``. Fields that version 1 lacked get the record's defaults. Damaged
+    fields are not changed, so that the error of reading the record names them.
 
     Args:
-        data: What the file holds.
-        where: Its name, for errors.
+        data: Contents of the file.
+        where: Path of the file, for error messages.
 
     Raises:
         ArtifactError: The version is unknown.
@@ -45,7 +45,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     if version != 1:
         raise ArtifactError(
             f"{where}: schema_version: got {version!r}, expected 1 or {RESULTS_VERSION}",
-            hint="this file was written by another version of lionheart",
+            hint="another version of lionheart wrote this file; install that version to read it",
         )
     metric = results.get("measure")
     results |= {"schema_version": RESULTS_VERSION, "metric": _ACCURACY if metric is None else metric}
@@ -58,7 +58,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
 
 
 def upgrade_graph(data: Any) -> Any:
-    """Return the plain data of ``graph.json`` under their present names; what is damaged stays as it is."""
+    """Return the plain data of ``graph.json`` with its present names; damaged data is not changed."""
     if not isinstance(data, Mapping):
         return data
     graph = _renamed(data, {"idle": "unused"})
@@ -72,16 +72,20 @@ def upgrade_graph(data: Any) -> Any:
 
 
 def upgrade_run(data: Any) -> Any:
-    """Return the plain data of ``run.json`` with its settings under their present names; what is damaged stays as it is."""
+    """Return the plain data of ``run.json`` with the present names of its settings; damaged data is not changed."""
     if not isinstance(data, Mapping) or not isinstance(data.get("settings"), Mapping):
         return data
     settings = dict(data["settings"])
     if isinstance(settings.get("search"), Mapping):
-        settings["search"] = rename_settings("SearchSpec", settings["search"], is_file=True)
+        search = rename_settings("SearchSpec", settings["search"], is_file=True)
+        for option in ("include", "exclude"):
+            if isinstance(search.get(option), list) and all(isinstance(rule, str) for rule in search[option]):
+                search[option] = rename_rules(option, search[option], is_file=True)
+        settings["search"] = search
     return {**data, "settings": settings}
 
 
-#: File of a run -> function that reads its older forms. `upgrade` and `upgrade_run` need more checks around them.
+#: Functions that convert older forms of a run's file, by file name. `upgrade` and `upgrade_run` need further checks.
 UPGRADES: Mapping[str, Callable[[Any], Any]] = {"graph.json": upgrade_graph}
 
 
@@ -100,7 +104,7 @@ def _upgrade_refresh(refresh: Any) -> Any:
 
 
 def _rename(row: Any) -> Any:
-    """Return a row with ``drop_ucb_pp`` for ``limit_pp``; the first versions held the drop itself against the bound."""
+    """Return a row with ``drop_ucb_pp`` instead of ``limit_pp``; the first versions compared the drop itself."""
     if not isinstance(row, Mapping):
         return row
     limit = row.get("limit_pp")

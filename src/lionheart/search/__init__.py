@@ -1,8 +1,8 @@
-"""Search: strategies that decide which candidates go analog.
+"""Search strategies that select which candidate projections run on analog tiles.
 
-Takes ranked candidates, a bound, an `Objective` that prices mappings and counts tiles, and a `Problem` that can try a mapping
-and keep or undo the trial. Returns a `SearchResult` with the mapping and every decision. Must not know: how a trial trains or
-evaluates, platforms, physics.
+Inputs: ranked candidates, a bound on the accuracy drop, an `Objective` that computes the cost and the tiles of a mapping, and
+a `Problem` that can apply a mapping and commit it or roll it back. Output: a `SearchResult` with the mapping and every
+decision. This package must not know how a mapping is trained or evaluated, and it knows neither platforms nor device physics.
 """
 
 from lionheart.runs import Decision, SearchOutcome

@@ -1,4 +1,7 @@
-"""The decisions of one search: try a mapping, decide by the bound, keep or undo. Decisions of before a resume are replayed."""
+"""The loop of one search: try a mapping, compare its drop with the bound, commit it or roll it back.
+
+Decisions made before a resume are replayed from the journal.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ from lionheart.search.problem import Problem, SearchResult, Trial
 
 @final
 class SearchLoop:
-    """What a strategy works with: candidates, the bound, and the mapping that holds after each decision.
+    """State of a search: the candidates, the bound on the drop, the decisions so far, and the current mapping.
 
     Args:
-        problem: The network under search.
-        candidates: What may go analog, in the order of the run's ranking.
-        start: The mapping before any decision.
-        max_drop_pp: Bound on the drop [pp].
-        objective: What is made small, and the tiles; None = digital MACs, any number of tiles.
-        early_stop: Stop measuring a mapping as soon as it is clearly beyond the bound.
+        problem: Network under search.
+        candidates: Projections that may become analog, in the order of the run's ranking.
+        start: Mapping before the first decision.
+        max_drop_pp: Bound on the accuracy drop [pp].
+        objective: Cost to minimise and the limit of tiles; None = digital MACs without a limit of tiles.
+        early_stop: Whether an evaluation ends as soon as the drop is clearly beyond the bound.
     """
 
     def __init__(
@@ -44,22 +47,22 @@ class SearchLoop:
         self.ended_early = False
 
     def can_go_on(self) -> bool:
-        """Return whether another decision is to be made: it was made before, or the budget is not spent."""
+        """Return whether the strategy may make another decision: one recorded before a resume, or one within the budget."""
         if len(self.decisions) >= self._problem.n_decided and self._problem.is_out_of_budget():
             self.ended_early = True
         return not self.ended_early
 
     @property
     def last_drop_ucb_pp(self) -> float:
-        """What the last decision held against the bound [pp]."""
+        """Drop that the last decision compared with the bound [pp]."""
         return self.decisions[-1].drop_ucb_pp
 
     def loss_increase(self) -> Mapping[str, float]:
-        """Return how much the loss rises when each candidate alone is analog, measured, not retrained."""
+        """Return the measured loss increase with each candidate alone analog, without retraining, by name."""
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
     def expected_loss_increase(self) -> Mapping[str, float]:
-        """Return how much the loss should rise by the Hessian when each candidate alone is analog."""
+        """Return the loss increase with each candidate alone analog, as estimated from the Hessian, by name."""
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
     def attempt(
@@ -73,23 +76,23 @@ class SearchLoop:
         always: bool = False,
         note: str = "",
     ) -> bool:
-        """Try a mapping; keep it and its weights if the drop is within the bound, else undo both.
+        """Try a mapping; commit the mapping and its weights if the drop is within the bound, else roll both back.
 
         Args:
-            mapping: To be tried.
-            label: What is tried, in a word.
-            macs: Work that the step is about.
-            retrain: Retrain before measuring; else weights stay as they are.
-            smaller: Mappings from small to large that may be kept instead, with the weights of this step. The largest within
-                the bound is found by bisection, as if every larger one dropped more.
-            always: Keep it whatever the drop.
-            note: What the step leaves digital, and why.
+            mapping: Mapping to try.
+            label: Short description of the decision, e.g. the name of the candidate.
+            macs: MACs that the decision moves to tiles.
+            retrain: Whether the network is retrained before the evaluation; False = the weights stay as they are.
+            smaller: Alternatives in increasing order of size, evaluated with the weights of this trial if `mapping` is beyond
+                the bound. The largest one within the bound is found by bisection, which assumes that the drop grows with size.
+            always: Whether the mapping is committed whatever its drop.
+            note: Candidates that this decision leaves digital, with the reasons.
 
         Returns:
-            Whether a mapping was kept; it is `self.mapping` then.
+            Whether a mapping was committed. The committed mapping is `self.mapping`.
 
         Raises:
-            ConfigError: A mapping needs more tiles than there are.
+            ConfigError: A mapping needs more tiles than `Objective.max_tiles`.
         """
         self._check_tiles(mapping, *smaller)
         index = len(self.decisions)
@@ -127,7 +130,7 @@ class SearchLoop:
         return decision.accepted
 
     def result(self) -> SearchResult:
-        """Return what was found."""
+        """Return the current mapping, all decisions, the outcome, and the reasons for which candidates stayed digital."""
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
         return SearchResult(
             self.mapping,
@@ -141,14 +144,14 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search: a mapping of {n_tiles} tiles was to be tried, expected at most {most}",
-                    hint="the strategy must ask its objective what fits",
+                    f"search: the strategy tried a mapping of {n_tiles} tiles, expected at most {most} (search.max_tiles)",
+                    hint="the strategy must check a mapping with `loop.objective.fits` before `loop.attempt`",
                 )
 
     def _largest_within(
         self, smaller: Sequence[LayerMapping], index: int, first: Trial
     ) -> tuple[LayerMapping | None, Trial, list[float]]:
-        """Return the largest of `smaller` within the bound, its trial, and how long each measurement took [s]."""
+        """Return the largest mapping of `smaller` within the bound, its trial, and the duration of each evaluation [s]."""
         kept, last = None, first
         times: list[float] = []
         low, high = 0, len(smaller) - 1

@@ -1,4 +1,4 @@
-"""What makes one mapping better than another, and how many tiles it may take."""
+"""The cost that a search minimises, and the limit of tiles."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from typing import Protocol, final
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping, Placement
 
-_MOST_NOTES = 5  # projections that a note names
+_MOST_NOTES = 5  # projections that a note lists by name
 
 
 class Moves(Protocol):
-    """A function that says what a mapping costs after some of its projections have moved."""
+    """A function that returns the cost of a mapping with some of its projections moved between tiles and digital core."""
 
     def __call__(self, *fqns: str) -> float:
-        """Return the cost with the projections named moved to where they are not; with none named, that of the mapping."""
+        """Return the cost with the named projections moved; without names, the cost of the mapping itself."""
 
 
-#: Prices a mapping and what is few moves away from it: the mapping costs time, a move should not.
+#: Returns the cost function of a mapping and its neighbours. Building the function may be slow; calling it must be fast.
 Pricing = Callable[[LayerMapping], Moves]
 
 
 def count_digital(worth: Mapping[str, int]) -> Pricing:
-    """Return a price that is the sum of what the digital projections are worth; others are worth nothing."""
+    """Return a `Pricing` whose cost is the sum of `worth` over the digital projections; absent projections count 0."""
     total = sum(worth.values())
 
     def price(mapping: LayerMapping) -> Moves:
         left = total - sum(worth.get(fqn, 0) for fqn in mapping.analog)
 
-        def after(*fqns: str) -> float:
+        def cost_with(*fqns: str) -> float:
             return left + sum(worth.get(fqn, 0) if mapping.is_analog(fqn) else -worth.get(fqn, 0) for fqn in fqns)
 
-        return after
+        return cost_with
 
     return price
 
 
 @final
 class Objective:
-    """What a search makes small, and the tiles that it has.
+    """The cost that a search minimises, and the limit of tiles.
 
     Args:
-        price: Of mappings.
-        n_tiles: Tiles of each projection that may go analog.
-        name: Of what is made small.
-        max_tiles: Tiles of all analog projections together; None = no limit.
-        may_lose: Whether a projection may cost more on tiles than on the core; such a one is left on the core.
-        show: Writes a cost with its unit.
+        price: Cost function of mappings.
+        n_tiles: Number of tiles of each projection that may become analog.
+        name: Name of the cost, e.g. ``macs`` or ``energy``.
+        max_tiles: Limit of the tiles of all analog projections together; None = no limit.
+        may_lose: Whether a projection may cost more on tiles than on the digital core. Such projections stay digital.
+        show: Formats a cost with its unit.
     """
 
     def __init__(
@@ -65,38 +65,38 @@ class Objective:
 
     @classmethod
     def of_macs(cls, candidates: Sequence[Candidate]) -> Objective:
-        """Return the objective of a search that was given none: few digital MACs, any number of tiles."""
+        """Return the default objective: as few digital MACs as possible, without a limit of tiles."""
         macs = {each.node.fqn: each.node.macs for each in candidates}
         return cls(count_digital(macs), {each.node.fqn: each.partition.n_tiles for each in candidates})
 
     @property
     def is_plain(self) -> bool:
-        """Whether every candidate is worth something in every mapping, and all of them fit."""
+        """Whether every candidate lowers the cost in every mapping and all candidates fit on the tiles together."""
         return self.max_tiles is None and not self.may_lose
 
     # -- tiles ---------------------------------------------------------------------------------------------------------
 
     def count_tiles(self, fqns: Iterable[str]) -> int:
-        """Return the tiles of projections together."""
+        """Return the number of tiles of the projections together."""
         return sum(self._n_tiles.get(fqn, 0) for fqn in fqns)
 
     def fits(self, fqns: Iterable[str]) -> bool:
-        """Return whether projections together stay within the limit of tiles."""
+        """Return whether the projections together need at most `max_tiles` tiles."""
         return self.max_tiles is None or self.count_tiles(fqns) <= self.max_tiles
 
     def count_fitting(self, fqns: Iterable[str]) -> int:
-        """Return how many sets of projections stay within the limit of tiles, the empty one among them."""
+        """Return the number of subsets of the projections that need at most `max_tiles` tiles, the empty set included."""
         n_tiles = [self._n_tiles[fqn] for fqn in fqns]
         if self.max_tiles is None:
             return int(2 ** len(n_tiles))
-        counts = [1] + [0] * min(self.max_tiles, sum(n_tiles))  # sets by their tiles
+        counts = [1] + [0] * min(self.max_tiles, sum(n_tiles))  # number of subsets for each number of tiles
         for size in n_tiles:
             for total in range(len(counts) - 1, size - 1, -1):
                 counts[total] += counts[total - size]
         return sum(counts)
 
     def pack(self, fqns: Sequence[str], gains: Mapping[str, float]) -> list[str]:
-        """Return those of the projections that go on the tiles there are: those that gain most for each tile first."""
+        """Return the projections that fit on `max_tiles` tiles, chosen greedily by gain per tile, in the given order."""
         if self.max_tiles is None or self.fits(fqns):
             return list(fqns)
         left, chosen = self.max_tiles, set()
@@ -109,17 +109,17 @@ class Objective:
     # -- cost ----------------------------------------------------------------------------------------------------------
 
     def cost(self, mapping: LayerMapping) -> float:
-        """Return what a mapping costs."""
+        """Return the cost of a mapping."""
         return self.price(mapping)()
 
     def gains(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, float]:
-        """Return what moving each projection alone to where it is not would save; negative where it would cost more."""
-        after = self.price(mapping)
-        cost = after()
-        return {fqn: cost - after(fqn) for fqn in fqns}
+        """Return the saving from moving each projection alone between tiles and core; negative = an increase."""
+        cost_with = self.price(mapping)
+        cost = cost_with()
+        return {fqn: cost - cost_with(fqn) for fqn in fqns}
 
     def drop_unprofitable(self, mapping: LayerMapping) -> LayerMapping:
-        """Return a mapping without the projections that are no cheaper on tiles than on the core; the worst goes first."""
+        """Return the mapping without the analog projections that are no cheaper on tiles; the least profitable goes first."""
         while self.may_lose and mapping.analog:
             gains = self.gains(mapping, mapping.analog)
             worst = max(gains, key=lambda fqn: gains[fqn])
@@ -129,7 +129,7 @@ class Objective:
         return mapping
 
     def without_losers(self, start: LayerMapping, fqns: Sequence[str]) -> list[str]:
-        """Return the projections that alone on tiles save something, or do so in the company of all that may."""
+        """Return the projections that save cost on tiles, either alone or together with all other profitable projections."""
         if not self.may_lose:
             return list(fqns)
         alone = self.gains(start, fqns)
@@ -143,7 +143,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return for those of the digital projections that cannot or should not join a mapping why that is."""
+        """Return the reason for each digital projection that does not fit on the tiles left or would raise the cost."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)
@@ -158,7 +158,7 @@ class Objective:
         return reasons
 
     def note(self, wanted: Collection[str], mapping: LayerMapping) -> str:
-        """Return which of the projections wanted a mapping leaves digital, and why; empty if none."""
+        """Return which of the `wanted` projections the mapping leaves digital and why, as one line; empty = none."""
         left = [fqn for fqn in wanted if not mapping.is_analog(fqn)]
         reasons = self.explain(mapping, left)
         rest = [fqn for fqn in left if fqn not in reasons]
@@ -169,12 +169,12 @@ class Objective:
 
 
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
-    """Return a mapping with projections on tiles too."""
+    """Return the mapping with the named projections analog in addition."""
     return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:
-    """Return a mapping with `candidates` on tiles too."""
+    """Return the mapping with `candidates` analog in addition."""
     return on_tiles(mapping, (each.node.fqn for each in candidates))
 
 

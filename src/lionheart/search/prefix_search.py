@@ -1,4 +1,4 @@
-"""Search among sets of candidates in the order of their sensitivity: how many as they are, single moves, retrained together."""
+"""Search over sets of candidates in the order of sensitivity: prefixes, single moves, and retraining several together."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from lionheart.search.loop import SearchLoop
 from lionheart.search.objective import with_analog
 from lionheart.search.sensitivity_order import PrefixSets
 
-_MAX_FAILURES = 2  # of moves in one refinement
-_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # of all that can be gained, and of being within the bound
+_MAX_FAILURES = 2  # rejected moves in one refinement
+_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # share of the largest possible gain; probability of being within the bound
 
 
 def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
-    """Find how many of the candidates, in their order, may be analog with the weights as they are.
+    """Find how many candidates, in their order, can be analog with the current weights.
 
-    The drop is taken to grow with the sum of rises: the next number measured is where a line through the nearest drops known on
-    both sides meets the bound; or the middle of what is open, where the line has closed less than half of it twice in a row.
+    The search assumes that the drop grows with the sum of loss increases. The next prefix to evaluate is the one at which a
+    line through the nearest known drops on both sides meets the bound. If the line has halved the open interval in neither of
+    the last two steps, the middle of the interval is evaluated instead.
 
     Returns:
-        The smallest sum of rises that was too much; infinite if none was.
+        The smallest sum of loss increases that was beyond the bound; infinite if none was.
     """
     sums = sets.sums
     drops = {0: 0.0}
@@ -48,20 +49,21 @@ def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
 def _where_bound_is_met(
     sums: Sequence[float], drops: Mapping[int, float], low: int, high: int, max_drop_pp: float
 ) -> int:
-    """Return the largest number strictly between `low` and `high` whose drop should be within the bound, else the smallest."""
+    """Return the largest number strictly between `low` and `high` with an expected drop within the bound, else `low + 1`."""
     begin, end = (low, high) if high in drops else (0, low)
     slope = (drops[end] - drops[begin]) / (sums[end] - sums[begin]) if sums[end] > sums[begin] else 0.0
-    if slope <= 0:  # nothing is known yet, or chance hides the drop
+    if slope <= 0:  # no drop is known yet, or the noise of the evaluation exceeds the drop
         return (low + high + 1) // 2 if high < len(sums) or low == 0 else high - 1
     most = sums[low] + (max_drop_pp - drops[low]) / slope
     return max((number for number in range(low + 1, high) if sums[number] <= most), default=low + 1)
 
 
 def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
-    """Add a candidate, or exchange one for another that gains more, with the weights at hand, as long as one is kept.
+    """Add one candidate, or exchange one for another with a larger gain, without retraining, until no move is accepted.
 
-    Between a sum of rises that was within the bound and one that was too much, the chance of being within the bound is taken to
-    fall from 1 to 0. The move that gains most times its chance is tried first; those with little of either are not tried.
+    The assumed probability of being within the bound falls linearly from 1 to 0 between the sum of loss increases that was
+    within the bound and the one that was beyond it. The move with the largest product of gain and probability is tried first.
+    Moves with a gain below `_LEAST_GAIN` or a probability below `_LEAST_CHANCE` are not tried.
     """
     tried, failures = {frozenset(loop.mapping.analog)}, 0
     while failures < _MAX_FAILURES:
@@ -83,13 +85,13 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 def _best_move(
     loop: SearchLoop, sets: PrefixSets, tried: Collection[frozenset[str]], too_much: float
 ) -> tuple[list[Candidate], str, int] | None:
-    """Return the candidates of the mapping one move away that promises most, what the move is, and the MACs gained."""
+    """Return the candidates after the move with the largest expected gain, the label of the move, and its MACs; or None."""
     present = [each for each in sets.order if loop.mapping.is_analog(each.node.fqn)]
     enough, least = sets.sum_of_rises(present), _LEAST_GAIN * sets.most
     best: tuple[float, list[Candidate], Candidate, Candidate | None] | None = None
     for new, old, gain in _moves(loop, present, sets.left()):
         if gain < least or (best is not None and gain <= best[0]):
-            continue  # whatever its chance
+            continue  # the gain is too small at any probability
         chosen = [*(each for each in present if each is not old), new]
         chance = _chance(sets.sum_of_rises(chosen), enough, too_much)
         known = frozenset(each.node.fqn for each in chosen) in tried
@@ -105,7 +107,7 @@ def _best_move(
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
-    """Return the chance taken for a sum of rises, between one that was within the bound and one that was too much."""
+    """Return the assumed probability that a sum of loss increases is within the bound (linear between the two known sums)."""
     if total >= too_much:
         return 0.0
     return 1.0 if total <= enough or math.isinf(too_much) else (too_much - total) / (too_much - enough)
@@ -114,21 +116,21 @@ def _chance(total: float, enough: float, too_much: float) -> float:
 def _moves(
     loop: SearchLoop, present: Sequence[Candidate], left: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Candidate | None, float]]:
-    """Yield what may come on tiles, what goes off them for it (None = nothing), and what that saves; all that fit."""
-    objective, after = loop.objective, loop.objective.price(loop.mapping)
-    cost, free = after(), math.inf
+    """Yield each move that fits: the candidate to add, the candidate to remove (None = none), and the cost saved."""
+    objective, cost_with = loop.objective, loop.objective.price(loop.mapping)
+    cost, free = cost_with(), math.inf
     if objective.max_tiles is not None:
         free = objective.max_tiles - objective.count_tiles(loop.mapping.analog)
     for new in left:
         if new.partition.n_tiles <= free:
-            yield new, None, cost - after(new.node.fqn)
+            yield new, None, cost - cost_with(new.node.fqn)
         for old in present:
             if new.partition.n_tiles - old.partition.n_tiles <= free:
-                yield new, old, cost - after(new.node.fqn, old.node.fqn)
+                yield new, old, cost - cost_with(new.node.fqn, old.node.fqn)
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain with what is left, or half of it, and so on; keep the best mapping within the bound, if it is a better one."""
+    """Retrain with all remaining candidates analog, then with half of them, and so on, until a mapping is accepted."""
     left = sets.left()
     number = len(left)
     while number and loop.can_go_on():
@@ -138,7 +140,7 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
 
 
 def train_with(loop: SearchLoop, sets: PrefixSets, extra: Sequence[Candidate]) -> bool:
-    """Retrain with more candidates; keep the largest number of them within the bound, in their order, if there is one."""
+    """Retrain with the candidates `extra` analog too; commit the largest prefix of them within the bound, if any."""
     better = sets.grow(extra)
     if not better:
         return False

@@ -1,4 +1,4 @@
-"""What a search asks of the network under search, and what comes of it."""
+"""The interface between a search and the network under search, and the records that a search returns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lionheart.runs import Accuracy, Decision, SearchOutcome, TrainTrace
 @final
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying a mapping.
+    """Result of trying a mapping.
 
     Args:
-        accuracy: Mean over chips at ``t_inference``, with its interval.
+        accuracy: Mean accuracy over chips at ``t_inference``, with its confidence interval.
         drop_pp: Estimated drop against the digital network [pp].
-        drop_ucb_pp: What is held against the bound: the drop, or its upper confidence bound [pp].
-        train: The retraining.
+        drop_ucb_pp: Drop that is compared with the bound: the estimate or its upper confidence bound [pp].
+        train: Trace of the retraining.
         elapsed_s: Wall time of the trial [s].
     """
 
@@ -31,50 +31,50 @@ class Trial:
 
 
 class Problem(Protocol):
-    """The network under search."""
+    """Operations that a search needs from the network under search."""
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions made before a resume."""
+        """Number of decisions recorded before a resume."""
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return the decision `index` that was made before a resume; else make it, and write it down."""
+        """Return decision `index` if it was recorded before a resume; else call `decide` and record its result."""
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
-        """Apply a mapping, retrain if asked to, and evaluate.
+        """Apply a mapping, retrain if `retrain` is true, and evaluate.
 
-        With `early_stop` the measurement may end as soon as the drop is clearly beyond the bound.
+        With `early_stop` the evaluation may end as soon as the drop is clearly beyond the bound.
         """
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Evaluate another mapping with the weights of the trial `index`, which is neither committed nor rolled back yet."""
+        """Evaluate another mapping with the weights of trial `index`, before that trial is committed or rolled back."""
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the trial's weights; `mapping` holds from now on."""
+        """Keep the weights of the trial; `mapping` becomes the current mapping."""
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore weights and optimiser as before the trial; `mapping` still holds."""
+        """Restore the weights and the optimiser state from before the trial; `mapping` remains the current mapping."""
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return how much the loss of the digital network rises when each projection alone is analog, not retrained."""
+        """Return the measured loss increase of the digital network with each projection alone analog, without retraining."""
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return the same as expected from the Hessian and the error of weights on chips, never negative."""
+        """Return the loss increase estimated from the Hessian and the weight errors of chips; never negative."""
 
     def is_out_of_budget(self) -> bool:
-        """Return whether the search must end."""
+        """Return whether the budget of epochs or minutes is spent."""
 
 
 @final
 @dataclass(frozen=True)
 class SearchResult:
-    """A mapping and how it was found.
+    """A mapping and the decisions that led to it.
 
     Args:
-        mapping: What was found.
-        decisions: Every step.
-        outcome: How it ended.
-        notes: Candidates that stay digital because they do not fit on the tiles left or would cost more there, and the reason.
+        mapping: Mapping that the search found.
+        decisions: All decisions in order.
+        outcome: How the search ended.
+        notes: Candidates that stay digital because they do not fit on the tiles left or would raise the cost, with the reason.
     """
 
     mapping: LayerMapping

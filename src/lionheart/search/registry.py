@@ -18,12 +18,12 @@ Search = Callable[[SearchLoop], None]
 @final
 @dataclass(frozen=True)
 class Strategy:
-    """A search, and what must be known before it starts.
+    """A search function and its requirements.
 
     Args:
-        search: Makes decisions in a loop until it ends.
-        early_stop: Whether a mapping clearly beyond the bound is measured no further.
-        max_candidates: Largest number of candidates; None = any.
+        search: Function that makes decisions in a `SearchLoop` and returns at the end of the search.
+        early_stop: Whether an evaluation ends as soon as the drop is clearly beyond the bound.
+        max_candidates: Largest number of candidates; None = no limit.
     """
 
     search: Search
@@ -37,7 +37,7 @@ STRATEGIES: Registry[Strategy] = registry.STRATEGIES
 def register_strategy(
     name: str, *, early_stop: bool = False, max_candidates: int | None = None
 ) -> Callable[[Search], Search]:
-    """Return a decorator that makes a search known under `name`; see `Strategy`."""
+    """Return a decorator that registers a search function under `name`; the arguments are those of `Strategy`."""
 
     def add(search: Search) -> Search:
         STRATEGIES.add(name, Strategy(search, early_stop, max_candidates))
@@ -47,14 +47,14 @@ def register_strategy(
 
 
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
-    """Make sure that a strategy can search over candidates.
+    """Check that a strategy accepts this number of candidates.
 
     Raises:
-        ConfigError: There is no such strategy, or there are more candidates than it is made for.
+        ConfigError: The strategy does not exist, or there are more candidates than its `max_candidates`.
     """
     largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:
         raise ConfigError(
-            f"search.strategy: {name} tries every mapping and is for at most {largest} candidates, got {len(candidates)}",
-            hint=f"leave at most {largest} with include or exclude, or choose the strategy training-free",
+            f"search.strategy: {name} tries every mapping, expected at most {largest} candidates, got {len(candidates)}",
+            hint=f"reduce the candidates to {largest} with include or exclude, or choose the strategy training-free",
         )

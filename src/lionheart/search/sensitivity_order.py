@@ -1,4 +1,4 @@
-"""From nothing to the best mapping there is: sets of candidates, each better than the one before and dearer in accuracy."""
+"""Candidates in the order of sensitivity, and the sets of candidates that a search evaluates, from none to the largest."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lionheart.search.objective import on_tiles, with_analog
 def order_by_sensitivity(
     candidates: Sequence[Candidate], rises: Mapping[str, float], gains: Mapping[str, float] | None = None
 ) -> list[Candidate]:
-    """Return the candidates by how much the loss rises for what each gains, the least first; what gains nothing comes last.
+    """Return the candidates in increasing order of loss increase per gain; candidates without a gain come last.
 
     Args:
-        candidates: To be ordered; of equal ones the first stays first.
-        rises: Of the loss, when each alone is analog; a fall counts as none.
-        gains: What each alone saves; None = its MACs.
+        candidates: Candidates to order. Ties keep their order.
+        rises: Loss increase with each candidate alone analog; a decrease counts as 0.
+        gains: Cost saved by each candidate alone; None = its MACs.
     """
 
     def key(each: Candidate) -> tuple[bool, float]:
@@ -34,14 +34,15 @@ def order_by_sensitivity(
 
 @final
 class PrefixSets:
-    """Candidates in the order of their sensitivity, and the sets of them that a search climbs.
+    """Candidates in the order of sensitivity, and a series of sets of them with decreasing cost.
 
-    Without a limit of tiles and where every candidate is worth something, the sets are the prefixes of the order. Else a set is
-    what of a prefix fits and saves something in its company, and only sets that cost less than those before are kept.
+    If there is no limit of tiles and every candidate lowers the cost, the sets are the prefixes of the order. Otherwise each
+    set holds the candidates of a prefix that fit on the tiles and save cost together; a set is kept only if its cost is below
+    the cost of all sets before it.
 
     Args:
-        loop: Of the search.
-        rises: Of the loss, when each candidate alone is analog.
+        loop: The loop of the search.
+        rises: Loss increase with each candidate alone analog.
     """
 
     def __init__(self, loop: SearchLoop, rises: Mapping[str, float]) -> None:
@@ -58,15 +59,15 @@ class PrefixSets:
         self.most = self.objective.cost(loop.start) - top
 
     def left(self) -> list[Candidate]:
-        """Return the candidates that are digital now."""
+        """Return the candidates that are digital in the current mapping, in the order of sensitivity."""
         return [each for each in self.order if not self._loop.mapping.is_analog(each.node.fqn)]
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
-        """Return how much the loss should rise with candidates analog."""
+        """Return the expected loss increase with the candidates analog together: the sum of their loss increases."""
         return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
-        """Return mappings with more and more of `extra` on tiles too, each better than the last and than the present one."""
+        """Return mappings with ever more of `extra` analog, each of lower cost than the one before and the current mapping."""
         present, found = [each for each in self.order if self._loop.mapping.is_analog(each.node.fqn)], []
         best = self.objective.cost(self._loop.mapping)
         for number in range(1, len(extra) + 1):
@@ -78,12 +79,12 @@ class PrefixSets:
         return found
 
     def label(self, number: int) -> str:
-        """Return what a set is, in words."""
+        """Return a description of set `number` for the list of decisions."""
         first = "first " if self.objective.is_plain else ""
         return f"{first}{len(self.sets[number])} of {len(self.order)}, not retrained"
 
     def note(self, number: int) -> str:
-        """Return what of the prefix up to the last of a set's candidates it leaves digital, and why."""
+        """Return which candidates of the prefix set `number` leaves digital, and why; empty = none."""
         if self.objective.is_plain or not self.sets[number]:
             return ""
         wanted = [each.node.fqn for each in self.order]
@@ -94,7 +95,7 @@ class PrefixSets:
         return [self._rises[each.node.fqn] for each in chosen]
 
     def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
-        """Return the mapping of what of the candidates fits and saves something in this company."""
+        """Return the mapping with those of the `wanted` candidates that fit on the tiles and save cost together."""
         fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
         return self.objective.drop_unprofitable(on_tiles(self._loop.start, fitting))
 
@@ -102,13 +103,13 @@ class PrefixSets:
         prefixes = [self.order[:number] for number in range(len(self.order) + 1)]
         if self.objective.is_plain:
             return prefixes
-        after = self.objective.price(self._loop.start)
+        cost_with = self.objective.price(self._loop.start)
         distinct = {mapping.analog: None for mapping in map(self._choose, prefixes)}
         chosen = [[each for each in self.order if each.node.fqn in analog] for analog in map(set, distinct)]
         sets: list[list[Candidate]] = []
         best = math.inf
         for wanted in sorted(chosen, key=self.sum_of_rises):
-            cost = after(*(each.node.fqn for each in wanted))
+            cost = cost_with(*(each.node.fqn for each in wanted))
             if cost < best:
                 best = cost
                 sets.append(wanted)

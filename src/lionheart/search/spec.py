@@ -14,16 +14,16 @@ Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value))]
 
 
 class SearchSpec(Spec):
-    """What must hold, when, how sure, and what it may cost."""
+    """The bound on the accuracy drop, when and with which confidence it must hold, the strategy, and the budget."""
 
     max_drop_pp: float = Field(
         1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
     )
-    t_inference: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
+    t_inference: Seconds = Field(86_400.0, ge=0, description="time since programming at which the bound must hold [s]")
     lifetime: Seconds | None = Field(
         None,
         gt=0,
-        description="the bound must hold at every time up to this age [s], not only at t_inference; None = not",
+        description="age up to which the bound must hold at every time [s]; None = only at t_inference",
     )
     confidence_level: float | None = Field(
         None,
@@ -31,47 +31,48 @@ class SearchSpec(Spec):
         lt=1,
         description="probability with which the bound must hold on other chips and samples: a decision compares the upper "
         "confidence bound of the drop with max_drop_pp, and a hold-out test on unused validation samples confirms the mapping; "
-        "None = the estimated drop decides",
+        "None = the estimated drop is compared",
     )
     chip_yield: float | None = Field(
         None,
         gt=0.5,
         lt=1,
-        description="share of chips that must keep the bound, each by itself; None = their mean must",
+        description="share of chips that must each be within the bound; None = the mean over chips must be within the bound",
     )
     strategy: str = Field(
         "lionheart",
-        description="how candidates are tried; lionheart is the paper's greedy, `lionheart map --help` lists all",
+        description="search strategy; lionheart is the greedy search of the paper, `lionheart map --help` lists all",
     )
     objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",
-        description="what the search makes small within the bound: MACs or weights on digital cores, time or energy of one "
-        "inference (on the first platform)",
+        description="cost that the search minimises within the bound: MACs or weights on digital cores, or time or energy of "
+        "one inference (on the first platform)",
     )
     max_tiles: int | None = Field(
-        None, ge=0, description="most tiles that all analog projections together may take; None = no limit"
+        None, ge=0, description="largest number of tiles of all analog projections together; None = no limit"
     )
     ranking: str = Field(
         "objective",
-        description="order in which candidates are tried: objective (what saves most of it), or a name that "
+        description="order in which candidates are tried: objective (largest saving of the objective first), or a name that "
         "`lionheart map --help` lists",
     )
     tune_compensation: bool = Field(
         False,
-        description="after the search, give each layer the cheapest column calibration, drift compensation and input range, up "
-        "to the tile's own, that keep the bound",
+        description="after the search, choose for each layer the cheapest column calibration, drift compensation and input "
+        "range that keep the drop within the bound; the settings of the tile are the upper limit",
     )
     refresh_interval: bool = Field(
-        False, description="after the search, find up to which age chips keep the bound, ten years at most"
+        False, description="after the search, find the age up to which chips stay within the bound, at most ten years"
     )
     include: tuple[str, ...] = Field(
-        (), description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may go analog; none = all"
+        (),
+        description="rules (name, shell pattern, re:REGEX, type:TYPE) of projections that may become analog; empty = all",
     )
     exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
-    n_chips: int = Field(20, ge=1, description="fresh chips for each decision")
-    n_chips_final: int = Field(20, ge=1, description="fresh chips for the final figures on validation and test")
+    n_chips: int = Field(20, ge=1, description="simulated chips for each decision")
+    n_chips_final: int = Field(20, ge=1, description="simulated chips for the final results on validation and test")
     report_times: tuple[Seconds, ...] = Field(
-        (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0), description="times of the final figures on test [s]"
+        (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0), description="times of the final results on test [s]"
     )
     interval_coverage: float = Field(
         0.95, gt=0, lt=1, description="coverage probability of the reported confidence intervals"
@@ -82,7 +83,7 @@ class SearchSpec(Spec):
     final_samples: int | None = Field(
         None,
         ge=1,
-        description="validation and as many test samples, the first of each, for the final figures; None = all of them",
+        description="number of validation samples, and of test samples, for the final results (the first ones); None = all",
     )
     max_epochs: int | None = Field(
         None, ge=1, description="budget: retraining epochs of the whole run; None = no limit"
@@ -92,7 +93,7 @@ class SearchSpec(Spec):
     )
 
     def decision_times(self) -> tuple[float, ...]:
-        """Return the times at which the bound must hold [s]: `t_inference`, or a time in each decade up to `lifetime`."""
+        """Return the times at which the bound must hold [s]: `t_inference`, or one time per decade up to `lifetime`."""
         if self.lifetime is None:
             return (self.t_inference,)
         first = min(1.0, self.lifetime)
@@ -101,14 +102,15 @@ class SearchSpec(Spec):
 
 
 class ParetoSpec(Spec):
-    """What a front of mappings weighs against the accuracy, and how many mappings it may measure."""
+    """Settings of a Pareto front: the cost that is traded against accuracy, and the number of mappings to evaluate."""
 
     objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",
-        description="made small beside the loss of accuracy: macs or weights (left on digital cores), time or energy "
-        "(of one inference, on the first of the platforms); search.max_tiles limits the tiles",
+        description="cost that is minimised along with the accuracy drop: macs or weights (on digital cores), time or energy "
+        "(of one inference, on the first platform); search.max_tiles limits the tiles",
     )
-    n_trials: int = Field(60, ge=1, description="mappings that are measured; fewer where a network has fewer")
+    n_trials: int = Field(60, ge=1, description="mappings to evaluate; fewer if the network has fewer")
     bounds_pp: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
-        (0.5, 1.0, 2.0, 5.0), description="drops of accuracy for each of which the front's best mapping is written [pp]"
+        (0.5, 1.0, 2.0, 5.0),
+        description="accuracy drops for each of which the best mapping of the front is written [pp]",
     )

@@ -1,10 +1,10 @@
-"""System: a network's work, a mapping and a platform in; time and energy of one inference out.
+"""System: time and energy of one inference of a mapped network on a platform.
 
-Takes: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec` and optionally the `TilePartition` of each analog projection.
-Returns: a `SystemEstimate`, per projection and in total, for the mapping and for the all-digital network, with what is
-counted and assumed; the stages of a pipeline over several cores, and its `Schedule`. `summary()` of each is the record that is
-written. `SystemModel` prices many mappings of one network. All functions are pure. Must not know: physics, noise, training,
-search.
+Inputs: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec`, and optionally the `TilePartition` of each analog projection.
+Outputs: a `SystemEstimate` for the mapping and for the all-digital network, per projection and in total, with the list of what
+is counted and assumed; the stages of a pipeline over several cores, and their `Schedule`. `summary()` of each returns its
+record. `SystemModel` computes the cost of many mappings of one network. All functions are pure. This package must not know
+physics, noise, training or search.
 """
 
 from lionheart.runs.costs import AgeCost, CostTotals, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind

@@ -1,4 +1,4 @@
-"""A mapping on several cores and so many tiles, beside the all-digital network on as many cores."""
+"""Comparison of a mapping with the all-digital network on the same number of cores, with a limited number of tiles."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.schedule import Schedule, simulate_pipeline
 
-QUEUE_SLOTS = 1  # a result waits while the next core works on the one before
+QUEUE_SLOTS = 1  # results that may wait between two cores
 NOTES = (
-    "Each core runs layers that follow one another, chosen so that the slowest core is as fast as it can be; cores that do "
-    "not help are off.",
-    "A core hands over once for each inference, and one more result may wait before the next core. Data that a later core "
-    "needs, such as those of a shortcut, wait in the shared cache at no charge.",
-    "Layers in one crossbar take turns, in an order that is fixed before the run.",
-    "Of the weights that other cores read meanwhile through the shared cache, the largest of each core count.",
+    "Each core runs consecutive layers, chosen to minimise the time of the slowest core; cores that do not shorten it are off.",
+    "A core hands over once per inference, and one more result may wait before the next core. Data that a later core "
+    "needs, such as those of a shortcut, wait in the shared cache at no cost.",
+    "Layers on one crossbar take turns, in an order that is fixed before the run.",
+    "Of the weights that each other core reads through the shared cache at the same time, the largest matrix counts.",
 )
 
 
 @final
 @dataclass(frozen=True)
 class CoresRequest:
-    """Cores, inferences and crossbars to simulate.
+    """Numbers of cores, inferences and tiles to simulate.
 
     Args:
-        n_cores: Cores there are.
-        n_inferences: Inferences that pass one after another.
-        max_tiles: Crossbars there are; None = as many as the platform has.
-        reprogram: Program layers for which there is no room again for every inference, at the platform's price; else they stay
-            digital.
+        n_cores: Number of available cores.
+        n_inferences: Number of consecutive inferences.
+        max_tiles: Number of available tiles; None = that of the platform.
+        reprogram: Whether layers that do not fit on the tiles are reprogrammed for every inference, at the platform's
+            programming cost, instead of staying digital.
     """
 
     n_cores: int
@@ -50,16 +49,16 @@ class CoresRequest:
 @final
 @dataclass(frozen=True)
 class CoresComparison:
-    """Both cases on the same number of cores.
+    """Schedules of the mapped and of the all-digital network on the same number of cores.
 
     Args:
         platform: Name of the platform.
-        n_cores: Cores there are.
-        max_tiles: Crossbars there are; None = as many as needed.
-        fit: Where weights are.
-        n_tiles_packed: Crossbars that would do if layers shared them.
-        mapped: The mapped network.
-        all_digital: The all-digital one.
+        n_cores: Number of available cores.
+        max_tiles: Number of available tiles; None = as many as needed.
+        fit: Placement of the weights on the tiles.
+        n_tiles_packed: Number of tiles with sharing between layers.
+        mapped: Schedule of the mapped network.
+        all_digital: Schedule of the all-digital network.
     """
 
     platform: str
@@ -71,7 +70,7 @@ class CoresComparison:
     all_digital: Schedule
 
     def summary(self) -> PipelineRecord:
-        """Return what is written."""
+        """Return the record of the comparison."""
         digital, mapped = self.all_digital, self.mapped
         return PipelineRecord(
             platform=self.platform,
@@ -94,7 +93,7 @@ class CoresComparison:
 
 
 def _list_sharing(fit: TileFit) -> tuple[tuple[str, ...], ...]:
-    """Return the layers of each crossbar that more than one layer uses."""
+    """Return the layers on each crossbar that more than one layer uses."""
     users: dict[int, list[str]] = {}
     for fqn, crossbars in fit.crossbars.items():
         for crossbar in crossbars:
@@ -130,19 +129,19 @@ def compare_on_cores(
 ) -> CoresComparison:
     """Simulate a mapping and the all-digital network on the same number of cores, which share the tiles.
 
-    If the tiles do not suffice, layers that save most time get them first. The others stay digital, or are programmed again for
-    every inference at the platform's price.
+    If there are too few tiles, the layers that save the most time get tiles first. The other layers stay digital, or are
+    reprogrammed for every inference at the platform's programming cost.
 
     Args:
-        graph: The network.
-        mapping: A placement for each projection.
+        graph: Layer graph of the network.
+        mapping: Placement of each projection.
         platform: Cores, memory and tiles.
-        partitions: Tiles of each analog projection.
-        cores: Cores, inferences and crossbars.
-        tile: Its converters and device.
+        partitions: Tiles of each analog projection, by name.
+        cores: Numbers of cores, inferences and tiles.
+        tile: Converters and device of the tiles.
 
     Raises:
-        ConfigError: A number is out of range, nothing is known of programming, or as for `estimate_system`.
+        ConfigError: A number is out of range, the programming cost is unknown, or as for `estimate_system`.
     """
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
     max_tiles = platform.n_tiles if cores.max_tiles is None else cores.max_tiles

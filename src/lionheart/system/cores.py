@@ -1,4 +1,4 @@
-"""Which layers run on which core: what each layer takes with the operations after it, and stages that are in balance."""
+"""Assignment of layers to cores: the work of each layer with the operations that follow it, and balanced stages."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import estimate_programming
 from lionheart.system.work import Residency, digital_projection
 
-_TILE_TIMES = ("queue", "process", "dequeue")  # while the crossbars of a layer are busy
+_TILE_TIMES = ("queue", "process", "dequeue")  # time components in which the crossbars of a layer are busy
 _N_ROUNDS = 4
 
 
 @final
 @dataclass(frozen=True)
 class LayerWork:
-    """What a core does for one layer: its products, the operations after it, the network's input and output.
+    """Work of a core for one layer: its products, the operations scheduled after it, and the network's input and output.
 
     Args:
-        cost: Of one inference.
-        steps: The same time in order; what alternates with the tiles for each product stands before them in one piece.
+        cost: Time and energy of one inference.
+        steps: The same time as a sequence of steps. Core work that alternates with the tiles for each product is one step
+            before the tile step.
     """
 
     cost: Cost
@@ -48,23 +49,23 @@ def list_layer_work(
     crossbars: Mapping[str, tuple[int, ...]] | None = None,
     programming: Mapping[str, Cost] | None = None,
 ) -> dict[str, LayerWork]:
-    """Return the work of each layer. The first one reads the network's input, the last one writes its output.
+    """Return the work of each layer. The first layer reads the network's input, the last one writes its output.
 
     Args:
-        graph: The network.
-        estimate: Its price.
-        mapped: As mapped, or all digital.
-        crossbars: Layer -> the crossbars that it uses, where some are shared.
-        programming: Layer -> what programming it for each inference costs.
+        graph: Layer graph of the network.
+        estimate: Cost estimate of the network.
+        mapped: Whether the work is that of the mapping; False = that of the all-digital network.
+        crossbars: Indices of the crossbars that each layer uses, by layer; needed if layers share crossbars.
+        programming: Cost of programming a layer for each inference, by layer.
     """
-    before, after = _sort_ops(graph, estimate.other_ops)
+    preceding, following = _sort_ops(graph, estimate.other_ops)
     found = {}
     for row in estimate.layers if mapped else estimate.digital_layers:
         fqn, program = row.fqn, (programming or {}).get(row.fqn, Cost())
         parts = _split(row, program)
-        around = [cost for _, cost in (*before.get(fqn, ()), *after.get(fqn, ()))]
-        times = [(kind, cost.latency_s) for kind, cost in before.get(fqn, ())] + parts
-        times += [(kind, cost.latency_s) for kind, cost in after.get(fqn, ())]
+        around = [cost for _, cost in (*preceding.get(fqn, ()), *following.get(fqn, ()))]
+        times = [(kind, cost.latency_s) for kind, cost in preceding.get(fqn, ())] + parts
+        times += [(kind, cost.latency_s) for kind, cost in following.get(fqn, ())]
         steps = []
         for kind, group in itertools.groupby(times, key=lambda part: part[0]):
             is_on_tile = kind in (WorkKind.TILE, WorkKind.PROGRAM)
@@ -78,26 +79,26 @@ def list_layer_work(
 def _sort_ops(
     graph: LayerGraph, ops: Iterable[OpCost]
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
-    """Return the costs of operations by the layer that they come before, and by the one that they come after."""
+    """Return the costs of operations that run before each layer, and of those that run after each layer, by layer."""
     first, last = graph.nodes[0], graph.nodes[-1]
-    before: dict[str, list[tuple[WorkKind, Cost]]] = {}
-    after: dict[str, list[tuple[WorkKind, Cost]]] = {}
+    preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
+    following: dict[str, list[tuple[WorkKind, Cost]]] = {}
     written: list[tuple[WorkKind, Cost]] = []
     for op in ops:
         if op.name == NETWORK_IO:
             share = first.n_inputs / (first.n_inputs + last.n_outputs)
-            before.setdefault(first.fqn, []).insert(0, (WorkKind.NETWORK_IO, scale_cost(op.cost, share)))
+            preceding.setdefault(first.fqn, []).insert(0, (WorkKind.NETWORK_IO, scale_cost(op.cost, share)))
             written.append((WorkKind.NETWORK_IO, scale_cost(op.cost, 1 - share)))
         elif op.scheduled_after:
-            after.setdefault(op.scheduled_after, []).append((WorkKind.OTHER, op.cost))
+            following.setdefault(op.scheduled_after, []).append((WorkKind.OTHER, op.cost))
         else:
-            before.setdefault(first.fqn, []).append((WorkKind.OTHER, op.cost))
-    after.setdefault(last.fqn, []).extend(written)
-    return before, after
+            preceding.setdefault(first.fqn, []).append((WorkKind.OTHER, op.cost))
+    following.setdefault(last.fqn, []).extend(written)
+    return preceding, following
 
 
 def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
-    """Return the times of a layer's own work: what the core does alone, programming, and what keeps crossbars busy."""
+    """Return the times of a layer's work [s]: core alone, programming, and crossbars busy."""
     if row.placement is Placement.DIGITAL:
         return [(WorkKind.DIGITAL, row.latency_s)]
     on_tile = sum(row.cost.time_s.get(name, 0.0) for name in _TILE_TIMES)
@@ -106,15 +107,15 @@ def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
 
 
 def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None) -> Cost:
-    """Return what programming a layer once costs; the leakage of the cache is that of the whole run.
+    """Return the cost of programming a layer once, without the leakage of the cache, which is counted for the whole run.
 
     Raises:
-        ConfigError: The platform has no number for the tile's devices.
+        ConfigError: The platform has no programming constants for the tile's devices.
     """
     found = estimate_programming({"": partition}, platform, tile)
     if found.reason_unknown:
         raise ConfigError(
-            f"reprogram: {found.reason_unknown}", hint="without reprogramming layers stay digital instead"
+            f"reprogram: {found.reason_unknown}", hint="switch reprogramming off; the layers then stay digital"
         )
     energy = {"programming": 0.0}
     for name, joules in found.energy.items():
@@ -131,22 +132,25 @@ def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: Til
 def assign_cores(
     graph: LayerGraph, costs: Mapping[str, Cost], n_cores: int, *, handover_s: float = 0.0
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the layers of each core, such that the slowest core is as fast as it can be.
+    """Assign consecutive layers to cores so that the slowest core is as fast as possible.
 
-    Each core runs layers that follow one another. Layers of a loop, where a later one feeds an earlier one, stay together. No
-    more cores are used than help; `handover_s` is what each of several pays.
+    Layers of a loop, in which a later layer feeds an earlier one, stay together. Further cores are used only if they shorten
+    the slowest stage by more than `handover_s`, which each core pays if there are several.
 
     Args:
-        graph: The network.
-        costs: Layer -> what it takes with the operations after it.
-        n_cores: Cores there are.
+        graph: Layer graph of the network.
+        costs: Cost of each layer with the operations that follow it, by layer.
+        n_cores: Number of available cores.
         handover_s: Time of a handover [s].
 
+    Returns:
+        Names of the layers of each core.
+
     Raises:
-        ConfigError: There is no core.
+        ConfigError: `n_cores` is below 1.
     """
     if n_cores < 1:
-        raise ConfigError(f"cores: got {n_cores}, expected at least one", hint="give at least one core")
+        raise ConfigError(f"cores: got {n_cores}, expected at least one", hint="set the number of cores to 1 or more")
     blocks = _find_blocks(graph)
     ends = list(itertools.accumulate(sum(costs[fqn].latency_s for fqn in block) for block in blocks))
     slowest, cuts = ends, [[0] * len(ends)]
@@ -166,12 +170,12 @@ def assign_cores(
 
 
 def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
-    """Return the layers in order, those of a loop together."""
+    """Return the layers in order, as blocks; the layers of a loop form one block."""
     place = {fqn: index for index, fqn in enumerate(graph.fqns)}
-    until = list(range(len(place)))  # how far the loop reaches that starts at a layer
-    for maker, reader in graph.edges:
-        if place[reader] < place[maker]:
-            until[place[reader]] = max(until[place[reader]], place[maker])
+    until = list(range(len(place)))  # index of the last layer of the loop that starts at each layer
+    for producer, consumer in graph.edges:
+        if place[consumer] < place[producer]:
+            until[place[consumer]] = max(until[place[consumer]], place[producer])
     blocks: list[tuple[str, ...]] = []
     first = reach = 0
     for index, end in enumerate(until):
@@ -183,16 +187,15 @@ def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
 
 
 def _add_stage(slowest: Sequence[float], ends: Sequence[float]) -> tuple[list[float], list[int]]:
-    """Return the slowest stage of blocks up to each one with one more core than `slowest` has, and where that core begins.
+    """Return, for one more core, the time of the slowest stage up to each block, and the first block of the last core.
 
-    The slowest of the others grows with the blocks before the cut and the last stage shrinks, so the best cut is where they
-    meet.
+    With a later cut, the slowest of the first stages grows and the last stage shrinks, so the best cut is where both meet.
     """
     found, cuts = [], []
     for end, total in enumerate(ends):
         meet = bisect.bisect_left(range(end), 0.0, key=lambda cut: slowest[cut] - (total - ends[cut]))
         options = [(max(slowest[cut], total - ends[cut]), cut + 1) for cut in (meet - 1, meet) if 0 <= cut < end]
-        value, first = min([*options, (slowest[end], end + 1)])  # or no layer on the new core
+        value, first = min([*options, (slowest[end], end + 1)])  # the last option leaves the new core without layers
         found.append(value)
         cuts.append(first)
     return found, cuts
@@ -211,27 +214,27 @@ def plan_stages(
     fit: TileFit | None = None,
     tile: TileSpec | None = None,
 ) -> tuple[Stage, ...]:
-    """Return the stages of a mapped network on at most `n_cores` cores, a stage a core, named by their first layer.
+    """Return the stages of a mapped network on at most `n_cores` cores, one stage per core, named after its layers.
 
-    What a digital layer takes depends on what the other cores read through the shared cache meanwhile, and so on the stages;
-    a few rounds of both are made and the best is kept.
+    The time of a digital layer depends on what other cores read through the shared cache, and therefore on the stages. Stages
+    and times are recomputed for up to four rounds, and the best stages are returned.
 
     Args:
-        graph: The network.
-        mapping: A placement for each projection.
+        graph: Layer graph of the network.
+        mapping: Placement of each projection.
         platform: Cores, memory and tiles.
-        n_cores: Cores there are.
-        partitions: Tiles of the analog projections; computed from the platform's tile if not given.
-        fit: Which crossbars they share, and which are programmed again; None = no crossbar is shared.
-        tile: Its converters and device.
+        n_cores: Number of available cores.
+        partitions: Tiles of the analog projections, by name; None = computed from the platform's tile.
+        fit: Crossbars that the layers share, and layers that are reprogrammed; None = no crossbar is shared.
+        tile: Converters and device of the tiles.
 
     Raises:
-        ConfigError: The platform has fewer cores, or as for `estimate_system`.
+        ConfigError: The platform has fewer than `n_cores` cores, or as for `estimate_system`.
     """
     if n_cores > platform.n_cores:
         raise ConfigError(
             f"cores: got {n_cores}, expected at most the {platform.n_cores} of {platform.name}",
-            hint="give fewer, or a platform file with more",
+            hint="use fewer cores, or a platform file with more",
         )
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
     crossbars, programming = fit.crossbars if fit else {}, {}
@@ -255,14 +258,14 @@ def plan_stages(
 
 
 def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
-    """Return the stage of one core that runs `layers` one after another."""
+    """Return the stage of one core that runs `layers` one after another; `work` holds the work of each layer."""
     name = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     steps = itertools.chain.from_iterable(work[fqn].steps for fqn in layers)
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))
 
 
 def list_layers(stage: Stage) -> list[str]:
-    """Return the layers of a stage that take any time."""
+    """Return the names of a stage's layers that take time."""
     return list(dict.fromkeys(step.layer for step in stage.steps))
 
 
@@ -273,9 +276,10 @@ def _slowest_s(stages: Sequence[Stage], handover_s: float) -> float:
 def share_cache(
     estimate: SystemEstimate, graph: LayerGraph, platform: PlatformSpec, cores: Sequence[Sequence[str]]
 ) -> SystemEstimate:
-    """Return the estimate with digital layers as they run beside those of other cores, of which the largest is assumed.
+    """Return the estimate with the costs of digital layers that share the last-level cache with layers of other cores.
 
-    A matrix that is read again and again stays in the last-level cache only as far as those of the other cores leave room.
+    A matrix that is read repeatedly stays in the last-level cache only if it fits together with the largest such matrix of
+    each other core.
     """
     size = platform.activation_bytes
     bytes_read = {
@@ -289,8 +293,8 @@ def share_cache(
     rows = []
     for row in estimate.layers:
         if row.placement is Placement.DIGITAL:
-            beside = sum(largest) - largest[core_of[row.fqn]]
-            own = Residency(resident, graph[row.fqn].weights * size + beside)
+            other_bytes = sum(largest) - largest[core_of[row.fqn]]
+            own = Residency(resident, graph[row.fqn].weights * size + other_bytes)
             row = replace(row, cost=price_work(digital_projection(graph[row.fqn], platform, own), platform))
         rows.append(row)
     return replace(estimate, layers=tuple(rows))

@@ -1,4 +1,4 @@
-"""Work to time and energy."""
+"""Conversion of work into time and energy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lionheart.system.work import Work
 @final
 @dataclass(frozen=True)
 class Cost:
-    """Time and energy per inference, by component; the totals are the sums.
+    """Time and energy of one inference by component; the totals are the sums.
 
     Args:
-        time_s: Component -> seconds.
-        energy: Component -> joules.
-        dram_bytes: Bytes moved to or from DRAM, which several cores share.
+        time_s: Time of each component [s].
+        energy: Energy of each component [J].
+        dram_bytes: Bytes moved to or from DRAM, whose bandwidth the cores share.
     """
 
     time_s: Mapping[str, float] = field(default_factory=dict)
@@ -28,12 +28,12 @@ class Cost:
 
     @property
     def latency_s(self) -> float:
-        """Seconds per inference."""
+        """Time of one inference [s]."""
         return sum(self.time_s.values())
 
     @property
     def energy_j(self) -> float:
-        """Joules per inference."""
+        """Energy of one inference [J]."""
         return sum(self.energy.values())
 
 
@@ -42,8 +42,8 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
 
     ``time = active_cycles / clock + waits``. ``energy = active cycles x active energy + wait cycles x wait energy + idle
     cores x cycles x idle energy + LLC bytes x energy + LLC leakage x time + DRAM lines x access energy + products of
-    tiles x energy of one (`mvm_energy`)``, and with `count_memory_controller` the power of memory controller and IO times the
-    time.
+    tiles x energy of one (`mvm_energy`)``. With `count_memory_controller` the power of memory controller and IO times the
+    time is added.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
     time_s = {name: cycles / platform.clock_hz for name, cycles in work.active_cycles.items()}
@@ -84,7 +84,7 @@ def add_costs(costs: Iterable[Cost]) -> Cost:
 
 
 def split_cost(cost: Cost, parts: int) -> Cost:
-    """Return the cost of one of `parts` equal shares."""
+    """Return the cost of one of `parts` equal shares of a cost."""
     return Cost(
         {name: value / parts for name, value in cost.time_s.items()},
         {name: value / parts for name, value in cost.energy.items()},
@@ -93,7 +93,7 @@ def split_cost(cost: Cost, parts: int) -> Cost:
 
 
 def scale_cost(cost: Cost, factor: float) -> Cost:
-    """Return `factor` times a cost; components that are zero are left out."""
+    """Return `factor` times a cost, without components that are zero."""
     return Cost(
         {name: value * factor for name, value in cost.time_s.items() if value * factor},
         {name: value * factor for name, value in cost.energy.items() if value * factor},

@@ -1,4 +1,4 @@
-"""Price a mapping on a platform, beside the all-digital network."""
+"""Time and energy of a mapping on a platform, compared with the all-digital network."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NETWORK_IO = "network input and output"
 @final
 @dataclass(frozen=True)
 class LayerCost:
-    """Cost of one projection per inference.
+    """Cost of one projection in one inference.
 
     Args:
-        fqn: The projection.
-        placement: Where its products run.
+        fqn: Name of the projection.
+        placement: Placement of its products.
         cost: Time and energy by component.
-        n_tiles: Tiles that hold its weight; 0 when digital.
+        n_tiles: Number of tiles that hold its weight; 0 if digital.
     """
 
     fqn: str
@@ -44,25 +44,25 @@ class LayerCost:
 
     @property
     def latency_s(self) -> float:
-        """Seconds per inference."""
+        """Time of one inference [s]."""
         return self.cost.latency_s
 
     @property
     def energy_j(self) -> float:
-        """Joules per inference."""
+        """Energy of one inference [J]."""
         return self.cost.energy_j
 
 
 @final
 @dataclass(frozen=True)
 class OpCost:
-    """Cost of one kind of other operation after one projection per inference, the same in every mapping.
+    """Cost of all operations of one name that are scheduled after one projection, in one inference; equal in every mapping.
 
     Args:
-        name: The operation.
+        name: Name of the operation.
         cost: Time and energy by component.
-        reason_free: Why it costs nothing; empty when it has a price.
-        scheduled_after: Projection whose core runs it; empty = the first.
+        reason_free: Reason why the operation costs nothing; empty if it has a cost.
+        scheduled_after: Projection whose core runs the operation; empty = the first projection.
     """
 
     name: str
@@ -74,20 +74,20 @@ class OpCost:
 @final
 @dataclass(frozen=True)
 class SystemEstimate(Printable):
-    """Time and energy of one inference, mapped and all-digital.
+    """Time and energy of one inference of the mapped and of the all-digital network.
 
     Args:
         platform: Name of the platform.
-        clock_hz: Clock of the core [Hz].
-        layers: Projections as mapped, in the network's order.
-        digital_layers: The same projections, all on the core.
-        other_ops: Everything else, the same in both cases.
-        counted: What the numbers contain.
-        not_counted: What they leave out.
-        assumptions: Sentences to read beside the numbers.
-        programming_once: What it takes to program the tiles once.
-        n_tiles_there: Tiles that the platform has; None = as many as needed.
-        notes: Sentences about this estimate alone.
+        clock_hz: Clock frequency of the core [Hz].
+        layers: Cost of each projection as mapped, in the network's order.
+        digital_layers: Cost of each projection on the core.
+        other_ops: Cost of all other operations, the same for both networks.
+        counted: Costs that the numbers include.
+        not_counted: Costs that the numbers leave out.
+        assumptions: Assumptions behind the numbers.
+        programming_once: Cost of programming the tiles once.
+        n_tiles_there: Number of tiles of the platform; None = as many as needed.
+        notes: Remarks about this estimate.
     """
 
     platform: str
@@ -124,19 +124,19 @@ class SystemEstimate(Printable):
 
     @property
     def n_tiles(self) -> int:
-        """Tiles of the mapped network."""
+        """Number of tiles of the mapped network."""
         return sum(row.n_tiles for row in self.layers)
 
     @cached_property
     def programming(self) -> ProgrammingEstimate | None:
-        """What it takes to program the tiles once, and after how many inferences it has paid for itself."""
+        """Cost of programming the tiles once, with the number of inferences that save it."""
         digital, mapped = self.all_digital, self.mapped
         saved_s, saved_j = digital.latency_s - mapped.latency_s, digital.energy_j - mapped.energy_j
         return self.programming_once and replace(self.programming_once, saved_s=saved_s, saved_j=saved_j)
 
     @property
     def tiles_missing(self) -> int:
-        """Tiles that the mapping needs and the platform does not have."""
+        """Number of tiles that the mapping needs beyond those of the platform."""
         return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
 
     def to_blocks(self) -> list[Block]:
@@ -156,7 +156,7 @@ class SystemEstimate(Printable):
         ]
 
     def summary(self) -> SystemRecord:
-        """Return what is written."""
+        """Return the record of the estimate."""
         rows = zip(self.layers, self.digital_layers, strict=True)
         return SystemRecord(
             platform=self.platform,
@@ -240,20 +240,20 @@ def estimate_system(
     concurrent: Collection[str] = (),
     tile: TileSpec | None = None,
 ) -> SystemEstimate:
-    """Estimate time and energy of one inference on one core with tiles, beside the all-digital network.
+    """Estimate time and energy of one inference on one core with tiles, for a mapping and for the all-digital network.
 
     Args:
-        graph: The network's work per inference, batch 1.
-        mapping: A placement for each projection of `graph`.
+        graph: Work of the network in one inference, batch 1.
+        mapping: Placement of each projection of `graph`.
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of the projections that are analog, by name; computed from the platform's tile if not given.
-        count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
-        skip_unpriced: Leave operations without a price out of the totals instead of raising.
-        concurrent: Projections that run at the same time as each other, on cores that share the last-level cache.
-        tile: Its converters and device, and its size where no partitions are given; default: the platform's tile, PCM.
+        partitions: Tiles of the analog projections, by name; None = computed from `tile` or from the platform's tile.
+        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
+        skip_unpriced: Whether operations without a cost are left out of the totals instead of raising.
+        concurrent: Projections that run at the same time, on cores that share the last-level cache.
+        tile: Converters and device of the tiles, and their size if no partitions are given; None = the platform's tile, PCM.
 
     Raises:
-        ConfigError: The mapping is for another network, a partition is missing, or an operation has no price.
+        ConfigError: The mapping is for another network, a partition is missing, or an operation has no cost.
         TilingError: A partition does not cover its projection.
     """
     check_mapping(graph, mapping)
@@ -278,17 +278,17 @@ def estimate_system(
 
 
 def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
-    """Return a graph without the operations that a platform has no price for."""
+    """Return the graph without the operations for which the platform has no cost."""
     return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
 
 
 def price_other_ops(
     graph: LayerGraph, platform: PlatformSpec, *, count_memory_controller: bool = False
 ) -> tuple[OpCost, ...]:
-    """Price what is the same in every mapping: operations without a weight matrix, the network's input and output.
+    """Return the cost of operations without a weight matrix and of the network's input and output, equal in every mapping.
 
     Raises:
-        ConfigError: An operation has no price.
+        ConfigError: An operation has no cost.
     """
     ops = []
     for op in graph.other_ops:
@@ -309,7 +309,7 @@ def _price_layers(
     concurrent: Collection[str],
     tile: TileSpec | None = None,
 ) -> tuple[LayerCost, ...]:
-    """Price every projection; those in `partitions` run on tiles, those in `concurrent` at the same time as others."""
+    """Return the cost of every projection; those in `partitions` run on tiles, those in `concurrent` at the same time."""
     rows = []
     size = platform.activation_bytes
     digital = [node for node in graph.nodes if node.fqn not in partitions]
@@ -332,11 +332,11 @@ def _price_layers(
 def find_partition(
     node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
-    """Return the tiles of an analog projection: those given, or those of the platform if none are.
+    """Return the tiles of an analog projection, from `partitions` or, if that is None, from the platform's tile size.
 
     Raises:
-        ConfigError: Partitions are given, this one is missing.
-        TilingError: It does not cover the projection.
+        ConfigError: `partitions` is given and lacks this projection.
+        TilingError: The partition does not cover the projection.
     """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
@@ -351,16 +351,16 @@ def find_partition(
         raise TilingError(
             f"{node.fqn}: the tiles cover (rows, cols, groups) = {covered}, "
             f"expected {(node.rows, node.cols, node.groups)}",
-            hint="was this partition made for another network?",
+            hint="check whether this partition belongs to another network",
         )
     return partition
 
 
 def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
-    """Make sure that a mapping places every projection of a graph and no other.
+    """Check that a mapping places every projection of a graph and no other.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: A projection has no placement, or a placement has no projection.
     """
     for fqn in mapping.placements:
         graph[fqn]
@@ -369,5 +369,5 @@ def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
         raise ConfigError(
             f"mapping: no placement for {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}, "
             "expected one for each projection",
-            hint="was this mapping made for another network?",
+            hint="check whether this mapping belongs to another network",
         )

@@ -1,4 +1,4 @@
-"""The coverage audit: what of a network may go analog, on how many tiles, at what cost, and why the rest may not."""
+"""The coverage audit: which projections can be analog, their tiles and costs, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import load_platform
 from lionheart.system.work import has_price
 
-_Shape = tuple[str, int, int, int]  # kind, rows, cols, groups
+_Shape = tuple[str, int, int, int]  # layer type, rows, cols, groups
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class ProjectionAudit(LayerNode, Judgement):
-    """A projection, whether it may go analog, and its cost.
+    """A projection, whether it can be analog, and its cost.
 
     Args:
-        unit: The part of a block that it belongs to.
-        digital: Its cost on the core.
-        analog: Its cost on tiles; None where it must stay digital.
+        unit: Name of the unit (part of a block) that the projection belongs to.
+        digital: Cost on the digital core.
+        analog: Cost on tiles; None if the projection must stay digital.
     """
 
     unit: str
@@ -42,18 +42,18 @@ class ProjectionAudit(LayerNode, Judgement):
 
 @final
 class CoverageTotals(GraphTotals):
-    """MACs and weights by what may become of them, and the size of the network.
+    """MACs and weights by possible placement, and the size of the network.
 
     Args:
-        macs_mappable: MACs that may go analog.
-        weights_mappable: Weights that may go analog.
-        macs_by_choice: MACs that the user keeps digital.
-        weights_by_choice: Weights that the user keeps digital.
-        macs_not_mappable: MACs that cannot go analog.
-        weights_not_mappable: Weights that cannot go analog.
-        macs_dynamic: MACs of products of activations, always digital.
-        n_tiles_all_analog: Tiles of everything that may go analog.
-        n_units: Parts of blocks.
+        macs_mappable: MACs of projections that can be analog.
+        weights_mappable: Weights of projections that can be analog.
+        macs_by_choice: MACs of projections that the user keeps digital.
+        weights_by_choice: Weights of projections that the user keeps digital.
+        macs_not_mappable: MACs of projections that cannot be analog.
+        weights_not_mappable: Weights of projections that cannot be analog.
+        macs_dynamic: MACs of products of two activations, which are always digital.
+        n_tiles_all_analog: Number of tiles of all projections that can be analog.
+        n_units: Number of units (parts of blocks).
     """
 
     macs_mappable: int
@@ -69,19 +69,19 @@ class CoverageTotals(GraphTotals):
 
 @final
 class ProjectionGroup(Record):
-    """Projections that differ only in the numbers of their names, such as those of all blocks.
+    """Projections whose names differ only in numbers, such as those of repeated blocks.
 
     Args:
-        pattern: Their names with the numbers left open; the name where there is only one.
-        kind: Their kind.
+        pattern: Common name with placeholders for the numbers; the name itself for a single projection.
+        layer_type: Layer type.
         rows: Inputs of one matrix.
         cols: Outputs of one matrix.
-        groups: Matrices of each.
-        reason: Why they must stay digital; empty when they may go analog.
-        n_projections: Projections in the group.
-        macs: Their MACs per inference.
-        weights: Their weights.
-        n_tiles: Tiles that they would take.
+        groups: Matrices of each projection.
+        reason: Reason why the projections must stay digital; empty if they can be analog.
+        n_projections: Number of projections in the group.
+        macs: MACs of the group in one inference.
+        weights: Weights of the group.
+        n_tiles: Number of tiles that the group needs.
     """
 
     pattern: str
@@ -98,14 +98,14 @@ class ProjectionGroup(Record):
 
 @final
 class ShapeCount(Record):
-    """Projections of one shape in a unit.
+    """Number of projections of one shape in a unit.
 
     Args:
-        kind: Their kind.
+        layer_type: Layer type.
         rows: Inputs of one matrix.
         cols: Outputs of one matrix.
-        groups: Matrices of each.
-        n_projections: Projections of this shape.
+        groups: Matrices of each projection.
+        n_projections: Number of projections of this shape.
     """
 
     layer_type: str
@@ -120,14 +120,14 @@ class UnitGroup(Record):
     """Units that are the same part of different blocks.
 
     Args:
-        pattern: Their names with the numbers left open; the name where there is only one.
-        n_units: Units in the group.
-        n_projections: Projections of all of them.
-        shapes: Shapes in one of them.
-        macs: MACs of all of them per inference.
-        weights: Weights of all of them.
-        n_tiles_mappable: Tiles of those of their projections that may go analog.
-        n_mappable: Projections that may go analog.
+        pattern: Common name with placeholders for the numbers; the name itself for a single unit.
+        n_units: Number of units in the group.
+        n_projections: Number of projections in all units.
+        shapes: Shapes of the projections in one unit.
+        macs: MACs of all units in one inference.
+        weights: Weights of all units.
+        n_tiles_mappable: Number of tiles of the projections that can be analog.
+        n_mappable: Number of projections that can be analog.
     """
 
     pattern: str
@@ -142,19 +142,19 @@ class UnitGroup(Record):
 
 @final
 class CoverageAudit(Record):
-    """What of a network may go analog, on how many tiles, at what cost, and why the rest may not.
+    """Coverage audit of a network: projections that can be analog, their tiles and costs, and why the others cannot.
 
     Args:
         task: Name of the model.
-        platform: Name of the platform that prices it.
-        projections: In the network's order.
-        other_ops: Everything else, a row for each name.
-        edges: Pairs of projections: the second reads what the first made.
+        platform: Name of the platform of the costs.
+        projections: Projections in the network's order.
+        other_ops: All other operations, one row for each name.
+        edges: Pairs of projections; the second reads the output of the first.
         unused: Projections that did not run.
-        totals: Sums.
-        groups: Projections of repeated blocks together.
-        units: Units of repeated blocks together.
-        unpriced_ops: Operations that the platform has no price for.
+        totals: Sums over the network.
+        groups: Projections of repeated blocks, grouped.
+        units: Units of repeated blocks, grouped.
+        unpriced_ops: Operations for which the platform has no cost.
     """
 
     task: str
@@ -178,18 +178,18 @@ def audit_coverage(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> CoverageAudit:
-    """Return the coverage audit of a network: each projection with shape, unit, work, tiles, and why if it stays digital.
+    """Return the coverage audit of a network: shape, unit, work and tiles of each projection, and why it must stay digital.
 
     Args:
-        graph: The network.
-        name: Of the model.
-        tile: Crossbar size.
-        platform: Prices both placements of each projection; other operations that it has no price for are named.
-        include: Rules of projections that may go analog; none = all.
+        graph: Layer graph of the network.
+        name: Name of the model.
+        tile: Tile of the projections; None = the default tile.
+        platform: Name of the platform of the costs. Operations for which the platform has no cost are listed.
+        include: Rules of projections that may become analog; empty = all.
         exclude: Rules of projections that stay digital.
 
     Raises:
-        ConfigError: A rule matches nothing.
+        ConfigError: A rule matches no projection, or the platform is unknown.
     """
     tile, spec = tile or TileSpec(), load_platform(platform)
     candidates = find_candidates(graph, tile, include=include, exclude=exclude)
@@ -224,7 +224,7 @@ def audit_coverage(
 
 
 def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_units: int) -> CoverageTotals:
-    """Return MACs and weights that may go analog, stay digital by choice, and cannot go analog."""
+    """Return MACs and weights of projections that can be analog, that the user keeps digital, and that cannot be analog."""
     mappable = [c for c in candidates if c.is_mappable]
     by_choice = [c for c in candidates if c.by_choice]
     others = [c for c in candidates if not c.is_mappable and not c.by_choice]
@@ -244,7 +244,7 @@ def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_uni
 
 
 def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
-    """Return projections that differ only in the numbers of their names, such as those of all blocks, together."""
+    """Return groups of projections whose names differ only in numbers, such as those of repeated blocks."""
     groups: dict[tuple[str, str, int, int, int, str], list[Candidate]] = {}
     for candidate in candidates:
         node = candidate.node
@@ -270,7 +270,7 @@ def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
 
 
 def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> tuple[UnitGroup, ...]:
-    """Return units that are the same part of different blocks together; ``shapes`` are those of one unit."""
+    """Return groups of units that are the same part of different blocks; ``shapes`` are those of one unit."""
     members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         members.setdefault(units[candidate.node.fqn], []).append(candidate)

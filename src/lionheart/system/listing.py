@@ -1,4 +1,4 @@
-"""What `lionheart platforms` shows: the shipped platforms, and every constant of one."""
+"""The data of `lionheart platforms`: the shipped platforms, and every constant of one platform."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class PlatformRow(Record):
     """A shipped platform.
 
     Args:
-        platform: Its name.
-        description: What it is.
-        n_cores: Its cores.
-        n_tiles: Its tiles; None = as many as needed.
+        platform: Name of the platform.
+        description: Description in one line.
+        n_cores: Number of cores.
+        n_tiles: Number of tiles; None = as many as needed.
     """
 
     platform: str
@@ -39,11 +39,11 @@ class PlatformConstant(Record):
     """A constant of a platform.
 
     Args:
-        value: Its value.
-        unit: Of the value.
-        source: Where it comes from.
-        kind: How it was obtained.
-        file: The file that gives it.
+        value: Value of the constant.
+        unit: Unit of the value.
+        source: Source of the value.
+        kind: How the value was obtained, e.g. ``measured`` or ``assumed``.
+        file: File that defines the constant.
     """
 
     value: Any
@@ -58,9 +58,9 @@ class PlatformDescription(Record):
     """A platform with all its constants.
 
     Args:
-        platform: Its name.
-        description: What it is.
-        constants: By name.
+        platform: Name of the platform.
+        description: Description in one line.
+        constants: Constants by name.
     """
 
     platform: str
@@ -78,10 +78,10 @@ def list_platforms() -> PlatformList:
 
 
 def describe_platform(name: str) -> PlatformDescription:
-    """Return every constant of a platform, with the file that gives it; `name` may be a user's file.
+    """Return every constant of a platform with the file that defines it; `name` is a shipped platform or a user's file.
 
     Raises:
-        ConfigError: There is no such platform, or its file has faults.
+        ConfigError: The platform is unknown, or its file has errors.
         ArtifactError: The file cannot be read.
     """
     spec, files = load_platform(name), read_platform_files(name)

@@ -1,9 +1,9 @@
-"""Costs of many mappings of one network: every projection is priced once in both placements, the rest is addition.
+"""Costs of many mappings of one network: each projection's cost is computed once per placement, and then only summed.
 
-Projections are coupled by one number alone: how much of the digital weights does not fit in the last-level cache (LLC). The
-cost of a digital projection is linear in that share, so the cost of a mapping is a few sums, and moving a projection changes
-each of them by a fixed amount. The sums are kept as whole numbers of the smallest floating-point number, so no number of
-changes leaves a rounding error behind.
+The only coupling between projections is the share of the digital weights that does not fit in the last-level cache (LLC). The
+cost of a digital projection is linear in that share. The cost of a mapping therefore consists of a few sums, and moving a
+projection changes each sum by a fixed amount. The sums are integers in units of the smallest floating-point number, so that
+any number of moves causes no rounding error.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lionheart.system.estimate import check_mapping, find_partition, leave_out_u
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.work import Residency, analog_projection, digital_projection, overflow_share
 
-_UNIT = 1 << 1074  # every finite float is a whole number of its inverses
+_UNIT = 1 << 1074  # every finite float is an integer multiple of 1 / _UNIT
 
 
 @final
 @dataclass(frozen=True)
 class MappingCost:
-    """What one inference of a mapped network takes.
+    """Cost of one inference of a mapped network.
 
     Args:
         latency_s: Time [s].
         energy_j: Energy [J].
-        n_tiles: Tiles.
+        n_tiles: Number of tiles.
     """
 
     latency_s: float
@@ -46,16 +46,16 @@ class MappingCost:
 @final
 @dataclass(frozen=True)
 class _Row:
-    """One projection in both placements; a digital one costs ``digital + first_share * first + later_share * later``.
+    """Costs of one projection in both placements; digital: ``digital + first_share * first + later_share * later``.
 
     Args:
-        digital: On the core, when nothing misses the LLC on account of other projections.
-        first: More, if all reads of the first pass over its weights miss.
-        later: More, if all reads of later passes miss; nothing where that is the projection's own affair.
-        analog: On tiles; None if it has none.
-        n_bytes: Weights that a digital projection keeps in the LLC.
-        n_bytes_later: Those that are read again and again beside those of other projections.
-        n_tiles: Tiles it would take.
+        digital: Cost on the core if other projections cause no LLC misses.
+        first: Additional cost if all reads of the first pass over its weights miss the LLC.
+        later: Additional cost if all reads of later passes miss; zero if only its own size decides whether they miss.
+        analog: Cost on tiles; None if the projection has no tiles.
+        n_bytes: Size of the weights that a digital projection keeps in the LLC [bytes].
+        n_bytes_later: Size of the weights that are read repeatedly while other projections run [bytes].
+        n_tiles: Number of tiles that the projection needs.
     """
 
     digital: Cost
@@ -67,23 +67,24 @@ class _Row:
     n_tiles: int
 
     def digital_sums(self) -> list[int]:
-        """Return what it adds to the sums on the core: times and energies, bytes and tiles."""
+        """Return the contribution to the sums if the projection is digital: times, energies, bytes and tiles."""
         times = [_exact(cost.latency_s) for cost in (self.digital, self.first, self.later)]
         energies = [_exact(cost.energy_j) for cost in (self.digital, self.first, self.later)]
         return [*times, *energies, self.n_bytes, self.n_bytes_later, 0]
 
     def analog_sums(self) -> list[int]:
-        """Return what it adds to the sums on tiles."""
+        """Return the contribution to the sums if the projection is on tiles."""
         cost = self.analog or Cost()
         return [_exact(cost.latency_s), 0, 0, _exact(cost.energy_j), 0, 0, 0, 0, self.n_tiles]
 
 
 @final
 class _Prices:
-    """What each projection adds to the sums when it moves to tiles, and what sums mean.
+    """The change of the sums when a projection moves to tiles, and the cost that results from the sums.
 
-    A list of sums has, of all projections and other operations: time with nothing missing, more if all first passes miss, more
-    if all later ones do; the same of energy; digital bytes; those read again and again; tiles.
+    The nine sums over all projections and other operations are: time without misses, additional time if all first passes miss,
+    additional time if all later passes miss; the same three for energy; bytes of digital weights; bytes of repeatedly read
+    digital weights; tiles.
     """
 
     def __init__(self, graph: LayerGraph, rows: Mapping[str, _Row], fixed: Cost, llc_bytes: int) -> None:
@@ -98,7 +99,7 @@ class _Prices:
         }
 
     def move(self, sums: list[int], analog: Collection[str], fqns: Iterable[str]) -> list[int]:
-        """Return the sums after projections have moved to where they are not; `analog` are on tiles before."""
+        """Return the sums with `fqns` moved between tiles and core; `analog` holds the projections on tiles before."""
         for fqn in fqns:
             change = self._moves.get(fqn)
             if change is None:
@@ -111,14 +112,14 @@ class _Prices:
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:
-        """Return what a mapping with these sums costs."""
+        """Return the cost of a mapping with these sums."""
         first, later = self.shares(sums)
         latency_s = sums[0] / _UNIT + first * (sums[1] / _UNIT) + later * (sums[2] / _UNIT)
         energy_j = sums[3] / _UNIT + first * (sums[4] / _UNIT) + later * (sums[5] / _UNIT)
         return MappingCost(latency_s, energy_j, sums[8])
 
     def _cannot_move(self, fqn: str) -> ConfigError:
-        self._graph[fqn]  # raises if there is none
+        self._graph[fqn]  # raises if the projection does not exist
         return ConfigError(
             f"partitions: {fqn!r} is analog but has no tiles, expected a partition for each analog projection",
             hint=suggest(fqn, self._moves, label="given partitions"),
@@ -127,12 +128,12 @@ class _Prices:
 
 @final
 class CostTracker:
-    """The cost of a mapping that changes; made by `SystemModel.track`. A change takes as long in any network.
+    """The cost of a mapping that changes; created by `SystemModel.track`. The time of a change is independent of the network.
 
     Args:
-        prices: Of the network's projections.
-        sums: Of the mapping at first.
-        analog: Its projections on tiles.
+        prices: Contributions of the network's projections to the sums.
+        sums: Sums of the initial mapping.
+        analog: Projections of the initial mapping on tiles.
     """
 
     def __init__(self, prices: _Prices, sums: list[int], analog: Iterable[str]) -> None:
@@ -141,11 +142,11 @@ class CostTracker:
 
     @property
     def analog(self) -> frozenset[str]:
-        """Projections on tiles."""
+        """Names of the projections on tiles."""
         return frozenset(self._analog)
 
     def with_change(self, *fqns: str) -> MappingCost:
-        """Return what the mapping would cost with projections moved to where they are not, each named once.
+        """Return the cost of the mapping with the named projections moved between tiles and core; each is named once.
 
         Raises:
             ConfigError: A projection is unknown or has no tiles.
@@ -153,10 +154,10 @@ class CostTracker:
         return self._prices.evaluate(self._prices.move(self._sums, self._analog, fqns))
 
     def change(self, *fqns: str) -> MappingCost:
-        """Move projections to where they are not, each named once, and return the cost.
+        """Move the named projections between tiles and core and return the new cost; each is named once.
 
         Raises:
-            ConfigError: A projection is unknown or has no tiles; nothing has changed.
+            ConfigError: A projection is unknown or has no tiles; the mapping is unchanged.
         """
         self._sums = self._prices.move(self._sums, self._analog, fqns)
         self._analog ^= set(fqns)
@@ -166,19 +167,19 @@ class CostTracker:
 
 @final
 class SystemModel:
-    """What mappings of a network cost on one core with tiles, equal to `estimate_system` to rounding.
+    """Cost of mappings of a network on one core with tiles; equal to `estimate_system` up to rounding.
 
     Args:
-        graph: The network's work per inference, batch 1.
+        graph: Work of the network in one inference, batch 1.
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of the projections that may be analog, by name; computed from the platform's tile if not given.
-        count_memory_controller: Add the power of memory controller and IO over the whole time to the energy.
-        skip_unpriced: Leave operations without a price out of the totals instead of raising.
-        concurrent: Projections that run at the same time as each other, on cores that share the LLC.
-        tile: Its converters, and its size where no partitions are given; default: the platform's tile.
+        partitions: Tiles of the projections that can be analog, by name; None = computed from `tile` or the platform's tile.
+        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
+        skip_unpriced: Whether operations without a cost are left out of the totals instead of raising.
+        concurrent: Projections that run at the same time, on cores that share the LLC.
+        tile: Converters of the tiles, and their size if no partitions are given; None = the platform's tile.
 
     Raises:
-        ConfigError: An operation has no price.
+        ConfigError: An operation has no cost.
         TilingError: A partition does not cover its projection.
     """
 
@@ -208,7 +209,7 @@ class SystemModel:
         self._prices = _Prices(graph, self._rows, self._fixed, platform.llc_bytes)
 
     def cost(self, mapping: LayerMapping) -> MappingCost:
-        """Return what a mapping costs.
+        """Return the cost of a mapping.
 
         Raises:
             ConfigError: The mapping is for another network, or an analog projection has no tiles.
@@ -216,7 +217,7 @@ class SystemModel:
         return self._prices.evaluate(self._sums(mapping))
 
     def track(self, mapping: LayerMapping) -> CostTracker:
-        """Return the cost of a mapping that will change, some projections at a time.
+        """Return a tracker of the cost of a mapping that will be changed a few projections at a time.
 
         Raises:
             ConfigError: As for `cost`.
@@ -244,7 +245,7 @@ class SystemModel:
         return self._prices.move(self._prices.all_digital, (), mapping.analog)
 
     def _price(self, node: LayerNode, partition: TilePartition | None) -> _Row:
-        """Price a projection; what misses cost is the difference between everything missing and nothing."""
+        """Return the costs of a projection; the cost of misses is that of all reads missing minus that of none missing."""
         size, shares = node.weights * self.platform.activation_bytes, node.fqn in self._concurrent
         own = 0.0 if shares else float(size)
         digital = self._price_digital(node, 0.0, own)

@@ -1,6 +1,7 @@
-"""Layers on several cores: the stages of a pipeline, and the time and energy of a number of inferences in closed form.
+"""Pipelines over several cores: their stages, and time and energy of a number of inferences in closed form.
 
-`lionheart.system.schedule` simulates the same stages, also where they share tiles; `lionheart.system.cores` makes them.
+`lionheart.system.schedule` simulates the same stages, including tiles that several stages share; `lionheart.system.cores`
+creates the stages.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from lionheart.runs.costs import WorkKind
 from lionheart.system.cost import Cost, add_costs
 from lionheart.system.platform import PlatformSpec
 
-_PER_TIME = ("llc_leakage", "memory_controller", "core_idle")  # paid for the whole run, not for a stage
+_PER_TIME = ("llc_leakage", "memory_controller", "core_idle")  # components of the whole run, not of a stage
 
 
 @final
 @dataclass(frozen=True)
 class Step:
-    """Work of one core without a pause.
+    """Uninterrupted work of one core.
 
     Args:
-        layer: The projection that it belongs to.
-        kind: What it is.
-        duration_s: Seconds per inference.
-        crossbars: Numbers of the crossbars that it keeps busy; nothing else uses them meanwhile.
+        layer: Name of the projection that the work belongs to.
+        kind: Type of work.
+        duration_s: Duration in each inference [s].
+        crossbars: Indices of the crossbars that are busy during the step and serve no other step.
     """
 
     layer: str
@@ -39,14 +40,14 @@ class Step:
 @final
 @dataclass(frozen=True)
 class Stage:
-    """What a core, or several cores side by side, do for each inference.
+    """Work of one core, or of several cores in parallel, for each inference.
 
     Args:
-        name: Shown in results.
-        cost: Of one inference on one of its cores.
-        n_cores: Cores that do this at the same time, each a part.
-        n_handovers: Times that its cores wait for others in each inference.
-        steps: The same time step by step, for a simulation; empty = one step that uses no tile.
+        name: Name in results.
+        cost: Cost of one inference on one of the cores.
+        n_cores: Number of cores that work in parallel, each on a part.
+        n_handovers: Number of handovers in each inference for which the cores wait.
+        steps: The same time as a sequence of steps, for a simulation; empty = one step without tiles.
     """
 
     name: str
@@ -59,14 +60,14 @@ class Stage:
 @final
 @dataclass(frozen=True)
 class PipelineEstimate:
-    """A pipeline that works on one inference after another; a stage takes the next as soon as it is free.
+    """Time and energy of consecutive inferences in a pipeline; a stage starts the next inference as soon as it is free.
 
     Args:
-        stages: In the order in which an inference passes them.
-        n_inferences: How many pass.
-        stage_s: Seconds of each stage per inference, with its handovers.
-        total_s: Seconds until the last one is through.
-        energy: Component -> joules of all of them.
+        stages: Stages in the order in which an inference passes them.
+        n_inferences: Number of inferences.
+        stage_s: Time of each stage in one inference, including its handovers [s].
+        total_s: Time until the last inference ends [s].
+        energy: Energy of each component for all inferences [J].
     """
 
     stages: tuple[Stage, ...]
@@ -77,17 +78,17 @@ class PipelineEstimate:
 
     @property
     def latency_s(self) -> float:
-        """Seconds of the first inference."""
+        """Time of the first inference [s]."""
         return sum(self.stage_s)
 
     @property
     def interval_s(self) -> float:
-        """Seconds from one result to the next once the pipeline is full."""
+        """Time from one result to the next once the pipeline is full [s]."""
         return max(self.stage_s)
 
     @cached_property
     def energy_j(self) -> float:
-        """Joules of all inferences."""
+        """Energy of all inferences [J]."""
         return sum(self.energy.values())
 
 
@@ -96,18 +97,18 @@ def estimate_pipeline(
 ) -> PipelineEstimate:
     """Return time and energy of `n_inferences` that pass `stages` one after another.
 
-    ``total = sum(stage) + (n - 1) * max(stage)``, which is exact for stages that take the same time for every inference and
-    never fill their queue, and not less than the DRAM traffic of all cores takes. A handover takes ``handover_cycles``, in
-    which the cores idle; a single stage on one core has none. The last-level cache leaks over the whole run.
+    ``total = sum(stage) + (n - 1) * max(stage)``, but at least the time of the DRAM traffic of all cores. The equation is exact
+    for stages that take the same time in every inference and never fill their queue. A handover takes ``handover_cycles``, in
+    which the cores are idle; a single stage on one core has no handover. The last-level cache leaks over the whole run.
 
     Args:
-        stages: At least one.
+        stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
-        n_inferences: At least 1.
-        count_memory_controller: Add the power of memory controller and IO over the whole time.
+        n_inferences: Number of inferences, at least 1.
+        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
 
     Raises:
-        ConfigError: No stage, no inference, or more cores than the platform has.
+        ConfigError: There is no stage, no inference, or the stages need more cores than the platform has.
     """
     check_pipeline(stages, platform, n_inferences)
     handover_s = handover_time_s(stages, platform)
@@ -118,31 +119,31 @@ def estimate_pipeline(
 
 
 def check_pipeline(stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int) -> None:
-    """Make sure that there is something to do and that the platform has the cores.
+    """Check that a pipeline has stages and inferences, and that the platform has enough cores.
 
     Raises:
-        ConfigError: No stage, no inference, or more cores than the platform has.
+        ConfigError: There is no stage, no inference, or the stages need more cores than the platform has.
     """
     n_cores = sum(stage.n_cores for stage in stages)
     if not stages or n_inferences < 1:
         raise ConfigError(
             f"pipeline: got {len(stages)} stages and {n_inferences} inferences, expected at least one of each",
-            hint="let at least one inference pass at least one stage",
+            hint="give at least one stage, and set the number of inferences to 1 or more",
         )
     if n_cores > platform.n_cores:
         raise ConfigError(
             f"pipeline: got {n_cores} cores, expected at most the {platform.n_cores} of {platform.name}",
-            hint="put several layers on one core",
+            hint="assign several layers to one core",
         )
 
 
 def handover_time_s(stages: Sequence[Stage], platform: PlatformSpec) -> float:
-    """Return the time of one handover [s]; a single core has none."""
+    """Return the time of one handover [s]; 0 for a single core."""
     return platform.handover_cycles / platform.clock_hz if sum(stage.n_cores for stage in stages) > 1 else 0.0
 
 
 def dram_time_s(stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int) -> float:
-    """Return the time that the DRAM traffic of all cores takes at least [s]."""
+    """Return the shortest time in which the DRAM can transfer the traffic of all cores [s]."""
     n_bytes = sum(stage.n_cores * stage.cost.dram_bytes for stage in stages)
     return n_inferences * n_bytes / platform.dram_bandwidth_bytes_per_s
 
@@ -155,7 +156,7 @@ def pipeline_energy(
     *,
     count_memory_controller: bool = False,
 ) -> dict[str, float]:
-    """Return the energy of a run by component [J]: work, leakage over the whole run, and cores that idle when not at work."""
+    """Return the energy of a run by component [J]: work, leakage over the whole run, and idle cores."""
     busy = [stage.cost for stage in stages for _ in range(stage.n_cores)]
     idle_s = len(busy) * total_s - n_inferences * sum(cost.latency_s for cost in busy)
     energy = _active_energy(busy, n_inferences)

@@ -1,4 +1,4 @@
-"""The platform: cores, memory, tiles and the software's cost coefficients, each with unit, source and kind."""
+"""The platform: cores, memory, tiles and cost coefficients of the software, each with its unit, source and kind."""
 
 from __future__ import annotations
 
@@ -30,65 +30,71 @@ TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field that carries the unit its constant must have."""
+    """Return a required field with the unit that its constant must have."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class PlatformSpec(Spec):
-    """One in-order core with its last-level cache (LLC), DRAM and tiles. Load one with `load_platform`.
+    """One in-order core with its last-level cache (LLC), DRAM and tiles. `load_platform` loads a platform.
 
-    Sources of the numbers are in ``system/data/*.toml``; the equations that use them in ``docs/concepts/system-cost.md``.
+    The sources of the numbers are in ``system/data/*.toml``, the equations in ``docs/concepts/system-cost.md``.
     """
 
     name: str = Field(min_length=1, description="name shown in results")
-    description: str = Field("", description="what it is, in one line")
+    description: str = Field("", description="description in one line")
 
-    clock_hz: float = _quantity("Hz", "clock of the core", gt=0)
+    clock_hz: float = _quantity("Hz", "clock frequency of the core", gt=0)
     n_cores: int = _quantity("1", "cores that share the LLC and the DRAM", ge=1)
-    idle_cores: int = _quantity("1", "other cores that idle and are counted in the energy", ge=0)
-    active_energy_j_per_cycle: float = _quantity("J/cycle", "core that executes", ge=0)
-    wait_energy_j_per_cycle: float = _quantity("J/cycle", "core that waits for memory or for a tile", ge=0)
-    idle_energy_j_per_cycle: float = _quantity("J/cycle", "core that idles", ge=0)
+    idle_cores: int = _quantity("1", "other cores, idle, whose energy is counted", ge=0)
+    active_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that executes", ge=0)
+    wait_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that waits for memory or for a tile", ge=0)
+    idle_energy_j_per_cycle: float = _quantity("J/cycle", "energy of an idle core", ge=0)
 
     l1_bytes: int = _quantity("B", "capacity of a core's own data cache", gt=0)
     llc_bytes: int = _quantity("B", "capacity of the LLC", gt=0)
-    llc_leakage_w: float = _quantity("W", "leakage of the whole LLC", ge=0)
-    llc_read_energy_j_per_byte: float = _quantity("J/B", "read of the LLC", ge=0)
-    llc_write_energy_j_per_byte: float = _quantity("J/B", "write of the LLC", ge=0)
-    llc_line_stall_cycles: float = _quantity("cycle per line read from the last-level cache", "wait of the core", ge=0)
-    cache_line_bytes: int = _quantity("B", "bytes of a cache line, and of one DRAM access", gt=0)
-    dram_stream_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM traffic that one core sustains", gt=0)
-    dram_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM traffic that all cores share", gt=0)
-    dram_energy_j_per_access: float = _quantity("J", "one DRAM access", ge=0)
-    memory_controller_power_w: float = _quantity("W", "memory controller and IO, counted on request", ge=0)
+    llc_leakage_w: float = _quantity("W", "leakage power of the whole LLC", ge=0)
+    llc_read_energy_j_per_byte: float = _quantity("J/B", "energy of a read of the LLC", ge=0)
+    llc_write_energy_j_per_byte: float = _quantity("J/B", "energy of a write to the LLC", ge=0)
+    llc_line_stall_cycles: float = _quantity(
+        "cycle per line read from the last-level cache", "stall of the core for a read of the LLC", ge=0
+    )
+    cache_line_bytes: int = _quantity("B", "size of a cache line, and of one DRAM access", gt=0)
+    dram_stream_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM bandwidth that one core sustains", gt=0)
+    dram_bandwidth_bytes_per_s: float = _quantity("B/s", "DRAM bandwidth that all cores share", gt=0)
+    dram_energy_j_per_access: float = _quantity("J", "energy of one DRAM access", ge=0)
+    memory_controller_power_w: float = _quantity("W", "power of memory controller and IO, counted on request", ge=0)
 
     n_tiles: int | None = Field(
         None,
         ge=0,
-        description="tiles that there are; not given = as many as needed [1]",
+        description="number of tiles; not given = as many as needed [1]",
         json_schema_extra={"unit": "1"},
     )
-    tile_rows: int = _quantity("1", "inputs of a tile, where its energy was measured", ge=1)
-    tile_cols: int = _quantity("1", "outputs of a tile, where its energy was measured", ge=1)
-    tile_dac_bits: int = _quantity("bit", "input converters, where the tile's energy was measured", ge=1, le=24)
-    tile_adc_bits: int = _quantity("bit", "output converters, where the tile's energy was measured", ge=1, le=24)
-    tile_mvm_s: float = _quantity("s", "CM_PROCESS: one MVM of a whole tile", gt=0)
-    tile_bandwidth_bytes_per_s: float = _quantity("B/s", "transfer to or from a tile", gt=0)
-    tile_ops_per_j: float = _quantity("op/J", "tile in its own technology; a MAC is two operations", gt=0)
-    tile_technology_factor: float = _quantity("1", "multiplies the tile's energy in this system", gt=0)
-    tile_converter_share: float = _quantity("1", "share of the tile's energy in its converters", ge=0, le=1)
-    adc_linear_f: float = _quantity("F/bit", "ADC: capacitance that grows with the bits", gt=0)
-    adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance that grows with 4 to the bits", ge=0)
-    dac_linear_f: float = _quantity("F/bit", "DAC: capacitance that grows with the bits", gt=0)
-    converter_vdd_v: float = _quantity("V", "supply of the converters in the closed form", gt=0)
+    tile_rows: int = _quantity("1", "inputs of the tile whose energy is given", ge=1)
+    tile_cols: int = _quantity("1", "outputs of the tile whose energy is given", ge=1)
+    tile_dac_bits: int = _quantity("bit", "resolution of the input converters of that tile", ge=1, le=24)
+    tile_adc_bits: int = _quantity("bit", "resolution of the output converters of that tile", ge=1, le=24)
+    tile_mvm_s: float = _quantity("s", "time of CM_PROCESS, one MVM of a whole tile", gt=0)
+    tile_bandwidth_bytes_per_s: float = _quantity("B/s", "transfer rate to or from a tile", gt=0)
+    tile_ops_per_j: float = _quantity(
+        "op/J", "energy efficiency of the tile in its own technology; a MAC is two operations", gt=0
+    )
+    tile_technology_factor: float = _quantity("1", "factor of the tile's energy in this system", gt=0)
+    tile_converter_share: float = _quantity("1", "share of the converters in the tile's energy", ge=0, le=1)
+    adc_linear_f: float = _quantity("F/bit", "ADC: capacitance proportional to the bits", gt=0)
+    adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance proportional to 4 to the power of the bits", ge=0)
+    dac_linear_f: float = _quantity("F/bit", "DAC: capacitance proportional to the bits", gt=0)
+    converter_vdd_v: float = _quantity("V", "supply voltage of the converters in the closed form", gt=0)
 
-    activation_bytes: int = _quantity("B", "bytes of an activation and of a digital weight", gt=0)
-    macs_per_cycle: float = _quantity("MAC/cycle", "digital product kernel, operands in the L1 cache", gt=0)
-    conv_macs_per_cycle: float = _quantity("MAC/cycle", "the same of convolutions", gt=0)
-    depthwise_macs_per_cycle: float = _quantity("MAC/cycle", "the same of depthwise convolutions", gt=0)
+    activation_bytes: int = _quantity("B", "size of an activation and of a digital weight", gt=0)
+    macs_per_cycle: float = _quantity(
+        "MAC/cycle", "rate of the digital matrix-product kernel, operands in the L1 cache", gt=0
+    )
+    conv_macs_per_cycle: float = _quantity("MAC/cycle", "rate of the kernel of convolutions", gt=0)
+    depthwise_macs_per_cycle: float = _quantity("MAC/cycle", "rate of the kernel of depthwise convolutions", gt=0)
     mvms_per_weight_pass: int = _quantity("1", "products computed in one pass over a digital weight matrix", ge=1)
-    gather_cycles_per_element: float = _quantity("cycle per patch element", "gather of patches (im2col)", ge=0)
-    requantise_cycles_per_output: float = _quantity("cycle per output", "accumulator to int8", ge=0)
+    gather_cycles_per_element: float = _quantity("cycle per patch element", "gathering of patches (im2col)", ge=0)
+    requantise_cycles_per_output: float = _quantity("cycle per output", "conversion of accumulators to int8", ge=0)
     bias_cycles_per_output: float = _quantity("cycle per output", "addition of the bias", ge=0)
     convert_input_cycles: float = _quantity(
         "cycle per input element of an analog projection", "scaling and rounding before the tile", ge=0
@@ -103,22 +109,28 @@ class PlatformSpec(Spec):
     unpack_cycles_per_element: float = _quantity(
         "cycle per int8 element unpacked after CM_DEQUEUE", "unpacking and scaling of a tile's output", ge=0
     )
-    handover_cycles: float = _quantity("cycle per handover", "hand over to the next core and wake it", ge=0)
-    elements_per_queue_instruction: int = _quantity("int8 per CM_QUEUE or CM_DEQUEUE", "elements moved", ge=1)
-    queue_instruction_cycles: float = _quantity("cycle per CM_QUEUE or CM_DEQUEUE", "issue", ge=0)
-    partial_sum_cycles_per_element: float = _quantity("cycle per partial sum added", "digital addition", ge=0)
+    handover_cycles: float = _quantity("cycle per handover", "handover to the next core, including its wake-up", ge=0)
+    elements_per_queue_instruction: int = _quantity(
+        "int8 per CM_QUEUE or CM_DEQUEUE", "elements moved by one instruction", ge=1
+    )
+    queue_instruction_cycles: float = _quantity(
+        "cycle per CM_QUEUE or CM_DEQUEUE", "cycles of one queue instruction", ge=0
+    )
+    partial_sum_cycles_per_element: float = _quantity(
+        "cycle per partial sum added", "digital addition of partial sums", ge=0
+    )
 
     cycles_per_written: Mapping[str, float] = Field(
-        description="operation -> price of each element it writes [cycle per element written]"
+        description="operation -> cost of each element that it writes [cycle per element written]"
     )
     cycles_per_read: Mapping[str, float] = Field(
-        description="operation -> price of each element it reads [cycle per element read]"
+        description="operation -> cost of each element that it reads [cycle per element read]"
     )
     free_ops: Mapping[str, str] = Field(description="operation that costs nothing -> reason")
 
     programming: Mapping[str, float] = Field(
-        description="technology.quantity -> what one device takes: reset_s, reset_j: first pulse [s, J]; pulse_s, pulse_j: "
-        "each further one [s, J]; n_pulses: how many of them, each verified by a read [1]"
+        description="technology.quantity -> cost of programming one device: reset_s, reset_j: first pulse [s, J]; pulse_s, "
+        "pulse_j: each further pulse [s, J]; n_pulses: number of further pulses, each verified by a read [1]"
     )
 
     @model_validator(mode="after")
@@ -131,20 +143,20 @@ class PlatformSpec(Spec):
             one, other = OPERATION_TABLES[first], OPERATION_TABLES[second]
             twice = tables[one] & tables[other]
             if twice:
-                raise ValueError(f"{', '.join(sorted(twice))}: priced in both {one} and {other}")
+                raise ValueError(f"{', '.join(sorted(twice))}: has a cost in both {one} and {other}")
         return self
 
 
 def platform_names() -> tuple[str, ...]:
-    """Return the names of the platforms that lionheart ships."""
+    """Return the names of the shipped platforms."""
     return PLATFORMS.names()
 
 
 def platform_constants(name: str | Path) -> Mapping[str, Constant]:
-    """Return every constant of a platform with its unit, source and kind, those that it extends included.
+    """Return every constant of a platform with its unit, source and kind, including those of platforms that it extends.
 
     Raises:
-        ConfigError: The name is unknown, or the files have faults.
+        ConfigError: The name is unknown, or the files have errors.
         ArtifactError: A file cannot be read.
     """
     files = read_platform_files(name)
@@ -154,13 +166,13 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
 
 
 def load_platform(name: str | Path) -> PlatformSpec:
-    """Load a shipped platform by name, or a user's from a TOML file, as ``docs/how-to/platforms.md`` describes.
+    """Load a shipped platform by name, or a user's platform from a TOML file (format: ``docs/how-to/platforms.md``).
 
     A file gives constants, each with value, unit, source and kind, and may extend another with ``extends = "..."``.
 
     Raises:
-        ConfigError: The name is unknown, or constants are missing, unknown, out of range, of another type or unit, or say
-            not where they come from: all faults at once, each with file and key.
+        ConfigError: The name is unknown, or constants are missing, unknown, out of range, of another type or unit, or without
+            a source. The message lists all errors, each with file and key.
         ArtifactError: A file cannot be read.
     """
     files = read_platform_files(name)
@@ -182,7 +194,7 @@ def load_platform(name: str | Path) -> PlatformSpec:
 
 
 def scalar_units() -> dict[str, str]:
-    """Return the unit of each constant that is a single number."""
+    """Return the unit of each constant that is a single number, by name."""
     return {
         name: str(info.json_schema_extra["unit"])
         for name, info in PlatformSpec.model_fields.items()
@@ -191,14 +203,14 @@ def scalar_units() -> dict[str, str]:
 
 
 def _find_key_faults(files: PlatformFiles) -> Iterator[str]:
-    """Yield unknown keys, wrong units and wrong types, in the order of the files."""
+    """Yield a message for each unknown key, wrong unit and wrong type, in the order of the files."""
     for key, constant in files.constants.items():
         where = f"{files.origins[key]}:{key}"
         unit = _expected_unit(key)
         if unit is None:
             yield f"{where}: unknown constant{nearest(key, _known_keys(files))}"
             continue
-        if constant.unit != unit and constant.unit:  # a unit that is not there has been reported
+        if constant.unit != unit and constant.unit:  # a missing unit has already been reported
             yield f"{where}.unit: got {constant.unit!r}, expected {unit!r}"
         fault = _describe_type_fault(key, constant.value)
         if fault:
@@ -214,7 +226,7 @@ def _known_keys(files: PlatformFiles) -> list[str]:
 
 
 def _expected_unit(key: str) -> str | None:
-    """Return the unit that a constant must have; None: there is no such constant."""
+    """Return the unit that a constant must have; None = the constant does not exist."""
     table, _, rest = key.partition(".")
     if table in _TABLE_UNITS and rest:
         return _TABLE_UNITS[table]
@@ -226,13 +238,13 @@ def _expected_unit(key: str) -> str | None:
 
 def _describe_type_fault(key: str, value: object) -> str:
     if key.startswith("free_ops."):
-        return "" if isinstance(value, str) and value.strip() else f"got {value!r}, expected the reason as a text"
+        return "" if isinstance(value, str) and value.strip() else f"got {value!r}, expected the reason as a string"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return "" if is_number else f"got {value!r}, expected a number"
 
 
 def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Iterator[str]:
-    """Yield values that the spec refuses; what is missing is taken from a whole platform meanwhile."""
+    """Yield a message for each value that `PlatformSpec` rejects; missing values are taken from another platform."""
     own = {key for key in settings if key in files.constants}
     whole = settings
     if _find_missing(settings, files, every=True):
@@ -248,7 +260,7 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
 
 
 def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
-    """Return what no file gives; with `every` also what a faulty entry meant to give."""
+    """Return a message for each missing constant; with `every` also for constants whose entry has an error."""
     if not (files.is_whole or every):
         return []
     faulty = " ".join(files.faults)

@@ -1,4 +1,4 @@
-"""Platform files: shipped or a user's, each may extend another; nothing is checked here but that they can be read."""
+"""Platform files, shipped or a user's, each of which may extend another; this module reads them without checking values."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ for _file in sorted(
 SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml")
 OPERATION_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")
 TEXTS = ("description", "extends")
-TEMPLATE_HINT = "`lionheart platforms --template` writes a file with every key explained"
+TEMPLATE_HINT = "`lionheart platforms --template` writes a file that explains every key"
 
 
 @final
 @dataclass(frozen=True)
 class PlatformFiles:
-    """All constants of a platform, those of the file itself over those that it extends over the shared ones.
+    """All constants of a platform. The file's own constants override those that it extends, which override the shared ones.
 
     Args:
-        name: Of the platform.
-        description: One line; that of the file itself.
-        constants: Name -> constant.
-        origins: Name -> file that gives it.
-        faults: What is wrong with the files, each with file and key.
-        is_whole: Whether the files it extends were found, so that what is missing is missing.
+        name: Name of the platform.
+        description: Description in the file itself, one line.
+        constants: Constants by name.
+        origins: File that defines each constant, by name.
+        faults: Errors in the files, each with file and key.
+        is_whole: Whether all extended files were found, so that an absent constant is really missing.
     """
 
     name: str
@@ -64,13 +64,13 @@ def is_file(name: str | Path) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a half sentence that names the nearest of `known`, empty if none is near."""
+    """Return a half sentence that suggests the closest name of `known`; empty if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {found[0]!r}?" if found else ""
 
 
 def read_platform_files(name: str | Path) -> PlatformFiles:
-    """Read a platform with everything that it extends.
+    """Read the file of a platform and all files that it extends.
 
     Raises:
         ConfigError: The name is unknown, or files extend each other in a circle.
@@ -96,14 +96,14 @@ def read_platform_files(name: str | Path) -> PlatformFiles:
 
 
 def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> None:
-    """Append what `name` extends, then its own file; `above` are the files that extend it."""
+    """Append the files that `name` extends, then its own file; `above` holds the files that extend `name`."""
     where = str(name) if is_file(name) else PLATFORMS.find(str(name))
     identity = str(Path(name).resolve()) if is_file(name) else where
     if identity in above:
         circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
         raise ConfigError(
             f"{where}:extends: got a circle: {circle}, expected files that end with one that extends nothing",
-            hint="take one of the lines `extends` out",
+            hint="remove one of the lines `extends`",
         )
     file = _read_users(Path(name)) if is_file(name) else _read_shipped(where)
     base = file.texts.get("extends")
@@ -120,7 +120,7 @@ def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> No
 
 
 def _lay_over(constants: dict[str, Constant], origins: dict[str, str], where: str, file: ConstantsFile) -> None:
-    """Put a file's constants over those before it; an operation that moves to another table leaves its old one."""
+    """Override constants by those of a file; an operation that moves to another table is removed from its old table."""
     moved = set()
     for key in file.constants:
         table, _, operation = key.partition(".")
@@ -148,9 +148,9 @@ def _read_users(path: Path) -> ConstantsFile:
 
 
 def _check_texts(file: ConstantsFile, where: str) -> ConstantsFile:
-    """Report bare texts that mean nothing: a slip in ``extends``, or a constant without unit, source and kind."""
+    """Report strings without meaning: a misspelt ``extends``, or a constant without unit, source and kind."""
     faults = [
-        f"{where}:{key}: got the bare text {text!r}, expected value, unit, source and kind, or one of {', '.join(TEXTS)}"
+        f"{where}:{key}: got the bare string {text!r}, expected value, unit, source and kind, or one of {', '.join(TEXTS)}"
         f"{nearest(key, TEXTS)}"
         for key, text in file.texts.items()
         if key not in TEXTS

@@ -1,4 +1,4 @@
-"""A commented platform file in which every key is explained, to start one's own from."""
+"""A commented platform file that explains every key, as a starting point for a user's own file."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ _WIDTH = 79
 _HEAD = f"""\
 #: A platform of your own: lionheart simulate RUN --platform mine.toml
 #:
-#: Lines that begin with #: explain. The others that begin with # are constants
-#: as the platform has them that this file extends: take the # off those that
-#: you know better, put your value in and say where it comes from. `source` is
-#: empty everywhere, and a constant without a source is refused.
+#: Lines that begin with #: are explanations. Other lines that begin with # are
+#: constants with their values in the platform that this file extends. To
+#: override a constant, remove the # from its lines, enter your value and name
+#: its source. `source` is empty everywhere; a constant without a source is an
+#: error.
 #: kind: {", ".join(KINDS)}.
 
-description = "what it is, in one line"
+description = "description in one line"
 
-#: What this file does not give comes from here: the name of a shipped platform
-#: (`lionheart platforms`) or the path of a file, relative to this one. Without
-#: this line every constant below must be given, but those marked "may be left
-#: out", and those of the software, of converters and of programming, which
-#: have values that all platforms share.
+#: Constants that this file does not give come from this platform: the name of a
+#: shipped platform (`lionheart platforms`) or the path of a file, relative to
+#: this file. Without this line every constant below must be given, except those
+#: marked "may be left out" and those of the software, of converters and of
+#: programming, which have values that all platforms share.
 """
 _EXAMPLES = ("cycles_per_written.relu", "cycles_per_read.avg_pool", "free_ops.dropout")
 _MEANINGS = {
-    "cycles_per_written": "An operation without a weight matrix, by its name in PyTorch's aten: price of each element that "
-    "it writes. One table for each operation; nearly 200 have a price already, see `lionheart platforms --show`.",
-    "cycles_per_read": "The same, priced by the elements that it reads.",
+    "cycles_per_written": "Cost of an operation without a weight matrix for each element that it writes, by the operation's "
+    "name in PyTorch's aten. One table for each operation; nearly 200 have a cost already, see `lionheart platforms --show`.",
+    "cycles_per_read": "Cost of an operation for each element that it reads.",
     "free_ops": "An operation that costs nothing; the value is the reason.",
-    "programming": "What one device of a technology takes to be programmed, for example of pcm: a reset, then n_pulses "
-    "pulses, each verified by a read.",
+    "programming": "Cost of programming one device of a technology, for example pcm: a reset, then n_pulses pulses, each "
+    "verified by a read.",
 }
 
 
 def render_template(base: str = "alpine-high-power") -> str:
-    """Return the text of a file that extends `base` and shows every key, with its value there, as a comment."""
+    """Return the text of a file that extends `base` and shows every key as a comment, with its value in `base`."""
     constants = read_platform_files(base).constants
     parts = [_HEAD + f'extends = "{base}"\n']
     for key, info in PlatformSpec.model_fields.items():

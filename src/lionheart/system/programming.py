@@ -1,4 +1,4 @@
-"""What it takes to put a network's weights on tiles, and after how many inferences it has paid for itself."""
+"""Time and energy of programming a network's weights into tiles, and the number of inferences that save them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class ProgrammingEstimate:
     """Time and energy of programming one chip, by component.
 
     Args:
-        technology: Of the devices.
-        n_devices: Devices that are programmed.
-        write: ``row``: all devices of a row at a time; ``device``: one at a time.
-        time_s: Component -> seconds; empty when unknown.
-        energy: Component -> joules; empty when unknown.
-        saved_s: Seconds that the mapping saves at each inference, against all-digital.
-        saved_j: Joules that it saves at each inference.
-        reason_unknown: Why there are no numbers; empty when there are.
-        reprogram_after: Age at which the tile is programmed anew [s]; None = never.
+        technology: Name of the device technology.
+        n_devices: Number of devices that are programmed.
+        write: ``row``: all devices of a row at a time; ``device``: one device at a time.
+        time_s: Time of each component [s]; empty if unknown.
+        energy: Energy of each component [J]; empty if unknown.
+        saved_s: Time that the mapping saves in each inference against the all-digital network [s].
+        saved_j: Energy that the mapping saves in each inference against the all-digital network [J].
+        reason_unknown: Reason why the cost is unknown; empty if it is known.
+        reprogram_after: Age at which the tile is reprogrammed [s]; None = never.
     """
 
     technology: str
@@ -48,32 +48,32 @@ class ProgrammingEstimate:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of programming one chip."""
+        """Time of programming one chip [s]."""
         return sum(self.time_s.values())
 
     @property
     def energy_j(self) -> float:
-        """Joules of programming one chip."""
+        """Energy of programming one chip [J]."""
         return sum(self.energy.values())
 
     @property
     def break_even_time(self) -> int | None:
-        """Inferences after which the time of programming is saved; None: never, or unknown."""
+        """Number of inferences that save the programming time; None = never, or unknown."""
         return self._divide(self.duration_s, self.saved_s)
 
     @property
     def break_even_energy(self) -> int | None:
-        """Inferences after which the energy of programming is saved; None: never, or unknown."""
+        """Number of inferences that save the programming energy; None = never, or unknown."""
         return self._divide(self.energy_j, self.saved_j)
 
     def _divide(self, spent: float, saved: float) -> int | None:
         return math.ceil(spent / saved) if saved > 0 and not self.reason_unknown else None
 
     def at_age(self, reprogram_after: float) -> AgeCost:
-        """Return what it costs to program anew every `reprogram_after` seconds.
+        """Return the cost of reprogramming every `reprogram_after` seconds.
 
         Raises:
-            ConfigError: The time is not positive, or nothing is known about the technology.
+            ConfigError: The interval is not positive, or the programming cost is unknown.
         """
         if self.reason_unknown:
             raise ConfigError(f"programming: {self.reason_unknown}")
@@ -89,7 +89,7 @@ class ProgrammingEstimate:
         )
 
     def summary(self) -> ProgrammingRecord:
-        """Return what is written; numbers are None where nothing is known."""
+        """Return the record of the estimate; its numbers are None if the cost is unknown."""
         known = not self.reason_unknown
         return ProgrammingRecord(
             technology=self.technology,
@@ -118,24 +118,24 @@ def estimate_programming(
     """Return time and energy of programming the devices of `partitions` once.
 
     Each device takes one reset and ``n_pulses`` further pulses, each followed by a read to verify it. A read is a product
-    of the whole tile with one row switched on. ``row``: the devices of a row that belong to the same plane (the positive
-    ones of pairs, say) are pulsed and read together; ``device``: one after another. Tiles follow each other. Meanwhile the
-    core reads the weights from DRAM once and waits.
+    of the whole tile with one row switched on. ``row``: the devices of a row that belong to the same plane (e.g. the positive
+    devices of pairs) are pulsed and read together; ``device``: one device after another. Tiles are programmed one after
+    another. Meanwhile the core reads the weights from DRAM once and waits.
 
     Args:
         partitions: Tiles of each analog projection, by name.
         platform: Times and energies.
-        tile: Its device and converters; default: PCM, and the platform's converters.
-        write: How many devices are written at a time.
-        saved_s: Seconds saved at each inference, for the number after which programming has paid.
-        saved_j: Joules saved at each inference.
+        tile: Device and converters of the tiles; None = PCM, with the platform's converters.
+        write: Devices that are written at a time: ``row`` or ``device``.
+        saved_s: Time saved in each inference, for the break-even number of inferences [s].
+        saved_j: Energy saved in each inference, for the break-even number of inferences [J].
 
     Raises:
-        ConfigError: `write` is neither.
+        ConfigError: `write` is neither ``row`` nor ``device``.
 
     Assumes:
-        All devices take the same number of pulses, also those of a pair that stay at the smallest conductance. Devices
-        that hold no weight are not programmed. A read takes as long and as much energy as a product.
+        All devices take the same number of pulses, including those of a pair that stay at the smallest conductance. Devices
+        that hold no weight are not programmed. A read takes the same time and energy as a product.
     """
     if write not in WRITES:
         raise ConfigError(f"write: got {write!r}, expected one of {', '.join(WRITES)}")
@@ -174,7 +174,7 @@ def estimate_programming(
 def _count_writes(
     partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
 ) -> tuple[int, float]:
-    """Return how often devices are pulsed, all pulses of a device as one, and the energy of a read after each [J]."""
+    """Return the number of writes (all pulses of a device count as one) and the energy of one read after each write [J]."""
     planes, n_writes, verify_j = _n_planes(tile or _default_tile()), 0, 0.0
     for part in partitions.values():
         point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
@@ -191,18 +191,18 @@ def _default_tile() -> TileSpec:
 
 
 def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] | str:
-    """Return what one device takes, or why this is not known."""
+    """Return the programming cost of one device, or the reason why it is unknown."""
     name = _SAME_DEVICE.get(technology, technology)
     keys = {quantity: f"{name}.{quantity}" for quantity in PROGRAMMING_UNITS}
     missing = [key for key in keys.values() if key not in platform.programming]
     if missing:
         tables = ", ".join(f"[programming.{key}]" for key in missing)
-        return f"no number for {technology} at hand; a platform file may give {tables}"
+        return f"no programming cost of {technology} is available; a platform file may give {tables}"
     return {quantity: platform.programming[key] for quantity, key in keys.items()}
 
 
 def _n_planes(tile: TileSpec) -> int:
-    """Return the devices that hold one weight."""
+    """Return the number of devices that hold one weight."""
     converter = tile.device.converter
     if isinstance(converter, SingleConverter):
         return 1

@@ -1,4 +1,4 @@
-"""Stages on several cores, simulated event by event: who works on what when, and who waits for tiles or for room."""
+"""Event-driven simulation of stages on several cores, which wait for tiles, for inputs and for full queues."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from lionheart.system.pipeline import (
 )
 from lionheart.system.platform import PlatformSpec
 
-_Use = tuple[int, int, int]  # sorts the uses of a crossbar: wave, minus the stage, step
+_Use = tuple[int, int, int]  # sort key of the uses of a crossbar: wave, minus the stage, step
 
 
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """What the cores did when.
+    """Schedule of the cores for a number of inferences.
 
     Args:
-        stages: In the order in which an inference passes them.
-        events: By start.
-        finished_s: When each inference was through [s].
-        total_s: When the last one was [s].
-        energy: Component -> joules of all inferences.
+        stages: Stages in the order in which an inference passes them.
+        events: Pieces of work in the order of their start times.
+        finished_s: Time at which each inference ended [s].
+        total_s: Time at which the last inference ended [s].
+        energy: Energy of each component for all inferences [J].
     """
 
     stages: tuple[Stage, ...]
@@ -45,28 +45,28 @@ class Schedule:
 
     @property
     def n_inferences(self) -> int:
-        """How many passed."""
+        """Number of inferences."""
         return len(self.finished_s)
 
     @property
     def latency_s(self) -> float:
-        """Seconds until the first result."""
+        """Time until the first result [s]."""
         return self.finished_s[0]
 
     @property
     def interval_s(self) -> float:
-        """Seconds from one result to the next on average; of a single inference, until its result."""
+        """Mean time from one result to the next [s]; for a single inference, the time until its result."""
         n = self.n_inferences
         return (self.finished_s[-1] - self.finished_s[0]) / (n - 1) if n > 1 else self.latency_s
 
     @cached_property
     def energy_j(self) -> float:
-        """Joules of all inferences."""
+        """Energy of all inferences [J]."""
         return sum(self.energy.values())
 
     @cached_property
     def utilisation(self) -> tuple[float, ...]:
-        """Share of the time in which each core works, handovers and waits left out, 0 to 1."""
+        """Share of the time in which each core works, without handovers and waits, 0 to 1."""
         busy = [0.0] * sum(stage.n_cores for stage in self.stages)
         for event in self.events:
             if event.kind is not WorkKind.HANDOVER:
@@ -84,28 +84,28 @@ def simulate_pipeline(
 ) -> Schedule:
     """Simulate `n_inferences` that pass `stages` one after another.
 
-    A core works through the steps of its stage, hands over, and takes the next inference. It waits when nothing has come, when
-    the queue to the next stage is full, and for crossbars that another stage uses. A crossbar is granted in an order that is
-    fixed before the run: the better of two, in which each stage is one or two inferences ahead of the next. Neither depends on
-    how many crossbars there are, so sharing them can never make the run shorter. Where the DRAM cannot carry the traffic of all
-    cores, everything slows down alike.
+    A core works through the steps of its stage, hands over, and starts the next inference. It waits if no input has arrived, if
+    the queue to the next stage is full, and for crossbars that another stage uses. Crossbars are granted in an order that is
+    fixed before the run: the better of two orders, in which each stage is one or two inferences ahead of the next. Neither
+    order depends on the number of crossbars, so sharing crossbars can never shorten the run. If the DRAM bandwidth is too low
+    for the traffic of all cores, all times are scaled by the same factor.
 
-    Without shared crossbars the result is that of `estimate_pipeline`, whatever the queues hold.
+    Without shared crossbars the result equals that of `estimate_pipeline`, for any queue size.
 
     Args:
-        stages: At least one.
+        stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
-        n_inferences: At least 1.
-        queue_slots: Results that wait between two stages at most; None = any number.
-        count_memory_controller: Add the power of memory controller and IO over the whole time.
+        n_inferences: Number of inferences, at least 1.
+        queue_slots: Largest number of results that wait between two stages; None = no limit.
+        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
 
     Raises:
-        ConfigError: No stage, no inference, a queue without room, or more cores than the platform has.
+        ConfigError: There is no stage, no inference, a queue without a slot, or too few cores on the platform.
     """
     check_pipeline(stages, platform, n_inferences)
     if queue_slots is not None and queue_slots < 1:
         raise ConfigError(
-            f"pipeline: got {queue_slots} slots of a queue, expected at least one", hint="None = any number"
+            f"pipeline: got {queue_slots} queue slots, expected at least one", hint="use None for an unlimited queue"
         )
     leads = (1, 2) if _share_crossbars(stages) else (1,)
     runs = [_Simulation(stages, platform, n_inferences, queue_slots, lead).run() for lead in leads]
@@ -125,10 +125,10 @@ def _share_crossbars(stages: Sequence[Stage]) -> bool:
 
 @final
 class _Turns:
-    """Who uses a crossbar after whom: one event for the end of each use.
+    """The order in which steps use a crossbar, with one event for the end of each use.
 
-    Uses are sorted by inference + lead * stage, then later stages first, then steps. Everything that a use waits for, with
-    queues of one slot or more, comes before it in this order, so nobody waits for ever.
+    Uses are sorted by inference + lead * stage, then later stages first, then steps. With queues of at least one slot,
+    everything that a use waits for comes before it in this order, so that no deadlock can occur.
     """
 
     def __init__(self, env: simpy.Environment, stages: Sequence[Stage], n_inferences: int, lead: int) -> None:
@@ -146,7 +146,7 @@ class _Turns:
                 self._chain(crossbar, sorted(keys))
 
     def key(self, stage: int, inference: int, step: int) -> _Use:
-        """Return the place of a use in the order."""
+        """Return the sort key of a use in the order."""
         return inference + self._lead * stage, -stage, step
 
     def _chain(self, crossbar: int, keys: Iterable[_Use]) -> None:
@@ -157,11 +157,11 @@ class _Turns:
             last = self._ends[crossbar, key] = self._env.event()
 
     def wait(self, step: Step, key: _Use) -> simpy.Event:
-        """Return what happens when all crossbars of a step are free for it."""
+        """Return the event that all crossbars of a step are free for it."""
         return self._env.all_of([self._before[c, key] for c in step.crossbars if (c, key) in self._before])
 
     def leave(self, step: Step, key: _Use) -> None:
-        """Give the crossbars of a step to the next."""
+        """Release the crossbars of a step for the next use."""
         for crossbar in step.crossbars:
             if (crossbar, key) in self._ends:
                 self._ends[crossbar, key].succeed()
@@ -169,7 +169,7 @@ class _Turns:
 
 @final
 class _Simulation:
-    """One run: a process for each stage, a store between each two."""
+    """One simulation run: a process for each stage, and a store between each pair of stages."""
 
     def __init__(
         self, stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int, queue_slots: int | None, lead: int
@@ -185,7 +185,7 @@ class _Simulation:
         self.finished_s: list[float] = []
 
     def run(self) -> tuple[list[ScheduleEvent], list[float]]:
-        """Return all events and when each inference was through."""
+        """Return all events and the time at which each inference ended [s]."""
         core = 0
         for place, stage in enumerate(self.stages):
             self.env.process(self._work(place, stage, range(core, core + stage.n_cores)))

@@ -1,4 +1,4 @@
-"""The energy of a product on a tile: a measured point, scaled to other sizes and converters by a published closed form."""
+"""Energy of a product on a tile: a measured value, scaled to other sizes and converters by a published closed form."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lionheart.system.platform import PlatformSpec
 @final
 @dataclass(frozen=True)
 class TilePoint:
-    """What decides the energy of a product on a tile.
+    """Parameters that determine the energy of a product on a tile.
 
     Args:
-        rows: Inputs, each with a DAC.
-        cols: Outputs, each with an ADC.
-        dac_bits: Resolution of the input converters.
-        adc_bits: Resolution of the output converters.
+        rows: Number of inputs, each with a DAC.
+        cols: Number of outputs, each with an ADC.
+        dac_bits: Resolution of the input converters [bit].
+        adc_bits: Resolution of the output converters [bit].
     """
 
     rows: int
@@ -28,16 +28,17 @@ class TilePoint:
 
 
 def reference_point(platform: PlatformSpec) -> TilePoint:
-    """Return the point at which the platform gives its tile's energy."""
+    """Return the size and converters of the tile whose energy the platform gives."""
     return TilePoint(platform.tile_rows, platform.tile_cols, platform.tile_dac_bits, platform.tile_adc_bits)
 
 
 def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | None = None) -> tuple[TilePoint, float]:
-    """Return at which point products on a tile of ``rows x cols`` are priced, and how many of these one product is.
+    """Return the point whose energy is used for products on a tile of ``rows x cols``, and the factor of that energy.
 
-    With a `tile`, its converters at this size, and 1. Without, nothing is known about the converters: the platform's own
-    point, and the ratio of the sizes, so that an operation takes the same energy at any size, as in ALPINE. An ideal
-    converter, one without a resolution, is priced as the platform's own: nothing ideal can be built.
+    With a `tile`, the point is the tile's converters at this size, and the factor is 1. Without a `tile` the converters are
+    unknown: the point is that of the platform, and the factor is the ratio of the sizes, so that the energy per operation is
+    the same at any size, as in ALPINE. An ideal converter, i.e. one without a resolution, has the energy of the platform's own
+    converter.
     """
     reference = reference_point(platform)
     if tile is None:
@@ -64,13 +65,13 @@ def dac_energy_j(platform: PlatformSpec, bits: int) -> float:
 def mvm_energy(platform: PlatformSpec, point: TilePoint) -> dict[str, float]:
     """Return the energy of one product on a whole tile by component [J].
 
-    The platform gives the energy of a product at its own point. Of this, ``tile_converter_share`` belongs to the converters
-    and scales with their number and resolution by the closed form, whose absolute value is not used; the rest scales with
-    the devices. At the platform's own point the parts add up to what it gives.
+    The platform gives the energy of a product at its own point. The share ``tile_converter_share`` of this energy belongs to
+    the converters and scales with their number and resolution by the closed form, of which only ratios are used. The rest
+    scales with the number of devices. At the platform's own point the components add up to the given energy.
 
     Args:
         platform: Energy and reference point.
-        point: Size and converters of the tile that is priced.
+        point: Size and converters of the tile.
     """
     reference = reference_point(platform)
     n_reference = reference.rows * reference.cols

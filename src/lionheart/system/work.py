@@ -1,4 +1,4 @@
-"""How much a projection or an operation asks of the core, the memory and the tiles. Nothing here is time or energy yet."""
+"""Work of a projection or an operation for the core, the memory and the tiles, before conversion to time and energy."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lionheart.system.tile_energy import TilePoint, tile_point
 @final
 @dataclass(frozen=True)
 class Work:
-    """Demands of one row of the estimate, per inference. Keys of the two mappings are components of the time.
+    """Work of one row of the estimate in one inference. The keys of both mappings are time components.
 
     Args:
-        active_cycles: Cycles in which the core executes.
-        wait_s: Seconds in which the core waits for memory or a tile.
+        active_cycles: Cycles in which the core executes, by component.
+        wait_s: Time in which the core waits for memory or a tile, by component [s].
         llc_read_bytes: Bytes read from the last-level cache (LLC).
         llc_write_bytes: Bytes written to the LLC.
         dram_lines: Cache lines moved to or from DRAM.
-        tile_mvms: Products of a whole tile at `tile`, whether its devices hold a weight or not.
-        tile: Size and converters at which they are priced; needed where there are products.
+        tile_mvms: Number of products of a whole tile at `tile`, whether or not its devices hold a weight.
+        tile: Size and converters that determine their energy; required if there are products.
     """
 
     active_cycles: Mapping[str, float] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class Work:
 
 
 def _n_patches(node: LayerNode) -> int:
-    """Return the elements gathered by im2col: none for a linear layer or a kernel of size 1.
+    """Return the number of elements gathered by im2col: none for a linear layer or a kernel of size 1.
 
-    The kernel is larger than 1 when a group's matrix has more rows than the input has channels. The graph does not hold
+    The kernel is larger than 1 if a group's matrix has more rows than the input has channels. The graph does not hold
     the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
     """
     is_gathered = node.is_convolution and node.rows * node.groups * node.n_mvms > node.n_inputs
@@ -50,7 +50,7 @@ def _n_patches(node: LayerNode) -> int:
 
 
 def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the core's wait [s] and the DRAM lines of a stream; writes are buffered and only wait for DRAM."""
+    """Return the core's wait [s] and the DRAM lines of a stream; writes are buffered and wait only for DRAM."""
     read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
     if in_dram:
         lines = read_lines + math.ceil(write_bytes / platform.cache_line_bytes)
@@ -68,12 +68,13 @@ def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float,
 @final
 @dataclass(frozen=True)
 class Residency:
-    """What shares the last-level cache (LLC) with a digital weight matrix, in bytes.
+    """Bytes that share the last-level cache (LLC) with a digital weight matrix.
 
     Args:
-        resident_bytes: All digital weights, read once an inference: they decide whether the first pass finds a matrix.
-        concurrent_bytes: The matrices that are being read over and over at the same time, this one among them: they decide
-            whether later passes of the same inference find it.
+        resident_bytes: Size of all digital weights, read once per inference. It determines the misses of the first pass over
+            a matrix.
+        concurrent_bytes: Size of the matrices that are read repeatedly at the same time, including this one. It determines
+            the misses of later passes in the same inference.
     """
 
     resident_bytes: float
@@ -81,10 +82,11 @@ class Residency:
 
 
 def overflow_share(n_bytes: float, capacity: float) -> float:
-    """Return the share of reads that miss when ``n_bytes`` are read again and again through a cache of `capacity` bytes.
+    """Return the share of reads that miss if ``n_bytes`` are read repeatedly through a cache of `capacity` bytes.
 
-    None if they fit; else what does not fit. A strict least-recently-used cache would miss always; one with random replacement
-    misses more than this too (`traffic.missing_share`), but with it the coefficients fit ALPINE's printed gains less well.
+    The share is 0 if the bytes fit, and otherwise the share that does not fit. A strict least-recently-used cache would always
+    miss; random replacement also misses more often than this (`traffic.missing_share`), but with it the coefficients fit the
+    published gains of ALPINE less well.
     """
     return max(1.0 - capacity / n_bytes, 0.0) if n_bytes > 0 else 0.0
 
@@ -103,12 +105,12 @@ def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpe
 
 
 def _dram_line_s(platform: PlatformSpec) -> float:
-    """Return the time of a cache line from DRAM when one core streams [s]."""
+    """Return the time of one cache line from DRAM when one core streams [s]."""
     return platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s
 
 
 def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
-    """Return the rate of a projection's digital kernel; with one output in each of several groups it is depthwise."""
+    """Return the rate of a projection's digital kernel [MAC/cycle]; several groups of one output each are depthwise."""
     if not node.is_convolution:
         return platform.macs_per_cycle
     is_depthwise = node.groups > 1 and node.cols == 1
@@ -116,15 +118,15 @@ def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
 
 
 def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Residency) -> Work:
-    """Return the work of a projection on the core.
+    """Return the work of a projection on the digital core.
 
-    Every ``mvms_per_weight_pass`` products read all weights once: the first pass from the LLC or DRAM, later ones from the
-    core's own cache as far as they fit in it.
+    Every ``mvms_per_weight_pass`` products read all weights once. The first pass reads from the LLC or DRAM; later passes read
+    from the core's own cache the part that fits in it.
 
     Args:
-        node: The projection.
-        platform: Coefficients.
-        residency: What else is in the LLC.
+        node: Projection.
+        platform: Cost coefficients.
+        residency: Bytes that share the LLC.
     """
     n_outputs = node.cols * node.groups * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
@@ -145,7 +147,7 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
 
 
 def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> tuple[float, float]:
-    """Return (issue cycles, wait [s]) of moving int8 elements to or from tiles; the port bounds the rate."""
+    """Return (issue cycles, wait [s]) of moving int8 elements to or from tiles; the port limits the rate."""
     issue = n_instructions * platform.queue_instruction_cycles
     port_s = n_elements / platform.tile_bandwidth_bytes_per_s
     return issue, max(port_s - issue / platform.clock_hz, 0.0)
@@ -156,9 +158,9 @@ def analog_projection(
 ) -> Work:
     """Return the work of a projection on tiles, which one core serves one after another.
 
-    Each column of tiles gets its own copy of the input; the core packs an element once and queues it to each. Tiles of one
-    projection process one after another. Partial sums of the rows of tiles are added digitally. The converters are those of
-    `tile`; without one an operation of a tile takes the platform's energy at any size.
+    Each column of tiles gets its own copy of the input; the core packs an element once and queues it to each column. Tiles of
+    one projection process one after another. Partial sums over rows of tiles are added digitally. The converters are those of
+    `tile`; without `tile` the energy per operation is the platform's at any size.
     """
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
@@ -195,16 +197,16 @@ def analog_projection(
 
 
 def has_price(op: DigitalOp, platform: PlatformSpec) -> bool:
-    """Return whether a platform prices an operation without a weight matrix, or declares it free."""
+    """Return whether a platform has a cost for an operation without a weight matrix, or declares it free."""
     tables = (platform.free_ops, platform.cycles_per_written, platform.cycles_per_read)
     return op.macs > 0 or any(op.name in table for table in tables)
 
 
 def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
-    """Return the work of an operation without a weight matrix, and why it is free (empty when it is not).
+    """Return the work of an operation without a weight matrix, and the reason if it is free (empty otherwise).
 
     Raises:
-        ConfigError: The operation has neither a price nor a reason to be free.
+        ConfigError: The operation has neither a cost nor a reason to be free.
     """
     size = platform.activation_bytes
     if op.macs > 0:
@@ -219,17 +221,17 @@ def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
     else:
         known = {*platform.cycles_per_written, *platform.cycles_per_read, *platform.free_ops}
         raise ConfigError(
-            f"{platform.name}: operation {op.name!r} ({op.n_elements} elements written) has no price, "
+            f"{platform.name}: operation {op.name!r} ({op.n_elements} elements written) has no cost, "
             "expected cycles per element or a reason to be free",
             hint=f"in a platform file add [cycles_per_written.{op.name}] or [cycles_per_read.{op.name}] with value, unit, "
             f"source and kind, or declare it free: [free_ops.{op.name}] with the reason as its value; "
-            + suggest(op.name, known, label="priced operations"),
+            + suggest(op.name, known, label="operations with a cost"),
         )
     return _element_work("element_ops", cycles, n_read * size, op.n_elements * size, platform), ""
 
 
 def network_io(n_elements: int, platform: PlatformSpec) -> Work:
-    """Return the work of reading the network's input and writing its result, the same in every mapping."""
+    """Return the work of reading the network's input and writing its result; the same in every mapping."""
     return Work(active_cycles={"network_io": n_elements * platform.io_cycles_per_element})
 
 

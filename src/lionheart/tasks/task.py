@@ -1,4 +1,4 @@
-"""What LionHeart needs to know about a user's problem."""
+"""The task that LionHeart maps: a model with its data, metric and loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lionheart.metrics import accuracy_scores as accuracy_scores
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits against class numbers, in float32."""
+    """Return the mean cross-entropy of logits and class indices, in float32."""
     return F.cross_entropy(outputs.float(), targets)
 
 
@@ -32,11 +32,11 @@ def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.
 
     Args:
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample.
-        measure: What the scores mean; deprecated.
-        where: Name of the setting, for errors.
+        measure: Meaning of the scores; deprecated.
+        where: Name of the setting in errors.
 
     Raises:
-        ConfigError: It is neither, or a `Metric` without a function.
+        ConfigError: `metric` is neither, or is a `Metric` without a function.
     """
     if measure is not None:
         warn_deprecated(
@@ -47,7 +47,7 @@ def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.
         if metric.compute is None:
             raise ConfigError(
                 f"{where}: got the metric {metric.name!r} without a function that scores samples",
-                hint=f"give it one: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
+                hint=f"set its function: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
             )
         return metric
     if not callable(metric):
@@ -67,18 +67,18 @@ class Task:
     """A model with its data and its metric.
 
     Args:
-        model: Trained in floating point; mapped in place on a copy, never changed itself.
+        model: Network trained in floating point. Mapping works on a copy; the model itself is never changed.
         train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
-        validation: Batches that decide; must not share samples with `train`.
-        test: Batches that report, touched once at the end; must not share samples with the other two.
-        metric: How samples are scored; the bound is about the mean score. A `Metric`, or a function of ``(outputs, targets)``
-            that returns one score for each sample and is shown under its own name.
-        loss: Maps ``(outputs, targets)`` to a scalar.
-        name: Shown in reports.
-        measure: Deprecated; belongs to `metric`.
+        validation: Batches for decisions; must not share samples with `train`.
+        test: Batches for the reported results, used once at the end; must not share samples with the other two.
+        metric: Metric whose mean score the bound refers to: a `Metric`, or a function of ``(outputs, targets)`` that returns
+            one score for each sample and whose name is shown.
+        loss: Function of ``(outputs, targets)`` that returns a scalar.
+        name: Name in reports.
+        measure: Deprecated; part of `metric`.
 
     Raises:
-        ConfigError: A part is missing or of the wrong type.
+        ConfigError: A field is missing or of the wrong type.
     """
 
     model: nn.Module
@@ -112,9 +112,9 @@ class Task:
         return first_sample(inputs)
 
     def trace(self) -> LayerGraph:
-        """Describe every operation of the model on one sample; of a model on a GPU a copy runs on the CPU.
+        """Return the layer graph of the model, traced on one sample; a model on a GPU is copied to the CPU first.
 
-        On a GPU some layers are one kernel, such as cuDNN's LSTM, which hides the products in them.
+        On a GPU some layers are one kernel, such as cuDNN's LSTM, which hides its matrix products.
 
         Raises:
             GraphError: The forward pass fails, or the model has no projection.
@@ -127,5 +127,5 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters are; the CPU if it has none."""
+        """Device of the model's parameters; the CPU if it has none."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))

@@ -1,8 +1,8 @@
-"""Training: batches in, trained weights and a loss trace out.
+"""Training of digital networks, and hardware-aware training of networks with analog layers.
 
 Takes: a model (digital, or converted so that it trains with hardware noise), batches, a loss, a `TrainSpec`. Returns: the same
-model with trained weights, and a `TrainTrace`. Training can stop after any epoch and go on exactly. Must not know: mappings,
-chips, accuracy bounds, data sets by name.
+model with trained weights, and a `TrainTrace`. Training can be interrupted after any epoch and resumed with the same result.
+Must not know: mappings, chips, accuracy bounds, data sets by name.
 """
 
 from lionheart.runs import TrainTrace

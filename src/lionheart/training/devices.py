@@ -1,4 +1,4 @@
-"""Where training runs, and in what arithmetic."""
+"""Choice of the torch device and of the arithmetic precision for training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ _NAMES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`; ``auto`` is the first CUDA GPU if PyTorch sees one, else the CPU.
+    """Return a torch device by name; ``auto`` is the first CUDA GPU if PyTorch finds one, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: There is no such name, or no GPU.
+        ConfigError: The name is unknown, or PyTorch finds no GPU.
     """
     if name not in _NAMES:
         raise ConfigError(
@@ -23,17 +26,17 @@ def choose_device(name: str = "auto") -> torch.device:
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
         raise ConfigError(
-            "device: got 'cuda', and PyTorch sees no CUDA GPU",
-            hint="take --device cpu, or a PyTorch that is built for CUDA and a driver for it",
+            "device: got 'cuda', but PyTorch finds no CUDA GPU",
+            hint="use --device cpu, or install a CUDA driver and a PyTorch that is built for CUDA",
         )
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether `device` multiplies bfloat16 at least about as fast as float32.
+    """Return whether matrix products on a torch device are about as fast in bfloat16 as in float32, or faster.
 
-    Of CPUs it is those on which PyTorch uses AVX-512: on others its products of bfloat16 take many times as long
-    (docs/adr/0005). Of CUDA GPUs it is those of compute capability 8.0 or above, the first with bfloat16 units.
+    This holds for CPUs on which PyTorch uses AVX-512; on other CPUs, bfloat16 products take many times as long (docs/adr/0005).
+    It holds for CUDA GPUs with compute capability 8.0 or higher, the first with bfloat16 units.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -41,12 +44,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_arithmetic(spec: TrainSpec, device: torch.device) -> str:
-    """Return what `spec.precision` comes to on `device`: ``float32`` or ``bfloat16``."""
+    """Return the arithmetic of `spec.precision` on a torch device: ``float32`` or ``bfloat16``."""
     if spec.precision == "auto":
         return "bfloat16" if has_fast_bfloat16(device) else "float32"
     return spec.precision
 
 
 def training_autocast(spec: TrainSpec, device: torch.device) -> torch.autocast:
-    """Return the context in which forward passes and losses are computed in training."""
+    """Return the autocast context for forward passes and losses in training."""
     return torch.autocast(device.type, torch.bfloat16, enabled=choose_arithmetic(spec, device) == "bfloat16")

@@ -1,4 +1,4 @@
-"""Training towards the outputs of another network, the teacher, in addition to the labels."""
+"""Distillation: training with the outputs of another network, the teacher, in addition to the labels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from lionheart.training.spec import TrainSpec
 
 
 def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> BatchSource:
-    """Return batches whose targets have the teacher's outputs with them: ``(inputs, (targets, outputs))``.
+    """Return batches with the teacher's outputs in the targets: ``(inputs, (targets, outputs))``.
 
     Args:
-        source: The batches.
-        teacher: Put into ``eval()`` mode; runs on its own device.
-        spec: Its precision is the teacher's too.
+        source: Source of the batches.
+        teacher: Teacher network, set to ``eval()``; it runs on the torch device of its parameters.
+        spec: Training settings; the teacher computes with the same precision.
+
+    Raises:
+        ConfigError: The teacher returns something other than a tensor; raised when batches are read.
     """
     device = next(teacher.eval().parameters()).device
 
@@ -31,7 +34,7 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
         if not isinstance(outputs, Tensor):
             raise ConfigError(
                 f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
-                hint="let the model return its logits alone, or set distillation to 0",
+                hint="let the model return only its logits, or set distillation to 0",
             )
         return inputs, (targets, outputs)
 
@@ -39,10 +42,15 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
 
 
 def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
-    """Return the loss of outputs against ``(targets, teacher's outputs)``: labels and teacher weighed by `distillation`.
+    """Return a loss function for targets ``(targets, teacher_outputs)``: the weighted sum of `loss` and the distillation loss.
 
-    The teacher's part is the Kullback-Leibler divergence of the softened class probabilities, averaged over all but the last
-    dimension and times the temperature squared.
+    The distillation loss is the Kullback-Leibler divergence of the class probabilities at the temperature of `spec`, averaged
+    over all but the last dimension and multiplied by the squared temperature. Its weight is ``spec.distillation``; the weight
+    of `loss` is ``1 - spec.distillation``.
+
+    Args:
+        loss: Loss of outputs and targets.
+        spec: Training settings.
 
     Source:
         Hinton et al., arXiv:1503.02531.

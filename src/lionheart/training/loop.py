@@ -1,4 +1,4 @@
-"""The one training loop: from scratch, or hardware-aware when the model's layers inject noise in ``train()``."""
+"""The training loop, for digital networks and for analog layers, which inject hardware noise in ``train()``."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from lionheart.training.state import load_training_state, save_training_state
 
 LossFunction = Callable[[Any, Any], Tensor]
 
-_ONE_CYCLE_WARMUP = 0.2  # share of the steps in which the one-cycle schedule climbs
+_ONE_CYCLE_WARMUP = 0.2  # share of the steps in which the learning rate of the one-cycle schedule increases
 
 
 @final
 @dataclass(frozen=True)
 class TrainHooks:
-    """What is called while a model is trained.
+    """Functions that are called during training.
 
     Args:
-        before_epoch: Called with the epoch's number, for example to seed hardware noise.
-        after_step: Called after each optimiser step, for example to clip weights.
-        should_stop: Asked after every epoch, for a budget; asked again when training goes on from a checkpoint.
+        before_epoch: Function called with the index of the epoch before it starts, for example to seed hardware noise.
+        after_step: Function called after each optimiser step, for example to clip weights.
+        should_stop: Function called with the trace after every epoch and on resuming from a checkpoint; training stops if it
+            returns True.
     """
 
     before_epoch: Callable[[int], None] = lambda epoch: None
@@ -47,12 +48,13 @@ class TrainHooks:
 @final
 @dataclass(frozen=True)
 class TrainSession:
-    """Where a training keeps its state, and where it shows itself.
+    """Checkpoint file and progress display of a training.
 
     Args:
-        checkpoint: File of the state after each epoch. If it exists, training goes on from it. None = none is kept.
-        progress: Where the bar is shown.
-        label: Text of the bar.
+        checkpoint: File that stores the state after each epoch. If the file exists, training resumes from it. None = no
+            checkpoint.
+        progress: Display of the progress bar.
+        label: Text of the progress bar and of error messages.
     """
 
     checkpoint: Path | None = None
@@ -61,19 +63,19 @@ class TrainSession:
 
 
 class _Stored(Record):
-    """What a checkpoint holds in addition to weights and the optimiser's state."""
+    """The content of a checkpoint besides weights and optimiser state."""
 
     trace: TrainTrace
 
 
 NO_HOOKS, NO_SESSION = TrainHooks(), TrainSession()
 
-#: Second-moment decay of AdamW, PyTorch's default.
+#: Second-moment decay of AdamW, the default of PyTorch.
 _ADAMW_BETA2 = 0.999
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Return the spec's optimiser over all parameters that are trained; only those of two or more dimensions decay."""
+    """Return the optimiser for all trainable parameters; weight decay applies to those with two or more dimensions."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
@@ -87,7 +89,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:
-    """Return the learning rate after a share `progress` (0 to 1) of `max_epochs`."""
+    """Return the learning rate after the share `progress` (0 to 1) of all steps in `max_epochs`."""
     if spec.schedule == "constant":
         return spec.learning_rate
     if spec.schedule == "one_cycle":
@@ -98,7 +100,7 @@ def learning_rate_at(spec: TrainSpec, progress: float) -> float:
 
 
 def is_flat(losses: Sequence[float], patience: int | None) -> bool:
-    """Return whether the last `patience` epochs brought no loss below the best before them."""
+    """Return whether no loss of the last `patience` epochs is below the lowest loss before; None = never."""
     if patience is None or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])
@@ -115,25 +117,25 @@ def train(
     hooks: TrainHooks = NO_HOOKS,
     session: TrainSession = NO_SESSION,
 ) -> TrainTrace:
-    """Train `model` in place until the loss is flat, the cap is reached, or `hooks.should_stop` says so.
+    """Train a model in place until the loss is flat, `max_epochs` is reached, or `hooks.should_stop` returns True.
 
     Args:
-        model: Trained in place; left in ``train()`` mode.
+        model: Model, trained in place and left in ``train()``.
         batches: Source of the training batches.
-        loss_function: Maps outputs and targets to a scalar.
-        spec: Learning rate, stop rule, precision.
-        optimizer: Over the model's own parameters; its state goes on from where it is.
-        streams: Source of the data order; epoch ``e`` always draws the same.
-        hooks: What is called on the way.
-        session: Where the state is kept and progress is shown.
+        loss_function: Function that maps outputs and targets to a scalar loss.
+        spec: Learning rate, stopping criteria and precision.
+        optimizer: Optimiser of the model's parameters; its current state is used.
+        streams: Source of the data order; each epoch has its own stream.
+        hooks: Functions called during training.
+        session: Checkpoint file and progress display.
 
     Returns:
-        The loss trace.
+        Trace with the mean loss of each epoch and the reason why training stopped.
 
     Raises:
-        NumericsError: The loss is not finite.
-        ConfigError: There is no batch to train on.
-        ArtifactError: The checkpoint is damaged, or of another model.
+        NumericsError: The mean loss of an epoch is not finite.
+        ConfigError: The training data have no batch.
+        ArtifactError: The checkpoint is damaged or belongs to another model.
     """
     trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
     if checkpoint is not None and checkpoint.exists():
@@ -143,7 +145,8 @@ def train(
     steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
     if steps_per_epoch == 0:
         raise ConfigError(
-            f"{label}: the training data have no batch", hint="give more samples, a smaller batch or drop_last=False"
+            f"{label}: the training data have no batch, expected at least one",
+            hint="give more samples, a smaller batch size or drop_last=False",
         )
     total_steps = steps_per_epoch * spec.max_epochs
     n_steps = trace.n_steps
@@ -188,7 +191,7 @@ def train(
 
 
 def _judge(trace: TrainTrace, spec: TrainSpec, hooks: TrainHooks) -> TrainTrace:
-    """Return a trace with why training ends, or that it goes on."""
+    """Return the trace with the current outcome: ``flat``, ``cap`` or ``budget`` if training stops, else ``running``."""
     if is_flat(trace.losses, spec.patience):
         outcome = "flat"
     elif len(trace.losses) >= spec.max_epochs:

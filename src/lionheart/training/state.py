@@ -1,4 +1,4 @@
-"""Weights and optimiser state on disk: safetensors, never pickle, written whole or not at all."""
+"""Files of weights and optimiser state in the safetensors format, written atomically; pickle is not used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     def write(temporary: Path) -> None:
         try:
             save_file(whole, temporary, {"lionheart": json.dumps(metadata)})
-        except SafetensorError as error:  # what safetensors makes of a full disk
+        except SafetensorError as error:  # safetensors raises it if the disk is full
             raise OSError(str(error)) from error
 
     write_atomic(path, write)
@@ -39,7 +39,8 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not a readable safetensors file: {error}", hint="the file is damaged; restore or remake it"
+            f"{path}: not a readable safetensors file: {error}",
+            hint="the file is damaged; restore it or create it again",
         ) from error
 
 
@@ -48,23 +49,31 @@ def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
         model.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise ArtifactError(
-            f"{path}: does not fit the model {type(model).__name__}: {error}", hint="was it saved from this network?"
+            f"{path}: the weights do not match the model {type(model).__name__}: {error}",
+            hint="check that the file was saved from this network",
         ) from error
 
 
 def save_weights(
     path: Path, model: nn.Module, metadata: Mapping[str, Any] | None = None, *, half: bool = False
 ) -> None:
-    """Write the model's `state_dict`, floating-point tensors in float16 if `half`; tied ones are stored once for each name."""
+    """Write the `state_dict` of a model to a file.
+
+    Args:
+        path: File to write.
+        model: Model.
+        metadata: Plain data to store in the file.
+        half: Whether floating-point tensors are stored in float16.
+    """
     tensors = {n: t.half() if half and t.is_floating_point() else t for n, t in model.state_dict().items()}
     _save(path, tensors, metadata or {})
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Load what `save_weights` wrote into `model` and return its metadata.
+    """Load the weights of a file that `save_weights` wrote into `model`, and return the metadata of the file.
 
     Raises:
-        ArtifactError: The file is missing, damaged, or made for another network.
+        ArtifactError: The file is missing or damaged, or belongs to another network.
     """
     tensors, metadata = _open(path)
     _load_into(model, tensors, path)
@@ -72,14 +81,25 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a file that this module wrote."""
+    """Return the metadata of a file that this module wrote.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
     return _open(path)[1]
 
 
 def save_training_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights, buffers and the optimiser's state into one file."""
+    """Write weights, buffers and optimiser state to one file.
+
+    Args:
+        path: File to write.
+        model: Model.
+        optimizer: Optimiser of the model.
+        metadata: Plain data to store in the file.
+    """
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
@@ -89,9 +109,12 @@ def save_training_state(
 
 
 def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load what `save_training_state` wrote into `model` and `optimizer`, in place; return the metadata.
+    """Load the state of a file that `save_training_state` wrote into `model` and `optimizer`, and return the metadata.
 
-    The optimiser keeps pointing at the model's own parameters, so training goes on where it was.
+    Both are changed in place: the optimiser still refers to the parameters of the model.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, or belongs to another network.
     """
     tensors, metadata = _open(path)
     _load_into(model, {n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)}, path)

@@ -281,7 +281,7 @@ X = torch.zeros(BATCH, KEYS, EMBED)
         ([X, X, X[..., 1:]], {}, r"value \(2, 5, 11\), expected the last dimensions \(12, 12, 12\)"),
         ([X, X, X[:, 1:]], {}, "expected a value for every key"),
         ([X, X[1:], X[1:]], {}, "expected the same size in dimension 0, the batch"),
-        ([X] * 3, {"is_causal": True}, "is_causal without attn_mask"),
+        ([X] * 3, {"is_causal": True}, "is_causal=True without attn_mask"),
         ([X] * 3, {"attn_mask": X[0]}, r"attn_mask: got \(5, 12\), expected \(5, 5\) or \(6, 5, 5\)"),
         ([X] * 3, {"attn_mask": torch.zeros(2, 5, 5)}, r"attn_mask: got \(2, 5, 5\)"),
         ([X] * 3, {"key_padding_mask": torch.zeros(2, 4)}, r"key_padding_mask: got \(2, 4\), expected \(2, 5\)"),

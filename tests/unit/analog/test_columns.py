@@ -211,7 +211,7 @@ def test_a_chip_must_not_be_programmed_when_the_reference_is_taken():
 
 def test_inputs_must_reach_every_layer():
     model, x = analog_convs("offset")
-    with pytest.raises(ConfigError, match="second: did not run"):
+    with pytest.raises(ConfigError, match="second: the layer did not run"):
         ColumnCalibration(model, lambda net: net.first(x))
 
 
@@ -265,5 +265,5 @@ def test_an_ensemble_compiled_or_in_chunks_gives_the_same():
 
 def test_an_ensemble_without_calibration_inputs_is_one_clear_error():
     model, x = analog_convs("affine")
-    with pytest.raises(ConfigError, match="first: its tile has a column calibration"):
+    with pytest.raises(ConfigError, match="first: the tile has a column calibration"):
         evaluate_over_chips(model, OneBatch(x), scores, times=[DAY], n_chips=2, streams=RandomStreams(0))

@@ -299,7 +299,7 @@ H = torch.zeros(1, BATCH, HIDDEN)
     [
         ("gru", X[0, 0], None, r"inputs: got \(5,\), expected 2-D or 3-D"),
         ("gru", X[..., 1:], None, r"inputs: got \(6, 3, 4\), expected the last dimension 5"),
-        ("gru", X[:0], None, "got no time step"),
+        ("gru", X[:0], None, "got 0 time steps"),
         ("gru", X, H[0], r"hx: got \(3, 4\), expected \(1, 3, 4\)"),
         ("gru", X[:, 0], H, r"hx: got \(1, 3, 4\), expected \(1, 4\)"),
         ("gru", X, (H, H), r"hx: got \(1, 3, 4\), \(1, 3, 4\), expected \(1, 3, 4\)"),

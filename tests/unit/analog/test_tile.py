@@ -642,10 +642,10 @@ class OwnAttention(nn.MultiheadAttention):
 
 def test_attention_with_a_forward_of_its_own_stays_digital():
     model = nn.Sequential(nn.Linear(4, 4), OwnAttention(4, 2))
-    with pytest.raises(UnsupportedLayerError, match="OwnAttention has a forward of its own") as error:
+    with pytest.raises(UnsupportedLayerError, match="OwnAttention overrides forward") as error:
         convert_to_analog_(model, LayerMapping({"1.out_proj": Placement.ANALOG}), TileSpec.ideal())
     assert error.value.hint
-    with pytest.raises(ConfigError, match="no layer '1' of a known kind"):
+    with pytest.raises(ConfigError, match="got '1', expected a layer of the model that has a registered layer type"):
         convert_to_analog_(model, LayerMapping({"1": Placement.ANALOG}), TileSpec.ideal())
 
 
@@ -660,7 +660,7 @@ def test_layers_that_tiles_cannot_take(layer: nn.Module, message: str):
     model = nn.Sequential(nn.Linear(4, 4), layer)
     with pytest.raises(UnsupportedLayerError, match=message) as error:
         convert_to_analog_(model, LayerMapping({"1": Placement.ANALOG}), TileSpec.ideal())
-    assert "keep it digital" in error.value.hint
+    assert "keep the layer digital" in error.value.hint
     assert model[1] is layer
 
 
@@ -672,7 +672,7 @@ def test_unknown_names_are_refused_with_a_suggestion():
 
 
 def test_a_model_that_is_a_layer_itself_is_refused():
-    with pytest.raises(ConfigError, match="wrap it"):  # was added to itself as a child that never runs
+    with pytest.raises(ConfigError, match="wrap the layer"):  # was added to itself as a child that never runs
         convert_to_analog_(nn.Linear(4, 4), LayerMapping({"": Placement.ANALOG}), TileSpec.ideal())
 
 
@@ -742,7 +742,7 @@ def test_a_failed_calibration_leaves_no_trace():
         calibrate_input_ranges_(model, lambda m: 1 / 0)
     with pytest.raises(ConfigError, match="did not run"):
         calibrate_input_ranges_(model, lambda m: m[:2](IMAGES))
-    with pytest.raises(ConfigError, match="'9' is no analog layer"):
+    with pytest.raises(ConfigError, match="got '9', expected the name of an analog layer"):
         calibrate_input_ranges_(model, lambda m: m(IMAGES), ["9"])
     assert [float(layer.analog_input_range) for layer in analog_layers(model).values()] == [0, 0]  # was left at 1
     assert [module.training for module in model] == [True, False, True, True, True]

@@ -35,7 +35,7 @@ from lionheart.errors import ConfigError
 def test_registry_names_what_exists():
     with pytest.raises(ConfigError, match="did you mean 'pcm'"):
         find_device_model(SimpleNamespace(technology="pcn"))
-    with pytest.raises(ConfigError, match="registered twice"):
+    with pytest.raises(ConfigError, match="already registered"):
         register_device(PCMSpec)(pcm.PCMModel)
     for technology in ("pcn", 3):
         with pytest.raises(ConfigError, match="technology"):
@@ -46,7 +46,7 @@ class _FlipSpec(DeviceSpec):
     """Settings of a technology that is defined outside the package."""
 
     summary = "stuck at what it is not"
-    technology: Literal["flip"] = Field("flip", description="conductance physics")
+    technology: Literal["flip"] = Field("flip", description="name of the device physics")
 
 
 class _FlipModel:
@@ -102,8 +102,8 @@ def test_a_device_without_technology_is_pcm():
         ({"stuck_off": -0.1}, "stuck_off"),
         ({"converter": {"kind": "pear"}}, "custom_pair"),
         ({"converter": {"kind": "pair", "significance": [0.0]}}, "must be positive"),
-        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]], "g_minus": [[25, 0, 0]]}}, "common length"),
-        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 3, 25]], "g_minus": [[25, 0, 0]]}}, "straight line"),
+        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]], "g_minus": [[25, 0, 0]]}}, "same length"),
+        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 3, 25]], "g_minus": [[25, 0, 0]]}}, "increase linearly"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, 26]], "g_minus": [[26, 0]]}}, "above g_max"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]] * 2, "g_minus": [[25, 0]]}}, "one table for each"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, -2]], "g_minus": [[25, 0]]}}, "negative"),

@@ -228,7 +228,7 @@ def test_custom_drift_is_linear_between_rows(g: float, mean: float, sigma: float
     ("table", "message"),
     [
         (((0.0, 0.1, 0.1),), "at least 2"),
-        (((0.0, 0.1, 0.1), (0.0, 0.1, 0.1)), "must ascend"),
+        (((0.0, 0.1, 0.1), (0.0, 0.1, 0.1)), "ascending order"),
         (((0.0, 0.1, 0.1), (20.0, 0.1, 0.1)), "covers 0.0 .. 20.0"),
         (((0.0, 0.1, 0.1), (25.0, 0.1, -0.1)), "negative sigma"),
     ],

@@ -404,7 +404,7 @@ def test_time_and_energy(objective: str, key: str, tmp_path: Path):
 
 
 def test_time_without_a_platform(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time' but no platform"):
+    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time', which needs a platform"):
         find_pareto_front(
             build_task(), make_settings(pareto={"objective": "time"}, platforms=()), run_dir=tmp_path / "run"
         )
@@ -503,7 +503,7 @@ def test_a_storage_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.Mon
 
 # ----------------------------------------------------------------------------------------------------- the command line
 
-FLAGS = ("--trials", "5", "--chips", "2", "--final-chips", "2", "--bounds", "2,90")
+FLAGS = ("--set", "n_trials=5", "--set", "n_chips=2", "--set", "n_chips_final=2", "--bounds", "2,90")
 
 
 def pareto_command(*arguments: str | Path) -> Result:
@@ -575,12 +575,20 @@ def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
     ("arguments", "message", "hint"),
     [
         (["quadrants:build_task", "--storage", "nonsense"], "storage: nonsense cannot be opened", "postgresql://"),
-        (["quadrants:build_task", "--objective", "speed"], "ParetoSpec.objective: got 'speed'", "made small"),
-        (["quadrants:build_task", "--bounds", "a bit"], "bounds: got 'a bit'", "--bounds 0.5,1"),
-        (["quadrants:build_task", "--bounds", "0"], "ParetoSpec.bounds_pp.0: got 0.0", "drops of accuracy"),
-        (["quadrants:build_task", "--trials", "0"], "ParetoSpec.n_trials: got 0", "mappings that are measured"),
+        (
+            ["quadrants:build_task", "--objective", "speed"],
+            "pareto.objective: got 'speed'",
+            "possible values: energy, macs, time, weights",
+        ),
+        (
+            ["quadrants:build_task", "--bounds", "a bit"],
+            "pareto.bounds_pp: got 'a', expected a number",
+            "accuracy drops",
+        ),
+        (["quadrants:build_task", "--bounds", "0"], "pareto.bounds_pp.0: got 0.0", "accuracy drops"),
+        (["quadrants:build_task", "--set", "n_trials=0"], "pareto.n_trials: got 0", "mappings to evaluate"),
         ([], "pareto: got no task", "lionheart pareto cifar10/resnet8"),
-        (["--resume", "runs/x", "--trials", "9"], "a resumed run keeps its settings", "--storage"),
+        (["--resume", "runs/x", "--set", "n_trials=9"], "a resumed run keeps its settings", "--storage"),
     ],
 )
 def test_bad_flags(arguments: list[str], message: str, hint: str, tmp_path: Path):

@@ -519,7 +519,7 @@ def gated_kind() -> Iterator[None]:
 def test_a_module_of_unknown_kind_is_listed_but_stays_digital():
     graph = trace_graph(nn.Sequential(Gated()), torch.randn(1, 4))
     assert [(node.fqn, node.layer_type) for node in graph.nodes] == [("0.gates", "functional"), ("0.mix", "functional")]
-    assert all("Gated.forward multiplies it itself" in node.unsupported_reason for node in graph.nodes)
+    assert all("Gated.forward multiplies the parameter directly" in node.unsupported_reason for node in graph.nodes)
     assert (graph.weights, graph.macs) == (55, 55)
 
 
@@ -541,7 +541,7 @@ def test_one_function_makes_a_kind_known_and_mappable():
 
 
 def test_a_kind_is_registered_once():
-    with pytest.raises(ConfigError, match="registered already"):
+    with pytest.raises(ConfigError, match="already registered"):
         register_layer_type(nn.Linear)(lambda module: [])
 
 
@@ -564,7 +564,7 @@ def test_a_class_that_is_defined_again_takes_its_place():
     kind = define()
     try:
         assert trace_graph(nn.Sequential(kind()), torch.randn(1, 4)).nodes[0].layer_type == "again"
-        with pytest.raises(ConfigError, match="registered already"):
+        with pytest.raises(ConfigError, match="already registered"):
             register_layer_type(kind)(lambda module: [])
     finally:
         unregister_layer_type(kind)

@@ -571,6 +571,6 @@ def test_mapping_is_exported_as_json(finished: Path, tmp_path: Path):
 
 def test_bad_exports_are_refused(finished: Path, tmp_path: Path):
     assert_refused(lionheart_command("export", finished, "--to", "alpin"), "--to: got 'alpin'", "alpine")
-    assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run here")
+    assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run in this directory")
     assert_refused(lionheart_command("export", finished, "--to", "alpine", "--inputs", "0"), "got 0 stored samples")
     assert_refused(lionheart_command("export", finished, "--to", "json", "--check"), "--check")

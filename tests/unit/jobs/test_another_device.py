@@ -49,7 +49,7 @@ def test_task_is_put_where_the_command_line_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert load_task("quadrants:build_task", SILENT, "auto").device.type == "cpu"
     assert load_task("quadrants:build_task", SILENT).device.type == "cpu"
-    with pytest.raises(ConfigError, match="device: got 'cuda', and PyTorch sees no CUDA GPU"):
+    with pytest.raises(ConfigError, match="device: got 'cuda', but PyTorch finds no CUDA GPU"):
         load_task("quadrants:build_task", SILENT, "cuda")
     with pytest.raises(ConfigError, match="got 'gpu', expected auto, cpu or cuda"):
         load_task("quadrants:build_task", SILENT, "gpu")

@@ -57,7 +57,7 @@ def test_crossbars_and_devices_do_not_change(tile: TileSpec):
     with pytest.raises(ConfigError, match="2: only drift compensation"):
         set_tiles_(model, {"0": TileSpec.pcm(drift_compensation="none"), "2": tile})
     assert analog_layers(model)["0"].tile == TileSpec.pcm()
-    with pytest.raises(ConfigError, match="'1' is no analog layer"):
+    with pytest.raises(ConfigError, match="got '1', expected the name of an analog layer"):
         set_tiles_(model, {"1": tile})
 
 

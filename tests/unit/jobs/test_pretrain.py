@@ -105,7 +105,7 @@ def test_gpus_before_ampere_train_in_float32(
 
 def test_device_that_is_not_there_is_a_config_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="PyTorch sees no CUDA GPU") as caught:
+    with pytest.raises(ConfigError, match="PyTorch finds no CUDA GPU") as caught:
         choose_device("cuda")
     assert "--device cpu" in caught.value.hint
     with pytest.raises(ConfigError, match="got 'gpu', expected auto, cpu or cuda"):
@@ -117,7 +117,7 @@ def test_command_line_refuses_a_missing_gpu(recipe: Recipe, tmp_path: Path, monk
     out = tmp_path / "weights.safetensors"
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(out), "--device", "cuda"])
     assert result.exit_code == 2
-    assert "device: got 'cuda', and PyTorch sees no CUDA GPU" in " ".join(result.stderr.split())
+    assert "device: got 'cuda', but PyTorch finds no CUDA GPU" in " ".join(result.stderr.split())
     assert list(tmp_path.iterdir()) == []
 
 

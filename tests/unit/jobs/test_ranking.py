@@ -408,7 +408,7 @@ def test_rankings_that_cannot_be():
         with pytest.raises(ConfigError, match=f"ranking: '{by}' needs a platform"):
             check_ranking(make_settings(search={"ranking": by}, platforms=()))
     for name in ("macs", "random"):
-        with pytest.raises(ConfigError, match=f"'{name}' is registered twice"):
+        with pytest.raises(ConfigError, match=f"'{name}' is already registered"):
             register_ranking(name)(RANKINGS.find("random"))
 
 

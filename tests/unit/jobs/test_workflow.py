@@ -317,7 +317,7 @@ def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path:
 
 def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
     settings = make_settings(search={"confidence_level": 0.9, "validation_samples": 128})
-    with pytest.raises(ConfigError, match="none are left to certify it"):
+    with pytest.raises(ConfigError, match="which leaves none for the hold-out test"):
         map_layers(build_task(), settings, run_dir=tmp_path / "run")
 
 
@@ -635,7 +635,7 @@ def test_another_network_is_refused(mapped: MappingResult, tmp_path: Path):
 
 
 def test_a_run_is_not_started_twice_in_one_folder(mapped: MappingResult):
-    with pytest.raises(ArtifactError, match="a run is there already"):
+    with pytest.raises(ArtifactError, match="the directory already holds a run"):
         map_layers(build_task(), make_settings(), run_dir=mapped.run.path)
 
 
@@ -685,7 +685,7 @@ def test_a_run_of_version_1_is_read_but_does_not_go_on(mapped: MappingResult, tm
     )
     (path / "results.json").unlink()
     before = (path / "journal.jsonl").read_bytes()
-    with pytest.raises(ArtifactError, match=r"begun by an older version \(schema_version 1, expected 2\)"):
+    with pytest.raises(ArtifactError, match=r"an older version started the run \(schema_version 1, expected 2\)"):
         resume_run(build_task(), path)
     assert (path / "journal.jsonl").read_bytes() == before
 

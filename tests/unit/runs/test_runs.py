@@ -63,7 +63,7 @@ def test_a_damaged_file_of_a_run_is_named(run: RunDirectory):
 
 def test_a_run_is_never_overwritten(run: RunDirectory):
     before = run.file("run.json").read_bytes()
-    with pytest.raises(ArtifactError, match="a run is there already") as caught:
+    with pytest.raises(ArtifactError, match="the directory already holds a run") as caught:
         RunDirectory.create(run.path, DESCRIPTION.replace(task="other"))
     assert f"--resume {run.path}" in caught.value.hint
     assert run.file("run.json").read_bytes() == before
@@ -71,7 +71,7 @@ def test_a_run_is_never_overwritten(run: RunDirectory):
 
 def test_no_run_here(tmp_path: Path):
     for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(ArtifactError, match=r"no run here \(run.json is missing\)"):
+        with pytest.raises(ArtifactError, match=r"no run in this directory \(run.json is missing\)"):
             RunDirectory.open(path)
     assert not (tmp_path / "nothing").exists()
 
@@ -97,9 +97,11 @@ def test_a_run_of_an_older_version_is_opened_but_does_not_go_on(run: RunDirector
     description = again.description()
     assert (description.schema_version, description.task, description.settings) == (1, "made-up", {"a": 1})
     assert description.environment.cpu_capability == ""
-    with pytest.raises(ArtifactError, match=r"begun by an older version \(schema_version 1, expected 2\)") as caught:
+    with pytest.raises(
+        ArtifactError, match=r"an older version started the run \(schema_version 1, expected 2\)"
+    ) as caught:
         again.require_resumable()
-    assert "its results can be read" in caught.value.hint
+    assert "results of a finished run can be read" in caught.value.hint
 
 
 def test_a_run_of_this_version_goes_on(run: RunDirectory):

@@ -53,12 +53,12 @@ VERSION_1: dict[str, Any] = {
         {
             "index": 0, "fqn": "a", "macs": 64, "accepted": True, "accuracy": accuracy(0.895), "drop_pp": 0.5,
             "train": {"losses": [0.5, 0.25], "n_steps": 8, "elapsed_s": 1.5, "outcome": "cap"}, "elapsed_s": 2.5,
-            "analog": ["a"], "n_remeasured": 2, "drop_ucb_pp": 1.25, "note": "b leaves its tiles to others",
+            "analog": ["a"], "n_remeasured": 2, "limit_pp": 1.25, "note": "b leaves its tiles to others",
         },
         {
             "index": 1, "fqn": "b", "macs": 32, "accepted": False, "accuracy": accuracy(0.8), "drop_pp": 10.0,
             "train": {"losses": [], "n_steps": 0, "elapsed_s": 0.0, "outcome": "none"}, "elapsed_s": 0.5,
-            "analog": None, "n_remeasured": 0, "drop_ucb_pp": None,
+            "analog": None, "n_remeasured": 0, "limit_pp": None,
         },
         {
             "index": 2, "fqn": "c", "macs": 16, "accepted": True, "accuracy": accuracy(0.89), "drop_pp": 1.0,
@@ -91,14 +91,14 @@ VERSION_1: dict[str, Any] = {
     "reprogramming": {
         "holds_until_s": 86400.0, "longest_s": 315576000.0,
         "measured": [
-            {"age_s": 86400.0, "drop_pp": 1.5, "drop_ucb_pp": 1.75, "within": True},
-            {"age_s": 172800.0, "drop_pp": 2.5, "drop_ucb_pp": 2.75, "within": False},
+            {"age_s": 86400.0, "drop_pp": 1.5, "limit_pp": 1.75, "within": True},
+            {"age_s": 172800.0, "drop_pp": 2.5, "limit_pp": 2.75, "within": False},
         ],
     },
     "certificate": [
-        {"analog": ["a", "b", "c"], "accuracy": accuracy(0.87), "drop_pp": 3.0, "drop_ucb_pp": 4.0, "chip_error_pp": 0.1,
+        {"analog": ["a", "b", "c"], "accuracy": accuracy(0.87), "drop_pp": 3.0, "limit_pp": 4.0, "chip_error_pp": 0.1,
          "sample_error_pp": 0.2, "confidence": 0.95, "chip_yield": 0.9, "accepted": False},
-        {"analog": ["a", "c"], "accuracy": accuracy(0.89), "drop_pp": 1.0, "drop_ucb_pp": 1.9, "confidence": 0.975,
+        {"analog": ["a", "c"], "accuracy": accuracy(0.89), "drop_pp": 1.0, "limit_pp": 1.9, "confidence": 0.975,
          "accepted": True},
     ],
     "elapsed_s": 12.5,
@@ -156,7 +156,7 @@ def test_no_figure_is_lost_and_none_changes():
             assert subset(value, data[new]), old
     assert data["mapping"]["placements"] == VERSION_1["mapping"]["placements"]
     for old_row, row in zip(VERSION_1["decisions"], data["decisions"], strict=True):
-        kept = {key: value for key, value in old_row.items() if key not in ("drop_ucb_pp", "train")}
+        kept = {key: value for key, value in old_row.items() if key not in ("limit_pp", "train")}
         assert subset(kept, row)
         assert subset(old_row["train"], row["train"])
 

@@ -124,7 +124,7 @@ def test_the_work_of_layers_is_all_there_is(name: str) -> None:
 def test_input_and_output_are_read_and_written_at_the_ends() -> None:
     ops = (
         DigitalOp("relu", 1, 4, 4),
-        DigitalOp("relu", 1, 8, 8, after="a"),
+        DigitalOp("relu", 1, 8, 8, scheduled_after="a"),
         DigitalOp("tanh", 1, 5, 5, scheduled_after="b"),
     )
     graph = LayerGraph((linear("a", 30, 8), linear("b", 8, 10)), ops)
@@ -291,14 +291,14 @@ def test_programming_again_is_paid_for_in_each_inference() -> None:
     spans = sorted((e.start_s, e.end_s, e.layer) for e in run.events if e.kind in (WorkKind.PROGRAM, TILE))
     assert [layer for *_, layer in spans[::2]] == [layer for *_, layer in spans[1::2]]  # nobody programs in between
     assert all(end <= start + 1e-12 for (_, end, _), (start, _, _) in itertools.pairwise(spans))
-    with pytest.raises(ConfigError, match="reprogram: no number for pcm"):
+    with pytest.raises(ConfigError, match="reprogram: no programming cost of pcm"):
         plan_stages(graph, mapping, HIGH.replace(programming={}), 1, tiles, fit=fit)
 
 
 def test_pipelines_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="expected at most the 8 of"):
         plan_stages(chain("a"), LayerMapping.all_digital(chain("a")), HIGH, 9)
-    with pytest.raises(ConfigError, match="got 0 slots"):
+    with pytest.raises(ConfigError, match="got 0 queue slots"):
         simulate_pipeline([Stage("a", Cost())], HIGH, queue_slots=0)
     with pytest.raises(ConfigError, match="expected at least one of each"):
         simulate_pipeline([], HIGH)

@@ -218,7 +218,7 @@ def test_unknown_technologies_say_so() -> None:
     found = estimate(HIGH, tile=tile)
     assert found.summary().programming.energy_j is None
     [line] = _describe_programming(found.summary())
-    assert "no number for reram_cmo at hand" in line
+    assert "no programming cost of reram_cmo is available" in line
     assert found.programming.break_even_energy is None
     with pytest.raises(ConfigError, match=r"\[programming\.reram_cmo\.pulse_s\]"):
         found.programming.at_age(60.0)
@@ -314,13 +314,13 @@ FAULTS = {
     "empty source": (
         '\n[io_cycles_per_element]\nvalue = 4\nsource = ""\n'
         'unit = "cycle per element of the network\'s input and output"\nkind = "assumed"\n',
-        "mine.toml:io_cycles_per_element.source: got '', expected a text that is not empty",
+        "mine.toml:io_cycles_per_element.source: got '', expected a non-empty text",
     ),
     "price": (
         constant("cycles_per_written.mine", '"much"', "cycle per element written"),
         "mine.toml:cycles_per_written.mine: got 'much', expected a number",
     ),
-    "reason": (constant("free_ops.mine", 0, "1"), "mine.toml:free_ops.mine: got 0, expected the reason as a text"),
+    "reason": (constant("free_ops.mine", 0, "1"), "mine.toml:free_ops.mine: got 0, expected the reason as a string"),
     "programming": (
         constant("programming.pcm.puls_s", 1e-7, "s"),
         "mine.toml:programming.pcm.puls_s: unknown constant, did you mean 'programming.pcm.pulse_s'?",
@@ -345,10 +345,10 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     lines = [line.removeprefix(f"{tmp_path}/") for line in caught.value.message.splitlines()]
     for _, message in FAULTS.values():
         assert len([line for line in lines if line.startswith(message)]) == 1, message
-    assert any(line.startswith("mine.toml:extend: got the bare text") and "'extends'" in line for line in lines)
+    assert any(line.startswith("mine.toml:extend: got the bare string") and "'extends'" in line for line in lines)
     assert any(line.startswith("mine.toml:clock_hz: got the bare value 2.3") for line in lines)
     missing = [line for line in lines if "missing, expected" in line]  # it extends nothing
-    assert any("dram_energy_j_per_access: missing, expected one DRAM access [J]" in line for line in missing)
+    assert any("dram_energy_j_per_access: missing, expected energy of one DRAM access [J]" in line for line in missing)
     assert not any(key in line for line in missing for key in ("clock_hz", "n_cores", "l1_bytes", "macs_per_cycle"))
     assert len(lines) == len(FAULTS) + 2 + len(missing)
 
@@ -371,7 +371,7 @@ def test_all_faults_of_one_constant(tmp_path: Path) -> None:
 def test_the_template_is_a_platform(tmp_path: Path) -> None:
     text = render_template()
     path = write(tmp_path / "mine.toml", text)
-    assert load_platform(path) == HIGH.replace(name="mine", description="what it is, in one line")
+    assert load_platform(path) == HIGH.replace(name="mine", description="description in one line")
     assert max(map(len, text.splitlines())) <= 80
     for key, info in PlatformSpec.model_fields.items():
         assert key == "name" or key in text
@@ -386,7 +386,7 @@ def test_the_template_taken_up_needs_sources_and_is_whole(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         load_platform(write(tmp_path / "mine.toml", live))
     lines = caught.value.message.splitlines()
-    assert all(line.endswith(".source: got '', expected a text that is not empty") for line in lines)
+    assert all(line.endswith(".source: got '', expected a non-empty text") for line in lines)
     assert len(lines) == live.count('source = ""')
     whole = live.replace('source = ""', 'source = "mine"').replace('extends = "alpine-high-power"\n', "")
     mine = load_platform(write(tmp_path / "mine.toml", whole))

@@ -291,7 +291,7 @@ def test_other_operations_are_the_same_in_both_cases() -> None:
 
 def test_unpriced_operation_is_an_error() -> None:
     graph = LayerGraph(ONE.nodes, (DigitalOp("reluu", 1, 100, 100),))
-    with pytest.raises(ConfigError, match=r"'reluu'.*no price(?s:.*)free_ops\.reluu(?s:.*)did you mean 'relu'"):
+    with pytest.raises(ConfigError, match=r"'reluu'.*no cost(?s:.*)free_ops\.reluu(?s:.*)did you mean 'relu'"):
         all_analog(graph, HIGH)
 
 
@@ -355,7 +355,7 @@ def test_faulty_platform_files(tmp_path: Path) -> None:
 
 
 def test_platform_rejects_conflicting_prices() -> None:
-    with pytest.raises(ConfigError, match="priced in both"):
+    with pytest.raises(ConfigError, match="has a cost in both"):
         HIGH.replace(free_ops={**HIGH.free_ops, "relu": "why not"})
     with pytest.raises(ConfigError, match="must be >= 0"):
         HIGH.replace(cycles_per_read={**HIGH.cycles_per_read, "sum": -1.0})

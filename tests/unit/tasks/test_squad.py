@@ -33,7 +33,7 @@ from lionheart.files import cache_dir
 from lionheart.jobs import read_card, train_task
 from lionheart.jobs.measurement.sensitivity import tells_classes
 from lionheart.tasks import Task, build_task
-from lionheart.tasks.question_answering import readers, squad
+from lionheart.tasks.question_answering import networks, squad
 from lionheart.tasks.question_answering.answer_spans import (
     answer_questions,
     exact_match_of,
@@ -147,7 +147,7 @@ def test_questions_without_an_answer_in_its_place_are_counted(cache: Path, monke
     listener = Listener()
     splits = load_questions(listener)
     assert len(splits["train"]) + len(splits["validation"]) == 4 * 40 * 2 - 2
-    assert listener.notes == ["SQuADShifts: 2 questions left out, as no answer stands where it should in the paragraph"]
+    assert listener.notes == ["SQuADShifts: 2 questions left out, whose answers are not at the stated positions"]
     (kept,) = [each for part in splits.values() for each in part if each.key == entries[2]["id"]]
     assert kept.context[slice(*kept.span)] == "red"
     assert kept.answers == ("Red", "red")
@@ -217,7 +217,7 @@ def test_copy_stands_in_for_the_official_test_set(official: bytes | None, source
     sources.official = official
     listener = Listener()
     assert {each.key for each in load_questions(listener)["test"]} == {"copy-0", "copy-1"}
-    assert "taking the copy in bigbench==1.0.0" in listener.notes[0]
+    assert "using the copy in bigbench==1.0.0" in listener.notes[0]
     load_questions()
     assert len(sources.asked) == sources.n_pips == 1  # what a cache reports on does not change by itself
     assert sorted(entry.name for entry in cache.iterdir()) == sorted(FILES)
@@ -647,7 +647,9 @@ def test_a_hugging_face_model_goes_through_every_stage(mobilebert: Path, tmp_pat
 def test_unknown_model_is_one_clear_error(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ArtifactError, match="squad@nobody/nothing: no model here or on the hub") as caught:
+    with pytest.raises(
+        ArtifactError, match="squad@nobody/nothing: no such model in a directory or on the hub"
+    ) as caught:
         build_task("squad@nobody/nothing")
     assert "save_pretrained" in caught.value.hint
 
@@ -655,7 +657,7 @@ def test_unknown_model_is_one_clear_error(cache: Path, tmp_path: Path, monkeypat
 def test_model_without_a_tuned_head_is_refused(cache: Path, tmp_path: Path, mobilebert: Path):
     transformers = pytest.importorskip("transformers")
     transformers.MobileBertModel.from_pretrained(mobilebert).save_pretrained(mobilebert)
-    with pytest.raises(ConfigError, match=r"it has no weights for qa_outputs\.bias, qa_outputs\.weight"):
+    with pytest.raises(ConfigError, match=r"the model has no weights for qa_outputs\.bias, qa_outputs\.weight"):
         build_task(f"squad@{mobilebert}")
 
 
@@ -698,7 +700,7 @@ def test_real_answers_lie_in_windows_of_minilms_tokens(real_questions: dict[str,
         pytest.skip("MiniLM-L6 is not in the cache")
     questions = [*real_questions["validation"][:150], *real_questions["test"][:150]]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
-    windows = tokenise_windows(tokenizer, questions, readers.N_TOKENS)
+    windows = tokenise_windows(tokenizer, questions, networks.N_TOKENS)
     assert windows.input_ids[:, 0].tolist() == [101] * len(windows.question)  # [CLS]
     best = torch.zeros(len(questions))
     for number, (first, last), offsets in zip(windows.question, windows.spans, windows.offsets, strict=True):

@@ -232,8 +232,8 @@ def test_a_model_in_a_folder_is_a_task(model_folder: Path, npm: FakeNpm):
 @pytest.mark.parametrize(
     ("missing", "kind", "message"),
     [
-        ("config.json", ArtifactError, "not to be had as a causal language model"),
-        ("model.safetensors", ArtifactError, "not to be had as a causal language model"),
+        ("config.json", ArtifactError, "cannot be loaded as a causal language model"),
+        ("model.safetensors", ArtifactError, "cannot be loaded as a causal language model"),
     ],
 )
 def test_a_folder_without_a_part_is_refused(

@@ -441,9 +441,9 @@ def test_state_of_another_network_is_an_artifact_error(other: nn.Module, tmp_pat
     net = nn.Sequential(nn.Conv2d(3, 4, 3))
     save_weights(tmp_path / "w", net)
     save_training_state(tmp_path / "s", net, build_optimizer(net, SPEC))
-    with pytest.raises(ArtifactError, match="w: does not fit the model Sequential"):
+    with pytest.raises(ArtifactError, match="w: the weights do not match the model Sequential"):
         load_weights(tmp_path / "w", other)
-    with pytest.raises(ArtifactError, match="s: does not fit the model Sequential"):
+    with pytest.raises(ArtifactError, match="s: the weights do not match the model Sequential"):
         load_training_state(tmp_path / "s", other, build_optimizer(other, SPEC))
 
 

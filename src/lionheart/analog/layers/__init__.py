@@ -1,4 +1,4 @@
-"""Layers that compute on tiles: linear layers and convolutions, and wrappers of modules whose projections are parts of them.
+"""Layers that compute on tiles: linear layers, convolutions, and wrappers of modules that contain projections.
 
-Takes digital modules; returns modules with the same parameters under the same names. Must not know: training, accuracy.
+Takes digital modules. Returns modules with the same parameters under the same names. Must not know: training, accuracy.
 """

@@ -1,4 +1,4 @@
-"""Multi-head attention around four products that somebody else computes: all of `nn.MultiheadAttention` but its weights."""
+"""Multi-head attention with its four projections computed by a callback: `nn.MultiheadAttention` without its weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lionheart.errors import ConfigError, UnsupportedLayerError
 
 
 class AttentionInputs(NamedTuple):
-    """What ``nn.MultiheadAttention.forward`` takes, in its order.
+    """The arguments of ``nn.MultiheadAttention.forward``, in the same order.
 
     Args:
         query: Queries.
         key: Keys, which are compared with the queries.
         value: Values, which are averaged.
-        key_padding_mask: Keys to ignore where True, or numbers to add to their scores.
-        need_weights: Return the attention weights; without them ``F.scaled_dot_product_attention`` runs.
-        attn_mask: Scores to ignore where True, or numbers to add.
-        average_attn_weights: Return the mean weight over heads instead of one per head.
-        is_causal: `attn_mask`, which must be given, is causal.
+        key_padding_mask: Boolean mask of keys to ignore (True = ignore), or numbers to add to the scores of each key.
+        need_weights: Whether to return the attention weights. If False, ``F.scaled_dot_product_attention`` is used.
+        attn_mask: Boolean mask of scores to ignore (True = ignore), or numbers to add to the scores.
+        average_attn_weights: Whether to return the mean of the attention weights over heads instead of one for each head.
+        is_causal: Whether `attn_mask`, which must then be given, is causal.
     """
 
     query: Tensor  # (L, N, embed_dim), (N, L, embed_dim) if batch_first, or (L, embed_dim)
@@ -40,20 +40,21 @@ class AttentionInputs(NamedTuple):
 def attend(
     attention: nn.MultiheadAttention, project: Callable[[str, Tensor], Tensor], inputs: AttentionInputs
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute what ``nn.MultiheadAttention.forward`` computes, its products with weights by `project`.
+    """Compute the result of ``nn.MultiheadAttention.forward`` with the projections computed by `project`.
 
     Args:
-        attention: Read for its settings and for the extra key and value of ``add_bias_kv``; its weights are not used.
-        project: Called as ``project(name, x)`` with ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and ``out_proj``; computes
-            ``x @ W.T + b`` of ``(..., in)`` as ``(..., out)``.
-        inputs: Of the layer.
+        attention: Layer that gives the settings and the extra key and value of ``add_bias_kv``; its weights are not used.
+        project: Function called as ``project(name, x)`` with the names ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and
+            ``out_proj``; maps ``x`` of shape ``(..., in)`` to ``x @ W.T + b`` of shape ``(..., out)``.
+        inputs: Arguments of the layer's forward.
 
     Returns:
-        The outputs, shaped like the queries; and None or the weights (after dropout) ``(N, L, S)``, ``(N, num_heads, L, S)`` if
-        not averaged, no ``N`` if unbatched. ``S`` counts the extra key of ``add_bias_kv`` and of ``add_zero_attn``.
+        Outputs, shaped like the queries, and attention weights after dropout, or None. The shape of the attention weights is
+        ``(N, L, S)``, or ``(N, num_heads, L, S)`` if not averaged, without ``N`` for unbatched inputs. ``S`` includes the extra
+        keys of ``add_bias_kv`` and ``add_zero_attn``.
 
     Raises:
-        ConfigError: A shape or mask does not fit.
+        ConfigError: The shape of an input or a mask is wrong.
         UnsupportedLayerError: An input is a nested tensor.
     """
     query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal = inputs
@@ -66,7 +67,7 @@ def attend(
     scores_shape = (n_batch, attention.num_heads, n_queries, n_keys)
     if is_causal and attn_mask is None:
         raise ConfigError(
-            "attention: is_causal without attn_mask", hint="give the causal attn_mask too, as PyTorch asks"
+            "attention: got is_causal=True without attn_mask", hint="give the causal attn_mask too, as PyTorch requires"
         )
     relies_on_causal = is_causal and key_padding_mask is None and not need_weights
     mask = None if relies_on_causal else _merge_masks(attention, attn_mask, key_padding_mask, scores_shape, query.dtype)
@@ -92,7 +93,7 @@ def attend(
 
 
 def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether the inputs have a batch dimension; raise where they do not fit the layer or each other."""
+    """Return whether the inputs have a batch dimension; raise an error if their shapes are wrong for the layer."""
     if query.is_nested or key.is_nested or value.is_nested:
         raise UnsupportedLayerError(
             "attention: got a nested tensor, expected padded tensors",
@@ -126,7 +127,7 @@ def _merge_masks(
     scores_shape: tuple[int, int, int, int],  # (N, num_heads, L, S)
     dtype: torch.dtype,
 ) -> Tensor | None:  # broadcasts to (N, num_heads, L, S + extra keys)
-    """Return what to add to the scores, zero for the extra keys."""
+    """Return the sum of both masks as numbers to add to the scores, 0 for the extra keys; None = no mask."""
     n_batch, n_heads, n_queries, n_keys = scores_shape
     mask = None
     if attn_mask is not None:
@@ -139,7 +140,7 @@ def _merge_masks(
         if tuple(key_padding_mask.shape) != (n_batch, n_keys):
             raise ConfigError(
                 f"key_padding_mask: got {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
-                hint="for inputs without a batch dimension shaped here as a batch of one",
+                hint="shapes in this message include the batch dimension; it is 1 for inputs without one",
             )
         padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
         mask = padding if mask is None else mask + padding
@@ -148,7 +149,7 @@ def _merge_masks(
 
 
 def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-    """Return a mask of numbers as it is, of a mask of booleans ``-inf`` where it is True and zero elsewhere."""
+    """Return a mask of numbers unchanged; convert a boolean mask to ``-inf`` where True and 0 elsewhere."""
     if mask.is_floating_point():
         return mask
     if mask.dtype != torch.bool:
@@ -157,7 +158,7 @@ def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
 
 
 def _split_heads(x: Tensor, attention: nn.MultiheadAttention, batch_first: bool) -> Tensor:
-    """Return ``(N, num_heads, L, head_dim)`` of ``(N, L, embed_dim)``, or of ``(L, N, embed_dim)`` if not `batch_first`."""
+    """Reshape ``(N, L, embed_dim)``, or ``(L, N, embed_dim)`` if not `batch_first`, to ``(N, num_heads, L, head_dim)``."""
     x = x if batch_first else x.transpose(0, 1)
     return x.reshape(*x.shape[:2], attention.num_heads, attention.head_dim).transpose(1, 2)
 
@@ -167,13 +168,13 @@ def _add_extra_keys(
     bias: Tensor | None,  # (1, 1, embed_dim)
     attention: nn.MultiheadAttention,
 ) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
-    """Append the key or value of ``add_bias_kv`` and the zero of ``add_zero_attn``."""
-    parts = [x]
+    """Append the extra key or value of ``add_bias_kv`` and the zeros of ``add_zero_attn``."""
+    keys = [x]
     if bias is not None:
-        parts.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
+        keys.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
     if attention.add_zero_attn:
-        parts.append(x.new_zeros(len(x), attention.num_heads, 1, attention.head_dim))
-    return x if len(parts) == 1 else torch.cat(parts, dim=2)
+        keys.append(x.new_zeros(len(x), attention.num_heads, 1, attention.head_dim))
+    return x if len(keys) == 1 else torch.cat(keys, dim=2)
 
 
 def _average_explicitly(
@@ -183,7 +184,7 @@ def _average_explicitly(
     mask: Tensor | None,  # broadcasts to (N, num_heads, L, S)
     dropout: float,
 ) -> tuple[Tensor, Tensor]:  # (N, num_heads, L, head_dim), (N, num_heads, L, S)
-    """Return the averaged values and the weights they were averaged with."""
+    """Return the weighted averages of the values, and the attention weights."""
     scores = (queries * math.sqrt(1.0 / queries.shape[-1])) @ keys.transpose(-2, -1)
     weights = F.softmax(scores if mask is None else scores + mask.to(scores.dtype), dim=-1)
     weights = F.dropout(weights, dropout) if dropout > 0 else weights

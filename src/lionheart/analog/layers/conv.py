@@ -1,4 +1,4 @@
-"""Convolutions that compute as tiles do."""
+"""Convolutions on tiles."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lionheart.graph.convolutions import CONVOLVE
 
 
 class AnalogConv(AnalogLayer):
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, grouped and depthwise too.
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, including grouped and depthwise convolutions.
 
-    With a static or learned input range inputs are quantised before the convolution instead of after im2col: the same
-    numbers without building the im2col matrix.
+    With a static or learned input range, inputs are quantised before the convolution instead of after im2col. The result is the
+    same, and the im2col matrix is not built.
     """
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -29,14 +29,14 @@ class AnalogConv(AnalogLayer):
         return x
 
     def _padding(self) -> tuple[int, ...]:
-        """Return the zero padding that the product itself adds."""
+        """Return the zero padding that the convolution function adds, for each spatial dimension."""
         conv = cast(nn.Conv2d, self.digital)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return (0,) * len(conv.kernel_size)
         return tuple(conv.padding)
 
     def _channels(self, first: int, last: int) -> tuple[int, int]:
-        """Return the input channels (of a group) that rows ``first`` to ``last`` touch."""
+        """Return the first and last (exclusive) input channel of a group that rows ``first`` to ``last`` read."""
         conv = cast(nn.Conv2d, self.digital)
         if conv.groups > 1:
             return 0, conv.in_channels // conv.groups
@@ -48,7 +48,7 @@ class AnalogConv(AnalogLayer):
         conv = cast(nn.Conv2d, self.digital)
         taps = math.prod(conv.kernel_size)
         begin, end = self._channels(first, last)
-        if first != begin * taps or last != end * taps:  # a boundary inside: the other tiles' taps get weight 0
+        if first != begin * taps or last != end * taps:  # tile boundary within a channel: weight 0 for the other tiles
             weights = F.pad(weights, (first - begin * taps, end * taps - last))
         kernel = weights.view(len(weights), end - begin, *conv.kernel_size)
         return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
@@ -59,7 +59,7 @@ class AnalogConv(AnalogLayer):
         begin, end = self._channels(first, last)
         if conv.groups > 1:
             return x
-        return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without a batch dimension
+        return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without batch dimension
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
         """See the base class."""

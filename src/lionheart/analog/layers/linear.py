@@ -1,4 +1,4 @@
-"""Linear layers that compute as tiles do."""
+"""Linear layers on tiles."""
 
 from __future__ import annotations
 

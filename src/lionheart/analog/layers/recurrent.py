@@ -1,4 +1,4 @@
-"""Recurrent layers and cells around products that somebody else computes: all of RNN, LSTM and GRU but their weights."""
+"""Recurrent layers and cells with their projections computed by a callback: RNN, LSTM and GRU without their weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lionheart.errors import ConfigError, UnsupportedLayerError
 
 Project = Callable[[str, Tensor], Tensor]
-State = tuple[Tensor, ...]  # hidden; of an LSTM hidden and cell
+State = tuple[Tensor, ...]  # hidden state; for an LSTM hidden and cell state
 
 
 class RecurrentSettings(Protocol):
-    """What is read of `nn.RNN`, `nn.LSTM` or `nn.GRU`; any object with these will do.
+    """The attributes of `nn.RNN`, `nn.LSTM` or `nn.GRU` that are used; any object with these attributes is accepted.
 
-    Dynamo traces no code that touches one of PyTorch's three classes: to be compiled, pass an object of another class.
+    Dynamo does not trace code that uses an instance of one of these three classes. To be compiled, pass an object of another
+    class.
     """
 
     mode: str
@@ -39,29 +40,33 @@ def run_recurrent(
     inputs: Tensor | PackedSequence,  # (T, N, in), (N, T, in) if batch_first, or (T, in)
     hx: Tensor | Sequence[Tensor] | None = None,  # (layers * directions, N, hidden) or (layers * directions, hidden)
 ) -> tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Compute what ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` compute, their products with weights by `project`.
+    """Compute the result of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` with the projections computed by `project`.
 
     Args:
-        rnn: The layer, or an object with its settings; its weights are not used.
-        project: Called as ``project(name, x)``; computes ``x @ W.T + b`` of ``(..., in)`` as ``(..., out)``, with the bias if
-            the layer has one. Names are ``ih_l{k}`` (once, of all time steps together), ``hh_l{k}`` (each time step) and, with
-            ``proj_size``, ``hr_l{k}`` (each time step, no bias); ``_reverse`` is appended in the reverse direction.
-        inputs: A tensor or packed sequences.
-        hx: Initial hidden state; of an LSTM also the cell state. Zero if None.
+        rnn: Layer, or an object with its settings; its weights are not used.
+        project: Function called as ``project(name, x)``; maps ``x`` of shape ``(..., in)`` to ``x @ W.T + b`` of shape
+            ``(..., out)``, with the bias if the layer has one. Names are ``ih_l{k}`` (once for all time steps), ``hh_l{k}``
+            (once for each time step) and, with ``proj_size``, ``hr_l{k}`` (once for each time step, no bias). The suffix
+            ``_reverse`` marks the reverse direction.
+        inputs: Tensor or packed sequences.
+        hx: Initial hidden state, for an LSTM with the initial cell state; None = zeros.
 
     Returns:
-        The outputs of the last layer ``(T, N, directions * hidden)``, arranged like `inputs`, and the last states, like `hx`.
+        Outputs of the last layer ``(T, N, directions * hidden)``, with dimensions in the order of `inputs`, and the final
+        states, shaped like `hx`.
 
     Raises:
-        ConfigError: A shape does not fit.
+        ConfigError: The shape of an input or a state is wrong.
         UnsupportedLayerError: The mode of the layer is unknown.
 
     Assumes:
-        Sequences of a pack are padded with zeros for `project`, and states after the end of a sequence are multiplied in
-        vain; neither reaches the result.
+        Packed sequences are padded with zeros for `project`, and states after the end of a sequence are multiplied too.
+        Neither affects the result.
     """
     if rnn.mode not in _UPDATES:
-        raise UnsupportedLayerError(f"recurrent layer: unknown mode {rnn.mode!r}", hint=f"known: {', '.join(_UPDATES)}")
+        raise UnsupportedLayerError(
+            f"recurrent layer: unknown mode {rnn.mode!r}", hint=f"known modes: {', '.join(_UPDATES)}"
+        )
     if isinstance(inputs, PackedSequence):
         return _run_packed(rnn, project, inputs, hx)
     _check_inputs(inputs, rnn.input_size, (2, 3), "inputs")
@@ -81,21 +86,21 @@ def run_cell(
     inputs: Tensor,  # (N, in) or (in,)
     hx: Tensor | Sequence[Tensor] | None = None,  # (N, hidden) or (hidden,)
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Compute what ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell`` compute, their products with weights by `project`.
+    """Compute the result of ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell`` with the projections computed by `project`.
 
     Args:
-        cell: Read for its settings; its weights are not used.
-        project: Called as ``project(name, x)`` with ``ih`` and ``hh``; computes ``x @ W.T + b`` of ``(N, in)`` as
-            ``(N, out)``, with the bias if the cell has one.
-        inputs: Of one time step.
-        hx: The hidden state before it; of an LSTM also the cell state. Zero if None.
+        cell: Cell that gives the settings; its weights are not used.
+        project: Function called as ``project(name, x)`` with the names ``ih`` and ``hh``; maps ``x`` of shape ``(N, in)`` to
+            ``x @ W.T + b`` of shape ``(N, out)``, with the bias if the cell has one.
+        inputs: Inputs of one time step.
+        hx: Hidden state before the time step, for an LSTM with the cell state; None = zeros.
 
     Returns:
-        The state after it, like `hx`.
+        State after the time step, shaped like `hx`.
 
     Raises:
-        ConfigError: A shape does not fit.
-        UnsupportedLayerError: The kind of the cell is unknown.
+        ConfigError: The shape of an input or a state is wrong.
+        UnsupportedLayerError: The type of the cell is unknown.
     """
     mode = _mode_of_cell(cell)
     _check_inputs(inputs, cell.input_size, (1, 2), "inputs")
@@ -108,7 +113,7 @@ def run_cell(
 
 
 def _mode_of_cell(cell: nn.RNNCellBase) -> str:
-    """Return the mode of the layer that has such cells."""
+    """Return the mode of the recurrent layer that corresponds to a cell, for example ``LSTM``."""
     if isinstance(cell, nn.LSTMCell):
         return "LSTM"
     if isinstance(cell, nn.GRUCell):
@@ -117,14 +122,14 @@ def _mode_of_cell(cell: nn.RNNCellBase) -> str:
         return f"RNN_{cell.nonlinearity.upper()}"
     raise UnsupportedLayerError(
         f"recurrent cell: got {type(cell).__name__}, expected RNNCell (tanh or relu), LSTMCell or GRUCell",
-        hint="keep it digital",
+        hint="keep the cell digital",
     )
 
 
 def _run_packed(
     rnn: RecurrentSettings, project: Project, inputs: PackedSequence, hx: Tensor | Sequence[Tensor] | None
 ) -> tuple[PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Run packed sequences, padded and longest first."""
+    """Run packed sequences as a padded tensor, longest sequence first."""
     data, batch_sizes, sorted_indices, unsorted_indices = inputs
     _check_inputs(data, rnn.input_size, (2,), "data of the packed inputs")
     steps, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
@@ -146,7 +151,7 @@ def _run_layers(
     states: State,  # (layers * directions, N, hidden) each
     mask: Tensor | None,  # (T, N, 1)
 ) -> tuple[Tensor, State]:  # (T, N, directions * hidden), (layers * directions, N, hidden) each
-    """Run all layers; `mask` says which steps exist."""
+    """Run all layers; `mask` is True for time steps within a sequence."""
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
     last_states: list[State] = []
     for layer in range(rnn.num_layers):
@@ -170,18 +175,18 @@ def _run_direction(
     state: State,  # (N, hidden) each
     mask: Tensor | None,  # (T, N, 1)
 ) -> tuple[Tensor, State]:  # (T, N, hidden), (N, hidden) each
-    """Run one direction of one layer. Where `mask` is False a state is held and the output zero."""
+    """Run one direction of one layer. Where `mask` is False, the state does not change and the output is 0."""
     update, is_reverse = _UPDATES[rnn.mode], name.endswith("_reverse")
     from_inputs = project(f"ih_{name}", inputs).unbind(0)
     order = range(len(from_inputs))
     outputs = []
     for t in reversed(order) if is_reverse else order:
-        after = update(from_inputs[t], project(f"hh_{name}", state[0]), state)
+        updated = update(from_inputs[t], project(f"hh_{name}", state[0]), state)
         if rnn.proj_size > 0:
-            after = (project(f"hr_{name}", after[0]), *after[1:])
+            updated = (project(f"hr_{name}", updated[0]), *updated[1:])
         if mask is not None:
-            after = tuple(torch.where(mask[t], new, old) for new, old in zip(after, state, strict=True))
-        state = after
+            updated = tuple(torch.where(mask[t], new, old) for new, old in zip(updated, state, strict=True))
+        state = updated
         outputs.append(state[0])
     stacked = torch.stack(outputs[::-1] if is_reverse else outputs)
     return stacked if mask is None else stacked.masked_fill(~mask, 0.0), state
@@ -196,14 +201,14 @@ def _update_relu(from_inputs: Tensor, from_hidden: Tensor, state: State) -> Stat
 
 
 def _update_lstm(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
-    """Return the next hidden and cell state; the products are ``(N, 4 * hidden)``."""
+    """Return the next hidden and cell state; both products have the shape ``(N, 4 * hidden)``."""
     into, forget, candidate, out = (from_inputs + from_hidden).chunk(4, dim=-1)
     cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(into) * torch.tanh(candidate)
     return torch.sigmoid(out) * torch.tanh(cell), cell
 
 
 def _update_gru(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
-    """Return the next hidden state; the products are ``(N, 3 * hidden)``."""
+    """Return the next hidden state; both products have the shape ``(N, 3 * hidden)``."""
     reset_in, keep_in, candidate_in = from_inputs.chunk(3, dim=-1)
     reset_hidden, keep_hidden, candidate_hidden = from_hidden.chunk(3, dim=-1)
     reset, keep = torch.sigmoid(reset_in + reset_hidden), torch.sigmoid(keep_in + keep_hidden)
@@ -224,9 +229,9 @@ def _initial_states(
     hx: Tensor | Sequence[Tensor] | None,
     is_batched: bool,
 ) -> State:  # (layers * directions, N, hidden) each
-    """Return the states to start from."""
+    """Return the initial states."""
     if len(steps) == 0:
-        raise ConfigError("inputs: got no time step, expected at least one")
+        raise ConfigError("inputs: got 0 time steps, expected at least one")
     n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
     widths = [rnn.proj_size or rnn.hidden_size, rnn.hidden_size][: _n_states(rnn.mode)]
     return _take_states(hx, [(n_runs, steps.shape[1], width) for width in widths], steps, None if is_batched else 1)
@@ -238,7 +243,7 @@ def _take_states(
     like: Tensor,
     batch_axis: int | None,
 ) -> State:
-    """Return the states of `hx` in `shapes`, zeros if it is None; it lacks a batch dimension if `batch_axis` is given."""
+    """Return the states of `hx` in `shapes`; zeros if `hx` is None. If `batch_axis` is given, `hx` has no batch dimension."""
     if hx is None:
         return tuple(like.new_zeros(shape) for shape in shapes)
     given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
@@ -254,7 +259,7 @@ def _as_hx(states: State) -> Tensor | tuple[Tensor, Tensor]:
 
 
 def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name: str) -> None:
-    """Raise unless inputs have one of the numbers of dimensions and end with `input_size`."""
+    """Raise unless the number of dimensions is in `n_dims` and the last dimension has size `input_size`."""
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
         raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed}")

@@ -1,4 +1,4 @@
-"""Projections that are parts of a module: what their analog layers take for the digital layer, and those layers."""
+"""Projections inside a module: each as a digital layer that views the module's parameters, and as an analog layer."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from lionheart.graph.usage import multiply_digitally
 from lionheart.partition import partition_matrix
 
 
-class Part(nn.Module):
-    """One projection of a module as a layer of its own, outputs first; holds no parameters.
+class DigitalProjection(nn.Module):
+    """One projection of a module as a digital layer with a weight ``(out, in)``; owns no parameters.
 
     Args:
-        owner: The module.
-        projection: Its layout.
-        with_bias: Whether its bias is added here; else somebody else adds it.
+        owner: Module that owns the parameters.
+        projection: Layout of the projection in the module.
+        with_bias: Whether this layer adds the bias. If False, the module adds it.
     """
 
     def __init__(self, owner: nn.Module, projection: Projection, *, with_bias: bool) -> None:
         super().__init__()
-        self._owner = (owner,)  # in a tuple, not registered: it is above us
+        self._owner = (owner,)  # in a tuple, so that the owner is not registered as a child
         self.projection, self.with_bias = projection, with_bias
 
     @property
     def owner(self) -> nn.Module:
-        """The module."""
+        """The module that owns the parameters."""
         return self._owner[0]
 
     @property
     def weight(self) -> Tensor:
-        """The weight ``(out, in)``; a view of the module's parameter."""
+        """The weight ``(out, in)``, a view of the module's parameter."""
         stored = self.projection.stored_weight(self.owner)
         return stored.t() if self.projection.inputs_first else stored
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias ``(out,)``, or None."""
+        """The bias ``(out,)``; None if there is none or if the module adds it."""
         return self.projection.stored_bias(self.owner) if self.with_bias else None
 
     @torch.no_grad()
     def write_(self, weight: Tensor) -> None:
-        """Set the weight, given outputs first."""
+        """Set the weight, given as ``(out, in)``."""
         self.weight.copy_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,12 +66,12 @@ class Part(nn.Module):
 
 
 @final
-class ConvView(Part):
-    """The product in a convolution whose own forward runs around it."""
+class ConvView(DigitalProjection):
+    """The product inside a convolution subclass whose own forward runs."""
 
     @property
     def weight(self) -> Tensor:
-        """The kernel."""
+        """The kernel, as the module stores it."""
         return self.projection.stored_weight(self.owner)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,8 +88,8 @@ class ConvView(Part):
 
 
 @final
-class TapsView(Part):
-    """The product in a transposed convolution: each input position with the taps of all its outputs, ``groups * cols``."""
+class TapsView(DigitalProjection):
+    """The product in a transposed convolution: each input position times all taps of the kernel, ``groups * cols`` outputs."""
 
     padding_mode = "zeros"
 
@@ -103,45 +103,45 @@ class TapsView(Part):
 
     @property
     def weight(self) -> Tensor:
-        """The taps as a convolution of width 1, ``(groups * cols, rows, 1, ...)``."""
+        """The taps as the kernel of a convolution of width 1, ``(groups * cols, rows, 1, ...)``."""
         layout = self.projection
         taps = layout.stored_weight(self.owner).reshape(layout.groups, layout.rows, layout.cols).transpose(1, 2)
         return taps.reshape(layout.groups * layout.cols, layout.rows, *self.kernel_size)
 
     @torch.no_grad()
     def write_(self, weight: Tensor) -> None:
-        """Set the weight, given as `weight`."""
+        """Set the weight, given in the shape of `TapsView.weight`."""
         layout, stored = self.projection, self.projection.stored_weight(self.owner)
         taps = weight.reshape(layout.groups, layout.cols, layout.rows).transpose(1, 2)
         stored.copy_(taps.reshape(stored.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the taps digitally."""
+        """Compute the products of the inputs with all taps digitally."""
         return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
 class ProjectionView:
-    """Takes weight and bias from a part instead of owning them."""
+    """Mixin of analog layers that read weight and bias from a `DigitalProjection` instead of owning parameters."""
 
-    digital: Part
+    digital: DigitalProjection
 
     @property
     def weight(self) -> Tensor:
-        """The weight as the part shows it."""
+        """The weight of the digital projection."""
         return self.digital.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias as the part shows it."""
+        """The bias of the digital projection, or None."""
         return self.digital.bias
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return what layers of one and the same weight have in common."""
+        """Return a key that is equal for all layers that share one weight."""
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
 
     def _take_parameters(self, digital: nn.Module) -> None:
-        """Own nothing."""
+        """Register no parameters."""
 
     def _write_weight_(self, weight: Tensor) -> None:
         self.digital.write_(weight)
@@ -149,41 +149,46 @@ class ProjectionView:
 
 @final
 class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
-    """A linear projection that is part of a module, on tiles."""
+    """A linear projection inside a module, on tiles."""
 
 
 @final
 class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
-    """A convolution inside a module's own forward, or the taps of a transposed one, on tiles."""
+    """The product of a convolution inside a module's own forward, or of a transposed convolution, on tiles."""
 
 
-def part_of(module: nn.Module, owner: nn.Module, projection: Projection, *, with_bias: bool) -> Part:
-    """Return a projection of `module`, whose parameters `owner` has too, as a layer of its own."""
+def digital_projection(
+    module: nn.Module, owner: nn.Module, projection: Projection, *, with_bias: bool
+) -> DigitalProjection:
+    """Return a projection of `module` as a digital layer that reads the parameters from `owner`."""
     if is_transposed_convolution(module):
         return TapsView(owner, projection, with_bias=False)
     if is_convolution(module):
         return ConvView(owner, projection, with_bias=False)
-    return Part(owner, projection, with_bias=with_bias)
+    return DigitalProjection(owner, projection, with_bias=with_bias)
 
 
-def analog_view(part: Part, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
-    """Return the analog layer of a part."""
-    layout = part.projection
+def analog_view(view: DigitalProjection, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
+    """Return the analog layer of a projection inside a module."""
+    layout = view.projection
     partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
-    layer = AnalogConvView if isinstance(part, (ConvView, TapsView)) else AnalogLinearView
-    return layer(part, partition, tile, noise)
+    layer = AnalogConvView if isinstance(view, (ConvView, TapsView)) else AnalogLinearView
+    return layer(view, partition, tile, noise)
 
 
 def add_up_taps(taps: Tensor, conv: nn.ConvTranspose2d, output_padding: tuple[int, ...]) -> Tensor:
-    """Add the taps ``(batch, channels * taps, *positions)`` of a transposed convolution up where they fall.
+    """Add up the tap products of a transposed convolution at their output positions.
 
     Args:
-        taps: For each output channel all places of the kernel, row-major.
-        conv: Gives the geometry.
-        output_padding: Of this call.
+        taps: Products ``(batch, channels * taps, *positions)``; all kernel positions of a channel in row-major order.
+        conv: Transposed convolution that gives the geometry.
+        output_padding: Output padding of this call, for each spatial dimension.
+
+    Returns:
+        Outputs of the transposed convolution without bias, ``(batch, channels, *output_positions)``.
     """
     n_taps, channels = math.prod(conv.kernel_size), conv.out_channels
-    place = torch.eye(n_taps, dtype=taps.dtype, device=taps.device).view(n_taps, 1, *conv.kernel_size)
-    kernel = place.repeat(channels, *[1] * (place.ndim - 1))
+    one_hot = torch.eye(n_taps, dtype=taps.dtype, device=taps.device).view(n_taps, 1, *conv.kernel_size)
+    kernel = one_hot.repeat(channels, *[1] * (one_hot.ndim - 1))
     spread = CONVOLVE_TRANSPOSED[len(conv.kernel_size)]
     return cast(Tensor, spread(taps, kernel, None, conv.stride, conv.padding, output_padding, channels, conv.dilation))

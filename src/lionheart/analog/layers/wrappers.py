@@ -1,7 +1,7 @@
-"""Modules that stand in for others whose projections are parts: attention, recurrent layers, transposed convolutions.
+"""Wrappers of modules that contain projections: attention, recurrent layers, transposed convolutions and others.
 
-A wrapper has the parameters, buffers and children of the module that it wraps, under the same names; so optimisers and the
-``state_dict`` of the digital model go on working. Only the analog layers in it are new.
+A wrapper has the parameters, buffers and children of the wrapped module under the same names, so optimisers and the
+``state_dict`` of the digital model remain valid. Only the analog layers in the wrapper are new.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.attention import AttentionInputs, attend
 from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
-from lionheart.analog.layers.views import Part, add_up_taps, analog_view, part_of
+from lionheart.analog.layers.views import DigitalProjection, add_up_taps, analog_view, digital_projection
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.convolutions import is_convolution, is_transposed_convolution
@@ -29,10 +29,10 @@ _CHILD = "analog"
 
 
 class AnalogWrapper(nn.Module):
-    """Stands for a module of which some projections are on tiles and the others digital.
+    """Replaces a module, with some of its projections on tiles and the others digital.
 
     Args:
-        digital: The module; kept, and handed back by `convert_to_digital_`.
+        digital: Digital module to wrap; `convert_to_digital_` puts the same object back.
     """
 
     adds_bias = True
@@ -41,41 +41,41 @@ class AnalogWrapper(nn.Module):
         super().__init__()
         self.__dict__["digital"] = digital
         for each in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-            self.__dict__[each] = digital.__dict__[each]  # the same, not copies
+            self.__dict__[each] = digital.__dict__[each]  # shared, not copied
         owner = self if self.adds_bias else digital
-        self._parts = {
-            layout.name: part_of(digital, owner, layout, with_bias=self.adds_bias)
+        self._views = {
+            layout.name: digital_projection(digital, owner, layout, with_bias=self.adds_bias)
             for layout in describe_module(digital)
         }
         self._modules[_CHILD] = nn.ModuleDict()
         self.training = digital.training
 
     def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
-        """Yield the analog layers with their projections' names within the module."""
+        """Yield the name of each analog projection within the module, and its analog layer."""
         for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
-            yield cast(Part, layer.digital).projection.name, cast(AnalogLayer, layer)
+            yield cast(DigitalProjection, layer.digital).projection.name, cast(AnalogLayer, layer)
 
-    def place_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
-        """Put exactly the projections `wanted` on tiles; those that are there keep their state."""
+    def move_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
+        """Move exactly the projections `wanted` to tiles; analog layers that remain keep their state."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
-        for name, part in self._parts.items():
+        for name, view in self._views.items():
             key = name.replace(".", "_") or "tile"
             if name in wanted and key not in layers:
-                layers[key] = analog_view(part, tile, noise).train(self.training)
+                layers[key] = analog_view(view, tile, noise).train(self.training)
             elif name not in wanted and key in layers:
                 del layers[key]
 
     def holds(self, layer: AnalogLayer) -> bool:
-        """Return whether a layer is one of its parts."""
+        """Return whether `layer` is one of the analog layers of this wrapper."""
         return any(each is layer for _, each in self.analog_views())
 
     def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
-        """Put another layer where `old` is."""
+        """Replace the analog layer `old` by `new`."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         layers[next(key for key, each in layers.items() if each is old)] = new
 
     def release(self) -> nn.Module:
-        """Return the digital module with its present weights."""
+        """Return the digital module with the current weights."""
         del self._modules[_CHILD]
         digital: nn.Module = self.__dict__["digital"]
         if isinstance(digital, nn.RNNBase):
@@ -83,12 +83,12 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Compute a projection, on tiles or digitally."""
+        """Compute the projection `name`, on tiles if it is analog, else digitally."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
             return cast(Tensor, layers[key](x))
-        return cast(Tensor, self._parts[name](x))
+        return cast(Tensor, self._views[name](x))
 
     def train(self, mode: bool = True) -> AnalogWrapper:
         """Set the mode of the wrapper, its children and the wrapped module."""
@@ -106,7 +106,7 @@ class AnalogWrapper(nn.Module):
             return getattr(digital, name)
 
     def extra_repr(self) -> str:
-        """Name the module that it stands for."""
+        """Return the class name of the wrapped module."""
         return f"for {type(self.__dict__['digital']).__name__}"
 
 
@@ -122,7 +122,7 @@ class AnalogMultiheadAttention(AnalogWrapper):
 @final
 @dataclass
 class _Recurrent:
-    """What a recurrent layer is set to."""
+    """The settings of a recurrent layer."""
 
     mode: str
     input_size: int
@@ -137,7 +137,7 @@ class _Recurrent:
 
 @final
 class AnalogRecurrent(AnalogWrapper):
-    """`nn.RNN`, `nn.LSTM` or `nn.GRU` with gate matrices on tiles; a training step sees one draw of weight noise."""
+    """`nn.RNN`, `nn.LSTM` or `nn.GRU` with gate matrices on tiles; a training pass uses one draw of weight noise."""
 
     def forward(self, inputs: Any, hx: Any = None) -> Any:
         """Run the sequence; arguments and results as in the digital module."""
@@ -147,7 +147,7 @@ class AnalogRecurrent(AnalogWrapper):
             return run_recurrent(self._settings(), self.project, inputs, hx)
 
     def _settings(self) -> RecurrentSettings:
-        """Return what the digital module is set to, apart from it: PyTorch compiles nothing that touches such a module."""
+        """Return the settings in a separate object, because PyTorch does not compile code that uses the digital module."""
         return _Recurrent(**self._options, training=self.training)
 
     def __init__(self, digital: nn.Module) -> None:
@@ -168,7 +168,7 @@ class AnalogRecurrentCell(AnalogWrapper):
 
 @final
 class AnalogConvTranspose(AnalogWrapper):
-    """A transposed convolution whose input positions are the vectors; its taps are added up digitally."""
+    """A transposed convolution on tiles: each input position is one input vector, and the tap products are added digitally."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Compute the transposed convolution; shapes as in the digital module."""
@@ -186,7 +186,7 @@ class AnalogConvTranspose(AnalogWrapper):
 
 @final
 class AnalogProduct(AnalogWrapper):
-    """A module that is one linear projection stored in its own way, such as Hugging Face's ``Conv1D``."""
+    """A module that is one linear projection with its own storage layout, such as Hugging Face's ``Conv1D``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the projection over the last dimension."""
@@ -195,21 +195,21 @@ class AnalogProduct(AnalogWrapper):
 
 @final
 class AnalogInside(AnalogWrapper):
-    """A module whose own forward runs, with the products of its weights on tiles."""
+    """A module whose own forward runs, with the products of its weights computed on tiles."""
 
     adds_bias = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's forward; arguments and results are its own."""
+        """Run the forward of the digital module; arguments and results are the same."""
         digital: nn.Module = self.__dict__["digital"]
         with proxied(digital, self._proxies(digital)):
             return digital.forward(*args, **kwargs)
 
     def _proxies(self, digital: nn.Module) -> Mapping[str, WeightProxy]:
         found: dict[str, list[Projection]] = {}
-        for part in self._parts.values():
-            found.setdefault(part.projection.weight, []).append(part.projection)
+        for view in self._views.values():
+            found.setdefault(view.projection.weight, []).append(view.projection)
         proxies = {}
         for name, layouts in found.items():
             weight = find_tensor(digital, name)
@@ -226,7 +226,7 @@ class AnalogInside(AnalogWrapper):
 
 
 def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
-    """Return the wrapper type for a module; None if an analog layer replaces the module directly."""
+    """Return the wrapper class for a module; None if an analog layer replaces the module directly."""
     if needs_proxy(module):
         return AnalogInside
     if isinstance(module, nn.MultiheadAttention):
@@ -241,11 +241,11 @@ def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
 
 
 def wrapper_unsupported_reason(module: nn.Module) -> str:
-    """Return why no wrapper supports a module, or an empty string."""
+    """Return the reason why no wrapper supports a module, or an empty string."""
     needs_ours = wrapper_for(module) not in (None, AnalogInside, AnalogProduct)
-    return f"{type(module).__name__} has a forward of its own" if needs_ours and has_own_forward(module) else ""
+    return f"{type(module).__name__} overrides forward" if needs_ours and has_own_forward(module) else ""
 
 
 def is_view(layer: nn.Module) -> bool:
-    """Return whether an analog layer is part of a wrapper."""
-    return isinstance(getattr(layer, "digital", None), Part)
+    """Return whether an analog layer belongs to a wrapper."""
+    return isinstance(getattr(layer, "digital", None), DigitalProjection)

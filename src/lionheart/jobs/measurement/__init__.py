@@ -1,1 +1,1 @@
-"""Measurements of jobs: chips that decide, sensitivities, rankings."""
+"""Measurements of a job: accuracy on chips, sensitivities and Hessian traces of projections."""

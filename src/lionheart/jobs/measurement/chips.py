@@ -1,4 +1,4 @@
-"""Measures the model under search on chips: on the samples that decide, on held-out ones, and for the final figures."""
+"""Evaluation of the model under search on simulated chips: for decisions, for the hold-out test, and for the final results."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from lionheart.progress import Progress
 from lionheart.runs import Accuracy, Drop
 from lionheart.tasks import Task
 
-_CLEAR = 0.95  # confidence at which a measurement stops early; at the bound itself a whole one errs every second time
-_FEWEST_SAMPLES = 50  # that it takes
+_CLEAR = 0.95  # confidence of an early stop; at the bound itself a complete evaluation is wrong half of the time
+_FEWEST_SAMPLES = 50  # smallest number of samples before an early stop
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
 class ChipEvaluator:
-    """Measures a model as it is, over fresh chips; what it is compared with is the task's own digital network.
+    """Evaluates a model over simulated chips and compares it with the task's digital network.
 
     Args:
-        context: Of the job.
-        model: The model under search.
+        context: Context of the job.
+        model: Model under search, evaluated with its current weights and mapping.
     """
 
     def __init__(self, context: Context, model: nn.Module) -> None:
@@ -50,21 +50,30 @@ class ChipEvaluator:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Scores of the digital network on the samples that decide."""
+        """Per-sample scores of the digital network on the samples used for decisions."""
         return score_samples(self.task.model, self.validation, self.task.metric)
 
     @cached_property
     def held_out_reference(self) -> Tensor:
-        """Scores of the digital network on the held-out samples."""
+        """Per-sample scores of the digital network on the held-out samples."""
         return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
 
     def decide(
         self, path: tuple[str | int, ...], label: str, *, early_stop: bool, times: Sequence[float] | None = None
     ) -> tuple[Accuracy, Drop]:
-        """Measure on the samples that decide, at the worst of the times of the bound, or of other `times`.
+        """Evaluate on the samples used for decisions, at the worst time.
 
-        With `early_stop` it ends as soon as the drop is clearly beyond the bound. What is within is measured to the end:
-        picking the best of many short evaluations is biased (winner's curse).
+        With `early_stop` the evaluation ends as soon as the drop is clearly beyond the bound. Mappings within the bound are
+        always evaluated in full: picking the best of many short evaluations is biased (winner's curse).
+
+        Args:
+            path: Path of the random stream of the chips.
+            label: Label of the progress bar.
+            early_stop: Whether the evaluation may end early.
+            times: Times since programming [s]; None = the times of the bound.
+
+        Returns:
+            Accuracy and drop at the time with the largest drop.
         """
         search = self.settings.search
         is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
@@ -73,18 +82,18 @@ class ChipEvaluator:
         )
 
     def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
-        """Measure on samples and chips that decided nothing, at the worst of the times of the bound."""
+        """Evaluate on samples and chips that no decision used, at the time of the bound with the largest drop."""
         n_chips = self.settings.search.n_chips_final
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
     def validate(self) -> list[Accuracy]:
-        """Return the accuracy on validation over fresh chips that decided nothing, at the times of the bound."""
+        """Return the validation accuracy over chips that no decision used, at the times of the bound."""
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
         return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[Accuracy]:
-        """Return the accuracy on test over fresh chips at the report times and those of the bound; call once."""
+        """Return the test accuracy over fresh chips at the report times and the times of the bound; call once."""
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
         return self._evaluate(self.final_test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
@@ -124,7 +133,7 @@ class ChipEvaluator:
         is_enough: Callable[[list[Accuracy]], bool] | None = None,
         times: Sequence[float] | None = None,
     ) -> tuple[Accuracy, Drop]:
-        """Return the estimates at the time, of the bound or given, at which the limit is largest."""
+        """Return accuracy and drop at the time with the largest drop, or upper confidence bound of the drop."""
         search = self.settings.search
         found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
@@ -134,12 +143,13 @@ class ChipEvaluator:
     def _held_out_samples(self) -> BatchSource:
         if self.held_out is None:
             raise ConfigError(
-                "search.confidence_level: no validation samples are held out", hint="set search.confidence_level"
+                "search.confidence_level: no validation samples are held out, which a hold-out test needs",
+                hint="set search.confidence_level",
             )
         return self.held_out
 
     def _is_beyond(self, found: Sequence[Accuracy]) -> bool:
-        """Return whether the samples so far leave no doubt that the drop is beyond the bound."""
+        """Return whether the samples so far show with confidence `_CLEAR` that the drop is beyond the bound."""
         reference = self.reference[: found[0].n_samples]
         if len(reference) < _FEWEST_SAMPLES:
             return False
@@ -149,7 +159,7 @@ class ChipEvaluator:
 
 @contextmanager
 def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
-    """Let the passes of a while run under `torch.compile`, if it is wanted and they are enough to pay for compiling."""
+    """Run the passes inside the context under `torch.compile`, if `enabled` and if there are enough to repay compilation."""
     if not enabled or n_passes < _WORTH_COMPILING:
         yield
         return
@@ -161,14 +171,14 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
 
 
 def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None) -> Drop:
-    """Return the drop of an estimate that kept its samples."""
+    """Return the drop of `estimate` against the digital scores `reference` [pp], with its upper confidence bound."""
     if estimate.samples is None:
-        raise ConfigError("drop: the estimate kept no samples", hint="take one of evaluate_over_chips")
+        raise ConfigError("drop: the estimate has no per-sample scores", hint="use an estimate of evaluate_over_chips")
     chips = torch.tensor(estimate.scores, dtype=torch.float64)
     return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
 
 
 def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
-    """Return the accuracy of a model as it is, with a bar."""
+    """Return the accuracy of a model with its current weights; shows a progress bar."""
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)

@@ -1,4 +1,4 @@
-"""How much loss each projection should cost on tiles: its Hessian and the error of its weights on chips."""
+"""Expected loss increase of each projection on tiles, from the Hessian and the weight errors of chips."""
 
 from __future__ import annotations
 
@@ -23,37 +23,39 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
 
-HESSIAN_SAMPLES = 256  # of validation: enough to rank projections that differ, and cheap
-_CHIPS, _VECTORS = 3, 8  # likewise
+HESSIAN_SAMPLES = 256  # validation samples: enough to rank projections, at low cost
+_CHIPS, _VECTORS = 3, 8  # chips, and random vectors for each projection and batch: enough to rank projections
 
 
 class Curvature(Record):
-    """What makes a projection sensitive to errors of its weights."""
+    """Hessian trace and weight error of a projection; their product estimates the loss increase on tiles."""
 
-    trace: float = Field(description="of the loss's Hessian with respect to its weights")
+    trace: float = Field(description="trace of the Hessian of the loss with respect to the projection's weights")
     squared_error: float = Field(description="mean squared error of a weight on a chip, in units of the weight squared")
 
-    @computed_field(description="rise of the loss to second order")  # type: ignore[prop-decorator]
+    @computed_field(description="expected loss increase, to second order")  # type: ignore[prop-decorator]
     @property
     def expected_loss_increase(self) -> float:
-        """Rise of the loss to second order, for independent errors of one size; 0 where the trace is negative."""
+        """Loss increase to second order for independent weight errors of equal variance; 0 if the trace is negative."""
         return 0.5 * self.squared_error * max(self.trace, 0.0)
 
 
 def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
-    """Return the Hessian's trace and the error on chips for each projection of a task's network as it is.
+    """Return the Hessian trace and the weight error on chips of each projection of a task's digital network.
 
-    HILAL ranks by the same product, but takes ``(0.08 max|W|)^2`` for the squared error and divides by the number of weights.
-    Here the error is that of chips of the run's own tile at ``t_inference``, and the whole rise is kept, in units of the loss.
-    So it compares with `measure_loss_increase`, but for converters, output noise and everything beyond second order.
+    HILAL ranks by the same product, but uses ``(0.08 max|W|)^2`` as the squared error and divides by the number of weights.
+    Here the squared error is that of chips of the run's own tile at ``t_inference``, and the loss increase is not divided, so
+    it has the unit of the loss. It is comparable with `measure_loss_increase`, except for converters, output noise and terms
+    beyond second order.
 
     Args:
-        context: Of the job; the task's network is not changed. Whatever the backend, the error is that of our own physics.
-        batches: The samples.
-        fqns: The projections.
+        context: Context of the job. The task's network is not changed. The weight error is that of the backend
+            ``lionheart``, whichever backend the job uses.
+        batches: Samples for the Hessian.
+        fqns: Names of the projections.
 
     Raises:
-        UnsupportedLayerError: A projection has no parameter of its own, or the loss cannot be differentiated twice.
+        UnsupportedLayerError: A projection has no parameter of its own, or the loss is not twice differentiable.
 
     Source:
         HILAL (DATE 2026), code github anissbslh/HILAL, ``methods/HILAL.py``.
@@ -71,7 +73,7 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
 def squared_errors(
     model: nn.Module, fqns: Sequence[str], tile: TileSpec, t_inference: float, streams: RandomStreams
 ) -> dict[str, float]:
-    """Return the mean squared error of each projection's weights on chips, read once at `t_inference` [s] and compensated."""
+    """Return the mean squared weight error of each projection: chips read once at `t_inference` [s], drift compensated."""
     twin = convert_to_analog_(copy.deepcopy(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
     layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
     device = next(twin.parameters()).device
@@ -96,24 +98,24 @@ def estimate_traces(
     n_vectors: int,
     on_vector: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Estimate the trace of the loss's Hessian with respect to the weights of each projection, in ``eval()`` mode.
+    """Estimate the trace of the Hessian of the loss with respect to the weights of each projection, in ``eval()`` mode.
 
-    Hutchinson: the mean of ``v' H v`` over vectors of random signs, exact where the Hessian is diagonal. Each projection gets
-    vectors of its own: with one vector through all weights a sensitive projection would drown the others. A projection that is
-    part of a parameter, such as q, k and v of packed attention, has that part's trace; a shared weight counts with all its
-    uses, a look-up by an embedding too.
+    Hutchinson's estimator: the mean of ``v' H v`` over vectors ``v`` of random signs, exact for a diagonal Hessian. Each
+    projection has its own vectors: with one vector across all weights, the variance from a sensitive projection would mask the
+    traces of the others. If a projection is a slice of a parameter, such as q, k and v of packed attention, the trace is that
+    of the slice. A shared weight counts with all its uses, including a look-up by an embedding.
 
     Args:
-        model: Not changed.
-        batches: The samples; batches count by their size.
-        loss_function: Maps outputs and targets to a scalar.
-        fqns: The projections.
-        streams: Source of the vectors.
-        n_vectors: For each projection and batch.
-        on_vector: Called after each vector, for a bar.
+        model: Network; not changed.
+        batches: Samples; each batch is weighted by its size.
+        loss_function: Function of outputs and targets that returns a scalar.
+        fqns: Names of the projections.
+        streams: Source of the random vectors.
+        n_vectors: Number of random vectors for each projection and batch.
+        on_vector: Callback after each vector, for a progress bar.
 
     Raises:
-        UnsupportedLayerError: A projection has no parameter of its own, or the loss cannot be differentiated twice.
+        UnsupportedLayerError: A projection has no parameter of its own, or the loss is not twice differentiable.
         NumericsError: A trace is not finite.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -142,12 +144,14 @@ def estimate_traces(
             n_samples += size
     for fqn, total in totals.items():
         if not math.isfinite(total):
-            raise NumericsError(f"{fqn}: the trace of the Hessian is {total}", hint="use another ranking")
+            raise NumericsError(
+                f"{fqn}: the trace of the Hessian is {total}, expected a finite number", hint="use another ranking"
+            )
     return {fqn: total / max(n_samples, 1) for fqn, total in totals.items()}
 
 
 def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None, generator: torch.Generator) -> float:
-    """Return ``v' H v`` for a vector of random signs in the part `outputs` of a weight, given the loss's gradient."""
+    """Return ``v' H v`` for a vector of random signs in rows `outputs` of a weight, given the gradient of the loss."""
     part = slice(None) if outputs is None else slice(*outputs)
     if not slope.requires_grad:  # the loss is linear in all weights, or does not depend on them
         return 0.0
@@ -160,7 +164,7 @@ def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None
 
 
 def _check_differentiable(slope: Tensor) -> None:
-    """Raise where PyTorch would take a function whose gradient has none for a constant."""
+    """Raise RuntimeError if the gradient contains a function without a derivative, which PyTorch would treat as constant."""
     seen: set[Any] = set()
     waiting: list[Any] = [slope.grad_fn]
     while waiting:
@@ -168,7 +172,7 @@ def _check_differentiable(slope: Tensor) -> None:
         if node is None or node in seen:
             continue
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("a function in it is marked as once differentiable")
+            raise RuntimeError("it contains a function marked as once differentiable")
         seen.add(node)
         waiting += [each for each, _ in node.next_functions]
 
@@ -178,19 +182,19 @@ def _find_placed(model: nn.Module, fqns: Sequence[str]) -> dict[str, PlacedProje
     for fqn in fqns:
         if fqn not in placed:
             raise ConfigError(
-                f"Hessian: the model has no projection {fqn!r} of a known kind",
+                f"Hessian: the model has no projection {fqn!r} of a registered layer type",
                 hint=suggest(fqn, placed, label="projections"),
             )
         if placed[fqn].is_computed:
             raise UnsupportedLayerError(
-                f"{fqn}: its weight is computed (parametrised) and has no Hessian of its own", hint="exclude it"
+                f"{fqn}: its weight is computed (parametrised) and has no Hessian of its own", hint="exclude this layer"
             )
     return {fqn: placed[fqn] for fqn in fqns}
 
 
 @contextmanager
 def _twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Let PyTorch compute with what it can differentiate twice: no fused attention, no recurrent layers of cuDNN."""
+    """Select PyTorch kernels that are twice differentiable: no fused attention, no recurrent layers of cuDNN."""
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
@@ -207,5 +211,5 @@ def _naming_the_cause() -> Iterator[None]:
     except RuntimeError as error:
         raise UnsupportedLayerError(
             f"Hessian: the loss of this network cannot be differentiated twice: {error}",
-            hint="rank by sensitivity instead, which needs no derivative",
+            hint="use the ranking sensitivity, which needs no derivative",
         ) from error

@@ -1,4 +1,4 @@
-"""How much loss each projection costs on tiles, alone and not retrained, measured on chips."""
+"""Measured loss increase of each projection alone on tiles, without retraining."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from lionheart.mapping import LayerMapping, Placement
 from lionheart.tasks import Task
 from lionheart.training import TrainSpec, add_teacher_outputs, distillation_loss
 
-_DIVERGENCE_SAMPLES, _LOSS_SAMPLES = 128, 500  # enough to rank; the divergence repeats ten times better than the loss
-_CHIPS = 3  # likewise
+_DIVERGENCE_SAMPLES, _LOSS_SAMPLES = 128, 500  # enough to rank; the divergence has a tenth of the loss's variation
+_CHIPS = 3  # enough to rank projections
 
 
 def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, float]:
-    """Return how much the loss of a task's network rises when each projection alone is on tiles, mean over chips.
+    """Return the loss increase of a task's network with each projection alone on tiles, mean over chips.
 
-    Of a classifier (`tells_classes`) the divergence of its probabilities from those of the digital network is measured instead:
-    what the loss would rise by if the latter were the truth. Errors that help as often as they hurt cancel in the loss, but
-    slowly, and never lower the divergence: on ResNet20 it repeats to a tenth where the loss does not show the rise's sign.
+    For a classifier (`tells_classes`) the Kullback-Leibler divergence of the class probabilities from those of the digital
+    network is measured instead, i.e. the loss increase if the digital network's probabilities were the targets. In the loss,
+    errors that help and errors that harm cancel only slowly; the divergence never decreases. On ResNet20 the divergence is
+    reproducible to a tenth where the loss does not even show the sign of the increase.
 
     Args:
-        context: Of the job; the task's network is not changed.
-        batches: Its first samples are used.
-        fqns: The projections.
+        context: Context of the job. The task's network is not changed.
+        batches: Samples; only the first are used.
+        fqns: Names of the projections.
     """
     task, settings, streams = context.task, context.settings, context.streams
     model = copy.deepcopy(task.model)
@@ -48,7 +49,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     if tells_classes(task, batches):
         spec = TrainSpec(distillation=1.0, temperature=1.0, precision="float32")
         taught = add_teacher_outputs(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
-        batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # the teacher answers only once
+        batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # evaluates the teacher only once
         measure = distillation_loss(task.loss, spec)
     else:
         batches = take_samples(batches, _LOSS_SAMPLES)
@@ -76,14 +77,14 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
 
 
 def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: Backend, inputs: Any) -> Iterator[str]:
-    """Yield each projection's name once it alone is on tiles, with the input range that the digital network shows.
+    """Yield the name of each projection while that projection alone is analog, with input ranges of the digital network.
 
     Args:
-        model: Converted in place; the last projection stays on tiles.
-        fqns: The projections.
-        tile: What they are put on.
-        backend: What computes analog layers.
-        inputs: Of a training batch, for the input ranges.
+        model: Network, converted in place; the last projection stays analog.
+        fqns: Names of the projections.
+        tile: Tile of the analog layers.
+        backend: Backend that computes analog layers.
+        inputs: Inputs of a training batch, for the calibration of the input ranges.
     """
     if not fqns:
         return
@@ -97,9 +98,9 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
 
 
 def tells_classes(task: Task, batches: BatchSource) -> bool:
-    """Return whether a network's outputs are logits over classes, as many as targets that are whole numbers.
+    """Return whether the network's outputs are class logits: one dimension more than the integer targets.
 
-    Targets of a type of their own may have such numbers as their ``classes``.
+    Targets of a custom type may provide the integer targets as the attribute ``classes``.
     """
     inputs, targets = next(iter(batches.epoch(torch.Generator().manual_seed(0))))
     targets = getattr(targets, "classes", targets)

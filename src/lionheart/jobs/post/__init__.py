@@ -1,1 +1,1 @@
-"""After the search: the hold-out test, and the compensation that each layer needs."""
+"""Steps after the search: the hold-out test, the compensation of each layer, and the refresh interval."""

@@ -1,4 +1,4 @@
-"""After the search: the cheapest digital corrections that still keep the bound, layer by layer, and how long it is kept."""
+"""After the search: the cheapest digital corrections of each layer within the bound, and the refresh interval."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from lionheart.metrics import is_within
 from lionheart.runs import AgeTrial, CompensationTrial, RefreshInterval
 from lionheart.units import format_duration, parse_duration
 
-#: Settings of a tile that cost digital work at run time, each from the cheapest value to the most expensive.
+#: Tile settings that need digital work at run time, each from the cheapest value to the most expensive.
 CORRECTIONS: dict[str, tuple[str, ...]] = {
     "column_calibration": ("none", "offset", "affine"),
     "drift_compensation": ("none", "global", "per_column"),
     "input_range": ("static", "dynamic"),
 }
-#: Ages at which it is asked whether the bound is still kept.
+#: Ages at which the drop is compared with the bound to find the refresh interval.
 AGES = ("1h", "3h", "6h", "12h", "1d", "2d", "4d", "7d", "14d", "1mo", "2mo", "3mo", "6mo", "1y", "2y", "5y", "10y")
 
 
 def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerMapping) -> dict[str, dict[str, str]]:
-    """Give each analog layer the cheapest column calibration, drift compensation and input range that keep the bound.
+    """Choose for each analog layer the cheapest column calibration, drift compensation and input range within the bound.
 
-    Weights and mapping stay. For each setting and each value cheaper than the tile's own, the cheapest first: all layers that
-    have a more expensive value get it at once; if that is too much, one half of them and then the other, and so on, layers with
-    most outputs first. Measured on the samples that decide; what is too much, until that is clear.
+    Weights and mapping stay unchanged. For each setting, the values cheaper than the tile's own are tried from the cheapest
+    on. First all layers that still have the tile's value get the cheaper one. If the drop is beyond the bound, the layers are
+    split into two halves that are tried in turn, recursively; layers with the most outputs come first. Each trial is evaluated
+    on the samples used for decisions and ends early if the drop is clearly beyond the bound.
 
     Args:
-        context: Of the job.
-        problem: With the weights of the mapping; its layers have the chosen tiles afterwards.
-        mapping: That was found.
+        context: Context of the job.
+        problem: Problem with the weights of the mapping. Its layers have the chosen tiles on return.
+        mapping: Mapping that the search found.
 
     Returns:
-        For each layer whose tile differs from the run's: the settings that differ.
+        Changed settings of each layer whose tile differs from the run's, by layer name.
     """
     search, tile, journal = context.settings.search, context.settings.tile, context.journal
     if not search.tune_compensation or not mapping.analog:
@@ -70,26 +71,26 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
             tiles.update(changed)
         return trial.accepted
 
-    def spare(layers: Sequence[str], setting: str, value: str) -> None:
+    def try_cheaper(layers: Sequence[str], setting: str, value: str) -> None:
         may_go_on = number < n_past or not problem.is_out_of_budget()
         if not layers or not may_go_on or keeps_bound(layers, setting, value) or len(layers) == 1:
             return
         half = (len(layers) + 1) // 2
-        spare(layers[:half], setting, value)
-        spare(layers[half:], setting, value)
+        try_cheaper(layers[:half], setting, value)
+        try_cheaper(layers[half:], setting, value)
 
     for setting, values in CORRECTIONS.items():
         for value in values:
             own = getattr(tile, setting)
             if own not in values or values.index(value) >= values.index(own):
                 break
-            spare([fqn for fqn in tiles if getattr(tiles[fqn], setting) == own], setting, value)
+            try_cheaper([fqn for fqn in tiles if getattr(tiles[fqn], setting) == own], setting, value)
     problem.use_tiles(tiles)
     return describe_tiles(tiles, tile)
 
 
 def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dict[str, str]]:
-    """Return for each layer whose tile differs from the usual one the settings that do."""
+    """Return, for each layer whose tile differs from the usual one, the settings that differ."""
     differing = {
         fqn: {name: value for name in CORRECTIONS if (value := getattr(tile, name)) != getattr(usual, name)}
         for fqn, tile in tiles.items()
@@ -98,13 +99,14 @@ def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dic
 
 
 def find_refresh_interval(context: Context, problem: MappingProblem, mapping: LayerMapping) -> RefreshInterval | None:
-    """Find up to which age chips keep the bound, so that they are programmed again by then.
+    """Find the age up to which chips stay within the bound, i.e. the interval at which they must be reprogrammed.
 
-    The ages are the last time of the bound and those in `AGES` after it. Found by bisection, as if the drop never fell with
-    age; measured on the samples that decide; what is too much, until that is clear.
+    The ages are the last time of the bound and the larger values of `AGES`. The largest age within the bound is found by
+    bisection, which assumes that the drop grows with age. Each age is evaluated on the samples used for decisions; the
+    evaluation ends early if the drop is clearly beyond the bound.
 
     Returns:
-        What was found; None where it was not asked for or nothing is analog.
+        The interval and its trials; None if it was not requested or if no projection is analog.
     """
     search, journal = context.settings.search, context.journal
     if not search.refresh_interval or not mapping.analog:
@@ -126,7 +128,7 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
         is_new = not journal.has(f"age {age_s}")
         row = rows[age_s] = journal.once(f"age {age_s}", AgeTrial, measure)
         if is_new:
-            outcome = "within the bound" if row.within else "too much"
+            outcome = "within the bound" if row.within else "beyond the bound"
             shown = _format_drop(context, row.drop_pp)
             context.progress.note(f"{label}: {outcome}; drop {shown} (bound {search.max_drop_pp:g})")
         low, high = (middle, high) if row.within else (low, middle)

@@ -1,4 +1,4 @@
-"""The hold-out test: samples and chips that decided nothing confirm the mapping, or it shrinks until they do."""
+"""The hold-out test: the mapping is tested on samples and chips that no decision used, and shrinks until it passes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from lionheart.search import SearchResult
 def run_holdout_tests(
     context: Context, problem: MappingProblem, found: SearchResult
 ) -> tuple[LayerMapping, tuple[HoldoutTest, ...]]:
-    """Return the largest mapping on the way back from the one found that keeps the bound on held-out samples.
+    """Return the largest mapping, among successively smaller ones, whose drop on held-out samples is within the bound.
 
-    The search has chosen what looked good on the samples that decided, so those flatter it. Held-out samples know nothing of
-    the search. The mapping found is tested first; while a test fails, the projections that went analog last go back, one,
-    two, four and so on. Test ``k`` may err with half of the doubt that test ``k - 1`` had, so that all together err with
-    no more than one minus the confidence level. All digital with the original weights is the end, and cannot break the bound.
+    The search selected the mapping on the samples used for decisions, so its drop there is biased towards small values. The
+    held-out samples are independent of the search. The mapping that was found is tested first. After each failed test, the
+    projections that became analog last become digital again: one, two, four and so on. Test ``k`` has half the error
+    probability of test ``k - 1``, so all tests together err with at most one minus the confidence level. The last resort is the
+    digital network with its original weights, whose drop is zero.
 
     Args:
-        context: Of the job.
-        problem: With the weights of the mapping found.
-        found: By the search.
+        context: Context of the job.
+        problem: Problem with the weights of the mapping that was found.
+        found: Result of the search.
 
     Returns:
-        The mapping, which the problem's model has now, and the tests.
+        The mapping, which is applied to the problem's model, and the tests.
     """
     search = context.settings.search
     if search.confidence_level is None:
         return found.mapping, ()
     order, mapping = order_of_acceptance(found.decisions, found.mapping), found.mapping
     tests: list[HoldoutTest] = []
-    doubt = 1 - search.confidence_level
+    error_probability = 1 - search.confidence_level
     while mapping.analog:
-        doubt /= 2
+        error_probability /= 2
         number = len(tests)
         is_new = not context.journal.has(f"holdout {number}")
-        measure = partial(_test, problem, mapping, number, 1 - doubt, search.max_drop_pp)
+        measure = partial(_test, problem, mapping, number, 1 - error_probability, search.max_drop_pp)
         test = context.journal.once(f"holdout {number}", HoldoutTest, measure)
         tests.append(test)
         if is_new:
@@ -71,7 +72,7 @@ def _show(context: Context, test: HoldoutTest) -> None:
 
 
 def order_of_acceptance(decisions: tuple[Decision, ...], mapping: LayerMapping) -> list[str]:
-    """Return the analog projections in the order in which they went analog for good."""
+    """Return the analog projections of the mapping in the order in which they were last accepted as analog."""
     before: list[str] = []
     for decision in decisions:
         if decision.accepted:

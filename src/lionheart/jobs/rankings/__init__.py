@@ -1,1 +1,1 @@
-"""Orders in which a run tries its candidates, one file each."""
+"""Rankings of candidates, one file each."""

@@ -1,4 +1,4 @@
-"""Most energy saved first."""
+"""Ranking: largest saving of energy first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("energy")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Prefer what alone on tiles saves the most energy on the first platform; what would cost energy comes last."""
+    """Rank by the energy [J] that each candidate alone on tiles saves on the first platform; negative savings come last."""
     return savings(context, candidates, "energy")

@@ -1,4 +1,4 @@
-"""Least expected loss for what is saved first."""
+"""Ranking: smallest expected loss increase per saving first, from the Hessian."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lionheart.search import Problem
 
 @register_ranking("hessian")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Prefer what by the Hessian is expected to raise the loss least for each MAC, or what the objective counts.
+    """Rank by the loss increase estimated from the Hessian, per MAC or per unit of the objective; the smallest comes first.
 
-    HILAL divides by the number of weights, and clusters. Here MACs are what is wanted and the bound is what they cost, so a
-    candidate is worth its MACs for each unit of loss.
+    HILAL divides by the number of weights and clusters the projections. Here the bound limits the loss increase and the search
+    maximises MACs on tiles, so candidates are ordered by loss increase per MAC.
     """
     rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

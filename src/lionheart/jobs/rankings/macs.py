@@ -1,4 +1,4 @@
-"""Most MACs first."""
+"""Ranking: most MACs first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("macs")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Prefer what has most MACs; ties keep the network's order."""
+    """Rank by MACs, the most first; ties keep the network's order."""
     return {each.node.fqn: each.node.macs for each in candidates}

@@ -1,4 +1,4 @@
-"""A random order that the run's seed decides."""
+"""Ranking: a random order drawn from the run's seed."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("random")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Draw a number for each name from the run's seed; what else is a candidate does not change the order of two."""
+    """Draw one number for each name from the run's seed; the order of two candidates is independent of the others."""
     return {each.node.fqn: context.streams.derive_seed("ranking", each.node.fqn) for each in candidates}

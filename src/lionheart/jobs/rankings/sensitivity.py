@@ -1,4 +1,4 @@
-"""Least measured loss for what is saved first."""
+"""Ranking: smallest measured loss increase per saving first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from lionheart.search import Problem
 
 @register_ranking("sensitivity")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Prefer what raises the measured loss least for each MAC, or what the objective counts; what lowers it is no rise."""
+    """Rank by the measured loss increase per MAC or per unit of the objective; a decrease of the loss counts as 0."""
     rises = problem.loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

@@ -1,4 +1,4 @@
-"""Most time saved first."""
+"""Ranking: largest saving of time first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("time")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Prefer what alone on tiles saves the most time on the first platform; what would cost time comes last."""
+    """Rank by the time [s] that each candidate alone on tiles saves on the first platform; negative savings come last."""
     return savings(context, candidates, "time")

@@ -1,4 +1,4 @@
-"""Most weights first."""
+"""Ranking: most weights first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from lionheart.search import Problem
 
 @register_ranking("weights")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, tuple[int, int]]:
-    """Prefer what has most weights; ties keep the network's order."""
-    place = {fqn: number for number, fqn in enumerate(context.graph.fqns)}
-    return {each.node.fqn: (each.node.weights, -place[each.node.fqn]) for each in candidates}
+    """Rank by the number of weights, the most first; ties keep the network's order."""
+    position = {fqn: number for number, fqn in enumerate(context.graph.fqns)}
+    return {each.node.fqn: (each.node.weights, -position[each.node.fqn]) for each in candidates}

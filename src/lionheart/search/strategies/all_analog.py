@@ -1,4 +1,4 @@
-"""A baseline: everything analog."""
+"""Baseline: every candidate analog."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-analog")
 def search(loop: SearchLoop) -> None:
-    """Turn every candidate analog that fits, retrain once, and keep it whatever it costs."""
+    """Turn every candidate analog that fits on the tiles, retrain once, and accept the mapping whatever its drop."""
     map_at_once(loop, loop.candidates, "everything")
 
 
 def map_at_once(loop: SearchLoop, wanted: Sequence[Candidate], label: str) -> None:
-    """Turn candidates analog that fit, retrain once, and keep it whatever it costs."""
+    """Turn the wanted candidates analog that fit on the tiles, retrain once, and accept the mapping whatever its drop."""
     fqns = [each.node.fqn for each in wanted]
     chosen = loop.objective.pack(fqns, loop.objective.gains(loop.start, fqns))
     if chosen and loop.can_go_on():

@@ -1,4 +1,4 @@
-"""A baseline: everything digital."""
+"""Baseline: every projection digital."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-digital")
 def search(loop: SearchLoop) -> None:
-    """Leave everything digital."""
+    """Leave every projection digital; no decision is made."""

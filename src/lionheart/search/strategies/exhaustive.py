@@ -1,4 +1,4 @@
-"""The ceiling of what a search without retraining can find, for small networks."""
+"""Exhaustive search without retraining, an upper limit for small networks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _MAX_CANDIDATES = 12  # 4,095 mappings
 
 @register_strategy("exhaustive", early_stop=True, max_candidates=_MAX_CANDIDATES)
 def search(loop: SearchLoop) -> None:
-    """Walk all mappings from the best (by default the most analog MACs) to the worst and keep the first within the bound.
+    """Try all mappings in increasing order of cost (by default the most analog MACs first) and accept the first within bound.
 
-    Nothing is retrained. Of equally good mappings, that with fewer analog projections comes first. Those that need more tiles
-    than there are, and those that hold what costs more on tiles than on the core, are left out. Every mapping is measured on
-    chips of its own, so among many slightly beyond the bound a lucky one may pass; the final figures come from other chips.
+    The network is not retrained. Among mappings of equal cost, the one with the fewest analog projections comes first. Mappings
+    that need too many tiles, or that hold a projection that costs more on tiles than on the core, are skipped. Every mapping
+    is evaluated on its own chips, so among many mappings slightly beyond the bound one may pass by chance. The final results
+    come from other chips.
     """
     for chosen in _subsets(loop):
         if not loop.can_go_on():
@@ -30,14 +31,14 @@ def search(loop: SearchLoop) -> None:
 
 
 def _subsets(loop: SearchLoop) -> list[tuple[Candidate, ...]]:
-    """Return all sets of candidates that may be tried but the empty one, the best first."""
-    objective, after = loop.objective, loop.objective.price(loop.start)
+    """Return all non-empty sets of candidates that fit and are profitable, in increasing order of cost."""
+    objective, cost_with = loop.objective, loop.objective.price(loop.start)
     sizes = range(1, len(loop.candidates) + 1)
     costs = []
     for chosen in (each for size in sizes for each in itertools.combinations(loop.candidates, size)):
         fqns = [each.node.fqn for each in chosen]
         if objective.fits(fqns):
-            costs.append((after(*fqns), chosen))
+            costs.append((cost_with(*fqns), chosen))
     costs.sort(key=lambda pair: pair[0])
     return [chosen for _, chosen in costs if _is_profitable(loop, chosen)]
 

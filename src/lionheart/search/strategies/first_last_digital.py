@@ -1,4 +1,4 @@
-"""A baseline, usual in the literature: everything analog but the first and the last projection."""
+"""Baseline from the literature: every projection analog except the first and the last."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lionheart.search.strategies.all_analog import map_at_once
 
 @register_strategy("first-last-digital")
 def search(loop: SearchLoop) -> None:
-    """Turn everything that fits analog but the first and last projection, retrain once, and keep it whatever it costs."""
+    """Turn all candidates but the first and last projection analog, retrain once, accept the mapping whatever its drop."""
     names = list(loop.start.placements)
     chosen = [each for each in loop.candidates if each.node.fqn not in (names[0], names[-1])]
     map_at_once(loop, chosen, "all but first and last")

@@ -1,4 +1,4 @@
-"""The LionHeart paper's search: one candidate after another, each tried once, retrained, kept or undone."""
+"""The greedy search of the LionHeart paper: each candidate is tried once, with retraining, and accepted or rejected."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lionheart.search.registry import register_strategy
 def search(loop: SearchLoop) -> None:
     """Turn candidates analog in the given order as long as the drop stays within the bound.
 
-    Every trial keeps the layers accepted before it, and its drop is counted against the digital network, not against the last
-    trial. A rejected candidate stays digital for good.
+    Every trial keeps the projections accepted so far. Its drop is measured against the digital network, not against the last
+    trial. A rejected candidate stays digital.
 
-    Not in the paper: a candidate that does not fit on the tiles left, or would cost more there than on the core, is passed over
-    without a trial. So that a mapping never holds what costs more on tiles, a trial may take one that was accepted before off
-    them, because the others have made room in the cache for it.
+    Not in the paper: a candidate that does not fit on the tiles left, or that would cost more on tiles than on the core, is
+    skipped without a trial. A trial may also move an accepted projection back to the core, if the other analog projections
+    have freed enough cache for it to be cheaper there.
 
     Source:
         Lammie et al., IEEE TETC 2025, arXiv:2401.09420v3, Algorithm 1.

@@ -1,4 +1,4 @@
-"""One retraining, and an order by the Hessian instead of measured sensitivities."""
+"""A search that orders candidates by the Hessian instead of measured sensitivities and retrains once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from lionheart.search.sensitivity_order import PrefixSets
 
 @register_strategy("hessian", early_stop=True)
 def search(loop: SearchLoop) -> None:
-    """Order the candidates by the Hessian, and find how many may be analog: first as they are, then with one retraining.
+    """Order the candidates by the Hessian and find how many can be analog, first without and then with one retraining.
 
-    1. Estimate from the Hessian how much the loss rises when each candidate alone is analog, and order the candidates by that
-       rise for each MAC that it buys, or whatever the objective counts.
-    2. Find how many of them may be analog without any retraining.
-    3. Retrain once with all of them analog. Find by bisection how many of them may be analog with these weights; keep weights
-       and mapping if that is more than before.
+    1. Estimate from the Hessian the loss increase with each candidate alone analog. Order the candidates by the loss increase
+       per MAC moved to tiles, or per unit of the objective.
+    2. Find how many candidates can be analog without retraining.
+    3. Retrain once with all candidates analog. Find by bisection how many can be analog with these weights. Accept weights and
+       mapping if that is more than before.
 
-    HILAL finds the robust layers by clustering instead, knows no bound, and retrains after each layer. With a retraining for
-    each layer the nearest to it is ``lionheart`` with the ranking ``hessian``.
+    HILAL instead finds the robust layers by clustering, has no accuracy bound, and retrains after each layer. The closest
+    equivalent with one retraining per layer is ``lionheart`` with the ranking ``hessian``.
 
     Source:
         HILAL (DATE 2026), code github anissbslh/HILAL.

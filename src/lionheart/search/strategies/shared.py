@@ -1,4 +1,4 @@
-"""Few retrainings instead of one for each candidate, and none where none is needed."""
+"""A search with a few retrainings shared by several candidates, and none if none is needed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _MAX_ROUNDS = 3
 
 @register_strategy("shared", early_stop=True)
 def search(loop: SearchLoop) -> None:
-    """Find the best mapping of the candidates within the bound with few retrainings.
+    """Find a mapping of low cost within the bound with few retrainings.
 
-    1. Measure how much the loss rises when each candidate alone is analog, without retraining, and order the candidates by that
-       rise for each MAC that it buys, or joule or second that it saves, whatever the objective counts.
-    2. Find how many of them may be analog without any retraining; drops measured so far say where to measure next. Where
-       they do not all fit on the tiles, those that gain most for each tile are taken.
-    3. Refine: with the weights at hand, add a candidate, or exchange one for another that gains more, where the sum of rises
-       does not already say that it is too much.
-    4. Retrain with all that are left analog too. Measure, and if that is too much, find by bisection how many of them may be
-       analog with these weights; keep weights and mapping if that is more than before. Else retrain with half of them, and so
-       on. Then go on at 3 as long as the mapping grows.
+    1. Measure the loss increase with each candidate alone analog, without retraining. Order the candidates by the loss
+       increase per MAC moved to tiles, or per joule or second saved, depending on the objective.
+    2. Find how many candidates can be analog without retraining; the drops measured so far determine the next prefix. If
+       the candidates do not all fit on the tiles, those with the largest gain per tile are taken.
+    3. Refine without retraining: add a candidate, or exchange one for another with a larger gain, unless the sum of loss
+       increases already exceeds a sum that was beyond the bound.
+    4. Retrain with all remaining candidates analog too. If the drop is beyond the bound, find by bisection how many of them
+       can be analog with these weights, and accept weights and mapping if that is more than before. Otherwise retrain with
+       half of them, and so on. Continue at step 3 as long as the mapping grows.
     """
     search_in_rounds(loop, _MAX_ROUNDS)
 
 
 def search_in_rounds(loop: SearchLoop, max_rounds: int) -> None:
-    """Search as ``shared`` does, with so many rounds of retraining at most."""
+    """Search as ``shared`` does, with at most `max_rounds` rounds of retraining."""
     if not loop.candidates or not loop.can_go_on():
         return
     sets = PrefixSets(loop, loop.loss_increase())

@@ -1,4 +1,4 @@
-"""As the strategy ``shared``, without any retraining."""
+"""The strategy ``shared`` without retraining."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from lionheart.search.strategies.shared import search_in_rounds
 
 @register_strategy("training-free", early_stop=True)
 def search(loop: SearchLoop) -> None:
-    """Do as ``shared`` does, without any retraining: the network keeps its weights."""
+    """Search as ``shared`` does, but without retraining: the network keeps its weights."""
     search_in_rounds(loop, 0)

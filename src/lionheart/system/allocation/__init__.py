@@ -1,6 +1,7 @@
-"""Allocation: where the pieces of several layers go in crossbars, and which layers have room there.
+"""Allocation: the positions of several layers' pieces on crossbars, and the layers that fit on a limited number of them.
 
-Takes the `TilePartition` of each layer; returns a `Packing`, or a `TileFit` where tiles run out. Must not know: platforms.
+Input: the `TilePartition` of each layer. Output: a `Packing`, or a `TileFit` for a limited number of crossbars. This package
+must not know platforms.
 """
 
 from lionheart.system.allocation.fitting import TileFit, fit_tiles

@@ -1,4 +1,4 @@
-"""What happens when tiles run out: layers share crossbars, stay digital, or are programmed again for every inference."""
+"""Fitting layers on a limited number of tiles: layers share crossbars, stay digital, or are reprogrammed every inference."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.partition import TilePartition
 from lionheart.system.allocation.packing import bound_crossbars, pack_tiles
 
-_PATIENCE = 20  # packings in a row that did not help, after which no more are tried
+_PATIENCE = 20  # number of consecutive packings without success after which no further packing is tried
 
 
 @final
 @dataclass(frozen=True)
 class TileFit:
-    """Where each layer's weight is when there are only so many tiles. Names are in the order of the partitions.
+    """Placement of each layer's weight on a limited number of tiles. Names are in the order of the partitions.
 
     Args:
         resident: Layers whose weights stay on tiles.
-        digital: Layers for which there is no room.
-        reprogrammed: Layers that are programmed again for every inference.
-        crossbars: Layer -> numbers of the crossbars that it uses; layers with one in common run one after another.
-        n_crossbars: Crossbars in use.
-        n_tiles: Crossbars that all layers would need without sharing.
+        digital: Layers that do not fit on the tiles.
+        reprogrammed: Layers that are reprogrammed for every inference.
+        crossbars: Indices of the crossbars that each layer uses, by layer. Layers with a crossbar in common run one after
+            another.
+        n_crossbars: Number of crossbars in use.
+        n_tiles: Number of crossbars without sharing between layers.
     """
 
     resident: tuple[str, ...]
@@ -45,25 +46,25 @@ def fit_tiles(
     reprogram: bool = False,
     together: Sequence[Sequence[str]] = (),
 ) -> TileFit:
-    """Return which layers keep their weights on at most `max_tiles` crossbars, and what becomes of the others.
+    """Choose the layers whose weights stay on at most `max_tiles` crossbars, and the placement of all other layers.
 
-    Layers are taken in `order`, each if it fits beside those already taken; after 20 in a row for which packing found no room,
-    no more packings are tried. The others stay digital, or with `reprogram` take turns in crossbars kept free for that: each is
-    programmed before its products, in every inference; only a layer that needs more than all crossbars then stays digital.
-    Crossbars are shared only if there are too few to do without: first within the groups of `together`, which costs no time,
-    then by as few groups as will do.
+    Layers are added in `order`, each if it fits together with those added so far. After 20 consecutive layers for which no
+    packing was found, no further packing is tried. The other layers stay digital or, with `reprogram`, take turns on crossbars
+    that are reserved for them: each such layer is programmed before its products in every inference, and only a layer that
+    needs more than all crossbars stays digital. Crossbars are shared only if there are too few otherwise: first within the
+    groups of `together`, which costs no time, then between as few groups as possible.
 
     Args:
-        partitions: The layers' tiles, all of one size.
-        max_tiles: Crossbars there are.
-        order: Layers by preference; those not named come last.
+        partitions: Tiles of the layers, all of one size.
+        max_tiles: Number of available crossbars.
+        order: Names of layers in order of preference; layers that are not named come last.
         packed: Whether several layers may share a crossbar.
-        reprogram: Program layers without room again, instead of leaving them digital.
-        together: Groups of layers that do not run at the same time, such as those of one core. Which layers have room does not
-            depend on them. A layer that is in none is a group of its own.
+        reprogram: Whether layers that do not fit are reprogrammed for every inference instead of staying digital.
+        together: Groups of layers that never run at the same time, such as those of one core. The groups do not affect which
+            layers fit. A layer in no group forms its own group.
 
     Raises:
-        ConfigError: The limit is negative, or `order` has an unknown name.
+        ConfigError: `max_tiles` is negative, or `order` has an unknown name.
     """
     _check(partitions, max_tiles, order)
     needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
@@ -88,7 +89,7 @@ def fit_tiles(
 
 def _check(partitions: Mapping[str, TilePartition], max_tiles: int, order: Sequence[str]) -> None:
     if max_tiles < 0:
-        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give 0 or more tiles")
+        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give a number of tiles from 0")
     for fqn in order:
         if fqn not in partitions:
             raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))
@@ -102,7 +103,7 @@ def _choose_resident(
     *,
     packed: bool,
 ) -> set[str]:
-    """Return the layers that stay; room is kept for the largest of `turn_sizes` among the others."""
+    """Return the layers that stay on tiles, with crossbars reserved for the largest of `turn_sizes` among the others."""
 
     def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
         free_tiles = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
@@ -124,7 +125,7 @@ def _choose_resident(
 def _arrange(
     ranked: Mapping[str, TilePartition], free_tiles: int, together: Sequence[Sequence[str]], *, packed: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer: its own, those of its group, or those of all groups that must share."""
+    """Return the crossbars of each layer: its own, those of its group, or those shared by all remaining groups."""
     if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)
     known = {fqn: number for number, group in enumerate(together) for fqn in group}
@@ -154,7 +155,7 @@ def _can_share(partitions: Mapping[str, TilePartition], free_tiles: int) -> bool
 
 
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer, shared or each piece in its own."""
+    """Return the crossbars of each layer: shared between layers if `packed`, else one crossbar for each piece."""
     if packed:
         return dict(pack_tiles(partitions).crossbars)
     found, first = {}, 0

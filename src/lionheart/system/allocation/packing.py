@@ -1,7 +1,7 @@
-"""Several layers in one crossbar: where the pieces of all layers go, so that few crossbars are needed.
+"""Packing of the pieces of several layers into few crossbars.
 
-A crossbar holds pieces that do not overlap; they are not turned, because its rows are inputs. Layers in one crossbar share its
-converters, so one of them works at a time.
+Pieces on one crossbar do not overlap and are not rotated, because rows are inputs. Layers on one crossbar share its converters,
+so only one of them runs at a time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import final
 from lionheart.errors import TilingError
 from lionheart.partition import TilePartition
 
-_FEW = 6  # pieces: every order of them is tried
-_MANY = 400  # pieces: more go on shelves, which takes time in proportion to their number and that of the shelves
+_FEW = 6  # largest number of pieces of which every order is tried
+_MANY = 400  # more pieces are packed on shelves, in a time proportional to the number of pieces times that of shelves
 
 _Size = tuple[int, int]  # rows, cols
 _Place = tuple[int, int, int]  # crossbar, first row, first column
@@ -27,15 +27,15 @@ _Free = tuple[int, int, int, int]  # first row, first column, rows, cols
 @final
 @dataclass(frozen=True)
 class PlacedPiece:
-    """One piece of a layer's weight in its crossbar.
+    """Position of one piece of a layer's weight on a crossbar.
 
     Args:
-        fqn: The layer.
-        crossbar: Which crossbar, from 0.
-        row: Its first row there.
-        col: Its first column there.
-        rows: Inputs of the piece.
-        cols: Outputs of the piece.
+        fqn: Name of the layer.
+        crossbar: Index of the crossbar, from 0.
+        row: First row of the piece on the crossbar.
+        col: First column of the piece on the crossbar.
+        rows: Number of inputs of the piece.
+        cols: Number of outputs of the piece.
     """
 
     fqn: str
@@ -49,12 +49,12 @@ class PlacedPiece:
 @final
 @dataclass(frozen=True)
 class Packing:
-    """All pieces of all layers in crossbars of one size.
+    """Positions of all pieces of all layers on crossbars of one size.
 
     Args:
-        pieces: Layer by layer, in the order in which the layers were given.
-        tile_rows: Inputs of a crossbar.
-        tile_cols: Outputs of a crossbar.
+        pieces: Pieces layer by layer, in the given order of the layers.
+        tile_rows: Number of inputs of a crossbar.
+        tile_cols: Number of outputs of a crossbar.
     """
 
     pieces: tuple[PlacedPiece, ...]
@@ -68,31 +68,31 @@ class Packing:
 
     @property
     def utilisation(self) -> float:
-        """Share of the crossbars' devices that hold a weight, 0 to 1."""
+        """Share of the crossbars' cells that hold a weight, 0 to 1."""
         used = sum(piece.rows * piece.cols for piece in self.pieces)
         return used / (self.n_crossbars * self.tile_rows * self.tile_cols) if self.pieces else 0.0
 
     @cached_property
     def crossbars(self) -> Mapping[str, tuple[int, ...]]:
-        """Layer -> the crossbars that hold a piece of it, in ascending order."""
+        """Indices of the crossbars that hold a piece of each layer, in increasing order, by layer."""
         found: dict[str, set[int]] = {}
         for piece in self.pieces:
             found.setdefault(piece.fqn, set()).add(piece.crossbar)
         return {fqn: tuple(sorted(numbers)) for fqn, numbers in found.items()}
 
     def can_run_together(self, first: str, second: str) -> bool:
-        """Return whether two layers have no crossbar in common; one crossbar serves one layer at a time."""
+        """Return whether two layers have no crossbar in common; a crossbar computes for one layer at a time."""
         return not set(self.crossbars[first]) & set(self.crossbars[second])
 
 
 def list_pieces(partition: TilePartition) -> list[_Size]:
-    """Return the (rows, cols) of all pieces of a layer."""
+    """Return (rows, cols) of all pieces of a layer."""
     sizes = itertools.product(range(partition.groups), partition.row_sizes, partition.col_sizes)
     return [(rows, cols) for _, rows, cols in sizes]
 
 
 def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
-    """Return a number of crossbars below which no packing exists: by area, and by pieces too large to share one."""
+    """Return a lower bound of the number of crossbars, from the total area and from pieces larger than half a crossbar."""
     devices, large, size = 0, 0, 1
     for partition in partitions:
         size = partition.tile_rows * partition.tile_cols
@@ -109,11 +109,11 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 
 
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
-    """Put the pieces of all layers into few crossbars; the result depends on nothing but `partitions`.
+    """Pack the pieces of all layers into few crossbars; the result depends only on `partitions`.
 
-    Pieces are placed one after another, largest first by several measures, where the smaller of the two gaps left is smallest
-    (maximal rectangles), and the best result is kept. Up to 6 pieces are tried in every order; more than 400 that do not fill a
-    crossbar go on shelves instead.
+    Pieces are placed one after another in decreasing size, for several definitions of size, at the position where the smaller
+    of the two remaining gaps is smallest (maximal rectangles); the best result is kept. For up to 6 pieces, every order is
+    tried. More than 400 pieces that do not fill a crossbar are packed on shelves instead.
 
     Raises:
         TilingError: The partitions are for crossbars of different sizes, or a piece is larger than its crossbar.
@@ -130,7 +130,7 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
     sizes = {(each.tile_rows, each.tile_cols) for each in partitions.values()} or {(1, 1)}
     if len(sizes) > 1:
         raise TilingError(
-            f"packing: got crossbars of {sorted(sizes)}, expected one size", hint="make all partitions for one tile"
+            f"packing: got crossbars of {sorted(sizes)}, expected one size", hint="use the same tile for all partitions"
         )
     (tile,) = sizes
     for fqn, partition in partitions.items():
@@ -141,7 +141,7 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
 
 
 def _place(sizes: Sequence[_Size], tile: _Size, bound: int) -> list[_Place]:
-    """Return the place of each piece: whole crossbars first, the rest by the best of several orders."""
+    """Return the position of each piece: pieces that fill a crossbar first, the others by the best of several orders."""
     whole = [index for index, size in enumerate(sizes) if size == tile]
     rest = [index for index, size in enumerate(sizes) if size != tile]
     best: dict[int, _Place] = {}
@@ -173,28 +173,26 @@ def _orders(indices: Sequence[int], sizes: Sequence[_Size]) -> Iterator[Sequence
 
 
 def _fill_rectangles(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place pieces in turn, each into the free rectangle of the first crossbar with room whose smaller gap is smallest."""
+    """Place each piece on the first crossbar with enough free area, in the rectangle with the smallest remaining gap."""
     bars: list[list[_Free]] = []
     places = []
     for rows, cols in sizes:
-        number = next(
-            (n for n, free in enumerate(bars) if any(_has_room(each, rows, cols) for each in free)), len(bars)
-        )
+        number = next((n for n, free in enumerate(bars) if any(_fits_in(each, rows, cols) for each in free)), len(bars))
         if number == len(bars):
             bars.append([(0, 0, *tile)])
-        fitting = [each for each in bars[number] if _has_room(each, rows, cols)]
+        fitting = [each for each in bars[number] if _fits_in(each, rows, cols)]
         row, col, *_ = min(fitting, key=lambda each: (min(each[2] - rows, each[3] - cols), each))
         bars[number] = _cut(bars[number], (row, col, rows, cols))
         places.append((number, row, col))
     return places
 
 
-def _has_room(free: _Free, rows: int, cols: int) -> bool:
+def _fits_in(free: _Free, rows: int, cols: int) -> bool:
     return free[2] >= rows and free[3] >= cols
 
 
 def _cut(free: Iterable[_Free], piece: _Free) -> list[_Free]:
-    """Return the maximal free rectangles after a piece was placed."""
+    """Return the maximal free rectangles after a piece has been placed."""
     top, left, rows, cols = piece
     bottom, right = top + rows, left + cols
     kept: list[_Free] = []
@@ -225,9 +223,9 @@ def _contains(outer: _Free, inner: _Free) -> bool:
 
 
 def _fill_shelves(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place pieces in turn on shelves as high as their first piece, each on the shelf where the least height is lost."""
-    shelves: list[list[int]] = []  # crossbar, first row, rows, columns used
-    heights: list[int] = []  # rows used of each crossbar
+    """Place each piece on the shelf that loses the least height; the height of a shelf is that of its first piece."""
+    shelves: list[list[int]] = []  # crossbar, first row, rows, used columns
+    heights: list[int] = []  # number of used rows of each crossbar
     places = []
     for rows, cols in sizes:
         fitting = [each for each in shelves if each[2] >= rows and each[3] + cols <= tile[1]]

@@ -1,7 +1,7 @@
-"""Tasks of small images: CIFAR-10, CIFAR-100, Fashion-MNIST, and the networks for them.
+"""Tasks with small images: CIFAR-10, CIFAR-100, Fashion-MNIST, and networks for them.
 
-Takes: the name of a data set or of a network, through the registry of tasks. Returns: images of three splits, networks,
-recipes. Must not know: mappings, chips, search.
+Input: the name of a data set or of a network, through the registry of tasks. Output: images of three splits, networks and
+recipes. This package must not know mappings, chips or search.
 """
 
 from lionheart.tasks.images.cifar10 import load_cifar10

@@ -1,4 +1,4 @@
-"""Tasks for CIFAR-10 and CIFAR-100: the file of a network registers it for both sets."""
+"""Tasks for CIFAR-10 and CIFAR-100. The module of a network registers the network for both data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lionheart.tasks.recipe import TASKS, BuildData, Recipe
 from lionheart.tasks.task import cross_entropy
 from lionheart.training import LossFunction, TrainSpec
 
-#: Name, number of classes and data of each set.
+#: Name, number of classes and data of each data set.
 _SETS: tuple[tuple[str, int, BuildData], ...] = (
     ("cifar10", 10, partial(build_image_batches, cifar10.load_cifar10, cifar10.MEAN, cifar10.STD)),
     ("cifar100", 100, partial(build_image_batches, cifar100.load_cifar100, cifar100.MEAN, cifar100.STD)),
@@ -30,12 +30,11 @@ def register_cifar(
 ) -> None:
     """Register a network as ``cifar10/NETWORK`` and ``cifar100/NETWORK``.
 
-    Args:
-        network: Its name.
-        build_model: Returns it with fresh weights, given the keyword ``n_classes``.
-        train_spec: Settings that train it from scratch.
-        loss: What training makes small.
-        half_weights: Whether weights are stored in float16, for networks of millions of weights.
+    network: Name of the network.
+    build_model: Function with the keyword ``n_classes`` that returns the network with initial weights.
+    train_spec: Settings of training from scratch.
+    loss: Loss function of training from scratch.
+    half_weights: Whether weights are stored in float16, for networks with millions of weights.
     """
     for name, n_classes, build_data in _SETS:
         recipe = Recipe(

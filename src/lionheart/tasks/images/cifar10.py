@@ -1,6 +1,6 @@
 """CIFAR-10, complete: 50,000 + 10,000 images, from the official archive or from a package registry.
 
-Whatever the source, the decoded pixels must have the known SHA-256. They are kept decoded in the user's cache folder.
+The decoded pixels must have the known SHA-256, whatever their source. Decoded images are kept in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LABEL_SHA256 = {
     "train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
     "test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-#: Of the 50,000 training images, in units of ``image / 255``.
+#: Mean and standard deviation of each channel of the 50,000 training images, in units of ``image / 255``.
 MEAN, STD = (0.49140, 0.48216, 0.44653), (0.24703, 0.24349, 0.26159)
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -44,10 +44,10 @@ _DOWNLOAD_BYTES = 700_000_000
 
 
 def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
-    """Return CIFAR-10 from the cache, downloading it first if need be: 45,000 train, 5,000 validation, 10,000 test.
+    """Return CIFAR-10 from the cache, or download it: 45,000 training, 5,000 validation and 10,000 test images.
 
     Raises:
-        ArtifactError: No source can be reached, or what came is not CIFAR-10.
+        ArtifactError: No source is available, or the downloaded data is not CIFAR-10.
     """
     folder = cache_dir() / "cifar10"
     arrays = {split: _load_cached(folder, split) for split in ("train", "test")}
@@ -58,7 +58,7 @@ def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
 
 
 def _impossible() -> Arrays:
-    raise ArtifactError("CIFAR-10: a split is missing after download", hint="delete the cache folder and try again")
+    raise ArtifactError("CIFAR-10: a split is missing after download", hint="delete the cache directory and try again")
 
 
 def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> None:
@@ -67,7 +67,7 @@ def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> No
         if found != expected[split]:
             raise ArtifactError(
                 f"{where}: {split} {what} have SHA-256 {found[:16]}..., expected {expected[split][:16]}...",
-                hint="this is not CIFAR-10, or it is damaged; delete it and try again",
+                hint="the data is damaged or is not CIFAR-10; delete it and try again",
             )
 
 

@@ -1,7 +1,7 @@
 """CIFAR-100, complete: 50,000 + 10,000 images of 100 classes, from the official archive.
 
-The archive must have the MD5 that its users publish; no SHA-256 of the images is published. They are kept decoded in the user's
-cache folder, with the SHA-256 that they had when they were decoded: every later load compares.
+The archive must have the published MD5; no SHA-256 of the images is published. Decoded images are kept in the user's cache
+directory together with the SHA-256 computed when they were decoded, which every later load checks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lionheart.tasks.packages import tar_member
 ARCHIVE = "cifar-100-binary.tar.gz"
 OFFICIAL_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 ARCHIVE_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
-#: Of the 50,000 training images, in units of ``image / 255``, as widely published.
+#: Mean and standard deviation of each channel of the 50,000 training images, in units of ``image / 255``, as widely published.
 MEAN, STD = (0.50708, 0.48655, 0.44092), (0.26733, 0.25644, 0.27615)
 
 N_IMAGES = {"train": 50_000, "test": 10_000}
@@ -37,12 +37,12 @@ Stored = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def load_cifar100(progress: Progress = SILENT) -> ImageSplits:
-    """Return CIFAR-100 with its fine labels: 45,000 train, 5,000 validation, 10,000 test.
+    """Return CIFAR-100 with its fine labels: 45,000 training, 5,000 validation and 10,000 test images.
 
-    It is taken from the cache; else from the archive, if someone put it into the cache's folder ``cifar100``; else downloaded.
+    The sources in order are the cache, an archive in the directory ``cifar100`` of the cache, and the official address.
 
     Raises:
-        ArtifactError: The archive cannot be reached, or it or the cache is not what it should be.
+        ArtifactError: The archive is not available, or the archive or the cache is damaged.
     """
     folder = cache_dir() / "cifar100"
     stored = _load_cached(folder)
@@ -53,7 +53,7 @@ def load_cifar100(progress: Progress = SILENT) -> ImageSplits:
             write_arrays(folder / f"{split}.npz", images=images, labels=labels)
         write_json(
             folder / _DIGESTS, {split: _digests(*arrays) for split, arrays in stored.items()}
-        )  # last: all is there
+        )  # written last: marks the cache as complete
     train, test = (_as_tensors(*stored[split]) for split in ("train", "test"))
     return split_images("cifar100", train, test)
 
@@ -78,14 +78,14 @@ def _load_cached(folder: Path) -> Stored | None:
         if _digests(images, labels) != recorded.get(split):
             raise ArtifactError(
                 f"{path}: images and labels do not have the SHA-256 in {record}",
-                hint=f"one of them is damaged; delete {record}, and the data is fetched again",
+                hint=f"one of the two is damaged; delete {record}, and the data is downloaded again",
             )
         stored[split] = (images, labels)
     return stored
 
 
 def _fetch(folder: Path, progress: Progress) -> Stored:
-    """Decode the archive that lies in `folder`, or a downloaded one, which is not kept."""
+    """Decode the archive in `folder`, or a downloaded archive, which is not kept."""
     by_hand = folder / ARCHIVE
     if by_hand.is_file():
         return decode_archive(by_hand, str(by_hand))
@@ -97,7 +97,7 @@ def _fetch(folder: Path, progress: Progress) -> Stored:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtifactError(
                 f"CIFAR-100: {OFFICIAL_URL} could not be fetched: {reason}",
-                hint=f"connect to the internet once, or put the archive where it is looked for first: {by_hand}",
+                hint=f"connect to the internet once, or put the archive at {by_hand}",
             ) from error
         return decode_archive(archive, OFFICIAL_URL)
 
@@ -106,18 +106,20 @@ def decode_archive(archive: Path, where: str) -> Stored:
     """Return images uint8 ``(n, 3, 32, 32)`` and fine labels uint8 ``(n,)`` of the splits ``train`` and ``test``.
 
     Args:
-        archive: The file.
-        where: What messages call it.
+        archive: Path of the archive.
+        where: Name of the archive in error messages.
 
     Raises:
-        ArtifactError: It is not the official archive, or its records are not what they should be.
+        ArtifactError: The file is not the official archive, or its records have another format.
     """
-    hint = f"this is not the official {ARCHIVE}, or it is damaged; delete it and try again"
+    hint = f"the file is damaged or is not the official {ARCHIVE}; delete it and try again"
     try:
         with archive.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise ArtifactError(f"{where}: not readable: {error.strerror or error}", hint="check its rights") from error
+        raise ArtifactError(
+            f"{where}: not readable: {error.strerror or error}", hint="check the permissions of the file"
+        ) from error
     if found != ARCHIVE_MD5:
         raise ArtifactError(f"{where}: has MD5 {found}, expected {ARCHIVE_MD5}", hint=hint)
     try:
@@ -141,5 +143,5 @@ def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"got the {name} label {labels.max()}, expected 0 to {n_classes - 1}")
     pairs = np.unique(table[:, :2], axis=0)
     if len(pairs) != len(np.unique(fine)):
-        raise ValueError("a fine class has two coarse ones, expected one")
+        raise ValueError("got two coarse classes for a fine class, expected one")
     return table[:, 2:].reshape(-1, 3, 32, 32).copy(), fine.copy()

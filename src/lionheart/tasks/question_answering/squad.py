@@ -1,9 +1,10 @@
-"""SQuAD v1.1 (Rajpurkar et al. 2016) to report on, and SQuADShifts (Miller et al. 2020) to train and decide with.
+"""SQuAD v1.1 (Rajpurkar et al. 2016) for test, and SQuADShifts (Miller et al. 2020) for training and validation.
 
-A question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation always come
-from SQuADShifts, so that a checkpoint means the same everywhere: it was collected as SQuAD was, shares no paragraph with it,
-and a model that was tuned on SQuAD's training set has not seen it. Test is SQuAD's development set: the official file where its
-address answers, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the 10,570 questions.
+A sample is a question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation
+always use SQuADShifts, so that a checkpoint has the same meaning everywhere. SQuADShifts was collected in the same way as
+SQuAD, shares no paragraph with it, and is unknown to models fine-tuned on SQuAD's training set. Test is SQuAD's development
+set: the official file if its address responds, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the
+10,570 questions.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ OFFICIAL_URL = f"https://rajpurkar.github.io/SQuAD-explorer/dataset/{OFFICIAL_TE
 OFFICIAL_SHA256 = "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"
 COPIED_TEST = "squaddev_v1.1.json"
 _OFFICIAL_BYTES = 5_000_000
-#: SQuADShifts: file -> whether the paragraphs of one article stay in one split. Reddit has a single article.
+#: Files of SQuADShifts, and whether the paragraphs of one article stay in one split. Reddit has a single article.
 SHIFTS = {
     "new_wiki_v1.0.json": True,
     "nyt_v1.0.json": True,
     "reddit_v1.0.json": False,
     "amazon_reviews_v1.0.json": True,
 }
-#: One in so many articles, or paragraphs, is held out for validation.
+#: One of this many articles, or paragraphs, is held out for validation.
 HELD_OUT = 16
 
 
@@ -68,11 +69,11 @@ class Question:
     """A question about a paragraph.
 
     Args:
-        key: Its identity in the data set.
-        text: The question.
-        context: The paragraph.
-        answers: Texts that people gave, any of which is right.
-        span: First and one past the last character of an answer in `context`; None if no answer stands where it should.
+        key: Identifier in the data set.
+        text: Text of the question.
+        context: Text of the paragraph.
+        answers: Answers given by people, all of them correct.
+        span: First and one past the last character of an answer in `context`; None if no answer is found at its position.
     """
 
     key: str
@@ -83,12 +84,12 @@ class Question:
 
 
 def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
-    """Return the splits ``train``, ``validation`` and ``test``, downloading them first if need be.
+    """Return the splits ``train``, ``validation`` and ``test``, downloaded if necessary.
 
-    Questions of train and validation of which no answer stands where it should are left out, and counted in a note.
+    Training and validation questions without an answer at the stated position are left out and counted in a message.
 
     Raises:
-        ArtifactError: The files cannot be had, or one is something else.
+        ArtifactError: The files are not available, or a file has another format.
     """
     folder = cache_dir() / "squad"
     test = _official_test(folder, progress)
@@ -104,12 +105,12 @@ def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
                 splits[split].append(question)
     splits["test"] = [question for _, question in read_questions(test or folder / COPIED_TEST)]
     if n_lost:
-        progress.note(f"SQuADShifts: {n_lost} questions left out, as no answer stands where it should in the paragraph")
+        progress.note(f"SQuADShifts: {n_lost} questions left out, whose answers are not at the stated positions")
     return {split: sorted(questions, key=lambda each: _digest(each.key)) for split, questions in splits.items()}
 
 
 def split_of(key: str) -> str:
-    """Return the split that the SHA-256 of an article's title, or of a paragraph, decides; it never changes."""
+    """Return the split determined by the SHA-256 of an article's title or of a paragraph; the split never changes."""
     return "validation" if int(_digest(key)[:16], 16) % HELD_OUT == 0 else "train"
 
 
@@ -118,10 +119,10 @@ def _digest(text: str) -> str:
 
 
 def read_questions(path: Path) -> Iterator[tuple[str, Question]]:
-    """Yield the articles' titles and questions of a file in the format of SQuAD v1.1, in its order.
+    """Yield the article's title and the question for each question of a file in the format of SQuAD v1.1, in order.
 
     Raises:
-        ArtifactError: It is of another form.
+        ArtifactError: The file has another format.
     """
     try:
         for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
@@ -131,7 +132,7 @@ def read_questions(path: Path) -> Iterator[tuple[str, Question]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path}: not a file in the format of SQuAD v1.1: {type(error).__name__}: {error}",
-            hint="delete it, and it is fetched again",
+            hint="delete the file, and it is downloaded again",
         ) from error
 
 
@@ -145,11 +146,11 @@ def _read_question(entry: Any, context: str) -> Question:
 
 
 def _official_test(folder: Path, progress: Progress) -> Path | None:
-    """Return the official file, downloading it unless a copy is there already; None where it cannot be had."""
+    """Return the official file, downloaded unless a copy is already in the cache; None if it is not available."""
     path = folder / OFFICIAL_TEST
     if not path.exists():
         if (folder / COPIED_TEST).exists():
-            return None  # decided earlier: numbers of one cache are about the same questions
+            return None  # the choice was made earlier: all results of one cache use the same questions
         require_free_space(folder, _OFFICIAL_BYTES, purpose="SQuAD")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             fetched = Path(temporary) / OFFICIAL_TEST
@@ -158,7 +159,7 @@ def _official_test(folder: Path, progress: Progress) -> Path | None:
                 _require_official(fetched, OFFICIAL_URL)
             except SOURCE_FAULTS as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                progress.note(f"SQuAD: {OFFICIAL_URL}: {reason}; taking the copy in {PACKAGE.requirement}")
+                progress.note(f"SQuAD: {OFFICIAL_URL}: {reason}; using the copy in {PACKAGE.requirement}")
                 return None
             fetched.replace(path)
     _require_official(path, str(path))
@@ -169,5 +170,5 @@ def _require_official(path: Path, where: str) -> None:
     if (found := sha256_file(path)) != OFFICIAL_SHA256:
         raise ArtifactError(
             f"{where}: has SHA-256 {found[:16]}..., expected {OFFICIAL_SHA256[:16]}...",
-            hint="it is damaged; delete it, and it is fetched again",
+            hint="the file is damaged; delete it, and it is downloaded again",
         )

@@ -1,4 +1,4 @@
-"""Questions and paragraphs as tokens: overlapping windows that fit a model, and batches of whole questions."""
+"""Questions and paragraphs as tokens: overlapping windows of a model's input length, and batches of whole questions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ConfigError
 from lionheart.tasks.question_answering.squad import Question
 
-#: Parts of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
-#: 128 of 384 tokens are repeated in the next window, at most 64 are the question's.
+#: Shares of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
+#: 128 of 384 tokens are repeated in the next window, and at most 64 belong to the question.
 _OVERLAP, _QUESTION = 3, 6
 
 
 @final
 @dataclass(frozen=True)
 class Windows:
-    """Windows of tokens, those of a question one after the other, padded at the end to ``n_tokens``.
+    """Windows of tokens, ordered by question, padded at the end to ``n_tokens``.
 
     Args:
-        input_ids: ``(n, n_tokens)`` int32.
-        token_type_ids: ``(n, n_tokens)`` int8.
-        lengths: ``(n,)`` tokens that are not padding.
-        context: ``(n, 2)`` first and one past the last token of the paragraph.
-        offsets: ``(n, n_tokens, 2)`` int32, first and one past the last character of each token in its text.
-        spans: ``(n, 2)`` int64, first and last token of the answer; 0, 0 where the window does not hold it.
-        question: ``(n,)`` index of the question, ascending.
+        input_ids: Tokens ``(n, n_tokens)`` int32.
+        token_type_ids: Token types ``(n, n_tokens)`` int8.
+        lengths: Number of tokens without padding ``(n,)``.
+        context: First and one past the last token of the paragraph ``(n, 2)``.
+        offsets: First and one past the last character of each token in its text ``(n, n_tokens, 2)`` int32.
+        spans: First and last token of the answer ``(n, 2)`` int64; 0, 0 if the window does not hold the answer.
+        question: Index of the question ``(n,)``, in increasing order.
     """
 
     input_ids: Tensor
@@ -45,17 +45,17 @@ class Windows:
 
 
 def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
-    """Cut questions with their paragraphs into windows.
+    """Split questions with their paragraphs into windows.
 
-    A window holds the question, at most a sixth of `n_tokens` of it, and a part of the paragraph; a third of `n_tokens` is
+    A window holds the question, truncated to a sixth of `n_tokens`, and a part of the paragraph. A third of `n_tokens` is
     repeated in the next window.
 
     Args:
-        tokenizer: A `tokenizers.Tokenizer` that puts special tokens around a pair of texts; its truncation and padding are
-            replaced.
-        questions: In the order of their numbers.
-        n_tokens: Length of a window, with special tokens.
-        pad_id: Token behind the end.
+        tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts; its truncation and padding settings
+            are replaced.
+        questions: Questions in the order of their indices.
+        n_tokens: Length of a window, including special tokens.
+        pad_id: Padding token.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -82,7 +82,7 @@ def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: in
         first = sequence.index(1) if 1 in sequence else length
         end = length - sequence[::-1].index(1) if 1 in sequence else length
         context[row] = first, end
-        # Not window.type_ids: they are wrong in all but the first window when the texts were encoded one by one.
+        # window.type_ids are wrong in all but the first window if the texts were encoded separately.
         types[row, :length] = whole.type_ids[-1]
         types[row, :end] = whole.type_ids[first] if first < length else 0
         types[row, :first] = whole.type_ids[:first]
@@ -100,7 +100,7 @@ def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: in
 
 
 def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: int) -> tuple[int, int]:
-    """Return the first and last token of a span of characters, 0, 0 if it is not wholly in the window."""
+    """Return the first and last token of a span of characters; 0, 0 if the span is not entirely in the window."""
     begins, ends = offsets[first:end, 0], offsets[first:end, 1]
     if span is None or len(begins) == 0 or begins[0] > span[0] or ends[-1] < span[1]:
         return 0, 0
@@ -112,14 +112,14 @@ def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: 
 @final
 @dataclass(frozen=True)
 class SpanTargets:
-    """What loss and metrics of a batch need; it has as many items as there are questions.
+    """Targets of a batch for loss and metrics; its length is the number of questions.
 
     Args:
-        spans: ``(windows, 2)`` int64, see `Windows`.
-        context: ``(windows, 2)`` int64, likewise.
-        offsets: ``(windows, n_tokens, 2)`` int32, likewise.
-        question: ``(windows,)`` index into `questions`, ascending.
-        questions: Those of the batch.
+        spans: Answers ``(windows, 2)`` int64, see `Windows`.
+        context: Paragraphs ``(windows, 2)`` int64, see `Windows`.
+        offsets: Character offsets ``(windows, n_tokens, 2)`` int32, see `Windows`.
+        question: Index into `questions` for each window ``(windows,)``, in increasing order.
+        questions: Questions of the batch.
     """
 
     spans: Tensor
@@ -133,12 +133,12 @@ class SpanTargets:
 
     @property
     def classes(self) -> Tensor:
-        """The tokens that the logits are to choose, ``(windows, 2)``: it is a choice among classes, one for each token."""
+        """Token indices that the logits must select, ``(windows, 2)``; each token position counts as a class."""
         return self.spans
 
 
-_STEP = 8  # batches of windows are cut at a multiple of so many tokens
-_POOL = 32  # batches among which shuffled questions of similar length are put together
+_STEP = 8  # the length of a batch is a multiple of this number of tokens
+_POOL = 32  # number of batches among which shuffled questions of similar length are grouped
 
 
 def batch_questions(
@@ -151,16 +151,16 @@ def batch_questions(
 ) -> IndexedBatches:
     """Return batches of questions: the inputs of all windows of some questions, and `SpanTargets`.
 
-    A batch is cut behind its longest window, in steps of 8 tokens. Without shuffling the longest questions come first. With
-    it, each epoch draws a fresh order, and questions of similar length are put together among some hundred that are near each
-    other in it, so that batches hold little padding.
+    A batch is truncated after its longest window, to a multiple of 8 tokens. Without shuffling the longest questions come
+    first. With shuffling each epoch draws a new order, and questions of similar length are grouped among a few hundred
+    neighbours in that order, which reduces padding.
 
     Args:
-        windows: Of all questions.
-        questions: The questions.
-        batch_size: Questions in a batch; the last batch of an epoch may be smaller when not shuffling.
-        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
-        with_types: Whether the model takes ``token_type_ids``, next to ``input_ids`` and ``attention_mask``.
+        windows: Windows of all questions.
+        questions: All questions.
+        batch_size: Questions in a batch; without shuffling the last batch of an epoch may be smaller.
+        shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
+        with_types: Whether the model takes ``token_type_ids`` in addition to ``input_ids`` and ``attention_mask``.
 
     Raises:
         ConfigError: There is no question.

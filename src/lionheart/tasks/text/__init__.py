@@ -1,7 +1,7 @@
-"""Tasks of text: the next token of State of the Union addresses, and the sentiment of movie reviews.
+"""Tasks with text: the next token of State of the Union addresses, and the sentiment of movie reviews.
 
-Takes: the name of a task, through the registry of tasks. Returns: batches of tokens, networks, recipes. Must not know:
-mappings, chips, search.
+Input: the name of a task, through the registry of tasks. Output: batches of tokens, networks and recipes. This package must
+not know mappings, chips or search.
 """
 
 from lionheart.tasks.text.addresses import load_texts, train_tokenizer

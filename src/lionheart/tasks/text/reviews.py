@@ -1,7 +1,7 @@
-"""Sentences of movie reviews and whether they praise or blame: 10,605 sentences, each rated by about twenty people.
+"""Sentences of movie reviews with positive or negative sentiment: 10,605 sentences, each rated by about twenty people.
 
-They lie in the source archive of the PyPI package vaderSentiment (MIT), whose authors had the sentences of Pang and Lee (2005)
-rated; docs/reference/data.md cites both. Only the one file is taken out, checked, and kept in the user's cache folder.
+The sentences of Pang and Lee (2005), with ratings, are in the source archive of the PyPI package vaderSentiment (MIT);
+docs/reference/data.md cites both. Only this file is extracted, checked, and kept in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.tasks.packages import PackagedFiles, fetch_files, tar_member
 
 _FILE = "movieReviewSnippets_GroundTruth.txt"
-#: Mean ratings run from -4 to 4; sentences closer to 0 than this say neither.
+#: Mean ratings range from -4 to 4; sentences with a smaller magnitude are neutral and are dropped.
 MIN_RATING = 0.5
 _SPLITS = ("test", "test", "validation", *["train"] * 7)
 
@@ -51,11 +51,11 @@ PACKAGE = PackagedFiles(
 @final
 @dataclass(frozen=True)
 class Sentences:
-    """One split.
+    """Sentences of one split.
 
     Args:
-        texts: As they were written.
-        labels: ``(n,)`` int64: 1 praises, 0 blames.
+        texts: Sentences in their original spelling.
+        labels: Labels ``(n,)`` int64: 1 = positive, 0 = negative.
     """
 
     texts: list[str]
@@ -63,23 +63,23 @@ class Sentences:
 
 
 def load_reviews(progress: Progress = SILENT) -> dict[str, Sentences]:
-    """Return the splits ``train``, ``validation`` and ``test``, downloading the sentences first if need be.
+    """Return the splits ``train``, ``validation`` and ``test``, downloaded if necessary.
 
     Raises:
-        ArtifactError: The sentences cannot be had, or what came is something else.
+        ArtifactError: The sentences are not available, or the downloaded file has another SHA-256.
     """
     path = fetch_files(PACKAGE, cache_dir() / "reviews", progress) / _FILE
     return split_sentences(path.read_text(encoding="utf-8"), str(path))
 
 
 def split_sentences(table: str, where: str) -> dict[str, Sentences]:
-    """Read lines of number, mean rating and sentence, drop what is undecided or was there before, and split the rest.
+    """Read lines of number, mean rating and sentence, drop neutral and repeated sentences, and split the rest.
 
-    The table has praise first and blame last, so the sentences are put in the order of their digests: the first of a split
-    stand for all of it.
+    The table is sorted by rating, so the sentences are put in the order of their digests; the first sentences of a split are
+    then representative of it.
 
     Raises:
-        ArtifactError: A line is of another form.
+        ArtifactError: A line has another format.
     """
     labels: dict[str, int] = {}
     texts: dict[str, str] = {}
@@ -89,8 +89,8 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
             praise = float(rating)
         except ValueError as error:
             raise ArtifactError(
-                f"{where}:{number}: expected number, rating and sentence between tabs: {error}",
-                hint="delete the file, and it is fetched again",
+                f"{where}:{number}: expected number, rating and sentence separated by tabs: {error}",
+                hint="delete the file, and it is downloaded again",
             ) from error
         key = digest_of(text)
         if abs(praise) >= MIN_RATING and key not in texts:
@@ -105,16 +105,16 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
 
 
 def digest_of(text: str) -> str:
-    """Return the SHA-256 of a sentence's words in lower case: two sentences with the same words count as one."""
+    """Return the SHA-256 of a sentence's words in lower case; sentences with the same words have the same digest."""
     return hashlib.sha256(" ".join(re.findall(r"\w+", text.casefold())).encode()).hexdigest()
 
 
 def split_of(digest: str) -> str:
-    """Return the split that a digest's first 64 bits decide, modulo 10: 70 % train, 10 % validation, 20 % test."""
+    """Return the split determined by a digest's first 64 bits modulo 10: 70 % train, 10 % validation, 20 % test."""
     return _SPLITS[int(digest[:16], 16) % len(_SPLITS)]
 
 
-#: Batches of sentences are cut at a multiple of so many tokens.
+#: The length of a batch is a multiple of this number of tokens.
 _STEP = 8
 
 
@@ -123,15 +123,15 @@ def batch_sentences(
 ) -> IndexedBatches:
     """Return batches of tokenised sentences: a dict of ``input_ids`` and ``attention_mask``, and the labels.
 
-    A batch is cut behind its longest sentence, in steps of 8 tokens. Without shuffling the longest sentences come first, so
-    that batches hold little padding.
+    A batch is truncated after its longest sentence, to a multiple of 8 tokens. Without shuffling the longest sentences come
+    first, which reduces padding.
 
     Args:
-        input_ids: ``(n, n_tokens)`` int64, padded at the end.
-        attention_mask: Same shape, 1 where there is a token.
-        labels: ``(n,)`` int64.
-        batch_size: Sentences in a batch; the last batch of an epoch may be smaller when not shuffling.
-        shuffle: Draw a fresh order each epoch and drop the incomplete last batch.
+        input_ids: Tokens ``(n, n_tokens)`` int64, padded at the end.
+        attention_mask: Mask ``(n, n_tokens)``, 1 for tokens and 0 for padding.
+        labels: Labels ``(n,)`` int64.
+        batch_size: Sentences in a batch; without shuffling the last batch of an epoch may be smaller.
+        shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
 
     Raises:
         ConfigError: The numbers of sentences differ, or there are none.

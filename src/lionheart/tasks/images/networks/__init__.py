@@ -1,7 +1,7 @@
-"""Networks for images of 32x32 pixels; a file also registers the tasks of CIFAR that its networks make.
+"""Networks for images of 32x32 pixels; a module also registers the CIFAR tasks of its networks.
 
-Takes: a number of classes. Returns: a network with fresh weights that maps images to logits. Must not know: how images are
-stored or split.
+Input: a number of classes. Output: a network with initial weights that maps images to logits. This package must not know how
+images are stored or split.
 """
 
 from lionheart.tasks.images.networks.resnet import ResNet8, ResNetCifar

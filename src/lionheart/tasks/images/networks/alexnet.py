@@ -14,11 +14,11 @@ _SIDE = 5
 
 
 class AlexNet(nn.Module):
-    """Five convolutions of up to 384 channels, a linear layer of 6,400 inputs and 2,048 outputs, another to the classes.
+    """Five convolutions of up to 384 channels, a linear layer with 6,400 inputs and 2,048 outputs, and one to the classes.
 
-    15,378,112 weights in 7 projections for 10 classes, 15,562,432 for 100, as in Lammie et al., arXiv:2401.09420v3, Table I.
-    The paper prints counts, no structure. Derived from them: the 3x3 kernels, and the 6,400 inputs, which are 256 channels of
-    5x5. Chosen here, since counts cannot tell: a first padding of 5, which makes images of 40x40 that three poolings halve to
+    15,378,112 weights in 7 projections for 10 classes and 15,562,432 for 100, as in Lammie et al., arXiv:2401.09420v3, Table I.
+    The paper gives counts but no structure. The 3x3 kernels and the 6,400 inputs (256 channels of 5x5) follow from the counts.
+    The counts do not determine these choices: a first padding of 5, which yields 40x40 pixels that three poolings reduce to
     5x5 (273.9 M MACs); batch normalisation after convolutions; no dropout, which would draw from the global random state.
     Source of the family: Krizhevsky et al., NeurIPS 2012, with the channels of Krizhevsky 2014, arXiv:1404.5997.
     """
@@ -50,6 +50,6 @@ class AlexNet(nn.Module):
         return logits
 
 
-# Weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for. The rate
-# is a fifth of that source's, since the linear layers are not normalised.
+# Weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be adapted to the machine. The learning
+# rate is a fifth of that source's, because the linear layers are not normalised.
 register_cifar("alexnet", AlexNet, one_cycle(100, learning_rate=0.02), loss=smoothed_cross_entropy, half_weights=True)

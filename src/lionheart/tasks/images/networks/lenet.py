@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class LeNet5(nn.Module):
-    """Two 5x5 convolutions with pooling, three linear layers: 61,470 weights in 5 projections and 0.42 M MACs an image.
+    """Two 5x5 convolutions with pooling and three linear layers: 61,470 weights in 5 projections, 0.42 M MACs per image.
 
-    Source: LeCun et al., Proc. IEEE 86(11), 1998, section II.B, with what is usual since: ReLU for tanh, max pooling without
-    weights, every channel of the second convolution connected to all six of the first, and a plain linear output.
+    Source: LeCun et al., Proc. IEEE 86(11), 1998, section II.B, with today's usual changes: ReLU instead of tanh, max pooling
+    without weights, every channel of the second convolution connected to all six of the first, and a plain linear output.
     """
 
     def __init__(self, n_classes: int = 10) -> None:

@@ -1,4 +1,4 @@
-"""MobileNetV1 and V2 for 32x32 images: each 3x3 convolution works within channels, 1x1 ones across them."""
+"""MobileNetV1 and V2 for 32x32 images: 3x3 convolutions within channels and 1x1 convolutions across channels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class SeparableBlock(nn.Module):
     """A 3x3 convolution within each channel, then a 1x1 convolution across channels.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        stride: Of the depthwise convolution.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        stride: Stride of the depthwise convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -34,16 +34,17 @@ class SeparableBlock(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """One convolution, thirteen separable blocks up to 1,024 channels, one linear layer; width 1, first stride 1.
+    """One convolution, thirteen separable blocks of up to 1,024 channels, one linear layer; width 1, first stride 1.
 
-    Source of the family: Howard et al. 2017, arXiv:1704.04861, Table 1. Lammie et al., arXiv:2401.09420v3, Table I, print
-    counts and no structure; this one is derived from them:
+    Source of the family: Howard et al. 2017, arXiv:1704.04861, Table 1. Lammie et al., arXiv:2401.09420v3, Table I, give counts
+    but no structure; this structure is derived from the counts:
 
-    - 15 mappable layers: the first convolution, the 1x1 ones and the linear layer, 44.9 M MACs. The 13 depthwise convolutions
-      stay digital there; here they are projections too, so ``--exclude '*.depthwise'`` makes the paper's choice.
+    - 15 mappable layers: the first convolution, the 1x1 convolutions and the linear layer, 44.9 M MACs. In the paper the 13
+      depthwise convolutions stay digital; here they are projections too, and ``--exclude '*.depthwise'`` reproduces the paper.
     - 3,195,328 weights for 10 classes: those 15 layers hold 3,150,688, the depthwise convolutions the other 44,640.
-    - 3,206,282 for 100 classes cannot be met: 90 more outputs of 1,024 inputs make 3,287,488. The printed number is also that
-      of 10 outputs with a bias for each of the 10,944 normalised channels and each output, which may be how it came about.
+    - The paper's 3,206,282 weights for 100 classes cannot be reproduced: 90 more outputs of 1,024 inputs give 3,287,488. The
+      printed number equals that of 10 outputs with a bias for each of the 10,944 normalised channels and each output, which
+      may be its origin.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -65,18 +66,20 @@ class MobileNet(nn.Module):
         return logits
 
 
-#: Expansion, output channels, number of blocks and stride of the first of each stage.
+#: Expansion, output channels, number of blocks, and stride of the first block, for each stage.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution to more channels, a 3x3 one within each, a 1x1 one to few without ReLU; plus its input if it fits.
+    """A 1x1 convolution to more channels, a 3x3 convolution within channels, a 1x1 convolution without ReLU; with a shortcut.
+
+    The shortcut exists if input and output have the same shape.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        stride: Of the depthwise convolution.
-        expansion: Channels in between for each one of the input; 1 leaves the first convolution out.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        stride: Stride of the depthwise convolution.
+        expansion: Number of inner channels per input channel; 1 omits the first convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -103,11 +106,11 @@ class MobileNetV2(nn.Module):
     """One convolution, seventeen inverted residuals, a 1x1 convolution to 1,280 channels, one linear layer; width 1.
 
     Source of the family: Sandler et al., CVPR 2018, arXiv:1801.04381, Table 2, with the first convolution and the stage of 24
-    channels at stride 1, as usual for 32x32: the last images have 4x4 pixels. The authors of MPS (Nature Communications 2026)
-    compare on a MobileNetV2 and print neither strides nor counts; these are chosen here:
+    channels at stride 1, as usual for 32x32; the last feature maps have 4x4 pixels. The authors of MPS (Nature Communications
+    2026) compare on a MobileNetV2 but give neither strides nor counts. This network has:
 
-    - 53 projections. With 10 classes 2,202,560 weights and 87.98 M MACs, of which the 17 depthwise convolutions, which can stay
-      digital by ``--exclude '*.depthwise'``, hold 64,224 and take 5.88 M.
+    - 53 projections. With 10 classes 2,202,560 weights and 87.98 M MACs, of which the 17 depthwise convolutions hold 64,224
+      weights and 5.88 M MACs; ``--exclude '*.depthwise'`` keeps them digital.
     - With 100 classes 2,317,760 weights and 88.09 M MACs: 90 more outputs of 1,280 inputs.
     """
 
@@ -134,7 +137,7 @@ class MobileNetV2(nn.Module):
         return logits
 
 
-# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for.
+# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be adapted to the machine.
 _TRAINING = one_cycle(100, learning_rate=0.1)
 register_cifar("mobilenet", MobileNet, _TRAINING, loss=smoothed_cross_entropy, half_weights=True)
 register_cifar("mobilenetv2", MobileNetV2, _TRAINING, loss=smoothed_cross_entropy, half_weights=True)

@@ -12,7 +12,7 @@ from lionheart.tasks.images.training import cosine, one_cycle
 
 
 class ZeroPadShortcut(nn.Module):
-    """Every other pixel, with channels of zeros added on both sides; it has no weights."""
+    """A shortcut without weights: every other pixel, with channels of zeros added on both sides."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class ZeroPadShortcut(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut: the identity, or a layer that changes the shape where it must.
+    """Two 3x3 convolutions with a shortcut: the identity, or a layer that changes the shape if necessary.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        stride: Of the first convolution.
-        zero_pad: Change the shape by `ZeroPadShortcut`, else by a 1x1 convolution.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        stride: Stride of the first convolution.
+        zero_pad: Whether `ZeroPadShortcut` changes the shape, instead of a 1x1 convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, zero_pad: bool = False) -> None:
@@ -57,12 +57,13 @@ class ResidualBlock(nn.Module):
 class ResNet8(nn.Module):
     """One convolution, three residual blocks of 16, 32 and 64 channels, one linear layer.
 
-    77,360 weights in 10 projections and 12.50 M MACs an image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I. With
-    100 classes it has 83,120, as 90 more outputs of 64 inputs are 5,760 more; the 77,968 printed there do not include them.
+    77,360 weights in 10 projections and 12.50 M MACs per image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I. With
+    100 classes the network has 83,120 weights, because 90 more outputs of 64 inputs add 5,760; the 77,968 weights printed there
+    do not include them.
 
     Args:
-        n_classes: Outputs.
-        in_channels: Of an image: 3, or 1 for grey ones, which leaves 77,072 weights and 12.21 M MACs.
+        n_classes: Number of outputs.
+        in_channels: Channels of an image: 3, or 1 for grey images, with 77,072 weights and 12.21 M MACs.
     """
 
     def __init__(self, n_classes: int = 10, in_channels: int = 3) -> None:
@@ -85,14 +86,14 @@ class ResNet8(nn.Module):
 class ResNetCifar(nn.Module):
     """One convolution, three stages of residual blocks of 16, 32 and 64 channels with zero-padded shortcuts, one linear layer.
 
-    Three blocks a stage make ResNet20: 268,336 weights in 20 projections and 40.55 M MACs an image of 32x32, as in Lammie et
-    al., arXiv:2401.09420v3, Table I. With 100 classes it has 274,096, as 90 more outputs of 64 inputs are 5,760 more; the
-    270,522 printed there do not include them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
+    Three blocks per stage give ResNet20: 268,336 weights in 20 projections and 40.55 M MACs per image of 32x32, as in Lammie et
+    al., arXiv:2401.09420v3, Table I. With 100 classes it has 274,096 weights, because 90 more outputs of 64 inputs add 5,760;
+    the 270,522 weights printed there do not include them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
     section 4.2, option A.
 
     Args:
-        blocks_per_stage: 3, 5 and 9 make ResNet20, 32 and 56.
-        n_classes: Outputs.
+        blocks_per_stage: Number of blocks per stage; 3, 5 and 9 give ResNet20, 32 and 56.
+        n_classes: Number of outputs.
     """
 
     def __init__(self, blocks_per_stage: int = 3, n_classes: int = 10) -> None:

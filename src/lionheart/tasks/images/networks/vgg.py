@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from lionheart.tasks.images.cifar import register_cifar
 from lionheart.tasks.images.training import one_cycle, smoothed_cross_entropy
 
-#: Channels of each stage's convolutions; a pooling that halves the image follows each stage.
+#: Channels of each stage's convolutions; each stage ends with a pooling that halves the image.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 class Vgg16(nn.Module):
-    """The convolutions of VGG-16 with batch normalisation, and a linear layer of 512 inputs instead of the three of ImageNet.
+    """The convolutions of VGG-16 with batch normalisation, and one linear layer of 512 inputs instead of ImageNet's three.
 
-    14,715,584 weights in 14 projections for 10 classes, 14,761,664 for 100, as in Lammie et al., arXiv:2401.09420v3, Table I,
-    and 313.2 M MACs an image. Source of the family: Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration D. The
-    paper prints counts, no structure: only one linear layer agrees with them.
+    14,715,584 weights in 14 projections for 10 classes and 14,761,664 for 100, as in Lammie et al., arXiv:2401.09420v3,
+    Table I, and 313.2 M MACs per image. The paper gives counts but no structure; only one linear layer agrees with the counts.
+    Source of the family: Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration D.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -44,5 +44,5 @@ class Vgg16(nn.Module):
         return logits
 
 
-# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be what a machine has time for.
+# Rate and weight decay of github.com/kuangliu/pytorch-cifar in one cycle, so that --epochs can be adapted to the machine.
 register_cifar("vgg16", Vgg16, one_cycle(100, learning_rate=0.1), loss=smoothed_cross_entropy, half_weights=True)

@@ -1,0 +1,38 @@
+"""What the command shell completes. Nothing here imports torch, so a completion takes no longer than a help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lionheart.registry import RANKINGS, STRATEGIES
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+PRESETS = ("quick", "robust", "paper")
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """Return the presets that begin with a text."""
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Return the tasks whose weights are in the package and that begin with a text."""
+    files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
+    return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
+
+
+def complete_platforms(incomplete: str) -> list[str]:
+    """Return the platforms that begin with a text."""
+    names = sorted(path.stem for path in (_PACKAGE / "system" / "platforms").glob("*.toml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_settings(incomplete: str) -> list[str]:
+    """Return assignments that begin with a text, of the settings whose values are names."""
+    values = {
+        "search.strategy": STRATEGIES.names(),
+        "search.ranking": ("objective", *RANKINGS.names()),
+        "platforms": tuple(complete_platforms("")),
+    }
+    found = [f"{path}={name}" for path, names in values.items() for name in names]
+    return [text for text in found if text.startswith(incomplete)]

@@ -1,0 +1,182 @@
+"""What all verbs have in common: --quiet and --verbose, old flags, errors as one message and an exit code, unknown names."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lionheart.cli.console import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    printing,
+    say,
+    show_error,
+    warn,
+)
+from lionheart.deprecated import FLAGS, OldFlag, describe_deprecated
+from lionheart.errors import ConfigError, LionHeartError, suggest
+
+_SETTINGS = "settings"  # parameter of verbs that have --set
+_TYPES = {"value": str | None, "list": list[str] | None, "switch": bool}
+_UsageError: Any = typer.BadParameter.__base__  # of click, or of its copy in typer
+
+
+def make_command(verb: Callable[..., None], name: str) -> Callable[..., None]:
+    """Return a verb with the flags that all verbs have and its old flags, all of them hidden.
+
+    Old flags that are settings now reach the verb as if they were given to --set. Errors become one message and an exit code.
+
+    Args:
+        verb: Function with a parameter for each of its own flags.
+        name: Name on the command line.
+    """
+    signature = inspect.signature(verb, eval_str=True)
+    old = {_parameter(flag): (flag, each) for flag, each in {**FLAGS[""], **FLAGS.get(name, {})}.items()}
+    defaults = {key: each.default for key, each in signature.parameters.items()}
+
+    @functools.wraps(verb)
+    def run(*, context: typer.Context, quiet: bool, verbose: bool, **values: Any) -> None:
+        given = {flag: (each, values.pop(key)) for key, (flag, each) in old.items()}
+        everywhere = context.find_root().params
+        is_verbose = verbose or bool(everywhere.get("verbose")) or given["--debug"][1]
+        with (
+            printing(quiet=quiet or bool(everywhere.get("quiet")), verbose=is_verbose),
+            _exit_codes(verbose=is_verbose),
+        ):
+            verb(**_take_old_flags(values, given, defaults))
+
+    flags = [_hidden("quiet", bool, "--quiet", "-q"), _hidden("verbose", bool, "--verbose")]
+    flags += [_hidden(key, _TYPES[each.form], flag) for key, (flag, each) in old.items()]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    every = [*signature.parameters.values(), context, *flags]
+    run.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(flag: str) -> str:
+    return "old_" + flag.strip("-").replace("-", "_")
+
+
+def _hidden(name: str, annotation: Any, *flags: str) -> inspect.Parameter:
+    option = Annotated[annotation, typer.Option(*flags, hidden=True)]
+    default = False if annotation is bool else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+
+
+def _take_old_flags(
+    values: dict[str, Any], given: Mapping[str, tuple[OldFlag, Any]], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a verb with what old flags stand for, and say what replaces each of them."""
+    for flag, (old, value) in given.items():
+        if value in (None, False, []):
+            continue
+        warn(describe_deprecated(flag, old.describe()))
+        if flag in FLAGS[""]:
+            continue
+        if old.is_renamed:
+            name = old.replacement.strip("-").replace("-", "_")
+            if values[name] != defaults[name]:
+                raise ConfigError(f"{flag}: got {old.replacement} too", hint=f"give {old.replacement} alone")
+            values[name] = value
+        else:
+            text = json.dumps(value) if old.form == "list" else "true" if old.form == "switch" else value
+            values[_SETTINGS] = [*(values[_SETTINGS] or ()), f"{old.replacement}={text}"]
+    return values
+
+
+@contextmanager
+def _exit_codes(*, verbose: bool) -> Iterator[None]:
+    """Turn errors into one message and an exit code."""
+    try:
+        yield
+    except LionHeartError as error:
+        show_error(error.message, error.hint, verbose=verbose)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    except KeyboardInterrupt:
+        say("stopped. A training goes on where it was when it is run again.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        hint = "this is a bug in lionheart; run again with --verbose and report it"
+        show_error(f"internal error: {type(error).__name__}: {error}", hint, verbose=verbose)
+        raise typer.Exit(EXIT_BUG) from None
+
+
+class VerbGroup(TyperGroup):
+    """The verbs. Unknown verbs, unknown flags and missing values are errors like all others: one message and a hint."""
+
+    _asked: str = ""  # the verb, for errors that do not say where they come from
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a verb and exit."""
+        self._asked, options["standalone_mode"] = "", False
+        try:
+            sys.exit(super().main(*arguments, **options) or EXIT_DONE)
+        except LionHeartError as error:
+            show_error(error.message, error.hint)
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # the help text is printed already, or is the message
+                error.show()
+            else:
+                found = _describe_usage(error, self._asked)
+                show_error(found.message, found.hint)
+        except typer.Abort:
+            sys.exit(EXIT_BUG)
+        sys.exit(EXIT_BAD_INPUT)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that the arguments begin with.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if args and args[0] not in self.commands and not ctx.resilient_parsing:
+            raise ConfigError(f"lionheart: got {args[0]!r}", hint=suggest(args[0], self.commands, label="verbs"))
+        self._asked = args[0] if args else ""
+        return super().resolve_command(ctx, args)
+
+
+def _describe_usage(error: Any, verb: str) -> ConfigError:
+    """Return what the parser found in the words of this package."""
+    context, name = error.ctx, verb or "lionheart"
+    command = f"lionheart {verb} --help" if verb else "lionheart --help"
+    if type(error).__name__ == "NoSuchOption" and context is not None:
+        near = _find_flag(context, verb, error.option_name)
+        start = f"did you mean {near}? " if near else ""
+        return ConfigError(f"{name}: unknown flag {error.option_name}", hint=f"{start}{command} lists all flags")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return ConfigError(f"{name}: {text[:1].lower()}{text[1:]}", hint=f"{command} shows what is expected")
+
+
+def _find_flag(context: Any, verb: str, given: str) -> str | None:
+    """Return the flag, or the setting, whose name is nearest to the one that was given."""
+    known: dict[str, str] = {
+        flag: flag for each in context.command.params if not getattr(each, "hidden", False) for flag in each.opts
+    }
+    known |= {flag: flag for flag in ("--help", "--quiet", "--verbose")}
+    known |= {flag: old.describe() for flag, old in FLAGS.get(verb, {}).items()}
+    near = difflib.get_close_matches(given, [flag for flag in known if flag.startswith("--")], n=1, cutoff=0.7)
+    if near:
+        return known[near[0]]
+    return _find_setting(given) if "--set" in known else None
+
+
+def _find_setting(flag: str) -> str | None:
+    from lionheart.jobs import MapSettings
+    from lionheart.jobs.assignments import list_settings
+
+    names = {path.rpartition(".")[2]: path for path in reversed(list_settings(MapSettings, {}))}
+    near = difflib.get_close_matches(flag.strip("-").replace("-", "_"), names, n=1, cutoff=0.7)
+    return f"--set {names[near[0]]}=..." if near else None

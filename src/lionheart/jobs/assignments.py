@@ -1,0 +1,362 @@
+"""Settings given as text, ``search.n_chips=20``, read by the type of the setting.
+
+Takes: the settings of a preset and a file, as plain data, and assignments. Returns: the same data with the values in place.
+Used by `lionheart.jobs.settings`; knows no verb of the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, final, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from lionheart.deprecated import SETTINGS, warn_deprecated
+from lionheart.devices import DEVICES, DeviceSpec
+from lionheart.errors import ConfigError, suggest
+from lionheart.spec import Spec
+from lionheart.units import parse_duration
+
+_CONFIG = ConfigDict(allow_inf_nan=False)
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_NONE = ("none", "null")
+_EXAMPLE = "for example --set search.n_chips=20"
+_SELECTORS = ("technology", "kind")  # settings that decide which other settings their group has
+
+
+@final
+@dataclass(frozen=True)
+class Setting:
+    """One value that can be set.
+
+    Args:
+        path: Groups and name, joined by dots: ``"tile.hwa.weight_noise"``.
+        owner: Spec that has the setting.
+        field: Type, default, limits and description of the setting.
+        choices: Values that decide which settings the rest of the group has, such as the memory technologies; empty for all
+            other settings.
+    """
+
+    path: str
+    owner: type[Spec]
+    field: FieldInfo
+    choices: tuple[str, ...] = ()
+
+    def read(self, text: str) -> Any:
+        """Return the value that a text stands for, within the limits of the setting.
+
+        Raises:
+            ConfigError: The text does not stand for a value of the setting.
+        """
+        if self.choices:
+            if text not in self.choices:
+                raise ConfigError(
+                    f"{self.path}: got {text!r}", hint=suggest(text, self.choices, label="possible values")
+                )
+            return text
+        try:
+            value = _read(self.field.annotation, text, is_time="[s]" in (self.field.description or ""))
+            annotation: Any = self.field.annotation
+            if self.field.metadata:
+                annotation = Annotated[(annotation, *self.field.metadata)]
+            TypeAdapter(annotation, config=_CONFIG).validate_python(value)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error.message}", hint=error.hint or self._meaning()) from None
+        except ValidationError as error:
+            raise self._refuse(error) from None
+        return value
+
+    def _refuse(self, error: ValidationError) -> ConfigError:
+        """Turn what pydantic found into an error with the whole path of the setting."""
+        fault = error.errors()[0]
+        where = ".".join([self.path, *(str(part) for part in fault["loc"] if isinstance(part, int))])
+        if fault["type"] == "missing":
+            return ConfigError(f"{self.path}: got {fault['input']!r}, expected more values", hint=self._meaning())
+        inner = fault.get("ctx", {}).get("error")
+        if isinstance(inner, ConfigError):
+            return ConfigError(f"{where}: {inner.message}", hint=inner.hint or self._meaning())
+        return ConfigError(f"{where}: got {fault['input']!r}: {fault['msg']}", hint=self._meaning())
+
+    def _meaning(self) -> str:
+        return f"{self.path} is: {self.field.description}"
+
+
+def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
+    """Return all settings of a spec and of the groups in it by their paths, in the order of the fields.
+
+    Args:
+        spec: Class of the settings.
+        given: Values as plain data. They decide the class of groups that have several, such as the memory device.
+        prefix: Start of each path.
+
+    Raises:
+        ConfigError: The given values name an unknown class of a group.
+    """
+    found: dict[str, Setting] = {}
+    for name, field in spec.model_fields.items():
+        path, inner = f"{prefix}{name}", given.get(name)
+        group = _find_group(field, inner if isinstance(inner, Mapping) else {})
+        if group is None:
+            found[path] = Setting(path, spec, field)
+            continue
+        found |= list_settings(group, inner if isinstance(inner, Mapping) else {}, f"{path}.")
+        selector, choices = _find_selector(field)
+        if selector is not None:
+            chosen = found[f"{path}.{selector}"]
+            found[chosen.path] = Setting(chosen.path, chosen.owner, chosen.field, choices)
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class SettingRow:
+    """A setting for people.
+
+    Args:
+        value: Value as plain data.
+        text: The value as an assignment has it.
+        meaning: Description of the setting.
+    """
+
+    value: Any
+    text: str
+    meaning: str
+
+
+def describe_settings(settings: Spec) -> dict[str, SettingRow]:
+    """Return the settings of a spec and of the groups in it by their paths, with values and descriptions."""
+    data = settings.model_dump(mode="json")
+    rows = {}
+    for path, setting in list_settings(type(settings), data).items():
+        value: Any = data
+        for name in path.split("."):
+            value = value[name]
+        rows[path] = SettingRow(value, _write(value), setting.field.description or "")
+    return rows
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value) if value and isinstance(value[0], list) else ",".join(_write(each) for each in value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> None:
+    """Set values in plain data.
+
+    Args:
+        spec: Class of the settings.
+        settings: Values as plain data, changed in place.
+        texts: Assignments, ``"search.n_chips=20"``. A name without its groups is enough where only one setting has it. Each
+            setting may be assigned once, in any order.
+
+    Raises:
+        ConfigError: An assignment has no ``=``, names no setting or several, or its value is impossible. The error has all
+            faults.
+    """
+    faults: list[ConfigError] = []
+    given: dict[str, str] = {}
+    for text in sorted(texts, key=_is_selector, reverse=True):  # they decide which other settings there are
+        try:
+            key, value = _split(text)
+            known = list_settings(spec, settings)
+            path = _find_path(known, key)
+            if path in given:
+                raise ConfigError(
+                    f"{path}: given twice, {given[path]!r} and {value!r}, expected one value",
+                    hint=f"several values of a list are separated by commas: {path}=A,B"
+                    if _is_list(known[path])
+                    else "give it once",
+                )
+            given[path] = value
+            _put(spec, settings, path, known[path].read(value))
+        except ConfigError as error:
+            faults.append(error)
+    if faults:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        raise ConfigError("\n".join(fault.message for fault in faults), hint="; ".join(hints))
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"--set: got {text!r}, expected a setting, '=' and a value", hint=_EXAMPLE)
+    return key.strip(), value.strip()
+
+
+def _is_selector(text: str) -> bool:
+    return text.partition("=")[0].strip().rpartition(".")[2] in _SELECTORS
+
+
+def _find_path(known: Mapping[str, Setting], key: str) -> str:
+    """Return the whole path of a setting that is called `key`, with its groups or without them."""
+    if key in known:
+        return key
+    fitting = [path for path in known if path.endswith(f".{key}")]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ConfigError(f"--set {key}: the name of {len(fitting)} settings", hint=f"give one of {', '.join(fitting)}")
+    renamed = _find_renamed(known, key)
+    if renamed is not None:
+        return renamed
+    inside = [path for path in known if path.startswith(f"{key}.") or f".{key}." in path]
+    if inside:
+        raise ConfigError(f"--set {key}: a group of settings, expected one of them", hint=", ".join(inside))
+    raise ConfigError(f"--set {key}: unknown setting", hint=_suggest_setting(known, key))
+
+
+def _find_renamed(known: Mapping[str, Setting], key: str) -> str | None:
+    """Return the present path of a setting that `key` named in the previous version, and warn."""
+    group, _, name = key.rpartition(".")
+    for path, setting in known.items():
+        for old, new in SETTINGS.get(setting.owner.__name__, {}).items():
+            if old == name and path.endswith(f".{new}") and group in ("", path.rpartition(".")[0]):
+                warn_deprecated(f"the setting {path.removesuffix(new)}{old}", path)
+                return path
+    return None
+
+
+def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
+    group = key.rpartition(".")[0]
+    names = {path.rpartition(".")[2]: path for path in reversed(list(known))}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    near = near or [names[name] for name in difflib.get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.6)]
+    siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group] if group else []
+    groups = dict.fromkeys(path.rpartition(".")[0] for path in known if "." in path)
+    start = f"did you mean {near[0]!r}? " if near else ""
+    return start + (f"settings of {group}: {', '.join(siblings)}" if siblings else f"groups: {', '.join(groups)}")
+
+
+def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> None:
+    """Set a value in nested tables; a group of several classes also gets the name of the class that it has."""
+    name, _, rest = path.partition(".")
+    if not rest:
+        settings[name] = value
+        return
+    field = spec.model_fields[name]
+    inner = dict(settings[name]) if isinstance(settings.get(name), Mapping) else {}
+    group = _find_group(field, inner)
+    if group is None:
+        raise TypeError(f"{path}: {name} is no group of settings")
+    if field.discriminator is not None:
+        inner.setdefault(str(field.discriminator), group.model_fields[str(field.discriminator)].default)
+    _put(group, inner, rest, value)
+    settings[name] = inner
+
+
+def _find_group(field: FieldInfo, given: Mapping[str, Any]) -> type[Spec] | None:
+    """Return the class of a group of settings; None for a single value."""
+    groups = [each for each in _members(field.annotation) if inspect.isclass(each) and issubclass(each, Spec)]
+    if not groups:
+        return None
+    key = field.discriminator
+    if isinstance(key, str):
+        for group in groups:
+            if group.model_fields[key].default == given.get(key):
+                return group
+    default = field.get_default(call_default_factory=True)
+    if len(groups) > 1 and isinstance(default, Spec):
+        return type(default)
+    return type(groups[0].__new__(groups[0], **given))  # of the memory device: that of its technology
+
+
+def _find_selector(field: FieldInfo) -> tuple[str | None, tuple[str, ...]]:
+    """Return the setting of a group that decides which other settings it has, and its values."""
+    if field.annotation is DeviceSpec:
+        return "technology", DEVICES.names()
+    key = field.discriminator
+    if isinstance(key, str):
+        return key, tuple(each.model_fields[key].default for each in _members(field.annotation))
+    return None, ()
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type itself, without what is annotated to them."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(found for each in get_args(annotation) for found in _members(each))
+    return (annotation,)
+
+
+def _is_list(setting: Setting) -> bool:
+    return any(get_origin(each) is tuple for each in _members(setting.field.annotation))
+
+
+# --------------------------------------------------------------------------------------------------- text to values
+
+
+def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
+    """Return the value of a type that a text stands for. Limits are for pydantic.
+
+    Args:
+        annotation: Type of the setting.
+        text: What was given.
+        is_time: Whether numbers are seconds, so that durations such as ``1d`` are numbers too.
+
+    Raises:
+        ConfigError: The text stands for no value of this type.
+    """
+    members = _members(annotation)
+    choices = [each for member in members if get_origin(member) is Literal for each in get_args(member)]
+    if text in choices:
+        return text
+    if type(None) in members and text.lower() in _NONE:
+        return None
+    for member in members:
+        if get_origin(member) is tuple:
+            return _read_list(get_args(member)[0], text, is_time=is_time)
+    if choices:
+        raise ConfigError(f"got {text!r}", hint=suggest(text, choices, label="possible values"))
+    for member in members:
+        if member in _READERS:
+            return _READERS[member](text, is_time)
+    return text
+
+
+def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
+    """Read ``[1, 2]`` as in TOML, or ``1,2``; pydantic makes a tuple of it."""
+    if text.startswith("["):
+        try:
+            values = tomllib.loads(f"values = {text}")["values"]
+        except tomllib.TOMLDecodeError as error:
+            if str not in _members(item):
+                raise ConfigError(
+                    f"got {text!r}, expected a list: {error}", hint="for example 1,2,5, or [[1, 2], [3, 4]]"
+                ) from None
+        else:
+            if str not in _members(item) or all(isinstance(value, str) for value in values):
+                return list(values)  # else a shell pattern: [07]
+    return [_read(item, part.strip(), is_time=is_time) for part in text.split(",")] if text else []
+
+
+def _read_bool(text: str, is_time: bool) -> bool:
+    if text.lower() not in _TRUTH:
+        raise ConfigError(f"got {text!r}, expected true or false")
+    return _TRUTH[text.lower()]
+
+
+def _read_int(text: str, is_time: bool) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"got {text!r}, expected a whole number") from None
+
+
+def _read_float(text: str, is_time: bool) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        if is_time:
+            return parse_duration(text)
+        raise ConfigError(f"got {text!r}, expected a number") from None
+
+
+_READERS: Mapping[Any, Callable[[str, bool], Any]] = {bool: _read_bool, int: _read_int, float: _read_float}
