@@ -424,7 +424,9 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     ),
     "wrong device": (lambda net: lionheart.convert_to_analog_(make_net(), "pmc"), "got 'pmc'\n.*did you mean 'pcm'"),
     "device of a wrong type": (lambda net: lionheart.convert_to_analog_(make_net(), 3), "tile: got int"),
-    "wrong rule": (lambda net: lionheart.convert_to_analog_(make_net(), TILE, ["conv*"]), r"convert_to_analog_: layers: 'conv\*' matches no projection"),
+    "wrong rule": (
+        lambda net: lionheart.convert_to_analog_(make_net(), TILE, ["conv*"]), r"layers: 'conv\*' matches no projection"
+    ),
     "wrong type": (
         lambda net: lionheart.convert_to_analog_(make_net(), TILE, "type:conv3d"), "did you mean 'type:conv2d'"
     ),
