@@ -154,21 +154,28 @@ def find_candidates(
     return found
 
 
-def explain_choices(nodes: Iterable[Named], include: Iterable[str] = (), exclude: Iterable[str] = ()) -> dict[str, str]:
+def explain_choices(
+    nodes: Iterable[Named],
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    *,
+    options: tuple[str, str] = ("include", "exclude"),
+) -> dict[str, str]:
     """Return the projections that rules keep digital, each with its reason; rules are those of `find_candidates`.
 
     Args:
         nodes: Projections.
         include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
         exclude: Rules of projections that stay digital, even if an include rule matches them.
+        options: Names of the options that hold the two, for errors.
 
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
     """
     known = list(nodes)
-    included, excluded = rename_rules("include", include), rename_rules("exclude", exclude)
-    chosen = _match_all("include", included, known) if included else {node.fqn for node in known}
-    refused = _match_all("exclude", excluded, known)
+    included, excluded = rename_rules(options[0], include), rename_rules(options[1], exclude)
+    chosen = _match_all(options[0], included, known) if included else {node.fqn for node in known}
+    refused = _match_all(options[1], excluded, known)
     reasons = {node.fqn: "not included by the user" for node in known if node.fqn not in chosen}
     return reasons | {node.fqn: "kept digital by the user" for node in known if node.fqn in refused}
 

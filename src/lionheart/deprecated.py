@@ -149,7 +149,7 @@ def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) ->
     for rule in rules:
         if rule.startswith("kind:"):
             if not is_file:
-                warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=4)
+                warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=5)
             rule = f"type:{rule[5:]}"
         renamed.append(rule)
     return renamed

@@ -130,7 +130,6 @@ def test_column_calibration_takes_its_data():
         ({"layers": "7"}, ("7",)),
         ({"layers": ["0", "3"]}, ("0", "3")),
         ({"layers": "type:conv*"}, ("0", "3")),
-        ({"layers": "kind:conv*"}, ("0", "3")),  # how runs of the previous version have it
         ({"layers": "re:[37]"}, ("3", "7")),
         ({"exclude": ["0"]}, ("3", "7")),
         ({"exclude": "type:linear"}, ("0", "3")),
@@ -421,11 +420,13 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "not programmed": (lambda net: lionheart.drift_(net, "1d"), "drift_: 0 holds no chip, expected a programmed model"),
     "negative drift": (lambda net: lionheart.drift_(programmed(), -1), "drift_: t_inference: duration: got -1"),
     "wrong layer name": (
-        lambda net: lionheart.calibrate_(net, pairs(), ["70"]), r"'70' matches no projection\n.*did you mean '7'"
+        lambda net: lionheart.calibrate_(net, pairs(), ["70"]), r"'70' matches no projection of the network\n.*did you mean '7'"
     ),
     "wrong device": (lambda net: lionheart.convert_to_analog_(make_net(), "pmc"), "got 'pmc'\n.*did you mean 'pcm'"),
     "device of a wrong type": (lambda net: lionheart.convert_to_analog_(make_net(), 3), "tile: got int"),
-    "wrong rule": (lambda net: lionheart.convert_to_analog_(make_net(), TILE, ["conv*"]), "'conv\\*' matches no projection"),
+    "wrong rule": (
+        lambda net: lionheart.convert_to_analog_(make_net(), TILE, ["conv*"]), r"layers: 'conv\*' matches no projection"
+    ),
     "wrong type": (
         lambda net: lionheart.convert_to_analog_(make_net(), TILE, "type:conv3d"), "did you mean 'type:conv2d'"
     ),
@@ -482,7 +483,7 @@ def test_a_run_of_another_network_is_refused(mapped: MappingResult, tmp_path: Pa
     for other in (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())):
         with pytest.raises(ArtifactError):
             lionheart.load_run(mapped.run.path, other)
-    with pytest.raises(ArtifactError, match="no run here"):
+    with pytest.raises(ArtifactError, match=r"run\.json is missing"):
         lionheart.load_run(tmp_path, build_net())
 
 

@@ -191,7 +191,8 @@ def select_projections(
         ConfigError: A rule matches nothing, or nothing can go analog.
     """
     known = list(list_choices(model, graph))
-    choices = explain_choices(known, include, exclude)
+    options = ("convert_to_analog_: layers", "convert_to_analog_: exclude")
+    choices = explain_choices(known, include, exclude, options=options)
     unsupported = {
         each.fqn: each.unsupported_reason for each in known if each.unsupported_reason and each.fqn not in choices
     }
