@@ -23,7 +23,7 @@ from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task
-from lionheart.units import parse_duration
+from lionheart.units import parse_duration, parse_durations
 
 _CONVERT_HINT = "convert it first: lionheart.convert_to_analog_(model)"
 _DATA_HINT = "give a DataLoader, a list of (inputs, targets) pairs or a BatchSource"
@@ -121,16 +121,7 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
 
 def as_times(times: Any, where: str) -> list[float]:
     """Return one or more times after programming [s]."""
-    if isinstance(times, (str, int, float)):
-        times = [times]
-    if not isinstance(times, Iterable):
-        raise ConfigError(
-            f"{where}: times: got {type(times).__name__}, expected durations", hint='write times=["1s", "1d"]'
-        )
-    moments = [as_seconds(each, f"{where}: times") for each in times]
-    if not moments:
-        raise ConfigError(f"{where}: times: got no time, expected at least one", hint='write times=["1s", "1d"]')
-    return moments
+    return parse_durations(times, f"{where}: times")
 
 
 def as_seconds(value: Any, where: str) -> float:

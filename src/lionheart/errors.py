@@ -68,6 +68,24 @@ class ExtrapolationWarning(LionHeartWarning):
     """A fitted model is used outside the range of its measurements."""
 
 
+def check_type(value: object, expected: type | tuple[type, ...], where: str, hint: str = "") -> None:
+    """Raise an error if an argument has a wrong type.
+
+    Args:
+        value: Argument.
+        expected: Type, or alternative types.
+        where: Name of the argument, for the message.
+        hint: Action that resolves the error.
+
+    Raises:
+        ConfigError: `value` is not an instance of `expected`.
+    """
+    if not isinstance(value, expected):
+        types = expected if isinstance(expected, tuple) else (expected,)
+        names = " or ".join(each.__name__ for each in types)
+        raise ConfigError(f"{where}: got {type(value).__name__}, expected {names}", hint=hint)
+
+
 def suggest(name: str, known: Iterable[str], *, label: str = "known names") -> str:
     """Return a hint with the most similar known name, if any, and a list of up to 12 known names.
 

@@ -15,6 +15,7 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.files import read_json, write_json
 from lionheart.graph import LayerGraph
 from lionheart.record import read_record, write_record
+from lionheart.spec import with_config_errors
 
 
 class Placement(StrEnum):
@@ -25,6 +26,7 @@ class Placement(StrEnum):
 
 
 @final
+@with_config_errors
 @dataclass(frozen=True)
 class LayerMapping:
     """A placement for each projection of a network.

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from lionheart.deprecated import find_renamed
 from lionheart.errors import ConfigError
+from lionheart.spec import with_config_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,7 @@ def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @final
+@with_config_errors
 @dataclass(frozen=True)
 class Metric:
     """A quality metric: how samples are scored, what the mean score is called, and how it is formatted.
@@ -56,7 +58,7 @@ class Metric:
             not stored in files, so the metric of a stored result has None.
 
     Raises:
-        pydantic.ValidationError: An argument has a wrong type, or `kind` is unknown.
+        ConfigError: An argument has a wrong type, or `kind` is unknown.
     """
 
     name: str = "accuracy"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import fields
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from lionheart.deprecated import rename_settings
 from lionheart.errors import ConfigError, suggest
+
+T = TypeVar("T")
 
 
 def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
@@ -35,6 +39,27 @@ def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: 
             name = key.partition(".")[0]
             meanings += [f"{name} is: {known[name].description}"] if name in known and known[name].description else []
     return ConfigError("\n".join(lines), hint="; ".join(dict.fromkeys(hints + meanings)))
+
+
+def with_config_errors(cls: type[T]) -> type[T]:
+    """Decorate a pydantic dataclass so that invalid arguments of its constructor raise a `ConfigError`."""
+    construct, names = cls.__init__, [each.name for each in fields(cls)]  # type: ignore[arg-type,misc]
+
+    @functools.wraps(construct)
+    def construct_checked(self: T, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            lines = []
+            for fault in error.errors():
+                first, *rest = fault["loc"] or ("",)
+                known = isinstance(first, int) and first < len(names)
+                path = ".".join(str(part) for part in (names[first] if known else first, *rest) if part != "")
+                lines.append(f"{cls.__name__}.{path}: got {fault['input']!r}: {fault['msg']}")
+            raise ConfigError("\n".join(lines), hint=f"arguments: {', '.join(names)}") from None
+
+    cls.__init__ = construct_checked  # type: ignore[method-assign,misc]
+    return cls
 
 
 class Spec(BaseModel):

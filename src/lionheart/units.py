@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from lionheart.errors import ConfigError
 
@@ -46,6 +47,36 @@ def parse_duration(text: str | float) -> float:
             hint="give a time after programming, for example 1d",
         )
     return seconds
+
+
+def parse_durations(times: str | float | Iterable[str | float], where: str) -> list[float]:
+    """Convert one or more durations to seconds.
+
+    Args:
+        times: A duration, or durations, as in `parse_duration`.
+        where: Name of the argument, for messages.
+
+    Returns:
+        Durations [s], at least one.
+
+    Raises:
+        ConfigError: There is no duration, or one of them is invalid.
+    """
+    hint = f'write {where.rpartition(" ")[2]}=["1s", "1d"]'
+    single = isinstance(times, (str, int, float))
+    if not single and not isinstance(times, Iterable):
+        raise ConfigError(f"{where}: got {type(times).__name__}, expected durations", hint=hint)
+    moments = []
+    for each in [times] if single else times:  # type: ignore[list-item]
+        if isinstance(each, bool) or not isinstance(each, (str, int, float)):
+            raise ConfigError(f"{where}: got {each!r}, expected a duration", hint=hint)
+        try:
+            moments.append(parse_duration(each))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+    if not moments:
+        raise ConfigError(f"{where}: got no duration, expected at least one", hint=hint)
+    return moments
 
 
 def format_duration(seconds: float) -> str:

@@ -7,9 +7,8 @@ from dataclasses import FrozenInstanceError
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from lionheart.errors import ArtifactError
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.metrics import ACCURACY, F1, PERPLEXITY, Metric, drop_pp, is_within
 from lionheart.record import read_record, write_record
 
@@ -81,7 +80,7 @@ def test_a_damaged_measure_is_named(data: object, message: str):
 
 
 def test_a_measure_is_checked_and_never_changed():
-    with pytest.raises(ValidationError, match="'share' or 'perplexity'"):
+    with pytest.raises(ConfigError, match=r"Metric\.kind: got 'odd'.*'share' or 'perplexity'"):
         Metric("F1", "F1 points", "odd")
     with pytest.raises(FrozenInstanceError):
         F1.name = "other"

@@ -10,7 +10,7 @@ from typing import Any, cast, final
 
 from torch import Tensor, nn
 
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, check_type
 from lionheart.graph.convolutions import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, is_convolution
 from lionheart.registry import Registry
 
@@ -105,6 +105,7 @@ def register_layer_type(
     Raises:
         ConfigError: The class is already registered.
     """
+    check_type(module_type, (type, str), "register_layer_type", hint="give a module class, or its dotted name")
 
     def keep(describe: Describe) -> Describe:
         name = _dotted(module_type)

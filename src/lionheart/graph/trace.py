@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lionheart.data import call_model, eval_mode
-from lionheart.errors import GraphError
+from lionheart.errors import GraphError, check_type
 from lionheart.graph.layer_types import PlacedProjection, find_tensor
 from lionheart.graph.nodes import LayerGraph
 from lionheart.graph.ops import NAMES, NO_WORK, factors_of, has_addend, macs_of
@@ -85,6 +85,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     Raises:
         GraphError: The forward pass fails, or computes no projection.
     """
+    check_type(model, nn.Module, "model", hint="pass the network itself")
     recorder = TraceRecorder(model)
     watcher = _Recorder(model, recorder)
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lionheart.data import take_samples
-from lionheart.errors import ConfigError, suggest
+from lionheart.errors import ConfigError, check_type, suggest
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.files import sha256_file
 from lionheart.jobs.measurement.chips import compiling
@@ -18,6 +18,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
 from lionheart.tasks import Task
+from lionheart.units import parse_durations
 
 SPLITS = ("test", "validation")
 
@@ -26,7 +27,7 @@ def evaluate_run(
     task: Task,
     run_dir: Path | str,
     *,
-    times: Sequence[float],
+    times: str | float | Iterable[str | float] = ("1s", "1h", "1d", "1mo", "1y"),
     n_chips: int = 20,
     split: str = "test",
     n_samples: int | None = None,
@@ -40,7 +41,7 @@ def evaluate_run(
     Args:
         task: Task of the run.
         run_dir: Directory of a finished run.
-        times: Times since programming [s].
+        times: Times since programming: durations such as ``"1d"``, or seconds.
         n_chips: Number of simulated chips.
         split: ``test`` or ``validation``.
         n_samples: Number of samples, from the start of the split; None = all.
@@ -56,6 +57,10 @@ def evaluate_run(
         ConfigError: The split or the backend is unknown.
         ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
+    check_type(task, Task, "task", hint="pass the task of the run")
+    moments = parse_durations(times, "times")
+    if n_chips < 1:
+        raise ConfigError(f"n_chips: got {n_chips}, expected at least 1", hint="for example n_chips=20")
     run = open_finished(run_dir)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}", hint=suggest(split, SPLITS, label="splits"))
@@ -66,12 +71,12 @@ def evaluate_run(
     batches = take_samples(task.test if split == "test" else task.validation, n_samples)
 
     def measure() -> Evaluation:
-        with compiling(result.model, len(batches) * len(times) * n_chips, enabled=compiled):
+        with compiling(result.model, len(batches) * len(moments) * n_chips, enabled=compiled):
             found = evaluate_over_chips(
                 result.model,
                 batches,
                 task.metric,
-                times=times,
+                times=moments,
                 n_chips=n_chips,
                 streams=RandomStreams(root).scope("test" if split == "test" else "validate"),
                 confidence=settings.search.interval_coverage,

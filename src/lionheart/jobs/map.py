@@ -13,7 +13,7 @@ from torch import nn
 from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
-from lionheart.errors import ArtifactError, ConfigError
+from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.context import Context
@@ -92,7 +92,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     Raises:
         ArtifactError: There is no run, it belongs to another network, or an incompatible older version started it.
     """
-    run = RunDirectory.open(Path(run_dir))
+    run = RunDirectory.open(run_dir)
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
@@ -161,6 +161,10 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
     """Trace the network and find its candidates; input that would stop the run later raises here."""
+    check_type(
+        task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
+    )
+    check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
     STRATEGIES.find(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
     graph = task.trace()

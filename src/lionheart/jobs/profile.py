@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
 from lionheart.tasks import Task
+from lionheart.units import parse_durations
 
 
 def _read_tile(data: Any) -> Any:
@@ -96,7 +97,7 @@ def profile_layers(
     task: Task,
     settings: MapSettings | None = None,
     *,
-    times: Sequence[float],
+    times: str | float | Iterable[str | float] = "1d",
     n_chips: int = 10,
     n_samples: int | None = None,
     out: Path | None = None,
@@ -108,8 +109,8 @@ def profile_layers(
 
     Args:
         task: Task whose network is measured. The network is not changed.
-        settings: Tile, backend, seed, confidence, and the projections to include; None = the defaults.
-        times: Times since programming [s].
+        settings: Tile, backend, seed, confidence, and the projections to include; None = the preset ``quick``.
+        times: Times since programming: durations such as ``"1d"``, or seconds.
         n_chips: Number of simulated chips for each projection.
         n_samples: Number of validation samples, from the start of the split; None = all.
         out: JSON file of the profile, written after each projection; a ``.csv`` file next to it holds the same as a table,
@@ -121,19 +122,19 @@ def profile_layers(
         The settings, the digital network's score, and one row for each projection, the largest drop at the first time first.
 
     Raises:
-        ConfigError: `n_chips` is below 1, `times` is empty, or a setting is invalid.
+        ConfigError: `n_chips` is below 1, `times` is empty or invalid, or a setting is invalid.
         ArtifactError: `out` exists with other settings, or is damaged.
     """
-    settings = settings or MapSettings()
-    if n_chips < 1 or not times:
-        raise ConfigError(f"profile: got {n_chips} chips and {len(times)} times, expected at least one of each")
+    settings, moments = settings or MapSettings.preset(), parse_durations(times, "times")
+    if n_chips < 1:
+        raise ConfigError(f"n_chips: got {n_chips}, expected at least 1", hint="for example n_chips=10")
     graph, candidates = prepare_run(task, settings)
     batches = take_samples(task.validation, n_samples)
     reference = score_samples(task.model, batches, task.metric)
     empty = Profile(
         task=task.name,
         metric=task.metric,
-        times=tuple(times),
+        times=tuple(moments),
         n_chips=n_chips,
         n_samples=len(reference),
         confidence=settings.search.interval_coverage,

@@ -50,7 +50,7 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
     Raises:
         ArtifactError: There is no run in `run_dir`, or the run has not finished.
     """
-    run = RunDirectory.open(Path(run_dir))
+    run = RunDirectory.open(run_dir)
     run.require_job("map")
     if not run.has("results.json"):
         raise ArtifactError(

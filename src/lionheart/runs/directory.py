@@ -14,7 +14,7 @@ from typing import Any, TypeVar, final
 import torch
 from filelock import FileLock, Timeout
 
-from lionheart.errors import ArtifactError
+from lionheart.errors import ArtifactError, check_type
 from lionheart.files import read_json, require_free_space, require_mapping, write_json
 from lionheart.record import read_record, write_record
 from lionheart.runs.journal import Journal
@@ -64,13 +64,14 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> RunDirectory:
+    def open(cls, path: Path | str) -> RunDirectory:
         """Return an existing run.
 
         Raises:
             ArtifactError: There is no run, its version is unknown, or ``run.json`` is damaged.
         """
-        run = cls(path)
+        check_type(path, (str, Path), "run", hint="give the directory of a run")
+        run = cls(Path(path))
         if not run.has("run.json"):
             raise ArtifactError(
                 f"{path}: no run in this directory (run.json is missing)", hint="give a directory that `map` wrote"

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from lionheart.constants import Constant
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, check_type
 from lionheart.spec import Spec
 from lionheart.system.platform_files import (
     OPERATION_TABLES,
@@ -175,6 +175,7 @@ def load_platform(name: str | Path) -> PlatformSpec:
             a source. The message lists all errors, each with file and key.
         ArtifactError: A file cannot be read.
     """
+    check_type(name, (str, Path), "platform", hint="give the name of a platform, or the path of a TOML file")
     files = read_platform_files(name)
     faults = [*files.faults, *_find_key_faults(files)]
     settings: dict[str, Any] = {"name": files.name, "description": files.description} | {key: {} for key in TABLES}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.errors import ArtifactError, ConfigError, check_type, suggest
 from lionheart.files import cache_dir
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -95,6 +95,7 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
         ConfigError: The task does not exist, or it needs an extra that is not installed.
         ArtifactError: Data or weights are not available.
     """
+    check_type(name, str, "task", hint="give the name of a built-in task, for example cifar10/resnet8")
     family, at, model_name = name.partition("@")
     if at:
         if family not in HUB_TASKS:

@@ -96,6 +96,11 @@ class Task:
                 f"Task.model: got {type(self.model).__name__}, expected a torch.nn.Module",
                 hint="pass the network itself",
             )
+        if not callable(self.loss):
+            raise ConfigError(
+                f"Task.loss: got {type(self.loss).__name__}, expected a function of (outputs, targets)",
+                hint="return a scalar tensor, as torch.nn.functional.cross_entropy does",
+            )
         for split in ("train", "validation", "test"):
             object.__setattr__(self, split, as_batches(getattr(self, split)))
         object.__setattr__(self, "metric", as_metric(self.metric, measure))

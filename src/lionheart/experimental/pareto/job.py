@@ -13,7 +13,7 @@ from typing import final
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
 from lionheart.candidates import Candidate
 from lionheart.data import BatchSource, call_model, move_batch, take_samples
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, check_type
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.front import best_within, nested_prefixes, non_dominated
@@ -89,9 +89,9 @@ def find_pareto_front(
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings. The group ``pareto`` sets the objective and the number of trials; of ``search`` the time,
-            the numbers of chips and samples, the name rules and the tile limit apply; the first platform estimates
-            costs.
+        settings: Settings; None = the preset ``quick``. The group ``pareto`` sets the objective and the number of trials. Of
+            ``search`` the time, the numbers of chips and samples, the name rules and the tile limit apply. The first platform
+            estimates costs.
         storage: URL of the Optuna storage; None for a file in the run directory.
         run_dir: New directory for the run; None for a directory below ``./runs``.
         command: Command line to record in the run description.
@@ -105,7 +105,7 @@ def find_pareto_front(
     """
     from lionheart.experimental.pareto.search import hide_password, open_storage
 
-    settings = settings or MapSettings()
+    settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
     if storage is not None:
         with open_storage(storage):
@@ -156,6 +156,9 @@ def resume_pareto_front(
 
 
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
+    check_type(
+        settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
+    )
     check_objective("pareto.objective", settings.pareto.objective, settings)
     return prepare_run(task, settings)
 
