@@ -50,10 +50,10 @@ class Moments:
 class ColumnCalibration:
     """Digital correction that restores the output statistics of the exact weights on programmed chips.
 
-    The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the outputs
-    of a programmed chip and sets the corrections. Layers are corrected in the order in which they run, so the inputs of a layer
-    come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed after each
-    run from all runs up to this point.
+    The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
+    outputs of a programmed chip and sets the corrections. Layers are corrected in the order in which they run, so the inputs of
+    a layer come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed
+    after each run from all runs up to this point.
 
     Args:
         model: Model with analog layers and no programmed chip. Layers with ``column_calibration="none"`` are not corrected.

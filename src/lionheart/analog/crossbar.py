@@ -1,8 +1,8 @@
 """Pure functions that program signed weights on crossbars of memory devices and read the weights after drift.
 
 Weights have the shape ``(..., cols, rows)`` and are in tile units, that is divided by the scale of their column. Each index of
-the leading dimensions is a separate crossbar with a separate conversion to conductances, so one call can program many crossbars.
-The device setting ``converter`` defines how one or more devices represent a weight.
+the leading dimensions is a separate crossbar with a separate conversion to conductances. One call can therefore program many
+crossbars. The device setting ``converter`` defines how one or more devices represent a weight.
 """
 
 from __future__ import annotations
