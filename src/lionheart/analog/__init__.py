@@ -1,4 +1,4 @@
-"""Analog layers, which simulate the product of a weight matrix on tiles: DAC, crossbar, ADC, partial sums, drift compensation.
+"""Analog layers, which simulate products with weight matrices on analog tiles.
 
 The conversion replaces layers of a model in place, as a `LayerMapping` and a `TileSpec` prescribe, and can be undone. Analog
 layers simulate a programmed chip in ``eval()`` and inject hardware noise in ``train()``. This package does not depend on

@@ -46,7 +46,7 @@ class AnalogLayer(nn.Module, ABC):
     largest magnitude in the column.
 
     Args:
-        digital: Digital layer to replace; `convert_to_digital_` puts the same object back.
+        digital: Digital layer to replace; `convert_to_digital_` restores the same object.
         partition: Partition of the weight matrix over tiles.
         tile: Settings of converters, noise and memory devices.
         noise: Source of random numbers, shared by the analog layers of a model.
@@ -139,7 +139,7 @@ class AnalogLayer(nn.Module, ABC):
         return torch.addcmul(offset, out, gain)
 
     def set_correction_(self, gain: Tensor, offset: Tensor) -> None:
-        """Set a correction of the outputs in ``eval()``, which is valid until the programmed chip is read again.
+        """Set a digital correction that is applied to the outputs in ``eval()`` until the programmed chip is read again.
 
         Args:
             gain: Factor of each output ``(out,)``.
@@ -201,7 +201,7 @@ class AnalogLayer(nn.Module, ABC):
         """Return the weights of inputs `first` to `last` (exclusive) divided by the scale of their column, and the scales.
 
         Returns:
-            Weights ``(out, last - first)`` [tile units], and column scales ``(out,)``.
+            Scaled weights ``(out, last - first)``, and the scale of each column ``(out,)``.
         """
         weights = self.matrix()[:, first:last]
         column_max = weights.detach().abs().amax(dim=1) if self.tile.hwa.remap else self.analog_weight_bound
@@ -245,11 +245,11 @@ class AnalogLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def _draw_step_weights(self) -> list[Tensor]:
-        """Return the weights of each row of tiles [tile units] with one draw of the training noise from the HWA settings."""
+        """Return the weights of each row of tiles, in tile units, with one draw of hardware-aware training noise."""
         return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
 
     def _modified(self, weights: Tensor) -> Tensor:
-        """Return `weights` of a row of tiles [tile units] with the training noise from the HWA settings."""
+        """Return `weights` of a row of tiles, divided by the scale of their column, with hardware-aware training noise."""
         return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
@@ -308,17 +308,17 @@ class AnalogLayer(nn.Module, ABC):
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Restore the chip weights in `read`, a result of `take_read`. They are used until the chip is read again."""
+        """Restore the chip weights in `read`, a result of `take_read`. These weights are used until the chip is read again."""
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
-        """Discard the programmed chip, so that the layer uses its exact weights. Programming did not change them."""
+        """Discard the programmed chip, so that the layer uses its exact weights. Programming does not change the exact weights."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_params, self._correction = None, None
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the exact weights in place to the bounds that the HWA settings define; call after each optimiser step."""
+        """Clip the exact weights in place to the bounds in the tile's HWA settings; call after each optimiser step."""
         hwa = self.tile.hwa
         if hwa.weight_clip is not None:
             largest = self.analog_weight_bound

@@ -58,7 +58,7 @@ def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
 
 
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
-    """Yield pairs of a layer and the first layer with the same weight, or None if the layer is itself the first."""
+    """Yield each layer with the first layer that has the same weight, or with None if the layer itself is the first."""
     owners: dict[Any, AnalogLayer] = {}
     for layer in layers.values():
         owner = owners.setdefault(layer.weight_key(), layer)
@@ -81,13 +81,13 @@ def clip_weights_(model: nn.Module) -> None:
 
 
 def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
-    """Set the generator from which all analog layers of `model` draw weight noise in training and output noise."""
+    """Set the generator from which all analog layers of `model` draw output noise and, in training, weight noise."""
     layers = analog_layers(model).values()
     pool_size = next((layer.noise.pool_size for layer in layers), 0)
     use_noise_(model, NoiseSource(generator, pool_size))
 
 
 def use_noise_(model: nn.Module, source: NoiseSource) -> None:
-    """Set the noise source from which all analog layers of `model` draw weight noise in training and output noise."""
+    """Set the source from which all analog layers of `model` draw output noise and, in training, weight noise."""
     for layer in analog_layers(model).values():
         layer.noise = source

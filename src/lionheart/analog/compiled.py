@@ -66,7 +66,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
 
 
 def uncompile_(model: nn.Module) -> nn.Module:
-    """Undo `compile_model_` in place and return the same model, which then runs eagerly."""
+    """Undo `compile_model_` in place, so that the model runs eagerly again, and return the same model."""
     model._compiled_call_impl = None
     return model
 

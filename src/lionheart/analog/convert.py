@@ -29,7 +29,7 @@ _KEPT = "_before_analog"
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
     """Return the analog layers of a model by the fully qualified names of the projections that they compute.
 
-    A projection is a weight matrix, for example that of a linear layer or one of the four in an attention layer.
+    A projection is a weight matrix, for example the weight of a linear layer or one of the four matrices in an attention layer.
     """
     found: dict[str, AnalogLayer] = {}
     for fqn, module in model.named_modules():

@@ -133,7 +133,7 @@ def read_crossbar(
 
 
 def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
-    """Return whether each weight is a pair of devices of which one stays at 0 µS and always reads 0 µS.
+    """Return whether a pair of devices represents each weight and one device of the pair stays at 0 µS and reads 0 µS.
 
     A single net conductance then represents the pair.
     """

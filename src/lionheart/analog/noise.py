@@ -1,4 +1,4 @@
-"""Fast normal noise for large tensors, which consists of slices at random positions in a pool of normal numbers."""
+"""Fast normal noise for large tensors. The noise consists of slices at random positions in a pool of normal numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NoiseSource:
     Args:
         generator: Random number generator on the torch device of the model.
         pool_size: Number of elements in the pool; 0 = no pool, every number is newly drawn.
-        pool: Pool ``(pool_size,)`` to share with other sources, each of which chooses its slices independently. None = the pool
+        pool: Pool ``(pool_size,)`` to share with other sources. Each source chooses its slices independently. None = a new pool
             is drawn at the first use.
     """
 
@@ -56,7 +56,7 @@ class NoiseSource:
             self._pool = now[1]
 
     def _fill_pool(self) -> Tensor:
-        """Return the pool of normal numbers, which is drawn at the first use."""
+        """Return the pool of normal numbers; the first call draws the numbers."""
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
         return self._pool
@@ -105,7 +105,7 @@ class NoiseSource:
         return float(max(longest, 1.0) ** share)
 
     def _arrange(self, shape: torch.Size) -> Tensor:
-        """Return a tensor of numbers from the pool. If it is larger than half of the pool, some numbers occur repeatedly."""
+        """Return numbers from the pool as a tensor. A tensor larger than half of the pool may contain numbers repeatedly."""
         n, longest = shape.numel(), self.pool_size // 2
         if n <= longest:
             return self._slice(n).view(shape)

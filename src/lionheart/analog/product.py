@@ -24,8 +24,8 @@ class TileSlice:
     Args:
         first: Index of the first input that the row of tiles receives.
         last: Index after the last input that the row of tiles receives.
-        weights: Weights ``(out, last - first)`` [tile units], that is divided by `scale`.
-        scale: Factor for each output ``(out,)`` that converts weights in tile units to the weights of the digital layer.
+        weights: Weights ``(out, last - first)``, divided by `scale`.
+        scale: Factor for each output ``(out,)`` that converts `weights` to the units of the digital layer's weight.
         kernel: Weights in the shape that `Product.multiply` expects, scaled so that one step of the ADC is 1 in the products.
         out_scale: Factor for each output that converts ADC steps to outputs of the layer; broadcasts over the outputs.
     """
@@ -43,7 +43,7 @@ class TileSlice:
 class MVMParams:
     """Weights, converter settings and noise that a layer uses on its tiles in one forward pass.
 
-    `bound` and `output_noise` are relative to the product of a full-scale input and a weight of 1 in tile units.
+    `bound` and `output_noise` are relative to the product of a full-scale input and a weight that equals the scale of its column.
 
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.

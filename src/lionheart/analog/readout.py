@@ -1,4 +1,4 @@
-"""Reading of a programmed chip, which gives the drifted weights and the digital factors that compensate drift."""
+"""Functions that read drifted weights from a programmed chip and compute the digital factors that compensate drift."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ChipRead:
     """The weights of one layer, as read from one programmed chip at one time.
 
     Args:
-        weights: Two tensors for each row of tiles: weights ``(out, rows)`` [tile units], and the factor for each output
-            ``(out,)`` that converts weights in tile units to the units of the digital layer's weight.
+        weights: Two tensors for each row of tiles: weights ``(out, rows)``, divided by the scale of their column, and the factor
+            for each output ``(out,)`` that converts these weights to the units of the digital layer's weight.
         correction: Digital gain and offset for each output, ``(out,)`` each; None = no column calibration.
     """
 
@@ -59,7 +59,7 @@ def read_row(
         generator: Source of the read noise.
 
     Returns:
-        Weights ``(out, rows)`` [tile units], and the factor ``(out,)`` that compensates the drift of each column.
+        Weights ``(out, rows)``, divided by the scale of their column, and the factor ``(out,)`` that compensates the drift of each column.
     """
     weights, factors = [], []
     for number, crossbar in enumerate(row):
@@ -78,7 +78,7 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
     The outputs include noise and ADC. Drift compensation divides the mean after programming by the mean after drift.
 
     Args:
-        weights: Weights ``(..., cols, rows)`` of the crossbars [tile units].
+        weights: Weights ``(..., cols, rows)`` of the crossbars, divided by the scale of their column.
         tile: Settings of converters, noise and drift compensation.
         generator: Source of the noise.
 

@@ -36,7 +36,7 @@ def run_vectors(
 
     Args:
         vectors: im2col vectors ``(n, groups * in)``.
-        weight: Exact weight of the layer, which receives the gradient.
+        weight: Exact weight of the layer. The gradient of the outputs is computed with respect to this tensor.
         partition: Partition of the weight matrix over tiles.
         tile: Settings of the noise and other non-idealities of the product.
         params: Weights and converter settings of the forward pass.

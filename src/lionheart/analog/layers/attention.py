@@ -43,8 +43,8 @@ def attend(
     """Compute the result of ``nn.MultiheadAttention.forward``, with the projections (weight matrices) computed by `project`.
 
     Args:
-        attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. Its weight
-            matrices are not used.
+        attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. The
+            weight matrices of the layer are not used.
         project: Function that is called as ``project(name, x)`` with the names ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and
             ``out_proj``. It returns ``x @ W.T + b`` of shape ``(..., out)`` for ``x`` of shape ``(..., in)``.
         inputs: Arguments of ``nn.MultiheadAttention.forward``.
@@ -109,7 +109,7 @@ def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, 
         raise ConfigError(f"attention: got {shapes}, expected the last dimensions {widths}, respectively")
     if key.shape[:-1] != value.shape[:-1]:
         raise ConfigError(
-            f"attention: got {shapes}, expected a value for every key, that is equal sizes except for the last"
+            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)"
         )
     batch_axis = 0 if attention.batch_first else 1
     if query.ndim == 3 and query.shape[batch_axis] != key.shape[batch_axis]:
@@ -163,7 +163,7 @@ def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
         return mask
     if mask.dtype != torch.bool:
         raise ConfigError(
-            f"{name}: got {mask.dtype}, expected booleans or floating-point numbers; convert it with mask.bool()"
+            f"{name}: got {mask.dtype}, expected booleans (True = ignore) or floating-point numbers to add"
         )
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 

@@ -60,8 +60,8 @@ def run_recurrent(
         UnsupportedLayerError: The mode of the layer is unknown.
 
     Assumes:
-        For packed sequences, `project` also receives zeros as inputs, and states, after the end of a sequence. The results for
-        these vectors are discarded.
+        For packed sequences, `project` also receives vectors after the end of a sequence: zeros as inputs, and the last state.
+        The results for these vectors are discarded.
     """
     if rnn.mode not in _UPDATES:
         raise UnsupportedLayerError(
@@ -257,7 +257,7 @@ def _take_states(
         hx: One or more states, or None.
         shapes: Shape of each returned state, with the batch dimension.
         like: Tensor with the data type and device for zeros.
-        batch_axis: Position of the batch dimension to insert if the states in `hx` have none; None = they have one.
+        batch_axis: Position of the batch dimension to insert if the states in `hx` are unbatched; None = the states are batched.
     """
     if hx is None:
         return tuple(like.new_zeros(shape) for shape in shapes)
@@ -277,6 +277,6 @@ def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name
     """Raise an error unless `inputs.ndim` is in `n_dims` and the last dimension has size `input_size`."""
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
-        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected a {allowed} tensor")
+        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed} input")
     if inputs.shape[-1] != input_size:
         raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected the last dimension {input_size} (input_size)")

@@ -34,7 +34,7 @@ class AnalogWrapper(nn.Module):
     The remaining projections are computed digitally.
 
     Args:
-        digital: Digital module to wrap; `convert_to_digital_` puts the same object back.
+        digital: Digital module to wrap; `convert_to_digital_` restores the same object.
     """
 
     adds_bias = True
