@@ -308,7 +308,7 @@ class AnalogLayer(nn.Module, ABC):
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Restore the chip weights in `read`, a result of `take_read`. These weights are used until the chip is read again."""
+        """Use the weights in `read`, an earlier result of `take_read`, until the chip is read again."""
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:

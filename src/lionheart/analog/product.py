@@ -43,7 +43,7 @@ class TileSlice:
 class MVMParams:
     """Weights, converter settings and noise that a layer uses on its tiles in one forward pass.
 
-    `bound` and `output_noise` are relative to the product of a full-scale input and a weight that equals the scale of its column.
+    `bound` and `output_noise` are relative to the product of a full-scale input and a weight equal to the scale of its column.
 
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.

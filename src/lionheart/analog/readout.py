@@ -25,8 +25,8 @@ class ChipRead:
     """The weights of one layer, as read from one programmed chip at one time.
 
     Args:
-        weights: Two tensors for each row of tiles: weights ``(out, rows)``, divided by the scale of their column, and the factor
-            for each output ``(out,)`` that converts these weights to the units of the digital layer's weight.
+        weights: Two tensors for each row of tiles: weights ``(out, rows)``, divided by the scale of their column, and the
+            factor for each output ``(out,)`` that converts these weights to the units of the digital layer's weight.
         correction: Digital gain and offset for each output, ``(out,)`` each; None = no column calibration.
     """
 
@@ -59,7 +59,8 @@ def read_row(
         generator: Source of the read noise.
 
     Returns:
-        Weights ``(out, rows)``, divided by the scale of their column, and the factor ``(out,)`` that compensates the drift of each column.
+        Weights ``(out, rows)``, divided by the scale of their column, and the factor for each column ``(out,)`` that
+        compensates drift.
     """
     weights, factors = [], []
     for number, crossbar in enumerate(row):

@@ -257,7 +257,7 @@ def _take_states(
         hx: One or more states, or None.
         shapes: Shape of each returned state, with the batch dimension.
         like: Tensor with the data type and device for zeros.
-        batch_axis: Position of the batch dimension to insert if the states in `hx` are unbatched; None = the states are batched.
+        batch_axis: Position of the batch dimension to insert if the states are unbatched; None = the states are batched.
     """
     if hx is None:
         return tuple(like.new_zeros(shape) for shape in shapes)

@@ -183,8 +183,8 @@ class AnalogRecurrentCell(AnalogWrapper):
 class AnalogConvTranspose(AnalogWrapper):
     """Wrapper that runs a transposed convolution on tiles.
 
-    The tiles receive the channels of one input position as one input vector and multiply it with all kernel positions. The
-    products are added up digitally.
+    The tiles receive the channels of one input position as one input vector and multiply the vector with the weights of
+    all kernel positions. The products are added up digitally.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
