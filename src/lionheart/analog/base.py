@@ -312,7 +312,7 @@ class AnalogLayer(nn.Module, ABC):
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
-        """Discard the programmed chip, so that the layer uses its exact weights. Programming does not change the exact weights."""
+        """Discard the programmed chip, so that the layer uses its exact weights, which programming does not change."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_params, self._correction = None, None
 
