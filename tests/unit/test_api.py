@@ -205,7 +205,7 @@ def test_a_named_layer_that_cannot_go_analog_is_reported_next_to_others():
     assert list(record.unsupported) == ["words"]
     assert record.mapping.analog == ("head",)
     with pytest.raises(
-        ConfigError, match="no layer of Mixed that was chosen can go analog: words: layer type unknown: Embedding"
+        ConfigError, match="none of the selected layers of Mixed can run on tiles: words: layer type unknown: Embedding"
     ):
         lionheart.convert_to_analog_(Mixed(), TILE, ["words"])
 

@@ -1,8 +1,8 @@
-"""Analog layers: DAC, crossbar, ADC, digital partial sums, drift compensation, and the modules that hold their state.
+"""Analog layers, which simulate products with weight matrices on analog tiles.
 
-Takes a model, a `LayerMapping` and a `TileSpec`. Returns the same model with analog layers, which simulate a programmed chip in
-``eval()`` and inject hardware noise in ``train()``; the conversion can be undone. Must not know: training loops, accuracy,
-platforms.
+The conversion replaces layers of a model in place, as a `LayerMapping` and a `TileSpec` prescribe, and can be undone. Analog
+layers simulate a programmed chip in ``eval()`` and inject hardware noise in ``train()``. This package does not depend on
+training loops, accuracy or platforms.
 """
 
 from lionheart.analog.base import AnalogLayer

@@ -1,4 +1,8 @@
-"""The base class of modules that compute a projection on tiles; it holds their state, and other modules have the physics."""
+"""Base class of the layers that compute a projection (weight matrix) on analog tiles.
+
+The class holds the weights, the input range and the programmed chip of a layer. The other modules of this package implement
+converters, crossbars and noise.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +36,20 @@ _SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 
 
 class AnalogLayer(nn.Module, ABC):
-    """A linear or convolution layer on tiles; owns the same parameter objects as the digital layer that it replaces.
+    """A linear or convolution layer on analog tiles, with the same parameter objects as the digital layer that it replaces.
 
-    In ``train()`` the layer injects the noise of the tile's hardware-aware (HWA) training settings. In ``eval()`` it uses the
-    weights of the programmed chip, or the exact weights if no chip is programmed; converters and output noise apply in both
-    cases. The bias and the partial sums over tiles are computed digitally. Weights in tile units are divided by the scale of
-    their column, which usually is its largest magnitude.
+    In ``train()`` the layer injects the noise that the tile's settings for hardware-aware (HWA) training define. In ``eval()``
+    it uses the weights of the programmed chip, or the exact weights if no chip is programmed. Converters and output noise apply
+    in both cases. The bias and the partial sums over tiles are computed digitally.
+
+    Crossbars store weights in tile units: each weight is divided by the scale of its output column. The scale is usually the
+    largest magnitude in the column.
 
     Args:
-        digital: Digital layer to replace; `convert_to_digital_` puts the same object back.
-        partition: Tiles of the layer.
-        tile: Converters, noise and device.
-        noise: Random numbers, shared by the layers of a model.
+        digital: Digital layer to replace; `convert_to_digital_` restores the same object.
+        partition: Partition of the weight matrix over tiles.
+        tile: Settings of converters, noise and memory devices.
+        noise: Source of random numbers, shared by the analog layers of a model.
     """
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
@@ -81,7 +87,7 @@ class AnalogLayer(nn.Module, ABC):
         self.bias = cast(nn.Parameter | None, digital.bias)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for all layers that share one weight."""
+        """Return a key that is equal for two layers if they use the same weight."""
         return id(self.weight), None
 
     @property
@@ -90,14 +96,15 @@ class AnalogLayer(nn.Module, ABC):
         return bool(self._programmed)
 
     def matrix(self) -> Tensor:
-        """Return the weight as a matrix ``(out, in)``; the inputs of a convolution are in im2col order."""
+        """Return the weight as a matrix ``(out, in)``. The inputs of a convolution are in im2col order."""
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection; shapes as in the digital layer.
+        """Return the outputs of the layer, with the same shapes as in the digital layer.
 
-        Gradient checkpointing computes a layer again in the backward pass. The second computation then uses the noise of the
-        first one. If a layer runs several times within a checkpointed region, the noise of its calls is used in reverse order.
+        Gradient checkpointing computes a layer a second time in the backward pass. The second computation repeats the noise
+        from the forward pass. If a layer runs several times within a checkpointed region, the noise of its calls is repeated
+        in reverse order.
         """
         if not self.training:
             return self._correct(self._compute(x))
@@ -125,23 +132,28 @@ class AnalogLayer(nn.Module, ABC):
         return run_tiles(self, x, self.bias, params, self.noise)
 
     def _correct(self, out: Tensor) -> Tensor:
-        """Apply the column correction of the programmed chip, if it has one."""
+        """Return the outputs `out` with the column correction of the programmed chip; unchanged if no correction is set."""
         if self._correction is None:
             return out
         gain, offset = (self.over_outputs(each.to(out.dtype), out) for each in self._correction)
         return torch.addcmul(offset, out, gain)
 
     def set_correction_(self, gain: Tensor, offset: Tensor) -> None:
-        """Multiply each output by `gain` and add `offset`, both ``(out,)``, until the programmed chip is read again."""
+        """Set a digital correction that is applied to the outputs in ``eval()`` until the programmed chip is read again.
+
+        Args:
+            gain: Factor of each output ``(out,)``.
+            offset: Number to add to each output ``(out,)`` after the multiplication.
+        """
         self._correction = gain, offset
 
     def check_range(self) -> bool:
-        """Return whether the input range is known, so that the next pass does not have to set it."""
+        """Return whether the layer needs no first batch to set its input range, because the range is set or dynamic."""
         self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
         return self._has_range
 
     def prepare_pass_(self) -> None:
-        """Prepare the weights of the next pass where their computation cannot be compiled."""
+        """Prepare the weights for the next forward pass if `torch.compile` cannot compile their computation."""
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
             self._step_weights = self._draw_step_weights()
         elif not self.training and self._programmed and self._has_range:
@@ -151,7 +163,7 @@ class AnalogLayer(nn.Module, ABC):
 
     @contextmanager
     def same_weights(self) -> Iterator[None]:
-        """Use one draw of weight noise for all products in training within the context, as for the time steps of a sequence."""
+        """Use one draw of training weight noise for all calls within the context, for example for all steps of a sequence."""
         if not self.training or self._step_weights is not None:
             yield
             return
@@ -162,12 +174,12 @@ class AnalogLayer(nn.Module, ABC):
             self._step_weights = None
 
     def end_pass_(self) -> None:
-        """Discard the weights that `prepare_pass_` drew."""
+        """Discard the noisy training weights that `prepare_pass_` drew."""
         self._step_weights = None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _forward_vectors(self, x: Tensor, params: MVMParams) -> Tensor:
-        """Compute the layer on its im2col matrix, for tiles whose input scale or ADC bound depends on the single vector."""
+        """Compute the layer vector by vector from its im2col matrix, with separate input scaling and noise for each vector."""
         limit = None
         if self.tile.input_range != "dynamic" and params.dac_bits is not None:
             limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
@@ -186,14 +198,21 @@ class AnalogLayer(nn.Module, ABC):
         return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
     def _normalised(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return the weights ``(out, last - first)`` of a row of tiles [tile units] and the scale of each column ``(out,)``."""
+        """Return the weights of inputs `first` to `last` (exclusive) divided by the scale of their column, and the scales.
+
+        Returns:
+            Scaled weights ``(out, last - first)``, and the scale of each column ``(out,)``.
+        """
         weights = self.matrix()[:, first:last]
         column_max = weights.detach().abs().amax(dim=1) if self.tile.hwa.remap else self.analog_weight_bound
         column_scale = torch.where(column_max > 0, column_max, torch.ones_like(column_max))
         return weights / column_scale.unsqueeze(1), column_scale
 
     def _mvm_params(self, x: Tensor) -> MVMParams:
-        """Return weights and converters of this pass; those of a programmed chip are cached until the chip is read again."""
+        """Return weights and converter settings for this forward pass.
+
+        In ``eval()`` with a programmed chip, the result is cached until the chip is read again.
+        """
         uses_chip = bool(self._programmed) and not self.training
         if uses_chip and self._chip_params is not None and self._chip_params.dtype == x.dtype:
             return self._chip_params
@@ -226,18 +245,18 @@ class AnalogLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def _draw_step_weights(self) -> list[Tensor]:
-        """Return the weights of each row of tiles with the training noise of the HWA settings, from one draw [tile units]."""
+        """Return the weights of each row of tiles, in tile units, with one draw of hardware-aware training noise."""
         return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
 
     def _modified(self, weights: Tensor) -> Tensor:
-        """Return the weights of a row of tiles with the training noise of the HWA settings [tile units]."""
+        """Return `weights` of a row of tiles, divided by the scale of their column, with hardware-aware training noise."""
         return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program a fresh chip from the exact weights. Call `drift_` next to read its weights."""
+        """Program the exact weights on new crossbars. Call `drift_` next to read the programmed weights."""
         self._chip, self._scales, self._reference = [], [], []
         compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
@@ -252,9 +271,9 @@ class AnalogLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Let the programmed chip age to `t_inference` [s] after programming and read its weights once.
+        """Let the programmed chip drift until `t_inference` [s] after programming and read its weights once.
 
-        If the tile has a `reprogram_after`, the chip is reprogrammed at every multiple of that time.
+        If the tile setting ``reprogram_after`` is given, the chip is reprogrammed at every multiple of ``reprogram_after`` [s].
         """
         if self.tile.reprogram_after is not None:
             n_programmings, t_inference = divmod(t_inference, self.tile.reprogram_after)
@@ -269,33 +288,37 @@ class AnalogLayer(nn.Module, ABC):
         self._programmed, self._chip_params, self._correction = programmed, None, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
-        """Split the weights of a row of tiles into crossbars ``(cols, rows)``; groups with one crossbar each are stacked."""
+        """Split the weights of a row of tiles into crossbars ``(cols, rows)``.
+
+        If each group of a grouped layer has exactly one crossbar, the crossbars are stacked in one tensor
+        ``(groups, cols, rows)``.
+        """
         groups = self.partition.groups
         if groups > 1 and len(self.partition.col_sizes) == 1:
             return [weights.view(groups, -1, weights.shape[1])]
         return [weights[cols] for cols in self._col_slices()]
 
     def take_read(self) -> ChipRead:
-        """Return the current weights of the programmed chip, for `use_read_`."""
+        """Return the weights that were last read from the programmed chip. `use_read_` can restore them later."""
         return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
-        """Use the crossbars of `owner`, a layer with the same weight."""
+        """Use the programmed crossbars of `owner`, another analog layer with the same weight."""
         self._chip, self._programmed, self._chip_params = owner._chip, owner._programmed, None
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Use weights that `take_read` returned earlier, until the chip is read again."""
+        """Use the weights in `read`, an earlier result of `take_read`, until the chip is read again."""
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
-        """Discard the programmed chip. Programming never changes the exact weights."""
+        """Discard the programmed chip, so that the layer uses its exact weights, which programming does not change."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_params, self._correction = None, None
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the exact weights to the bounds of the HWA settings; called after each optimiser step."""
+        """Clip the exact weights in place to the bounds in the tile's HWA settings; call after each optimiser step."""
         hwa = self.tile.hwa
         if hwa.weight_clip is not None:
             largest = self.analog_weight_bound
@@ -310,7 +333,7 @@ class AnalogLayer(nn.Module, ABC):
             self._write_weight_(self.weight.clamp(-limit, limit))
 
     def _write_weight_(self, weight: Tensor) -> None:
-        """Set the weight; the argument has the same shape."""
+        """Copy `weight`, a tensor with the shape of the layer's weight, into the weight parameter."""
         self.weight.copy_(weight)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
@@ -325,13 +348,13 @@ class AnalogLayer(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _find_range(self, x: Tensor) -> None:
-        """Set the input range to the largest magnitude of the first batch if the range was not calibrated."""
+        """Set an input range that is not calibrated to the largest magnitude in `x`, the first batch."""
         if self.analog_input_range == 0:
             if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
             else:
                 warnings.warn(
-                    "an analog layer had no input range and uses the largest input of its first batch instead; "
+                    "an analog layer had no input range and uses the largest magnitude in its first batch instead; "
                     "call calibrate_input_ranges_ with representative data before evaluation",
                     CalibrationWarning,
                     stacklevel=3,
@@ -342,37 +365,55 @@ class AnalogLayer(nn.Module, ABC):
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
-        """Return the inputs with the padding that `multiply` does not add itself."""
+        """Return `x` with padding if `multiply` does not pad its inputs; otherwise return `x`."""
 
     @abstractmethod
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return ``weights (out, last - first)`` of rows ``first`` to ``last`` in the shape that `multiply` takes."""
+        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects.
+
+        Args:
+            weights: Weights ``(out, last - first)``.
+            first: Index of the first row, that is of the first input in im2col order.
+            last: Index after the last row.
+        """
 
     @abstractmethod
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the inputs that rows ``first`` to ``last`` of the im2col matrix read."""
+        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     @abstractmethod
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Multiply the DAC codes of a row of tiles with its weights."""
+        """Return the products of DAC codes and weights.
+
+        Args:
+            codes: DAC codes of the inputs, a result of `rows_of` after conversion.
+            kernel: Weights, a result of `kernel`.
+        """
 
     @abstractmethod
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the codes and of ``weights (out, in)``, or None where `wanted` is False."""
+        """Return the gradients with respect to the DAC codes and the weights; None for each gradient that is not wanted.
+
+        Args:
+            grad: Gradient with respect to the outputs.
+            codes: DAC codes of the inputs.
+            weights: Weights ``(out, in)``.
+            wanted: Whether to compute the gradient of the codes, and whether to compute the gradient of the weights.
+        """
 
     @abstractmethod
     def _to_vectors(self, x: Tensor) -> Tensor:
-        """Return the inputs as im2col vectors ``(n, groups * in)``."""
+        """Return the inputs `x` as im2col vectors ``(n, groups * in)``, one for each product with the weight matrix."""
 
     @abstractmethod
     def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
-        """Return ``vectors (n, out)`` in the shape of the layer's outputs for the inputs `x`."""
+        """Reshape the output vectors ``(n, out)`` to the shape of the layer's outputs for the inputs `x`."""
 
     @abstractmethod
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape ``values (out,)`` so that they broadcast over `outputs`."""
+        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
 
     # -- attributes of the digital layer -------------------------------------------------------------------------------
 
@@ -392,6 +433,6 @@ class AnalogLayer(nn.Module, ABC):
         self._has_range = False
 
     def extra_repr(self) -> str:
-        """Describe shape and tiles."""
+        """Return the size of the weight matrix, the number of tiles and the size of one tile as text."""
         out, rows = self.matrix().shape
         return f"{rows}x{out} on {self.partition.n_tiles} tile(s) of {self.tile.rows}x{self.tile.cols}"

@@ -1,4 +1,7 @@
-"""Static input ranges from data. A small range clips large inputs; a large range increases the effect of output noise."""
+"""Calibration of the input ranges of analog layers on data.
+
+A small range clips large inputs. A large range increases the effect of output noise and of rounding in the converters.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from lionheart.analog.converters import code_limit
 from lionheart.data import eval_mode
 from lionheart.errors import ConfigError, suggest
 
-_N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` of the largest input to the largest input
+_N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` times the largest input to the largest input
 _SMALLEST_SHARE = 0.1
 _MAX_CALLS = 32  # calls of one layer whose inputs are used
 _MAX_SAMPLES = 256  # samples of each call that are used, counted along the first dimension
@@ -30,23 +33,23 @@ def calibrate_input_ranges_(
     *,
     digitally: bool = False,
 ) -> dict[str, float]:
-    """Set the input range of analog layers to the range with the least expected squared error of their outputs.
+    """Set the input range of each analog layer to the range that minimises the expected squared error of the layer's outputs.
 
-    The error includes the clipping of inputs, the rounding of the DAC, the output noise and the rounding of the ADC. The last
-    two grow with the range.
+    The error includes the clipping of inputs, the rounding in the DAC, the output noise and the rounding in the ADC. The error
+    from output noise and ADC increases with the range.
 
     Args:
-        model: Model with analog layers.
-        run: Function that is called with the model and runs it on representative inputs, once or several times.
-        fqns: Names of the layers to calibrate; None = the layers without a range.
+        model: Model with analog layers; their input ranges are changed in place.
+        run: Function that is called with the model and runs the model on representative inputs, once or several times.
+        fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
 
     Returns:
-        Range of each calibrated layer by name, in units of the layer's input.
+        Input range of each calibrated layer by the layer's name, in units of the layer's input.
 
     Raises:
-        ConfigError: A name is not an analog layer, or a layer does not run on the inputs.
+        ConfigError: A name is not the name of an analog layer, or a layer to calibrate does not run on the inputs.
     """
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
@@ -69,7 +72,8 @@ def calibrate_input_ranges_(
     for fqn in chosen:
         if fqn not in inputs:
             raise ConfigError(
-                f"{fqn}: the layer did not run on the calibration data", hint="give inputs that reach every layer"
+                f"calibration: layer {fqn!r} did not run on the calibration data",
+                hint="give inputs on which the layer runs, or leave the layer out of the calibration",
             )
     ranges = {}
     for fqn in chosen:
@@ -79,18 +83,21 @@ def calibrate_input_ranges_(
 
 
 def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
-    """Return the analog layers that need an input range and have none."""
+    """Return the names of the analog layers that need an input range but have none."""
     return tuple(
         fqn for fqn, layer in analog_layers(model).items() if layer.tile.has_input_range and not layer.check_range()
     )
 
 
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    """Return the input range with the least expected squared output error of one layer.
+    """Return the input range that minimises the expected squared error of a layer's outputs.
 
     Args:
-        layer: Analog layer; its digital layer gives the exact outputs.
-        inputs: Inputs of some calls of the layer.
+        layer: Analog layer. The digital layer that it replaces computes the exact outputs.
+        inputs: Inputs of the layer, one tensor for each recorded call.
+
+    Returns:
+        Input range in units of the layer's input; 1 if all inputs are 0.
     """
     largest = max(float(x.abs().amax()) for x in inputs)
     if largest == 0:
@@ -111,7 +118,14 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
 
 
 def _squared_error(layer: AnalogLayer, x: Tensor, exact: Tensor, bound: float) -> float:
-    """Return the mean squared error of the outputs from clipping the inputs at `bound` and rounding them in the DAC."""
+    """Return the mean squared error of a layer's outputs if the inputs are clipped at `bound` and rounded in the DAC.
+
+    Args:
+        layer: Analog layer.
+        x: Inputs of one call.
+        exact: Outputs of the digital layer for `x`.
+        bound: Largest magnitude of the clipped inputs.
+    """
     quantised = x.clamp(-bound, bound)
     if layer.tile.dac_bits is not None:
         step = bound / code_limit(layer.tile.dac_bits)
@@ -130,7 +144,7 @@ def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module
 
 @contextmanager
 def _computing_digitally(layers: Iterable[AnalogLayer]) -> Iterator[None]:
-    """Let `layers` compute with their digital layers within the context."""
+    """Compute `layers` digitally within the context."""
     chosen = list(layers)
     for layer in chosen:
         layer.__dict__["forward"] = layer.digital.forward

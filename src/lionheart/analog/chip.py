@@ -1,4 +1,4 @@
-"""Operations on the chip, that is on all analog layers of a model together: program, drift, clear, seed noise."""
+"""Operations on the simulated chip of a model, that is on all analog layers: program, drift, clear, seed noise."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lionheart.errors import ConfigError
 
 
 def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
-    """Program a fresh chip from the exact weights, with newly drawn programming noise and drift exponents.
+    """Program the exact weights of all analog layers on a new chip, with newly drawn programming noise and drift exponents.
 
-    Layers that share a weight share its crossbars.
+    Layers that share a weight also share the programmed crossbars. Call `drift_chip_` next to read the programmed weights.
 
     Args:
         model: Model with analog layers, changed in place.
-        generator: Source of the device noise.
+        generator: Source of programming noise, drift exponents and other random states of the memory devices.
     """
     for layer, owner in _with_owners(analog_layers(model)):
         if owner is None:
@@ -31,7 +31,7 @@ def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator) -> None:
-    """Let the programmed chip age to `t_inference` [s] after programming and read its weights with one draw of read noise.
+    """Let the programmed chip drift until `t_inference` after programming and read its weights with one draw of read noise.
 
     Args:
         model: Model with a programmed chip, changed in place.
@@ -39,12 +39,12 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
         generator: Source of the read noise.
 
     Raises:
-        ConfigError: No chip is programmed.
+        ConfigError: An analog layer has no programmed chip.
     """
     layers = analog_layers(model)
     for fqn, layer in layers.items():
         if not layer._chip:
-            raise ConfigError(f"{fqn}: no chip is programmed", hint="call program_chip_ first")
+            raise ConfigError(f"drift: layer {fqn!r} has no programmed chip", hint="call program_chip_ first")
     for layer, owner in _with_owners(layers):
         if owner is None:
             layer.drift_(t_inference, generator)
@@ -53,12 +53,12 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
 
 
 def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
-    """Return the analog layers that hold no programmed chip."""
+    """Return the names of the analog layers that have no programmed chip."""
     return tuple(fqn for fqn, layer in analog_layers(model).items() if not layer._chip)
 
 
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
-    """Yield each layer with the first layer that has the same weight, or with None if the layer is the first itself."""
+    """Yield each layer with the first layer that has the same weight, or with None if the layer itself is the first."""
     owners: dict[Any, AnalogLayer] = {}
     for layer in layers.values():
         owner = owners.setdefault(layer.weight_key(), layer)
@@ -66,25 +66,28 @@ def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLaye
 
 
 def clear_chip_(model: nn.Module) -> None:
-    """Discard the programmed chip, so that analog layers use the exact weights again."""
+    """Discard the programmed chip of a model in place, so that its analog layers use the exact weights again."""
     for layer in analog_layers(model).values():
         layer.clear_chip_()
 
 
 def clip_weights_(model: nn.Module) -> None:
-    """Clip the weights of analog layers to the bounds of their HWA settings; call after each optimiser step."""
+    """Clip the weights of all analog layers in place to the bounds in their hardware-aware training (HWA) settings.
+
+    Call this function after each optimiser step.
+    """
     for layer in analog_layers(model).values():
         layer.clip_weights_()
 
 
 def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
-    """Set the generator from which every analog layer draws its weight and output noise."""
+    """Set the generator from which all analog layers of `model` draw output noise and, in training, weight noise."""
     layers = analog_layers(model).values()
     pool_size = next((layer.noise.pool_size for layer in layers), 0)
     use_noise_(model, NoiseSource(generator, pool_size))
 
 
 def use_noise_(model: nn.Module, source: NoiseSource) -> None:
-    """Set the source from which every analog layer draws its weight and output noise."""
+    """Set the source from which all analog layers of `model` draw output noise and, in training, weight noise."""
     for layer in analog_layers(model).values():
         layer.noise = source

@@ -1,8 +1,7 @@
-"""Column calibration: a digital gain and offset for each column of a programmed chip, from calibration inputs.
+"""Column calibration, which corrects each column of a programmed chip with a digital gain and offset.
 
-Part of the effect of programming noise and drift on a column is a common gain and offset of all its outputs. This part can be
-corrected digitally. Gain and offset follow from two statistics of the same inputs: of the chip's outputs, and of the outputs
-with exact weights.
+Programming noise and drift change the gain and the offset of a column's outputs. These changes can be corrected digitally. Gain
+and offset are computed from the outputs of the chip and the outputs with exact weights on the same calibration inputs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lionheart.analog.convert import analog_layers
 from lionheart.data import eval_mode
 from lionheart.errors import ConfigError
 
-_SMALLEST_SHARE = 1e-3  # a column below this share of the reference's standard deviation gets gain 1
+_SMALLEST_SHARE = 1e-3  # gain 1 if the standard deviation of a column is below this fraction of the reference
 
 
 @final
@@ -39,7 +38,7 @@ class Moments:
     variance: Tensor
 
     def merge(self, other: Moments) -> Moments:
-        """Return the moments of the union of both sets of outputs."""
+        """Return the mean and variance of the outputs of `self` and `other` together."""
         count = self.count + other.count
         share = other.count / count
         shift = other.mean - self.mean
@@ -49,22 +48,23 @@ class Moments:
 
 @final
 class ColumnCalibration:
-    """Corrects the columns of programmed chips to the output statistics of the exact weights.
+    """Digital correction that restores the output statistics of the exact weights on programmed chips.
 
-    The constructor measures the statistics with exact weights. `calibrate_` measures a programmed chip and sets corrections.
-    Layers are corrected in the order in which they run, with inputs from the layers corrected before. If a layer runs several
-    times, as in a recurrent network, its correction after each run follows from all runs so far.
+    The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
+    outputs of a programmed chip and sets the corrections. Layers are corrected in the order in which they run, so the inputs of
+    a layer come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed
+    after each run from all runs up to this point.
 
     Args:
         model: Model with analog layers and no programmed chip. Layers with ``column_calibration="none"`` are not corrected.
-        run: Function that is called with the model and runs it on the calibration inputs.
+        run: Function that is called with the model and runs the model on the calibration inputs.
 
     Raises:
         ConfigError: A chip is programmed, or a layer to correct does not run on the inputs.
 
     Source:
-        Joshi et al., Nature Communications 11, 2473 (2020), recompute batch-norm statistics on each chip (AdaBS). Here the
-        statistics of the columns are used, which networks without batch norm have too.
+        Joshi et al., Nature Communications 11, 2473 (2020), recompute batch-norm statistics on each chip (AdaBS). This class
+        uses the statistics of the column outputs instead, so that networks without batch norm can also be corrected.
     """
 
     def __init__(self, model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
@@ -78,17 +78,19 @@ class ColumnCalibration:
         for layer in self._layers.values():
             if layer.is_programmed:
                 raise ConfigError(
-                    "column calibration: a chip is programmed, expected exact weights", hint="call clear_chip_ first"
+                    "column calibration: a chip is programmed, expected a model without a programmed chip",
+                    hint="call clear_chip_ first",
                 )
         self._pass(self._remember)
         for fqn in self._layers:
             if fqn not in self._reference:
                 raise ConfigError(
-                    f"{fqn}: the layer did not run on the calibration inputs", hint="give inputs that reach every layer"
+                    f"column calibration: layer {fqn!r} did not run on the calibration inputs",
+                    hint="give inputs on which every analog layer runs, or set column_calibration='none' for this layer",
                 )
 
     def calibrate_(self) -> None:
-        """Set the column corrections of the programmed chip; call after `drift_chip_`."""
+        """Measure the outputs of the programmed chip and set its column corrections in place; call after `drift_chip_`."""
         if not self._layers:
             return
         seen: dict[str, Moments] = {}
@@ -129,7 +131,7 @@ def _undo(layer: AnalogLayer, out: Tensor) -> Tensor:
 
 
 def _moments(layer: AnalogLayer, out: Tensor) -> Moments:
-    """Return the moments of a layer's outputs over all dimensions but the output dimension."""
+    """Return the mean and variance of each column over all dimensions of the outputs `out` except the output dimension."""
     marks = layer.over_outputs(
         torch.arange(len(layer.matrix())), out
     )  # broadcasts over `out`: its longest dimension is the output dimension
@@ -150,7 +152,7 @@ def _correction(layer: AnalogLayer, seen: Moments, expected: Moments) -> tuple[T
 
 @contextmanager
 def _evaluating_eagerly(model: nn.Module) -> Iterator[None]:
-    """Run a model in ``eval()`` and uncompiled within the context, so that the hooks of its layers are called."""
+    """Use `model` in ``eval()`` and without compilation within the context, so that the hooks of its layers are called."""
     compiled, model._compiled_call_impl = model._compiled_call_impl, None
     try:
         with eval_mode(model):

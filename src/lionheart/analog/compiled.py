@@ -1,4 +1,7 @@
-"""Models with analog layers under `torch.compile`, which fuses converters, noise and sums with neighbouring operations."""
+"""Compilation of models with analog layers.
+
+`torch.compile` fuses the operations for converters, noise and partial sums with neighbouring operations.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,16 @@ _numbers = itertools.count()
 def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
     """Compile a model with analog layers in place, like `nn.Module.compile`, for evaluation and training.
 
-    Steps that cannot be compiled run before each pass: preparing the weights of a programmed chip, drawing HWA noise that
-    programs devices, and choosing the slices of the noise pool. Compilation takes tens of seconds in each mode (``eval()``,
-    ``train()``) and needs a C++ compiler. Only the shapes of the first inputs in each mode are compiled. Inputs of other shapes
-    run eagerly, unless `options` contain ``dynamic=True``. If a layer has no input range, the pass that sets it is eager.
+    Steps that cannot be compiled run before each forward pass. These steps prepare the weights of a programmed chip, draw the
+    hardware-aware training noise that simulates devices, and choose a window of the noise pool.
+
+    Compilation takes tens of seconds in each mode (``eval()``, ``train()``) and needs a C++ compiler. In each mode, the model
+    is compiled for the shapes of the first inputs. Inputs with other shapes run eagerly, unless ``dynamic=True`` is passed.
+    The first forward pass also runs eagerly if it has to set an input range.
 
     Args:
-        model: Model with analog layers, changed in place. `uncompile_` undoes the change; copies of the model are not compiled.
-        options: Keyword arguments of `torch.compile`.
+        model: Model with analog layers, changed in place. `uncompile_` undoes the change. Copies of the model are not compiled.
+        options: Keyword arguments for `torch.compile`.
 
     Returns:
         The same model.
@@ -61,7 +66,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
 
 
 def uncompile_(model: nn.Module) -> nn.Module:
-    """Undo `compile_model_`, so that the model runs eagerly again."""
+    """Undo `compile_model_` in place, so that the model runs eagerly again, and return the same model."""
     model._compiled_call_impl = None
     return model
 
@@ -80,6 +85,6 @@ def _end_pass(layers: list[AnalogLayer]) -> None:
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a copy of a function with its own code object, because PyTorch limits the recompilations of each code object."""
+    """Return a copy of `function` with a new code object, because PyTorch limits the recompilations for each code object."""
     code = function.__code__.replace(co_name=f"forward_{next(_numbers)}")
     return FunctionType(code, function.__globals__, closure=function.__closure__)

@@ -1,4 +1,4 @@
-"""Conversion of a model according to a mapping, and back."""
+"""Conversion of a model to analog layers, as a mapping prescribes, and back to digital layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lionheart.graph.layer_types import PlacedProjection, Projection, describe_m
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
 
-#: Module type -> attribute and value that disable PyTorch's fused encoder, which reads weights instead of calling layers.
+#: Attribute and value, by module type, that disable PyTorch's fused encoder, which reads weights instead of calling layers.
 _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoderLayer: ("activation_relu_or_gelu", 0),
     nn.TransformerEncoder: ("use_nested_tensor", False),
@@ -27,7 +27,10 @@ _KEPT = "_before_analog"
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Return the analog layers of a model by the fully qualified name of their projection."""
+    """Return the analog layers of a model by the fully qualified names of the projections that they compute.
+
+    A projection is a weight matrix, for example the weight of a linear layer or one of the four matrices in an attention layer.
+    """
     found: dict[str, AnalogLayer] = {}
     for fqn, module in model.named_modules():
         if isinstance(module, AnalogWrapper):
@@ -41,24 +44,26 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
 def convert_to_analog_(
     model: nn.Module, mapping: LayerMapping, tile: TileSpec, *, generator: torch.Generator | None = None
 ) -> nn.Module:
-    """Move exactly the analog projections of `mapping` to tiles, in place.
+    """Convert a model in place so that exactly the projections (weight matrices) that are analog in `mapping` run on tiles.
 
-    Analog layers that stay analog keep their state. Analog layers that are digital in the mapping are converted back. All
-    parameters stay the same objects, so an optimiser remains valid, and a ``state_dict`` of the digital model can be loaded.
-    If one of several projections with a shared weight is analog, all of them are.
+    Layers that are already analog and remain analog keep their state. Analog layers that are not analog in the mapping are
+    converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and a
+    ``state_dict`` of the digital model can be loaded. If several projections share a weight and one of the projections is
+    analog in the mapping, all of them become analog.
 
     Args:
         model: Model to convert, changed in place.
-        mapping: Placement of each projection.
-        tile: Tile of the layers that become analog.
-        generator: Source of the layers' noise until `seed_noise_` sets another; None = a generator with seed 0.
+        mapping: Placement of each projection. Projections that the mapping does not name are digital.
+        tile: Tile settings for the layers that become analog.
+        generator: Source of noise in the analog layers until `seed_noise_` sets another generator; None = a new generator with
+            seed 0. Ignored if the model already has analog layers.
 
     Returns:
         The same model.
 
     Raises:
-        ConfigError: The mapping names a projection that the model does not have, or the model itself is the projection.
-        UnsupportedLayerError: A projection cannot run on tiles.
+        ConfigError: The mapping names a projection that the model does not have, or the model itself is the layer to convert.
+        UnsupportedLayerError: A projection that is analog in the mapping cannot run on tiles.
     """
     placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
@@ -81,25 +86,26 @@ def convert_to_analog_(
 
 
 def convert_to_digital_(model: nn.Module) -> nn.Module:
-    """Replace every analog layer by its original digital layer with the current weights, in place."""
+    """Replace each analog layer in place by its original digital layer with the current weights, and return the same model."""
     nothing = LayerMapping(dict.fromkeys(analog_layers(model), Placement.DIGITAL))
     return convert_to_analog_(model, nothing, TileSpec.ideal())
 
 
 def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
-    """Change the digital corrections of analog layers: drift compensation, column calibration, static or dynamic input range.
+    """Change drift compensation or column calibration of analog layers, or switch between static and dynamic input range.
 
-    Programmed chips are discarded. Weights and calibrated input ranges stay.
+    The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept.
 
     Args:
         model: Model with analog layers, changed in place.
-        tiles: New tile of each layer to change, by the layer's name.
+        tiles: New tile settings for each layer to change, by the layer's fully qualified name. Other settings must be equal to
+            the present settings.
 
     Returns:
         The same model.
 
     Raises:
-        ConfigError: A name is not an analog layer, or a tile differs from the layer's tile in other settings.
+        ConfigError: A name is not the name of an analog layer, or new tile settings differ in a setting that cannot change.
     """
     layers = analog_layers(model)
     for fqn, tile in tiles.items():
@@ -114,8 +120,9 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
             same["input_range"] = tile.input_range
         if present.replace(**same) != tile:
             raise ConfigError(
-                f"tiles: {fqn}: only drift compensation, column calibration and static or dynamic input range can change",
-                hint="to change crossbar, device or converters, convert the layer to digital and to analog again",
+                f"tiles: got a tile for layer {fqn!r} that differs from the present tile in more than drift compensation, "
+                "column calibration and input range (static or dynamic)",
+                hint="to change other settings, convert the layer to digital and then to analog with the new tile",
             )
     for fqn, tile in tiles.items():
         layers[fqn].tile = tile
@@ -124,7 +131,7 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
 
 
 def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
-    """Replace the analog layer of the projection `fqn` by `new`."""
+    """Replace the analog layer that computes the projection `fqn` by the analog layer `new`."""
     old = analog_layers(model)[fqn]
     wrapper = next((m for m in model.modules() if isinstance(m, AnalogWrapper) and m.holds(old)), None)
     if wrapper is None:
@@ -134,14 +141,17 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
 
 
 def describe_present(module: nn.Module) -> list[Projection]:
-    """Return the projections of a module; for an analog module, those of its digital module."""
+    """Return the projections (weight matrices) of a module; for an analog module, of the digital module that it replaces."""
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
     return describe_module(module)
 
 
 def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: nn.Module) -> set[str]:
-    """Return the names of all projections to run on tiles: those of the mapping, and those that share a weight with them."""
+    """Return the names of all projections to run on tiles.
+
+    The result contains the analog projections in `mapping`, and all projections that share a weight with an analog projection.
+    """
     by_name = {each.fqn: each for each in placed}
     for name, module in model.named_modules(remove_duplicate=False):  # other names of a module that appears twice
         for layout in describe_present(module):
@@ -152,8 +162,8 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
     for fqn in mapping.analog:
         if fqn in modules and fqn not in by_name and not describe_present(modules[fqn]):
             raise UnsupportedLayerError(
-                f"{fqn}: got {type(modules[fqn]).__name__}, expected a registered layer type",
-                hint="keep the layer digital, or register its type with lionheart.graph.register_layer_type",
+                f"mapping: got the layer {fqn!r} of type {type(modules[fqn]).__name__}, expected a registered layer type",
+                hint="keep the layer digital, or register its type with lionheart.register_layer_type",
             )
         if fqn not in by_name:
             raise ConfigError(
@@ -165,7 +175,7 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
 
 
 def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
-    """Return the reason why the modules do not allow a projection to run on tiles; empty if they allow it."""
+    """Return the reason why a projection (weight matrix) of `model` cannot run on tiles; empty if it can run on tiles."""
     if placed.module is model:
         return "the model itself is the layer to convert, expected a module that contains the layer"
     if placed.is_computed:
@@ -191,7 +201,16 @@ def _move_(
     tile: TileSpec,
     noise: NoiseSource,
 ) -> None:
-    """Move the projections `names` of a module to tiles and all its other projections to digital."""
+    """Convert a module so that exactly its projections `names` run on tiles.
+
+    Args:
+        model: Model that contains the module.
+        module: Digital or analog module to convert.
+        placed: First projection of the module.
+        names: Names of projections within the module. All other projections of the module become digital.
+        tile: Tile settings for the projections that become analog.
+        noise: Source of noise in the analog layers.
+    """
     if isinstance(module, AnalogLayer):
         if not names:
             _replace(model, module, _to_digital(module))
@@ -224,7 +243,7 @@ def _to_digital(layer: AnalogLayer) -> nn.Module:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Replace module `old` by `new` under every name that it has in the model."""
+    """Replace the module `old` by `new` under every name that `old` has in the model."""
     names = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
     for each in names:
         parent, _, name = each.rpartition(".")
@@ -232,7 +251,7 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _keep_from_fusing_(model: nn.Module) -> None:
-    """Disable PyTorch's fused transformer encoder in modules with analog layers, and enable it again in all others."""
+    """Disable PyTorch's fused transformer encoder in modules with analog layers, and restore the setting in all others."""
     for module in model.modules():
         for module_type, (name, value) in _FUSED.items():
             if not isinstance(module, module_type) or not hasattr(module, name):

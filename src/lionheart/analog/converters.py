@@ -1,4 +1,7 @@
-"""DAC and ADC as functions. They work in place, because memory traffic dominates their cost on a CPU."""
+"""Functions that compute the conversions in a DAC and an ADC.
+
+The functions work in place where possible, because memory traffic dominates their run time on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ from torch import Tensor
 
 
 def code_limit(bits: int) -> int:
-    """Return the largest code of a symmetric signed converter, ``2^(bits-1) - 1``."""
+    """Return ``2^(bits-1) - 1``, the largest code of a symmetric signed converter with a resolution of `bits` [bit]."""
     return (1 << (bits - 1)) - 1
 
 
 def full_scale(bits: int | None) -> float:
-    """Return the value of a full-scale input on the rows: the largest code, or 1 without a DAC."""
+    """Return the number that represents a full-scale input: the largest code of a DAC with `bits` [bit], or 1 if None."""
     return 1.0 if bits is None else float(code_limit(bits))
 
 
 def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> Tensor:
-    """Return the outputs of the DAC: integer codes as floating-point numbers, or ``x / input_range`` without a DAC.
-
-    Codes of up to 8 bits are exact in bfloat16.
+    """Convert inputs in a DAC.
 
     Args:
         x: Inputs of any shape.
-        input_range: Magnitude of a full-scale input, > 0, as a number or a tensor ``()``; larger inputs are clipped.
-        bits: Resolution [bit]; None = neither rounding nor clipping.
+        input_range: Magnitude of a full-scale input, > 0, as a number or a tensor ``()``. The DAC clips larger inputs.
+        bits: Resolution of the DAC [bit]; None = no DAC, neither rounding nor clipping.
+
+    Returns:
+        Integer codes as floating-point numbers, or ``x / input_range`` without a DAC. Codes with up to 8 bits are exact in
+        bfloat16.
     """
     if bits is None:
         return x * (1 / input_range)
@@ -33,22 +38,27 @@ def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> 
 
 
 def adc_step(bits: int | None, bound: float | None) -> float:
-    """Return the step of the ADC, in full-scale input times a weight of 1; 1 without an ADC."""
+    """Return the difference between two adjacent ADC values, or 1 if the resolution `bits` or the bound is None.
+
+    The result and `bound`, the largest magnitude that the ADC represents, are in the same units.
+    """
     return 1.0 if bits is None or bound is None else bound / code_limit(bits)
 
 
 def read_columns(
     z: Tensor, noise: Tensor | None, sigma: float, bits: int | None, bound: float | None, *, in_steps: bool = False
 ) -> Tensor:
-    """Add output noise to column sums and convert them, in place.
+    """Add output noise to the column sums of a crossbar, and round and clip the sums in an ADC, in place.
+
+    Sums, `sigma` and `bound` are relative to the product of a full-scale input and a weight of 1.
 
     Args:
-        z: Column sums, in full-scale input times a weight of 1; overwritten.
+        z: Column sums of any shape; overwritten with the result.
         noise: Standard normal numbers that broadcast over `z`; None = no output noise.
-        sigma: Standard deviation of the output noise, in full-scale input times a weight of 1.
+        sigma: Standard deviation of the output noise.
         bits: Resolution of the ADC [bit]; None = no rounding.
-        bound: Largest magnitude that the ADC represents, in full-scale input times a weight of 1; None = no clipping.
-        in_steps: Whether `z` and the result are in steps of the ADC.
+        bound: Largest magnitude that the ADC represents; None = no clipping.
+        in_steps: Whether `z` and the result are multiples of the ADC step instead; `sigma` and `bound` are not.
 
     Returns:
         The tensor `z` with the converted sums.

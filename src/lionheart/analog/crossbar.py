@@ -1,8 +1,8 @@
-"""Crossbars of memory devices: programming, drift and reading of signed weights. Pure functions.
+"""Pure functions that program signed weights on crossbars of memory devices and read the weights after drift.
 
-Weights are ``(..., cols, rows)`` in tile units: the largest magnitude of each column is 1. Every index of the leading
-dimensions is a separate crossbar with its own scale, so many crossbars are programmed in one call. The device's ``converter``
-defines how devices represent a weight.
+Weights have the shape ``(..., cols, rows)`` and are in tile units, that is divided by the scale of their column. Each index of
+the leading dimensions is a separate crossbar with a separate conversion to conductances. One call can therefore program many
+crossbars. The device setting ``converter`` defines how one or more devices represent a weight.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from lionheart.devices.sampling import uniform_like
 @final
 @dataclass(frozen=True)
 class StuckDevices:
-    """The stuck devices of crossbars, and the conductances to which all devices were programmed.
+    """The stuck devices of crossbars, and the programmed conductances.
+
+    If several devices represent a weight, there is one array of devices, and one tensor, for each of these devices.
 
     Args:
-        off: Boolean mask ``(..., cols, rows)`` of devices stuck at 0 µS, for each array of devices.
-        on: Boolean mask ``(..., cols, rows)`` of devices stuck at ``g_max``, for each array of devices.
-        g_programmed: Conductances ``(..., cols, rows)`` at the end of programming [µS], for each array of devices.
+        off: Boolean mask ``(..., cols, rows)`` for each array of devices; True = stuck at 0 µS.
+        on: Boolean mask ``(..., cols, rows)`` for each array of devices; True = stuck at ``g_max``.
+        g_programmed: Conductances ``(..., cols, rows)`` at the end of programming [µS] for each array of devices, as if no
+            device were stuck.
     """
 
     off: tuple[Tensor, ...]
@@ -34,7 +37,7 @@ class StuckDevices:
     g_programmed: tuple[Tensor, ...]
 
     def cells(self) -> Tensor:
-        """Return the boolean mask ``(..., cols, rows)`` of weights with at least one stuck device."""
+        """Return a boolean mask ``(..., cols, rows)`` that is True for weights with at least one stuck device."""
         return torch.stack([*self.off, *self.on]).any(dim=0)
 
 
@@ -44,12 +47,13 @@ class ProgrammedCrossbar:
     """The state of crossbars after programming.
 
     Args:
-        weights: Weights ``(..., cols, rows)`` at the end of programming [tile units].
-        drift_nu: State of the device that carries the weight, for PCM its drift exponent [-], ``(..., cols, rows)``, if each
-            pair is represented by its net conductance: single pairs whose other device stays at 0 µS. Otherwise None.
-        states: State of the technology for each array of devices, in the order of the converter; empty if `drift_nu` is given.
-        scale: Conversion from weights to conductances at programming, used by technologies that read from their targets and
-            by weights with stuck devices. None if `drift_nu` is given.
+        weights: Weights ``(..., cols, rows)`` at the end of programming, divided by the scale of their column.
+        drift_nu: Device states ``(..., cols, rows)``, for PCM the drift exponents [-], if a pair of devices represents each
+            weight and one device of the pair stays at 0 µS. The state is that of the other device. None for all other cases.
+        states: Device states ``(..., cols, rows)`` for each array of devices, in the order that the device setting
+            ``converter`` defines; empty if `drift_nu` is given.
+        scale: Conversion from weights to conductances at programming. It is used to read technologies whose reads start from
+            target conductances, and weights with stuck devices. None if `drift_nu` is given.
         stuck: Stuck devices; None if no device can be stuck.
     """
 
@@ -61,10 +65,11 @@ class ProgrammedCrossbar:
 
 
 def program_crossbar(weights: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> ProgrammedCrossbar:
-    """Program weights on devices; the programming noise of all devices is drawn array by array.
+    """Program weights on memory devices with newly drawn programming noise.
 
     Args:
-        weights: Weights ``(..., cols, rows)`` [tile units]; the largest magnitude of each crossbar maps to ``g_max``.
+        weights: Weights ``(..., cols, rows)``, divided by the scale of their column. The largest magnitude in each crossbar is
+            converted to ``g_max``.
         device: Settings of the devices.
         generator: Source of the programming noise, the device states and the stuck devices.
     """
@@ -88,17 +93,20 @@ def program_crossbar(weights: Tensor, device: DeviceSpec, *, generator: torch.Ge
 def read_crossbar(
     crossbar: ProgrammedCrossbar, device: DeviceSpec, *, t_inference: float, generator: torch.Generator
 ) -> Tensor:
-    """Return the weights at `t_inference` [s] with one draw of read noise, ``(..., cols, rows)`` [tile units].
+    """Return the weights ``(..., cols, rows)`` of crossbars after drift, with one draw of read noise.
 
-    As in AIHWKIT, the programmed weights are converted to conductances again, so that the largest conductance is ``g_max``.
-    Each conductance drifts with the state of its device. Weights with a stuck device are read from their programmed
-    conductances without this second conversion.
+    As in AIHWKIT, the programmed weights are converted to conductances a second time, so that the largest conductance is
+    ``g_max``. Each conductance then drifts according to the state of the device. Weights with a stuck device are read from the
+    programmed conductances without the second conversion.
 
     Args:
         crossbar: Result of `program_crossbar`.
         device: Settings of the devices.
         t_inference: Time since programming ended [s].
         generator: Source of the read noise.
+
+    Returns:
+        Weights in the units of ``crossbar.weights``.
     """
     model = find_device_model(device)
     if crossbar.drift_nu is not None:  # a pair is represented by its net conductance; the other device stays at 0 µS
@@ -125,14 +133,17 @@ def read_crossbar(
 
 
 def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
-    """Return whether one device of every pair is at 0 µS and reads 0, so that the net conductance represents the pair."""
+    """Return whether a pair of devices represents each weight and one device of the pair stays at 0 µS and reads 0 µS.
+
+    A single net conductance then represents the pair.
+    """
     converter = device.converter
     single_pair = isinstance(converter, PairConverter) and len(converter.significance) == 1
     return single_pair and device.g_min == 0 and model.silent_at_zero
 
 
 def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch.Generator) -> StuckDevices | None:
-    """Draw the stuck devices, after all other draws of programming; nothing is drawn if no device can be stuck."""
+    """Draw at random which devices are stuck; return None, without a draw, if the device settings allow no stuck devices."""
     if device.stuck_off == 0 and device.stuck_on == 0:
         return None
     draws = [uniform_like(g, generator) for g in conductances]
@@ -144,6 +155,6 @@ def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch
 
 
 def _hold(conductances: list[Tensor], stuck: StuckDevices, device: DeviceSpec) -> list[Tensor]:
-    """Return the conductances [µS] with stuck devices at 0 or ``g_max``."""
+    """Return `conductances` [µS] with 0 for devices that are stuck off and ``g_max`` for devices that are stuck on."""
     arrays = zip(conductances, stuck.off, stuck.on, strict=True)
     return [g.masked_fill(off, 0.0).masked_fill(on, device.g_max) for g, off, on in arrays]

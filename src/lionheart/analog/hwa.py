@@ -1,4 +1,7 @@
-"""Noise and quantisation that hardware-aware (HWA) training applies to weights in a forward pass. Weights are in tile units."""
+"""Weight noise and quantisation in the forward passes of hardware-aware (HWA) training.
+
+All weights are in tile units, that is divided by the scale of their output column.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from lionheart.devices import TileSpec
 
 
 def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop_below: float) -> Tensor:
-    """Return the weights of a row of tiles ``(out, rows)`` as one forward pass of HWA training uses them [tile units].
+    """Return noisy weights of a row of tiles for one forward pass of hardware-aware (HWA) training.
 
     Args:
-        weights: Exact weights ``(out, rows)`` [tile units].
-        tile: Tile; its HWA settings are applied.
+        weights: Exact weights ``(out, rows)``, divided by the scale of their output column.
+        tile: Tile with the HWA settings to apply.
         source: Source of the noise.
-        drop_below: Threshold of DropConnect: a weight becomes 0 if its standard normal number is below it.
+        drop_below: Threshold for DropConnect. A standard normal number is drawn for each weight, and the weight becomes 0 if
+            the number is below the threshold.
     """
     hwa = tile.hwa
     if hwa.weight_levels is not None:
@@ -39,7 +43,10 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
-    """Return the weights of a row of tiles after programming a fresh chip and, for ``device`` noise, drift and compensation."""
+    """Return the weights of a row of tiles after programming on simulated devices.
+
+    If ``weight_noise_kind="device"``, the weights also drift for a random time, and the drift is compensated.
+    """
     chip = program_crossbar(weights, tile.device, generator=source.generator)
     if tile.hwa.weight_noise_kind == "programming":
         return chip.weights

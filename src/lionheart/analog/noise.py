@@ -1,4 +1,4 @@
-"""Fast normal noise for large outputs: slices of a pool of normal numbers at random positions."""
+"""Fast normal noise for large tensors. The noise consists of slices at random positions in a pool of normal numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # a golden-ratio sequence, w
 
 @final
 class NoiseSource:
-    """A generator and its pool of standard normal numbers, shared by the layers of one model.
+    """Source of standard normal numbers with a pool of drawn numbers, shared by the analog layers of a model.
 
     Args:
-        generator: Source of all numbers, on the torch device of the model.
-        pool_size: Numbers in the pool; 0 = no pool, every number is newly drawn.
-        pool: Pool to share with other sources; each source takes its own slices. None = drawn at first use.
+        generator: Random number generator on the torch device of the model.
+        pool_size: Number of elements in the pool; 0 = no pool, every number is newly drawn.
+        pool: Pool ``(pool_size,)`` to share with other sources. Each source chooses its slices independently. None = a new pool
+            is drawn at the first use.
     """
 
     def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE, *, pool: Tensor | None = None) -> None:
@@ -36,12 +37,15 @@ class NoiseSource:
         self._position = 0
 
     def remember(self) -> NoiseState:
-        """Return the current state, with which `drawing_again` can repeat the numbers that are drawn next."""
+        """Return the current state. `drawing_again` can later repeat all numbers that are drawn after this call."""
         return self.generator.get_state(), self._pool
 
     @contextmanager
     def drawing_again(self, state: NoiseState) -> Iterator[None]:
-        """Repeat the numbers drawn since `remember` returned `state`, and restore the current state on exit."""
+        """Draw the same numbers within the context as after the call of `remember` that returned `state`.
+
+        The present state is restored on exit.
+        """
         now = self.remember()
         self.generator.set_state(state[0])
         self._pool = state[1]
@@ -52,16 +56,16 @@ class NoiseSource:
             self._pool = now[1]
 
     def _fill_pool(self) -> Tensor:
-        """Return the pool; draw it at first use."""
+        """Return the pool of normal numbers; the first call draws the numbers."""
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
         return self._pool
 
     def begin_pass(self) -> None:
-        """Draw the pool window of one pass, so that the pass itself draws nothing and can be compiled.
+        """Choose the part of the pool (the window) that the next forward pass uses, so that the pass can be compiled.
 
-        The window has three quarters of the pool and begins at a random position in the first quarter. The slices of a pass
-        have fixed positions in the window.
+        The window has three quarters of the elements of the pool and begins at a random position in the first quarter. During
+        the pass, slices have fixed positions in the window, and no random numbers are drawn.
         """
         if self.pool_size < _SMALLEST_POOL:
             return
@@ -70,11 +74,14 @@ class NoiseSource:
         self._window, self._position = pool[begin : begin + self.pool_size - spare], 0
 
     def end_pass(self) -> None:
-        """End the pass: later slices have newly drawn positions again."""
+        """Discard the window that `begin_pass` chose, so that the positions of slices are random again."""
         self._window = None
 
     def normal(self, shape: torch.Size) -> Tensor:
-        """Return standard normal numbers in float32 and row-major order. They may share memory with the pool: do not modify."""
+        """Return a row-major float32 tensor of standard normal numbers.
+
+        Do not modify the tensor, because it may share memory with the pool.
+        """
         if self._window is not None:
             return self._arrange(shape)
         if torch.compiler.is_compiling():  # compiled without `compile_model_`, so without begin_pass
@@ -85,7 +92,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return standard normal numbers with the shape and the memory order of `reference`, which makes adding them fast."""
+        """Return standard normal numbers with the shape and memory order of `reference`, so that their addition is fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -93,12 +100,12 @@ class NoiseSource:
         return self.normal(reference.permute(order).shape).permute(back)
 
     def draw_time(self, longest: float) -> float:
-        """Return a time after programming [s], log-uniform between 1 s and `longest`."""
+        """Return a random time after programming [s] from a log-uniform distribution between 1 s and `longest` [s]."""
         share = float(torch.rand((), generator=self.generator, device=self.generator.device))
         return float(max(longest, 1.0) ** share)
 
     def _arrange(self, shape: torch.Size) -> Tensor:
-        """Return numbers of the pool in a shape; if they are more than half of the pool, as overlapping or repeated slices."""
+        """Return numbers from the pool as a tensor. A tensor larger than half of the pool may contain numbers repeatedly."""
         n, longest = shape.numel(), self.pool_size // 2
         if n <= longest:
             return self._slice(n).view(shape)
@@ -109,7 +116,10 @@ class NoiseSource:
         return torch.cat([self._slice(min(longest, n - begin)) for begin in range(0, n, longest)]).view(shape)
 
     def _slice(self, n: int) -> Tensor:
-        """Return a slice of `n` numbers at a random position; within a pass, at the next position of a fixed sequence."""
+        """Return a slice of `n` numbers from the pool.
+
+        The position is random, or the next position of a fixed sequence between `begin_pass` and `end_pass`.
+        """
         if self._window is not None:
             self._position = (self._position + _STRIDE) % _MODULUS
             start = self._position % (len(self._window) - n)
@@ -131,6 +141,6 @@ class NoiseSource:
 
 
 def may_run_again() -> bool:
-    """Return whether gradient checkpointing may compute this pass again in the backward pass."""
+    """Return whether gradient checkpointing may repeat the current computation in the backward pass."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return not torch.is_grad_enabled() or (top is not None and top(True) is not None)

@@ -1,7 +1,7 @@
-"""The product of a layer's inputs with its tiles, for inference and training; gradients use the straight-through estimator.
+"""Products of inputs and weights on the tiles of a layer, for inference and training.
 
-The backward pass keeps only inputs and weights, as a digital product does, and computes the DAC codes again. So training needs
-no more memory than in floating point.
+Gradients use the straight-through estimator. Only inputs and weights are saved for the backward pass, as for a digital product,
+and the DAC codes are computed a second time. An analog layer therefore needs no more memory in training than a digital layer.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lionheart.analog.noise import NoiseSource
 @final
 @dataclass(frozen=True)
 class TileSlice:
-    """The weights of one row of tiles in one pass.
+    """The weights that one row of tiles uses in one forward pass. All tiles in a row receive the same inputs.
 
     Args:
-        first: Index of the first input of the row of tiles.
-        last: Index after the last input.
-        weights: Weights ``(out, last - first)`` [tile units].
-        scale: Real value of a weight of 1, for each output ``(out,)``.
-        kernel: Weights scaled and reshaped for `Product.multiply`, whose sums are then in steps of the ADC.
-        out_scale: Real value of one step of the ADC, for each output; broadcasts over the outputs.
+        first: Index of the first input that the row of tiles receives.
+        last: Index after the last input that the row of tiles receives.
+        weights: Weights ``(out, last - first)``, divided by `scale`.
+        scale: Factor for each output ``(out,)`` that converts `weights` to the units of the digital layer's weight.
+        kernel: Weights in the shape that `Product.multiply` expects, scaled so that one step of the ADC is 1 in the products.
+        out_scale: Factor for each output that converts ADC steps to outputs of the layer; broadcasts over the outputs.
     """
 
     first: int
@@ -41,16 +41,18 @@ class TileSlice:
 @final
 @dataclass(frozen=True)
 class MVMParams:
-    """Parameters of one pass over the tiles of a layer: weights, converters, noise.
+    """Weights, converter settings and noise that a layer uses on its tiles in one forward pass.
+
+    `bound` and `output_noise` are relative to the product of a full-scale input and a weight equal to the scale of its column.
 
     Args:
-        rows: Rows of tiles; their partial sums are added digitally.
+        rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
-        input_range: Real value of a full-scale input, ``()``.
-        dac_bits: Resolution of the input converter [bit]; None = ideal.
-        adc_bits: Resolution of the output converter [bit]; None = ideal.
-        bound: Range of the ADC, in full-scale input times a weight of 1; None = no bound.
-        output_noise: Standard deviation of the output noise, in full-scale input times a weight of 1.
+        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``.
+        dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
+        adc_bits: Resolution of the output converter (ADC) [bit]; None = ideal.
+        bound: Largest magnitude of a column sum that the ADC represents; None = no bound.
+        output_noise: Standard deviation of the output noise.
     """
 
     rows: list[TileSlice]
@@ -62,37 +64,39 @@ class MVMParams:
     output_noise: float
 
     def matrix(self) -> Tensor:
-        """Return the weights ``(out, in)`` in the units of the digital layer."""
+        """Return the weights of all rows of tiles as one matrix ``(out, in)``, in the units of the digital layer's weight."""
         slices = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
         return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
 class Product(Protocol):
-    """The linear map of a layer, as `run_tiles` uses it; see `lionheart.analog.base.AnalogLayer`."""
+    """Interface of a layer that `run_tiles` computes on tiles. `lionheart.analog.base.AnalogLayer` implements it."""
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the inputs that rows ``first`` to ``last`` of the im2col matrix read."""
+        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Multiply the DAC codes of a row of tiles with its weights."""
+        """Return the products of the DAC codes `codes` and the weights `kernel` of a row of tiles."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of codes and weights, or None where `wanted` is False."""
+        """Return the gradients with respect to `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape ``values (out,)`` so that they broadcast over `outputs`."""
+        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
 
 
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams, noise: NoiseSource) -> Tensor:
-    """Return the outputs of a layer: DAC, crossbars, ADC, digital sum over rows of tiles, digital bias.
+    """Return the outputs of a layer that is computed on tiles.
+
+    Inputs pass the DAC, the crossbars and the ADC. The partial sums of the rows of tiles and the bias are added digitally.
 
     Args:
-        layer: Linear map of the layer.
-        x: Inputs of the layer, padded.
-        bias: Bias ``(out,)``, or None.
-        params: Weights, converters and noise.
+        layer: Layer to compute, which implements its product with the weights.
+        x: Inputs of the layer, already padded.
+        bias: Bias ``(out,)``; None = no bias.
+        params: Weights, converter settings and noise of the forward pass.
         noise: Source of the output noise.
     """
     total: Tensor | None = None
@@ -115,7 +119,7 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams,
 
 
 def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
-    """Return the gradient of the inputs, set to 0 where the DAC clips the input."""
+    """Return the input gradient `grad` with 0 for each input in `x` whose magnitude exceeds `input_range`."""
     if x.device.type != "cpu":
         return torch.where(x.abs() <= input_range, grad, 0)
     stop = _stop_opaquely if torch.compiler.is_compiling() else _stop_on_cpu
@@ -139,9 +143,10 @@ _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad)
 
 
 class TileProduct(torch.autograd.Function):
-    """`run_tiles` with gradients.
+    """Differentiable version of `run_tiles`.
 
-    The gradients are those of the exact product with the weights of the pass. The gradient of an input that the DAC clips is 0.
+    The gradients are computed as for the exact product with the weights that the forward pass used. The gradient of an input
+    that the DAC clips is 0.
     """
 
     @staticmethod
@@ -155,7 +160,7 @@ class TileProduct(torch.autograd.Function):
         params: MVMParams,
         noise: NoiseSource,
     ) -> Tensor:
-        """Run the tiles; save inputs and weights for the backward pass."""
+        """Return the outputs of `run_tiles`, and save inputs and weights for the backward pass."""
         ctx.save_for_backward(x, params.matrix())
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)
@@ -164,7 +169,7 @@ class TileProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of inputs, weight, bias and input range."""
+        """Return the gradients of inputs, weight, bias and input range, and None for the other arguments of `forward`."""
         x, weights = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
         wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]

@@ -1,4 +1,4 @@
-"""Reading a programmed chip: the drifted weights of a row of tiles, and the digital factors that compensate drift."""
+"""Functions that read drifted weights from a programmed chip and compute the digital factors that compensate drift."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ SMALLEST_READOUT = 1e-4  # lower bound of a reference read, as in AIHWKIT
 @final
 @dataclass(frozen=True)
 class ChipRead:
-    """The weights of one layer on one chip at one time.
+    """The weights of one layer, as read from one programmed chip at one time.
 
     Args:
-        weights: Weights ``(out, rows)`` [tile units] of each row of tiles, with the real value of a weight of 1 ``(out,)``.
-        correction: Digital gain and offset of each column, ``(out,)`` each; None = no column calibration.
+        weights: Two tensors for each row of tiles: weights ``(out, rows)``, divided by the scale of their column, and the
+            factor for each output ``(out,)`` that converts these weights to the units of the digital layer's weight.
+        correction: Digital gain and offset for each output, ``(out,)`` each; None = no column calibration.
     """
 
     weights: list[tuple[Tensor, Tensor]]
@@ -34,7 +35,7 @@ class ChipRead:
 
     @property
     def size_bytes(self) -> int:
-        """Memory of all tensors [bytes]."""
+        """Memory that all tensors of this object use [bytes]."""
         pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
         return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
 
@@ -47,17 +48,19 @@ def read_row(
     t_inference: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Read the crossbars of a row of tiles once.
+    """Read the programmed crossbars of a row of tiles once.
 
     Args:
-        row: Programmed crossbars of the row of tiles.
-        references: Result of `reference_read` after programming for each crossbar; None = no drift compensation.
-        tile: Converters, noise and device.
+        row: Programmed crossbars of all tiles in the row.
+        references: Result that `reference_read` returned for each crossbar directly after programming; None = no drift
+            compensation.
+        tile: Settings of converters, noise and memory devices.
         t_inference: Time since programming ended [s].
         generator: Source of the read noise.
 
     Returns:
-        Weights ``(out, rows)`` [tile units], and the drift compensation factor of each column ``(out,)``.
+        Weights ``(out, rows)``, divided by the scale of their column, and the factor for each column ``(out,)`` that
+        compensates drift.
     """
     weights, factors = [], []
     for number, crossbar in enumerate(row):
@@ -71,15 +74,17 @@ def read_row(
 
 
 def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
-    """Return the mean magnitude of a crossbar's outputs for full-scale inputs on one row after another, with all read noise.
+    """Return the mean magnitude of the outputs of crossbars when a full-scale input is applied to one row after another.
+
+    The outputs include noise and ADC. Drift compensation divides the mean after programming by the mean after drift.
 
     Args:
-        weights: Weights of the crossbars ``(..., cols, rows)`` [tile units].
-        tile: Converters, noise and drift compensation.
+        weights: Weights ``(..., cols, rows)`` of the crossbars, divided by the scale of their column.
+        tile: Settings of converters, noise and drift compensation.
         generator: Source of the noise.
 
     Returns:
-        Mean over the whole crossbar ``(..., 1, 1)`` for global compensation, else over each column ``(..., cols, 1)``.
+        Mean over each crossbar ``(..., 1, 1)`` if ``drift_compensation="global"``, else over each column ``(..., cols, 1)``.
     """
     dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
     read: Tensor
@@ -93,7 +98,7 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
 
 
 def _read_inputs(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
-    """Return the outputs ``(cols, rows)`` of one crossbar for a full-scale input on each row separately."""
+    """Return the outputs ``(cols, rows)`` of one crossbar: entry (i, j) is output i for a full-scale input on row j only."""
     inputs = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
     params = MVMParams(
         [], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise

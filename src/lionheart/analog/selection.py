@@ -1,4 +1,4 @@
-"""Which projections of a model go on tiles, and why the others do not."""
+"""Selection of the projections (weight matrices) of a model to run on tiles, and results that describe analog layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ _UNUSED = "did not run on the example inputs"
 @final
 @dataclass(frozen=True)
 class Choice:
-    """A projection, or a weight outside known layer types, that rules can name."""
+    """A weight that the rules for conversion can name: a projection, or a weight of a module without a registered layer type.
+
+    Args:
+        fqn: Fully qualified name of the projection or module.
+        layer_type: Registered layer type; for other modules the name of their class.
+        unsupported_reason: Reason why the weight cannot run on tiles; empty if the weight can run on tiles.
+        aliases: Other names of the same weight, if several projections share the weight.
+    """
 
     fqn: str
     layer_type: str
@@ -36,17 +43,17 @@ class Choice:
 @final
 @dataclass(frozen=True)
 class Conversion(Printable):
-    """The layers of a model after a conversion.
+    """Result of a conversion: the converted model, and the placement of each projection (weight matrix).
 
     Args:
-        model: The model itself, converted in place.
-        mapping: Where each projection runs.
-        layer_types: Projection -> its layer type.
-        tiles: Analog layer -> its number of tiles.
-        unsupported: Projections and other weights that cannot go analog -> why.
-        by_choice: Projections that stay digital by the caller's wish -> why.
-        tile: The tile that was asked for; None where nothing is analog.
-        n_uncalibrated: Analog layers that had no input range yet.
+        model: The model, which was converted in place.
+        mapping: Placement of each projection, analog or digital.
+        layer_types: Layer type of each projection, by fully qualified name.
+        tiles: Number of tiles of each analog layer, by name.
+        unsupported: Reasons why projections and other weights cannot run on tiles, by name.
+        by_choice: Reasons why the caller's rules keep projections digital, by name.
+        tile: Tile settings that the caller requested; None if not given.
+        n_uncalibrated: Number of analog layers that need an input range but have none.
     """
 
     model: nn.Module = field(repr=False)
@@ -59,7 +66,7 @@ class Conversion(Printable):
     n_uncalibrated: int = 0
 
     def to_blocks(self) -> list[Block]:
-        """Return the tile, then each projection with the place where it runs."""
+        """Return summary lines, and a table of all projections with their placement, number of tiles and reason."""
         lines = [f"{len(self.tiles)} of {len(self.layer_types)} projections on {sum(self.tiles.values())} tiles"]
         lines += [] if self.tile is None or not self.tiles else [f"tile: {describe_tile(self.tile)}"]
         if self.n_uncalibrated:
@@ -77,12 +84,12 @@ class Conversion(Printable):
 @final
 @dataclass(frozen=True)
 class InputRanges(Printable):
-    """Input ranges that were calibrated.
+    """Result of a calibration of input ranges.
 
     Args:
-        ranges: Analog layer -> its range, in units of the layer's input.
-        dynamic: Analog layers that take the largest input of each vector instead.
-        n_batches: Batches that the model ran on.
+        ranges: Calibrated input range of each analog layer by name, in units of the layer's input.
+        dynamic: Names of the analog layers that scale each input vector by its largest magnitude and need no calibrated range.
+        n_batches: Number of batches on which the ranges were calibrated.
     """
 
     ranges: dict[str, float]
@@ -90,7 +97,7 @@ class InputRanges(Printable):
     n_batches: int = 0
 
     def to_blocks(self) -> list[Block]:
-        """Return each layer with its range."""
+        """Return a summary line, and a table of the analog layers with their input ranges."""
         rows = [(fqn, f"± {bound:.4g}") for fqn, bound in self.ranges.items()]
         rows += [(fqn, "dynamic") for fqn in self.dynamic]
         line = f"input ranges of {len(self.ranges)} analog layers from {self.n_batches} batches"
@@ -100,14 +107,14 @@ class InputRanges(Printable):
 @final
 @dataclass(frozen=True)
 class ChipState(Printable):
-    """The chip that a model is programmed on.
+    """State of the simulated chip on which a model is programmed.
 
     Args:
         t_inference: Time since programming ended [s].
-        seed: Seed of what was drawn.
-        tiles: Analog layer -> its number of tiles.
-        technology: Of the memory devices.
-        is_training: Whether the model is in training mode, in which it does not use the chip.
+        seed: Seed of the generator for programming and reading.
+        tiles: Number of tiles of each analog layer, by name.
+        technology: Technology of the memory devices; several technologies are separated by commas.
+        is_training: Whether the model is in training mode. In training mode the model does not use the chip.
     """
 
     t_inference: float
@@ -117,7 +124,7 @@ class ChipState(Printable):
     is_training: bool = False
 
     def to_blocks(self) -> list[Block]:
-        """Return the age of the chip and the tiles of each layer."""
+        """Return a line with the time since programming, and a table with the number of tiles of each layer."""
         line = (
             f"chip: {len(self.tiles)} layers on {sum(self.tiles.values())} tiles of {self.technology}, read "
             f"{format_duration(self.t_inference)} after programming (seed {self.seed})"
@@ -130,7 +137,7 @@ class ChipState(Printable):
 
 
 def describe_tile(tile: TileSpec) -> str:
-    """Return size, device and converters of a tile in one line."""
+    """Return crossbar size, device technology, converters and drift compensation of a tile as one line of text."""
 
     def bits(n: int | None) -> str:
         return "ideal" if n is None else f"{n} bit"
@@ -142,7 +149,13 @@ def describe_tile(tile: TileSpec) -> str:
 
 
 def describe_chip(model: nn.Module, t_inference: float, seed: int) -> ChipState:
-    """Return the state of the chip that a model with analog layers is programmed on."""
+    """Return the state of the simulated chip on which a model with analog layers is programmed.
+
+    Args:
+        model: Model with a programmed chip.
+        t_inference: Time since programming ended [s].
+        seed: Seed of the generator for programming and reading.
+    """
     layers = analog_layers(model)
     technologies = dict.fromkeys(layer.tile.device.technology for layer in layers.values())
     tiles = {fqn: layer.partition.n_tiles for fqn, layer in layers.items()}
@@ -156,7 +169,15 @@ def describe_conversion(
     by_choice: dict[str, str] | None = None,
     tile: TileSpec | None = None,
 ) -> Conversion:
-    """Return the layers that a model has now, with the reasons of those that are digital."""
+    """Return the present placement of each projection of a model as a `Conversion`.
+
+    Args:
+        model: Model with or without analog layers.
+        unsupported: Reasons why projections cannot run on tiles, by name; None = no such projection.
+        by_choice: Reasons why the caller's rules keep projections digital, by name. Analog layers in it are ignored. None = no
+            such projection.
+        tile: Tile settings to describe; None = not described.
+    """
     layers = analog_layers(model)
     types = {each.fqn: each.projection.layer_type for each in find_projections(model, describe_present)}
     tiles = {fqn: layer.partition.n_tiles for fqn, layer in layers.items()}
@@ -175,20 +196,23 @@ def describe_conversion(
 def select_projections(
     model: nn.Module, include: Iterable[str] = (), exclude: Iterable[str] = (), graph: LayerGraph | None = None
 ) -> tuple[LayerMapping, dict[str, str], dict[str, str]]:
-    """Decide which projections of a model go on tiles.
+    """Select the projections (weight matrices) of a model to run on tiles.
 
     Args:
-        model: With or without analog layers.
-        include: Rules as in `find_candidates`; without any, every projection that can goes on tiles.
-        exclude: Rules; what one of them matches stays digital.
-        graph: Trace of the digital model: it knows weights that are multiplied outside layers, and layers that did not run.
+        model: Model with or without analog layers.
+        include: Rules that select projections, with the syntax of `find_candidates`. Projections that match no rule stay
+            digital. Empty = all projections that can run on tiles.
+        exclude: Rules that select projections to keep digital, even if an include rule matches them.
+        graph: Graph traced from the digital model. The graph adds weights that are used outside of layers, and the names of
+            layers that did not run. None = only the modules of the model are considered.
 
     Returns:
-        The mapping of all projections that modules hold, why projections and other weights cannot go analog, and which
-        projections stay digital by choice, with the reason.
+        A mapping with the placement of every projection, a dictionary with the reason why each unsupported weight cannot run
+        on tiles, and a dictionary with the reason why the rules keep projections digital. Keys are fully qualified names.
 
     Raises:
-        ConfigError: A rule matches nothing, or nothing can go analog.
+        ConfigError: A rule matches nothing or is invalid, no selected projection can run on tiles, or the model has no weight
+            matrix.
     """
     known = list(list_choices(model, graph))
     options = ("convert_to_analog_: layers", "convert_to_analog_: exclude")
@@ -203,20 +227,26 @@ def select_projections(
     if unsupported and Placement.ANALOG not in placements.values():
         listed = "; ".join(f"{fqn}: {reason}" for fqn, reason in list(unsupported.items())[:5])
         raise ConfigError(
-            f"layers: no layer of {type(model).__name__} that was chosen can go analog: {listed}",
-            hint="choose others, wrap a single layer in nn.Sequential, or make its layer type known: "
+            f"layers: none of the selected layers of {type(model).__name__} can run on tiles: {listed}",
+            hint="select other layers, wrap a model that is a single layer in nn.Sequential, or register the layer type with "
             "lionheart.register_layer_type",
         )
     if not known:
         raise ConfigError(
             f"layers: {type(model).__name__} has no weight matrix, expected at least one linear layer or convolution",
-            hint="give the network itself; lionheart.register_layer_type makes other layer types known",
+            hint="pass the whole network, or register other layer types with lionheart.register_layer_type",
         )
     return LayerMapping(placements), unsupported, choices
 
 
 def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[Choice]:
-    """Yield all projections, and weights of at least two dimensions that no layer type knows."""
+    """Yield all projections of a model, and other weights with two or more dimensions.
+
+    Args:
+        model: Model with or without analog layers.
+        graph: Graph traced from the digital model. The graph adds weights that are used outside of layers, and the names of
+            layers that did not run. None = only the modules of the model are considered.
+    """
     placed = list(find_projections(model, describe_present))
     names: dict[object, list[str]] = {}
     for each in placed:
@@ -240,7 +270,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
 
 
 def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
-    """Yield modules that own parameters of two dimensions or more that belong to no projection."""
+    """Yield each module with a parameter that has two or more dimensions and is not the weight of a projection."""
     placed = list(find_projections(model, describe_present))
     weights = {id(find_tensor(each.module, each.projection.weight)) for each in placed if not each.is_computed}
     computed = tuple(f"{each.module_fqn}." if each.module_fqn else "" for each in placed if each.is_computed)

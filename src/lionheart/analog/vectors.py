@@ -1,7 +1,6 @@
-"""The product with separate treatment of each input vector, as in AIHWKIT's noise and bound management.
+"""Products on tiles that scale and read each input vector separately, as in AIHWKIT's noise and bound management.
 
-Every tile scales and reads every vector separately. This is slower than `lionheart.analog.product`, because convolutions must
-build their im2col matrix.
+This module is slower than `lionheart.analog.product`, because convolutions must build their im2col matrix.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ def run_vectors(
     *,
     limit: Tensor | None,
 ) -> Tensor:
-    """Return the outputs ``(n, out)`` of a layer without bias.
+    """Return the outputs ``(n, out)`` that the tiles of a layer compute, with gradients and without bias.
 
-    The gradients are those of the exact product with the weights of the pass.
+    The gradients are computed as for the exact product with the weights in `params`.
 
     Args:
         vectors: im2col vectors ``(n, groups * in)``.
-        weight: Weight of the layer, which receives the gradient.
-        partition: Tiles of the layer.
-        tile: Non-idealities of the product.
-        params: Weights and converters of the pass.
+        weight: Exact weight of the layer. The gradient of the outputs is computed with respect to this tensor.
+        partition: Partition of the weight matrix over tiles.
+        tile: Settings of the noise and other non-idealities of the product.
+        params: Weights and converter settings of the forward pass.
         noise: Source of the noise.
-        limit: Largest magnitude of an input; larger inputs are clipped before bound management. None = no limit.
+        limit: Magnitude at which inputs are clipped before the product, as a tensor ``()``; None = no clipping.
     """
     if limit is not None:
         bound = limit.to(vectors.dtype)
@@ -63,13 +62,13 @@ def run_vectors(
 def multiply_vectors(
     vectors: Tensor, partition: TilePartition, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
-    """Return the outputs ``(n, out)`` of all tiles for ``vectors (n, groups * in)``, without bias, in the layer's units.
+    """Return the outputs ``(n, out)`` of a layer on its tiles, without bias and without gradients.
 
     Args:
         vectors: im2col vectors ``(n, groups * in)``.
-        partition: Tiles of the layer.
-        tile: Non-idealities of the product.
-        params: Weights and converters of the pass.
+        partition: Partition of the weight matrix over tiles.
+        tile: Settings of the noise and other non-idealities of the product.
+        params: Weights and converter settings of the forward pass.
         noise: Source of the noise.
     """
     n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
@@ -87,7 +86,7 @@ def multiply_vectors(
 
 
 def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
-    """Return the exact grouped product ``(n, out)`` of ``vectors (n, groups * in)`` and ``weights (out, in)``."""
+    """Return the exact grouped product ``(n, out)`` of `vectors` ``(n, groups * in)`` and `weights` ``(out, in)``."""
     if groups == 1:
         return vectors @ weights.T
     stacked = vectors.view(len(vectors), groups, -1).transpose(0, 1)  # (groups, n, in)
@@ -97,14 +96,14 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
 def read_tile(
     x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
-    """Return the outputs ``(n, cols)`` of one tile, in units of the inputs times tile units.
+    """Return the outputs ``(n, cols)`` of one tile after the ADC, as products of `x` and `weights`.
 
     Args:
         x: Input vectors ``(n, rows)``.
-        weights: Weights ``(cols, rows)`` [tile units].
-        scale: Value of a full-scale input for each vector, ``(n, 1)``; None = the input range of `params`.
-        tile: Non-idealities of the product.
-        params: Converters and output noise.
+        weights: Weights ``(cols, rows)``, divided by the scale of their column.
+        scale: Input that the DAC converts to full scale, for each vector ``(n, 1)``; None = the input range in `params`.
+        tile: Settings of the noise and other non-idealities of the product.
+        params: Settings of the converters and the output noise.
         noise: Source of the noise.
     """
     scale = params.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
@@ -135,7 +134,14 @@ def read_tile(
 
 
 def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSource) -> Tensor:
-    """Return the column sums of one crossbar ``(n, cols)`` before the ADC, computed as in AIHWKIT's compiled tiles."""
+    """Return the column sums ``(n, cols)`` of one crossbar before the ADC, computed as in AIHWKIT's C++ tiles.
+
+    Args:
+        inputs: Input vectors ``(n, rows)`` as fractions of a full-scale input.
+        weights: Weights ``(cols, rows)``, divided by the scale of their column.
+        tile: Settings of input noise, weight read noise and IR drop.
+        noise: Source of the noise.
+    """
     if tile.input_noise > 0:
         inputs = torch.add(inputs, noise.normal_like(inputs), alpha=tile.input_noise)
     z = inputs @ weights.T
@@ -150,11 +156,11 @@ def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSourc
 
 
 def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
-    """Return the loss of the column sums ``(n, cols)`` from the resistance of the wires (IR drop).
+    """Return the reduction of each column sum ``(n, cols)`` that the wire resistance causes (IR drop).
 
-    The first row is farthest from the output. Row ``j`` of ``n`` loses the share ``c (1 - (1 - j/n)^2)``, where
-    ``c = a (a (0.05 a - 0.2) + 0.5)`` and ``a = n R g_max sum_j |w_j| |x_j|`` with the resistance ``R`` of the wire between
-    two cells.
+    Row 0 is farthest from the output. The product in row ``j`` of ``n`` is reduced by the fraction
+    ``c (1 - (1 - j/n)^2)`` times the setting ``ir_drop``. Here ``c = a (a (0.05 a - 0.2) + 0.5)`` and
+    ``a = n R g_max sum_j |w_j| |x_j|``, where ``R`` is the resistance of the wire between two cells [ohm].
 
     Source:
         AIHWKIT 1.2.0 rpu_forward_backward_pass.cpp, applyIrDrop.
@@ -167,7 +173,7 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
 
 
 def _is_last(reduction: float, params: MVMParams) -> bool:
-    """Return whether bound management stops at this reduction of the inputs."""
+    """Return whether bound management must not divide the inputs by more than `reduction`."""
     if reduction > _LARGEST_REDUCTION:
         return True
     return params.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(params.dac_bits)

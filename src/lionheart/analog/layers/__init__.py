@@ -1,4 +1,5 @@
-"""Layers that compute on tiles: linear layers, convolutions, and wrappers of modules that contain projections.
+"""Analog layers: linear layers, convolutions, and wrappers of modules that contain several projections (weight matrices).
 
-Takes digital modules. Returns modules with the same parameters under the same names. Must not know: training, accuracy.
+Each class replaces a digital module and has the same parameters under the same names. This package does not depend on training
+or accuracy.
 """

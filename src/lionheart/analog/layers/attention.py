@@ -1,4 +1,4 @@
-"""Multi-head attention with its four projections computed by a callback: `nn.MultiheadAttention` without its weights."""
+"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four projections."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lionheart.errors import ConfigError, UnsupportedLayerError
 
 
 class AttentionInputs(NamedTuple):
-    """The arguments of ``nn.MultiheadAttention.forward``, in the same order.
+    """Arguments of ``nn.MultiheadAttention.forward``, in the same order.
 
     Args:
         query: Queries.
-        key: Keys, which are compared with the queries.
-        value: Values, which are averaged.
-        key_padding_mask: Boolean mask of keys to ignore (True = ignore), or numbers to add to the scores of each key.
+        key: Keys. The scores are the scaled products of queries and keys.
+        value: Values. The outputs are averages of the values, weighted by the softmax of the scores.
+        key_padding_mask: Boolean mask of keys to ignore (True = ignore), or numbers to add to all scores of each key.
         need_weights: Whether to return the attention weights. If False, ``F.scaled_dot_product_attention`` is used.
         attn_mask: Boolean mask of scores to ignore (True = ignore), or numbers to add to the scores.
-        average_attn_weights: Whether to return the mean of the attention weights over heads instead of one for each head.
-        is_causal: Whether `attn_mask`, which must then be given, is causal.
+        average_attn_weights: Whether to average the returned attention weights over the heads.
+        is_causal: Whether `attn_mask` is a causal mask. If True, `attn_mask` is required.
     """
 
     query: Tensor  # (L, N, embed_dim), (N, L, embed_dim) if batch_first, or (L, embed_dim)
@@ -40,21 +40,22 @@ class AttentionInputs(NamedTuple):
 def attend(
     attention: nn.MultiheadAttention, project: Callable[[str, Tensor], Tensor], inputs: AttentionInputs
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the result of ``nn.MultiheadAttention.forward`` with the projections computed by `project`.
+    """Compute the result of ``nn.MultiheadAttention.forward``, with the projections (weight matrices) computed by `project`.
 
     Args:
-        attention: Layer that gives the settings and the extra key and value of ``add_bias_kv``; its weights are not used.
-        project: Function called as ``project(name, x)`` with the names ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and
-            ``out_proj``; maps ``x`` of shape ``(..., in)`` to ``x @ W.T + b`` of shape ``(..., out)``.
-        inputs: Arguments of the layer's forward.
+        attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. The
+            weight matrices of the layer are not used.
+        project: Function that is called as ``project(name, x)`` with the names ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and
+            ``out_proj``. It returns ``x @ W.T + b`` of shape ``(..., out)`` for ``x`` of shape ``(..., in)``.
+        inputs: Arguments of ``nn.MultiheadAttention.forward``.
 
     Returns:
-        Outputs, shaped like the queries, and attention weights after dropout, or None. The shape of the attention weights is
-        ``(N, L, S)``, or ``(N, num_heads, L, S)`` if not averaged, without ``N`` for unbatched inputs. ``S`` includes the extra
-        keys of ``add_bias_kv`` and ``add_zero_attn``.
+        Outputs with the shape of the queries, and the attention weights after dropout, or None if not needed. The attention
+        weights have the shape ``(N, L, S)`` if averaged over the heads, else ``(N, num_heads, L, S)``. ``N`` is omitted for
+        unbatched inputs. ``S`` includes the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
 
     Raises:
-        ConfigError: The shape of an input or a mask is wrong.
+        ConfigError: The shape of an input is wrong, the shape or data type of a mask is wrong, or a causal mask is missing.
         UnsupportedLayerError: An input is a nested tensor.
     """
     query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal = inputs
@@ -67,7 +68,8 @@ def attend(
     scores_shape = (n_batch, attention.num_heads, n_queries, n_keys)
     if is_causal and attn_mask is None:
         raise ConfigError(
-            "attention: got is_causal=True without attn_mask", hint="give the causal attn_mask too, as PyTorch requires"
+            "attention: got is_causal=True without attn_mask, expected a causal attn_mask",
+            hint="pass the causal mask as attn_mask, or set is_causal=False",
         )
     relies_on_causal = is_causal and key_padding_mask is None and not need_weights
     mask = None if relies_on_causal else _merge_masks(attention, attn_mask, key_padding_mask, scores_shape, query.dtype)
@@ -93,28 +95,32 @@ def attend(
 
 
 def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether the inputs have a batch dimension; raise an error if their shapes are wrong for the layer."""
+    """Return whether the inputs have a batch dimension, and raise an error if a shape does not match the layer."""
     if query.is_nested or key.is_nested or value.is_nested:
         raise UnsupportedLayerError(
             "attention: got a nested tensor, expected padded tensors",
-            hint="pad and give a key_padding_mask; in nn.TransformerEncoder set enable_nested_tensor=False",
+            hint="pad the inputs and pass a key_padding_mask; for nn.TransformerEncoder, set enable_nested_tensor=False",
         )
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
-        raise ConfigError(f"attention: got {shapes}, expected all 3-D, or all 2-D without a batch dimension")
+        raise ConfigError(f"attention: got {shapes}, expected all 3-D, or all 2-D if there is no batch dimension")
     widths = (attention.embed_dim, attention.kdim, attention.vdim)
     if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
-        raise ConfigError(f"attention: got {shapes}, expected the last dimensions {widths}")
+        raise ConfigError(f"attention: got {shapes}, expected the last dimensions {widths}, respectively")
     if key.shape[:-1] != value.shape[:-1]:
-        raise ConfigError(f"attention: got {shapes}, expected a value for every key")
+        raise ConfigError(
+            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)"
+        )
     batch_axis = 0 if attention.batch_first else 1
     if query.ndim == 3 and query.shape[batch_axis] != key.shape[batch_axis]:
-        raise ConfigError(f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch")
+        raise ConfigError(
+            f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch dimension"
+        )
     return query.ndim == 3
 
 
 def _sizes(query: Tensor, key: Tensor, batch_first: bool) -> tuple[int, int, int]:
-    """Return the numbers of batch items, queries and keys."""
+    """Return the batch size, the number of queries and the number of keys."""
     if batch_first:
         return query.shape[0], query.shape[1], key.shape[1]
     return query.shape[1], query.shape[0], key.shape[0]
@@ -127,7 +133,10 @@ def _merge_masks(
     scores_shape: tuple[int, int, int, int],  # (N, num_heads, L, S)
     dtype: torch.dtype,
 ) -> Tensor | None:  # broadcasts to (N, num_heads, L, S + extra keys)
-    """Return the sum of both masks as numbers to add to the scores, 0 for the extra keys; None = no mask."""
+    """Return the sum of `attn_mask` and `key_padding_mask` as numbers to add to the scores, or None if both are None.
+
+    The sum is 0 for the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
+    """
     n_batch, n_heads, n_queries, n_keys = scores_shape
     mask = None
     if attn_mask is not None:
@@ -140,7 +149,7 @@ def _merge_masks(
         if tuple(key_padding_mask.shape) != (n_batch, n_keys):
             raise ConfigError(
                 f"key_padding_mask: got {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
-                hint="shapes in this message include the batch dimension; it is 1 for inputs without one",
+                hint="both shapes include the batch dimension, which has size 1 for unbatched inputs",
             )
         padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
         mask = padding if mask is None else mask + padding
@@ -149,11 +158,13 @@ def _merge_masks(
 
 
 def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-    """Return a mask of numbers unchanged; convert a boolean mask to ``-inf`` where True and 0 elsewhere."""
+    """Convert a boolean mask to numbers, ``-inf`` where True and 0 elsewhere; return a floating-point mask unchanged."""
     if mask.is_floating_point():
         return mask
     if mask.dtype != torch.bool:
-        raise ConfigError(f"{name}: got {mask.dtype}, expected booleans or floating-point numbers")
+        raise ConfigError(
+            f"{name}: got {mask.dtype}, expected booleans (True = ignore) or floating-point numbers to add"
+        )
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 
 
@@ -168,7 +179,7 @@ def _add_extra_keys(
     bias: Tensor | None,  # (1, 1, embed_dim)
     attention: nn.MultiheadAttention,
 ) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
-    """Append the extra key or value of ``add_bias_kv`` and the zeros of ``add_zero_attn``."""
+    """Append the extra key or value `bias`, if given, and a key or value of zeros if ``add_zero_attn`` is set."""
     keys = [x]
     if bias is not None:
         keys.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))
@@ -184,7 +195,7 @@ def _average_explicitly(
     mask: Tensor | None,  # broadcasts to (N, num_heads, L, S)
     dropout: float,
 ) -> tuple[Tensor, Tensor]:  # (N, num_heads, L, head_dim), (N, num_heads, L, S)
-    """Return the weighted averages of the values, and the attention weights."""
+    """Return the averages of the values weighted by the attention weights, and the attention weights after dropout."""
     scores = (queries * math.sqrt(1.0 / queries.shape[-1])) @ keys.transpose(-2, -1)
     weights = F.softmax(scores if mask is None else scores + mask.to(scores.dtype), dim=-1)
     weights = F.dropout(weights, dropout) if dropout > 0 else weights

@@ -1,4 +1,4 @@
-"""Convolutions on tiles."""
+"""Analog layers that replace convolutions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lionheart.graph.convolutions import CONVOLVE
 
 
 class AnalogConv(AnalogLayer):
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on tiles, including grouped and depthwise convolutions.
+    """Analog layer that replaces `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, including grouped and depthwise convolutions.
 
-    With a static or learned input range, inputs are quantised before the convolution instead of after im2col. The result is the
-    same, and the im2col matrix is not built.
+    Inputs are quantised before the convolution instead of after im2col, unless the tile settings require separate treatment of
+    each input vector. The result is the same, and the im2col matrix is not built.
     """
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -29,14 +29,17 @@ class AnalogConv(AnalogLayer):
         return x
 
     def _padding(self) -> tuple[int, ...]:
-        """Return the zero padding that the convolution function adds, for each spatial dimension."""
+        """Return the size of the zero padding that the convolution function adds on each side of each spatial dimension."""
         conv = cast(nn.Conv2d, self.digital)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return (0,) * len(conv.kernel_size)
         return tuple(conv.padding)
 
     def _channels(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last (exclusive) input channel of a group that rows ``first`` to ``last`` read."""
+        """Return the first and last (exclusive) input channel that crossbar rows `first` to `last` (exclusive) receive.
+
+        Channels are counted within a group. For a grouped convolution, all channels of a group are returned.
+        """
         conv = cast(nn.Conv2d, self.digital)
         if conv.groups > 1:
             return 0, conv.in_channels // conv.groups
@@ -44,7 +47,7 @@ class AnalogConv(AnalogLayer):
         return first // taps, math.ceil(last / taps)
 
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """See the base class."""
+        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects."""
         conv = cast(nn.Conv2d, self.digital)
         taps = math.prod(conv.kernel_size)
         begin, end = self._channels(first, last)
@@ -54,7 +57,7 @@ class AnalogConv(AnalogLayer):
         return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """See the base class."""
+        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
         conv = cast(nn.Conv2d, self.digital)
         begin, end = self._channels(first, last)
         if conv.groups > 1:
@@ -62,7 +65,7 @@ class AnalogConv(AnalogLayer):
         return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without batch dimension
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """See the base class."""
+        """Return the products of the DAC codes `codes` and the weights `kernel`."""
         conv = cast(nn.Conv2d, self.digital)
         product: Tensor = CONVOLVE[kernel.ndim - 2](
             codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups
@@ -72,7 +75,7 @@ class AnalogConv(AnalogLayer):
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """See the base class."""
+        """Return the gradients of `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
         conv = cast(nn.Conv2d, self.digital)
         kernel = weights.view(len(weights), -1, *conv.kernel_size)
         if kernel.ndim == 4:
@@ -118,5 +121,5 @@ class AnalogConv(AnalogLayer):
         return out if x.ndim == n + 2 else out.squeeze(0)
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """See the base class."""
+        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
         return values.view(-1, *[1] * (self.weight.ndim - 2))

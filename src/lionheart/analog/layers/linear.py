@@ -1,4 +1,4 @@
-"""Linear layers on tiles."""
+"""Analog layers that replace linear layers."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from lionheart.analog.base import AnalogLayer
 
 
 class AnalogLinear(AnalogLayer):
-    """`nn.Linear` on tiles."""
+    """Analog layer that replaces `nn.Linear`."""
 
     def _pad(self, x: Tensor) -> Tensor:
         return x
 
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """See the base class."""
+        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects."""
         return weights
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """See the base class."""
+        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
         return x[..., first:last]
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """See the base class."""
+        """Return the products of the DAC codes `codes` and the weights `kernel`."""
         return F.linear(codes, kernel)
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """See the base class."""
+        """Return the gradients of `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
         grad_codes = grad @ weights if wanted[0] else None
         grad_weights = grad.reshape(-1, grad.shape[-1]).T @ codes.reshape(-1, codes.shape[-1]) if wanted[1] else None
         return grad_codes, grad_weights
@@ -41,5 +41,5 @@ class AnalogLinear(AnalogLayer):
         return vectors.view(*x.shape[:-1], vectors.shape[-1])
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """See the base class."""
+        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
         return values

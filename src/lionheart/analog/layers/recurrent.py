@@ -1,4 +1,4 @@
-"""Recurrent layers and cells with their projections computed by a callback: RNN, LSTM and GRU without their weights."""
+"""Recurrent layers and cells (RNN, LSTM, GRU) as in PyTorch, except that a callback computes the projections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ State = tuple[Tensor, ...]  # hidden state; for an LSTM hidden and cell state
 
 
 class RecurrentSettings(Protocol):
-    """The attributes of `nn.RNN`, `nn.LSTM` or `nn.GRU` that are used; any object with these attributes is accepted.
+    """Settings of a recurrent layer: the attributes of `nn.RNN`, `nn.LSTM` or `nn.GRU` that `run_recurrent` reads.
 
-    Dynamo does not trace code that uses an instance of one of these three classes. To be compiled, pass an object of another
-    class.
+    `torch.compile` does not trace code that uses an instance of `nn.RNN`, `nn.LSTM` or `nn.GRU`. For code that is to be
+    compiled, use an object of another class with these attributes.
     """
 
     mode: str
@@ -40,32 +40,33 @@ def run_recurrent(
     inputs: Tensor | PackedSequence,  # (T, N, in), (N, T, in) if batch_first, or (T, in)
     hx: Tensor | Sequence[Tensor] | None = None,  # (layers * directions, N, hidden) or (layers * directions, hidden)
 ) -> tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Compute the result of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` with the projections computed by `project`.
+    """Compute the result of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with the products with the weights computed by `project`.
 
     Args:
-        rnn: Layer, or an object with its settings; its weights are not used.
-        project: Function called as ``project(name, x)``; maps ``x`` of shape ``(..., in)`` to ``x @ W.T + b`` of shape
-            ``(..., out)``, with the bias if the layer has one. Names are ``ih_l{k}`` (once for all time steps), ``hh_l{k}``
-            (once for each time step) and, with ``proj_size``, ``hr_l{k}`` (once for each time step, no bias). The suffix
-            ``_reverse`` marks the reverse direction.
-        inputs: Tensor or packed sequences.
-        hx: Initial hidden state, for an LSTM with the initial cell state; None = zeros.
+        rnn: Recurrent layer, or an object with its settings. The weights of the layer are not used.
+        project: Function that is called as ``project(name, x)`` and returns ``x @ W.T + b`` of shape ``(..., out)`` for ``x``
+            of shape ``(..., in)``, without ``b`` if the projection has no bias. For layer ``k``, the names are ``ih_l{k}``
+            (called once for all time steps), ``hh_l{k}`` (called for each time step) and, if ``proj_size`` is not 0,
+            ``hr_l{k}`` (called for each time step, no bias). Names for the reverse direction end with ``_reverse``.
+        inputs: Input tensor, or packed sequences.
+        hx: Initial hidden state; for an LSTM, initial hidden state and cell state. None = zeros.
 
     Returns:
         Outputs of the last layer ``(T, N, directions * hidden)``, with dimensions in the order of `inputs`, and the final
         states, shaped like `hx`.
 
     Raises:
-        ConfigError: The shape of an input or a state is wrong.
+        ConfigError: The shape of an input or a state is wrong, or there are no time steps.
         UnsupportedLayerError: The mode of the layer is unknown.
 
     Assumes:
-        Packed sequences are padded with zeros for `project`, and states after the end of a sequence are multiplied too.
-        Neither affects the result.
+        For packed sequences, `project` also receives vectors after the end of a sequence: zeros as inputs, and the last state.
+        The results for these vectors are discarded.
     """
     if rnn.mode not in _UPDATES:
         raise UnsupportedLayerError(
-            f"recurrent layer: unknown mode {rnn.mode!r}", hint=f"known modes: {', '.join(_UPDATES)}"
+            f"recurrent layer: unknown mode {rnn.mode!r}",
+            hint=f"keep the layer digital, or use one of the known modes: {', '.join(_UPDATES)}",
         )
     if isinstance(inputs, PackedSequence):
         return _run_packed(rnn, project, inputs, hx)
@@ -86,14 +87,15 @@ def run_cell(
     inputs: Tensor,  # (N, in) or (in,)
     hx: Tensor | Sequence[Tensor] | None = None,  # (N, hidden) or (hidden,)
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Compute the result of ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell`` with the projections computed by `project`.
+    """Compute the result of ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell``, with the projections computed by `project`.
 
     Args:
-        cell: Cell that gives the settings; its weights are not used.
-        project: Function called as ``project(name, x)`` with the names ``ih`` and ``hh``; maps ``x`` of shape ``(N, in)`` to
-            ``x @ W.T + b`` of shape ``(N, out)``, with the bias if the cell has one.
+        cell: Cell with the settings to use. Its weights are not used.
+        project: Function that is called as ``project(name, x)`` with the names ``ih`` and ``hh`` of the two weight matrices.
+            It returns ``x @ W.T + b`` of shape ``(N, out)`` for ``x`` of shape ``(N, in)``, without ``b`` if the cell has no
+            bias.
         inputs: Inputs of one time step.
-        hx: Hidden state before the time step, for an LSTM with the cell state; None = zeros.
+        hx: Hidden state before the time step; for an LSTM, hidden state and cell state. None = zeros.
 
     Returns:
         State after the time step, shaped like `hx`.
@@ -113,7 +115,7 @@ def run_cell(
 
 
 def _mode_of_cell(cell: nn.RNNCellBase) -> str:
-    """Return the mode of the recurrent layer that corresponds to a cell, for example ``LSTM``."""
+    """Return the mode of the recurrent layer type that corresponds to `cell`, for example ``LSTM``."""
     if isinstance(cell, nn.LSTMCell):
         return "LSTM"
     if isinstance(cell, nn.GRUCell):
@@ -121,7 +123,7 @@ def _mode_of_cell(cell: nn.RNNCellBase) -> str:
     if isinstance(cell, nn.RNNCell) and cell.nonlinearity in ("tanh", "relu"):
         return f"RNN_{cell.nonlinearity.upper()}"
     raise UnsupportedLayerError(
-        f"recurrent cell: got {type(cell).__name__}, expected RNNCell (tanh or relu), LSTMCell or GRUCell",
+        f"recurrent cell: got a {type(cell).__name__}, expected an RNNCell with tanh or relu, an LSTMCell or a GRUCell",
         hint="keep the cell digital",
     )
 
@@ -129,7 +131,7 @@ def _mode_of_cell(cell: nn.RNNCellBase) -> str:
 def _run_packed(
     rnn: RecurrentSettings, project: Project, inputs: PackedSequence, hx: Tensor | Sequence[Tensor] | None
 ) -> tuple[PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Run packed sequences as a padded tensor, longest sequence first."""
+    """Compute a recurrent layer on packed sequences, which are padded to one tensor and sorted by descending length."""
     data, batch_sizes, sorted_indices, unsorted_indices = inputs
     _check_inputs(data, rnn.input_size, (2,), "data of the packed inputs")
     steps, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
@@ -151,7 +153,10 @@ def _run_layers(
     states: State,  # (layers * directions, N, hidden) each
     mask: Tensor | None,  # (T, N, 1)
 ) -> tuple[Tensor, State]:  # (T, N, directions * hidden), (layers * directions, N, hidden) each
-    """Run all layers; `mask` is True for time steps within a sequence."""
+    """Compute all layers and directions, and return the outputs of the last layer and the final states.
+
+    `mask` is True for the time steps before the end of each sequence. None = all sequences have the same length.
+    """
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
     last_states: list[State] = []
     for layer in range(rnn.num_layers):
@@ -175,7 +180,10 @@ def _run_direction(
     state: State,  # (N, hidden) each
     mask: Tensor | None,  # (T, N, 1)
 ) -> tuple[Tensor, State]:  # (T, N, hidden), (N, hidden) each
-    """Run one direction of one layer. Where `mask` is False, the state does not change and the output is 0."""
+    """Compute one direction of one layer, and return the outputs of all time steps and the final state.
+
+    Where `mask` is False, the state does not change and the output is 0.
+    """
     update, is_reverse = _UPDATES[rnn.mode], name.endswith("_reverse")
     from_inputs = project(f"ih_{name}", inputs).unbind(0)
     order = range(len(from_inputs))
@@ -201,14 +209,14 @@ def _update_relu(from_inputs: Tensor, from_hidden: Tensor, state: State) -> Stat
 
 
 def _update_lstm(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
-    """Return the next hidden and cell state; both products have the shape ``(N, 4 * hidden)``."""
+    """Return the next hidden and cell state of an LSTM; `from_inputs` and `from_hidden` are ``(N, 4 * hidden)``."""
     into, forget, candidate, out = (from_inputs + from_hidden).chunk(4, dim=-1)
     cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(into) * torch.tanh(candidate)
     return torch.sigmoid(out) * torch.tanh(cell), cell
 
 
 def _update_gru(from_inputs: Tensor, from_hidden: Tensor, state: State) -> State:
-    """Return the next hidden state; both products have the shape ``(N, 3 * hidden)``."""
+    """Return the next hidden state of a GRU; `from_inputs` and `from_hidden` are ``(N, 3 * hidden)``."""
     reset_in, keep_in, candidate_in = from_inputs.chunk(3, dim=-1)
     reset_hidden, keep_hidden, candidate_hidden = from_hidden.chunk(3, dim=-1)
     reset, keep = torch.sigmoid(reset_in + reset_hidden), torch.sigmoid(keep_in + keep_hidden)
@@ -229,7 +237,7 @@ def _initial_states(
     hx: Tensor | Sequence[Tensor] | None,
     is_batched: bool,
 ) -> State:  # (layers * directions, N, hidden) each
-    """Return the initial states."""
+    """Return the initial states from `hx`, with a batch dimension; zeros if `hx` is None."""
     if len(steps) == 0:
         raise ConfigError("inputs: got 0 time steps, expected at least one")
     n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
@@ -243,14 +251,21 @@ def _take_states(
     like: Tensor,
     batch_axis: int | None,
 ) -> State:
-    """Return the states of `hx` in `shapes`; zeros if `hx` is None. If `batch_axis` is given, `hx` has no batch dimension."""
+    """Return the states in `hx` after a check of their shapes, or zeros if `hx` is None.
+
+    Args:
+        hx: One or more states, or None.
+        shapes: Shape of each returned state, with the batch dimension.
+        like: Tensor with the data type and device for zeros.
+        batch_axis: Position of the batch dimension to insert if the states are unbatched; None = the states are batched.
+    """
     if hx is None:
         return tuple(like.new_zeros(shape) for shape in shapes)
     given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
     expected = [tuple(n for axis, n in enumerate(shape) if axis != batch_axis) for shape in shapes]
     if [tuple(state.shape) for state in given] != expected:
         got = ", ".join(str(tuple(state.shape)) for state in given)
-        raise ConfigError(f"hx: got {got}, expected {', '.join(map(str, expected))}")
+        raise ConfigError(f"hx: got {got}, expected {', '.join(map(str, expected))} (state shapes)")
     return tuple(state if batch_axis is None else state.unsqueeze(batch_axis) for state in given)
 
 
@@ -259,9 +274,9 @@ def _as_hx(states: State) -> Tensor | tuple[Tensor, Tensor]:
 
 
 def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name: str) -> None:
-    """Raise unless the number of dimensions is in `n_dims` and the last dimension has size `input_size`."""
+    """Raise an error unless `inputs.ndim` is in `n_dims` and the last dimension has size `input_size`."""
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
-        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed}")
+        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed} input")
     if inputs.shape[-1] != input_size:
-        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected the last dimension {input_size}")
+        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected the last dimension {input_size} (input_size)")

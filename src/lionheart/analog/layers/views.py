@@ -1,4 +1,4 @@
-"""Projections inside a module: each as a digital layer that views the module's parameters, and as an analog layer."""
+"""Digital and analog layers that compute one projection (weight matrix) inside a module, with the module's parameters."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from lionheart.partition import partition_matrix
 
 
 class DigitalProjection(nn.Module):
-    """One projection of a module as a digital layer with a weight ``(out, in)``; owns no parameters.
+    """Digital layer that computes one projection (weight matrix) of a module. The module owns the parameters.
 
     Args:
         owner: Module that owns the parameters.
-        projection: Layout of the projection in the module.
-        with_bias: Whether this layer adds the bias. If False, the module adds it.
+        projection: Position and layout of the weight matrix in the parameters of `owner`.
+        with_bias: Whether this layer adds the bias. If False, `owner` adds the bias.
     """
 
     def __init__(self, owner: nn.Module, projection: Projection, *, with_bias: bool) -> None:
@@ -41,41 +41,41 @@ class DigitalProjection(nn.Module):
 
     @property
     def owner(self) -> nn.Module:
-        """The module that owns the parameters."""
+        """Module that owns the weight and bias of this layer."""
         return self._owner[0]
 
     @property
     def weight(self) -> Tensor:
-        """The weight ``(out, in)``, a view of the module's parameter."""
+        """Weight ``(out, in)``, as a view of the owner's parameter."""
         stored = self.projection.stored_weight(self.owner)
         return stored.t() if self.projection.inputs_first else stored
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias ``(out,)``; None if there is none or if the module adds it."""
+        """Bias ``(out,)`` that this layer adds; None if the projection has no bias or the owner adds the bias."""
         return self.projection.stored_bias(self.owner) if self.with_bias else None
 
     @torch.no_grad()
     def write_(self, weight: Tensor) -> None:
-        """Set the weight, given as ``(out, in)``."""
+        """Copy `weight` ``(out, in)`` into the owner's parameter."""
         self.weight.copy_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection digitally."""
+        """Return the product of the inputs ``(..., in)`` and the weight, plus the bias if this layer adds a bias."""
         return F.linear(x, self.weight, self.bias)
 
 
 @final
 class ConvView(DigitalProjection):
-    """The product inside a convolution subclass whose own forward runs."""
+    """Digital layer that computes the product in a convolution whose class overrides ``forward``, without bias."""
 
     @property
     def weight(self) -> Tensor:
-        """The kernel, as the module stores it."""
+        """Kernel of the convolution, in the shape of the owner's parameter."""
         return self.projection.stored_weight(self.owner)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the convolution without bias."""
+        """Return the convolution of the inputs `x` with the kernel, without bias."""
         return multiply_digitally(self.owner, self.projection, self.weight)[0](x)
 
     def __getattr__(self, name: str) -> Any:
@@ -89,7 +89,10 @@ class ConvView(DigitalProjection):
 
 @final
 class TapsView(DigitalProjection):
-    """The product in a transposed convolution: each input position times all taps of the kernel, ``groups * cols`` outputs."""
+    """Digital layer that computes the products in a transposed convolution: each input position times all kernel positions.
+
+    For each input position, there are ``groups * cols`` products, one for each output channel and kernel position.
+    """
 
     padding_mode = "zeros"
 
@@ -103,45 +106,45 @@ class TapsView(DigitalProjection):
 
     @property
     def weight(self) -> Tensor:
-        """The taps as the kernel of a convolution of width 1, ``(groups * cols, rows, 1, ...)``."""
+        """Weight as the kernel ``(groups * cols, rows, 1, ...)`` of a convolution with kernel size 1."""
         layout = self.projection
         taps = layout.stored_weight(self.owner).reshape(layout.groups, layout.rows, layout.cols).transpose(1, 2)
         return taps.reshape(layout.groups * layout.cols, layout.rows, *self.kernel_size)
 
     @torch.no_grad()
     def write_(self, weight: Tensor) -> None:
-        """Set the weight, given in the shape of `TapsView.weight`."""
+        """Copy `weight`, a tensor with the shape of `TapsView.weight`, into the owner's parameter."""
         layout, stored = self.projection, self.projection.stored_weight(self.owner)
         taps = weight.reshape(layout.groups, layout.cols, layout.rows).transpose(1, 2)
         stored.copy_(taps.reshape(stored.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the products of the inputs with all taps digitally."""
+        """Return the products of each input position and all kernel positions."""
         return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
 class ProjectionView:
-    """Mixin of analog layers that read weight and bias from a `DigitalProjection` instead of owning parameters."""
+    """Mixin for analog layers that have no parameters and use the weight and bias of a `DigitalProjection`."""
 
     digital: DigitalProjection
 
     @property
     def weight(self) -> Tensor:
-        """The weight of the digital projection."""
+        """Weight of the `DigitalProjection`."""
         return self.digital.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias of the digital projection, or None."""
+        """Bias of the `DigitalProjection`, or None."""
         return self.digital.bias
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for all layers that share one weight."""
+        """Return a key that is equal for two layers if they use the same weight."""
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
 
     def _take_parameters(self, digital: nn.Module) -> None:
-        """Register no parameters."""
+        """Register no parameters, because weight and bias belong to another module."""
 
     def _write_weight_(self, weight: Tensor) -> None:
         self.digital.write_(weight)
@@ -149,18 +152,25 @@ class ProjectionView:
 
 @final
 class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
-    """A linear projection inside a module, on tiles."""
+    """Analog layer that computes a linear projection (weight matrix) of a module, with the module's parameters."""
 
 
 @final
 class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
-    """The product of a convolution inside a module's own forward, or of a transposed convolution, on tiles."""
+    """Analog layer that computes the product in a convolution that overrides ``forward``, or in a transposed convolution."""
 
 
 def digital_projection(
     module: nn.Module, owner: nn.Module, projection: Projection, *, with_bias: bool
 ) -> DigitalProjection:
-    """Return a projection of `module` as a digital layer that reads the parameters from `owner`."""
+    """Return a digital layer that computes one projection (weight matrix) of a module.
+
+    Args:
+        module: Digital module, whose class determines the class of the layer.
+        owner: Module that owns the parameters: `module` itself or its wrapper.
+        projection: Position and layout of the weight matrix in the parameters.
+        with_bias: Whether the layer adds the bias; ignored for convolutions, whose layers add no bias.
+    """
     if is_transposed_convolution(module):
         return TapsView(owner, projection, with_bias=False)
     if is_convolution(module):
@@ -169,7 +179,7 @@ def digital_projection(
 
 
 def analog_view(view: DigitalProjection, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
-    """Return the analog layer of a projection inside a module."""
+    """Return the analog layer that computes the projection of the digital layer `view` on tiles."""
     layout = view.projection
     partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
     layer = AnalogConvView if isinstance(view, (ConvView, TapsView)) else AnalogLinearView
@@ -177,12 +187,13 @@ def analog_view(view: DigitalProjection, tile: TileSpec, noise: NoiseSource) -> 
 
 
 def add_up_taps(taps: Tensor, conv: nn.ConvTranspose2d, output_padding: tuple[int, ...]) -> Tensor:
-    """Add up the tap products of a transposed convolution at their output positions.
+    """Add up the products in a transposed convolution at the output positions to which they contribute.
 
     Args:
-        taps: Products ``(batch, channels * taps, *positions)``; all kernel positions of a channel in row-major order.
-        conv: Transposed convolution that gives the geometry.
-        output_padding: Output padding of this call, for each spatial dimension.
+        taps: Products ``(batch, channels * taps, *positions)`` of each input position and each kernel position (tap). The
+            kernel positions of a channel are adjacent and in row-major order.
+        conv: Transposed convolution with the kernel size, stride, padding and dilation to use.
+        output_padding: Output padding of this call for each spatial dimension.
 
     Returns:
         Outputs of the transposed convolution without bias, ``(batch, channels, *output_positions)``.

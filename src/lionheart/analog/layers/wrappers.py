@@ -1,7 +1,7 @@
-"""Wrappers of modules that contain projections: attention, recurrent layers, transposed convolutions and others.
+"""Wrappers that run projections (weight matrices) of a module on tiles, for example in attention or recurrent layers.
 
-A wrapper has the parameters, buffers and children of the wrapped module under the same names, so optimisers and the
-``state_dict`` of the digital model remain valid. Only the analog layers in the wrapper are new.
+A wrapper has the parameters, buffers and child modules of the wrapped module under the same names. Optimisers and the
+``state_dict`` of the digital model therefore remain valid. A wrapper also contains the analog layers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _CHILD = "analog"
 
 
 class AnalogWrapper(nn.Module):
-    """Replaces a module, with some of its projections on tiles and the others digital.
+    """Base class of modules that replace a digital module and run some or all of its projections (weight matrices) on tiles.
+
+    The remaining projections are computed digitally.
 
     Args:
-        digital: Digital module to wrap; `convert_to_digital_` puts the same object back.
+        digital: Digital module to wrap; `convert_to_digital_` restores the same object.
     """
 
     adds_bias = True
@@ -51,12 +53,20 @@ class AnalogWrapper(nn.Module):
         self.training = digital.training
 
     def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
-        """Yield the name of each analog projection within the module, and its analog layer."""
+        """Yield each analog layer of this wrapper, after the name of the projection that the layer computes."""
         for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
             yield cast(DigitalProjection, layer.digital).projection.name, cast(AnalogLayer, layer)
 
     def move_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
-        """Move exactly the projections `wanted` to tiles; analog layers that remain keep their state."""
+        """Convert the module so that exactly the projections named in `wanted` run on tiles.
+
+        Analog layers that remain analog keep their state.
+
+        Args:
+            wanted: Names of projections within the module.
+            tile: Tile settings for the projections that become analog.
+            noise: Source of noise in the new analog layers.
+        """
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         for name, view in self._views.items():
             key = name.replace(".", "_") or "tile"
@@ -75,7 +85,7 @@ class AnalogWrapper(nn.Module):
         layers[next(key for key, each in layers.items() if each is old)] = new
 
     def release(self) -> nn.Module:
-        """Return the digital module with the current weights."""
+        """Return the wrapped digital module with the current weights, and discard the analog layers."""
         del self._modules[_CHILD]
         digital: nn.Module = self.__dict__["digital"]
         if isinstance(digital, nn.RNNBase):
@@ -83,7 +93,7 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Compute the projection `name`, on tiles if it is analog, else digitally."""
+        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if it is analog, else digitally."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
@@ -91,7 +101,7 @@ class AnalogWrapper(nn.Module):
         return cast(Tensor, self._views[name](x))
 
     def train(self, mode: bool = True) -> AnalogWrapper:
-        """Set the mode of the wrapper, its children and the wrapped module."""
+        """Set training or evaluation mode of the wrapper, its children and the wrapped module."""
         self.__dict__["digital"].training = mode
         super().train(mode)
         return self
@@ -112,17 +122,17 @@ class AnalogWrapper(nn.Module):
 
 @final
 class AnalogMultiheadAttention(AnalogWrapper):
-    """`nn.MultiheadAttention` with projections on tiles."""
+    """Wrapper that replaces `nn.MultiheadAttention` and runs some or all of its projections on tiles."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Compute attention; arguments and results as in the digital module."""
+        """Return the results of the attention layer. Arguments and results are as in `nn.MultiheadAttention`."""
         return attend(self.__dict__["digital"], self.project, AttentionInputs(*args, **kwargs))
 
 
 @final
 @dataclass
 class _Recurrent:
-    """The settings of a recurrent layer."""
+    """Settings of a recurrent layer, as attributes with the names that PyTorch uses."""
 
     mode: str
     input_size: int
@@ -137,17 +147,20 @@ class _Recurrent:
 
 @final
 class AnalogRecurrent(AnalogWrapper):
-    """`nn.RNN`, `nn.LSTM` or `nn.GRU` with gate matrices on tiles; a training pass uses one draw of weight noise."""
+    """Wrapper that replaces `nn.RNN`, `nn.LSTM` or `nn.GRU` and runs some or all of the weight matrices on tiles.
+
+    A forward pass in training uses one draw of weight noise for all time steps.
+    """
 
     def forward(self, inputs: Any, hx: Any = None) -> Any:
-        """Run the sequence; arguments and results as in the digital module."""
+        """Return the outputs for a batch of sequences and the final states. Arguments and results are as in PyTorch."""
         with ExitStack() as stack:
             for _, layer in self.analog_views():
                 stack.enter_context(layer.same_weights())
             return run_recurrent(self._settings(), self.project, inputs, hx)
 
     def _settings(self) -> RecurrentSettings:
-        """Return the settings in a separate object, because PyTorch does not compile code that uses the digital module."""
+        """Return the settings as an object that `torch.compile` can trace, in contrast to the digital module."""
         return _Recurrent(**self._options, training=self.training)
 
     def __init__(self, digital: nn.Module) -> None:
@@ -159,19 +172,23 @@ class AnalogRecurrent(AnalogWrapper):
 
 @final
 class AnalogRecurrentCell(AnalogWrapper):
-    """`nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` with gate matrices on tiles."""
+    """Wrapper that replaces `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` and runs some or all weight matrices on tiles."""
 
     def forward(self, inputs: Tensor, hx: Any = None) -> Any:
-        """Run one step; arguments and results as in the digital module."""
+        """Return the state after one time step. Arguments and results are as in the digital cell."""
         return run_cell(self.__dict__["digital"], self.project, inputs, hx)
 
 
 @final
 class AnalogConvTranspose(AnalogWrapper):
-    """A transposed convolution on tiles: each input position is one input vector, and the tap products are added digitally."""
+    """Wrapper that runs a transposed convolution on tiles.
+
+    The tiles receive the channels of one input position as one input vector and multiply the vector with the weights of
+    all kernel positions. The products are added up digitally.
+    """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Compute the transposed convolution; shapes as in the digital module."""
+        """Return the outputs of the transposed convolution. Arguments and shapes are as in the digital module."""
         conv = self.__dict__["digital"]
         n = len(conv.kernel_size)
         batched = x.ndim == n + 2
@@ -186,22 +203,22 @@ class AnalogConvTranspose(AnalogWrapper):
 
 @final
 class AnalogProduct(AnalogWrapper):
-    """A module that is one linear projection with its own storage layout, such as Hugging Face's ``Conv1D``."""
+    """Wrapper of a module that computes one linear projection and is not an `nn.Linear`, such as Hugging Face's ``Conv1D``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection over the last dimension."""
+        """Return the outputs of the projection. The last dimension of `x` contains the input vectors."""
         return self.project("", x)
 
 
 @final
 class AnalogInside(AnalogWrapper):
-    """A module whose own forward runs, with the products of its weights computed on tiles."""
+    """Wrapper that runs the ``forward`` of the wrapped module, except that tiles compute the products with its weights."""
 
     adds_bias = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the forward of the digital module; arguments and results are the same."""
+        """Run the ``forward`` of the wrapped module. Arguments and results are as in the wrapped module."""
         digital: nn.Module = self.__dict__["digital"]
         with proxied(digital, self._proxies(digital)):
             return digital.forward(*args, **kwargs)
@@ -226,7 +243,7 @@ class AnalogInside(AnalogWrapper):
 
 
 def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
-    """Return the wrapper class for a module; None if an analog layer replaces the module directly."""
+    """Return the wrapper class for `module`; None if an analog layer replaces the module without a wrapper."""
     if needs_proxy(module):
         return AnalogInside
     if isinstance(module, nn.MultiheadAttention):
@@ -241,11 +258,11 @@ def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
 
 
 def wrapper_unsupported_reason(module: nn.Module) -> str:
-    """Return the reason why no wrapper supports a module, or an empty string."""
+    """Return the reason why no wrapper can replace `module`; empty if the module can be replaced."""
     needs_ours = wrapper_for(module) not in (None, AnalogInside, AnalogProduct)
     return f"{type(module).__name__} overrides forward" if needs_ours and has_own_forward(module) else ""
 
 
 def is_view(layer: nn.Module) -> bool:
-    """Return whether an analog layer belongs to a wrapper."""
+    """Return whether `layer` is an analog layer that belongs to a wrapper."""
     return isinstance(getattr(layer, "digital", None), DigitalProjection)
