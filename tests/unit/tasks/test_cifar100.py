@@ -194,7 +194,7 @@ def contents() -> dict[str, bytes]:
         (lambda: changed("train", 17, 0, 9), "got two coarse classes for a fine class"),
         (
             lambda: pack(contents() | {"test": contents()["test"][:-1]}),
-            "got 614799 bytes, expected 200 records of 3074",
+            "got 614799 bytes, expected 200 records of 3074 bytes",
         ),
         (lambda: pack({"train": contents()["train"]}), "not readable: .*test.bin"),
         (lambda: pack_splits(tiny_records())[:2000], "not readable"),

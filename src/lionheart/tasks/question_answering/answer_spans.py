@@ -77,7 +77,7 @@ def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def normalise_answer(text: str) -> str:
-    """Return a text in lower case without punctuation, articles and superfluous white space, as SQuAD's official script does."""
+    """Return a text in lower case without punctuation, articles and superfluous white space, as in SQuAD's official script."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
