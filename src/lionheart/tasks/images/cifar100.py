@@ -146,5 +146,7 @@ def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"got the {name} label {labels.max()}, expected 0 to {n_classes - 1}")
     pairs = np.unique(table[:, :2], axis=0)
     if len(pairs) != len(np.unique(fine)):
-        raise ValueError("got two coarse classes for a fine class, expected one")
+        raise ValueError(
+            "got a fine label with two different coarse labels, expected one coarse label for each fine label"
+        )
     return table[:, 2:].reshape(-1, 3, 32, 32).copy(), fine.copy()

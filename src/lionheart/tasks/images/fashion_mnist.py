@@ -188,7 +188,7 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     start = 4 + 4 * n_dims
     sizes = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if content[:4] != bytes((0, 0, 8, n_dims)) or sizes[1:] != item or len(content) != start + math.prod(sizes):
-        raise ValueError(f"{path.name}: not an IDX file of bytes of shape {('n', *item)}")
+        raise ValueError(f"{path.name}: not an IDX file with uint8 elements and the shape {('n', *item)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lionheart.training import TrainSpec
 
-#: Share of the probability that `smoothed_cross_entropy` spreads over the classes: Szegedy et al., CVPR 2016, section 7.
+#: Fraction of the probability that `smoothed_cross_entropy` spreads over all classes: Szegedy et al., CVPR 2016, section 7.
 _LABEL_SMOOTHING = 0.1
 
 

@@ -18,8 +18,9 @@ from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ConfigError
 from lionheart.tasks.question_answering.squad import Question
 
-#: Shares of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
-#: 128 of 384 tokens are repeated in the next window, and at most 64 belong to the question.
+#: Reciprocals of fractions of a window, as in the code published with BERT (Devlin et al. 2019,
+#: github.com/google-research/bert, run_squad.py): 128 of 384 tokens are repeated in the next window, and at most 64 belong to
+#: the question.
 _OVERLAP, _QUESTION = 3, 6
 
 
