@@ -1,8 +1,9 @@
-"""Memory devices and tiles: one module for each technology, with its settings, its physics and its constants.
+"""Settings and physics of memory devices, and settings of crossbar tiles.
 
-Takes settings from Python, JSON, TOML or CSV, and target conductances [µS]. Returns frozen, validated specs, and programmed and
-read conductances [µS]. The physics are pure functions on tensors of any shape. Only `converter` handles weights, as plain
-matrices. Reading settings does not import PyTorch. Must not know: layers, networks, or any package above.
+Each technology of memory devices has a module with its settings and its physics. Settings are read from Python, JSON, TOML or
+CSV, and are validated and immutable. The physics are functions that map tensors of target conductances [µS] to programmed and
+read conductances [µS]. Only the module `converter` handles weights, as plain matrices. Reading settings does not import
+PyTorch. This package must not depend on layers, networks or higher-level packages.
 """
 
 from lionheart.devices.base import (

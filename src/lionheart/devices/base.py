@@ -1,4 +1,7 @@
-"""The memory device: settings that all technologies share, the protocol of device physics, and the registry of technologies."""
+"""Settings shared by all memory devices, the protocol of device physics, and the registry of device technologies.
+
+A technology is a kind of memory device, for example phase-change memory.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _DEFAULT_TECHNOLOGY = "pcm"
 
 
 def default_of(file: str, name: str) -> Any:
-    """Return the value of a constant in a TOML file of `lionheart.devices`; lists become tuples."""
+    """Return the value of the constant `name` from a TOML file in the package `lionheart.devices`, with lists as tuples."""
 
     def frozen(value: Any) -> Any:
         return tuple(frozen(item) for item in value) if isinstance(value, list) else value
@@ -36,18 +39,22 @@ def default_of(file: str, name: str) -> Any:
 
 
 class DeviceModel(Protocol):
-    """The physics of one technology. The argument `device` of its methods is an instance of the technology's spec class.
+    """Protocol of the physics of a memory technology: how devices are programmed and read.
+
+    The argument `device` of both methods holds the settings, as an instance of the technology's subclass of `DeviceSpec`.
 
     Attributes:
-        silent_at_zero: Whether a device at 0 µS always reads 0 µS, so that no noise is drawn for the unused device of a pair.
-        reads_targets: Whether a read starts from the target conductance in the state instead of the programmed conductance.
+        silent_at_zero: Whether reading a device with a conductance of 0 µS always returns 0 µS. If True, no noise needs to be
+            drawn for the unused device of a pair.
+        reads_targets: Whether `read` starts from the target conductances that are stored in the state. If True, the result is
+            converted to weights with the scale of the targets, else with a scale computed from the programmed weights.
     """
 
     silent_at_zero: bool
     reads_targets: bool
 
     def program(self, g_target: Tensor, device: Any, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Program devices.
+        """Return the conductances of newly programmed devices, and the state of each device.
 
         Args:
             g_target: Target conductances of any shape [µS].
@@ -55,23 +62,31 @@ class DeviceModel(Protocol):
             generator: Source of the programming noise.
 
         Returns:
-            Programmed conductances [µS], shaped like `g_target`, and the state of each device that reading needs. The state is
-            shaped like `g_target` and may have additional leading dimensions; for PCM it is the drift exponent [-].
+            Programmed conductances [µS], shaped like `g_target`, and the states that `read` needs. The states have the shape of
+            `g_target`, with optional leading dimensions. For phase-change memory a state is a drift exponent [-].
         """
 
     def read(
         self, g_programmed: Tensor, state: Tensor, device: Any, *, t_inference: float, generator: torch.Generator
     ) -> Tensor:
-        """Return the conductances [µS] of one noisy read at `t_inference` [s] after programming."""
+        """Return the conductances that one noisy read measures [µS], shaped like `g_programmed`.
+
+        Args:
+            g_programmed: Programmed conductances [µS].
+            state: States of the devices, as returned by `program`.
+            device: Settings of the technology.
+            t_inference: Time between programming and the read [s].
+            generator: Source of the read noise.
+        """
 
 
 @final
 @dataclass(frozen=True)
 class Technology:
-    """A technology of memory devices.
+    """A technology of memory devices, as registered in `DEVICES`.
 
     Args:
-        spec: Class of the settings.
+        spec: Class of the settings, a subclass of `DeviceSpec`.
         model: Physics of the technology.
     """
 
@@ -85,10 +100,10 @@ Model = TypeVar("Model", bound=DeviceModel)
 
 
 def register_device(spec: type[DeviceSpec]) -> Callable[[type[Model]], type[Model]]:
-    """Return a class decorator that registers a technology; the decorated class is a `DeviceModel`.
+    """Return a decorator that registers a technology with the decorated class, a `DeviceModel`, as its physics.
 
     Args:
-        spec: Class of the settings. The default value of its field ``technology`` is the name of the technology.
+        spec: Class of the settings. The default value of the field ``technology`` is the name of the technology.
 
     Raises:
         ConfigError: A technology of this name is already registered.
@@ -102,7 +117,7 @@ def register_device(spec: type[DeviceSpec]) -> Callable[[type[Model]], type[Mode
 
 
 def find_device_model(device: DeviceSpec) -> DeviceModel:
-    """Return the physics of the technology of a device.
+    """Return the registered physics for the technology that is set in `device`.
 
     Raises:
         ConfigError: The technology is not registered.
@@ -114,23 +129,25 @@ def _find_spec(settings: Mapping[str, Any]) -> type[DeviceSpec]:
     try:
         return DEVICES.find(str(settings.get("technology", _DEFAULT_TECHNOLOGY))).spec
     except ConfigError as error:
-        raise ConfigError(error.message, hint=f"{error.hint}; technology is the {_WHERE_LISTED}") from None
+        raise ConfigError(
+            error.message, hint=f"{error.hint}; run `lionheart devices` for a description of each technology"
+        ) from None
 
 
 def _parse(value: Any) -> DeviceSpec:
     if isinstance(value, DeviceSpec):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError("expected a DeviceSpec or a table of device settings")
+        raise ValueError("expected a DeviceSpec or a mapping from names of device settings to values")
     make: Callable[..., DeviceSpec] = DeviceSpec
     return make(**value)
 
 
 class DeviceSpec(Spec):
-    """Settings of a memory device: conductance range, devices per weight, stuck devices, and those of its technology.
+    """Settings that all memory devices have: technology, conductance range, representation of weights, and stuck devices.
 
-    ``DeviceSpec(technology="...", ...)`` returns an instance of the subclass for that technology, which has additional
-    settings. The default technology is phase-change memory (``"pcm"``).
+    ``DeviceSpec(technology="...", ...)`` returns an instance of the subclass for the given technology. The subclass adds the
+    settings of the technology. The default technology is phase-change memory (``"pcm"``).
     """
 
     #: Description of the technology in one line, as in ``lionheart devices``.
@@ -146,7 +163,7 @@ class DeviceSpec(Spec):
     stuck_on: float = Field(0.0, ge=0, le=1, description="fraction of devices that are stuck at g_max [-]")
 
     def __new__(cls, **settings: Any) -> Self:
-        """Return an empty spec of the technology that the settings name."""
+        """Return an instance without values, whose class is selected by the setting ``technology``."""
         spec: Any = _find_spec(settings) if cls is DeviceSpec else cls
         made: Self = super().__new__(spec)
         return made
@@ -178,66 +195,80 @@ class DeviceSpec(Spec):
     @model_validator(mode="after")
     def _check_device(self) -> Self:
         if self.g_min >= self.g_max:
-            raise ValueError(f"g_min must be below g_max, got {self.g_min} µS and {self.g_max} µS")
+            raise ValueError(f"g_min must be less than g_max, got g_min={self.g_min} µS and g_max={self.g_max} µS")
         if self.stuck_off + self.stuck_on > 1:
-            raise ValueError(f"stuck_off + stuck_on must be at most 1, got {self.stuck_off} + {self.stuck_on}")
+            raise ValueError(
+                f"stuck_off + stuck_on must be at most 1, got stuck_off={self.stuck_off} and stuck_on={self.stuck_on}"
+            )
         if isinstance(self.converter, CustomPairConverter):
             largest = max(g for table in (*self.converter.g_plus, *self.converter.g_minus) for g in table)
             if largest > self.g_max:
                 raise ValueError(
-                    f"converter: the largest conductance of a table is {largest} µS, above g_max = {self.g_max} µS"
+                    f"converter: conductances in g_plus and g_minus must be at most g_max={self.g_max} µS, got {largest} µS"
                 )
         return self
 
     @classmethod
     def pcm(cls, **changes: Any) -> DeviceSpec:
-        """Return phase-change memory (PCM) as in AIHWKIT's PCM-like model; `changes` replace default settings."""
+        """Return settings of phase-change memory (PCM) as in AIHWKIT's PCM-like model; `changes` replace default values."""
         return DeviceSpec(technology="pcm", **changes)
 
     @classmethod
     def pcm_custom_drift(cls, **settings: Any) -> DeviceSpec:
-        """Return phase-change memory with drift exponents from ``drift_table``, rows of (g [µS], mean, sigma)."""
+        """Return settings of phase-change memory whose drift exponents are drawn from a user-defined table.
+
+        Args:
+            settings: Settings of `PCMCustomDriftSpec`. The required setting ``drift_table`` is a sequence of rows ``(target
+                conductance [µS], mean of the drift exponent [-], standard deviation of the drift exponent [-])``.
+        """
         return DeviceSpec(technology="pcm_custom_drift", **settings)
 
     @classmethod
     def reram_wan2022(cls, **changes: Any) -> DeviceSpec:
-        """Return the resistive memory of Wan et al. (2022), measured at 1 s, 1 day and 2 days; `changes` replace settings."""
+        """Return settings of the resistive memory that Wan et al. (2022) measured 1 s, 1 day and 2 days after programming.
+
+        `changes` replace default values.
+        """
         return DeviceSpec(technology="reram_wan2022", **changes)
 
     @classmethod
     def reram_cmo(cls, **changes: Any) -> DeviceSpec:
-        """Return conductive-metal-oxide/HfOx resistive memory with one device per weight; `changes` replace settings."""
+        """Return settings of conductive-metal-oxide/HfOx resistive memory; `changes` replace default values."""
         return DeviceSpec(technology="reram_cmo", **changes)
 
     @classmethod
     def ideal(cls, **changes: Any) -> DeviceSpec:
-        """Return a device without noise and drift; `changes` replace default settings."""
+        """Return settings of a device without noise and drift; `changes` replace default values."""
         return DeviceSpec(technology="ideal", **changes)
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device from a TOML file of curves; docs/how-to/devices.md has a template.
+        """Return the settings of a user-defined device from a TOML file.
+
+        The file contains curves of programming noise, drift and read noise. A template is in docs/how-to/devices.md.
 
         Args:
             path: TOML file.
-            changes: Settings that replace those of the file.
+            changes: Settings that replace values from the file.
 
         Raises:
-            ArtifactError: The file cannot be read, or a number lacks its unit, source or kind of provenance.
+            ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
             ConfigError: A setting is unknown or its value is not allowed.
         """
         return DEVICES.find("table").spec.from_toml(path, **changes)
 
     @classmethod
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device from a CSV file of measurements with the columns target [µS], time [s], conductance [µS].
+        """Return the settings of a user-defined device from a CSV file of measured conductances.
+
+        The columns are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS].
 
         Args:
             path: CSV file.
-            changes: Settings that replace those from the file.
+            changes: Settings that replace values from the file.
 
         Raises:
-            ArtifactError: The file cannot be read, or a line is invalid; the message names the line.
+            ArtifactError: The file cannot be read, a line is invalid, or there are too few measurements.
             ConfigError: A setting is unknown or its value is not allowed.
         """
         return DEVICES.find("samples").spec.from_samples(path, **changes)

@@ -1,7 +1,8 @@
-"""How devices represent a weight: settings of each converter, and the conversion between weights and conductances.
+"""Converters, which define how memory devices represent a weight, and functions that convert weights to conductances and back.
 
-Converters are pairs of devices, several pairs with different significance, pairs with conductance tables, and single devices.
-Weights are ``(..., cols, rows)`` in any unit. Every index of the leading dimensions is a separate crossbar with its own scale.
+A weight is represented by a pair of devices, by several pairs with different significance, by pairs with tables of
+conductances, or by a single device. Weights have the shape ``(..., cols, rows)`` and any unit. Every index of the leading
+dimensions selects a separate crossbar with its own scale.
 
 Source:
     AIHWKIT 1.1.0 inference/converter/conductance.py.
@@ -29,10 +30,11 @@ _SMALLEST_WEIGHT = 1e-7  # lower bound of the largest weight, as in AIHWKIT; avo
 
 
 class PairConverter(Spec):
-    """Signed weights on pairs of devices, of which one is at ``g_min``; several pairs may represent one weight together.
+    """Converter that represents a signed weight by one pair of devices, or by several pairs with different significance.
 
-    The least significant pair is used first. One pair of significance 1 is AIHWKIT's single pair; several pairs are its dual
-    pair and N pair.
+    One device of a pair carries positive weights, the other carries negative weights. The unused device is at ``g_min``. If
+    there are several pairs, the least significant pair is filled first. One pair of significance 1 corresponds to AIHWKIT's
+    single-pair converter. Several pairs correspond to its dual-pair and N-pair converters.
     """
 
     kind: Literal["pair"] = Field("pair", description="type of converter")
@@ -47,10 +49,10 @@ class PairConverter(Spec):
 
 
 class CustomPairConverter(Spec):
-    """Pairs of devices with tables of conductance over weight.
+    """Converter that represents a weight by pairs of devices whose conductances are given by tables.
 
-    The entries of a table belong to equidistant weights from -max to max, where max is the largest magnitude of the crossbar.
-    Between entries the conductance is linear.
+    The entries of a table are the conductances for equidistant weights from -max to max, where max is the largest magnitude of
+    the weights of a crossbar. Between entries, the conductance is interpolated linearly.
     """
 
     kind: Literal["custom_pair"] = Field("custom_pair", description="type of converter")
@@ -66,25 +68,27 @@ class CustomPairConverter(Spec):
         lengths = {len(table) for table in (*self.g_plus, *self.g_minus)}
         if len(self.g_plus) != len(self.significance) or len(self.g_minus) != len(self.significance):
             raise ValueError(
-                "g_plus and g_minus must have one table for each significance, got "
-                f"{len(self.g_plus)} and {len(self.g_minus)} tables for {len(self.significance)}"
+                f"g_plus and g_minus must each have one table per entry of significance, {len(self.significance)}, "
+                f"got {len(self.g_plus)} and {len(self.g_minus)} tables"
             )
         if len(lengths) != 1 or min(lengths) < 2:
-            raise ValueError(f"all tables must have the same length of at least 2, got the lengths {sorted(lengths)}")
+            raise ValueError(
+                f"all tables in g_plus and g_minus must have the same length of at least 2, got lengths {sorted(lengths)}"
+            )
         if any(g < 0 for table in (*self.g_plus, *self.g_minus) for g in table):
-            raise ValueError("g_plus and g_minus must not contain a negative conductance")
+            raise ValueError("g_plus and g_minus must not contain negative conductances")
         net = self.net()
         largest, steps = max(abs(g) for g in net), len(net) - 1
         if largest == 0 or any(
             abs(g - largest * (2 * i / steps - 1)) > _LARGEST_BEND * largest for i, g in enumerate(net)
         ):
             raise ValueError(
-                f"the sum of significance * (g_plus - g_minus) must increase linearly from -max to max, got {net}"
+                f"the sum of significance * (g_plus - g_minus) must increase linearly from -max to max with max > 0, got {net}"
             )
         return self
 
     def net(self) -> tuple[float, ...]:
-        """Return the net conductance at each entry of the tables [µS]: the sum of significance * (g_plus - g_minus)."""
+        """Return the net conductance of each table entry [µS]: significance * (g_plus - g_minus), summed over pairs."""
         pairs = [
             [factor * (plus - minus) for plus, minus in zip(p, m, strict=True)]
             for factor, p, m in zip(self.significance, self.g_plus, self.g_minus, strict=True)
@@ -93,7 +97,10 @@ class CustomPairConverter(Spec):
 
 
 class SingleConverter(Spec):
-    """One device per weight: the smallest weight of a crossbar is at ``g_min``, the largest at ``g_max``."""
+    """Converter that represents a weight by one device.
+
+    The smallest weight of a crossbar is mapped to ``g_min``, the largest weight to ``g_max``.
+    """
 
     kind: Literal["single"] = Field("single", description="type of converter")
 
@@ -103,11 +110,11 @@ Converter: TypeAlias = Annotated[PairConverter | CustomPairConverter | SingleCon
 
 def _require_positive(significance: tuple[float, ...]) -> None:
     if min(significance) <= 0:
-        raise ValueError(f"every significance must be positive, got {significance}")
+        raise ValueError(f"all entries of significance must be greater than 0, got {significance}")
 
 
 class WeightHolder(Protocol):
-    """The settings of a device that define how it represents a weight; `DeviceSpec` has them."""
+    """Protocol of settings that define how memory devices represent a weight, for example a `DeviceSpec`."""
 
     @property
     def g_max(self) -> float:
@@ -119,17 +126,18 @@ class WeightHolder(Protocol):
 
     @property
     def converter(self) -> Converter:
-        """How devices represent a weight."""
+        """Converter, which defines how devices represent a weight."""
 
 
 @final
 @dataclass(frozen=True)
 class Scale:
-    """The linear map from weights to conductances of one programming.
+    """Linear map from weights to conductances, one for each crossbar.
 
     Args:
-        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``.
-        offset: Weight at ``g_min`` for single devices, ``(..., 1, 1)``; None for pairs.
+        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``. For several pairs, the conductance is the sum over pairs,
+            weighted by significance.
+        offset: Weight that is mapped to ``g_min`` if one device represents a weight, ``(..., 1, 1)``; None for pairs.
     """
 
     factor: Tensor
@@ -137,15 +145,16 @@ class Scale:
 
 
 def convert_to_conductances(weights: Tensor, device: WeightHolder) -> tuple[list[Tensor], Scale]:
-    """Return the target conductances of weights [µS], and the scale of the conversion.
+    """Return the target conductances [µS] that represent weights, and the scale that converts conductances back to weights.
 
     Args:
         weights: Weights ``(..., cols, rows)`` in any unit.
-        device: Conductance range and converter.
+        device: Settings with the conductance range and the converter.
 
     Returns:
-        Targets ``(..., cols, rows)`` for each array of devices: positive and negative device of each pair in turn, or one array
-        of single devices.
+        List of target conductances, each ``(..., cols, rows)``, and the scale. For pairs, the list contains the targets of the
+        positive devices and of the negative devices of the first pair, then of the next pair, and so on. For single devices,
+        the list has one element.
     """
     converter = device.converter
     g_range = device.g_max - device.g_min
@@ -173,18 +182,22 @@ def convert_to_conductances(weights: Tensor, device: WeightHolder) -> tuple[list
 
 
 def convert_to_net(weights: Tensor, device: WeightHolder) -> tuple[Tensor, Scale]:
-    """Return the magnitude of the net conductance of single pairs [µS], ``(..., cols, rows)``, and its scale."""
+    """Return the magnitude of the net conductance that represents each weight on one pair of devices, and the scale.
+
+    The net conductance is the difference of the conductances of the positive and the negative device [µS], shaped like
+    `weights`, ``(..., cols, rows)``.
+    """
     scale = Scale((device.g_max - device.g_min) / _largest(weights))
     return weights.abs().mul_(scale.factor), scale
 
 
 def convert_to_weights(conductances: Sequence[Tensor], scale: Scale, device: WeightHolder) -> Tensor:
-    """Return the weights ``(..., cols, rows)`` that conductances represent.
+    """Return the weights ``(..., cols, rows)`` that conductances represent, the inverse of `convert_to_conductances`.
 
     Args:
-        conductances: Conductances of each array of devices [µS], in the order of `convert_to_conductances`.
-        scale: Scale of the conversion to conductances.
-        device: Conductance range and converter.
+        conductances: Conductances [µS] in the order in which `convert_to_conductances` returns targets.
+        scale: Scale that `convert_to_conductances` returned.
+        device: Settings with the conductance range and the converter.
     """
     converter = device.converter
     if isinstance(converter, PairConverter | CustomPairConverter):
@@ -203,7 +216,7 @@ def _largest(weights: Tensor) -> Tensor:
 
 
 def _look_up(position: Tensor, table: Sequence[float]) -> Tensor:
-    """Return the values of a table at positions from 0 (first entry) to 1 (last entry), linear between entries."""
+    """Return the linearly interpolated values of a table at positions from 0 (first entry) to 1 (last entry)."""
     values = position.new_tensor(table)
     at = position * (len(table) - 1)
     left = at.long().clamp_(max=len(table) - 2)

@@ -1,4 +1,4 @@
-"""Functions of conductance: polynomials, and piecewise linear functions between points."""
+"""Curves, which are functions of a conductance: polynomials, and linear interpolation between points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Curve: TypeAlias = tuple[tuple[float, float], ...] | tuple[float, ...]
 
 
 def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Return ``c0 + c1 x + c2 x^2 + ...`` for each element of `x`."""
+    """Return ``c0 + c1 x + c2 x^2 + ...`` for each element of `x`, where ``c0, c1, ...`` are the `coefficients`."""
     total = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total.mul_(x).add_(c)
@@ -28,7 +28,13 @@ def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[float]) -> Tensor:
-    """Interpolate linearly between ascending `points` with their `values`; outside their range the nearest value is used."""
+    """Return a function that is given at some points, interpolated linearly at each element of `x`.
+
+    Args:
+        x: Positions of any shape.
+        points: Positions with known values, in strictly ascending order; at least two.
+        values: Value at each of the `points`. Outside the range of the points, the value at the nearest point is returned.
+    """
     at, of = x.new_tensor(points), x.new_tensor(values)
     right = torch.searchsorted(at, x.contiguous()).clamp_(1, len(points) - 1)
     share = ((x - at[right - 1]) / (at[right] - at[right - 1])).clamp_(0, 1)
@@ -36,7 +42,7 @@ def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[floa
 
 
 def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
-    """Return the values of a curve at the conductances `g` [µS], shaped like `g`."""
+    """Return the values of a curve at the conductances `g` [µS], shaped like `g`; `g_max` [µS] scales ``x = g / g_max``."""
     points = [point for point in curve if isinstance(point, tuple)]
     if points:
         return interpolate_points(g, [at for at, _ in points], [value for _, value in points])
@@ -44,7 +50,7 @@ def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
 
 
 def curve_value(curve: Curve, g: float, g_max: float) -> float:
-    """Return the value of a curve at one conductance `g` [µS]; needs no PyTorch."""
+    """Return the value of a curve at one conductance `g` [µS], computed without PyTorch."""
     points = [point for point in curve if isinstance(point, tuple)]
     if not points:
         coefficients = [c for c in curve if not isinstance(c, tuple)]
@@ -58,9 +64,9 @@ def curve_value(curve: Curve, g: float, g_max: float) -> float:
 
 
 def require_ascending(name: str, values: list[float], at_least: int = 2) -> None:
-    """Raise a `ValueError` unless there are at least `at_least` values in strictly ascending order."""
+    """Raise a `ValueError` that mentions `name`, unless there are at least `at_least` values in strictly ascending order."""
     if len(values) < at_least:
-        raise ValueError(f"{name} must have at least {at_least} entries, got {len(values)}")
+        raise ValueError(f"the number of entries of {name} must be at least {at_least}, got {len(values)}")
     for one, other in itertools.pairwise(values):
         if other <= one:
-            raise ValueError(f"{name} must be in ascending order, got {one} before {other}")
+            raise ValueError(f"{name} must be in strictly ascending order, got {one} before {other}")

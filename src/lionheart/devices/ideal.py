@@ -1,4 +1,4 @@
-"""An ideal device: programming is exact, and the conductance does not change."""
+"""Settings and physics of an ideal memory device: programming is exact, and the conductance does not change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
 @final
 class IdealSpec(DeviceSpec):
-    """An ideal device: programming is exact, and the conductance does not change."""
+    """Settings of an ideal memory device: programming is exact, and the conductance does not change."""
 
     summary: ClassVar[str] = "ideal device without noise and drift"
 
@@ -27,13 +27,13 @@ class IdealSpec(DeviceSpec):
 
 @register_device(IdealSpec)
 class IdealModel:
-    """Physics without noise and drift."""
+    """Physics of an ideal memory device, without noise and drift."""
 
     silent_at_zero = True
     reads_targets = False
 
     def program(self, g_target: Tensor, device: IdealSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the targets and a state of zeros."""
+        """Return copies of the targets [µS] as programmed conductances, and states of 0, because reading needs no state."""
         return g_target.clone(), torch.zeros_like(g_target)
 
     def read(
@@ -45,5 +45,5 @@ class IdealModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the programmed conductances [µS]."""
+        """Return a copy of the programmed conductances [µS], whatever the time."""
         return g_programmed.clone()

@@ -1,6 +1,6 @@
-"""Phase-change memory (PCM): programming noise, drift and read noise as in AIHWKIT's PCM-like models.
+"""Settings and physics of phase-change memory (PCM): programming noise, drift and read noise as in AIHWKIT's PCM-like models.
 
-Conductances are in µS. Coefficients and their sources are in ``pcm.toml``.
+All conductances are in µS. Coefficients and their sources are in ``pcm.toml``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def _pcm(name: str) -> Any:
 
 
 class PCMNoise(DeviceSpec):
-    """Settings that all phase-change memories share: programming noise, read noise, and a scale for each effect.
+    """Settings shared by the technologies of phase-change memory: programming noise, read noise, and a scale for each effect.
 
-    ``x = g_target / g_max``. Each of the three ``…_scale`` settings multiplies one effect; 0 disables the effect.
+    In the descriptions, ``x`` is the relative target conductance ``g_target / g_max``. The settings
+    ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale`` each multiply one effect. A scale of 0 disables the
+    effect.
     """
 
     g_max: float = Field(_pcm("g_max"), gt=0, description="largest conductance [µS]")
@@ -58,15 +60,17 @@ class PCMNoise(DeviceSpec):
     @model_validator(mode="after")
     def _check_times(self) -> Self:
         if self.t_0 < self.t_read:  # the read noise would need the square root of a negative number
-            raise ValueError(f"t_0 must be at least t_read, got {self.t_0} s and {self.t_read} s")
+            raise ValueError(f"t_0 must be at least t_read, got t_0={self.t_0} s and t_read={self.t_read} s")
         return self
 
 
 @final
 class PCMSpec(PCMNoise):
-    """Phase-change memory. Default values and their sources are in ``devices/pcm.toml``.
+    """Settings of phase-change memory, with default values and their sources in ``devices/pcm.toml``.
 
-    ``x = g_target / g_max``. Each of the three ``…_scale`` settings multiplies one effect; 0 disables the effect.
+    In the descriptions, ``x`` is the relative target conductance ``g_target / g_max``. The settings
+    ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale`` each multiply one effect. A scale of 0 disables the
+    effect.
     """
 
     summary: ClassVar[str] = "phase-change memory, AIHWKIT's PCM-like model"
@@ -87,13 +91,19 @@ class PCMSpec(PCMNoise):
         for name in ("drift_nu_mean", "drift_nu_sigma"):
             _, _, low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise ValueError(f"{name}: the clamps must satisfy 0 <= lower <= upper, got {low} and {high}")
+                raise ValueError(
+                    f"{name}: the clamps must satisfy 0 <= lower <= upper, got lower={low} and upper={high}"
+                )
         return self
 
 
 @final
 class PCMCustomDriftSpec(PCMNoise):
-    """Phase-change memory with drift exponents from a table, linear between the conductances of its rows."""
+    """Settings of phase-change memory with a user-defined table of drift exponents.
+
+    Each row gives the mean and the standard deviation of the drift exponent at one target conductance. Between rows, both are
+    interpolated linearly.
+    """
 
     summary: ClassVar[str] = "phase-change memory with a user-defined drift table"
     constants_file: ClassVar[str | None] = "pcm.toml"
@@ -110,10 +120,11 @@ class PCMCustomDriftSpec(PCMNoise):
         require_ascending("drift_table", g)
         if g[0] > self.g_min or g[-1] < self.g_max:
             raise ValueError(
-                f"drift_table covers {g[0]} .. {g[-1]} µS, expected the range of the device, {self.g_min} .. {self.g_max} µS"
+                f"drift_table must cover the range from g_min={self.g_min} µS to g_max={self.g_max} µS, "
+                f"got {g[0]} .. {g[-1]} µS"
             )
         if any(sigma < 0 for _, _, sigma in self.drift_table):
-            raise ValueError("drift_table must not contain a negative sigma")
+            raise ValueError("the third value of each row of drift_table, the standard deviation, must be >= 0")
         return self
 
 
@@ -131,15 +142,20 @@ def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
 
 
 def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch.Generator) -> Tensor:
-    """Draw programmed conductances ``max(g_target + sigma N, 0)`` [µS]; devices with target 0 get noise too."""
+    """Return randomly drawn programmed conductances ``max(g_target + sigma N, 0)`` [µS], shaped like `g_target` [µS].
+
+    ``sigma`` is computed by `programming_sigma`, and ``N`` is a standard normal number. Noise is also added where the target is
+    0 µS.
+    """
     noise = normal_like(g_target, generator)
     return noise.mul_(programming_sigma(g_target, device)).add_(g_target).clamp_(min=0)
 
 
 def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
-    """Draw the drift exponent of each device from its target conductance: ``scale * |mean(x) + sigma(x) N|`` [-].
+    """Return a randomly drawn drift exponent for each device, ``scale * |mean(x) + sigma(x) N|`` [-].
 
-    Mean and sigma are linear in ``ln x`` and clamped.
+    ``x = g_target / g_max`` is the relative target conductance, and ``N`` is a standard normal number. The mean and the
+    standard deviation ``sigma`` are linear functions of ``ln x`` that are clamped to given limits.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -156,7 +172,7 @@ def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Gener
 
 
 def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
-    """Decay conductances by a power law, ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
+    """Return conductances after drift [µS]: ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
 
     Args:
         g_programmed: Conductances at the end of programming [µS].
@@ -165,20 +181,20 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
         t_0: Reference time of the fit [s], > 0.
 
     Raises:
-        ConfigError: A time is out of range.
+        ConfigError: `t_inference` or `t_0` is out of range.
     """
     if not (0 <= t_inference < math.inf and t_0 > 0):
         raise ConfigError(
-            f"drift: got t_inference = {t_inference} s and t_0 = {t_0} s, expected a finite t_inference >= 0 and t_0 > 0"
+            f"drift: got t_inference={t_inference} s and t_0={t_0} s, expected a finite t_inference >= 0 s and t_0 > 0 s"
         )
     return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
 
 
 def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
-    """Return the standard deviation of one read [µS], which grows with time (1/f noise).
+    """Return the standard deviation of the read noise of each device [µS], which grows with time (1/f noise).
 
-    ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0`` and
-    ``Q = min(c0 / max(x^c1, c2), c3)``, ``x = g_programmed / g_max``.
+    ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0``,
+    ``Q = min(c0 / max(x^c1, c2), c3)`` and ``x = g_programmed / g_max``. Conductances are in µS, times in s.
 
     Source:
         Nandakumar et al., ICECS 2019; Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -191,7 +207,10 @@ def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, 
 
 
 def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
-    """Draw the drift exponent of each device: ``scale * |mean(g) + sigma(g) N|`` [-], linear between the rows of the table.
+    """Return a randomly drawn drift exponent for each device, ``scale * |mean(g) + sigma(g) N|`` [-].
+
+    The mean and the standard deviation ``sigma`` at the target conductance ``g`` are interpolated linearly between the rows of
+    ``device.drift_table``. ``N`` is a standard normal number.
 
     Source:
         AIHWKIT 1.1.0 inference/noise/pcm.py, CustomDriftPCMLikeNoiseModel.
@@ -202,7 +221,7 @@ def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: 
 
 
 class _PCMModel:
-    """Drift and read noise, which both PCM technologies share."""
+    """Base class of the physics of phase-change memory (PCM), which implements drift and read noise."""
 
     silent_at_zero = True  # drift and read noise are relative to the conductance
     reads_targets = False
@@ -216,7 +235,7 @@ class _PCMModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances of one noisy read [µS], >= 0; `state` holds the drift exponents [-]."""
+        """Return the conductances that one noisy read measures [µS], >= 0; `state` contains the drift exponents [-]."""
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
         return normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
@@ -224,21 +243,21 @@ class _PCMModel:
 
 @register_device(PCMSpec)
 class PCMModel(_PCMModel):
-    """Physics of PCM with drift exponents from the fit over ln x."""
+    """Physics of phase-change memory (PCM) whose drift exponents follow a published fit; see `sample_drift_nu`."""
 
     def program(self, g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return programmed conductances [µS] and drift exponents [-]."""
+        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`."""
         g_programmed = program_conductances(g_target, device, generator=generator)
         return g_programmed, sample_drift_nu(g_target, device, generator=generator)
 
 
 @register_device(PCMCustomDriftSpec)
 class PCMCustomDriftModel(_PCMModel):
-    """Physics of PCM with drift exponents from the table in the settings."""
+    """Physics of phase-change memory (PCM) whose drift exponents follow the user-defined ``drift_table`` in the settings."""
 
     def program(
         self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return programmed conductances [µS] and drift exponents [-]."""
+        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`."""
         g_programmed = program_conductances(g_target, device, generator=generator)
         return g_programmed, sample_table_nu(g_target, device, generator=generator)

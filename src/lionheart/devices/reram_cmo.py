@@ -1,6 +1,7 @@
-"""Conductive-metal-oxide (CMO) HfOx resistive memory: one device per weight, relaxation with the logarithm of time.
+"""Settings and physics of conductive-metal-oxide (CMO) HfOx resistive memory, with one device per weight.
 
-Conductances are in µS. Coefficients and their sources are in ``reram_cmo.toml``.
+After programming, the conductance changes with the logarithm of time. All conductances are in µS. Coefficients and their
+sources are in ``reram_cmo.toml``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def _cmo(name: str) -> Any:
 
 @final
 class ReRAMCMOSpec(DeviceSpec):
-    """Conductive-metal-oxide/HfOx resistive memory: relaxation in µS with the logarithm of time; one device per weight."""
+    """Settings of conductive-metal-oxide (CMO) HfOx resistive memory, by default with one device per weight.
+
+    After programming, the conductance changes with the logarithm of time.
+    """
 
     summary: ClassVar[str] = "CMO/HfOx resistive memory, one device per weight"
     constants_file: ClassVar[str | None] = "reram_cmo.toml"
@@ -56,11 +60,14 @@ class ReRAMCMOSpec(DeviceSpec):
     @model_validator(mode="after")
     def _check_acceptance(self) -> Self:
         if self.acceptance not in (0.2, 2.0):
-            raise ValueError(f"acceptance: got {self.acceptance} %, expected 0.2 % or 2 %, the measured ranges")
+            raise ValueError(f"acceptance must be 0.2 or 2 [% of the target], got {self.acceptance}")
         return self
 
     def programming_coefficients(self) -> tuple[float, float]:
-        """Return c0 and c1 of ``sigma = c0 + c1 g`` [µS]."""
+        """Return ``c0`` [µS] and ``c1`` [-] of the standard deviation of the programming noise, ``sigma = c0 + c1 g`` [µS].
+
+        The values are those of ``programming_noise`` if it is set, else those measured for the acceptance range.
+        """
         if self.programming_noise is not None:
             return self.programming_noise
         name = "programming_noise_0p2" if self.acceptance == 0.2 else "programming_noise_2"
@@ -70,16 +77,20 @@ class ReRAMCMOSpec(DeviceSpec):
 
 @register_device(ReRAMCMOSpec)
 class ReRAMCMOModel:
-    """Programming noise linear in g, a relaxation that does not depend on g, and read noise."""
+    """Physics of conductive-metal-oxide HfOx resistive memory.
+
+    The standard deviation of the programming noise is linear in the target conductance. The change of the conductance over time
+    does not depend on the conductance. Each read adds noise.
+    """
 
     silent_at_zero = False
     reads_targets = False
 
     def program(self, g_target: Tensor, device: ReRAMCMOSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return programmed conductances [µS] and a state of zeros.
+        """Return the programmed conductances [µS] and states of 0, because reading needs no state.
 
-        The noise is ``scale * (c0 + c1 g) N``. As in AIHWKIT, the conductance is not clamped: the default g_min is at least 79
-        sigma above 0.
+        The noise is ``scale * (c0 + c1 g) N``, where ``g`` is the target and ``N`` a standard normal number. As in AIHWKIT, the
+        conductances are not clamped: the default ``g_min`` is at least 79 standard deviations above 0.
         """
         c0, c1 = device.programming_coefficients()
         sigma = (g_target * c1).add_(c0).mul_(device.programming_noise_scale)
@@ -95,11 +106,13 @@ class ReRAMCMOModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return one noisy read, clamped to ``g_min .. g_max`` [µS]; at ``t_inference = 0`` the programmed conductances.
+        """Return the conductances that one noisy read measures, clamped to ``g_min .. g_max`` [µS].
 
-        The relaxed conductance is ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)`` and the read
+        At ``t_inference = 0`` the programmed conductances are returned without noise. At later times ``t``, the relaxed
+        conductance is ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)``. The read returns
         ``g_relaxed + scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N``. The read noise is 0 for ``g_relaxed``
-        below 1 µS, where the logarithm is negative or undefined. A sigma that is negative at very early times is set to 0.
+        below 1 µS, where the logarithm is negative or undefined. Standard deviations that the formulas make negative at very
+        early times are set to 0.
 
         Source:
             AIHWKIT 1.1.0 inference/noise/reram.py, ReRamCMONoiseModel.

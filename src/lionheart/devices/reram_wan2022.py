@@ -1,6 +1,7 @@
-"""Resistive memory (ReRAM) of Wan et al. (2022): spread of the conductance around its target at a few measured times.
+"""Settings and physics of the resistive memory (ReRAM) that Wan et al. measured, Nature 608 (2022).
 
-Conductances are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
+The conductance has a random deviation from its target, which was measured at a few times after programming. All conductances
+are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ def _wan(name: str) -> Any:
 
 @final
 class ReRAMWan2022Spec(DeviceSpec):
-    """Resistive memory of Wan et al., Nature 608 (2022): spread around the target at a few measured times, no drift."""
+    """Settings of the resistive memory that Wan et al. measured, Nature 608 (2022).
+
+    The conductance has a random deviation from its target, which was measured at a few times after programming. The mean does
+    not drift. Results are available at the measured times only.
+    """
 
     summary: ClassVar[str] = "resistive memory of Wan et al. (2022): 1 s, 1 day, 2 days"
     constants_file: ClassVar[str | None] = "reram_wan2022.toml"
@@ -49,12 +54,14 @@ class ReRAMWan2022Spec(DeviceSpec):
     def _check_times(self) -> Self:
         require_ascending("times", list(self.times), at_least=1)
         if self.times[0] <= 0 or len(self.times) != len(self.noise) or not all(self.noise):
-            raise ValueError("noise must have one polynomial for each entry of times, and all times must be positive")
+            raise ValueError(
+                "noise must have one non-empty list of coefficients for each entry of times, and times must be greater than 0 s"
+            )
         return self
 
 
 def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> Tensor:
-    """Return the standard deviation of the conductance around its target [µS] at the measured time number `index`.
+    """Return the standard deviation of the conductance from its target [µS] at the measured time ``device.times[index]``.
 
     Source:
         Wan et al., Nature 608, 504 (2022), as fitted by AIHWKIT's ReRamWan2022NoiseModel.
@@ -65,7 +72,10 @@ def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> T
 
 @register_device(ReRAMWan2022Spec)
 class ReRAMWan2022Model:
-    """At each measured time the spread around the target is drawn again, independently of the programmed conductance."""
+    """Physics of the resistive memory that Wan et al. measured, Nature 608 (2022).
+
+    Every read draws a new deviation from the target, independently of the programmed conductance.
+    """
 
     silent_at_zero = False
     reads_targets = (
@@ -75,7 +85,7 @@ class ReRAMWan2022Model:
     def program(
         self, g_target: Tensor, device: ReRAMWan2022Spec, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the conductances at the first measured time [µS], and the targets [µS] as state."""
+        """Return conductances drawn for the first measured time [µS] and, as states, the targets [µS]."""
         return self._spread(g_target, device, 0, generator), g_target.clone()
 
     def read(
@@ -87,16 +97,16 @@ class ReRAMWan2022Model:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances at a measured time [µS]; `state` holds the targets [µS].
+        """Return conductances drawn for the measured time `t_inference` [µS]; `state` contains the targets [µS].
 
         Raises:
-            ConfigError: The device was not measured at `t_inference`.
+            ConfigError: `t_inference` is not one of the measured times.
         """
         if t_inference not in device.times:
             raise ConfigError(
-                f"reram_wan2022: got t_inference = {t_inference} s, expected one of the measured times "
+                f"reram_wan2022: got t_inference={t_inference} s, expected one of the measured times "
                 f"{', '.join(format_duration(t) for t in device.times)} ({', '.join(f'{t:g}' for t in device.times)} s)",
-                hint="evaluate at these times, or use another technology: there are no data for times between",
+                hint="evaluate at one of these times, or use another technology; this technology has no data for other times",
             )
         return self._spread(state, device, device.times.index(t_inference), generator)
 

@@ -1,6 +1,6 @@
-"""A user-defined device: quantiles of measured conductances, from Python or from a CSV file of measurements.
+"""A user-defined memory device that is described by quantiles of measured conductances.
 
-Conductances are in µS. Errors in a file name the file and the line.
+The quantiles are given in Python, or computed from a CSV file of measurements. All conductances are in µS.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _N_RANKS = 101
 
 @final
 class SamplesSpec(DeviceSpec):
-    """A device defined by quantiles of measured conductances, interpolated in the target and in the logarithm of time.
+    """Settings of a user-defined memory device that is described by quantiles of measured conductances.
 
-    Each device keeps its rank among all devices over time: the device with the highest conductance after programming always has
-    the highest conductance.
+    Between measurements, the quantiles are interpolated linearly in the target conductance and in the logarithm of time. Each
+    device keeps its rank: among devices with the same target, the highest conductance always belongs to the same device.
     """
 
     summary: ClassVar[str] = "user-defined device, from a CSV file of measurements"
@@ -59,11 +59,11 @@ class SamplesSpec(DeviceSpec):
         require_ascending("targets", list(self.targets))
         require_ascending("times", list(self.times), at_least=1)
         if self.times[0] <= 0:
-            raise ValueError(f"all times must be positive, got {self.times[0]} s")
+            raise ValueError(f"times must be greater than 0 s, got {self.times[0]} s")
         if self.targets[0] > self.g_min or self.targets[-1] < self.g_max:
             raise ValueError(
-                f"targets cover {self.targets[0]} .. {self.targets[-1]} µS, "
-                f"expected the range of the device, {self.g_min} .. {self.g_max} µS"
+                f"targets must cover the range from g_min={self.g_min} µS to g_max={self.g_max} µS, "
+                f"got {self.targets[0]} .. {self.targets[-1]} µS"
             )
         lengths = {len(ranks) for times in self.quantiles for ranks in times}
         n_times = {len(times) for times in self.quantiles}
@@ -73,32 +73,39 @@ class SamplesSpec(DeviceSpec):
             or len(lengths) != 1
             or min(lengths) < 2
         ):
-            raise ValueError("quantiles must have the shape targets x times x ranks, with at least two ranks")
+            raise ValueError(
+                "quantiles must have the shape (number of targets, number of times, number of ranks), with at least 2 ranks"
+            )
         for ranks in itertools.chain.from_iterable(self.quantiles):
             if ranks[0] < 0 or any(a > b for a, b in itertools.pairwise(ranks)):
-                raise ValueError("quantiles must be >= 0 and must not decrease over the ranks")
+                raise ValueError("quantiles must be >= 0 µS, and must be in ascending order for each target and time")
         return self
 
     @classmethod
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device from a CSV file of measurements; see `DeviceSpec.from_samples`."""
+        """Return the settings of a device from a CSV file of measured conductances; see `DeviceSpec.from_samples`."""
         return cls(**{**read_samples(Path(path)), **changes})
 
 
 @register_device(SamplesSpec)
 class SamplesModel:
-    """Physics from quantiles of measured conductances; programming draws a rank for each device.
+    """Physics of a user-defined memory device that is described by quantiles of measured conductances.
+
+    Programming draws a rank from 0 to 1 for each device. The rank selects the quantile at every later read.
 
     Assumes:
-        A device keeps its rank over time. The measurements need not follow single devices. Read noise is part of the spread
-        between devices, so two reads at the same time are equal.
+        A device keeps its rank over time. Measurements at different times need not belong to the same physical devices. The
+        measured spread between devices includes the read noise. Two reads at the same time therefore return equal values.
     """
 
     silent_at_zero = False
     reads_targets = True
 
     def program(self, g_target: Tensor, device: SamplesSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the conductances at the first measured time [µS], and targets [µS] and ranks [-] stacked as state."""
+        """Return the conductances at the first measured time [µS] and the state ``(2, ...)``.
+
+        The state contains the targets [µS] and the ranks of the devices, 0 to 1.
+        """
         state = torch.stack([g_target, uniform_like(g_target, generator)])
         return self.read(g_target, state, device, t_inference=0.0, generator=generator), state
 
@@ -111,7 +118,9 @@ class SamplesModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances [µS] at the quantile of each device; before the first measured time, those of that time.
+        """Return the conductance of each device at `t_inference` [µS], from the quantile that its rank selects.
+
+        Before the first measured time, the conductances at the first measured time are returned.
 
         Raises:
             ConfigError: `t_inference` is after the last measured time.
@@ -119,9 +128,9 @@ class SamplesModel:
         check_time(t_inference)
         if t_inference > device.times[-1]:
             raise ConfigError(
-                f"samples: got t_inference = {t_inference:g} s, expected at most the last measured time, "
+                f"samples: got t_inference={t_inference:g} s, expected at most the last measured time, "
                 f"{device.times[-1]:g} s ({format_duration(device.times[-1])})",
-                hint="evaluate at earlier times, or add measurements at later times",
+                hint="evaluate at an earlier time, or add measurements at later times to the CSV file of the device",
             )
         g_target, rank = state
         table = _quantiles_at(g_target, device, t_inference)  # (targets, ranks)
@@ -145,12 +154,13 @@ def _quantiles_at(like: Tensor, device: SamplesSpec, t_inference: float) -> Tens
 
 
 def read_samples(path: Path) -> dict[str, Any]:
-    """Return the settings of a `SamplesSpec` from a CSV file with the columns target [µS], time [s], conductance [µS].
+    """Return the settings of a `SamplesSpec`, by name, computed from a CSV file of measured conductances.
 
-    Each target needs at least 10 samples at each time.
+    The columns are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS]. At least 2 targets are needed, and
+    at least 10 measurements for each combination of target and time.
 
     Raises:
-        ArtifactError: The file cannot be read, a line is invalid, or a target has too few samples at a time.
+        ArtifactError: The file cannot be read, a line is invalid, or there are too few targets or measurements.
     """
     groups: dict[tuple[float, float], list[float]] = defaultdict(list)
     for target, time, conductance in _parse_lines(path, csv.reader(read_text(path).splitlines())):
@@ -159,16 +169,17 @@ def read_samples(path: Path) -> dict[str, Any]:
     times = sorted({time for _, time in groups})
     if len(targets) < 2:
         raise ArtifactError(
-            f"{path}: got {len(targets)} targets, expected at least 2: g_min and g_max",
-            hint="measure devices at more target conductances",
+            f"{path}: got {len(targets)} different target(s), expected at least 2",
+            hint="measure at least at the smallest and the largest conductance of the device",
         )
     for target in targets:
         for time in times:
             n = len(groups.get((target, time), ()))
             if n < _LEAST_SAMPLES:
                 raise ArtifactError(
-                    f"{path}: target {target:g} µS at {time:g} s: got {n} samples, expected at least {_LEAST_SAMPLES}",
-                    hint="measure every target at every time",
+                    f"{path}: got {n} measurement(s) for the target {target:g} µS at {time:g} s, "
+                    f"expected at least {_LEAST_SAMPLES}",
+                    hint="add measurements, or remove this target or this time; every target needs measurements at every time",
                 )
     return {
         "g_min": targets[0],
@@ -188,17 +199,23 @@ def _parse_lines(path: Path, lines: Iterable[list[str]]) -> Iterator[tuple[float
             header_seen = True
             if tuple(cell.strip() for cell in cells) != COLUMNS:
                 raise ArtifactError(
-                    f"{path}:{number}: got the header {','.join(cells)!r}, expected {','.join(COLUMNS)!r}"
+                    f"{path}:{number}: got the header {','.join(cells)!r}, expected the header {','.join(COLUMNS)!r}"
                 )
             continue
         if len(cells) != len(COLUMNS):
-            raise ArtifactError(f"{path}:{number}: got {len(cells)} columns, expected {', '.join(COLUMNS)}")
+            raise ArtifactError(
+                f"{path}:{number}: got {len(cells)} columns, expected {len(COLUMNS)}: {', '.join(COLUMNS)}"
+            )
         target, time, conductance = (_number(path, number, *each) for each in zip(COLUMNS, cells, strict=True))
         if time == 0:
-            raise ArtifactError(f"{path}:{number}: time: got 0, expected seconds after programming, > 0")
+            raise ArtifactError(
+                f"{path}:{number}: time: got 0 s, expected the time since programming in seconds, > 0 s"
+            )
         yield target, time, conductance
     if not header_seen:
-        raise ArtifactError(f"{path}: empty, expected the header {','.join(COLUMNS)!r}")
+        raise ArtifactError(
+            f"{path}: got a file without data, expected the header {','.join(COLUMNS)!r} and a measurement in each line"
+        )
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
@@ -207,7 +224,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ArtifactError(f"{path}:{line}: {column}: got {text.strip()!r}, expected a number >= 0")
+        raise ArtifactError(f"{path}:{line}: {column}: got {text.strip()!r}, expected a finite number >= 0")
     return value
 
 

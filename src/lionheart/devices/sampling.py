@@ -1,4 +1,4 @@
-"""Functions that the physics of several technologies share: random draws from a generator, and the check of a time."""
+"""Helper functions for the physics of memory devices: random tensors, and a check of the time after programming."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ else:
 
 
 def normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
-    """Return standard normal numbers in row-major order, shaped like `reference`."""
+    """Return a tensor of standard normal random numbers with the shape, type and device of `reference`.
+
+    The numbers are drawn in row-major order, whatever the memory layout of `reference`.
+    """
     return torch.empty_like(reference, memory_format=torch.contiguous_format).normal_(generator=generator)
 
 
 def uniform_like(reference: Tensor, generator: torch.Generator) -> Tensor:
-    """Return uniform numbers in [0, 1) in row-major order, shaped like `reference`."""
+    """Return a tensor of uniform random numbers in [0, 1) with the shape, type and device of `reference`.
+
+    The numbers are drawn in row-major order, whatever the memory layout of `reference`.
+    """
     return torch.empty_like(reference, memory_format=torch.contiguous_format).uniform_(generator=generator)
 
 
 def check_time(t_inference: float) -> None:
-    """Check a time after programming [s].
+    """Check that `t_inference`, the time between programming and a read [s], is valid.
 
     Raises:
         ConfigError: The time is negative or not finite.
     """
     if not 0 <= t_inference < math.inf:
-        raise ConfigError(f"read: got t_inference = {t_inference} s, expected a finite time >= 0")
+        raise ConfigError(
+            f"read: got t_inference={t_inference} s, expected a finite time between programming and the read, >= 0 s"
+        )

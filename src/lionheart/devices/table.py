@@ -1,6 +1,6 @@
-"""A user-defined device: curves of programming noise, drift and read noise, from Python or from a TOML file.
+"""Settings and physics of a user-defined memory device with curves of programming noise, drift and read noise.
 
-Conductances are in µS.
+The curves are given in Python or read from a TOML file. All conductances are in µS.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 @final
 class TableSpec(DeviceSpec):
-    """A user-defined device with a curve for each effect.
+    """Settings of a user-defined memory device, with one curve over the conductance for each effect.
 
-    A curve is a list of coefficients of a polynomial in x = g / g_max, or a list of points (g [µS], value) with linear
-    interpolation. Outside the range of its points, a curve has the value of the nearest point.
+    A curve is a list of coefficients of a polynomial in ``x = g / g_max``, lowest power first, or a list of points
+    ``(g [µS], value)``. Values between two points are interpolated linearly. Outside the range of the points, a curve has the
+    value of the nearest point.
     """
 
     summary: ClassVar[str] = "user-defined device, from a TOML file of curves"
@@ -56,32 +57,36 @@ class TableSpec(DeviceSpec):
         for name in ("programming_noise", "drift_nu_mean", "drift_nu_sigma", "read_noise"):
             curve = getattr(self, name)
             if not curve:
-                raise ValueError(f"{name} must not be empty; [0.0] disables the effect")
+                raise ValueError(f"{name} must not be empty; use [0.0] to disable the effect")
             if isinstance(curve[0], tuple):
                 require_ascending(name, [g for g, _ in curve])
             for step in range(101):
                 g = self.g_min + (self.g_max - self.g_min) * step / 100
                 if name != "drift_nu_mean" and curve_value(curve, g, self.g_max) < 0:
-                    raise ValueError(f"{name} must not be negative, and is negative at {g:.4g} µS")
+                    raise ValueError(f"{name} must be >= 0 from g_min to g_max, but is negative at {g:.4g} µS")
         if self.t_read is not None and self.t_0 < self.t_read:
-            raise ValueError(f"t_0 must be at least t_read, got {self.t_0} s and {self.t_read} s")
+            raise ValueError(f"t_0 must be at least t_read, got t_0={self.t_0} s and t_read={self.t_read} s")
         return self
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Read a device from a TOML file of curves; see `DeviceSpec.from_toml`."""
+        """Return the settings of a device from a TOML file of curves; see `DeviceSpec.from_toml`."""
         return cls(**{**read_table_device(Path(path)), **changes})
 
 
 @register_device(TableSpec)
 class TableModel:
-    """Physics with programming noise, power-law drift and read noise from the curves of a `TableSpec`."""
+    """Physics of a user-defined memory device whose programming noise, drift and read noise are given by curves."""
 
     silent_at_zero = False  # the read noise is in µS and may be larger than 0 at 0 µS
     reads_targets = False
 
     def program(self, g_target: Tensor, device: TableSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return conductances ``max(g_target + sigma N, 0)`` [µS] and drift exponents ``mean + sigma N`` [-], of any sign."""
+        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`.
+
+        Conductances are ``max(g_target + scale * sigma N, 0)``. Drift exponents are ``scale * (mean + sigma N)`` and may be
+        negative. ``N`` is a standard normal number. Each ``mean`` and ``sigma`` is the value of a curve at the target.
+        """
         sigma = evaluate_curve(device.programming_noise, g_target, device.g_max)
         noise = normal_like(g_target, generator).mul_(sigma).mul_(device.programming_noise_scale)
         nu = normal_like(g_target, generator).mul_(evaluate_curve(device.drift_nu_sigma, g_target, device.g_max))
@@ -97,7 +102,7 @@ class TableModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances of one noisy read [µS], >= 0; `state` holds the drift exponents [-]."""
+        """Return the conductances that one noisy read measures [µS], >= 0; `state` contains the drift exponents [-]."""
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         growth = device.read_noise_scale
         if device.t_read is not None:
@@ -107,20 +112,20 @@ class TableModel:
 
 
 def read_device_constants(path: Path) -> Mapping[str, Constant]:
-    """Return the constants of a TOML file that defines a device, by name.
+    """Return the constants in a TOML file that defines a device, by name.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.
+        ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
     """
     return parse_constants(read_text(path), str(path))
 
 
 def read_table_device(path: Path) -> dict[str, Any]:
-    """Return the settings of a `TableSpec` from a TOML file.
+    """Return the settings of a `TableSpec` in a TOML file, by name.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number lacks its unit, source or kind.
-        ConfigError: The file contains an unknown setting, or a value that is not allowed.
+        ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
+        ConfigError: The file contains an unknown setting or a value that is not allowed.
     """
     settings = {name: constant.value for name, constant in read_device_constants(path).items()}
     unknown = [name for name in settings if name not in TableSpec.model_fields]

@@ -1,4 +1,4 @@
-"""The tile: crossbar size, converters, noise and drift compensation, and the noise of hardware-aware training."""
+"""Settings of a crossbar tile, and of the noise that hardware-aware training injects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _default(name: str) -> Any:
 
 
 class HWASpec(Spec):
-    """Noise, quantisation and weight clipping of analog layers in hardware-aware (HWA) training."""
+    """Settings of hardware-aware (HWA) training: noise, quantisation and weight clipping that are applied to analog layers."""
 
     weight_noise: float = Field(
         _default("hwa_weight_noise"),
@@ -66,9 +66,10 @@ class HWASpec(Spec):
 
 
 class TileSpec(Spec):
-    """A crossbar with its converters. Defaults are those of the LionHeart paper; their sources are in ``devices/tile.toml``.
+    """Settings of a crossbar tile with its digital-to-analog (DAC) and analog-to-digital (ADC) converters.
 
-    Weights are divided by the largest magnitude in their column.
+    Default values are those of the LionHeart paper, with sources in ``devices/tile.toml``. The weights on a tile are divided by
+    the largest magnitude in their column. Settings "in units of the largest weight" are therefore relative to this magnitude.
     """
 
     rows: int = Field(_default("crossbar_rows"), ge=1, description="inputs of the crossbar")
@@ -134,38 +135,45 @@ class TileSpec(Spec):
     @model_validator(mode="after")
     def _check_adc(self) -> Self:
         if self.adc_bits is not None and self.output_bound is None:
-            raise ValueError("adc_bits needs an output_bound, the range of the ADC codes")
+            raise ValueError(
+                "output_bound must be set if adc_bits is set, because output_bound is the range of the ADC"
+            )
         if self.bound_management == "iterative" and self.output_bound is None:
-            raise ValueError("bound_management needs an output_bound, the bound at which the ADC saturates")
+            raise ValueError(
+                "output_bound must be set if bound_management is 'iterative', because the ADC saturates at output_bound"
+            )
         return self
 
     @property
     def reads_vectors(self) -> bool:
-        """Whether tiles treat every input vector separately, so that convolutions need their im2col matrix."""
+        """Whether a tile processes every input vector separately.
+
+        If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
+        """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
 
     @property
     def disturbs_products(self) -> bool:
-        """Whether products have input noise, weight read noise or IR drop."""
+        """Whether input noise, weight read noise or voltage drop along the wires disturbs matrix-vector products."""
         return self.input_noise > 0 or self.weight_read_noise > 0 or self.ir_drop > 0
 
     @property
     def has_input_range(self) -> bool:
-        """Whether inputs have a full scale: not on a tile that has neither converters nor output noise."""
+        """Whether inputs have a full-scale value, which a DAC, an output bound or output noise requires."""
         return self.dac_bits is not None or self.output_noise != 0 or self.output_bound is not None
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:
-        """Return the PCM tile of the LionHeart paper; `changes` replace default settings."""
+        """Return settings of the tile of phase-change memory (PCM) in the LionHeart paper; `changes` replace default values."""
         return cls(**{"device": DeviceSpec.pcm(), **changes})
 
     @classmethod
     def ideal(cls, rows: int = 256, cols: int = 256) -> Self:
-        """Return a tile with exact products: ideal devices and converters, no noise.
+        """Return settings of a tile that computes exact products, with ideal devices and converters and without noise.
 
         Args:
-            rows: Inputs of the crossbar.
-            cols: Outputs of the crossbar.
+            rows: Number of inputs of the crossbar.
+            cols: Number of outputs of the crossbar.
         """
         return cls(
             rows=rows,

@@ -1,7 +1,8 @@
-"""Built-in tasks: networks with their data, metric and pre-trained weights.
+"""Built-in tasks. A task is a network with trained weights, data, a loss and a metric.
 
-Input: the name of a task, e.g. ``"cifar10/resnet8"``. Output: a `Task`. Each module below this package registers its recipe in
-`TASKS`; there is no list of modules. Only this package knows data sets by name. It must not know mappings, chips or search.
+`build_task` returns the `Task` with a given name, for example ``"cifar10/resnet8"``. Modules in the subpackages register
+recipes in `TASKS` and are imported automatically. Only this package contains code for particular data sets. The package must
+not depend on mappings, chips or search.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Download of files, and arrays in the cache, with the errors that either may raise."""
+"""Helper functions that download files, and that read and write arrays in the cache."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SOURCE_FAULTS = (
 
 
 def digest_array(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's bytes in row-major order, in hexadecimal."""
+    """Return the SHA-256 of the bytes of an array in row-major order, as a hexadecimal string."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def download_file(url: str, target: Path, title: str, progress: Progress) -> None:
-    """Download `url` to the file `target`, with a progress bar whose label starts with `title`."""
+    """Download `url` to the file `target`, and show a progress bar whose label starts with `title`."""
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:  # noqa: S310  the URLs are constants of the callers
         total = int(reply.headers.get("Content-Length", 0)) or None
         with progress.bar(f"{title}: downloading [bytes]", total) as bar, target.open("wb") as stream:
@@ -41,22 +41,22 @@ def download_file(url: str, target: Path, title: str, progress: Progress) -> Non
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Return the named arrays of a file that `write_arrays` wrote.
+    """Return the arrays called `names` from an ``.npz`` file written by `write_arrays`, in the order of `names`.
 
     Raises:
-        ArtifactError: The file is damaged, or lacks one of the arrays.
+        ArtifactError: The file cannot be read, or does not contain one of the arrays.
     """
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
             return [stored[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(
-            f"{path}: not readable: {error}", hint="delete the file; the data is then downloaded again"
+            f"{path}: not readable: {error}", hint="delete the file and run the command again to download the data"
         ) from error
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write named arrays to an ``.npz`` file, atomically."""
+    """Write arrays to an ``.npz`` file under the names of the keyword arguments, atomically."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:

@@ -1,6 +1,7 @@
-"""Tasks built around a Hugging Face model, given by its name on the hub or its directory: ``squad@MODEL``, ``text@MODEL``.
+"""Tasks ``squad@MODEL`` and ``text@MODEL``, which combine built-in data with a Hugging Face model.
 
-The models are those of `transformers`, which the optional extra ``hf`` installs.
+``MODEL`` is the name of a model on the Hugging Face hub, or the path of its directory. The models need the package
+`transformers`, which the optional extra ``hf`` installs.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ _READER_BATCH, _TEXT_BATCH = 16, 8
 
 @HUB_TASKS.register("squad")
 def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``squad@NAME`` around a Hugging Face model that was fine-tuned for question answering.
+    """Return the task ``squad@NAME``: SQuAD's questions with a Hugging Face model fine-tuned for question answering.
 
-    The model's dropout is set to 0, because dropout would draw from the global random state.
+    Dropout probabilities of the model are set to 0, because dropout would draw from the global random state.
 
     Args:
-        name: Name on the Hugging Face hub, or a directory written by ``save_pretrained``, with the model's fast tokenizer.
+        name: Name of the model on the Hugging Face hub, or path of a directory to which ``save_pretrained`` wrote the model
+            and its fast tokenizer.
         progress: Receiver of progress bars and messages.
 
     Raises:
-        ConfigError: ``transformers`` is not installed, or the model is of another type, lacks the fine-tuned head or lacks a
-            fast tokenizer.
+        ConfigError: ``transformers`` is not installed, or the model is not made for question answering, has no fine-tuned head,
+            or has no fast tokenizer.
         ArtifactError: The model or the data is not available.
     """
     where = f"squad@{name}"
@@ -68,7 +70,10 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
 
 
 def _takes_types(model: Any) -> bool:
-    """Return whether a model takes ``token_type_ids`` to tell question and paragraph apart; tokenizers may not say so."""
+    """Return whether a model distinguishes question and paragraph by the argument ``token_type_ids``.
+
+    The model is inspected, because the settings of its tokenizer may be wrong.
+    """
     takes = "token_type_ids" in inspect.signature(model.forward).parameters
     return takes and getattr(model.config, "type_vocab_size", 0) > 1
 
@@ -87,32 +92,36 @@ def _load_reader(name: str, where: str) -> tuple[Any, Any]:
             )
     except OSError as error:
         raise ArtifactError(
-            f"{where}: no such model in a directory or on the hub: {str(error).splitlines()[0]}",
-            hint="connect to the internet once, or give a directory written by save_pretrained, with its tokenizer",
+            f"{where}: the model cannot be loaded from a directory or from the hub: {str(error).splitlines()[0]}",
+            hint="check the name and the internet connection, or give a directory to which save_pretrained wrote "
+            "both the model and its tokenizer",
         ) from error
     except (ValueError, KeyError) as error:
         raise ConfigError(
-            f"{where}: not a model for question answering: {str(error).splitlines()[0]}",
+            f"{where}: the model cannot be loaded for question answering: {str(error).splitlines()[0]}",
             hint="use a model that transformers.AutoModelForQuestionAnswering supports",
         ) from error
     if report["missing_keys"]:
         raise ConfigError(
             f"{where}: the model has no weights for {', '.join(sorted(report['missing_keys']))}",
-            hint="fine-tune the model for question answering first, or name a fine-tuned one",
+            hint="fine-tune the model for question answering first, or give the name of a fine-tuned model",
         )
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(
-            f"{where}: the model has no fast tokenizer", hint="save one as tokenizer.json in the model's directory"
+            f"{where}: the model has no fast tokenizer",
+            hint="save a fast tokenizer as tokenizer.json in the directory of the model, or use another model",
         )
     return model, tokenizer
 
 
 @HUB_TASKS.register("text")
 def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``text@NAME``: the State of the Union addresses with a Hugging Face language model and its tokenizer.
+    """Return the task ``text@NAME``: next-token prediction on State of the Union addresses with a Hugging Face language model.
+
+    The texts are tokenised with the tokenizer of the model.
 
     Args:
-        model_name: Name on the Hugging Face hub, or a directory.
+        model_name: Name of the model on the Hugging Face hub, or path of a directory with the model and its tokenizer.
         progress: Receiver of progress bars and messages.
 
     Raises:
@@ -128,16 +137,17 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         folder = Path(model_name).expanduser()
         hint = (
-            "the directory needs config.json, weights and tokenizer files"
+            "the directory must contain config.json, the weights and the tokenizer files of a causal language model"
             if folder.is_dir()
-            else "check the name and the internet connection"
+            else "check the name and the internet connection, and that the model is a causal language model"
         )
         raise ArtifactError(
-            f"text@{model_name}: cannot be loaded as a causal language model: {reason}", hint=hint
+            f"text@{model_name}: the model cannot be loaded as a causal language model: {reason}", hint=hint
         ) from error
     if not getattr(fast, "is_fast", False):
         raise ConfigError(
-            f"text@{model_name}: the model has no tokenizer.json", hint="save its fast tokenizer in its directory"
+            f"text@{model_name}: the model has no fast tokenizer",
+            hint="save a fast tokenizer as tokenizer.json in the directory of the model, or use another model",
         )
     for module in model.modules():
         if isinstance(module, nn.Dropout):

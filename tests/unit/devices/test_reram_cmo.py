@@ -38,7 +38,7 @@ def test_cmo_read_noise_by_hand_and_finite_at_zero():
             assert fits(read, normal(g, expected))
         else:
             assert torch.equal(read, torch.full((N,), g))
-    with pytest.raises(ConfigError, match=r"expected 0.2 % or 2 %"):
+    with pytest.raises(ConfigError, match=r"acceptance must be 0.2 or 2"):
         DeviceSpec.reram_cmo(acceptance=1.0)
 
 

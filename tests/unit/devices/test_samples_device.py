@@ -39,16 +39,16 @@ def test_device_from_samples(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "mine.csv: empty"),
+        ("", "mine.csv: got a file without data"),
         ("g,t\n", "mine.csv:1: got the header 'g,t'"),
         (HEADER + "1,1,1\n1,1\n", "mine.csv:3: got 2 columns"),
         (HEADER + "1,1,many\n", "mine.csv:2: conductance: got 'many'"),
         (HEADER + "1,1,nan\n", "mine.csv:2: conductance: got 'nan'"),
         (HEADER + "-1,1,1\n", "mine.csv:2: target: got '-1'"),
         (HEADER + "1,0,1\n", "mine.csv:2: time: got 0"),
-        (HEADER + "1,1,1\n" * 10, "got 1 targets"),
-        (HEADER + "0,1,1\n" * 10 + "5,1,1\n" * 9, "target 5 µS at 1 s: got 9 samples"),
-        (HEADER + "0,1,1\n" * 10 + "5,2,1\n" * 10, "target 0 µS at 2 s: got 0 samples"),
+        (HEADER + "1,1,1\n" * 10, "got 1 different target"),
+        (HEADER + "0,1,1\n" * 10 + "5,1,1\n" * 9, "got 9 measurement\\(s\\) for the target 5 µS at 1 s"),
+        (HEADER + "0,1,1\n" * 10 + "5,2,1\n" * 10, "got 0 measurement\\(s\\) for the target 0 µS at 2 s"),
     ],
 )
 def test_faulty_samples_are_refused(text: str, message: str, tmp_path: Path):
@@ -61,12 +61,12 @@ def test_faulty_samples_are_refused(text: str, message: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"times": (0.0, 1.0)}, "times must be positive"),
-        ({"targets": (0.0, 10.0, 20.0)}, "targets cover 0.0 .. 20.0"),
-        ({"quantiles": ranks(2.0)[:2]}, "targets x times x ranks"),
+        ({"times": (0.0, 1.0)}, "times must be greater than 0 s"),
+        ({"targets": (0.0, 10.0, 20.0)}, "targets must cover the range .* got 0.0 .. 20.0"),
+        ({"quantiles": ranks(2.0)[:2]}, "number of targets, number of times, number of ranks"),
         (
             {"quantiles": tuple(tuple(row[::-1] for row in times) for times in ranks(2.0))},
-            "must not decrease over the ranks",
+            "must be in ascending order",
         ),
     ],
 )

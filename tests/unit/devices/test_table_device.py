@@ -32,8 +32,16 @@ def test_device_from_toml(tmp_path: Path):
         ("[g_max]\nvalue = 3\n", ArtifactError, "mine.toml:g_max: got the keys"),
         (constant("g_mx", "3.0"), ConfigError, "mine.toml:g_mx: unknown setting(.|\n)*did you mean 'g_max'"),
         (constant("g_max", "-3.0"), ConfigError, "mine.toml:g_max: got -3.0"),
-        (constant("read_noise", "[0.1, -0.2]"), ConfigError, "read_noise must not be negative, and is negative at"),
-        (constant("read_noise", "[[3.0, 0.1], [2.0, 0.1]]"), ConfigError, "read_noise must be in ascending order"),
+        (
+            constant("read_noise", "[0.1, -0.2]"),
+            ConfigError,
+            "read_noise must be >= 0 from g_min to g_max, but is negative at",
+        ),
+        (
+            constant("read_noise", "[[3.0, 0.1], [2.0, 0.1]]"),
+            ConfigError,
+            "read_noise must be in strictly ascending order",
+        ),
         (constant("read_noise", "[]"), ConfigError, "read_noise must not be empty"),
     ],
 )

@@ -191,10 +191,10 @@ def contents() -> dict[str, bytes]:
     [
         (lambda: changed("train", 17, 1, 100), "got the fine label 100, expected 0 to 99"),
         (lambda: changed("test", 3, 0, 20), "got the coarse label 20, expected 0 to 19"),
-        (lambda: changed("train", 17, 0, 9), "got two coarse classes for a fine class"),
+        (lambda: changed("train", 17, 0, 9), "got a fine label with two different coarse labels"),
         (
             lambda: pack(contents() | {"test": contents()["test"][:-1]}),
-            "got 614799 bytes, expected 200 records of 3074",
+            "got 614799 bytes, expected 200 records of 3074 bytes",
         ),
         (lambda: pack({"train": contents()["train"]}), "not readable: .*test.bin"),
         (lambda: pack_splits(tiny_records())[:2000], "not readable"),

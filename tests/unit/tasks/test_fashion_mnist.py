@@ -202,7 +202,7 @@ IMAGES = "train-images-idx3-ubyte.gz"
         (b"", "train-images-idx3-ubyte.gz: not an IDX file"),
         (b"not gzip", "Not a gzipped file"),
         (idx(np.zeros((3, 28, 28), np.uint8))[:30], "ended before"),
-        (idx(np.zeros((3, 27, 28), np.uint8)), "not an IDX file of bytes"),
+        (idx(np.zeros((3, 27, 28), np.uint8)), "not an IDX file with uint8 elements"),
         (idx(np.zeros(3, np.uint8)), "not an IDX file"),
         (gzip.compress(idx(np.zeros((3, 28, 28), np.uint8))), "not an IDX file"),
         (idx(np.zeros((3, 28, 28), np.uint8)), "train pixels have SHA-256"),

@@ -197,14 +197,17 @@ def test_map_without_weights_says_how_to_have_them(cache: Path):
     assert result.exit_code == 2
     place = cache / "checkpoints" / "cifar100_resnet56.safetensors"
     words = " ".join(result.stderr.split())
-    assert f"cifar100/resnet56: no weights in the package, and there is no {place}" in words
+    assert (
+        f"cifar100/resnet56: the package contains no trained weights for this task, and the file {place} does not exist"
+        in words
+    )
     assert f"lionheart train cifar100/resnet56 --out {place}" in words
     assert "build_task('cifar100/resnet56', weights=...)" in words
     assert not (cache / "run").exists()
 
 
 def test_weights_of_ones_own_are_found(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ArtifactError, match="no weights in the package"):
+    with pytest.raises(ArtifactError, match="the package contains no trained weights"):
         find_weights("cifar100/resnet8")
     model = build_untrained("cifar100/resnet8", seed=5)
     save_weights(cache / "checkpoints" / "cifar100_resnet8.safetensors", model)

@@ -279,7 +279,7 @@ def test_folder_in_an_archive_is_no_file(tmp_path: Path):
         entry = tarfile.TarInfo("folder")
         entry.type = tarfile.DIRTYPE
         tar.addfile(entry)
-    with tarfile.open(tmp_path / "a.tar") as tar, pytest.raises(KeyError, match="folder is not a file"):
+    with tarfile.open(tmp_path / "a.tar") as tar, pytest.raises(KeyError, match="folder is not a regular file"):
         packages.tar_member(tar, "folder")
 
 

@@ -648,7 +648,7 @@ def test_unknown_model_is_one_clear_error(cache: Path, tmp_path: Path, monkeypat
     pytest.importorskip("transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        ArtifactError, match="squad@nobody/nothing: no such model in a directory or on the hub"
+        ArtifactError, match="squad@nobody/nothing: the model cannot be loaded from a directory or from the hub"
     ) as caught:
         build_task("squad@nobody/nothing")
     assert "save_pretrained" in caught.value.hint
@@ -666,7 +666,7 @@ def test_model_of_another_kind_is_refused(damage: str, cache: Path, mobilebert: 
     config = json.loads((mobilebert / "config.json").read_text())
     config["model_type"] = "vit" if damage == "kind" else "no-such-kind"
     (mobilebert / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="not a model for question answering"):
+    with pytest.raises(ConfigError, match="cannot be loaded for question answering"):
         build_task(f"squad@{mobilebert}")
 
 

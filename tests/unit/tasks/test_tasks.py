@@ -275,7 +275,7 @@ def test_unreadable_cache_file_is_an_artifact_error(content: bytes, cache: Path,
     (cache / "train.npz").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"train\.npz: not readable") as caught:
         load_cifar10()
-    assert "delete it" in caught.value.hint
+    assert "delete the file" in caught.value.hint
 
 
 @pytest.mark.parametrize("part", ["images", "labels", "missing"])

@@ -1,7 +1,7 @@
-"""Tasks with small images: CIFAR-10, CIFAR-100, Fashion-MNIST, and networks for them.
+"""Built-in tasks that classify small images: CIFAR-10, CIFAR-100 and Fashion-MNIST.
 
-Input: the name of a data set or of a network, through the registry of tasks. Output: images of three splits, networks and
-recipes. This package must not know mappings, chips or search.
+The modules provide training, validation and test images and networks, and register recipes of tasks in `lionheart.tasks.TASKS`.
+This package must not depend on mappings, chips or search.
 """
 
 from lionheart.tasks.images.cifar10 import load_cifar10

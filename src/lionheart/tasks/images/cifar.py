@@ -1,4 +1,4 @@
-"""Tasks for CIFAR-10 and CIFAR-100. The module of a network registers the network for both data sets."""
+"""Registration of networks as tasks for both CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def register_cifar(
     loss: LossFunction = cross_entropy,
     half_weights: bool = False,
 ) -> None:
-    """Register a network as ``cifar10/NETWORK`` and ``cifar100/NETWORK``.
+    """Register a network as the tasks ``cifar10/NETWORK`` and ``cifar100/NETWORK``.
 
-    network: Name of the network.
-    build_model: Function with the keyword ``n_classes`` that returns the network with initial weights.
-    train_spec: Settings of training from scratch.
-    loss: Loss function of training from scratch.
-    half_weights: Whether weights are stored in float16, for networks with millions of weights.
+    Args:
+        network: Name of the network.
+        build_model: Function with the keyword argument ``n_classes`` that returns the network with initial weights.
+        train_spec: Settings of training from scratch.
+        loss: Function of ``(outputs, targets)`` that returns a scalar.
+        half_weights: Whether trained weights are stored in float16, for networks with millions of weights.
     """
     for name, n_classes, build_data in _SETS:
         recipe = Recipe(

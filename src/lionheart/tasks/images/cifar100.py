@@ -1,7 +1,7 @@
-"""CIFAR-100, complete: 50,000 + 10,000 images of 100 classes, from the official archive.
+"""Data set CIFAR-100: 60,000 colour images of 32x32 pixels in 100 classes, from the official archive.
 
-The archive must have the published MD5; no SHA-256 of the images is published. Decoded images are kept in the user's cache
-directory together with the SHA-256 computed when they were decoded, which every later load checks.
+The archive is checked against its published MD5, because no SHA-256 is published. The SHA-256 of the decoded images is computed
+once and stored with the images in the user's cache directory. Every later load checks this SHA-256.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ Stored = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def load_cifar100(progress: Progress = SILENT) -> ImageSplits:
-    """Return CIFAR-100 with its fine labels: 45,000 training, 5,000 validation and 10,000 test images.
+    """Return the 45,000 training, 5,000 validation and 10,000 test images of CIFAR-100, with labels of 100 classes.
 
-    The sources in order are the cache, an archive in the directory ``cifar100`` of the cache, and the official address.
+    Images that are not yet decoded in the cache are read from the archive in the folder ``cifar100`` of the cache directory. If
+    there is no archive, it is downloaded from the official address.
 
     Raises:
-        ArtifactError: The archive is not available, or the archive or the cache is damaged.
+        ArtifactError: The archive is not available, or the archive or a file in the cache is damaged.
     """
     folder = cache_dir() / "cifar100"
     stored = _load_cached(folder)
@@ -78,14 +79,14 @@ def _load_cached(folder: Path) -> Stored | None:
         if _digests(images, labels) != recorded.get(split):
             raise ArtifactError(
                 f"{path}: images and labels do not have the SHA-256 in {record}",
-                hint=f"one of the two is damaged; delete {record}, and the data is downloaded again",
+                hint=f"one of the two files is damaged; delete {record} and run the command again to download the data",
             )
         stored[split] = (images, labels)
     return stored
 
 
 def _fetch(folder: Path, progress: Progress) -> Stored:
-    """Decode the archive in `folder`, or a downloaded archive, which is not kept."""
+    """Return the decoded images from the archive in `folder`, or else from a downloaded archive, which is then deleted."""
     by_hand = folder / ARCHIVE
     if by_hand.is_file():
         return decode_archive(by_hand, str(by_hand))
@@ -97,22 +98,24 @@ def _fetch(folder: Path, progress: Progress) -> Stored:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtifactError(
                 f"CIFAR-100: {OFFICIAL_URL} could not be fetched: {reason}",
-                hint=f"connect to the internet once, or put the archive at {by_hand}",
+                hint=f"connect to the internet and run the command again, or copy the archive to {by_hand}",
             ) from error
         return decode_archive(archive, OFFICIAL_URL)
 
 
 def decode_archive(archive: Path, where: str) -> Stored:
-    """Return images uint8 ``(n, 3, 32, 32)`` and fine labels uint8 ``(n,)`` of the splits ``train`` and ``test``.
+    """Return the images and the fine labels in the archive of CIFAR-100, for each of ``train`` and ``test``.
+
+    Images are uint8 ``(n, 3, 32, 32)``. Fine labels are uint8 ``(n,)``, 0 to 99.
 
     Args:
         archive: Path of the archive.
         where: Name of the archive in error messages.
 
     Raises:
-        ArtifactError: The file is not the official archive, or its records have another format.
+        ArtifactError: The file cannot be read, is not the official archive, or has a wrong format.
     """
-    hint = f"the file is damaged or is not the official {ARCHIVE}; delete it and try again"
+    hint = f"the file is damaged or is not the official {ARCHIVE}; delete it and run the command again"
     try:
         with archive.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -135,7 +138,7 @@ def decode_archive(archive: Path, where: str) -> Stored:
 
 def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
     if len(content) != n_images * _RECORD_BYTES:
-        raise ValueError(f"got {len(content)} bytes, expected {n_images} records of {_RECORD_BYTES}")
+        raise ValueError(f"got {len(content)} bytes, expected {n_images} records of {_RECORD_BYTES} bytes")
     table = np.frombuffer(content, np.uint8).reshape(n_images, _RECORD_BYTES)
     coarse, fine = table[:, 0], table[:, 1]
     for name, labels, n_classes in (("coarse", coarse, _N_COARSE), ("fine", fine, _N_FINE)):
@@ -143,5 +146,7 @@ def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"got the {name} label {labels.max()}, expected 0 to {n_classes - 1}")
     pairs = np.unique(table[:, :2], axis=0)
     if len(pairs) != len(np.unique(fine)):
-        raise ValueError("got two coarse classes for a fine class, expected one")
+        raise ValueError(
+            "got a fine label with two different coarse labels, expected one coarse label for each fine label"
+        )
     return table[:, 2:].reshape(-1, 3, 32, 32).copy(), fine.copy()

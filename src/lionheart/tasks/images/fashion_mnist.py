@@ -1,8 +1,8 @@
-"""Fashion-MNIST, complete: 60,000 + 10,000 grey images of 10 classes, from the official address or from Debian's package.
+"""Data set Fashion-MNIST: 70,000 grey images of 28x28 pixels in 10 classes.
 
-The decoded pixels and labels must have the known SHA-256, whatever their source. Decoded images are kept in the user's cache
-directory. They are padded with zeros from 28x28 to 32x32 when they are loaded, as LeCun et al. pad MNIST, so that networks for
-CIFAR can be used.
+The images are downloaded from the official address, or read from a Debian package. The SHA-256 of the decoded pixels and labels
+is checked in both cases. Decoded images are stored in the user's cache directory. Loaded images are padded with zeros to 32x32
+pixels, as LeCun et al. pad MNIST, so that networks for CIFAR can be used.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ Stored = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def load_fashion_mnist(progress: Progress = SILENT) -> ImageSplits:
-    """Return Fashion-MNIST, padded to ``(n, 1, 32, 32)``: 55,000 training, 5,000 validation and 10,000 test images.
+    """Return the 55,000 training, 5,000 validation and 10,000 test images of Fashion-MNIST, padded to ``(n, 1, 32, 32)``.
 
-    The sources in order are the cache, the official address, Debian's package if it is installed, and that package downloaded
-    by ``apt-get download``, which needs no root permissions and installs nothing.
+    The following sources are tried in order: the cache, the official address, the installed Debian package
+    dataset-fashion-mnist, and the same package downloaded with ``apt-get download``. The last needs no root permissions and
+    installs nothing.
 
     Raises:
-        ArtifactError: No source is available, or the data is not Fashion-MNIST.
+        ArtifactError: No source is available, or the data in the cache is damaged.
     """
     folder = cache_dir() / "fashion_mnist"
     stored = _load_cached(folder)
@@ -94,7 +95,7 @@ def _check(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> No
         if (found := digest_array(array)) != expected:
             raise ArtifactError(
                 f"{where}: Fashion-MNIST {split} {what} have SHA-256 {found[:16]}..., expected {expected[:16]}...",
-                hint="the data is damaged or is not the original Fashion-MNIST; delete it and try again",
+                hint="the data is damaged or is not the original Fashion-MNIST; delete it and run the command again",
             )
 
 
@@ -129,8 +130,8 @@ def _fetch(folder: Path, progress: Progress) -> Stored:
                 progress.note(f"Fashion-MNIST: {failures[-1]}; trying the next source")
     raise ArtifactError(
         "Fashion-MNIST: no source could be used: " + "; ".join(failures),
-        hint=f"connect to the internet once, or install Debian's {DEBIAN_PACKAGE}, "
-        f"or put train.npz and test.npz into {folder}",
+        hint=f"connect to the internet and run the command again, or install the Debian package {DEBIAN_PACKAGE}, "
+        f"or put train.npz and test.npz from another machine into {folder}",
     )
 
 
@@ -177,14 +178,17 @@ def _decode(folder: Path) -> Stored:
 
 
 def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
-    """Return the uint8 array ``(n, *item)`` of a gzipped IDX file: two zeros, type 8, number of sizes, sizes, bytes."""
+    """Return the uint8 array ``(n, *item)`` that is stored in a gzipped IDX file.
+
+    The file contains two zero bytes, the type 8, the number of dimensions, the size of each dimension, and the elements.
+    """
     with gzip.open(path) as stream:
         content = stream.read()
     n_dims = 1 + len(item)
     start = 4 + 4 * n_dims
     sizes = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if content[:4] != bytes((0, 0, 8, n_dims)) or sizes[1:] != item or len(content) != start + math.prod(sizes):
-        raise ValueError(f"{path.name}: not an IDX file of bytes of shape {('n', *item)}")
+        raise ValueError(f"{path.name}: not an IDX file with uint8 elements and the shape {('n', *item)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
 
 

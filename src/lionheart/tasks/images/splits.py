@@ -1,4 +1,4 @@
-"""Common parts of the data sets of small images: the fixed split, augmentation and batches."""
+"""Functions shared by the data sets of small images: fixed split into training and validation, augmentation, and batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ Arrays = tuple[Tensor, Tensor]
 @final
 @dataclass(frozen=True)
 class ImageSplits:
-    """Images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)`` of the three splits."""
+    """Images and labels of the training, validation and test split.
+
+    Each split is a pair of images uint8 ``(n, channels, height, width)`` and labels int64 ``(n,)``.
+    """
 
     train: Arrays
     validation: Arrays
@@ -31,7 +34,13 @@ class ImageSplits:
 
 
 def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
-    """Return the splits with 5,000 training images held out for validation; the choice depends only on `name`."""
+    """Return three splits, made by moving 5,000 randomly chosen training images to the validation split.
+
+    Args:
+        name: Name of the data set. For a given number of images, the choice depends only on the name.
+        train: Images and labels for training and validation.
+        test: Images and labels for test, which are returned unchanged.
+    """
     images, labels = train
     order = torch.randperm(len(images), generator=RandomStreams(SPLIT_SEED).generator(name, "split"))
     held_out, kept = order[:N_VALIDATION], order[N_VALIDATION:]
@@ -39,11 +48,13 @@ def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels, with zeros outside, and mirror half of the images.
+    """Return images that are shifted by up to 4 pixels in each direction and mirrored horizontally with probability 0.5.
+
+    Pixels that are shifted into an image from outside are 0.
 
     Args:
         images: Images ``(n, channels, height, width)`` uint8.
-        generator: Source of the shifts and mirrorings.
+        generator: Source of the random shifts and mirroring.
     """
     n, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (4, 4, 4, 4)).permute(0, 2, 3, 1)
@@ -66,13 +77,15 @@ def build_image_batches(
     batch_size: int,
     progress: Progress,
 ) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
-    """Return train, validation and test batches of a set of images; training images are shifted and mirrored.
+    """Return train, validation and test batches of normalised images.
+
+    Training images are randomly shifted and mirrored.
 
     Args:
-        load: Function that returns the images.
+        load: Function of a `Progress` that returns images and labels.
         mean: Mean of each channel, in units of ``image / 255``.
         std: Standard deviation of each channel, in units of ``image / 255``.
-        batch_size: Images in a training batch.
+        batch_size: Number of images in a training batch.
         progress: Receiver of progress bars and messages.
     """
     data = load(progress)

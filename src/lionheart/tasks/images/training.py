@@ -1,4 +1,4 @@
-"""Training settings and losses of networks for small images."""
+"""Settings and a loss function for training networks that classify small images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from torch import Tensor
 
 from lionheart.training import TrainSpec
 
-#: Share of the probability that `smoothed_cross_entropy` spreads over the classes: Szegedy et al., CVPR 2016, section 7.
+#: Fraction of the probability that `smoothed_cross_entropy` spreads over all classes: Szegedy et al., CVPR 2016, section 7.
 _LABEL_SMOOTHING = 0.1
 
 
 def one_cycle(n_epochs: int, learning_rate: float = 0.2) -> TrainSpec:
-    """Return settings for training in few epochs: the learning rate rises to `learning_rate`, then falls with a cosine."""
+    """Return settings for training with a one-cycle schedule, which needs few epochs.
+
+    Args:
+        n_epochs: Number of epochs.
+        learning_rate: Largest learning rate. The learning rate rises to this value and then decreases along a cosine.
+    """
     return TrainSpec(
         learning_rate=learning_rate,
         weight_decay=5e-4,
@@ -24,7 +29,12 @@ def one_cycle(n_epochs: int, learning_rate: float = 0.2) -> TrainSpec:
 
 
 def cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
-    """Return the published settings of deeper networks: a learning rate that falls with a cosine, and momentum 0.9."""
+    """Return settings for training deep networks: SGD with a learning rate that decreases from 0.1 along a cosine.
+
+    Args:
+        n_epochs: Number of epochs.
+        weight_decay: Coefficient of the weight decay.
+    """
     return TrainSpec(
         learning_rate=0.1,
         nesterov=False,
@@ -37,5 +47,10 @@ def cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
 
 
 def smoothed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits and class indices, with a tenth spread over all classes, in float32."""
+    """Return the mean cross-entropy [nats] with label smoothing of 0.1 as a scalar, computed in float32.
+
+    Args:
+        outputs: Logits ``(batch, classes)``.
+        targets: Class indices ``(batch,)``.
+    """
     return F.cross_entropy(outputs.float(), targets, label_smoothing=_LABEL_SMOOTHING)

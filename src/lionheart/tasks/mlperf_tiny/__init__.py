@@ -1,5 +1,5 @@
-"""Reference networks of the MLPerf Tiny benchmark with their published weights.
+"""Built-in tasks with reference networks of the MLPerf Tiny benchmark and their published weights.
 
-Input: the name of a task, through the registry of tasks. Output: a network and recipes. This package must not know mappings,
-chips or search.
+The modules provide networks, and register recipes of tasks in `lionheart.tasks.TASKS`. This package must not depend on
+mappings, chips or search.
 """

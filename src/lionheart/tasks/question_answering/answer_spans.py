@@ -1,4 +1,4 @@
-"""Answers as spans of tokens: the best span over a question's windows, the loss, and SQuAD's scores."""
+"""Answers as spans of tokens: the loss, the selection of the best span for a question, and the scores of SQuAD."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NO_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 
 
 def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
-    """Return the mean cross-entropy of the answers' first and last tokens, in float32.
+    """Return the mean cross-entropy [nats] of the positions of the answers' first and last tokens, as a scalar in float32.
 
     Args:
-        outputs: Logits ``(windows, 2, n_tokens)`` of the first and the last token.
-        targets: Spans of the answers. Windows without the answer have the span of their first token.
+        outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
+        targets: Targets of the batch. In a window without the answer, the target of both positions is the first token.
     """
     return F.cross_entropy(outputs.float().flatten(0, 1), targets.spans.flatten().to(outputs.device))
 
@@ -34,20 +34,22 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
 def find_answer_spans(
     outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """Return the best span of each question over all its windows.
+    """Return the span of tokens with the largest logits for each question, selected from all windows of the question.
 
-    The `n_best` first and the `n_best` last tokens of the paragraph with the largest logits are paired. Among the pairs in
-    order and of at most `max_tokens` tokens, the pair with the largest sum of logits is selected.
+    In each window, the `n_best` positions with the largest logits for the first token are combined with the `n_best` positions
+    with the largest logits for the last token. Only positions in the paragraph are used. A pair of positions is valid if the
+    last token is not before the first, and if the span has at most `max_tokens` tokens. The valid pair with the largest sum of
+    logits is selected.
 
     Args:
-        outputs: Logits ``(windows, 2, n_tokens)`` of the first and the last token.
+        outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
         targets: Targets of the same batch.
-        n_best: Number of first tokens, and of last tokens.
-        max_tokens: Largest number of tokens of an answer.
+        n_best: Number of candidates for the first token, and number of candidates for the last token.
+        max_tokens: Largest number of tokens in an answer.
 
     Returns:
-        Window, first and last token ``(questions, 3)`` int64, and the sum of logits ``(questions,)``, which is minus infinity
-        if no pair is valid.
+        Index of the window, of the first token and of the last token ``(questions, 3)`` int64, and the sum of the two logits
+        ``(questions,)``. The sum is minus infinity if no pair is valid.
     """
     logits = outputs.detach().float().cpu()
     position = torch.arange(logits.shape[-1])
@@ -64,7 +66,7 @@ def find_answer_spans(
 
 
 def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
-    """Return the text of the best span of each question; empty if there is no valid span."""
+    """Return the predicted answer to each question as text; an empty text if no span of tokens is valid."""
     spans, scores = find_answer_spans(outputs, targets)
     texts = []
     for question, (window, first, last), score in zip(targets.questions, spans.tolist(), scores.tolist(), strict=True):
@@ -75,12 +77,12 @@ def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def normalise_answer(text: str) -> str:
-    """Return a text in lower case without punctuation, articles and superfluous white space, as SQuAD compares texts."""
+    """Return a text in lower case without punctuation, articles and superfluous white space, as in SQuAD's official script."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def f1_of(answer: str, truth: str) -> float:
-    """Return the F1 score: the harmonic mean of precision and recall of an answer's words."""
+    """Return the F1 score of the words of `answer` compared with `truth`: the harmonic mean of precision and recall, 0 to 1."""
     ours, theirs = normalise_answer(answer).split(), normalise_answer(truth).split()
     n_same = sum((Counter(ours) & Counter(theirs)).values())
     if n_same == 0:
@@ -90,12 +92,18 @@ def f1_of(answer: str, truth: str) -> float:
 
 
 def exact_match_of(answer: str, truth: str) -> float:
-    """Return 1 if two texts are equal after normalisation, else 0."""
+    """Return 1 if `answer` and `truth` are equal after `normalise_answer`, else 0."""
     return float(normalise_answer(answer) == normalise_answer(truth))
 
 
 def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
-    """Return the F1 of each question's answer against the most similar true answer; shape ``(questions,)``.
+    """Return the F1 score of the predicted answer to each question, 0 to 1, ``(questions,)``.
+
+    If a question has several true answers, the largest F1 score is returned.
+
+    Args:
+        outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
+        targets: Targets of the same batch.
 
     Source:
         Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
@@ -104,7 +112,15 @@ def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
 
 
 def exact_match_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
-    """Return 1 for each question whose answer equals a true answer, else 0; shape ``(questions,)``. Source: `f1_scores`."""
+    """Return 1 for each question whose predicted answer equals a true answer after normalisation, else 0, ``(questions,)``.
+
+    Args:
+        outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
+        targets: Targets of the same batch.
+
+    Source:
+        Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
+    """
     return _best_scores(exact_match_of, outputs, targets)
 
 

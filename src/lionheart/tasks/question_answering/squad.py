@@ -1,10 +1,10 @@
-"""SQuAD v1.1 (Rajpurkar et al. 2016) for test, and SQuADShifts (Miller et al. 2020) for training and validation.
+"""Data sets for question answering: SQuADShifts for training and validation, and SQuAD v1.1 for test.
 
-A sample is a question, a paragraph, and the answers of several people, each a piece of the paragraph. Training and validation
-always use SQuADShifts, so that a checkpoint has the same meaning everywhere. SQuADShifts was collected in the same way as
-SQuAD, shares no paragraph with it, and is unknown to models fine-tuned on SQuAD's training set. Test is SQuAD's development
-set: the official file if its address responds, else the copy in BIG-bench, which comes with SQuADShifts and lacks 5 of the
-10,570 questions.
+A sample is a question, a paragraph, and answers that several people found in the paragraph. SQuADShifts (Miller et al. 2020)
+was collected in the same way as SQuAD (Rajpurkar et al. 2016), but the two data sets have no paragraph in common. Models that
+were fine-tuned on the training set of SQuAD have therefore not been trained on the questions in SQuADShifts. The test split is
+the development set of SQuAD with 10,570 questions. If the official file cannot be downloaded, a copy in the package BIG-bench
+is used instead, in which 5 questions are missing.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ class Question:
     """A question about a paragraph.
 
     Args:
-        key: Identifier in the data set.
+        key: Identifier of the question in the data set.
         text: Text of the question.
         context: Text of the paragraph.
-        answers: Answers given by people, all of them correct.
-        span: First and one past the last character of an answer in `context`; None if no answer is found at its position.
+        answers: Correct answers, given by several people.
+        span: Index of the first character of an answer in `context`, and index of the last character plus 1. None if no answer
+            is at the position that the data set states.
     """
 
     key: str
@@ -84,12 +85,13 @@ class Question:
 
 
 def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
-    """Return the splits ``train``, ``validation`` and ``test``, downloaded if necessary.
+    """Return the questions of each split, ``train``, ``validation`` and ``test``, sorted by the SHA-256 of their identifiers.
 
-    Training and validation questions without an answer at the stated position are left out and counted in a message.
+    The data sets are downloaded if they are not in the cache. Training and validation questions are left out if no answer is at
+    the position that the data set states. The number of these questions is reported in a message.
 
     Raises:
-        ArtifactError: The files are not available, or a file has another format.
+        ArtifactError: The files are not available, or a file has a wrong format.
     """
     folder = cache_dir() / "squad"
     test = _official_test(folder, progress)
@@ -110,7 +112,13 @@ def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
 
 
 def split_of(key: str) -> str:
-    """Return the split determined by the SHA-256 of an article's title or of a paragraph; the split never changes."""
+    """Return the split, ``train`` or ``validation``, to which an article or a paragraph belongs.
+
+    About one of 16 articles or paragraphs is in ``validation``. The choice depends only on the SHA-256 of `key`.
+
+    Args:
+        key: Title of the article, or text of the paragraph.
+    """
     return "validation" if int(_digest(key)[:16], 16) % HELD_OUT == 0 else "train"
 
 
@@ -119,10 +127,10 @@ def _digest(text: str) -> str:
 
 
 def read_questions(path: Path) -> Iterator[tuple[str, Question]]:
-    """Yield the article's title and the question for each question of a file in the format of SQuAD v1.1, in order.
+    """Yield the title of the article and the `Question` for each question in a file, in the order of the file.
 
     Raises:
-        ArtifactError: The file has another format.
+        ArtifactError: The file does not have the format of SQuAD v1.1.
     """
     try:
         for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
@@ -132,7 +140,7 @@ def read_questions(path: Path) -> Iterator[tuple[str, Question]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path}: not a file in the format of SQuAD v1.1: {type(error).__name__}: {error}",
-            hint="delete the file, and it is downloaded again",
+            hint="delete the file and run the command again to download it",
         ) from error
 
 
@@ -146,7 +154,10 @@ def _read_question(entry: Any, context: str) -> Question:
 
 
 def _official_test(folder: Path, progress: Progress) -> Path | None:
-    """Return the official file, downloaded unless a copy is already in the cache; None if it is not available."""
+    """Return the path of the official test file, or None if the copy from the package BIG-bench must be used.
+
+    The official file is downloaded if neither the official file nor the copy is in the cache.
+    """
     path = folder / OFFICIAL_TEST
     if not path.exists():
         if (folder / COPIED_TEST).exists():
@@ -170,5 +181,5 @@ def _require_official(path: Path, where: str) -> None:
     if (found := sha256_file(path)) != OFFICIAL_SHA256:
         raise ArtifactError(
             f"{where}: has SHA-256 {found[:16]}..., expected {OFFICIAL_SHA256[:16]}...",
-            hint="the file is damaged; delete it, and it is downloaded again",
+            hint="the file is damaged; delete it and run the command again to download it",
         )

@@ -1,4 +1,7 @@
-"""Questions and paragraphs as tokens: overlapping windows of a model's input length, and batches of whole questions."""
+"""Tokenised questions: overlapping windows of tokens with the input length of a model, and batches of windows.
+
+A paragraph may be longer than the input of a model. Each window therefore contains the question and a part of the paragraph.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,29 @@ from lionheart.data import Batch, IndexedBatches
 from lionheart.errors import ConfigError
 from lionheart.tasks.question_answering.squad import Question
 
-#: Shares of a window, as in the code published with BERT (Devlin et al. 2019, github.com/google-research/bert, run_squad.py):
-#: 128 of 384 tokens are repeated in the next window, and at most 64 belong to the question.
+#: Reciprocals of fractions of a window, as in the code published with BERT (Devlin et al. 2019,
+#: github.com/google-research/bert, run_squad.py): 128 of 384 tokens are repeated in the next window, and at most 64 belong to
+#: the question.
 _OVERLAP, _QUESTION = 3, 6
 
 
 @final
 @dataclass(frozen=True)
 class Windows:
-    """Windows of tokens, ordered by question, padded at the end to ``n_tokens``.
+    """Windows of tokens that contain a question and a part of its paragraph, padded at the end to ``n_tokens``.
+
+    A question has one or more consecutive windows.
 
     Args:
         input_ids: Tokens ``(n, n_tokens)`` int32.
-        token_type_ids: Token types ``(n, n_tokens)`` int8.
-        lengths: Number of tokens without padding ``(n,)``.
-        context: First and one past the last token of the paragraph ``(n, 2)``.
-        offsets: First and one past the last character of each token in its text ``(n, n_tokens, 2)`` int32.
-        spans: First and last token of the answer ``(n, 2)`` int64; 0, 0 if the window does not hold the answer.
-        question: Index of the question ``(n,)``, in increasing order.
+        token_type_ids: Token types, which distinguish question and paragraph, ``(n, n_tokens)`` int8.
+        lengths: Number of tokens in each window without padding ``(n,)`` int64.
+        context: Position of the first token of the paragraph, and of the last token plus 1, ``(n, 2)`` int64.
+        offsets: Index of the first character of each token in the question or paragraph, and of the last character plus 1,
+            ``(n, n_tokens, 2)`` int32.
+        spans: Positions of the first and the last token of the answer ``(n, 2)`` int64; 0 and 0 if the window does not contain
+            the whole answer.
+        question: Index of the question to which each window belongs ``(n,)`` int64, in ascending order.
     """
 
     input_ids: Tensor
@@ -45,17 +53,17 @@ class Windows:
 
 
 def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
-    """Split questions with their paragraphs into windows.
+    """Return questions and their paragraphs as windows of tokens.
 
-    A window holds the question, truncated to a sixth of `n_tokens`, and a part of the paragraph. A third of `n_tokens` is
-    repeated in the next window.
+    A window contains the question and a part of the paragraph. Questions with more than a sixth of `n_tokens` are truncated.
+    Consecutive windows of a question overlap by a third of `n_tokens`.
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts; its truncation and padding settings
             are replaced.
-        questions: Questions in the order of their indices.
-        n_tokens: Length of a window, including special tokens.
-        pad_id: Padding token.
+        questions: Questions with their paragraphs.
+        n_tokens: Number of tokens in a window, including special tokens.
+        pad_id: Index of the padding token.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -100,7 +108,16 @@ def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: in
 
 
 def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: int) -> tuple[int, int]:
-    """Return the first and last token of a span of characters; 0, 0 if the span is not entirely in the window."""
+    """Return the positions of the first and the last token of a span of characters in a window.
+
+    The result is 0 and 0 if there is no span, or if the window does not contain the whole span.
+
+    Args:
+        span: Index of the first character in the paragraph, and of the last character plus 1.
+        offsets: Character offsets of the tokens in the window ``(n_tokens, 2)``.
+        first: Position of the first token of the paragraph.
+        end: Position of the last token of the paragraph plus 1.
+    """
     begins, ends = offsets[first:end, 0], offsets[first:end, 1]
     if span is None or len(begins) == 0 or begins[0] > span[0] or ends[-1] < span[1]:
         return 0, 0
@@ -112,14 +129,14 @@ def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: 
 @final
 @dataclass(frozen=True)
 class SpanTargets:
-    """Targets of a batch for loss and metrics; its length is the number of questions.
+    """Targets of a batch of questions, for the loss and the metrics. ``len()`` returns the number of questions.
 
     Args:
-        spans: Answers ``(windows, 2)`` int64, see `Windows`.
-        context: Paragraphs ``(windows, 2)`` int64, see `Windows`.
-        offsets: Character offsets ``(windows, n_tokens, 2)`` int32, see `Windows`.
-        question: Index into `questions` for each window ``(windows,)``, in increasing order.
-        questions: Questions of the batch.
+        spans: Positions of the first and the last token of the answer in each window ``(windows, 2)`` int64, as in `Windows`.
+        context: Position of the first token of the paragraph, and of the last token plus 1, ``(windows, 2)`` int64.
+        offsets: Index of the first character of each token, and of the last character plus 1, ``(windows, n_tokens, 2)`` int32.
+        question: Index in `questions` for each window ``(windows,)`` int64, in ascending order.
+        questions: Questions in the batch.
     """
 
     spans: Tensor
@@ -133,7 +150,7 @@ class SpanTargets:
 
     @property
     def classes(self) -> Tensor:
-        """Token indices that the logits must select, ``(windows, 2)``; each token position counts as a class."""
+        """Correct positions of the first and the last token, ``(windows, 2)``, as class indices for a classification loss."""
         return self.spans
 
 
@@ -149,24 +166,24 @@ def batch_questions(
     shuffle: bool = False,
     with_types: bool = True,
 ) -> IndexedBatches:
-    """Return batches of questions: the inputs of all windows of some questions, and `SpanTargets`.
+    """Return batches of questions. Inputs are a dict with the tokens of all windows; targets are `SpanTargets`.
 
-    A batch is truncated after its longest window, to a multiple of 8 tokens. Without shuffling the longest questions come
-    first. With shuffling each epoch draws a new order, and questions of similar length are grouped among a few hundred
-    neighbours in that order, which reduces padding.
+    The length of a batch is the length of its longest window, rounded up to a multiple of 8 tokens. Questions of similar length
+    are grouped in batches to reduce padding. Without shuffling, questions are sorted by length in descending order. With
+    shuffling, each epoch draws a new order, in which groups of 32 batches are sorted by length before they are split.
 
     Args:
         windows: Windows of all questions.
         questions: All questions.
-        batch_size: Questions in a batch; without shuffling the last batch of an epoch may be smaller.
+        batch_size: Number of questions in a batch; without shuffling the last batch of an epoch may be smaller.
         shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
-        with_types: Whether the model takes ``token_type_ids`` in addition to ``input_ids`` and ``attention_mask``.
+        with_types: Whether inputs contain ``token_type_ids`` in addition to ``input_ids`` and ``attention_mask``.
 
     Raises:
-        ConfigError: There is no question.
+        ConfigError: There is no question, or `batch_size` is less than 1.
     """
     if len(questions) == 0:
-        raise ConfigError("questions: got no question, expected at least one")
+        raise ConfigError("batch_questions: got no question, expected at least 1")
     lengths = torch.zeros(len(questions), dtype=torch.int64)
     lengths = lengths.scatter_reduce(0, windows.question, windows.lengths, "amax")
     first = torch.searchsorted(windows.question, torch.arange(len(questions) + 1))

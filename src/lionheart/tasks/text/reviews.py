@@ -1,7 +1,8 @@
-"""Sentences of movie reviews with positive or negative sentiment: 10,605 sentences, each rated by about twenty people.
+"""Data set for sentiment classification: 10,605 sentences from movie reviews, each rated by about twenty people.
 
-The sentences of Pang and Lee (2005), with ratings, are in the source archive of the PyPI package vaderSentiment (MIT);
-docs/reference/data.md cites both. Only this file is extracted, checked, and kept in the user's cache directory.
+The sentences were collected by Pang and Lee (2005). The file with sentences and ratings is extracted from the source archive of
+the PyPI package vaderSentiment (MIT licence), checked, and stored in the user's cache directory. Both sources are cited in
+docs/reference/data.md.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ PACKAGE = PackagedFiles(
 @final
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences of one split.
+    """Sentences of one split (train, validation or test) with their labels.
 
     Args:
         texts: Sentences in their original spelling.
-        labels: Labels ``(n,)`` int64: 1 = positive, 0 = negative.
+        labels: Sentiment of each sentence ``(n,)`` int64: 1 = positive, 0 = negative.
     """
 
     texts: list[str]
@@ -63,20 +64,26 @@ class Sentences:
 
 
 def load_reviews(progress: Progress = SILENT) -> dict[str, Sentences]:
-    """Return the splits ``train``, ``validation`` and ``test``, downloaded if necessary.
+    """Return the sentences of each split, ``train``, ``validation`` and ``test``.
+
+    The sentences are downloaded if they are not in the cache.
 
     Raises:
-        ArtifactError: The sentences are not available, or the downloaded file has another SHA-256.
+        ArtifactError: The sentences are not available, or a file does not have the expected SHA-256.
     """
     path = fetch_files(PACKAGE, cache_dir() / "reviews", progress) / _FILE
     return split_sentences(path.read_text(encoding="utf-8"), str(path))
 
 
 def split_sentences(table: str, where: str) -> dict[str, Sentences]:
-    """Read lines of number, mean rating and sentence, drop neutral and repeated sentences, and split the rest.
+    """Return the sentences of each split, ``train``, ``validation`` and ``test``, parsed from a table of rated sentences.
 
-    The table is sorted by rating, so the sentences are put in the order of their digests; the first sentences of a split are
-    then representative of it.
+    Neutral and repeated sentences are dropped. The table is sorted by rating. Each split is sorted by the SHA-256 of the
+    sentences instead, so that the first sentences of a split are a representative sample.
+
+    Args:
+        table: Text whose lines contain a number, a mean rating from -4 to 4 and a sentence, separated by tabs.
+        where: Name of the table in error messages.
 
     Raises:
         ArtifactError: A line has another format.
@@ -89,8 +96,8 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
             praise = float(rating)
         except ValueError as error:
             raise ArtifactError(
-                f"{where}:{number}: expected number, rating and sentence separated by tabs: {error}",
-                hint="delete the file, and it is downloaded again",
+                f"{where}:{number}: expected number, rating and sentence, separated by tabs: {error}",
+                hint="delete the file and run the command again to download it",
             ) from error
         key = digest_of(text)
         if abs(praise) >= MIN_RATING and key not in texts:
@@ -105,12 +112,18 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
 
 
 def digest_of(text: str) -> str:
-    """Return the SHA-256 of a sentence's words in lower case; sentences with the same words have the same digest."""
+    """Return the SHA-256 of the words of a sentence in lower case, as a hexadecimal string.
+
+    Sentences that differ only in case, punctuation or white space have the same SHA-256.
+    """
     return hashlib.sha256(" ".join(re.findall(r"\w+", text.casefold())).encode()).hexdigest()
 
 
 def split_of(digest: str) -> str:
-    """Return the split determined by a digest's first 64 bits modulo 10: 70 % train, 10 % validation, 20 % test."""
+    """Return the split to which a sentence belongs, determined by the first 64 bits of its SHA-256 modulo 10.
+
+    About 70 % of the sentences are in ``train``, 10 % in ``validation`` and 20 % in ``test``.
+    """
     return _SPLITS[int(digest[:16], 16) % len(_SPLITS)]
 
 
@@ -121,25 +134,25 @@ _STEP = 8
 def batch_sentences(
     input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool = False
 ) -> IndexedBatches:
-    """Return batches of tokenised sentences: a dict of ``input_ids`` and ``attention_mask``, and the labels.
+    """Return batches of tokenised sentences. Inputs are a dict of ``input_ids`` and ``attention_mask``; targets are the labels.
 
-    A batch is truncated after its longest sentence, to a multiple of 8 tokens. Without shuffling the longest sentences come
-    first, which reduces padding.
+    The length of a batch is the length of its longest sentence, rounded up to a multiple of 8 tokens. Without shuffling,
+    sentences are sorted by length in descending order, which reduces padding.
 
     Args:
         input_ids: Tokens ``(n, n_tokens)`` int64, padded at the end.
         attention_mask: Mask ``(n, n_tokens)``, 1 for tokens and 0 for padding.
         labels: Labels ``(n,)`` int64.
-        batch_size: Sentences in a batch; without shuffling the last batch of an epoch may be smaller.
+        batch_size: Number of sentences in a batch; without shuffling the last batch of an epoch may be smaller.
         shuffle: Whether each epoch draws a new order and drops an incomplete last batch.
 
     Raises:
-        ConfigError: The numbers of sentences differ, or there are none.
+        ConfigError: The three tensors differ in the number of sentences, there is no sentence, or `batch_size` is less than 1.
     """
     if not len(input_ids) == len(attention_mask) == len(labels) > 0:
         raise ConfigError(
             f"reviews: got {len(input_ids)} sentences, {len(attention_mask)} masks and {len(labels)} labels, "
-            "expected equal numbers > 0"
+            "expected three equal numbers > 0"
         )
     lengths = attention_mask.sum(dim=1)
 

@@ -1,7 +1,7 @@
-"""Networks for images of 32x32 pixels; a module also registers the CIFAR tasks of its networks.
+"""Networks that classify images of 32x32 pixels.
 
-Input: a number of classes. Output: a network with initial weights that maps images to logits. This package must not know how
-images are stored or split.
+Each network class has the argument ``n_classes`` and maps images to logits. Most modules also register their networks as tasks
+for CIFAR-10 and CIFAR-100. This package must not depend on how images are stored or split.
 """
 
 from lionheart.tasks.images.networks.resnet import ResNet8, ResNetCifar

@@ -1,4 +1,4 @@
-"""AlexNet for 32x32 images: five 3x3 convolutions and two linear layers."""
+"""AlexNet for images of 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ _SIDE = 5
 
 
 class AlexNet(nn.Module):
-    """Five convolutions of up to 384 channels, a linear layer with 6,400 inputs and 2,048 outputs, and one to the classes.
+    """AlexNet for images of 32x32 pixels: five 3x3 convolutions of up to 384 channels, and two linear layers.
 
-    15,378,112 weights in 7 projections for 10 classes and 15,562,432 for 100, as in Lammie et al., arXiv:2401.09420v3, Table I.
-    The paper gives counts but no structure. The 3x3 kernels and the 6,400 inputs (256 channels of 5x5) follow from the counts.
-    The counts do not determine these choices: a first padding of 5, which yields 40x40 pixels that three poolings reduce to
-    5x5 (273.9 M MACs); batch normalisation after convolutions; no dropout, which would draw from the global random state.
-    Source of the family: Krizhevsky et al., NeurIPS 2012, with the channels of Krizhevsky 2014, arXiv:1404.5997.
+    The first linear layer has 6,400 inputs and 2,048 outputs. The network has 7 projections (weight matrices) with 15,378,112
+    weights for 10 classes and 15,562,432 weights for 100 classes. These numbers agree with the LionHeart paper (Lammie et al.,
+    arXiv:2401.09420v3, Table I), which gives no structure. The kernel size of 3x3 and the 6,400 inputs (256 channels of 5x5
+    pixels) follow from the numbers. The numbers do not determine the following choices:
+
+    - The padding of the first convolution is 5. The image then has 40x40 pixels, which three poolings reduce to 5x5. There are
+      273.9 million multiply-accumulate operations per image.
+    - Batch normalisation follows each convolution.
+    - There is no dropout, because dropout would draw from the global random state.
+
+    AlexNet was introduced by Krizhevsky et al., NeurIPS 2012. The numbers of channels are those of Krizhevsky 2014,
+    arXiv:1404.5997.
+
+    Args:
+        n_classes: Number of outputs.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -44,7 +54,7 @@ class AlexNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = self.features(x).flatten(1)
         logits: Tensor = self.fc2(self.fc1(hidden).relu())
         return logits

@@ -1,4 +1,4 @@
-"""LeNet-5 for grey images of 32x32."""
+"""LeNet-5 for grey images of 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from torch import Tensor, nn
 
 
 class LeNet5(nn.Module):
-    """Two 5x5 convolutions with pooling and three linear layers: 61,470 weights in 5 projections, 0.42 M MACs per image.
+    """LeNet-5 for grey images of 32x32 pixels: two 5x5 convolutions with pooling, and three linear layers.
 
-    Source: LeCun et al., Proc. IEEE 86(11), 1998, section II.B, with today's usual changes: ReLU instead of tanh, max pooling
-    without weights, every channel of the second convolution connected to all six of the first, and a plain linear output.
+    For 10 classes, the 5 projections (weight matrices) have 61,470 weights without biases. There are 0.42 million
+    multiply-accumulate operations per image. The network was introduced by LeCun et al., Proc. IEEE 86(11), 1998, section II.B.
+    It differs from the publication in usual ways:
+
+    - ReLU replaces tanh.
+    - Max pooling replaces pooling with weights.
+    - The second convolution connects every output channel to all six input channels.
+    - The output layer is linear.
+
+    Args:
+        n_classes: Number of outputs.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -22,7 +31,7 @@ class LeNet5(nn.Module):
         self.fc3 = nn.Linear(84, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 1, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 1, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = F.max_pool2d(F.relu(self.conv1(x)), 2)
         hidden = F.max_pool2d(F.relu(self.conv2(hidden)), 2).flatten(1)
         logits: Tensor = self.fc3(F.relu(self.fc2(F.relu(self.fc1(hidden)))))

@@ -1,4 +1,7 @@
-"""MobileNetV1 and V2 for 32x32 images: 3x3 convolutions within channels and 1x1 convolutions across channels."""
+"""MobileNetV1 and MobileNetV2 for images of 32x32 pixels.
+
+Both networks combine depthwise convolutions (3x3, each within one channel) with pointwise convolutions (1x1, across channels).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)]
 
 
 class SeparableBlock(nn.Module):
-    """A 3x3 convolution within each channel, then a 1x1 convolution across channels.
+    """Block of MobileNetV1: a depthwise 3x3 convolution within each channel, then a 1x1 convolution across channels.
 
     Args:
         in_channels: Number of input channels.
@@ -29,22 +32,26 @@ class SeparableBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in, h, w)`` to ``(batch, out, h / stride, w / stride)``."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
         return F.relu(self.bn2(self.pointwise(F.relu(self.bn1(self.depthwise(x))))))
 
 
 class MobileNet(nn.Module):
-    """One convolution, thirteen separable blocks of up to 1,024 channels, one linear layer; width 1, first stride 1.
+    """MobileNetV1 for images of 32x32 pixels: a convolution, 13 separable blocks of up to 1,024 channels, and a linear layer.
 
-    Source of the family: Howard et al. 2017, arXiv:1704.04861, Table 1. Lammie et al., arXiv:2401.09420v3, Table I, give counts
-    but no structure; this structure is derived from the counts:
+    The network has width multiplier 1, and stride 1 in the first convolution. It was introduced by Howard et al. 2017,
+    arXiv:1704.04861, Table 1. The LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I) gives the numbers of layers and
+    weights, but no structure. The structure is derived from these numbers:
 
-    - 15 mappable layers: the first convolution, the 1x1 convolutions and the linear layer, 44.9 M MACs. In the paper the 13
-      depthwise convolutions stay digital; here they are projections too, and ``--exclude '*.depthwise'`` reproduces the paper.
-    - 3,195,328 weights for 10 classes: those 15 layers hold 3,150,688, the depthwise convolutions the other 44,640.
-    - The paper's 3,206,282 weights for 100 classes cannot be reproduced: 90 more outputs of 1,024 inputs give 3,287,488. The
-      printed number equals that of 10 outputs with a bias for each of the 10,944 normalised channels and each output, which
-      may be its origin.
+    - The paper counts 15 layers that can be analog: the first convolution, the 13 pointwise (1x1) convolutions and the linear
+      layer, with 44.9 million multiply-accumulate operations (MACs). The 13 depthwise convolutions stay digital in the paper.
+      In LionHeart they can be analog too, unless ``--exclude '*.depthwise'`` is given.
+    - For 10 classes there are 3,195,328 weights: 3,150,688 in these 15 layers and 44,640 in the depthwise convolutions.
+    - For 100 classes there are 3,287,488 weights. The paper prints 3,206,282, which is the number of weights for 10 classes
+      with a bias for each of the 10,944 normalised channels and each output.
+
+    Args:
+        n_classes: Number of outputs.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -60,7 +67,7 @@ class MobileNet(nn.Module):
         self.fc = nn.Linear(in_channels, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = self.blocks(F.relu(self.bn(self.conv(x))))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))
         return logits
@@ -71,15 +78,16 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution to more channels, a 3x3 convolution within channels, a 1x1 convolution without ReLU; with a shortcut.
+    """Block of MobileNetV2: an inverted residual.
 
-    The shortcut exists if input and output have the same shape.
+    A 1x1 convolution increases the number of channels. A depthwise 3x3 convolution within each channel follows, and then a 1x1
+    convolution without ReLU. If input and output have the same shape, the input is added to the output.
 
     Args:
         in_channels: Number of input channels.
         out_channels: Number of output channels.
         stride: Stride of the depthwise convolution.
-        expansion: Number of inner channels per input channel; 1 omits the first convolution.
+        expansion: Factor by which the first convolution increases the number of channels; 1 = no first convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -97,21 +105,27 @@ class InvertedResidual(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in, h, w)`` to ``(batch, out, h / stride, w / stride)``."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
         out: Tensor = self.bn2(self.project(F.relu6(self.bn1(self.depthwise(self.expand(x))))))
         return x + out if self.is_residual else out
 
 
 class MobileNetV2(nn.Module):
-    """One convolution, seventeen inverted residuals, a 1x1 convolution to 1,280 channels, one linear layer; width 1.
+    """MobileNetV2 for images of 32x32 pixels, with width multiplier 1.
 
-    Source of the family: Sandler et al., CVPR 2018, arXiv:1801.04381, Table 2, with the first convolution and the stage of 24
-    channels at stride 1, as usual for 32x32; the last feature maps have 4x4 pixels. The authors of MPS (Nature Communications
-    2026) compare on a MobileNetV2 but give neither strides nor counts. This network has:
+    A convolution is followed by 17 inverted residuals, a 1x1 convolution to 1,280 channels, and a linear layer. The network was
+    introduced by Sandler et al., CVPR 2018, arXiv:1801.04381, Table 2. As usual for 32x32 pixels, the first convolution and the
+    blocks with 24 channels have stride 1, so that the last feature maps have 4x4 pixels. The authors of MPS (Nature
+    Communications 2026) use a MobileNetV2 too, but state neither its strides nor its numbers of weights.
 
-    - 53 projections. With 10 classes 2,202,560 weights and 87.98 M MACs, of which the 17 depthwise convolutions hold 64,224
-      weights and 5.88 M MACs; ``--exclude '*.depthwise'`` keeps them digital.
-    - With 100 classes 2,317,760 weights and 88.09 M MACs: 90 more outputs of 1,280 inputs.
+    - The network has 53 projections (weight matrices), of which 17 are depthwise convolutions. ``--exclude '*.depthwise'``
+      keeps the depthwise convolutions digital.
+    - For 10 classes there are 2,202,560 weights and 87.98 million multiply-accumulate operations (MACs) per image, including
+      64,224 weights and 5.88 million MACs in depthwise convolutions.
+    - For 100 classes there are 2,317,760 weights and 88.09 million MACs per image.
+
+    Args:
+        n_classes: Number of outputs.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -130,7 +144,7 @@ class MobileNetV2(nn.Module):
         self.fc = nn.Linear(1280, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = self.blocks(F.relu6(self.bn1(self.conv(x))))
         hidden = F.relu6(self.bn2(self.last(hidden)))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))

@@ -1,4 +1,4 @@
-"""Residual networks for 32x32 images: ResNet8 of MLPerf Tiny, and the family of ResNet20."""
+"""Residual networks for images of 32x32 pixels: ResNet8, ResNet20, ResNet32 and ResNet56."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from lionheart.tasks.images.training import cosine, one_cycle
 
 
 class ZeroPadShortcut(nn.Module):
-    """A shortcut without weights: every other pixel, with channels of zeros added on both sides."""
+    """Shortcut without weights that halves the image and increases the number of channels.
+
+    Every other row and column of pixels is kept. Channels of zeros are added before and after the existing channels.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -20,18 +23,20 @@ class ZeroPadShortcut(nn.Module):
         self.after = out_channels - in_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in, h, w)`` to ``(batch, out, h / 2, w / 2)``."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / 2, w / 2)``."""
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut: the identity, or a layer that changes the shape if necessary.
+    """Two 3x3 convolutions, to whose output the input is added by a shortcut.
+
+    The shortcut is the identity, or a layer that changes the shape of the input if necessary.
 
     Args:
         in_channels: Number of input channels.
         out_channels: Number of output channels.
         stride: Stride of the first convolution.
-        zero_pad: Whether `ZeroPadShortcut` changes the shape, instead of a 1x1 convolution.
+        zero_pad: Whether a shortcut with `stride` > 1 is a `ZeroPadShortcut` instead of a 1x1 convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, zero_pad: bool = False) -> None:
@@ -49,21 +54,23 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in, h, w)`` to ``(batch, out, h / stride, w / stride)``."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
 
 class ResNet8(nn.Module):
-    """One convolution, three residual blocks of 16, 32 and 64 channels, one linear layer.
+    """ResNet8: a convolution, three residual blocks with 16, 32 and 64 channels, and a linear layer.
 
-    77,360 weights in 10 projections and 12.50 M MACs per image of 32x32, as in Lammie et al., arXiv:2401.09420v3, Table I. With
-    100 classes the network has 83,120 weights, because 90 more outputs of 64 inputs add 5,760; the 77,968 weights printed there
-    do not include them.
+    For 10 classes and images of 3x32x32, the 10 projections (weight matrices) have 77,360 weights, and there are 12.50 million
+    multiply-accumulate operations (MACs) per image. These numbers agree with the LionHeart paper (Lammie et al.,
+    arXiv:2401.09420v3, Table I). For 100 classes the network has 83,120 weights. The paper prints 77,968 weights, which do not
+    include all weights of the 90 additional outputs.
 
     Args:
         n_classes: Number of outputs.
-        in_channels: Channels of an image: 3, or 1 for grey images, with 77,072 weights and 12.21 M MACs.
+        in_channels: Number of channels of an image: 3, or 1 for grey images. With 1 channel and 10 classes, there are 77,072
+            weights and 12.21 million MACs.
     """
 
     def __init__(self, n_classes: int = 10, in_channels: int = 3) -> None:
@@ -76,7 +83,7 @@ class ResNet8(nn.Module):
         self.fc = nn.Linear(64, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, in_channels, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, in_channels, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = F.relu(self.bn(self.conv(x)))
         hidden = self.stack3(self.stack2(self.stack1(hidden)))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))
@@ -84,15 +91,18 @@ class ResNet8(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """One convolution, three stages of residual blocks of 16, 32 and 64 channels with zero-padded shortcuts, one linear layer.
+    """Residual networks for CIFAR, such as ResNet20: a convolution, three stages of residual blocks, and a linear layer.
 
-    Three blocks per stage give ResNet20: 268,336 weights in 20 projections and 40.55 M MACs per image of 32x32, as in Lammie et
-    al., arXiv:2401.09420v3, Table I. With 100 classes it has 274,096 weights, because 90 more outputs of 64 inputs add 5,760;
-    the 270,522 weights printed there do not include them. Source of the family: He et al., CVPR 2016, arXiv:1512.03385,
-    section 4.2, option A.
+    The blocks in the three stages have 16, 32 and 64 channels, and shortcuts that are padded with zeros. The networks were
+    introduced by He et al., CVPR 2016, arXiv:1512.03385, section 4.2, option A.
+
+    ResNet20 for 10 classes has 20 projections (weight matrices) with 268,336 weights, and 40.55 million multiply-accumulate
+    operations per image. These numbers agree with the LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I). For 100
+    classes the network has 274,096 weights. The paper prints 270,522 weights, which do not include all weights of the 90
+    additional outputs.
 
     Args:
-        blocks_per_stage: Number of blocks per stage; 3, 5 and 9 give ResNet20, 32 and 56.
+        blocks_per_stage: Number of residual blocks in each stage; 3, 5 and 9 give ResNet20, ResNet32 and ResNet56.
         n_classes: Number of outputs.
     """
 
@@ -109,7 +119,7 @@ class ResNetCifar(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         hidden = F.relu(self.bn(self.conv(x)))
         hidden = self.stage3(self.stage2(self.stage1(hidden)))
         logits: Tensor = self.fc(hidden.mean(dim=(2, 3)))

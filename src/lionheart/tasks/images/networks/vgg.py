@@ -1,4 +1,4 @@
-"""VGG-16 for 32x32 images: thirteen convolutions and one linear layer."""
+"""VGG-16 for images of 32x32 pixels, with a single linear layer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class Vgg16(nn.Module):
-    """The convolutions of VGG-16 with batch normalisation, and one linear layer of 512 inputs instead of ImageNet's three.
+    """VGG-16 for images of 32x32 pixels: 13 convolutions with batch normalisation, and one linear layer with 512 inputs.
 
-    14,715,584 weights in 14 projections for 10 classes and 14,761,664 for 100, as in Lammie et al., arXiv:2401.09420v3,
-    Table I, and 313.2 M MACs per image. The paper gives counts but no structure; only one linear layer agrees with the counts.
-    Source of the family: Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration D.
+    The original VGG-16 for ImageNet has three linear layers (Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration
+    D). This network has 14 projections (weight matrices) with 14,715,584 weights for 10 classes and 14,761,664 weights for 100
+    classes. These numbers agree with the LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I), which gives no
+    structure. There are 313.2 million multiply-accumulate operations per image.
+
+    Args:
+        n_classes: Number of outputs.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -39,7 +43,7 @@ class Vgg16(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
+        """Map normalised images ``(batch, 3, 32, 32)`` to logits ``(batch, n_classes)``."""
         logits: Tensor = self.fc(self.features(x).flatten(1))
         return logits
 
