@@ -93,7 +93,7 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all entries, with `one_per_module` in the order of the modules, else in the order of registration."""
+        """Return the names of all entries, in the order of modules with `one_per_module`, else in the order of registration."""
         if self._one_per_module:
             known = dict.fromkeys([*self._modules(), *self._entries])
             return tuple(name for name in known if name not in self._removed)

@@ -131,7 +131,7 @@ def test_a_schema_has_what_the_classes_say():
     assert "validation_drop_pp" in schema["properties"]  # what is computed is written too
     costs = schema["$defs"]["CostRecord"]
     assert costs["description"] == "Time and energy of one inference, with their components."
-    assert costs["properties"]["time_breakdown_s"]["description"] == "Component -> seconds."
+    assert costs["properties"]["time_breakdown_s"]["description"] == "Time of each component [s]."
     assert "samples" not in schema["$defs"]["Accuracy"]["properties"]  # kept in memory alone
 
 

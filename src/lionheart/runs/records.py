@@ -1,6 +1,7 @@
-"""Records of a run, used by search, journal, results, report and ``--json``.
+"""Records of the values that a run computes: accuracies, decisions of the search, tests, and the results as a whole.
 
-``lionheart schema results`` generates the JSON schema of results from these classes.
+The journal, the results files, the report and the output of ``--json`` contain these records. The command ``lionheart schema
+results`` generates the JSON schema of ``results.json`` from these classes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RESULTS_VERSION = 2
 
 
 class SearchOutcome(StrEnum):
-    """How a search ended."""
+    """Outcome of a search: a mapping was found, no mapping satisfies the bound, or the budget was used up first."""
 
     MAPPED = "mapped"
     INFEASIBLE = "infeasible"
@@ -30,7 +31,7 @@ class SearchOutcome(StrEnum):
 
 
 class Accuracy(Record):
-    """Mean score over chips at one time. Accuracies are scores from 0 to 1."""
+    """Mean score over several programmed chips at one time after programming. Accuracies are scores from 0 to 1."""
 
     t_inference: float = Field(description="time since programming ended [s]")
     mean: float = Field(description="mean score over chips")
@@ -45,7 +46,7 @@ class Accuracy(Record):
     )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether another record has the same fields; `samples` are not compared because they are not written."""
+        """Return whether all fields are equal, except for `samples`, which are not written to files."""
         return isinstance(other, Accuracy) and type(self) is type(other) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
@@ -53,7 +54,7 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """Drop of the score against the digital network."""
+    """Decrease of the score of a mapped network against the digital network, with an upper confidence bound."""
 
     drop_pp: float = Field(description="estimated drop, of the mean over chips or of a share of chips [pp]")
     drop_ucb_pp: float = Field(
@@ -69,7 +70,7 @@ class Drop(Record):
 
 
 class TrainTrace(Record):
-    """Record of a training."""
+    """Record of a training: the loss of each epoch, the duration, and the reason for the end."""
 
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
     n_steps: int = Field(0, description="number of optimiser steps")
@@ -78,7 +79,7 @@ class TrainTrace(Record):
 
 
 class Decision(Record):
-    """One decision of a search."""
+    """One decision of a search: a mapping was tried, and accepted or rejected."""
 
     index: int = Field(description="number of the decision, from 0")
     fqn: str = Field(
@@ -97,7 +98,7 @@ class Decision(Record):
 
 
 class HoldoutTest(Record):
-    """Evaluation of a mapping on chips and samples that no decision used."""
+    """Evaluation of a mapping on held-out chips and samples, which no decision of the search has used."""
 
     analog: tuple[str, ...] = Field(description="analog projections of the mapping")
     accuracy: Accuracy = Field(description="accuracy on the held-out samples")
@@ -106,7 +107,7 @@ class HoldoutTest(Record):
 
 
 class CompensationTrial(Record):
-    """Evaluation of layers with a cheaper digital correction."""
+    """Evaluation of the mapped network in which some layers have a less costly digital correction of tile outputs."""
 
     setting: str = Field(description="name of the tile setting")
     value: str = Field(description="value that was tried")
@@ -117,7 +118,7 @@ class CompensationTrial(Record):
 
 
 class AgeTrial(Record):
-    """Evaluation of a mapping at one age of the chips."""
+    """Evaluation of a mapping at one time since programming (age of the chips)."""
 
     age_s: float = Field(description="time since programming ended [s]")
     drop_pp: float = Field(description="drop against the digital network [pp]")
@@ -126,7 +127,7 @@ class AgeTrial(Record):
 
 
 class RefreshInterval(Record):
-    """Age up to which chips stay within the bound, i.e. the interval at which they must be reprogrammed."""
+    """Longest time since programming at which the drop is within the bound, after which chips must be reprogrammed."""
 
     holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
     longest_s: float = Field(description="largest age that could be tried [s]")
@@ -134,21 +135,21 @@ class RefreshInterval(Record):
 
 
 class DigitalBaseline(Record):
-    """Scores of the digital network on the samples of decisions and of the final results."""
+    """Scores of the digital network on two sets of validation samples: those for decisions and those for the final results."""
 
     decision: float = Field(description="score on the validation samples used for decisions")
     validation: float = Field(description="score on the validation samples of the final results")
 
 
 class Baseline(Record):
-    """Scores of the digital network in the final results."""
+    """Scores of the digital network with which the final results are compared."""
 
     validation_accuracy: float = Field(description="score on the validation samples of the final results")
     test_accuracy: float | None = Field(None, description="score on the test samples of the final results")
 
 
 class Results(Printable, Record):
-    """Results of a mapping run: ``results.json``."""
+    """Results of a mapping run, which are stored in ``results.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
@@ -189,11 +190,11 @@ class Results(Printable, Record):
     @computed_field(description="drop on validation over fresh chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Drop on validation over fresh chips [pp], rounded to 9 decimals to remove floating-point errors."""
+        """Drop of the mean validation score over new chips against the digital network [pp], rounded to 9 decimals."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
     def to_blocks(self) -> list[Block]:
-        """Return the outcome, the projections, the accuracy over time and the cost."""
+        """Return the outcome, the projections, the accuracy over time and the cost as strings and tables for `print`."""
         metric, found = self.metric, self.validation
         n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
         test = self.baseline.test_accuracy
@@ -234,7 +235,10 @@ class Results(Printable, Record):
 
 
 class Evaluation(Printable, Record):
-    """Evaluation of a network over fresh chips and times; of a finished run: ``evaluation.json``."""
+    """Evaluation of a network on newly programmed chips at several times after programming.
+
+    The evaluation of a finished run is stored in ``evaluation.json``.
+    """
 
     split: str = Field(description="test or validation; data = the data of the caller")
     metric: Metric = Field(description="metric of the scores")
@@ -246,7 +250,7 @@ class Evaluation(Printable, Record):
     accuracy_over_time: tuple[Accuracy, ...] = Field(description="accuracy at each time")
 
     def to_blocks(self) -> list[Block]:
-        """Return what was evaluated, and the accuracy at each time."""
+        """Return a sentence on the evaluation, and a table with the accuracy at each time, for `print`."""
         points, metric = self.accuracy_over_time, self.metric
         n_samples = points[0].n_samples if points and points[0].n_samples is not None else self.n_samples
         samples = "all samples" if n_samples is None else f"{n_samples} samples"
@@ -258,7 +262,7 @@ class Evaluation(Printable, Record):
 
 
 class Environment(Record):
-    """Versions and hardware of a run, which may change its numbers."""
+    """Software versions and hardware with which a run was computed, which can affect its results."""
 
     lionheart: str = Field(description="version of lionheart")
     python: str = Field(description="version of Python")
@@ -272,7 +276,7 @@ class Environment(Record):
 
 
 class RunDescription(Record):
-    """Description of a run, written at its start: ``run.json``."""
+    """Description of a run, which is written to ``run.json`` when the run starts."""
 
     schema_version: Literal[1, 2] = Field(
         2, description="version of the run directory; a run of version 1 can be read but not resumed"
