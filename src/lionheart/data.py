@@ -190,7 +190,7 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of the loader; `generator` determines their order.
+        """Yield the batches that the loader yields in one epoch; `generator` determines their order.
 
         Raises:
             ConfigError: A batch is not a pair ``(inputs, targets)``.
@@ -267,7 +267,7 @@ def as_batches(source: Any) -> BatchSource:
         return LoaderBatches(source)
     raise ConfigError(
         f"data: got {type(source).__name__}, expected a torch DataLoader, a list of batches or a BatchSource",
-        hint="give a data object with a length, in which each batch is a pair (inputs, targets)",
+        hint="give an object with a length that yields batches, each a pair (inputs, targets)",
     )
 
 

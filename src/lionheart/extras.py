@@ -24,7 +24,8 @@ def import_extra(module: str, extra: str, where: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{where}: {module} cannot be imported: {error}", hint=f"pip install 'lionheart-aimc[{extra}]'"
+            f"{where}: {module} cannot be imported: {error}",
+            hint=f"pip install 'lionheart-aimc[{extra}]'",
         ) from error
 
 

@@ -69,7 +69,7 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
     if free < size_bytes:
         raise ArtifactError(
             f"{folder}: {free / 1e6:.0f} MB free, {size_bytes / 1e6:.0f} MB needed for {purpose}",
-            hint="free some space or choose another folder",
+            hint="free some space on the disk, or choose another folder",
         )
 
 
@@ -122,10 +122,10 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the data of a JSON file.
+    """Return the data that a JSON file contains.
 
     Raises:
-        ArtifactError: The file is missing, unreadable or not JSON.
+        ArtifactError: The file is missing, cannot be read, or is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +133,8 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}", hint="restore the file or create it again"
+            f"{path}: not readable as JSON: {error}",
+            hint="check the permissions; if the file is damaged, restore it or create it again",
         ) from error
 
 

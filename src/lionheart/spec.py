@@ -79,6 +79,6 @@ class Spec(BaseModel):
         if version != cls.schema_version:
             raise ConfigError(
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
-                hint="another version of lionheart wrote these settings; use that version to read them",
+                hint="another version of lionheart wrote these settings; install that version to read them",
             )
         return cls(**settings)

@@ -44,7 +44,7 @@ def parse_duration(text: str | float) -> float:
         if match is None or (match[2] or "s").lower() not in SECONDS_PER_UNIT:
             raise ConfigError(
                 f"duration: got {text!r}, expected a number followed by a unit",
-                hint="write 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
+                hint="write, for example, 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
             )
         seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
     if not math.isfinite(seconds) or seconds < 0:

@@ -51,11 +51,11 @@ class ScheduleEvent:
 
 
 class CostTotals(Record):
-    """Time and energy of one inference.
+    """Total time and energy of one inference.
 
     Args:
-        latency_s: Latency of one inference [s].
-        energy_j: Energy of one inference [J].
+        latency_s: Total time of one inference [s].
+        energy_j: Total energy of one inference [J].
     """
 
     latency_s: float
@@ -63,11 +63,11 @@ class CostTotals(Record):
 
 
 class CostRecord(CostTotals):
-    """Time and energy of one inference, with their components.
+    """Time and energy of one inference, in total and by component, such as memory accesses or tiles.
 
     Args:
-        time_breakdown_s: Time of each component [s].
-        energy_breakdown_j: Energy of each component [J].
+        time_breakdown_s: Time by component [s]; None = not recorded.
+        energy_breakdown_j: Energy by component [J]; None = not recorded.
     """
 
     time_breakdown_s: dict[str, float] | None = None

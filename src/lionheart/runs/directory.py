@@ -79,7 +79,7 @@ class RunDirectory:
         if not run.has("run.json"):
             raise ArtifactError(
                 f"{path}: no run in this directory (run.json is missing)",
-                hint="give the run directory of a LionHeart command such as `map`",
+                hint="give a directory that a LionHeart command, such as `lionheart map`, has written",
             )
         run.description()
         return run
@@ -181,7 +181,7 @@ class RunDirectory:
         except Timeout as error:
             raise ArtifactError(
                 f"{self.path}: another process is working on this run",
-                hint="wait until that process has finished, or stop it",
+                hint="wait until the other process has finished, or stop it",
             ) from error
 
 

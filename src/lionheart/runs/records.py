@@ -56,16 +56,20 @@ class Accuracy(Record):
 class Drop(Record):
     """Decrease of the score of a mapped network against the digital network, with an upper confidence bound."""
 
-    drop_pp: float = Field(description="estimated drop, of the mean over chips or of a share of chips [pp]")
+    drop_pp: float = Field(
+        description="estimated drop: mean over chips, or the drop that `chip_yield` of the chips do not exceed [pp]"
+    )
     drop_ucb_pp: float = Field(
         description="upper confidence bound: the drop does not exceed this value with probability `confidence`; equal to "
         "`drop_pp` if `confidence` is None [pp]"
     )
     chip_error_pp: float = Field(description="standard error of the mean over chips [pp]")
     sample_error_pp: float = Field(description="standard error of the mean over samples [pp]")
-    confidence: float | None = Field(description="one-sided confidence level of the bound; None = no bound computed")
+    confidence: float | None = Field(
+        description="one-sided confidence level of the upper bound, 0 to 1; None = no upper bound was computed"
+    )
     chip_yield: float | None = Field(
-        description="share of chips whose drop must not exceed the bound; None = the mean over chips must not"
+        description="fraction of chips whose drop does not exceed the estimate, 0 to 1; None = estimate of the mean over chips"
     )
 
 
@@ -75,7 +79,11 @@ class TrainTrace(Record):
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
     n_steps: int = Field(0, description="number of optimiser steps")
     elapsed_s: float = Field(0.0, description="wall time [s]")
-    outcome: str = Field("none", description="reason why the training ended: flat, cap, budget; none = no training")
+    outcome: str = Field(
+        "none",
+        description="reason why the training ended: flat (loss no longer decreases), cap (largest number of epochs), "
+        "budget (limit of the search); none = no training",
+    )
 
 
 class Decision(Record):
@@ -86,15 +94,19 @@ class Decision(Record):
         description="name of the projection that was tried, or a description of the mapping that was tried"
     )
     macs: int = Field(description="MACs of the projections that were tried")
-    accepted: bool = Field(description="whether a mapping was accepted")
+    accepted: bool = Field(description="whether the decision accepted a mapping")
     accuracy: Accuracy = Field(description="accuracy of the accepted mapping, or of the one tried last")
     drop_pp: float = Field(description="drop against the digital network [pp]")
-    drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
+    drop_ucb_pp: float = Field(
+        description="value that was compared with the bound on the drop: upper confidence bound or estimate [pp]"
+    )
     train: TrainTrace = Field(description="record of the retraining")
     elapsed_s: float = Field(description="wall time [s]")
     analog: tuple[str, ...] | None = Field(None, description="analog projections of the accepted mapping; None = none")
     n_remeasured: int = Field(0, description="further mappings evaluated in the same decision")
-    note: str = Field("", description="candidates that stay digital because of tiles or cost, and why")
+    note: str = Field(
+        "", description="candidates that stay digital because of the tile limit or the cost, each with the reason"
+    )
 
 
 class HoldoutTest(Record):
@@ -111,7 +123,7 @@ class CompensationTrial(Record):
 
     setting: str = Field(description="name of the tile setting")
     value: str = Field(description="value that was tried")
-    layers: tuple[str, ...] = Field(description="layers that had this value")
+    layers: tuple[str, ...] = Field(description="names of the layers for which this value was set")
     accepted: bool = Field(description="whether the drop is within the bound")
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
@@ -158,8 +170,8 @@ class Results(Printable, Record):
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
     confidence: float = Field(description="coverage probability of the confidence intervals")
     mapping: LayerMapping = Field(description="placement of each projection")
-    analog_mac_share: float = Field(description="share of the MACs on tiles, 0 to 1")
-    analog_weight_share: float = Field(description="share of the weights on tiles, 0 to 1")
+    analog_mac_share: float = Field(description="fraction of the MACs that tiles compute, 0 to 1")
+    analog_weight_share: float = Field(description="fraction of the weights that tiles store, 0 to 1")
     objective: str = Field("macs", description="cost that the search minimised")
     n_tiles: int = Field(description="number of tiles of the mapping")
     max_tiles: int | None = Field(None, description="limit of the number of tiles; None = no limit")
@@ -187,7 +199,7 @@ class Results(Printable, Record):
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
-    @computed_field(description="drop on validation over fresh chips [pp]")  # type: ignore[prop-decorator]
+    @computed_field(description="drop of the mean validation score over fresh chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
         """Drop of the mean validation score over new chips against the digital network [pp], rounded to 9 decimals."""

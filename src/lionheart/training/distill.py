@@ -33,7 +33,7 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
             outputs = call_model(teacher, move_batch(inputs, device))
         if not isinstance(outputs, Tensor):
             raise ConfigError(
-                f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
+                f"train.distillation: the teacher returns {type(outputs).__name__}, expected a tensor of logits",
                 hint="let the model return only its logits, or set train.distillation to 0",
             )
         return inputs, (targets, outputs)

@@ -43,7 +43,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ArtifactError(
             f"{path}: not a readable safetensors file: {error}",
-            hint="the file may be damaged; restore it or create it again",
+            hint="check the permissions; if the file is damaged, restore it or create it again",
         ) from error
 
 

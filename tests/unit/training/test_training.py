@@ -549,5 +549,5 @@ def test_a_teacher_without_logits_is_one_clear_error():
     source = add_teacher_outputs(
         LoaderBatches([(torch.ones(1, 2), torch.ones(1))]), Pair(), TrainSpec(distillation=0.5)
     )
-    with pytest.raises(ConfigError, match="train.distillation: the network returns a tuple"):
+    with pytest.raises(ConfigError, match="train.distillation: the teacher returns tuple"):
         next(source.epoch(torch.Generator()))
