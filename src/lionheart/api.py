@@ -1,7 +1,8 @@
-"""The public functions of LionHeart. Each checks its arguments, brings them into one form and calls the packages.
+"""The public functions of LionHeart, which map neural networks to analog tiles and evaluate the mapped networks.
 
-Data are a `DataLoader`, a list of ``(inputs, targets)`` pairs or a `BatchSource`. Times are seconds or a text such as ``"1d"``.
-Layers, devices, platforms and presets are given by name. Every function returns a record that ``print`` shows as a table.
+Data are given as a `DataLoader`, a list of ``(inputs, targets)`` pairs or a `BatchSource`. Times are given in seconds or as a
+string such as ``"1d"``. Layers, devices, platforms and presets are given by name. Every function returns an object that
+``print`` shows as text.
 """
 
 from __future__ import annotations
@@ -63,26 +64,27 @@ def evaluate(
     calibration: Any = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Measure the accuracy of a model on freshly programmed chips over time; a digital model gives its one accuracy.
+    """Measure the accuracy of a model with analog layers on newly programmed chips, at several times after programming.
 
-    The model's weights stay as they are; a chip that `program_` programmed is cleared. A seed has the same chips as the test
-    figures of a mapping run with this seed.
+    A digital model is evaluated once, without chips. The weights of the model do not change. A chip that `program_` has
+    programmed before is discarded. The chips are the same as those of the test results of a mapping run with the same seed.
 
     Args:
-        model: Converted by `convert_to_analog_` and calibrated by `calibrate_`, or digital.
-        data: Batches: a `DataLoader`, a list of ``(inputs, targets)`` pairs or a `BatchSource`.
-        times: Times after programming, each a text such as ``"1d"`` or seconds.
-        n_chips: Number of chips, each programmed separately, >= 1.
-        seed: Root of the chips' random numbers.
+        model: Digital model, or a model that `convert_to_analog_` has converted and `calibrate_` has calibrated.
+        data: Batches to evaluate on: a `DataLoader`, a list of ``(inputs, targets)`` pairs or a `BatchSource`.
+        times: One or more times after programming, each a string such as ``"1d"`` or a number of seconds.
+        n_chips: Number of simulated chips, >= 1. Each chip is programmed independently.
+        seed: Seed of the random numbers of all chips, >= 0.
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample, shape ``(batch,)``.
-        calibration: Batches for the column calibration, needed where the tile has one; the first batch is used.
-        progress: Receiver of progress reports.
+        calibration: Batches for the column calibration (digital correction of each tile column), of which the first is used.
+            Required if `column_calibration` of the tile is not ``"none"``.
+        progress: Object that displays the progress.
 
     Returns:
-        Mean, confidence interval and the score of each chip, for each time.
+        For each time, the mean score over chips, its 95 % confidence interval, and the score of each chip.
 
     Raises:
-        ConfigError: An argument is wrong, the model is not calibrated, or it fails on the first batch.
+        ConfigError: An argument is invalid, the model is not calibrated, or the model or the metric fails on the first batch.
     """
     check_model(model, "evaluate")
     batches, scored = as_data(data, "evaluate"), as_metric(metric, where="evaluate: metric")
@@ -124,18 +126,21 @@ def evaluate(
 
 
 def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all") -> InputRanges:
-    """Choose the input range of each analog layer from data, in place, with all layers computing digitally.
+    """Set the static input range of analog layers in place, chosen from the inputs that each layer receives.
+
+    All analog layers compute digitally while their inputs are recorded. Layers with a dynamic input range need no calibration
+    and do not change.
 
     Args:
-        model: Converted by `convert_to_analog_`.
-        data: Representative batches, such as training data. The first 32 batches are read; targets are not used.
-        layers: ``"all"``, or names and rules as in `convert_to_analog_`.
+        model: Model that `convert_to_analog_` has converted.
+        data: Representative batches, such as training data. At most the first 32 batches are read; targets are not used.
+        layers: ``"all"``, or names and rules of the layers to calibrate, as in `convert_to_analog_`.
 
     Returns:
-        The range of each layer, in units of its input.
+        The new input range of each calibrated layer, in units of the layer's input, and the names of the dynamic layers.
 
     Raises:
-        ConfigError: The model has no analog layers, a layer did not run, or an argument is wrong.
+        ConfigError: The model has no analog layers, a layer does not run on the data, or an argument is invalid.
     """
     check_converted(model, "calibrate_")
     batches = as_data(data, "calibrate_")
@@ -156,19 +161,20 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
 
 
 def program_(model: nn.Module, seed: int = 0) -> ChipState:
-    """Program a fresh chip from the model's weights, in place, and read it 1 s after programming.
+    """Simulate in place the programming of the model's weights to a new chip, which is read 1 s after programming.
 
-    In ``eval()`` mode the model computes with this chip until it is programmed again or converted.
+    In ``eval()`` mode, the model then computes with the weights read from this chip. Another call of `program_`, an evaluation
+    or a conversion discards the chip.
 
     Args:
-        model: Converted by `convert_to_analog_` and calibrated by `calibrate_`.
-        seed: Root of the chip's random numbers; the same seed gives the same chip.
+        model: Model that `convert_to_analog_` has converted and `calibrate_` has calibrated.
+        seed: Seed of the random numbers of the chip, >= 0. The same seed gives the same chip.
 
     Returns:
-        Layers, tiles and age of the chip.
+        The layers on the chip, the number of tiles, and the time since programming.
 
     Raises:
-        ConfigError: The model has no analog layers, is not calibrated, or the seed is wrong.
+        ConfigError: The model has no analog layers or is not calibrated, or the seed is invalid.
     """
     check_converted(model, "program_")
     check_calibrated(model, "program_")
@@ -179,25 +185,26 @@ def program_(model: nn.Module, seed: int = 0) -> ChipState:
 
 
 def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipState:
-    """Age the programmed chip to a time after programming, in place, and read it once.
+    """Simulate in place the drift of a programmed chip up to a time after programming, and read the chip at this time.
 
     Args:
-        model: Programmed by `program_`.
-        t_inference: Time since programming ended, a text such as ``"1d"`` or seconds. It may be earlier than the last one.
-        seed: Root of the read noise; the same seed and time give the same read.
+        model: Model that `program_` has programmed.
+        t_inference: Time since programming ended, as a string such as ``"1d"`` or in seconds. The time may be earlier than that
+            of the previous call, because drift is computed from the programmed state.
+        seed: Seed of the read noise, >= 0. The same seed and time give the same noise.
 
     Returns:
-        Layers, tiles and age of the chip.
+        The layers on the chip, the number of tiles, and the time since programming.
 
     Raises:
-        ConfigError: The model has no analog layers, no chip is programmed, or an argument is wrong.
+        ConfigError: The model has no analog layers, no chip is programmed, or an argument is invalid.
     """
     check_converted(model, "drift_")
     unprogrammed = analog.find_unprogrammed(model)
     if unprogrammed:
         raise ConfigError(
-            f"drift_: {unprogrammed[0]} holds no chip, expected a programmed model",
-            hint="program it first: lionheart.program_(model)",
+            f"drift_: layer {unprogrammed[0]!r} is not programmed, expected a programmed model",
+            hint="program the model first: lionheart.program_(model)",
         )
     t = as_seconds(t_inference, "drift_: t_inference")
     streams = RandomStreams(check_count("drift_: seed", seed, 0))
@@ -214,27 +221,28 @@ def convert_to_analog_(
     example_inputs: Any = None,
     generator: torch.Generator | None = None,
 ) -> Conversion:
-    """Put layers of a model on tiles, in place.
+    """Replace the chosen layers of a model in place by analog layers, which simulate in-memory computing on tiles.
 
-    Parameters stay the same objects, so an optimiser goes on working. Layers that are analog already and stay so keep their
-    state; layers that are not chosen are digital afterwards.
+    Parameters remain the same objects, so an existing optimiser stays valid. An analog layer that is chosen again keeps its
+    tile and its state. An analog layer that is not chosen becomes digital.
 
     Args:
-        model: Changed in place.
-        tile: A `TileSpec`; or a device, which gives the LionHeart paper's tile with that device: a `DeviceSpec`, a name such as
-            ``"reram_cmo"``, or the path of a TOML or CSV file. ``"ideal"`` computes exact products. None = ``"pcm"``.
-        layers: ``"all"``, a `LayerMapping`, or rules. A rule is a name, a shell pattern (``"conv*"``), ``"re:"`` and
-            a regular expression, or ``"type:"`` and a layer type (``"type:linear"``).
-        exclude: Rules; what one of them matches stays digital.
-        example_inputs: Inputs of one inference. The trace of the model then also reports weights that are multiplied outside
-            layers, and layers that did not run.
-        generator: Source of the layers' noise; None = seed 0.
+        model: Model to convert.
+        tile: Tile (crossbar with its converters) to simulate: a `TileSpec`, or a device. A device is a `DeviceSpec`, a name
+            such as ``"reram_cmo"``, or the path of a TOML or CSV file; the tile is then that of the LionHeart paper with this
+            device. ``"ideal"`` computes exact products. None = ``"pcm"``.
+        layers: ``"all"``, a `LayerMapping`, or one or more rules. A rule is a layer name, a shell pattern (``"conv*"``),
+            ``"re:"`` followed by a regular expression, or ``"type:"`` followed by a layer type (``"type:linear"``).
+        exclude: Rules of the layers that stay digital, even if `layers` includes them.
+        example_inputs: Inputs of one inference, with which the model is traced. The result then also lists weights that are
+            multiplied outside of layers, and layers that do not run.
+        generator: Random generator of the noise of the analog layers; None = a generator with seed 0.
 
     Returns:
-        Where each layer runs, and why layers stay digital.
+        Whether each layer is analog or digital, and the reason for each digital layer.
 
     Raises:
-        ConfigError: A name, a rule or a type is wrong, or no chosen layer can go analog.
+        ConfigError: An argument is invalid, a rule matches no layer, or no chosen layer can be converted.
     """
     check_model(model, "convert_to_analog_")
     if isinstance(tile, LayerMapping):  # the order of the previous version: mapping, tile
@@ -255,16 +263,18 @@ def convert_to_analog_(
 
 
 def convert_to_digital_(model: nn.Module) -> Conversion:
-    """Put every analog layer back as the digital layer that it came from, with its present weights, in place.
+    """Replace every analog layer of a model in place by the digital layer that it was converted from.
+
+    The digital layers have the current weights of the analog layers.
 
     Args:
-        model: Changed in place; a digital model stays as it is.
+        model: Model to convert; a digital model does not change.
 
     Returns:
-        The layers of the digital model.
+        The layers of the model, which are all digital.
 
     Raises:
-        ConfigError: It is no model.
+        ConfigError: `model` is not a ``torch.nn.Module`` with parameters.
     """
     check_model(model, "convert_to_digital_")
     analog.convert_to_digital_(model)
@@ -279,22 +289,26 @@ def estimate_cost(
     example_inputs: Any = None,
     tile: TileSpec | DeviceSpec | str | Path | None = None,
 ) -> SystemEstimate:
-    """Estimate time and energy of one inference on one core with tiles, next to the all-digital network.
+    """Estimate the time [s] and energy [J] of one inference on a processor core with analog tiles.
+
+    The result also has the time and energy of the network on the same core without tiles, for comparison.
 
     Args:
-        model_or_graph: A model, digital or converted, or the `LayerGraph` of one.
-        mapping: A `LayerMapping`, ``"all"``, ``"none"``, or names and rules of analog projections as in `convert_to_analog_`.
-            None takes the mapping of a converted model, and ``"all"`` for a digital one.
-        platform: Name of a platform, path of a TOML file, or a `PlatformSpec`.
-        example_inputs: Inputs of one inference (batch 1), needed for a model: a tensor, a tuple of arguments or a dict of
-            keyword arguments; or data, whose first sample is taken.
-        tile: The tile, as in `convert_to_analog_`; None takes a converted model's, else the platform's.
+        model_or_graph: A model, digital or converted by `convert_to_analog_`, or the `LayerGraph` of a model.
+        mapping: Layers to compute on tiles: a `LayerMapping`, ``"all"``, ``"none"``, or names and rules as in
+            `convert_to_analog_`. None = the analog layers of a converted model, else ``"all"``.
+        platform: Hardware whose costs are estimated: the name of a built-in platform, the path of a TOML file, or a
+            `PlatformSpec`.
+        example_inputs: Inputs of one inference (batch size 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
+            If data are given as in `evaluate`, their first sample is used. Required if a model is given.
+        tile: Tile to use, as in `convert_to_analog_`. None = the tile of a converted model if `mapping` is None too, else the
+            tile of the platform.
 
     Returns:
         Time and energy of each operation and in total.
 
     Raises:
-        ConfigError: A name or a type is wrong, example inputs are missing, or an operation has no price.
+        ConfigError: An argument is invalid, example inputs are missing, or the platform has no cost for an operation.
         GraphError: The model fails on the example inputs.
     """
     where = "estimate_cost"
@@ -325,28 +339,33 @@ def map_layers(
     progress: Progress = SILENT,
     **changes: Any,
 ) -> MappingResult:
-    """Map a task's network under a bound on its accuracy drop: the search of ``lionheart map``.
+    """Search for the layers of a network that can run on analog tiles without exceeding a bound on the accuracy drop.
+
+    The command ``lionheart map`` performs the same search.
 
     Args:
-        task: Model, data and metric.
-        settings: All settings; None takes those of `preset` with `max_drop_pp` and `changes`.
-        max_drop_pp: Bound on the drop [pp], or in the metric's own unit; None takes the preset's.
-        preset: ``"quick"``, ``"robust"`` or ``"paper"``; None = ``"quick"``, as on the command line.
-        run_dir: A new folder for the run; None makes one below ``./runs``.
-        command: Command line that repeats the run, stored in it.
-        progress: Receiver of progress reports.
+        task: Network, data and metric.
+        settings: All settings of the search. None = the settings of `preset`, changed by `max_drop_pp` and `changes`.
+        max_drop_pp: Largest drop against the digital network, in percentage points [pp] or in the unit of the metric. None =
+            the value of the preset.
+        preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
+        run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
+        command: Command line that repeats the run, which is stored in the run directory.
+        progress: Object that displays the progress.
         **changes: Settings by name, as in `MapSettings.preset`: ``t_inference="1d"``, ``seed=3``, ``train={"max_epochs": 3}``.
+            Cannot be combined with `settings`, and neither can `max_drop_pp` and `preset`.
 
     Returns:
-        The mapping, the retrained model and all figures; the run directory holds the same.
+        The mapping, the retrained model and all results. The same data are stored in the run directory.
 
     Raises:
-        ConfigError: An argument is wrong; nothing is left behind.
+        ConfigError: An argument is invalid; the run directory is not created in this case.
     """
     if not isinstance(task, Task):
         raise ConfigError(
             f"map_layers: task: got {type(task).__name__}, expected a lionheart.Task",
-            hint="Task(model=..., train=..., validation=..., test=...), or build_task(name) for a built-in one",
+            hint="create one with Task(model=..., train=..., validation=..., test=...), or get a built-in task by name with "
+            "build_task(name)",
         )
     if max_drop_pp is not None:
         changes["max_drop_pp"] = max_drop_pp
@@ -355,34 +374,35 @@ def map_layers(
     elif not isinstance(settings, MapSettings):
         raise ConfigError(
             f"map_layers: settings: got {type(settings).__name__}, expected MapSettings",
-            hint='settings by name are keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")',
+            hint='give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")',
         )
     else:
         backend = changes.pop("backend", None)  # the one setting that the previous version took next to others
         if changes or preset is not None:
             names = ", ".join([*(["preset"] if preset is not None else []), *changes])
             raise ConfigError(
-                f"map_layers: got settings and {names}, expected one of them",
-                hint=f'leave settings out, or make them of a preset: MapSettings.preset("quick", {names}=...)',
+                f"map_layers: got settings and {names}, expected either settings or single values, not both",
+                hint='omit settings, or create settings that include the values: MapSettings.preset("quick", ...)',
             )
         settings = settings if backend is None else settings.replace(backend=backend)
     return jobs.map_layers(task, settings, run_dir=run_dir, command=command, progress=progress)
 
 
 def load_run(path: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
-    """Open a finished mapping run with the network that it began with: no task and no data.
+    """Load the results and the mapped network of a finished mapping run; neither the task nor its data are needed.
 
     Args:
-        path: Folder of the run.
-        model: The network. It is copied; its weights do not matter.
-        backend: What computes analog layers; None takes the run's.
+        path: Directory of the run.
+        model: Network with the same architecture as the network of the run. The network is copied, and its weights are not
+            used.
+        backend: Name of the simulator that computes the analog layers; None = the backend of the run.
 
     Returns:
-        The mapping, the results, and the mapped network: trained weights and analog layers, in ``eval()`` mode.
+        The mapping, the results, and the mapped network with trained weights and analog layers, in ``eval()`` mode.
 
     Raises:
-        ArtifactError: There is no finished run, a file is damaged, or the run belongs to another network.
-        ConfigError: It is no model.
+        ArtifactError: The directory holds no finished run, a file is damaged, or the run belongs to another network.
+        ConfigError: `model` is not a ``torch.nn.Module`` with parameters.
     """
     check_model(model, "load_run")
     return jobs.load_run(path, model, backend=backend)

@@ -1,7 +1,7 @@
-"""Arguments of the public functions: each form that a user may give, brought into the one that the packages take.
+"""Functions that check the arguments of the public functions and convert them to the types that the library uses.
 
-Every function takes `where`, the name of the caller that errors begin with. It raises a `ConfigError` that says what came,
-what was expected and what to do.
+Every function that can raise has a parameter `where`: the name of the public function, sometimes followed by the name of the
+argument, with which error messages begin. Invalid arguments raise a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task
 from lionheart.units import parse_duration, parse_durations
 
-_CONVERT_HINT = "convert it first: lionheart.convert_to_analog_(model)"
+_CONVERT_HINT = "convert the model first: lionheart.convert_to_analog_(model)"
 _DATA_HINT = "give a DataLoader, a list of (inputs, targets) pairs or a BatchSource"
 
 
 def as_tile(tile: Any, where: str) -> TileSpec:
-    """Return the tile that a name, a path, a device or a spec stands for."""
+    """Return the `TileSpec` for an argument `tile`: a `TileSpec`, a `DeviceSpec`, a device name, a file path, or None."""
     if tile is None:
         return TileSpec.pcm()
     if isinstance(tile, TileSpec):
@@ -42,28 +42,38 @@ def as_tile(tile: Any, where: str) -> TileSpec:
         return TileSpec(device=read(tile))
     if not isinstance(tile, str):
         raise ConfigError(
-            f"{where}: tile: got {type(tile).__name__}, expected a name, a path, a TileSpec or a DeviceSpec",
-            hint=f"names: {', '.join(DEVICES.names())}",
+            f"{where}: tile: got {type(tile).__name__}, expected a device name, the path of a TOML or CSV file, a TileSpec "
+            "or a DeviceSpec",
+            hint=f"device names: {', '.join(DEVICES.names())}",
         )
     if tile not in DEVICES:
-        raise ConfigError(f"{where}: tile: got {tile!r}", hint=suggest(tile, DEVICES.names(), label="devices"))
+        raise ConfigError(
+            f"{where}: tile: got {tile!r}, expected the name of a device",
+            hint=suggest(tile, DEVICES.names(), label="devices"),
+        )
     return TileSpec.ideal() if tile == "ideal" else TileSpec(device=DeviceSpec(technology=tile))
 
 
 def as_platform(platform: Any, where: str) -> PlatformSpec:
-    """Return the platform that a name, a path or a spec stands for."""
+    """Return the `PlatformSpec` for an argument `platform`: a platform name, the path of a TOML file, or a `PlatformSpec`."""
     if isinstance(platform, PlatformSpec):
         return platform
     if isinstance(platform, (str, Path)):
         return load_platform(platform)
     raise ConfigError(
         f"{where}: platform: got {type(platform).__name__}, expected a name, the path of a TOML file or a PlatformSpec",
-        hint=f"names: {', '.join(platform_names())}",
+        hint=f"platform names: {', '.join(platform_names())}",
     )
 
 
 def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMapping, tuple[str, ...]]:
-    """Return a mapping of a graph, and sentences on what must stay digital in it."""
+    """Return the mapping for an argument `mapping`, and a note for each chosen layer that cannot be computed on tiles.
+
+    Args:
+        mapping: A `LayerMapping`, which is returned unchanged; ``"all"``, ``"none"``, or rules; None = ``"all"``.
+        graph: Network whose layers the rules choose.
+        where: Name of the public function, for error messages.
+    """
     if isinstance(mapping, LayerMapping):
         return mapping, ()
     unsupported = {node.fqn: node.unsupported_reason for node in graph.nodes if node.unsupported_reason}
@@ -76,40 +86,40 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
 
 
 def as_rules(rules: Any, where: str) -> tuple[str, ...]:
-    """Return rules as a tuple; ``"all"`` is none at all, which means everything."""
+    """Return one or more rules as a tuple; ``"all"`` gives an empty tuple, which callers treat as all layers."""
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
         raise ConfigError(
-            f"{where}: got {type(rules).__name__}, expected a name, a list of names or 'all'",
-            hint="a rule is a name, a shell pattern, re:REGEX or type:LAYER_TYPE",
+            f"{where}: got {type(rules).__name__}, expected a string or a list of strings",
+            hint="each string is a layer name, a shell pattern, re:REGEX or type:LAYER_TYPE; 'all' chooses every layer",
         )
     if not listed and where.endswith(("layers", "mapping")):
-        raise ConfigError(f"{where}: got an empty list, expected at least one name", hint="'all' takes every layer")
+        raise ConfigError(f"{where}: got an empty list, expected at least one rule", hint="'all' chooses every layer")
     return () if listed == ("all",) else listed
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return data as a source of at least one batch."""
+    """Return an argument `data` as a `BatchSource`; data of unknown length and data without batches are rejected."""
     if isinstance(data, Task):
-        raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one of its splits: task.test")
+        raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
         raise ConfigError(
             f"{where}: data: got the data set {type(data).__name__}, expected batches",
-            hint="wrap it: DataLoader(data, batch_size=100)",
+            hint="wrap the data set in a loader: DataLoader(data, batch_size=100)",
         )
     try:
         batches = as_batches(data)
         n_batches = len(batches)
     except (ConfigError, TypeError) as error:
         what = f"{type(data).__name__} without a length" if isinstance(error, TypeError) else type(data).__name__
-        raise ConfigError(f"{where}: data: got {what}, expected batches of known number", hint=_DATA_HINT) from error
+        raise ConfigError(f"{where}: data: got {what}, expected a known number of batches", hint=_DATA_HINT) from error
     if n_batches == 0:
         raise ConfigError(f"{where}: data: got no batches, expected at least one", hint=_DATA_HINT)
     return batches
 
 
 def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]:
-    """Return a function that runs a model on the first batches."""
+    """Return a function that runs a model on the inputs of the first `n_batches` batches, or of all if there are fewer."""
 
     def run(model: nn.Module) -> None:
         source = batches.epoch(torch.Generator().manual_seed(0))
@@ -120,14 +130,14 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
 
 
 def as_times(times: Any, where: str) -> list[float]:
-    """Return one or more times after programming [s]."""
+    """Return an argument `times` as a list of at least one time after programming [s]."""
     return parse_durations(times, f"{where}: times")
 
 
 def as_seconds(value: Any, where: str) -> float:
-    """Return a duration [s], >= 0."""
+    """Return the duration `value`, a number of seconds or a string such as ``"1d"``, in seconds; the result is >= 0."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ConfigError(f"{where}: got {value!r}, expected a duration", hint='write "1d", or a number of seconds')
+        raise ConfigError(f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or seconds')
     try:
         return parse_duration(value)
     except ConfigError as error:
@@ -135,10 +145,17 @@ def as_seconds(value: Any, where: str) -> float:
 
 
 def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph:
-    """Trace a model on the CPU with its layers digital; the model itself stays as it is."""
+    """Return the graph of the digital form of a model; the model itself is not changed.
+
+    Args:
+        model: Model, which is copied to the CPU for the trace if it has analog layers or is on another device.
+        example_inputs: Inputs of one inference, or batches from which the first sample is used.
+        where: Name of the public function, for error messages.
+    """
     if example_inputs is None:
         raise ConfigError(
-            f"{where}: example_inputs: got none, expected inputs of one inference", hint="give example_inputs=x[:1]"
+            f"{where}: example_inputs: got None, expected the inputs of one inference",
+            hint="give example_inputs=x[:1] for inputs x of shape (batch, ...)",
         )
     if isinstance(example_inputs, list) or hasattr(example_inputs, "epoch") or hasattr(example_inputs, "dataset"):
         batches = as_data(example_inputs, f"{where}: example_inputs")
@@ -148,8 +165,8 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
     if n_samples > 1 and is_batch_first:
         raise ConfigError(
             f"{where}: example_inputs: got {n_samples} samples, shape {tuple(example_inputs.shape)}, "
-            "expected one inference (batch 1)",
-            hint="give example_inputs=x[:1]",
+            "expected one sample (batch size 1)",
+            hint="give only the first sample: example_inputs=x[:1]",
         )
     if analog_layers(model) or device_of(model).type not in ("cpu", "meta"):
         model = convert_to_digital_(copy.deepcopy(model))
@@ -158,23 +175,25 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter of a model."""
+    """Return the torch device of the first parameter of a model, or the CPU for a model without parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def check_model(model: Any, where: str, expected: str = "a torch.nn.Module") -> None:
-    """Make sure that a model is a network with weights."""
+    """Raise a `ConfigError` unless `model` is a ``torch.nn.Module`` with parameters; `expected` describes the valid types."""
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"{where}: model: got {type(model).__name__}, expected {expected}", hint="give the network")
+        raise ConfigError(
+            f"{where}: model: got {type(model).__name__}, expected {expected}", hint="give the network itself"
+        )
     if next(model.parameters(), None) is None:
         raise ConfigError(
             f"{where}: model: got {type(model).__name__} without parameters, expected a network with weights",
-            hint="give the network itself",
+            hint="give the network that contains the weights, not one of its activation or container modules",
         )
 
 
 def check_converted(model: Any, where: str) -> None:
-    """Make sure that a model has analog layers."""
+    """Raise a `ConfigError` unless `model` is a network with at least one analog layer."""
     check_model(model, where)
     if not analog_layers(model):
         raise ConfigError(
@@ -183,17 +202,18 @@ def check_converted(model: Any, where: str) -> None:
 
 
 def check_calibrated(model: nn.Module, where: str) -> None:
-    """Make sure that every analog layer has its input range."""
+    """Raise a `ConfigError` unless every analog layer of `model` that needs a static input range has a calibrated one."""
     missing = find_uncalibrated(model)
     if missing:
         raise ConfigError(
-            f"{where}: {missing[0]} has no input range ({len(missing)} layers), expected a calibrated model",
-            hint="calibrate it first: lionheart.calibrate_(model, data)",
+            f"{where}: layer {missing[0]!r} has no input range ({len(missing)} uncalibrated in total), expected a calibrated "
+            "model",
+            hint="calibrate the model first: lionheart.calibrate_(model, data)",
         )
 
 
 def check_count(where: str, value: Any, least: int) -> int:
-    """Return a whole number that is at least `least`."""
+    """Return `value` if it is a whole number >= `least`, else raise a `ConfigError` whose message begins with `where`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{where}: got {value!r}, expected a whole number >= {least}", hint=f"give {max(least, 1)}")
     return value

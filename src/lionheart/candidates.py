@@ -1,4 +1,7 @@
-"""Candidates: which projections may become analog, and in which order the search tries them."""
+"""Candidates: the projections (weight matrices) of a network, each with the decision whether it may become analog.
+
+The module also evaluates the rules with which a user includes or excludes projections.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +21,31 @@ from lionheart.partition import TilePartition, partition_graph
 
 
 class Named(Protocol):
-    """What rules know of a projection: its name, the other names of its weight, and its layer type."""
+    """A projection (weight matrix) with the attributes that rules are compared with: names and layer type."""
 
     @property
     def fqn(self) -> str:
-        """Fully qualified name."""
+        """Fully qualified name of the projection."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Names of other layers that hold the same weight."""
+        """Fully qualified names of other layers that use the same weight."""
 
     @property
     def layer_type(self) -> str:
-        """``linear``, ``conv2d`` and so on."""
+        """Name of the layer type, such as ``linear`` or ``conv2d``."""
 
 
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A projection, with the decision whether it may become analog.
+    """A projection (weight matrix) of a network, with the decision whether it may become analog.
 
     Args:
-        node: Projection.
-        partition: Tiles that the projection needs when it is analog.
+        node: Projection in the graph of the network.
+        partition: Partition of the weight matrix over tiles.
         reason: Reason why the projection must stay digital; empty if it may become analog.
-        by_choice: Whether the projection stays digital because of the user's rules.
+        by_choice: Whether the projection must stay digital because of a rule that the user gave.
     """
 
     node: LayerNode
@@ -57,7 +60,7 @@ class Candidate:
 
     @property
     def judgement(self) -> Judgement:
-        """The decision as it is stored in files."""
+        """The decision without the projection, in the form that is stored in files."""
         return Judgement(
             mappable=self.is_mappable,
             reason=self.reason,
@@ -71,16 +74,16 @@ class Candidate:
 
 @record(frozen=True, kw_only=True)
 class Judgement:
-    """The decision about a candidate, as stored in files.
+    """The decision whether a projection (weight matrix) may become analog, in the form that is stored in files.
 
     Args:
         mappable: Whether the projection may become analog.
         reason: Reason why the projection must stay digital; empty if it may become analog.
-        by_choice: Whether the projection stays digital because of the user's rules.
+        by_choice: Whether the projection must stay digital because of a rule that the user gave.
         n_tiles: Number of tiles that the projection needs when it is analog.
-        row_sizes: Number of inputs of each row of tiles.
-        col_sizes: Number of outputs of each column of tiles.
-        tile_utilisation: Share of the tiles' cells that hold a weight, 0 to 1.
+        row_sizes: Number of matrix inputs on each row of tiles.
+        col_sizes: Number of matrix outputs on each column of tiles.
+        tile_utilisation: Fraction of the tiles' cells that hold a weight, 0 to 1; None = not recorded.
     """
 
     mappable: bool
@@ -95,7 +98,7 @@ class Judgement:
 @final
 @record(frozen=True, kw_only=True)
 class CandidateRecord(Judgement):
-    """A candidate, as stored in files.
+    """A candidate in the form that is stored in ``graph.json``: the name of a projection and the decision about it.
 
     Args:
         fqn: Fully qualified name of the projection.
@@ -107,40 +110,40 @@ class CandidateRecord(Judgement):
 @final
 @record(frozen=True, kw_only=True)
 class GraphRecord(LayerGraph):
-    """A graph with the candidates of all projections: the content of ``graph.json``.
+    """A graph in the form that is stored in ``graph.json``, with one candidate for each projection.
 
     Args:
-        candidates: Candidates in the order of the network.
+        candidates: Candidates in the order in which the network runs the projections.
     """
 
     candidates: tuple[CandidateRecord, ...]
 
 
 def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRecord:
-    """Return a graph together with its candidates, as stored in ``graph.json``."""
+    """Return a graph and the candidates of its projections as one record, which is stored in ``graph.json``."""
     rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
 
 def list_fields(record: Any) -> dict[str, Any]:
-    """Return the field values of a dataclass by name, without converting nested dataclasses."""
+    """Return a dict of the field values of a dataclass by field name; nested dataclasses are not converted to dicts."""
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
 def find_candidates(
     graph: LayerGraph, tile: TileSpec, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> list[Candidate]:
-    """Return a candidate for every projection of a graph, in the order of the network.
+    """Return a candidate for every projection (weight matrix) of a graph, in the order of the network.
 
-    A rule is one of the following: a name; a shell pattern of names (``"stack1.*"``); ``"re:"`` and a regular expression that
-    is searched in names; ``"type:"`` and a layer type or a shell pattern of layer types (``"type:conv*"``). A shared weight
-    matches under each of its names.
+    A rule is a name or a shell pattern of names (``"stack1.*"``). With the prefix ``"re:"`` it is a regular expression, which
+    matches if it is found anywhere in a name. With the prefix ``"type:"`` it is a layer type or a shell pattern of layer types
+    (``"type:conv*"``). If several layers share a weight, a rule may match the name of any of them.
 
     Args:
-        graph: Network.
-        tile: Tile; its crossbar size determines the number of tiles.
-        include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
-        exclude: Rules of projections that stay digital, even if an include rule matches them.
+        graph: Graph of the network.
+        tile: Tile whose crossbar size determines how weight matrices are partitioned.
+        include: Rules for projections that may become analog; projections that match none stay digital. Empty = all may.
+        exclude: Rules for projections that stay digital, even if an include rule matches them.
 
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
@@ -161,13 +164,14 @@ def explain_choices(
     *,
     options: tuple[str, str] = ("include", "exclude"),
 ) -> dict[str, str]:
-    """Return the projections that rules keep digital, each with its reason; rules are those of `find_candidates`.
+    """Return the reason for each projection that rules keep digital, by the name of the projection.
 
     Args:
-        nodes: Projections.
-        include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
-        exclude: Rules of projections that stay digital, even if an include rule matches them.
-        options: Names of the options that hold the two, for errors.
+        nodes: Projections that the rules are compared with.
+        include: Rules for projections that may become analog, in the syntax described at `find_candidates`; projections that
+            match none stay digital. Empty = all may become analog.
+        exclude: Rules for projections that stay digital, even if an include rule matches them.
+        options: Names of the two options that hold `include` and `exclude`, for error messages.
 
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
@@ -181,12 +185,12 @@ def explain_choices(
 
 
 def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
-    """Return the names of all projections that match at least one of the rules, in the order of `nodes`.
+    """Return the names of all projections that match at least one rule, in the order of `nodes`.
 
     Args:
-        option: Name of the option, for errors.
-        rules: Rules as in `find_candidates`.
-        nodes: Projections.
+        option: Name of the option that holds the rules, for error messages.
+        rules: Rules in the syntax described at `find_candidates`.
+        nodes: Projections that the rules are compared with.
 
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
@@ -197,7 +201,7 @@ def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tu
 
 
 def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
-    """Return the names of all projections that match at least one of the rules."""
+    """Return the names of all projections that match at least one rule; a rule that matches none is an error."""
     matched: set[str] = set()
     for rule in rules:
         found = {node.fqn for node in nodes if _matches(option, rule, node)}
@@ -227,5 +231,8 @@ def _matches(option: str, rule: str, node: Named) -> bool:
 
 
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the mappable candidates by descending MACs; candidates with equal MACs stay in the order of the network."""
+    """Return the candidates that may become analog in descending order of MACs (multiply-accumulate operations).
+
+    Candidates with equal MACs keep the order in which they are given.
+    """
     return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

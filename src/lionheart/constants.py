@@ -1,4 +1,7 @@
-"""Physical constants: TOML files in which every number has a unit, a source and a kind (measured, fitted, derived, assumed)."""
+"""Readers for TOML files of physical constants.
+
+Every constant in these files has a value, a unit, a source, and a kind: measured, fitted, derived or assumed.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ _DATA_FOLDERS = (("lionheart.devices", ""), ("lionheart.system", "data/"), ("lio
 @final
 @dataclass(frozen=True)
 class Constant:
-    """One number, or a list of numbers, with its provenance.
+    """A physical constant: a number or a list of numbers, with its unit and its source.
 
     Args:
         value: Number or list of numbers.
-        unit: Unit; ``"1"`` for a number without unit.
-        source: Paper with table, equation or page; for an assumption, the reason.
-        kind: Kind of provenance: ``measured``, ``fitted``, ``derived`` or ``assumed``.
+        unit: Unit of the value; ``"1"`` if the value has no unit.
+        source: Paper with the table, equation or page of the value; for an assumed value, the reason for the assumption.
+        kind: How the value was obtained: ``measured``, ``fitted``, ``derived`` or ``assumed``.
     """
 
     value: Any
@@ -39,13 +42,13 @@ class Constant:
 @final
 @dataclass(frozen=True)
 class ConstantsFile:
-    """The content of a TOML file of constants.
+    """Constants that were read from a TOML file, and descriptions of the errors in the file.
 
     Args:
-        constants: Constant by name; nested tables have dotted names.
-        texts: Text by name, for entries that are a bare text, such as a title.
-        faults: Descriptions of all errors, each with file and key. Invalid entries that have a value are in `constants` too,
-            so that the value can be checked.
+        constants: Constants by name. The name of a constant in a nested table has dots (``"adc.energy"``). Invalid entries with
+            a value are included, so that the value can be checked too.
+        texts: Strings by name, for entries that are a plain string, such as a title.
+        faults: Descriptions of all errors, each with the name of the file and the key.
     """
 
     constants: Mapping[str, Constant]
@@ -54,19 +57,19 @@ class ConstantsFile:
 
 
 def read_constants(text: str, where: str) -> ConstantsFile:
-    """Read constants from TOML and collect all errors in the result instead of raising at the first.
+    """Read constants from TOML text; invalid entries are described in the result instead of raising an error.
 
     Args:
         text: TOML text.
         where: Name of the text in error messages, for example a path.
 
     Raises:
-        ArtifactError: The text is not TOML.
+        ArtifactError: The text is not valid TOML.
     """
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ArtifactError(f"{where}: not valid TOML: {error}", hint="fix the file") from error
+        raise ArtifactError(f"{where}: not valid TOML: {error}", hint="correct the syntax of the file") from error
     constants: dict[str, Constant] = {}
     texts: dict[str, str] = {}
     faults: list[str] = []
@@ -83,24 +86,24 @@ def read_constants(text: str, where: str) -> ConstantsFile:
 
 
 def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
-    """Read constants from TOML; nested tables have dotted names.
+    """Return the constants in TOML text by name. The name of a constant in a nested table has dots (``"adc.energy"``).
 
     Args:
         text: TOML text.
         where: Name of the text in error messages, for example a path.
 
     Raises:
-        ArtifactError: The text is not TOML, an entry lacks value, unit, source or kind, or its kind is unknown. The message
-            lists all invalid entries.
+        ArtifactError: The text is not valid TOML, an entry lacks a value, unit, source or kind, or a kind is unknown. The
+            message lists all invalid entries.
     """
     file = read_constants(text, where)
     if file.faults:
-        raise ArtifactError("\n".join(file.faults), hint="give every constant a value, unit, source and kind")
+        raise ArtifactError("\n".join(file.faults), hint="give every constant exactly a value, unit, source and kind")
     return file.constants
 
 
 def _find_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Return descriptions of all errors in an entry, without its name."""
+    """Return a description of each error in the entry of a constant; the caller puts the name of the entry in front."""
     if set(entry) != set(_KEYS):
         unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
         missing = [f"missing: {key}" for key in _KEYS if key not in entry]
@@ -123,7 +126,10 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the names and values of all entries; a table that contains tables is not an entry, but its tables are."""
+    """Yield the name and the value of each entry of a TOML document, with dots in the names of nested entries.
+
+    A table is an entry unless it contains other tables; in this case, each of its items is visited instead.
+    """
     for key, value in tree.items():
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
             yield from _walk(value, f"{prefix}{key}.")
@@ -133,21 +139,21 @@ def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 @cache
 def load_constants(package: str, file: str) -> Mapping[str, Constant]:
-    """Return the constants of a file of a lionheart package by name; the result is cached.
+    """Return the constants in a TOML file that is part of lionheart, by name; the result is cached.
 
     Args:
-        package: Name of the package.
-        file: Path of the TOML file within the package.
+        package: Name of the Python package that contains the file, such as ``"lionheart.devices"``.
+        file: Path of the file within the package, with ``/`` between folders.
 
     Raises:
-        ArtifactError: The file is invalid.
+        ArtifactError: The file is not valid TOML or has an invalid entry.
     """
     text = resources.files(package).joinpath(*file.split("/")).read_text(encoding="utf-8")
     return parse_constants(text, file.rpartition("/")[2])
 
 
 def data_files() -> list[tuple[str, str]]:
-    """Return ``(package, file)`` of every constants file of lionheart, the arguments of `load_constants`."""
+    """Return the arguments ``(package, file)`` of `load_constants` for every file of constants in lionheart."""
     found = []
     for package, prefix in _DATA_FOLDERS:
         folder = Path(str(resources.files(package).joinpath(prefix)))

@@ -1,7 +1,6 @@
-"""Sources of batches with an order that depends on a seed, and functions that call models with batches.
+"""Sources of batches whose order is determined by a random generator, and functions that call models with batches.
 
-A batch is ``(inputs, targets)``; inputs are a tensor, a tuple of arguments, or a dict of keyword arguments. All sources of
-batches in LionHeart use the classes of this module.
+A batch is a pair ``(inputs, targets)``. The inputs are a tensor, a tuple of arguments, or a dict of keyword arguments.
 """
 
 from __future__ import annotations
@@ -26,35 +25,35 @@ Collate = Callable[[Tensor, torch.Generator], Batch]
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """A source of batches; the generator passed to `epoch` determines order and augmentation."""
+    """A source of batches. The generator passed to `epoch` determines the order of the samples and their augmentation."""
 
     def __len__(self) -> int:
         """Return the number of batches in one epoch."""
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
+        """Yield the batches ``(inputs, targets)`` of one epoch; `generator` supplies all random numbers."""
 
 
 @runtime_checkable
 class DivisibleSource(BatchSource, Protocol):
-    """A source of batches that can be split by samples."""
+    """A source of batches that can be split at any sample, not only between batches."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
-        """Return a source with `n_samples` samples (None = all) that follow the first `after` samples."""
+        """Return a source of `n_samples` samples (None = all that remain), without the first `after` samples."""
 
 
 class IndexedBatches:
-    """Batches of samples that are identified by an index from 0.
+    """A source of batches of samples, each of which is identified by an index from 0 to ``n_samples - 1``.
 
     Args:
         n_samples: Number of samples.
-        collate: Function that makes a batch from sample indices.
-        batch_size: Samples per batch; without shuffling the last batch of an epoch may be smaller.
-        shuffle: Whether each epoch has a newly drawn order and drops an incomplete last batch.
-        lengths: Length of each sample, ``(n_samples,)``. Without shuffling, samples are in descending order of length, so that
-            batches need little padding.
-        pool: Number of batches within which shuffled samples are sorted by `lengths` before they are split into batches; the
-            order of these batches is drawn too. None = samples are not sorted.
+        collate: Function that returns a batch, given sample indices of shape ``(batch,)`` and the generator of the epoch.
+        batch_size: Samples per batch. Without shuffling, the last batch of an epoch may be smaller.
+        shuffle: Whether the samples of each epoch are in random order. If True, an incomplete last batch is dropped.
+        lengths: Length of each sample, such as its number of tokens, shape ``(n_samples,)``. Without shuffling, samples are in
+            descending order of length, so that batches need little padding.
+        pool: Number of batches in a pool. Shuffled samples are sorted by `lengths` within each pool and then split into
+            batches, whose order in the pool is random. None = shuffled samples are not sorted.
 
     Raises:
         ConfigError: `n_samples` or `batch_size` is less than 1.
@@ -71,7 +70,7 @@ class IndexedBatches:
         pool: int | None = None,
     ) -> None:
         if n_samples < 1:
-            raise ConfigError(f"{type(self).__name__}: got {n_samples} samples, expected a number > 0")
+            raise ConfigError(f"{type(self).__name__}: got {n_samples} samples, expected at least 1")
         if batch_size < 1:
             raise ConfigError(f"{type(self).__name__}.batch_size: got {batch_size}, expected a number > 0")
         self.shuffle = shuffle
@@ -80,30 +79,33 @@ class IndexedBatches:
 
     @property
     def n_samples(self) -> int:
-        """Number of samples."""
+        """Number of samples in the source."""
         return len(self._numbers)
 
     @property
     def batch_size(self) -> int:
-        """Samples per batch, at most the number of samples."""
+        """Number of samples per batch, limited to the number of samples in the source."""
         return max(1, min(self._batch_size, self.n_samples))
 
     def __len__(self) -> int:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
     def take(self, n_samples: int | None, *, after: int = 0) -> Self:
-        """Return a source with `n_samples` samples (None = all) that follow the first `after` samples in the data's order."""
+        """Return a source of `n_samples` samples (None = all that remain), without the first `after` samples.
+
+        Samples are counted in the order of their indices.
+        """
         other = copy.copy(self)
         other._numbers = self._numbers[after : None if n_samples is None else after + n_samples]
         return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
+        """Yield the batches of one epoch; `generator` determines their order and augmentation."""
         for numbers in self._draw(generator):
             yield self._collate(numbers, generator)
 
     def _draw(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield the sample indices of each batch."""
+        """Yield the sample indices of each batch of one epoch, shape ``(batch,)``."""
         numbers, size = self._numbers, self.batch_size
         if self.n_samples == 0:
             return
@@ -124,19 +126,22 @@ class IndexedBatches:
 
 @final
 class TensorBatches(IndexedBatches):
-    """Batches of images and labels in memory; the images of a batch are normalised float32 in channels-last memory order.
+    """A source of batches of images and labels that are held in memory.
+
+    The images of a batch are normalised, of type float32, and in channels-last memory order.
 
     Args:
-        images: Images ``(n, channels, height, width)``, uint8.
-        labels: Labels ``(n,)``, int64.
-        batch_size: Images per batch; without shuffling the last batch of an epoch may be smaller.
-        mean: Mean of each channel, in units of ``image / 255``.
-        std: Standard deviation of each channel, in units of ``image / 255``.
-        shuffle: Whether each epoch has a newly drawn order and drops an incomplete last batch.
-        augment: Function that maps uint8 images and a generator to augmented uint8 images; None = no augmentation.
+        images: Images as uint8, shape ``(n, channels, height, width)``.
+        labels: Class indices as int64, shape ``(n,)``.
+        batch_size: Images per batch. Without shuffling, the last batch of an epoch may be smaller.
+        mean: Mean of each channel over the training images after division by 255, subtracted for normalisation.
+        std: Standard deviation of each channel over the training images after division by 255, the divisor in normalisation.
+        shuffle: Whether the images of each epoch are in random order. If True, an incomplete last batch is dropped.
+        augment: Function that returns augmented uint8 images, given uint8 images and the generator of the epoch; None = no
+            augmentation.
 
     Raises:
-        ConfigError: The numbers of images and labels differ, or there are none.
+        ConfigError: There are no images, the numbers of images and labels differ, or `batch_size` is less than 1.
     """
 
     def __init__(
@@ -152,7 +157,7 @@ class TensorBatches(IndexedBatches):
     ) -> None:
         if len(images) != len(labels):
             raise ConfigError(
-                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected equal numbers"
+                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected one label for each image"
             )
         shift = torch.tensor(mean).view(1, -1, 1, 1) * 255
         scale = 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255)
@@ -169,13 +174,13 @@ class TensorBatches(IndexedBatches):
 
 @final
 class LoaderBatches:
-    """Batches of a `DataLoader`, or of any iterable of ``(inputs, targets)`` that can be iterated repeatedly.
+    """A source that yields the batches of a `DataLoader`, or of another iterable of ``(inputs, targets)``.
 
-    The order of a shuffling `DataLoader` is determined by the generator of the epoch. Random numbers that its worker processes
-    draw are not.
+    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. It does not determine the random numbers
+    that worker processes of the loader draw.
 
     Args:
-        loader: Data loader or other iterable with a length.
+        loader: Data loader, or another iterable with a length that can be iterated several times.
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:
@@ -185,7 +190,7 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of the loader; `generator` determines their order.
+        """Yield the batches that the loader yields in one epoch; `generator` determines their order.
 
         Raises:
             ConfigError: A batch is not a pair ``(inputs, targets)``.
@@ -203,19 +208,20 @@ class LoaderBatches:
                 if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                     raise ConfigError(
                         f"data loader: got a batch of type {type(batch).__name__}, expected a pair (inputs, targets)",
-                        hint="inputs may be a tensor, a tuple of arguments or a dict of keyword arguments",
+                        hint="let the loader return (inputs, targets); inputs may be a tensor, a tuple of arguments or a dict "
+                        "of keyword arguments",
                     )
                 yield batch[0], batch[1]
 
 
 @final
 class BatchSlice:
-    """A range of the batches of a source.
+    """A source that yields the batches `first` (inclusive) to `last` (exclusive) of each epoch of another source.
 
     Args:
-        source: Source of the batches.
-        first: Index of the first batch, from 0.
-        last: Index after the last batch.
+        source: Source of all batches.
+        first: Index of the first batch, counted from 0.
+        last: Index of the first batch after the range.
     """
 
     def __init__(self, source: BatchSource, first: int, last: int) -> None:
@@ -225,17 +231,17 @@ class BatchSlice:
         return self.last - self.first
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of the range in one epoch."""
+        """Return an iterator over the batches of the range in one epoch; `generator` is passed to the source."""
         return itertools.islice(self.source.epoch(generator), self.first, self.last)
 
 
 @final
 class MappedBatches:
-    """The batches of a source, each mapped by a function.
+    """A source that applies a function to each batch of another source.
 
     Args:
-        source: Source of the batches.
-        change: Function that maps inputs and targets to a batch.
+        source: Source of the original batches.
+        change: Function that returns the new batch, given the inputs and the targets of the original batch.
     """
 
     def __init__(self, source: BatchSource, change: Callable[[Any, Any], Batch]) -> None:
@@ -245,7 +251,7 @@ class MappedBatches:
         return len(self.source)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the mapped batches of one epoch."""
+        """Return an iterator over the changed batches of one epoch; `generator` is passed to the original source."""
         return itertools.starmap(self.change, self.source.epoch(generator))
 
 
@@ -261,14 +267,15 @@ def as_batches(source: Any) -> BatchSource:
         return LoaderBatches(source)
     raise ConfigError(
         f"data: got {type(source).__name__}, expected a torch DataLoader, a list of batches or a BatchSource",
-        hint="each batch is a pair (inputs, targets)",
+        hint="give an object with a length that yields batches, each a pair (inputs, targets)",
     )
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
-    """Return the first `n_samples` samples of a source; None = the source itself.
+    """Return a source that yields the first `n_samples` samples of another source; None = the source itself.
 
-    If the source cannot be split by samples, the result has whole batches with at least `n_samples` samples.
+    If the source is not a `DivisibleSource`, the result has the smallest number of whole batches with at least `n_samples`
+    samples.
 
     Raises:
         ConfigError: `n_samples` is less than 1.
@@ -277,15 +284,17 @@ def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
 
 
 def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, BatchSource]:
-    """Return the first `n_samples` samples of a source, and the remaining samples.
+    """Split a source into a source of the first `n_samples` samples and a source of the remaining samples.
 
-    If the source cannot be split by samples, both results have whole batches.
+    If the source is not a `DivisibleSource`, it is split after the batch that contains sample `n_samples`.
 
     Raises:
         ConfigError: `n_samples` is less than 1.
     """
     if n_samples < 1:
-        raise ConfigError(f"samples: got {n_samples}, expected a number > 0", hint="omit the number to use all samples")
+        raise ConfigError(
+            f"number of samples: got {n_samples}, expected a number > 0", hint="omit the number to use all samples"
+        )
     if isinstance(batches, DivisibleSource):
         return batches.take(n_samples), batches.take(None, after=n_samples)
     n_batches, seen = 0, 0
@@ -298,17 +307,17 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
 
 
 def count_samples(batches: BatchSource) -> int:
-    """Return the number of samples in one epoch of a source; reads the whole epoch."""
+    """Return the number of samples in one epoch of a source, which is read completely to count them."""
     return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
 def move_batch(value: Any, device: torch.device) -> Any:
-    """Copy all tensors in nested tuples, lists and dicts to a torch device."""
+    """Return `value`, a tensor or nested tuples, lists and dicts, with all tensors moved to a torch device."""
     return _map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def first_sample(inputs: Any) -> Any:
-    """Return nested inputs with only the first sample of each tensor, as a batch of size 1."""
+    """Return inputs, a tensor or nested tuples, lists and dicts, with all tensors cut to the first sample (batch size 1)."""
     return _map_tensors(inputs, lambda tensor: tensor[:1])
 
 
@@ -323,7 +332,7 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
-    """Call `model` with a tensor, a tuple of arguments or a dict of keyword arguments."""
+    """Return the outputs of `model` for inputs that are a tensor, a tuple of arguments, or a dict of keyword arguments."""
     if isinstance(inputs, dict):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
@@ -333,7 +342,7 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Set a model to ``eval()`` within the context and restore the mode of every module on exit."""
+    """Set a model to ``eval()`` mode within the context, and restore the previous mode of every module on exit."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

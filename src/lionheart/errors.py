@@ -1,8 +1,8 @@
-"""Errors and warnings of LionHeart.
+"""Exceptions and warnings that LionHeart raises.
 
-A message states where the error occurred, what was given and what was expected; a hint states what to do. Every error that a
-user can cause derives from `LionHeartError` and from a built-in exception, so ``except ValueError`` works too. The command line
-prints the message and exits with code 2.
+A message states where the error occurred, the given value and the expected value. A hint states how to resolve the error. Every
+exception that a user can cause derives from `LionHeartError` and from a built-in exception, so that ``except ValueError`` also
+catches a `ConfigError`. The command line prints the message and exits with code 2.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 
 
 class LionHeartError(Exception):
-    """Base class of all errors of LionHeart.
+    """Base class of all exceptions that LionHeart raises for errors of the user.
 
     Args:
         message: Location of the error, given value and expected value.
-        hint: Action that resolves the error.
+        hint: Action that resolves the error; empty = no hint.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -45,19 +45,19 @@ class TilingError(LionHeartError, ValueError):
 
 
 class NumericsError(LionHeartError, ArithmeticError):
-    """A computation gives a number that is not finite, for example because training diverges."""
+    """The result of a computation is NaN or infinite, for example because training diverges."""
 
 
 class ArtifactError(LionHeartError, OSError):
-    """A file is missing, unreadable, corrupt, or cannot be written."""
+    """A file is missing, unreadable or damaged, or cannot be written."""
 
 
 class LionHeartWarning(UserWarning):
-    """Base class of all warnings of LionHeart."""
+    """Base class of all warnings that LionHeart issues."""
 
 
 class CalibrationWarning(LionHeartWarning):
-    """An input range is not calibrated or saturates."""
+    """The input range of an analog layer is not calibrated, or inputs exceed the range and are clipped."""
 
 
 class NumericsWarning(LionHeartWarning):
@@ -65,7 +65,7 @@ class NumericsWarning(LionHeartWarning):
 
 
 class ExtrapolationWarning(LionHeartWarning):
-    """A fitted model is used outside the range of its measurements."""
+    """A fitted model is evaluated outside the range of the measurements that it was fitted to."""
 
 
 def check_type(value: object, expected: type | tuple[type, ...], where: str, hint: str = "") -> None:
@@ -87,12 +87,12 @@ def check_type(value: object, expected: type | tuple[type, ...], where: str, hin
 
 
 def suggest(name: str, known: Iterable[str], *, label: str = "known names") -> str:
-    """Return a hint with the most similar known name, if any, and a list of up to 12 known names.
+    """Return a hint for an unknown name: the most similar known name, if any, and up to 12 known names in alphabetical order.
 
     Args:
         name: Unknown name.
         known: Known names.
-        label: Plural noun for the known names.
+        label: Plural noun that precedes the list of known names, such as ``"devices"``.
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)

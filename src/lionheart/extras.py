@@ -1,4 +1,4 @@
-"""Late imports: packages of optional dependencies (extras), and packages that are slow to import."""
+"""Imports at first use, for optional dependencies (extras) and for modules that are slow to import."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def import_extra(module: str, extra: str, where: str) -> Any:
 
     Args:
         module: Name of the module.
-        extra: Name of the extra of lionheart-aimc that installs the module.
-        where: Feature that needs the module, for the error message.
+        extra: Name of the optional dependency group that installs the module, as in ``pip install lionheart-aimc[extra]``.
+        where: Name of the feature that needs the module, with which the error message begins.
 
     Raises:
         ConfigError: The module cannot be imported.
@@ -24,13 +24,14 @@ def import_extra(module: str, extra: str, where: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{where}: {module} cannot be imported: {error}", hint=f"pip install 'lionheart-aimc[{extra}]'"
+            f"{where}: {module} cannot be imported: {error}",
+            hint=f"pip install 'lionheart-aimc[{extra}]'",
         ) from error
 
 
 @final
 class _LazyModule(ModuleType):
-    """A module that is imported at the first use of an attribute; attributes are cached."""
+    """A placeholder for a module, which is imported when one of its attributes is first used; attributes are cached."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), name)
@@ -39,5 +40,5 @@ class _LazyModule(ModuleType):
 
 
 def lazy_import(module: str) -> Any:
-    """Return a module that is imported at the first use of one of its attributes."""
+    """Return a placeholder for the module named `module`, which is imported when one of its attributes is first used."""
     return _LazyModule(module)

@@ -1,4 +1,4 @@
-"""File operations: atomic writes, reading, hashes, free space, and the cache folder."""
+"""File operations: reading, atomic writing, hashing, checking the free disk space, and locating the cache folder."""
 
 from __future__ import annotations
 
@@ -26,47 +26,50 @@ def cache_dir() -> Path:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 hash of the bytes of a file as a hexadecimal string."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, with or without a byte order mark.
+    """Return the text of a UTF-8 file; a byte order mark at the start is removed.
 
     Raises:
-        ArtifactError: The file does not exist or cannot be read.
+        ArtifactError: The file does not exist, cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path}: not readable: {error}", hint="expected text in UTF-8") from error
+        raise ArtifactError(
+            f"{path}: not readable: {error}", hint="check that the path is a text file in UTF-8 that you may read"
+        ) from error
 
 
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
-    """Create `folder` if necessary and check its free space.
+    """Create `folder` if necessary, and check that its disk has enough free space.
 
     Args:
-        folder: Folder to write to.
+        folder: Folder to which files will be written.
         size_bytes: Required free space [bytes].
-        purpose: Purpose of the space, for the message.
+        purpose: Data for which the space is needed, such as ``"checkpoints and results"``, for error messages.
 
     Raises:
-        ArtifactError: The folder cannot be created, or has too little free space.
+        ArtifactError: The folder cannot be created, or the disk has too little free space.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise ArtifactError(
-            f"{folder}: cannot be used for {purpose}: {error.strerror or error}", hint="choose another folder"
+            f"{folder}: cannot be used for {purpose}: {error.strerror or error}",
+            hint="check the permissions, or choose another folder",
         ) from error
     if free < size_bytes:
         raise ArtifactError(
             f"{folder}: {free / 1e6:.0f} MB free, {size_bytes / 1e6:.0f} MB needed for {purpose}",
-            hint="free some space or choose another folder",
+            hint="free some space on the disk, or choose another folder",
         )
 
 
@@ -75,10 +78,10 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
     Args:
         path: File to write.
-        write: Function that writes to the path of the temporary file.
+        write: Function that writes the content to the path with which it is called.
 
     Raises:
-        ArtifactError: The folder cannot be written or the disk is full.
+        ArtifactError: The folder cannot be written to, or the disk is full.
     """
     temporary: Path | None = None
     try:
@@ -105,7 +108,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file in UTF-8 atomically: the file at `path` is replaced as a whole."""
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
@@ -114,15 +117,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write indented JSON atomically; floats have their shortest exact representation."""
+    """Write data as indented JSON atomically: the file at `path` is replaced as a whole. NaN and infinity raise an error."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the data of a JSON file.
+    """Return the data that a JSON file contains.
 
     Raises:
-        ArtifactError: The file is missing, unreadable or not JSON.
+        ArtifactError: The file is missing, cannot be read, or is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -130,14 +133,16 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}", hint="restore the file or create it again"
+            f"{path}: not readable as JSON: {error}",
+            hint="check the permissions; if the file is damaged, restore it or create it again",
         ) from error
 
 
 def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:
-    """Return `data` if it is a JSON object, else raise `ArtifactError`."""
+    """Return `data`, read from the JSON file `path`, if it is a JSON object (dict), else raise an `ArtifactError`."""
     if not isinstance(data, dict):
         raise ArtifactError(
-            f"{path}: got a JSON {type(data).__name__}, expected an object", hint="check that this is the right file"
+            f"{path}: got a JSON value of type {type(data).__name__}, expected a JSON object",
+            hint="check that this is the right file",
         )
     return data

@@ -1,6 +1,7 @@
-"""Progress reports: the library calls a `Progress` object, and the command line displays it.
+"""Interfaces through which library functions report their progress.
 
-Library code does not print. Functions that take more than a second accept a `progress` argument.
+Library code does not print. Functions that may run for more than a second have a parameter `progress`, whose methods they call.
+The command line passes an object that displays progress bars. The default displays nothing.
 """
 
 from __future__ import annotations
@@ -11,43 +12,43 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """The progress bar of one task."""
+    """A progress bar for one operation, such as a training."""
 
     def advance(self, steps: float = 1) -> None:
-        """Advance the bar by `steps`."""
+        """Advance the bar by a number of completed steps."""
 
     def describe(self, text: str) -> None:
         """Set the text next to the bar."""
 
 
 class Progress(Protocol):
-    """Displays progress bars and messages."""
+    """An object that displays progress bars and messages."""
 
     def note(self, text: str) -> None:
-        """Show a permanent line of text."""
+        """Show a line of text that stays visible after the progress bars have ended."""
 
     def bar(self, text: str, total: float | None) -> AbstractContextManager[Bar]:
-        """Return a context manager that shows a progress bar.
+        """Return a context manager that shows a progress bar within its context.
 
         Args:
             text: Text next to the bar.
-            total: Number of steps; None = unknown.
+            total: Number of steps of the complete operation; None = unknown.
         """
 
 
 class _SilentBar:
     def advance(self, steps: float = 1) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def describe(self, text: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
 
 class SilentProgress:
-    """Displays nothing; the default of all functions."""
+    """A `Progress` object that displays nothing; the default value of all parameters `progress`."""
 
     def note(self, text: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[Bar]:

@@ -1,4 +1,4 @@
-"""Typed records of results, which pydantic converts to plain data and back."""
+"""Base class and functions for records: typed results that are converted to plain data (JSON types) and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN = ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants")  # nan an
 _ANY: TypeAdapter[Any] = TypeAdapter(Any, config=_PLAIN)
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # cached, because construction takes milliseconds
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)  # entries of a docstring's Args section
-_HINT = "check that this version of lionheart wrote the data"
+_HINT = "check that the file is complete and that this version of lionheart wrote it"
 _EXPECTED = {
     "missing": "missing",
     "string_type": "a text",
@@ -35,48 +35,48 @@ _EXPECTED = {
 
 
 class Record(BaseModel):
-    """A frozen group of results. Reading ignores unknown keys; non-finite numbers are errors."""
+    """Base class of immutable groups of results. Unknown keys in plain data are ignored; NaN and infinity are rejected."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, **_PLAIN)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with `changes`; all fields are validated."""
+        """Return a copy in which the fields named in `changes` have new values; all fields are validated."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data."""
+        """Return the record as plain data: a dict whose values have JSON types."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Self:
-        """Read a record from plain data.
+        """Return the record that plain data describe.
 
         Args:
-            data: Plain data, as `to_json` returned.
+            data: Plain data that `to_json` returned.
             where: Name of the data in error messages, for example a path.
 
         Raises:
-            ArtifactError: Keys are missing or values have a wrong type; the message lists all of them.
+            ArtifactError: A key is missing or a value has the wrong type; the message lists all such keys.
         """
         return read_record(cls, data, where)
 
 
 def write_record(record: Any) -> Any:
-    """Return a record, a dataclass, or a collection of records as plain data."""
+    """Return a record, a dataclass, or a collection of records as plain data (JSON types)."""
     return _adapter(type(record)).dump_python(record, mode="json")
 
 
 def read_record(kind: type[T], data: Any, where: str) -> T:
-    """Read a record, a dataclass, or a collection of records from plain data.
+    """Return the record, dataclass, or collection of records that plain data describe.
 
     Args:
-        kind: Type to read.
-        data: Plain data, as `write_record` returned.
+        kind: Type of the result, such as ``tuple[Accuracy, ...]``.
+        data: Plain data that `write_record` returned.
         where: Name of the data in error messages, for example a path.
 
     Raises:
-        ArtifactError: Keys are missing or values have a wrong type; the message lists all of them.
+        ArtifactError: A key is missing or a value has the wrong type; the message lists all such keys.
     """
     try:
         found: T = _adapter(kind).validate_json(_as_json(data), strict=True)
@@ -86,7 +86,7 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
 
 
 def describe_schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON schema of the plain data that `write_record` returns for a type."""
+    """Return the JSON schema for the plain data that `write_record` returns for objects of the type `kind`."""
     schema = _adapter(kind).json_schema(mode="serialization")
     for each in (schema, *schema.get("$defs", {}).values()):
         _document(each)
@@ -94,7 +94,7 @@ def describe_schema(kind: Any) -> dict[str, Any]:
 
 
 def _document(schema: dict[str, Any]) -> None:
-    """Set the description of a class in a JSON schema from the docstring's summary, and those of its fields from ``Args``."""
+    """Replace the docstring of a class in its JSON schema by the summary line; set field descriptions from its ``Args:``."""
     summary, _, rest = schema.get("description", "").partition("\n\n")
     if summary:
         schema["description"] = " ".join(summary.split())
@@ -104,7 +104,7 @@ def _document(schema: dict[str, Any]) -> None:
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:
-    """Return one line for each validation error of pydantic: where, the value, and what was expected."""
+    """Return one line for each validation error of pydantic, with the path of the field, the value, and the expected type."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 

@@ -1,6 +1,7 @@
-"""The registry of named entries, for example strategies, devices and layer types.
+"""Registries, which store objects of one type by name, such as search strategies, devices and layer types.
 
-A name is registered once, a search for an unknown name suggests similar names, and help texts and documentation list all names.
+Each name can be registered only once. The error for an unknown name suggests similar names. Help texts and the documentation
+list the names in a registry.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ T = TypeVar("T")
 
 @final
 class Registry(Generic[T]):
-    """Named entries of one type.
+    """Objects of one type (entries) that are stored by name.
 
     Args:
-        setting: Name of the setting that selects an entry, for error messages, for example ``"search.strategy"``.
-        plural: Plural noun for entries, for hints, for example ``"strategies"``.
-        package: Package whose modules and subpackages register entries on import, imported at first use; None = no import.
-        one_per_module: Whether each module of `package` registers exactly one entry, with the name of the module and ``-``
-            instead of ``_``. Then names are known without an import, and `find` imports only the module of the entry.
-        renamed: Module name -> name of its entry, if they differ.
+        setting: Name of the setting that selects an entry, such as ``"search.strategy"``, for error messages.
+        plural: Plural noun for the entries, such as ``"strategies"``, for error messages.
+        package: Python package whose modules register entries when they are imported. The modules are imported at the first
+            use of the registry. None = all entries are registered by explicit calls.
+        one_per_module: Whether each module in `package` registers exactly one entry, whose name is that of the module with
+            ``-`` instead of ``_``. If True, names are listed without imports, and `find` imports only the module of the entry.
+        renamed: Entry names by module name, for modules whose entry has another name than `one_per_module` prescribes.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Registry(Generic[T]):
         self._is_loaded = package is None
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers an entry as `name`.
+        """Return a decorator that registers the decorated object under `name`.
 
         Raises:
             ConfigError: The name is already registered.
@@ -58,7 +60,7 @@ class Registry(Generic[T]):
         return add
 
     def add(self, name: str, entry: T) -> None:
-        """Register an entry as `name`.
+        """Register an entry under `name`.
 
         Raises:
             ConfigError: The name is already registered.
@@ -71,13 +73,13 @@ class Registry(Generic[T]):
         self._removed.discard(name)
 
     def remove(self, name: str) -> None:
-        """Remove an entry, if it exists."""
+        """Remove the entry registered under `name`; do nothing if there is none."""
         self._load(name)  # otherwise its module would register the entry later
         self._entries.pop(name, None)
         self._removed.add(name)
 
     def find(self, name: str) -> T:
-        """Return the entry called `name`.
+        """Return the entry registered under `name`.
 
         Raises:
             ConfigError: No such entry exists; the hint suggests similar names.
@@ -85,13 +87,13 @@ class Registry(Generic[T]):
         self._load(name)
         if name not in self._entries:
             raise ConfigError(
-                f"{self.setting}: got {name!r}, expected one of the {self.plural}",
+                f"{self.setting}: got {name!r}, expected the name of one of the known {self.plural}",
                 hint=suggest(str(name), self.names(), label=self.plural),
             )
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, in the order of modules with `one_per_module`, else in the order of registration."""
+        """Return the names of all entries, in the order of modules with `one_per_module`, else in the order of registration."""
         if self._one_per_module:
             known = dict.fromkeys([*self._modules(), *self._entries])
             return tuple(name for name in known if name not in self._removed)
@@ -99,7 +101,7 @@ class Registry(Generic[T]):
         return tuple(self._entries)
 
     def items(self) -> tuple[tuple[str, T], ...]:
-        """Return all names with their entries."""
+        """Return a pair ``(name, entry)`` for each entry."""
         return tuple((name, self.find(name)) for name in self.names())
 
     def __contains__(self, name: object) -> bool:
@@ -112,7 +114,7 @@ class Registry(Generic[T]):
         return len(self.names())
 
     def _modules(self) -> dict[str, str]:
-        """Return the module name for each entry name of the package."""
+        """Return the names of the modules in the package that register entries, by the name of the entry."""
         if self._package is None:
             return {}
         root, *below = self._package.split(".")
@@ -123,7 +125,7 @@ class Registry(Generic[T]):
         return {self._renamed.get(name, name.replace("_", "-")): name for name in found if not name.startswith("_")}
 
     def _load(self, name: str | None = None) -> None:
-        """Import the modules that register entries; with `one_per_module` and a name, only the module of that entry."""
+        """Import the modules that register entries; with `one_per_module` and a name, import only the module of this entry."""
         if self._is_loaded:
             return
         modules = self._modules()

@@ -1,8 +1,8 @@
-"""Named random streams derived from one seed.
+"""Independent streams of random numbers, derived from one root seed and identified by name.
 
-A stream is identified by a path of names and indices, for example ``("training", candidate, epoch)``. Its seed is a hash of the
-root seed and the path. So the numbers of a stream do not depend on the order in which streams are created, and a resumed run
-draws the same numbers as an uninterrupted run.
+A stream is identified by a path of names and indices, for example ``("training", candidate, epoch)``. The seed of a stream is a
+hash of the root seed and the path. Therefore, its numbers do not depend on the order in which streams are created, and a
+resumed run draws the same numbers as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import torch
 @final
 @dataclass(frozen=True)
 class RandomStreams:
-    """Creates independent `torch.Generator` objects from one root seed.
+    """Factory for independent `torch.Generator` objects, whose seeds are derived from one root seed.
 
     Args:
         seed: Root seed, any integer.
-        path: Prefix of the paths of all streams of this object.
+        path: Prefix that is prepended to the path of each stream.
     """
 
     seed: int
     path: tuple[str | int, ...] = ()
 
     def scope(self, *path: str | int) -> RandomStreams:
-        """Return the streams with `path` appended to the prefix."""
+        """Return a `RandomStreams` object with the same root seed, whose prefix is extended by `path`."""
         return RandomStreams(self.seed, self.path + path)
 
     def derive_seed(self, *path: str | int) -> int:
-        """Return the 63-bit seed of the stream `path`."""
+        """Return the seed for the stream `path`, an integer of 63 bits."""
         text = "/".join(str(each) for each in (self.seed, *self.path, *path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-        """Return a new generator for the stream `path`; its initial state depends only on seed and path.
+        """Return a new generator for the stream `path`; its state depends only on the root seed, the prefix and the path.
 
         Args:
             path: Names and indices of the stream.

@@ -1,6 +1,6 @@
-"""What scripts share with the command line: progress bars on a terminal, tasks by name, exit codes.
+"""Parts of the command line that scripts can import: progress bars on a terminal, loading of tasks by name, and exit codes.
 
-Takes: names that a user typed. Returns: tasks. Nothing of the package imports this module.
+No other module of the package imports this module.
 """
 
 from lionheart.cli.console import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, RichProgress

@@ -1,4 +1,4 @@
-"""The base class of all settings: frozen pydantic models in which an unknown setting is an error with a suggestion."""
+"""The base class of all groups of settings, which rejects unknown settings and invalid values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
-    """Return one `ConfigError` for all validation errors of pydantic.
+    """Return one `ConfigError` that describes all validation errors of pydantic.
 
     Args:
-        error: Validation errors.
-        known: Known settings; the hint gives the descriptions of those with an error.
-        where: Name of the settings class in the message.
+        error: Exception that contains the validation errors.
+        known: Settings of the class by name. The hint contains the description of each setting with an invalid value.
+        where: Name of the settings class, with which each line of the message begins.
     """
     lines, hints, meanings = [], [], []
     for fault in error.errors():
@@ -63,7 +63,7 @@ def with_config_errors(cls: type[T]) -> type[T]:
 
 
 class Spec(BaseModel):
-    """A frozen group of settings. `replace` returns a changed copy.
+    """Base class of immutable groups of settings. The method `replace` returns a copy with changed settings.
 
     Raises:
         ConfigError: A setting is unknown or its value is not allowed; the message lists all errors.
@@ -80,7 +80,7 @@ class Spec(BaseModel):
             raise config_error(error, type(self).model_fields, type(self).__name__) from None
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with `changes`; all settings are validated.
+        """Return a copy in which the settings named in `changes` have new values; all settings are validated.
 
         Raises:
             ConfigError: A setting is unknown or its value is not allowed.
@@ -89,12 +89,12 @@ class Spec(BaseModel):
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings and the schema version as plain data, for `from_json`."""
+        """Return the settings and the schema version as plain data (JSON types), which `from_json` reads."""
         return {"schema_version": self.schema_version, **self.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return settings from the plain data of `to_json`.
+        """Return the settings that plain data describe, which `to_json` returned.
 
         Raises:
             ConfigError: The schema version is unknown, or a setting is unknown or its value is not allowed.
@@ -104,6 +104,6 @@ class Spec(BaseModel):
         if version != cls.schema_version:
             raise ConfigError(
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
-                hint="another version of lionheart wrote these settings; use that version to read them",
+                hint="another version of lionheart wrote these settings; install that version to read them",
             )
         return cls(**settings)

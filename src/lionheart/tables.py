@@ -1,6 +1,7 @@
-"""Results as readable text: tables of at most 25 lines of 80 columns, and the same as HTML for notebooks.
+"""Formatting of results as plain text of at most 25 lines and 80 columns, or as HTML for notebooks.
 
-Takes: blocks, each a sentence or a `Table` of texts. Returns: text or HTML. Must not know: what the numbers mean.
+The functions format blocks. A block is a string or a `Table` of strings. This module does not depend on the meaning of the
+results.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _NARROWEST = 8  # characters that a shortened column keeps
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts.
+    """A table of strings with a heading for each column.
 
     Args:
-        columns: Headings.
-        rows: Rows with one text for each heading.
-        right: Headings of the right-aligned columns.
-        sizes: Size of each row. Where there is no space for all rows, the largest ones are shown, in their order. Without
-            sizes the first ones are.
+        columns: Headings of the columns.
+        rows: Rows with one string for each column.
+        right: Headings of the columns that are right-aligned; all other columns are left-aligned.
+        sizes: Importance of each row. If there is no space for all rows, the rows with the largest sizes are shown, in their
+            original order. None = the first rows are shown.
     """
 
     columns: tuple[str, ...]
@@ -38,7 +39,7 @@ class Table:
     sizes: tuple[float, ...] | None = None
 
     def shorten(self, n_lines: int) -> tuple[tuple[tuple[str, ...], ...], int]:
-        """Return the rows that fit into a number of lines, and how many are left out; the latter takes a line."""
+        """Return the rows that fit into `n_lines` lines, and the number of omitted rows, for which one line is reserved."""
         if len(self.rows) <= n_lines:
             return self.rows, 0
         n_shown = max(n_lines - 1, 0)
@@ -55,10 +56,10 @@ Block = str | Table
 
 
 class Printable:
-    """A result that `print` and notebooks show as tables. A subclass says which ones in `to_blocks`."""
+    """Base class of results that `print` and notebooks show as text and tables, which subclasses return from `to_blocks`."""
 
     def to_blocks(self) -> Sequence[Block]:
-        """Return sentences and tables, in the order in which they are shown."""
+        """Return the strings and tables of the result in the order in which they are shown."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -69,7 +70,7 @@ class Printable:
 
 
 def format_text(blocks: Sequence[Block]) -> str:
-    """Write blocks as text of at most `MOST_LINES` lines of `MOST_COLUMNS` columns. Long tables are summarised."""
+    """Return blocks as plain text of at most 25 lines and 80 columns; rows of long tables and long strings are cut."""
     texts = {index: _wrap(block) for index, block in enumerate(blocks) if isinstance(block, str)}
     tables = {index: block for index, block in enumerate(blocks) if isinstance(block, Table) and block.rows}
     shown = [index for index in range(len(blocks)) if index in texts or index in tables]
@@ -86,7 +87,7 @@ def format_text(blocks: Sequence[Block]) -> str:
 
 
 def format_html(blocks: Sequence[Block]) -> str:
-    """Write blocks as HTML; every text is escaped. Long tables are summarised as in text."""
+    """Return blocks as HTML, in which all strings are escaped; of a long table, at most 25 rows are shown."""
     parts = []
     for block in blocks:
         if isinstance(block, str):
@@ -121,7 +122,14 @@ def _wrap(text: str) -> list[str]:
 
 
 def _share_lines(wanted: Sequence[int], n_lines: int) -> list[int]:
-    """Share lines among tables: each table gets one in turn until it has all its rows or no line is left."""
+    """Distribute lines among tables, and return the number of lines for each table.
+
+    Each table receives one line in turn, until all its rows have a line or no line remains.
+
+    Args:
+        wanted: Number of rows of each table.
+        n_lines: Number of lines to distribute; at least two lines for each table are distributed in any case.
+    """
     given = [0] * len(wanted)
     left = max(n_lines, 2 * len(wanted))
     while left > 0 and any(have < want for have, want in zip(given, wanted, strict=True)):
@@ -140,7 +148,10 @@ def _format_table(table: Table, n_lines: int) -> list[str]:
 
 
 def _choose_widths(table: Table, rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the widths of the columns; where they are too wide together, the widest left-aligned ones are cut."""
+    """Return the width of each column in characters, such that the table is at most 80 characters wide.
+
+    If necessary, the widest left-aligned columns are narrowed first.
+    """
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
     left = [index for index, column in enumerate(table.columns) if column not in table.right] or [0]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > MOST_COLUMNS:
@@ -160,7 +171,7 @@ def _format_row(cells: Sequence[str], widths: Sequence[int], table: Table) -> st
 
 
 def _cut(text: str, width: int) -> str:
-    """Shorten a text in its middle, where names of layers differ least."""
+    """Return a string of at most `width` characters; if necessary, the middle is replaced by an ellipsis character."""
     if len(text) <= width:
         return text
     n_end = (width - 1) // 2

@@ -1,4 +1,7 @@
-"""Conversion of durations, counts and physical quantities to and from text. Times in code are always in seconds."""
+"""Parsing of durations, and formatting of durations, counts and physical quantities as text.
+
+Times in code are always in seconds.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)
 
 
 def parse_duration(text: str | float) -> float:
-    """Convert a duration such as ``"1d"``, ``"90s"``, ``"1mo"``, or a number of seconds, to seconds.
+    """Convert a duration to seconds.
+
+    Args:
+        text: Number of seconds, or a string of a number and a unit, such as ``"1d"``, ``"90s"`` or ``"1mo"``. A string without
+            a unit is in seconds. Units are not case-sensitive.
 
     Returns:
         Duration [s], finite and >= 0.
@@ -37,14 +44,14 @@ def parse_duration(text: str | float) -> float:
         match = _DURATION.match(text)
         if match is None or (match[2] or "s").lower() not in SECONDS_PER_UNIT:
             raise ConfigError(
-                f"duration: got {text!r}, expected a number and a unit",
-                hint="write 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
+                f"duration: got {text!r}, expected a number followed by a unit",
+                hint="write, for example, 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
             )
         seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
     if not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(
             f"duration: got {text!r}, expected a finite number >= 0",
-            hint="give a time after programming, for example 1d",
+            hint="give a finite time that is not negative, for example 1d",
         )
     return seconds
 
@@ -80,7 +87,7 @@ def parse_durations(times: str | float | Iterable[str | float], where: str) -> l
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds in the largest unit, except weeks, that gives a whole number, ``86400`` -> ``"1d"``."""
+    """Format a duration [s] in the largest unit (except weeks) that gives a whole number, such as ``86400`` -> ``"1d"``."""
     if seconds == 0:
         return "0s"
     for unit in ("y", "mo", "w", "d", "h", "min"):
@@ -93,7 +100,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_elapsed(seconds: float) -> str:
-    """Format a wall-clock time [s], ``75`` -> ``"1 min 15 s"``."""
+    """Format an elapsed time [s] in hours, minutes and seconds, such as ``75`` -> ``"1 min 15 s"``."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -105,7 +112,7 @@ def format_elapsed(seconds: float) -> str:
 
 
 def format_count(value: float) -> str:
-    """Format a count with a decimal prefix, ``12_500_000`` -> ``"12.50 M"``."""
+    """Format a count with a decimal prefix, such as ``12_500_000`` -> ``"12.50 M"``."""
     if abs(value) < 1000:
         return f"{value:g}"
     text = ""
@@ -117,7 +124,7 @@ def format_count(value: float) -> str:
 
 
 def format_si(value: float, unit: str, digits: int = 3) -> str:
-    """Format a quantity with an SI prefix and `digits` significant digits, ``(1.3e-4, "s")`` -> ``"130 µs"``."""
+    """Format a quantity with an SI prefix and `digits` significant digits, such as ``(1.3e-4, "s")`` -> ``"130 µs"``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     prefixes = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}

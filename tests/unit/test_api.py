@@ -417,7 +417,9 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "not converted": (lambda net: lionheart.calibrate_(make_net(), pairs()), "calibrate_: Sequential has no analog layers"),
     "not converted, program": (lambda net: lionheart.program_(make_net()), "program_: Sequential has no analog layers"),
     "not converted, drift": (lambda net: lionheart.drift_(make_net(), "1d"), "drift_: Sequential has no analog layers"),
-    "not programmed": (lambda net: lionheart.drift_(net, "1d"), "drift_: 0 holds no chip, expected a programmed model"),
+    "not programmed": (
+        lambda net: lionheart.drift_(net, "1d"), "drift_: layer '0' is not programmed, expected a programmed model"
+    ),
     "negative drift": (lambda net: lionheart.drift_(programmed(), -1), "drift_: t_inference: duration: got -1"),
     "wrong layer name": (
         lambda net: lionheart.calibrate_(net, pairs(), ["70"]), r"'70' matches no projection of the network\n.*did you mean '7'"
@@ -475,7 +477,9 @@ def test_what_is_wrong_is_one_error_that_says_what_to_do(net: nn.Module, name: s
 def test_an_uncalibrated_model_is_refused(call: Callable[[nn.Module], Any]):
     net = make_net()
     lionheart.convert_to_analog_(net, TILE)
-    with pytest.raises(ConfigError, match="0 has no input range \\(3 layers\\), expected a calibrated model"):
+    with pytest.raises(
+        ConfigError, match="layer '0' has no input range \\(3 uncalibrated in total\\), expected a calibrated model"
+    ):
         call(net)
 
 

@@ -323,7 +323,7 @@ def test_damaged_json_names_the_file(tmp_path: Path, content: bytes):
 def test_missing_json_and_wrong_type(tmp_path: Path):
     with pytest.raises(ArtifactError, match="no such file"):
         read_json(tmp_path / "x.json")
-    with pytest.raises(ArtifactError, match="got a JSON list, expected an object"):
+    with pytest.raises(ArtifactError, match="got a JSON value of type list, expected a JSON object"):
         require_mapping([], tmp_path / "x.json")
     assert require_mapping({"a": 1}, tmp_path) == {"a": 1}
 

@@ -130,8 +130,11 @@ def test_a_schema_has_what_the_classes_say():
     assert schema["properties"]["max_drop_pp"]["description"] == "bound on the drop [pp]"
     assert "validation_drop_pp" in schema["properties"]  # what is computed is written too
     costs = schema["$defs"]["CostRecord"]
-    assert costs["description"] == "Time and energy of one inference, with their components."
-    assert costs["properties"]["time_breakdown_s"]["description"] == "Time of each component [s]."
+    assert (
+        costs["description"]
+        == "Time and energy of one inference, in total and by component, such as memory accesses or tiles."
+    )
+    assert costs["properties"]["time_breakdown_s"]["description"] == "Time by component [s]; None = not recorded."
     assert "samples" not in schema["$defs"]["Accuracy"]["properties"]  # kept in memory alone
 
 

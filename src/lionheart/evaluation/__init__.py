@@ -1,7 +1,7 @@
-"""Evaluation: the accuracy of a model, digital or over fresh chips and times after programming.
+"""Evaluation of models: the accuracy of a digital model, or of an analog model on newly programmed chips over time.
 
-Takes: a model, batches, a metric. Returns: accuracies with confidence intervals.
-Must not know: mappings, training, search, data sets by name.
+The functions receive a model, batches and a metric, and return accuracies, some with confidence intervals. The package must not
+depend on mappings, training, the search, or particular data sets.
 """
 
 from lionheart.evaluation.accuracy import ScoreFunction, evaluate_accuracy, evaluate_metrics, score_samples

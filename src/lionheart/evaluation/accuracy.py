@@ -1,4 +1,4 @@
-"""Scores of a model on batches, and their mean."""
+"""Functions that run a model on batches and return the score of each sample or the mean score."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ScoreFunction = Callable[[Any, Any], Tensor]
 def evaluate_accuracy(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Return the mean of a metric over all samples.
+    """Return the mean score of a model over all samples.
 
     Args:
-        model: Model, evaluated in ``eval()``; the mode of every module is restored.
-        batches: Source of the samples, read once.
+        model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
+        batches: Source of the samples; one epoch is read.
         metric: Function that maps outputs and targets to one score for each sample.
         on_batch: Function called after each batch, for example to advance a progress bar.
     """
@@ -34,12 +34,12 @@ def evaluate_metrics(
     *,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return the mean of several metrics over all samples, by name, from one pass over the batches.
+    """Return the mean score of a model for each of several metrics, by name, from one pass over the batches.
 
     Args:
-        model: Model, evaluated in ``eval()``; the mode of every module is restored.
-        batches: Source of the samples, read once.
-        metrics: Metric by name, each as in `evaluate_accuracy`.
+        model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
+        batches: Source of the samples; one epoch is read.
+        metrics: Metrics by name, each a function that maps outputs and targets to one score for each sample.
         on_batch: Function called after each batch, for example to advance a progress bar.
     """
     scores = _score_samples(model, batches, metrics, on_batch)
@@ -49,11 +49,11 @@ def evaluate_metrics(
 def score_samples(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Return the score of each sample, ``(samples,)`` float64 in the order of the batches.
+    """Return the score of each sample in the order of the batches, shape ``(samples,)``, float64.
 
     Args:
-        model: Model, evaluated in ``eval()``; the mode of every module is restored.
-        batches: Source of the samples, read once.
+        model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
+        batches: Source of the samples; one epoch is read.
         metric: Function that maps outputs and targets to one score for each sample.
         on_batch: Function called after each batch, for example to advance a progress bar.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a model, its data or its metric, in one message; looked for where an evaluation has failed."""
+"""Clear error messages for an evaluation that fails because the model, the data and the metric do not fit together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from lionheart.evaluation.accuracy import ScoreFunction
 
 
 def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
-    """Return a metric that refuses whatever is not one score for each sample."""
+    """Return a function that computes a metric, and raises a `ConfigError` if the result is not one score for each sample.
+
+    Args:
+        metric: Function that maps outputs and targets to scores of shape ``(batch,)``.
+        where: Name of the caller, with which the error message begins.
+    """
 
     def score(outputs: Any, targets: Any) -> Tensor:
         scores: Any = metric(outputs, targets)
@@ -26,7 +31,7 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
         raise ConfigError(
             f"{where}: metric: got {_describe(scores)} for outputs {_describe(outputs)} and targets "
             f"{_describe(targets)}, expected one score for each sample, shape {expected}",
-            hint="return a score for each sample, not their mean; check the shape of the targets",
+            hint="return one score for each sample instead of the mean, and check the shape of the targets",
         )
 
     return score
@@ -35,17 +40,18 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
 def run_explained(
     where: str, model: nn.Module, batches: BatchSource, compute: Callable[[], Any], metric: ScoreFunction | None = None
 ) -> Any:
-    """Return what `compute` gives; a failure of the model or of the metric on the first batch becomes one error.
+    """Return the result of `compute`. If it fails, run the model on the first batch to find and explain the error.
 
     Args:
-        where: Name of the caller, for the error.
-        model: What `compute` runs.
-        batches: What it runs on.
-        compute: The work.
-        metric: What it scores outputs with.
+        where: Name of the caller, with which the error message begins.
+        model: Model that `compute` runs.
+        batches: Batches on which `compute` runs the model.
+        compute: Function without arguments whose result is returned.
+        metric: Metric with which `compute` scores the outputs; None = no metric.
 
     Raises:
-        ConfigError: The model fails on the first batch, or the metric fails on its outputs.
+        ConfigError: `compute` fails, and the model or the metric fails on the first batch too. Any other exception of `compute`
+            is raised unchanged.
     """
     try:
         return compute()
@@ -79,12 +85,12 @@ def _explain(where: str, model: nn.Module, batches: BatchSource, metric: ScoreFu
         raise ConfigError(
             f"{where}: the metric failed on outputs {_describe(outputs)} and targets {_describe(targets)}: "
             f"{_shorten(error)}",
-            hint="metric is a function of (outputs, targets) that returns one score for each sample",
+            hint="give a metric that is a function of (outputs, targets) and returns one score for each sample",
         ) from error
 
 
 def _describe(value: Any) -> str:
-    """Return shape and type of the tensors in a value."""
+    """Return the shapes and data types of up to four tensors in a value as text, or the type of a value without tensors."""
     leaves = [each for each in tree_leaves(value) if isinstance(each, Tensor)]
     shown = [f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in leaves[:4]]
     return ", ".join(shown) + (", ..." if len(leaves) > 4 else "") if shown else type(value).__name__

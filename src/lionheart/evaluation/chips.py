@@ -1,4 +1,4 @@
-"""Accuracy over fresh chips and times after programming, with confidence intervals."""
+"""Mean accuracy over newly programmed chips at several times after programming, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from lionheart.runs import Accuracy
 def estimate_mean(
     scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
 ) -> Accuracy:
-    """Return the mean score over chips with its Student-t confidence interval; for one chip, the interval has width 0.
+    """Return the mean score over chips with its Student-t confidence interval.
 
-    The interval covers chip-to-chip variation on the given samples, not the variation between samples.
+    The interval covers the variation between chips on the given samples, but not the variation between samples. For one chip,
+    the interval has width 0.
 
     Args:
-        scores: Mean score of each chip.
+        scores: Mean score of each chip over the samples.
         t_inference: Time since programming ended [s].
-        confidence: Confidence level of the interval, 0 to 1.
-        samples: Mean score over chips of each sample, ``(samples,)``, stored in the result.
+        confidence: Confidence level of the interval, between 0 and 1.
+        samples: Score of each sample, averaged over chips, shape ``(samples,)``; stored in the result.
 
     Raises:
         ConfigError: `scores` is empty.
@@ -39,12 +40,12 @@ def estimate_mean(
     """
     n = len(scores)
     if n == 0:
-        raise ConfigError("estimate: got no scores, expected at least one chip", hint="use n_chips >= 1")
+        raise ConfigError("estimate: got no scores, expected the score of at least one chip", hint="use n_chips >= 1")
     wrong = next((score for score in scores if not math.isfinite(score)), None)
     if wrong is not None:
         raise NumericsError(
             f"evaluation: the mean score of a chip is {wrong}, expected a finite number",
-            hint="check weights, inputs and the results of the metric for nan and inf",
+            hint="check the weights, the inputs and the results of the metric for NaN and infinity",
         )
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0
@@ -76,38 +77,39 @@ def evaluate_over_chips(
     run_calibration: Callable[[nn.Module], Any] | None = None,
     is_enough: Callable[[list[Accuracy]], bool] | None = None,
 ) -> list[Accuracy]:
-    """Program fresh chips, let each age to all times, and return the mean accuracy over chips at each time.
+    """Simulate newly programmed chips, and return the mean accuracy over chips at each time after programming.
 
-    Chip ``i`` of a stream is always the same chip: its programming noise, drift exponents, read noise and output noise depend
-    only on `streams` and ``i``. A model without analog layers is evaluated once; its interval has width 0.
+    The programming noise, drift exponents, read noise and output noise of chip ``i`` depend only on `streams` and ``i``.
+    Therefore, chip ``i`` is the same in every evaluation with the same streams. A model without analog layers is evaluated
+    once, and its interval has width 0.
 
     Args:
-        model: Model with analog layers; every chip is programmed from its exact weights, which do not change.
+        model: Model whose exact weights are programmed to every chip; the weights do not change.
         batches: Source of the samples.
         metric: Function that maps outputs and targets to one score for each sample.
         times: Times since programming ended [s].
         n_chips: Number of chips, >= 1.
         streams: Source of the random numbers of all chips.
-        confidence: Confidence level of the intervals, 0 to 1.
-        progress: Display of the progress bar.
-        label: Text of the progress bar.
+        confidence: Confidence level of the intervals, between 0 and 1.
+        progress: Object that displays a progress bar.
+        label: Text next to the progress bar.
         run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
             calibration.
-        is_enough: Function called with the estimates so far after some shares of the samples. If it returns True, the remaining
-            samples are omitted.
+        is_enough: Function that is called several times with the estimates from the samples evaluated so far. If it returns
+            True, the remaining samples are omitted.
 
     Returns:
-        One estimate for each time, in the order of `times`.
+        One accuracy for each time, in the order of `times`.
 
     Raises:
-        ConfigError: There is no chip or no time, or `run_calibration` is missing.
+        ConfigError: `n_chips` is less than 1, `times` is empty, or a required `run_calibration` is missing.
         NumericsError: A score is not finite.
     """
     moments = list(times)
     if n_chips < 1 or not moments:
         raise ConfigError(
             f"evaluation: got {n_chips} chips and {len(moments)} times, expected at least one of each",
-            hint="give at least one chip and one time after programming",
+            hint="give n_chips >= 1 and one or more times after programming",
         )
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)

@@ -1,4 +1,4 @@
-"""The drop of accuracy of a mapping against the digital network: estimate and upper confidence bound."""
+"""Estimate of the accuracy drop of a mapped network against the digital network, with an upper confidence bound."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ def estimate_drop(
     confidence: float | None = None,
     chip_yield: float | None = None,
 ) -> Drop:
-    """Estimate the drop over all chips and samples from a random selection of both, with an upper confidence bound.
+    """Estimate the accuracy drop of a mapped network against the digital network, with an upper confidence bound.
 
-    Chips and samples are two crossed random factors: every chip is evaluated on every sample. The variance of the mean drop is
-    estimated as the variance of the mean over chips plus that of the mean over samples. This sum counts the interaction of both
-    factors twice, so the bound is conservative. The bound of the mean drop uses Student's t distribution with the degrees of
-    freedom of Welch and Satterthwaite. With `chip_yield`, the bound is the tolerance limit of a normal distribution over chips
-    plus the bound of the error from samples, each with half of the error probability.
+    The given chips and samples are treated as random selections from all chips and all samples. They are crossed factors: every
+    chip is evaluated on every sample. The variance of the mean drop is estimated as the variance of the mean over chips plus
+    the variance of the mean over samples. This sum counts the interaction of the two factors twice, so the bound is
+    conservative.
+
+    The bound on the mean drop uses Student's t distribution with the degrees of freedom of Welch and Satterthwaite. If
+    `chip_yield` is given, the bound is the sum of two terms: a tolerance limit for chips, whose scores are assumed to be
+    normally distributed, and a bound on the error from samples. Each term has half of the error probability.
 
     Args:
-        chips: Mean score of each chip, ``(chips,)``, 0 to 1.
-        samples: Mean score over chips of each sample, ``(samples,)``.
-        reference: Score of each sample in the digital network, ``(samples,)``.
-        confidence: Confidence level of the bound, 0 to 1; None = the bound is the estimate.
-        chip_yield: Share of chips whose drop is at most the estimated one, 0 to 1; None = estimate the mean drop.
+        chips: Mean score of each chip over samples, 0 to 1, shape ``(chips,)``.
+        samples: Mean score of each sample over chips, 0 to 1, shape ``(samples,)``.
+        reference: Score of each sample in the digital network, 0 to 1, shape ``(samples,)``.
+        confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimate.
+        chip_yield: Fraction of chips, between 0 and 1. The result is then the drop that this fraction of chips does not exceed.
+            None = the result is the mean drop over chips.
 
     Returns:
-        Drop, upper confidence bound, and standard errors from chips and samples [pp].
+        Estimated drop, upper confidence bound, and the standard errors due to chips and due to samples [pp].
 
     Raises:
-        ConfigError: There are fewer than 2 chips or samples for a bound, or `samples` and `reference` differ in shape.
+        ConfigError: `confidence` or `chip_yield` is given for fewer than 2 chips or samples, or the shapes of `samples` and
+            `reference` differ.
 
     Source:
         Owen, Annals of Applied Statistics 1 (2007) 386, on the variance of crossed samples; Natrella, Experimental Statistics
@@ -54,8 +59,8 @@ def estimate_drop(
     n_chips, n_samples = len(chips), len(samples)
     if (confidence is not None or chip_yield is not None) and (n_chips < 2 or n_samples < 2):
         raise ConfigError(
-            f"drop: got {n_chips} chips and {n_samples} samples, expected at least 2 of each for a confidence or a yield",
-            hint="raise search.n_chips",
+            f"drop: got {n_chips} chips and {n_samples} samples, expected at least 2 of each for a confidence level or a yield",
+            hint="raise search.n_chips, or give more samples",
         )
     differences = drop_pp(reference.double(), samples.double())
     mean = float(differences.mean())
@@ -82,7 +87,11 @@ def estimate_drop(
 
 
 def _combine(*errors: tuple[float, int]) -> tuple[float, float]:
-    """Return standard error and degrees of freedom of a sum, from those of its terms (Welch-Satterthwaite)."""
+    """Return the standard error and the degrees of freedom of a sum of independent terms (Welch-Satterthwaite equation).
+
+    Args:
+        *errors: Standard error and degrees of freedom of each term.
+    """
     variance = sum(error**2 for error, _ in errors)
     if variance == 0:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Evaluation of many chips at many times on the same batches."""
+"""Evaluation of a model on many simulated chips and at many times after programming, with the same batches."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _LOOKS = (0.1, 0.2, 0.3, 0.45, 0.65)  # shares of the batches after which `is_en
 @final
 @dataclass(frozen=True)
 class EnsembleScores:
-    """Mean scores of an ensemble of chips.
+    """Mean scores of an ensemble of chips at several times after programming.
 
     Args:
-        chips: Mean score over samples, ``(times, chips)``, float64.
-        samples: Mean score over chips, ``(times, samples)``, float64, in the order of the batches.
+        chips: Mean score of each chip over samples, shape ``(times, chips)``, float64.
+        samples: Mean score of each sample over chips, shape ``(times, samples)``, float64, in the order of the batches.
     """
 
     chips: Tensor
@@ -49,7 +49,14 @@ class EnsembleScores:
 @final
 @dataclass(frozen=True)
 class _Instance:
-    """One chip at one time, as indices in the chunk and in the times, with its weights and noise."""
+    """One chip at one time, with its weights and noise.
+
+    Args:
+        time: Index of the time in the list of times.
+        chip: Index of the chip in its chunk.
+        reads: Weights of each analog layer at this time.
+        noise: Source of the output noise.
+    """
 
     time: int
     chip: int
@@ -59,19 +66,19 @@ class _Instance:
 
 @final
 class ChipEnsemble:
-    """`n_chips` fresh chips of one analog model, drifted to all `times`, evaluated together.
+    """Simulated chips to which one model is programmed, and which are evaluated together at several times.
 
-    Chips are evaluated in chunks. Every batch is loaded once for each chunk, and the modules before the first analog layer
-    run once for each batch. A chunk has as many chips as fit into `memory_bytes` with their weights at all times, at least one.
-    Chip ``i`` of a stream is always the same chip and does not depend on the chunks.
+    Chips are evaluated in chunks. In each chunk, every batch is loaded once, and the modules before the first analog layer run
+    once for each batch. A chunk has at least one chip, and as many chips as the memory limit allows. The random numbers of chip
+    ``i`` depend only on `streams` and ``i``, not on the chunks.
 
     Args:
-        model: Model with analog layers; every chip is programmed from its exact weights, which do not change. After
-            `compile_model_` passes are nearly twice as fast on a CPU.
+        model: Model with analog layers, whose exact weights are programmed to every chip; the weights do not change. If
+            `compile_model_` has compiled the model, evaluation is nearly twice as fast on a CPU.
         n_chips: Number of chips.
         times: Times since programming ended [s].
         streams: Source of the random numbers of all chips.
-        memory_bytes: Limit of the memory of programmed weights [bytes].
+        memory_bytes: Limit of the memory for the weights of the chips in a chunk at all times [bytes].
         run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
             calibration.
 
@@ -105,7 +112,7 @@ class ChipEnsemble:
 
     @property
     def chips_per_chunk(self) -> int:
-        """Number of chips that are programmed at once."""
+        """Number of chips in a chunk, whose weights are in memory at the same time."""
         weights = sum(layer.weight.numel() * layer.weight.element_size() for layer in self._layers)
         return max(1, min(self.n_chips, self.memory_bytes // max(1, weights * len(self.times))))
 
@@ -118,14 +125,16 @@ class ChipEnsemble:
         on_pass: Callable[[], None] = lambda: None,
         is_enough: Callable[[EnsembleScores], bool] | None = None,
     ) -> EnsembleScores:
-        """Return the mean score of each chip and of each sample.
+        """Return the mean score of each chip and the mean score of each sample, for each time.
 
         Args:
             batches: Source of the samples.
             metric: Function that maps outputs and targets to one score for each sample.
-            on_pass: Function called after each pass of one chip over one batch, for example to advance a progress bar.
-            is_enough: Function called with the scores so far after some shares of the batches. If it returns True, the
-                remaining batches are omitted. If several chunks are necessary, chips are programmed again for each share.
+            on_pass: Function called after each evaluation of one chip at one time on one batch, for example to advance a
+                progress bar.
+            is_enough: Function called with the scores so far after about 10, 20, 30, 45, 65 and 100 % of the batches. If it
+                returns True, the remaining batches are omitted. If several chunks are necessary, the chips are programmed again
+                for each part of the batches.
         """
         kept = [layer.noise for layer in self._layers]
         begins = range(0, self.n_chips, self.chips_per_chunk)
@@ -158,7 +167,7 @@ class ChipEnsemble:
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
-        """Program one chip and yield the weights of all its layers at each time."""
+        """Program the chip with index `chip`, and yield a list with the weights of its layers for each time."""
         generator = self.streams.generator("chip", chip, device=self._device)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
@@ -183,7 +192,7 @@ class ChipEnsemble:
         on_pass: Callable[[], None],
         cache: PrefixCache,
     ) -> tuple[Tensor, Tensor]:
-        """Return the sum of scores over samples ``(times, chips)`` and the sum over chips ``(times, samples)``."""
+        """Return scores summed over samples, shape ``(times, chips)``, and scores summed over chips, ``(times, samples)``."""
         n_chips = 1 + max(each.chip for each in instances)
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
         samples = []
@@ -208,14 +217,14 @@ class ChipEnsemble:
         return totals.cpu(), per_sample.cpu()
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
-        """Return the column statistics of the exact weights, or None if no tile has a column calibration."""
+        """Return the column calibration with the output statistics of the exact weights; None if no tile uses a calibration."""
         wanting = [fqn for fqn, e in analog_layers(self.model).items() if e.tile.column_calibration != "none"]
         if not wanting:
             return None
         if run_calibration is None:
             raise ConfigError(
-                f"{wanting[0]}: the tile has a column calibration, but run_calibration is not given",
-                hint="give run_calibration, which runs the calibration inputs, or set column_calibration to none",
+                f"layer {wanting[0]!r}: the tile has a column calibration, but no calibration data are given",
+                hint="give run_calibration (in lionheart.evaluate: calibration), or set column_calibration to 'none'",
             )
         kept = [layer.noise for layer in self._layers]
         clear_chip_(self.model)
@@ -228,7 +237,7 @@ class ChipEnsemble:
 
     @contextmanager
     def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
-        """Within the context, run the modules before the first analog layer only once for each batch."""
+        """Return a context in which the modules before the first analog layer run only once for each batch."""
         before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
         try:
             first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
@@ -245,7 +254,12 @@ class ChipEnsemble:
 
 
 def _split_batches(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[], Iterable[Any]]]:
-    """Split the batches at the shares `looks` and yield, for each section, a function that returns its batches repeatedly."""
+    """Split the batches into sections, and yield a function for each section that returns its batches at each call.
+
+    Args:
+        batches: Source of the batches.
+        looks: Fractions of the batches after which a section ends, between 0 and 1; the last section ends with the last batch.
+    """
 
     def everything() -> Iterable[Any]:
         return batches.epoch(torch.Generator().manual_seed(0))

@@ -1,4 +1,7 @@
-"""Cache of the digital prefix: modules before the first analog layer give the same outputs on every chip and run once."""
+"""Cache for the outputs of the modules that run before the first analog layer.
+
+The outputs of these digital modules are the same on every chip, so the modules run only once for each batch.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from lionheart.analog import AnalogLayer
 
 
 def find_prefix(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
-    """Return the outermost modules that run once and finish before the first analog layer starts, in the order of their runs.
+    """Return the modules whose outputs can be cached, in the order in which they finish.
+
+    These are the outermost modules that run exactly once, and finish before the first analog layer starts.
 
     Args:
         model: Model with analog layers.
-        run: Function that runs the model once.
+        run: Function without arguments that runs the model once.
     """
     finished: list[nn.Module] = []
     calls: dict[nn.Module, int] = {}
@@ -45,17 +50,20 @@ def find_prefix(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
 
 
 class PrefixCache:
-    """Outputs of modules for the current batch. Call `clear` before the next batch."""
+    """Cache for the outputs of modules on the current batch. The method `clear` must be called before the next batch."""
 
     def __init__(self) -> None:
         self._outputs: dict[nn.Module, tuple[Any, list[int]]] = {}
 
     def clear(self) -> None:
-        """Discard all outputs."""
+        """Discard all cached outputs."""
         self._outputs.clear()
 
     def output_of(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the output of `forward` for the current batch; compute it again if it was modified in place."""
+        """Return the cached output of a module for the current batch.
+
+        If no output is cached, or the cached output was modified in place, `forward` is called with the remaining arguments.
+        """
         if module in self._outputs:
             output, versions = self._outputs[module]
             if versions == _versions(output):
@@ -67,7 +75,7 @@ class PrefixCache:
 
 @contextmanager
 def computing_once(modules: list[nn.Module]) -> Iterator[PrefixCache]:
-    """Within the context, let each module compute only once until the cache is cleared."""
+    """Return a context in which each of the modules runs only once until the cache that the context returns is cleared."""
     cache = PrefixCache()
     try:
         for module in modules:

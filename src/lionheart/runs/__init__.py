@@ -1,7 +1,7 @@
-"""Runs: the directory in which a job keeps its settings, journal, weights and results, and the records that it writes.
+"""Runs: the directory of a run, which holds its settings, journal, weights and results, and the types of these results.
 
-The files hold records, and reading them returns the same records after a kill at any time. This package must not know how
-records are computed.
+All files stay readable if the process is killed at any time. The package does not compute any results, and depends on no
+package that does.
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment

@@ -1,6 +1,6 @@
-"""Records of cost estimates: time and energy on a platform, of programming, and on several cores.
+"""Records of cost estimates: time and energy of inference on a platform, of programming chips, and of several cores.
 
-Fields that results of older versions may lack are None or have a neutral default.
+Fields that older versions did not write have a default value, so that their results can be read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lionheart.record import Record
 
 
 class WorkKind(StrEnum):
-    """Type of work of a core in one step of a schedule."""
+    """Type of work that a core does in one step of a schedule."""
 
     NETWORK_IO = "network io"
     DIGITAL = "digital"
@@ -30,15 +30,16 @@ class WorkKind(StrEnum):
 @final
 @dataclass(frozen=True)
 class ScheduleEvent:
-    """An interval in which one core does one piece of work.
+    """A time interval of a schedule, in which one core does one step of work for one inference.
 
     Args:
-        core: Index of the core, from 0.
-        inference: Index of the inference, from 0.
-        layer: Name of the projection that the work belongs to; the name of the stage for a handover.
+        core: Index of the core, counted from 0.
+        inference: Index of the inference, counted from 0.
+        layer: Name of the projection (weight matrix) for which the work is done; for a handover of results between cores, the
+            name of the pipeline stage.
         kind: Type of work.
-        start_s: Start time [s].
-        end_s: End time [s].
+        start_s: Start time after the start of the first inference [s].
+        end_s: End time after the start of the first inference [s].
     """
 
     core: int
@@ -50,11 +51,11 @@ class ScheduleEvent:
 
 
 class CostTotals(Record):
-    """Time and energy of one inference.
+    """Total time and energy of one inference.
 
     Args:
-        latency_s: Latency of one inference [s].
-        energy_j: Energy of one inference [J].
+        latency_s: Total time of one inference [s].
+        energy_j: Total energy of one inference [J].
     """
 
     latency_s: float
@@ -62,11 +63,11 @@ class CostTotals(Record):
 
 
 class CostRecord(CostTotals):
-    """Time and energy of one inference, with their components.
+    """Time and energy of one inference, in total and by component, such as memory accesses or tiles.
 
     Args:
-        time_breakdown_s: Time of each component [s].
-        energy_breakdown_j: Energy of each component [J].
+        time_breakdown_s: Time by component [s]; None = not recorded.
+        energy_breakdown_j: Energy by component [J]; None = not recorded.
     """
 
     time_breakdown_s: dict[str, float] | None = None
@@ -75,14 +76,16 @@ class CostRecord(CostTotals):
 
 @final
 class LayerCostRecord(CostRecord):
-    """Cost of one projection as mapped and on the digital core.
+    """Time and energy of one projection (weight matrix) in one inference, with its placement in the mapping.
+
+    The inherited fields are those of the mapped projection.
 
     Args:
-        fqn: Name of the projection.
-        placement: Placement of its matrix-vector products.
-        n_tiles: Number of tiles that hold its weight; 0 if digital.
-        digital_latency_s: Time on the digital core [s].
-        digital_energy_j: Energy on the digital core [J].
+        fqn: Fully qualified name of the projection.
+        placement: Whether its matrix-vector products are computed on tiles (analog) or on the core (digital).
+        n_tiles: Number of tiles that store the weight matrix; 0 if the projection is digital.
+        digital_latency_s: Time for the projection if it is computed on the core [s].
+        digital_energy_j: Energy for the projection if it is computed on the core [J].
     """
 
     fqn: str
@@ -94,13 +97,15 @@ class LayerCostRecord(CostRecord):
 
 @final
 class OpCostRecord(Record):
-    """Cost of all operations with one name other than projections; the same for every mapping.
+    """Time and energy of all operations of one type that use no weight matrix, such as all activation functions.
+
+    The cost does not depend on the mapping.
 
     Args:
         name: Name of the operation.
-        latency_s: Time of one inference [s].
-        energy_j: Energy of one inference [J].
-        reason_free: Reason why the operation costs nothing; empty if it has a cost.
+        latency_s: Total time for these operations in one inference [s].
+        energy_j: Total energy for these operations in one inference [J].
+        reason_free: Reason why the operations cost nothing; empty if they have a cost; None = not recorded.
     """
 
     name: str
@@ -111,13 +116,15 @@ class OpCostRecord(Record):
 
 @final
 class AgeCost(Record):
-    """Cost of reprogramming a chip at regular intervals.
+    """Cost of reprogramming a chip at regular intervals, as drift makes it necessary.
 
     Args:
-        reprogram_after: Time between the starts of two programmings [s].
-        power_w: Programming energy divided by this time [W].
-        time_share: Share of the time spent on programming; 1 or more: no time is left for inference.
-        inferences_per_s: Inference rate above which the mapping saves energy [1/s]; None = it never does.
+        reprogram_after: Time from the start of one programming to the start of the next [s].
+        power_w: Energy of one programming divided by `reprogram_after` [W].
+        time_share: Duration of one programming divided by `reprogram_after` [-]. If the value is 1 or more, no time remains for
+            inference.
+        inferences_per_s: Inference rate above which the mapping saves more energy than programming needs [1/s]; None = at no
+            rate.
     """
 
     reprogram_after: float
@@ -128,20 +135,22 @@ class AgeCost(Record):
 
 @final
 class ProgrammingRecord(Record):
-    """Time and energy of programming one chip.
+    """Time and energy to program the weights of a mapping to the tiles of one chip.
 
     Args:
-        technology: Name of the device technology.
-        n_devices: Number of devices that are programmed.
-        write: ``row``: all devices of a row at a time; ``device``: one device at a time.
+        technology: Name of the memory device technology, such as ``pcm``.
+        n_devices: Number of memory devices that are programmed.
+        write: ``row`` if all devices of a row are programmed at the same time, ``device`` if one device at a time.
         time_s: Programming time [s]; None = unknown.
         energy_j: Programming energy [J]; None = unknown.
-        time_breakdown_s: Time of each component [s]; empty if unknown.
-        energy_breakdown_j: Energy of each component [J]; empty if unknown.
-        break_even_time: Number of inferences that save the programming time; None = never, or unknown.
-        break_even_energy: Number of inferences that save the programming energy; None = never, or unknown.
-        reprogramming: Cost of reprogramming at the tile's interval; None = the chip is programmed once.
-        reason_unknown: Reason why the cost is unknown; empty if it is known.
+        time_breakdown_s: Programming time by component [s]; empty if unknown.
+        energy_breakdown_j: Programming energy by component [J]; empty if unknown.
+        break_even_time: Number of inferences after which the time saved by the tiles equals the programming time; None = the
+            tiles save no time, or the programming time is unknown.
+        break_even_energy: Number of inferences after which the energy saved by the tiles equals the programming energy; None =
+            the tiles save no energy, or the programming energy is unknown.
+        reprogramming: Cost of reprogramming at the interval that the tile settings specify; None = the chip is programmed once.
+        reason_unknown: Reason why time and energy are unknown; empty if they are known.
     """
 
     technology: str
@@ -159,11 +168,11 @@ class ProgrammingRecord(Record):
 
 @final
 class CoreRecord(Record):
-    """One stage of a pipeline.
+    """One stage of a pipeline: consecutive layers that run on the same core.
 
     Args:
-        layers: Names of its projections.
-        utilisation: Share of the time in which its core is busy, 0 to 1.
+        layers: Names of the projections (weight matrices) in the stage.
+        utilisation: Fraction of the time in which the core is busy, 0 to 1.
     """
 
     layers: tuple[str, ...]
@@ -172,17 +181,17 @@ class CoreRecord(Record):
 
 @final
 class ScheduleRecord(Record):
-    """Schedule of the cores for a series of inferences.
+    """Simulated schedule of a pipeline of cores that computes consecutive inferences.
 
     Args:
-        latency_s: Time until the first result [s].
+        latency_s: Time from the start to the result of the first inference [s].
         interval_s: Mean time from one result to the next [s].
-        throughput_per_s: Results per second [1/s].
-        total_s: Time at which the last inference ends [s].
-        energy_per_inference_j: Energy of one inference [J].
-        energy_breakdown_j: Energy of each component in one inference [J].
-        cores: Stages of the pipeline.
-        events: Pieces of work in the order of their start times.
+        throughput_per_s: Mean number of results per second [1/s].
+        total_s: Time from the start to the result of the last inference [s].
+        energy_per_inference_j: Mean energy of one inference [J].
+        energy_breakdown_j: Mean energy of one inference by component [J].
+        cores: Stages of the pipeline, one for each core in use.
+        events: Steps of work of all cores in ascending order of start time.
     """
 
     latency_s: float
@@ -197,25 +206,27 @@ class ScheduleRecord(Record):
 
 @final
 class PipelineRecord(Record):
-    """A mapping on several cores, or with few tiles, compared with the all-digital network on the same number of cores.
+    """Comparison of a mapped network with the all-digital network on the same number of cores, from simulated schedules.
+
+    The cores form a pipeline, and the number of tiles may be limited.
 
     Args:
-        platform: Name of the platform.
+        platform: Name of the hardware platform.
         n_cores: Number of available cores.
-        n_inferences: Number of consecutive inferences.
-        max_tiles: Number of available tiles; None = as many as needed.
+        n_inferences: Number of consecutive inferences in the simulation.
+        max_tiles: Number of available tiles; None = unlimited.
         n_tiles: Number of tiles in use.
-        n_tiles_wanted: Number of tiles without sharing between layers.
-        n_tiles_packed: Number of tiles with sharing between layers.
-        without_tiles: Layers that do not fit on the tiles.
-        reprogrammed: Layers that are reprogrammed for every inference.
-        sharing: Layers on each tile that more than one layer uses.
-        latency_gain: All-digital latency over that of the mapped network [-].
-        throughput_gain: Throughput of the mapped network over the all-digital one [-].
-        energy_gain: All-digital energy over that of the mapped network [-].
+        n_tiles_wanted: Number of tiles that the mapping needs if every layer has its own tiles.
+        n_tiles_packed: Number of tiles that the mapping needs if layers share tiles.
+        without_tiles: Names of layers that are analog in the mapping but digital here, because they do not fit on the tiles.
+        reprogrammed: Names of layers whose tiles are reprogrammed for every inference.
+        sharing: Names of the layers on each shared tile, one tuple for each tile that more than one layer uses.
+        latency_gain: Latency of the all-digital network divided by the latency of the mapped network [-].
+        throughput_gain: Throughput of the mapped network divided by the throughput of the all-digital network [-].
+        energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
         all_digital: Schedule of the all-digital network.
         mapped: Schedule of the mapped network.
-        notes: Remarks on the interpretation of the numbers.
+        notes: Assumptions of the simulation, one sentence each.
     """
 
     platform: str
@@ -238,23 +249,23 @@ class PipelineRecord(Record):
 
 @final
 class SystemRecord(Record):
-    """Time and energy of one inference on a platform, mapped and all-digital.
+    """Estimated time and energy of one inference on a platform, for the mapped network and for the all-digital network.
 
     Args:
-        platform: Name of the platform.
+        platform: Name of the hardware platform.
         clock_hz: Clock frequency of the core [Hz].
-        counted: Costs that the numbers include.
-        not_counted: Costs that the numbers leave out.
-        assumptions: Assumptions behind the numbers.
-        all_digital: Total of the all-digital network.
-        mapped: Total of the mapped network.
-        speedup: All-digital latency over that of the mapped network [-].
-        energy_gain: All-digital energy over that of the mapped network [-].
-        n_tiles: Number of tiles of the mapped network.
-        tiles_missing: Number of tiles that the mapping needs beyond those of the platform.
-        programming: Cost of programming the tiles.
-        layers: Cost of each projection, in the network's order.
-        other_ops: Cost of all other operations, one row for each name.
+        counted: Descriptions of the costs that the estimate includes.
+        not_counted: Descriptions of the costs that the estimate does not include.
+        assumptions: Assumptions of the estimate, one sentence each.
+        all_digital: Time and energy of the all-digital network.
+        mapped: Time and energy of the mapped network.
+        speedup: Latency of the all-digital network divided by the latency of the mapped network [-].
+        energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
+        n_tiles: Number of tiles that the mapping needs.
+        tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has.
+        programming: Cost of programming the tiles; None = not recorded.
+        layers: Cost of each projection (weight matrix), in the order of the network.
+        other_ops: Cost of all other operations, one row for each name; None = not recorded.
         pipeline: Comparison on several cores; None = not simulated.
     """
 

@@ -1,4 +1,8 @@
-"""The run directory: every file is complete or absent, the journal is append-only, and one process writes at a time."""
+"""The run directory, which holds all files of a run.
+
+Files are written atomically, except for the journal, to which lines are appended. A lock ensures that only one process writes
+to the directory at a time.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +33,11 @@ _SPACE_NEEDED = 50_000_000  # free disk space required to start a run [bytes]
 
 @final
 class RunDirectory:
-    """Paths of a run's files, with functions to read and write them.
+    """A directory with the files of one run, and methods that read and write these files.
 
-    ``run.json``: settings, seeds, versions. ``graph.json``: the network. ``journal.jsonl``: all events. ``checkpoints/``:
-    weights during the run. ``mapping.json``, ``weights.safetensors``, ``results.json``, ``report.html``: results.
+    ``run.json`` holds the settings, the seed and the versions, ``graph.json`` the layers of the network, and ``journal.jsonl``
+    all events. ``checkpoints/`` holds weights while the run is not finished. The results are in ``mapping.json``,
+    ``weights.safetensors``, ``results.json`` and ``report.html``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +46,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, description: RunDescription) -> RunDirectory:
-        """Create the directory and write ``run.json``.
+        """Create the directory, write ``run.json``, and return the new run.
 
         Raises:
             ArtifactError: The directory already holds a run, cannot be written, or has too little free space.
@@ -65,25 +70,26 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
-        """Return an existing run.
+        """Return the run whose files are in the directory `path`.
 
         Raises:
-            ArtifactError: There is no run, its version is unknown, or ``run.json`` is damaged.
+            ArtifactError: The directory holds no run, its format is unknown, or ``run.json`` is damaged.
         """
         check_type(path, (str, Path), "run", hint="give the directory of a run")
         run = cls(Path(path))
         if not run.has("run.json"):
             raise ArtifactError(
-                f"{path}: no run in this directory (run.json is missing)", hint="give a directory that `map` wrote"
+                f"{path}: no run in this directory (run.json is missing)",
+                hint="give a directory that a LionHeart command, such as `lionheart map`, has written",
             )
         run.description()
         return run
 
     def require_job(self, job: str) -> None:
-        """Check that the run was started by the command `job`.
+        """Check that the run was started by the command ``lionheart <job>``.
 
         Raises:
-            ArtifactError: Another command started the run.
+            ArtifactError: The run was started by another command.
         """
         found = self.description().job
         if found != job:
@@ -93,35 +99,35 @@ class RunDirectory:
             )
 
     def require_resumable(self) -> None:
-        """Check that this version can continue the run.
+        """Check that this version of lionheart can continue the run.
 
         Raises:
-            ArtifactError: An older version wrote the journal.
+            ArtifactError: An older version of lionheart, with another format of the journal, started the run.
         """
         version = self.description().schema_version
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{self.path}: an older version started the run (schema_version {version}, expected {SCHEMA_VERSION})",
-                hint="continue the search with that version, or start a new run; results of a finished run can be read",
+                hint="continue the run with the older version, or start a new run; results of a finished run can be read",
             )
 
     def file(self, name: str) -> Path:
-        """Return the path of one of the run's files."""
+        """Return the path of the file `name` in the run directory; the file need not exist."""
         return self.path / name
 
     def checkpoint(self, name: str) -> Path:
-        """Return the path of a checkpoint."""
+        """Return the path of the checkpoint called `name`; the file need not exist."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def drop_checkpoints(self) -> None:
-        """Remove all checkpoints and temporary files of a run that has its results."""
+        """Delete the folder ``checkpoints/``, which is no longer needed when the results of the run are written."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     def description(self) -> RunDescription:
-        """Return the contents of ``run.json``.
+        """Return the contents of ``run.json``, which describe the run.
 
         Raises:
-            ArtifactError: The file is damaged, or its version is unknown.
+            ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
         """
         where = self.file("run.json")
         data = upgrade_run(require_mapping(read_json(where), where))
@@ -133,7 +139,7 @@ class RunDirectory:
         return RunDescription.from_json(data, str(where))
 
     def results(self) -> Results:
-        """Return the contents of ``results.json``, also of older versions.
+        """Return the contents of ``results.json``; files that older versions wrote are converted.
 
         Raises:
             ArtifactError: The file is missing or damaged.
@@ -142,7 +148,11 @@ class RunDirectory:
         return Results.from_json(upgrade(read_json(where), where), str(where))
 
     def read(self, name: str, kind: type[T]) -> T:
-        """Return one of the run's JSON files as a record.
+        """Return the contents of a JSON file of the run.
+
+        Args:
+            name: Name of the file, such as ``"graph.json"``.
+            kind: Type of the result, such as a `Record`.
 
         Raises:
             ArtifactError: The file is missing or damaged.
@@ -151,20 +161,20 @@ class RunDirectory:
         return read_record(kind, UPGRADES[name](data) if name in UPGRADES else data, str(self.file(name)))
 
     def write(self, name: str, record: Any) -> None:
-        """Write a record to one of the run's JSON files."""
+        """Write a record, a dataclass, or a collection of records to the JSON file `name` of the run."""
         data = write_record(record)
         write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data} if isinstance(data, Mapping) else data)
 
     def has(self, name: str) -> bool:
-        """Return whether a file of the run exists."""
+        """Return whether the run directory contains a file called `name`."""
         return os.path.exists(self.file(name))  # unlike Path.exists, returns False without permission
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the run for this process.
+        """Reserve the run for this process within the context, so that no other process can write to it.
 
         Raises:
-            ArtifactError: Another process has locked the run.
+            ArtifactError: Another process has reserved the run.
         """
         try:
             with FileLock(self.file(".lock"), timeout=0):
@@ -172,12 +182,12 @@ class RunDirectory:
         except Timeout as error:
             raise ArtifactError(
                 f"{self.path}: another process is working on this run",
-                hint="wait until that process has finished, or stop it",
+                hint="wait until the other process has finished, or stop it",
             ) from error
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return versions, processor, threads and device, which may all change the numbers of a run."""
+    """Return the software versions, the processor, the number of threads and the device, which can affect results of a run."""
     return Environment(
         lionheart=metadata.version("lionheart-aimc"),
         python=host.python_version(),

@@ -1,4 +1,7 @@
-"""The journal of a long job: every computed value is recorded, and read instead of computed again after a resume."""
+"""The journal of a run: a file in which every computed value is recorded.
+
+When a run is resumed, values are read from the journal instead of being computed again.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,12 @@ T = TypeVar("T")
 
 @final
 class Journal:
-    """An append-only file of events, one JSON object per line. Each line is on the disk before the job continues.
+    """A file to which events are appended, each as one line with a JSON object.
+
+    Each line is flushed to the disk before the run continues.
 
     Args:
-        path: File of the journal, which need not exist; None = the journal is kept in memory only.
+        path: Path of the file, which is created if it does not exist; None = the journal is kept in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -31,12 +36,12 @@ class Journal:
         """Return the value recorded under `key`; if there is none, compute the value and record it.
 
         Args:
-            key: Name of the step; a step that is repeated has a number in its name, e.g. ``"decision 3"``.
-            kind: Type of the value: a `Record`, a dataclass, or a collection of them or of plain data.
-            compute: Function that computes the value; its wall time is recorded with the value.
+            key: Name of the step that computes the value. For repeated steps the key includes a number, as in ``"decision 3"``.
+            kind: Type of the value: a `Record`, a dataclass, or a collection of records, dataclasses or plain data.
+            compute: Function that computes the value. Its elapsed time is recorded together with the value.
 
         Raises:
-            ArtifactError: The line of the journal is damaged or cannot be written.
+            ArtifactError: The line with the value is damaged, or a new line cannot be written.
         """
         if self.has(key):
             return self.read(key, kind)
@@ -49,11 +54,11 @@ class Journal:
         """Return the value recorded under `key`.
 
         Raises:
-            ArtifactError: No value is recorded under `key`, or the line is damaged.
+            ArtifactError: No value is recorded under `key`, or the line with the value is damaged.
         """
         if not self.has(key):
             raise ArtifactError(
-                f"{self.path}: {key}: missing in the journal", hint="the file is damaged; restore it from a copy"
+                f"{self.path}: no value {key!r} in the journal", hint="the journal is damaged; restore it from a copy"
             )
         return read_record(kind, self._entries()[key].get("value"), f"{self.path}: {key}")
 
@@ -62,23 +67,23 @@ class Journal:
         return key in self._entries()
 
     def count(self, step: str) -> int:
-        """Return how many of the steps ``"<step> 0"``, ``"<step> 1"``, ... are recorded without a gap."""
+        """Return the number of consecutive keys ``"<step> 0"``, ``"<step> 1"``, ... that have a recorded value."""
         number = 0
         while self.has(f"{step} {number}"):
             number += 1
         return number
 
     def elapsed_s(self, *steps: str) -> float:
-        """Return the total wall time of the steps with these names, numbered steps included [s]."""
+        """Return the total elapsed time [s] of all steps with one of these names, with or without a number."""
         rows = [entry for key, entry in self._entries().items() if key in steps or key.partition(" ")[0] in steps]
         return sum(float(entry.get("elapsed_s", 0.0)) for entry in rows)
 
     def note(self, event: str, **data: Any) -> None:
-        """Record an event; unlike `once`, each call adds a line."""
+        """Append an event with `data` to the journal. Unlike `once`, every call appends a line."""
         self._append({"event": event, **data})
 
     def events(self) -> list[dict[str, Any]]:
-        """Return all lines in order, except a last line that is incomplete after a kill."""
+        """Return all events in the order in which they were written; lines that are not valid JSON objects are skipped."""
         if self.path is None or not self.path.exists():
             return []
         found = []
@@ -92,13 +97,13 @@ class Journal:
         return found
 
     def remove(self) -> None:
-        """Delete the file of a job whose results are stored elsewhere."""
+        """Delete the file of the journal, and forget all recorded values."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         self._known = {}
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """Return the lines that hold values, by key."""
+        """Return the events that contain a value, by key."""
         if self._known is None:
             self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
         return self._known
@@ -114,7 +119,7 @@ class Journal:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Append a line to a file and flush it to the disk."""
+    """Append a line to a file and flush the file to the disk; if its last line is incomplete, end that line first."""
     try:
         with path.open("ab+") as stream:
             if stream.tell() > 0:
@@ -126,10 +131,11 @@ def _append_line(path: Path, line: str) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise ArtifactError(
-            f"{path}: cannot be written: {error.strerror}", hint="check free disk space and permissions"
+            f"{path}: cannot be written: {error.strerror}",
+            hint="check the free disk space and the permissions of the folder",
         ) from error
 
 
 def timestamp() -> str:
-    """Return the current time in UTC, in ISO 8601 format."""
+    """Return the current time in UTC in ISO 8601 format, such as ``2025-01-31T12:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

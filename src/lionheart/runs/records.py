@@ -1,6 +1,7 @@
-"""Records of a run, used by search, journal, results, report and ``--json``.
+"""Records of the values that a run computes: accuracies, decisions of the search, tests, and the results as a whole.
 
-``lionheart schema results`` generates the JSON schema of results from these classes.
+The journal, the results files, the report and the output of ``--json`` contain these records. The command ``lionheart schema
+results`` generates the JSON schema of ``results.json`` from these classes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RESULTS_VERSION = 2
 
 
 class SearchOutcome(StrEnum):
-    """How a search ended."""
+    """Outcome of a search: a mapping was found, no mapping satisfies the bound, or the budget was used up first."""
 
     MAPPED = "mapped"
     INFEASIBLE = "infeasible"
@@ -30,7 +31,7 @@ class SearchOutcome(StrEnum):
 
 
 class Accuracy(Record):
-    """Mean score over chips at one time. Accuracies are scores from 0 to 1."""
+    """Mean score over several programmed chips at one time after programming. Accuracies are scores from 0 to 1."""
 
     t_inference: float = Field(description="time since programming ended [s]")
     mean: float = Field(description="mean score over chips")
@@ -45,7 +46,7 @@ class Accuracy(Record):
     )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether another record has the same fields; `samples` are not compared because they are not written."""
+        """Return whether all fields are equal, except for `samples`, which are not written to files."""
         return isinstance(other, Accuracy) and type(self) is type(other) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
@@ -53,51 +54,63 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """Drop of the score against the digital network."""
+    """Decrease of the score of a mapped network against the digital network, with an upper confidence bound."""
 
-    drop_pp: float = Field(description="estimated drop, of the mean over chips or of a share of chips [pp]")
+    drop_pp: float = Field(
+        description="estimated drop: mean over chips, or the drop that `chip_yield` of the chips do not exceed [pp]"
+    )
     drop_ucb_pp: float = Field(
         description="upper confidence bound: the drop does not exceed this value with probability `confidence`; equal to "
         "`drop_pp` if `confidence` is None [pp]"
     )
     chip_error_pp: float = Field(description="standard error of the mean over chips [pp]")
     sample_error_pp: float = Field(description="standard error of the mean over samples [pp]")
-    confidence: float | None = Field(description="one-sided confidence level of the bound; None = no bound computed")
+    confidence: float | None = Field(
+        description="one-sided confidence level of the upper bound, 0 to 1; None = no upper bound was computed"
+    )
     chip_yield: float | None = Field(
-        description="share of chips whose drop must not exceed the bound; None = the mean over chips must not"
+        description="fraction of chips whose drop does not exceed the estimate, 0 to 1; None = estimate of the mean over chips"
     )
 
 
 class TrainTrace(Record):
-    """Record of a training."""
+    """Record of a training: the loss of each epoch, the duration, and the reason for the end."""
 
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
     n_steps: int = Field(0, description="number of optimiser steps")
     elapsed_s: float = Field(0.0, description="wall time [s]")
-    outcome: str = Field("none", description="reason why the training ended: flat, cap, budget; none = no training")
+    outcome: str = Field(
+        "none",
+        description="reason why the training ended: flat (loss no longer decreases), cap (largest number of epochs), "
+        "budget (limit of the search); none = no training",
+    )
 
 
 class Decision(Record):
-    """One decision of a search."""
+    """One decision of a search: a mapping was tried, and accepted or rejected."""
 
     index: int = Field(description="number of the decision, from 0")
     fqn: str = Field(
         description="name of the projection that was tried, or a description of the mapping that was tried"
     )
     macs: int = Field(description="MACs of the projections that were tried")
-    accepted: bool = Field(description="whether a mapping was accepted")
+    accepted: bool = Field(description="whether the decision accepted a mapping")
     accuracy: Accuracy = Field(description="accuracy of the accepted mapping, or of the one tried last")
     drop_pp: float = Field(description="drop against the digital network [pp]")
-    drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
+    drop_ucb_pp: float = Field(
+        description="value that was compared with the bound on the drop: upper confidence bound or estimate [pp]"
+    )
     train: TrainTrace = Field(description="record of the retraining")
     elapsed_s: float = Field(description="wall time [s]")
     analog: tuple[str, ...] | None = Field(None, description="analog projections of the accepted mapping; None = none")
     n_remeasured: int = Field(0, description="further mappings evaluated in the same decision")
-    note: str = Field("", description="candidates that stay digital because of tiles or cost, and why")
+    note: str = Field(
+        "", description="candidates that stay digital because of the tile limit or the cost, each with the reason"
+    )
 
 
 class HoldoutTest(Record):
-    """Evaluation of a mapping on chips and samples that no decision used."""
+    """Evaluation of a mapping on held-out chips and samples, which no decision of the search has used."""
 
     analog: tuple[str, ...] = Field(description="analog projections of the mapping")
     accuracy: Accuracy = Field(description="accuracy on the held-out samples")
@@ -106,18 +119,18 @@ class HoldoutTest(Record):
 
 
 class CompensationTrial(Record):
-    """Evaluation of layers with a cheaper digital correction."""
+    """Evaluation of the mapped network in which some layers have a less costly digital correction of tile outputs."""
 
     setting: str = Field(description="name of the tile setting")
     value: str = Field(description="value that was tried")
-    layers: tuple[str, ...] = Field(description="layers that had this value")
+    layers: tuple[str, ...] = Field(description="names of the layers for which this value was set")
     accepted: bool = Field(description="whether the drop is within the bound")
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_ucb_pp: float = Field(description="drop that was compared with the bound [pp]")
 
 
 class AgeTrial(Record):
-    """Evaluation of a mapping at one age of the chips."""
+    """Evaluation of a mapping at one time since programming (age of the chips)."""
 
     age_s: float = Field(description="time since programming ended [s]")
     drop_pp: float = Field(description="drop against the digital network [pp]")
@@ -126,7 +139,7 @@ class AgeTrial(Record):
 
 
 class RefreshInterval(Record):
-    """Age up to which chips stay within the bound, i.e. the interval at which they must be reprogrammed."""
+    """Longest time since programming at which the drop is within the bound, after which chips must be reprogrammed."""
 
     holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
     longest_s: float = Field(description="largest age that could be tried [s]")
@@ -134,21 +147,21 @@ class RefreshInterval(Record):
 
 
 class DigitalBaseline(Record):
-    """Scores of the digital network on the samples of decisions and of the final results."""
+    """Scores of the digital network on two sets of validation samples: those for decisions and those for the final results."""
 
     decision: float = Field(description="score on the validation samples used for decisions")
     validation: float = Field(description="score on the validation samples of the final results")
 
 
 class Baseline(Record):
-    """Scores of the digital network in the final results."""
+    """Scores of the digital network with which the final results are compared."""
 
     validation_accuracy: float = Field(description="score on the validation samples of the final results")
     test_accuracy: float | None = Field(None, description="score on the test samples of the final results")
 
 
 class Results(Printable, Record):
-    """Results of a mapping run: ``results.json``."""
+    """Results of a mapping run, which are stored in ``results.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
@@ -157,8 +170,8 @@ class Results(Printable, Record):
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
     confidence: float = Field(description="coverage probability of the confidence intervals")
     mapping: LayerMapping = Field(description="placement of each projection")
-    analog_mac_share: float = Field(description="share of the MACs on tiles, 0 to 1")
-    analog_weight_share: float = Field(description="share of the weights on tiles, 0 to 1")
+    analog_mac_share: float = Field(description="fraction of the MACs that tiles compute, 0 to 1")
+    analog_weight_share: float = Field(description="fraction of the weights that tiles store, 0 to 1")
     objective: str = Field("macs", description="cost that the search minimised")
     n_tiles: int = Field(description="number of tiles of the mapping")
     max_tiles: int | None = Field(None, description="limit of the number of tiles; None = no limit")
@@ -186,14 +199,14 @@ class Results(Printable, Record):
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
-    @computed_field(description="drop on validation over fresh chips [pp]")  # type: ignore[prop-decorator]
+    @computed_field(description="drop of the mean validation score over fresh chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Drop on validation over fresh chips [pp], rounded to 9 decimals to remove floating-point errors."""
+        """Drop of the mean validation score over new chips against the digital network [pp], rounded to 9 decimals."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
     def to_blocks(self) -> list[Block]:
-        """Return the outcome, the projections, the accuracy over time and the cost."""
+        """Return the outcome, the projections, the accuracy over time and the cost as strings and tables for `print`."""
         metric, found = self.metric, self.validation
         n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
         test = self.baseline.test_accuracy
@@ -234,7 +247,10 @@ class Results(Printable, Record):
 
 
 class Evaluation(Printable, Record):
-    """Evaluation of a network over fresh chips and times; of a finished run: ``evaluation.json``."""
+    """Evaluation of a network on newly programmed chips at several times after programming.
+
+    The evaluation of a finished run is stored in ``evaluation.json``.
+    """
 
     split: str = Field(description="test or validation; data = the data of the caller")
     metric: Metric = Field(description="metric of the scores")
@@ -246,7 +262,7 @@ class Evaluation(Printable, Record):
     accuracy_over_time: tuple[Accuracy, ...] = Field(description="accuracy at each time")
 
     def to_blocks(self) -> list[Block]:
-        """Return what was evaluated, and the accuracy at each time."""
+        """Return a sentence on the evaluation, and a table with the accuracy at each time, for `print`."""
         points, metric = self.accuracy_over_time, self.metric
         n_samples = points[0].n_samples if points and points[0].n_samples is not None else self.n_samples
         samples = "all samples" if n_samples is None else f"{n_samples} samples"
@@ -258,7 +274,7 @@ class Evaluation(Printable, Record):
 
 
 class Environment(Record):
-    """Versions and hardware of a run, which may change its numbers."""
+    """Software versions and hardware with which a run was computed, which can affect its results."""
 
     lionheart: str = Field(description="version of lionheart")
     python: str = Field(description="version of Python")
@@ -272,7 +288,7 @@ class Environment(Record):
 
 
 class RunDescription(Record):
-    """Description of a run, written at its start: ``run.json``."""
+    """Description of a run, which is written to ``run.json`` when the run starts."""
 
     schema_version: Literal[1, 2] = Field(
         2, description="version of the run directory; a run of version 1 can be read but not resumed"

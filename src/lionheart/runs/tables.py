@@ -1,4 +1,4 @@
-"""Tables of accuracy and of cost, as results and the command line show them."""
+"""Tables of accuracies and of costs, which the command line and ``print`` show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Metric) -> Table:
-    """Return the mean score over chips at each time."""
+    """Return a table with the mean score over chips, its interval and the worst chip, one row for each time."""
     rows = [
         (
             format_duration(point.t_inference),
@@ -32,7 +32,7 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
 
 
 def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
-    """Return time and energy of one inference on each platform."""
+    """Return a table with time and energy of one inference, digital and mapped, one row for each platform."""
     rows = [
         (
             row.platform,
@@ -51,7 +51,13 @@ def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
 
 
 def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_missing: int = 0) -> list[str]:
-    """Return what programming takes and when it has paid for itself, and how many tiles are missing."""
+    """Return lines of text on missing tiles, and on the time, energy and break-even point of programming.
+
+    Args:
+        platform: Name of the platform.
+        cost: Cost of programming; None = no line on programming.
+        tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has.
+    """
     lines = []
     if tiles_missing:
         lines.append(f"{platform}: {tiles_missing} of these tiles are more than it has")

@@ -1,4 +1,4 @@
-"""Conversion of files of older versions to the present format. No other module knows the older formats."""
+"""Conversion of files that older versions wrote to the current format. No other module depends on the older formats."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _OPTIONAL = (
 
 
 def upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return the plain data of ``results.json`` in the format of this version.
+    """Return the plain data in ``results.json`` in the current format.
 
-    Version 1 had the names ``measure``, ``limit_pp``, ``certificate`` and ``reprogramming``, flat hold-out tests, and called
-    the retrained network's accuracy ``test_digital_accuracy``. Fields that version 1 lacked get the record's defaults. Damaged
-    fields are not changed, so that the error of reading the record names them.
+    Version 1 had other names for some fields (``measure``, ``limit_pp``, ``certificate``, ``reprogramming`` and
+    ``test_digital_accuracy``), and did not nest the drop of a hold-out test. Fields that version 1 lacked are omitted here and
+    get the default of the record. Damaged fields are not changed, so that the validation of the record reports them.
 
     Args:
-        data: Contents of the file.
+        data: Contents of the file, as read from JSON.
         where: Path of the file, for error messages.
 
     Raises:
-        ArtifactError: The version is unknown.
+        ArtifactError: The data are not a JSON object, or their version is unknown.
     """
     results = dict(require_mapping(data, where))
     version = results.get("schema_version")
@@ -58,7 +58,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
 
 
 def upgrade_graph(data: Any) -> Any:
-    """Return the plain data of ``graph.json`` with its present names; damaged data is not changed."""
+    """Return the plain data in ``graph.json`` with the current names of fields; damaged data are not changed."""
     if not isinstance(data, Mapping):
         return data
     graph = _renamed(data, {"idle": "unused"})
@@ -72,7 +72,7 @@ def upgrade_graph(data: Any) -> Any:
 
 
 def upgrade_run(data: Any) -> Any:
-    """Return the plain data of ``run.json`` with the present names of its settings; damaged data is not changed."""
+    """Return the plain data in ``run.json`` with the current names of settings; damaged data are not changed."""
     if not isinstance(data, Mapping) or not isinstance(data.get("settings"), Mapping):
         return data
     settings = dict(data["settings"])
@@ -104,7 +104,10 @@ def _upgrade_refresh(refresh: Any) -> Any:
 
 
 def _rename(row: Any) -> Any:
-    """Return a row with ``drop_ucb_pp`` instead of ``limit_pp``; the first versions compared the drop itself."""
+    """Return a row with ``drop_ucb_pp`` instead of ``limit_pp``, or instead of ``drop_pp`` if ``limit_pp`` is missing.
+
+    The first versions had no upper confidence bound, and compared ``drop_pp`` with the bound.
+    """
     if not isinstance(row, Mapping):
         return row
     limit = row.get("limit_pp")

@@ -1,8 +1,8 @@
-"""Training of digital networks, and hardware-aware training of networks with analog layers.
+"""Training of digital networks, and hardware-aware training of networks with analog layers, which simulate hardware noise.
 
-Takes: a model (digital, or converted so that it trains with hardware noise), batches, a loss, a `TrainSpec`. Returns: the same
-model with trained weights, and a `TrainTrace`. Training can be interrupted after any epoch and resumed with the same result.
-Must not know: mappings, chips, accuracy bounds, data sets by name.
+The function `train` receives a model, batches, a loss function and a `TrainSpec`. It trains the model in place and returns a
+`TrainTrace`. Training can be interrupted after any epoch and resumed with the same result. The package must not depend on
+mappings, chips, accuracy bounds, or particular data sets.
 """
 
 from lionheart.runs import TrainTrace

@@ -1,4 +1,4 @@
-"""Choice of the torch device and of the arithmetic precision for training."""
+"""Functions that choose the torch device and the floating-point precision for training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _NAMES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return a torch device by name; ``auto`` is the first CUDA GPU if PyTorch finds one, else the CPU.
+    """Return the torch device for a name; ``auto`` means a CUDA GPU if PyTorch finds one, else the CPU.
 
     Args:
         name: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: The name is unknown, or PyTorch finds no GPU.
+        ConfigError: The name is unknown, or it is ``cuda`` and PyTorch finds no CUDA GPU.
     """
     if name not in _NAMES:
         raise ConfigError(
@@ -33,10 +33,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether matrix products on a torch device are about as fast in bfloat16 as in float32, or faster.
+    """Return whether matrix products on a torch device are at least about as fast in bfloat16 as in float32.
 
-    This holds for CPUs on which PyTorch uses AVX-512; on other CPUs, bfloat16 products take many times as long (docs/adr/0005).
-    It holds for CUDA GPUs with compute capability 8.0 or higher, the first with bfloat16 units.
+    The result is True for CPUs on which PyTorch uses AVX-512; on other CPUs, bfloat16 products are many times slower
+    (docs/adr/0005). It is also True for CUDA GPUs with compute capability 8.0 or higher, which have bfloat16 units.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -44,12 +44,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_arithmetic(spec: TrainSpec, device: torch.device) -> str:
-    """Return the arithmetic of `spec.precision` on a torch device: ``float32`` or ``bfloat16``."""
+    """Return the data type in which a torch device computes with the setting `spec.precision`: ``float32`` or ``bfloat16``."""
     if spec.precision == "auto":
         return "bfloat16" if has_fast_bfloat16(device) else "float32"
     return spec.precision
 
 
 def training_autocast(spec: TrainSpec, device: torch.device) -> torch.autocast:
-    """Return the autocast context for forward passes and losses in training."""
+    """Return the autocast context in which training computes outputs and losses, in the precision that `spec` selects."""
     return torch.autocast(device.type, torch.bfloat16, enabled=choose_arithmetic(spec, device) == "bfloat16")

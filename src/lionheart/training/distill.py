@@ -1,4 +1,4 @@
-"""Distillation: training with the outputs of another network, the teacher, in addition to the labels."""
+"""Knowledge distillation: training with the labels and with the outputs of another network, the teacher."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lionheart.training.spec import TrainSpec
 
 
 def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec) -> BatchSource:
-    """Return batches with the teacher's outputs in the targets: ``(inputs, (targets, outputs))``.
+    """Return a source of batches ``(inputs, (targets, outputs))``, where `outputs` are the outputs of the teacher.
 
     Args:
-        source: Source of the batches.
-        teacher: Teacher network, set to ``eval()``; it runs on the torch device of its parameters.
-        spec: Training settings; the teacher computes with the same precision.
+        source: Source of batches ``(inputs, targets)``.
+        teacher: Teacher network, which is set to ``eval()`` mode and runs on the torch device of its parameters.
+        spec: Training settings, of which the precision is used for the teacher too.
 
     Raises:
-        ConfigError: The teacher returns something other than a tensor; raised when batches are read.
+        ConfigError: The teacher does not return a tensor. The error is raised when batches are read.
     """
     device = next(teacher.eval().parameters()).device
 
@@ -33,8 +33,8 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
             outputs = call_model(teacher, move_batch(inputs, device))
         if not isinstance(outputs, Tensor):
             raise ConfigError(
-                f"train.distillation: the network returns a {type(outputs).__name__}, expected a tensor of logits",
-                hint="let the model return only its logits, or set distillation to 0",
+                f"train.distillation: the teacher returns {type(outputs).__name__}, expected a tensor of logits",
+                hint="let the model return only its logits, or set train.distillation to 0",
             )
         return inputs, (targets, outputs)
 
@@ -42,15 +42,16 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
 
 
 def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
-    """Return a loss function for targets ``(targets, teacher_outputs)``: the weighted sum of `loss` and the distillation loss.
+    """Return a loss function that adds a distillation loss to `loss`, for targets ``(targets, teacher_outputs)``.
 
-    The distillation loss is the Kullback-Leibler divergence of the class probabilities at the temperature of `spec`, averaged
-    over all but the last dimension and multiplied by the squared temperature. Its weight is ``spec.distillation``; the weight
-    of `loss` is ``1 - spec.distillation``.
+    The distillation loss is the Kullback-Leibler divergence between the class probabilities of teacher and student. The
+    probabilities are computed from logits at ``spec.temperature``. The divergence is averaged over all dimensions but the last,
+    and multiplied by the squared temperature. The total loss is the sum of both losses with weights ``spec.distillation`` for
+    the distillation loss and ``1 - spec.distillation`` for `loss`.
 
     Args:
-        loss: Loss of outputs and targets.
-        spec: Training settings.
+        loss: Function that maps outputs and targets to a scalar loss.
+        spec: Training settings, of which distillation weight and temperature are used.
 
     Source:
         Hinton et al., arXiv:1503.02531.

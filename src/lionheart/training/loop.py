@@ -1,4 +1,7 @@
-"""The training loop, for digital networks and for analog layers, which inject hardware noise in ``train()``."""
+"""The training loop for digital networks and for networks with analog layers.
+
+Analog layers add simulated hardware noise to their computation in ``train()`` mode.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,13 @@ _ONE_CYCLE_WARMUP = 0.2  # share of the steps in which the learning rate of the 
 @final
 @dataclass(frozen=True)
 class TrainHooks:
-    """Functions that are called during training.
+    """Functions that `train` calls during training.
 
     Args:
-        before_epoch: Function called with the index of the epoch before it starts, for example to seed hardware noise.
+        before_epoch: Function called before each epoch with the index of the epoch, for example to seed the hardware noise.
         after_step: Function called after each optimiser step, for example to clip weights.
-        should_stop: Function called with the trace after every epoch and on resuming from a checkpoint; training stops if it
-            returns True.
+        should_stop: Function called with the training record after each epoch, and when training resumes from a checkpoint. If
+            the function returns True, training stops.
     """
 
     before_epoch: Callable[[int], None] = lambda epoch: None
@@ -48,13 +51,13 @@ class TrainHooks:
 @final
 @dataclass(frozen=True)
 class TrainSession:
-    """Checkpoint file and progress display of a training.
+    """Checkpoint file and progress display for one training.
 
     Args:
-        checkpoint: File that stores the state after each epoch. If the file exists, training resumes from it. None = no
-            checkpoint.
-        progress: Display of the progress bar.
-        label: Text of the progress bar and of error messages.
+        checkpoint: File to which the state is written after each epoch. If the file exists, training resumes from its state.
+            None = no checkpoint.
+        progress: Object that displays a progress bar.
+        label: Text next to the progress bar, with which error messages begin too.
     """
 
     checkpoint: Path | None = None
@@ -63,7 +66,7 @@ class TrainSession:
 
 
 class _Stored(Record):
-    """The content of a checkpoint besides weights and optimiser state."""
+    """Metadata that a checkpoint contains in addition to the weights and the optimiser state."""
 
     trace: TrainTrace
 
@@ -75,7 +78,10 @@ _ADAMW_BETA2 = 0.999
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Return the optimiser for all trainable parameters; weight decay applies to those with two or more dimensions."""
+    """Return the optimiser that `spec` selects for all trainable parameters of a model.
+
+    Weight decay applies only to parameters with two or more dimensions.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
@@ -89,7 +95,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:
-    """Return the learning rate after the share `progress` (0 to 1) of all steps in `max_epochs`."""
+    """Return the learning rate after the fraction `progress` (0 to 1) of the steps in `spec.max_epochs` epochs."""
     if spec.schedule == "constant":
         return spec.learning_rate
     if spec.schedule == "one_cycle":
@@ -100,7 +106,7 @@ def learning_rate_at(spec: TrainSpec, progress: float) -> float:
 
 
 def is_flat(losses: Sequence[float], patience: int | None) -> bool:
-    """Return whether no loss of the last `patience` epochs is below the lowest loss before; None = never."""
+    """Return whether no loss of the last `patience` epochs is below the lowest loss before; `patience` None gives False."""
     if patience is None or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])
@@ -117,24 +123,27 @@ def train(
     hooks: TrainHooks = NO_HOOKS,
     session: TrainSession = NO_SESSION,
 ) -> TrainTrace:
-    """Train a model in place until the loss is flat, `max_epochs` is reached, or `hooks.should_stop` returns True.
+    """Train a model in place until a stopping criterion is met.
+
+    Training stops when the loss has not decreased for `spec.patience` epochs, after `spec.max_epochs` epochs, or when
+    `hooks.should_stop` returns True.
 
     Args:
-        model: Model, trained in place and left in ``train()``.
+        model: Model, whose weights are changed. The model remains in ``train()`` mode.
         batches: Source of the training batches.
         loss_function: Function that maps outputs and targets to a scalar loss.
-        spec: Learning rate, stopping criteria and precision.
-        optimizer: Optimiser of the model's parameters; its current state is used.
-        streams: Source of the data order; each epoch has its own stream.
-        hooks: Functions called during training.
+        spec: Training settings, such as learning rate, stopping criteria and precision.
+        optimizer: Optimiser for the parameters of the model. Its current state is the initial state of the training.
+        streams: Random streams that determine the order of the data; each epoch has its own stream.
+        hooks: Functions that are called during training.
         session: Checkpoint file and progress display.
 
     Returns:
-        Trace with the mean loss of each epoch and the reason why training stopped.
+        Record with the mean loss of each epoch and the reason why training stopped.
 
     Raises:
-        NumericsError: The mean loss of an epoch is not finite.
-        ConfigError: The training data have no batch.
+        NumericsError: The mean loss of an epoch is NaN or infinite.
+        ConfigError: The training data contain no batch.
         ArtifactError: The checkpoint is damaged or belongs to another model.
     """
     trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
@@ -145,8 +154,8 @@ def train(
     steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
     if steps_per_epoch == 0:
         raise ConfigError(
-            f"{label}: the training data have no batch, expected at least one",
-            hint="give more samples, a smaller batch size or drop_last=False",
+            f"{label}: the training data contain no batch, expected at least one",
+            hint="give more samples, use a smaller batch size, or set drop_last=False in the DataLoader",
         )
     total_steps = steps_per_epoch * spec.max_epochs
     n_steps = trace.n_steps
@@ -178,8 +187,8 @@ def train(
             mean_loss = float(loss_sum) / steps_per_epoch
             if not math.isfinite(mean_loss):
                 raise NumericsError(
-                    f"{label}: the training loss became {mean_loss} in epoch {epoch + 1}",
-                    hint="lower the learning rate or set gradient_clip",
+                    f"{label}: the mean training loss of epoch {epoch + 1} is {mean_loss}, expected a finite number",
+                    hint="lower the learning rate, or limit the gradient norm with gradient_clip",
                 )
             elapsed_s = trace.elapsed_s + (time.perf_counter() - start)
             trace = trace.replace(losses=(*trace.losses, mean_loss), n_steps=n_steps, elapsed_s=elapsed_s)
@@ -191,7 +200,11 @@ def train(
 
 
 def _judge(trace: TrainTrace, spec: TrainSpec, hooks: TrainHooks) -> TrainTrace:
-    """Return the trace with the current outcome: ``flat``, ``cap`` or ``budget`` if training stops, else ``running``."""
+    """Return the trace with a new outcome, which is ``running`` if training continues.
+
+    If training stops, the outcome is ``flat`` if the loss no longer decreases, ``cap`` after `spec.max_epochs` epochs, or
+    ``budget`` if `hooks.should_stop` returns True.
+    """
     if is_flat(trace.losses, spec.patience):
         outcome = "flat"
     elif len(trace.losses) >= spec.max_epochs:

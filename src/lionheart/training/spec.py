@@ -1,4 +1,4 @@
-"""Settings of training and retraining."""
+"""Settings for the training and the retraining of networks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lionheart.spec import Spec
 
 
 class TrainSpec(Spec):
-    """Settings of training: optimiser, learning rate schedule, stopping criteria, precision and distillation.
+    """Settings for training: optimiser, learning rate schedule, stopping criteria, precision and distillation.
 
-    The default stopping criteria are those of the LionHeart paper's retraining: stop when the training loss has not decreased
-    for `patience` epochs, or after `max_epochs`.
+    Training stops when the training loss has not decreased for `patience` epochs, or after `max_epochs` epochs. The default
+    values of these two settings are those of the retraining in the LionHeart paper.
     """
 
     optimizer: Literal["sgd", "adamw"] = Field(

@@ -1,4 +1,7 @@
-"""Files of weights and optimiser state in the safetensors format, written atomically; pickle is not used."""
+"""Functions that write and read files of weights and optimiser state in the safetensors format.
+
+Files are written atomically. Pickle is not used, so reading a file cannot execute code.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ArtifactError(
             f"{path}: not a readable safetensors file: {error}",
-            hint="the file is damaged; restore it or create it again",
+            hint="check the permissions; if the file is damaged, restore it or create it again",
         ) from error
 
 
@@ -50,30 +53,34 @@ def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
     except RuntimeError as error:
         raise ArtifactError(
             f"{path}: the weights do not match the model {type(model).__name__}: {error}",
-            hint="check that the file was saved from this network",
+            hint="give a file that was saved from a network with the same layers",
         ) from error
 
 
 def save_weights(
     path: Path, model: nn.Module, metadata: Mapping[str, Any] | None = None, *, half: bool = False
 ) -> None:
-    """Write the `state_dict` of a model to a file.
+    """Write the `state_dict` of a model, which contains weights and buffers, to a safetensors file.
 
     Args:
-        path: File to write.
-        model: Model.
-        metadata: Plain data to store in the file.
-        half: Whether floating-point tensors are stored in float16.
+        path: Path of the file.
+        model: Model whose `state_dict` is written.
+        metadata: Plain data (JSON types) that are stored in the file too; None = no metadata.
+        half: Whether to store floating-point tensors in float16.
     """
     tensors = {n: t.half() if half and t.is_floating_point() else t for n, t in model.state_dict().items()}
     _save(path, tensors, metadata or {})
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Load the weights of a file that `save_weights` wrote into `model`, and return the metadata of the file.
+    """Load weights into `model` in place, and return the metadata of the file.
+
+    Args:
+        path: Path of a file that `save_weights` wrote.
+        model: Model whose weights and buffers are overwritten.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or belongs to another network.
+        ArtifactError: The file is missing or damaged, or its weights do not match the model.
     """
     tensors, metadata = _open(path)
     _load_into(model, tensors, path)
@@ -81,7 +88,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a file that this module wrote.
+    """Return the metadata of a file that `save_weights` or `save_training_state` wrote.
 
     Raises:
         ArtifactError: The file is missing or damaged.
@@ -92,13 +99,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def save_training_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights, buffers and optimiser state to one file.
+    """Write the weights and buffers of a model and the state of its optimiser to one safetensors file.
 
     Args:
-        path: File to write.
-        model: Model.
-        optimizer: Optimiser of the model.
-        metadata: Plain data to store in the file.
+        path: Path of the file.
+        model: Model whose `state_dict` is written.
+        optimizer: Optimiser for the parameters of the model.
+        metadata: Plain data (JSON types) that are stored in the file too; None = no metadata.
     """
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -109,12 +116,17 @@ def save_training_state(
 
 
 def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load the state of a file that `save_training_state` wrote into `model` and `optimizer`, and return the metadata.
+    """Load a training state into `model` and `optimizer` in place, and return the metadata of the file.
 
-    Both are changed in place: the optimiser still refers to the parameters of the model.
+    The parameters of the model remain the same objects, so that the optimiser stays valid.
+
+    Args:
+        path: Path of a file that `save_training_state` wrote.
+        model: Model whose weights and buffers are overwritten.
+        optimizer: Optimiser for the parameters of the model, whose state is overwritten.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or belongs to another network.
+        ArtifactError: The file is missing or damaged, or its weights do not match the model.
     """
     tensors, metadata = _open(path)
     _load_into(model, {n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)}, path)
