@@ -189,7 +189,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
             f"search.tune_compensation: got backend={settings.backend!r}, expected backend={DEFAULT_BACKEND!r}",
-            hint=f"set search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends use one tile for all layers",
+            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends cannot tune single layers",
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(

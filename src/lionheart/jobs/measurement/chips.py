@@ -202,7 +202,10 @@ def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chi
             chips or samples for a bound.
     """
     if estimate.samples is None:
-        raise ConfigError("estimate: has no per-sample scores", hint="pass an estimate returned by evaluate_over_chips")
+        raise ConfigError(
+            "estimate: got an accuracy without per-sample scores",
+            hint="pass an estimate returned by evaluate_over_chips",
+        )
     chips = torch.tensor(estimate.scores, dtype=torch.float64)
     return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
 

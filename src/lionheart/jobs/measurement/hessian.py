@@ -202,7 +202,7 @@ def _find_placed(model: nn.Module, fqns: Sequence[str]) -> dict[str, PlacedProje
     for fqn in fqns:
         if fqn not in placed:
             raise ConfigError(
-                f"Hessian: got the projection {fqn!r}, which the model does not have or whose layer type is not registered",
+                f"Hessian: the model has no projection {fqn!r}, or the type of this layer is not registered",
                 hint=suggest(fqn, placed, label="projections"),
             )
         if placed[fqn].is_computed:
