@@ -37,7 +37,7 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
     if len(rest) == 0:
         raise ConfigError(
             f"search.validation_samples: {n_samples} samples for decisions leave none for the hold-out test",
-            hint="use a smaller search.validation_samples, None (half of the samples), more validation samples, or smaller batches",
+            hint="reduce search.validation_samples or set it to None (half of the samples), or add validation samples",
         )
     return deciding, rest
 

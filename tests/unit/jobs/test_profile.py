@@ -94,7 +94,7 @@ def test_a_profile_of_version_1_is_read(tmp_path: Path):
 
 def test_a_profile_needs_chips_and_times():
     task = build_measured(ACCURACY)
-    with pytest.raises(ConfigError, match="got 0 chips and 2 times"):
+    with pytest.raises(ConfigError, match="got n_chips=0 and 2 times"):
         profile(task, n_chips=0)
-    with pytest.raises(ConfigError, match="got 3 chips and 0 times"):
+    with pytest.raises(ConfigError, match="got n_chips=3 and 0 times"):
         profile(task, times=[])
