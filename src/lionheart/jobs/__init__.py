@@ -1,8 +1,9 @@
-"""Jobs: mapping, profiling, training, evaluation and cost estimates of a task's network.
+"""Jobs on a task's network: mapping, profiling, training, evaluation, and estimates of time and energy.
 
-This is the only package that combines tasks, training, evaluation, search, system and runs. Inputs: a `Task` and settings.
-Outputs: records and a run directory that can be resumed, evaluated, costed and reported. The functions of one job share a
-`Context`. The package `measurement` holds the measurements of a job, `post` the steps that follow a search.
+Only this package combines the packages for tasks, training, evaluation, search, system and runs. A job receives a `Task` and
+settings. It returns records and writes a run directory, with which the run can be resumed, evaluated and reported. The
+functions of one job share a `Context`. The subpackage `measurement` contains the measurements that jobs make, `rankings` the
+orders in which candidates are tried, and `post` the steps that follow a search.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The state that the functions of one job share. Only jobs use `Context`; other packages receive the values they need."""
+"""`Context`, the state that the functions of one job share. Other packages do not depend on `Context`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Context:
         task: Model, data and metric. The job never changes the task's model.
         settings: Settings of the job.
         graph: Layer graph of the task's network.
-        candidates: All projections, including those that must stay digital.
-        journal: Results computed so far.
+        candidates: All projections (weight matrices) of the network, including projections that must stay digital.
+        journal: Journal that stores each result of the job, so that an interrupted job can be resumed.
         progress: Receiver of progress bars and messages.
     """
 
@@ -40,12 +40,12 @@ class Context:
 
     @cached_property
     def streams(self) -> RandomStreams:
-        """Source of all random numbers of the job, derived from the seed of the settings."""
+        """Random streams for all random numbers of the job, derived from the seed in the settings."""
         return RandomStreams(self.settings.seed)
 
     @cached_property
     def backend(self) -> Backend:
-        """Backend that computes analog layers."""
+        """Simulator of the analog layers, as named in the settings."""
         return find_backend(self.settings.backend)
 
     @cached_property
@@ -55,5 +55,5 @@ class Context:
 
     @cached_property
     def partitions(self) -> dict[str, TilePartition]:
-        """Tiles of each projection by name, including projections that must stay digital."""
+        """Partition of each projection into tiles, by name, including projections that must stay digital."""
         return {each.node.fqn: each.partition for each in self.candidates}

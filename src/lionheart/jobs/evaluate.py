@@ -1,4 +1,4 @@
-"""Accuracy of a finished run over other chips or times."""
+"""Evaluation of the mapped network of a finished run, on other simulated chips or at other times."""
 
 from __future__ import annotations
 
@@ -36,25 +36,26 @@ def evaluate_run(
     compiled: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Evaluate the mapped network over fresh chips and times; write ``evaluation.json`` into the run directory.
+    """Evaluate the mapped network of a finished run on simulated chips, and write ``evaluation.json`` to the run directory.
 
     Args:
-        task: Task of the run.
+        task: Task with which the run was started.
         run_dir: Directory of a finished run.
         times: Times since programming: durations such as ``"1d"``, or seconds.
         n_chips: Number of simulated chips.
-        split: ``test`` or ``validation``.
-        n_samples: Number of samples, from the start of the split; None = all.
-        seed: Seed of the chips; None = the seed of the run, which gives the chips of the run's own test results.
-        backend: Backend that computes analog layers; None = the backend of the run.
-        compiled: Whether forward passes run under `torch.compile`, if there are enough passes to repay the compilation.
+        split: Samples to evaluate on: ``test`` or ``validation``.
+        n_samples: Number of samples, taken from the start of the split; None = all.
+        seed: Seed of the chips; None = the seed of the run, with which the chips of the run's final results are reproduced.
+        backend: Name of the simulator of the analog layers; None = the backend of the run.
+        compiled: Whether to run forward passes under `torch.compile`. A short evaluation is not compiled, because compiling
+            would take longer than the evaluation.
         progress: Receiver of progress bars and messages.
 
     Returns:
         The accuracy at each time, with the settings of the evaluation.
 
     Raises:
-        ConfigError: The split or the backend is unknown.
+        ConfigError: The split or the backend is unknown, or the backend does not support the tile settings of the run.
         ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
     check_type(task, Task, "task", hint="pass the task of the run")
@@ -63,7 +64,9 @@ def evaluate_run(
         raise ConfigError(f"n_chips: got {n_chips}, expected at least 1", hint="for example n_chips=20")
     run = open_finished(run_dir)
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}", hint=suggest(split, SPLITS, label="splits"))
+        raise ConfigError(
+            f"split: got {split!r}, expected 'test' or 'validation'", hint=suggest(split, SPLITS, label="splits")
+        )
     result = load_result(task, run, backend=backend)
     settings = MapSettings.from_json(run.description().settings)
     root = settings.seed if seed is None else seed

@@ -1,4 +1,4 @@
-"""The main job: find the analog/digital mapping of a task's network under a bound on the accuracy drop."""
+"""The mapping job: select the projections that run on analog tiles, under a bound on the accuracy drop."""
 
 from __future__ import annotations
 
@@ -54,21 +54,23 @@ def map_layers(
     command: str = "",
     progress: Progress = SILENT,
 ) -> MappingResult:
-    """Map a task's network under a bound on the accuracy drop.
+    """Select the projections (weight matrices) of a network that run on analog tiles, under a bound on the accuracy drop.
 
     Args:
         task: Model, data and metric.
         settings: Bound, tile, training, platforms, seed and backend; None = the preset ``quick``.
-        backend: Backend that computes analog layers; None = the backend of the settings.
-        run_dir: New directory of the run; None = a new directory below ``./runs``.
+        backend: Name of the simulator of the analog layers; None = the backend named in the settings.
+        run_dir: Directory to create for the run; None = a new directory below ``./runs``.
         command: Command line that started the run, recorded in ``run.json``.
         progress: Receiver of progress bars and messages.
 
     Returns:
-        The mapping, the retrained model and all results; the run directory holds the same.
+        The mapping, the retrained model and all results, which are also stored in the run directory.
 
     Raises:
-        ConfigError, GraphError, ArtifactError: Invalid input; no run directory is created.
+        ConfigError: The task or a setting is invalid.
+        GraphError: The network cannot be traced.
+        ArtifactError: `run_dir` already holds a run, or a file cannot be read or written.
     """
     settings = settings or MapSettings.preset()
     if backend is not None:
@@ -81,16 +83,20 @@ def map_layers(
 
 
 def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progress: Progress = SILENT) -> MappingResult:
-    """Continue a run that was stopped or killed; a finished run is loaded unchanged.
+    """Continue a mapping run that was stopped or killed. The result of a finished run is loaded without changes.
 
     Args:
-        task: Task that the run was started with.
+        task: Task with which the run was started.
         run_dir: Directory of the run.
-        finish: Whether to stop searching and to measure the final results of the best mapping so far.
+        finish: Whether to end the search now and to measure the final results of the best mapping so far.
         progress: Receiver of progress bars and messages.
 
+    Returns:
+        The mapping, the retrained model and all results, which are also stored in the run directory.
+
     Raises:
-        ArtifactError: There is no run, it belongs to another network, or an incompatible older version started it.
+        ArtifactError: `run_dir` holds no mapping run, the run belongs to another network, or the run was started by an older
+            version whose runs cannot be resumed.
     """
     run = RunDirectory.open(run_dir)
     run.require_job("map")
@@ -115,10 +121,10 @@ def open_context(
     run: RunDirectory,
     progress: Progress,
 ) -> Context:
-    """Return the context of a job on a run; write ``graph.json`` if the run has none.
+    """Return the context of a job that stores its results in `run`. If ``graph.json`` is missing in the run, write it.
 
     Raises:
-        ArtifactError: The run belongs to another network.
+        ArtifactError: The run belongs to another network than `graph`.
     """
     if not run.has("graph.json"):
         run.write("graph.json", record_graph(graph, candidates))
@@ -127,26 +133,26 @@ def open_context(
 
 
 def require_network(run: RunDirectory, graph: LayerGraph) -> None:
-    """Check that a run belongs to the network of `graph`.
+    """Check that a run was started with the network that `graph` describes.
 
     Raises:
-        ArtifactError: ``graph.json`` of the run has other projections.
+        ArtifactError: The projections in ``graph.json`` of the run differ from those in `graph`.
     """
     if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
         raise ArtifactError(
-            f"{run.path}: the run belongs to a network with other projections than this task's network",
-            hint="resume the run with the task that started it",
+            f"{run.path}: the run belongs to another network: graph.json differs from the graph of the task's network",
+            hint="use the task with which the run was started",
         )
 
 
 def default_run_dir(name: str) -> Path:
-    """Return the name of a new directory below ``./runs``."""
+    """Return a path below ``./runs`` that does not exist yet, composed of the task's name and the current time."""
     base = Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
 
 
 def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
-    """Return the contents of ``run.json``."""
+    """Return the description of a new run, which is stored as ``run.json``."""
     environment = describe_environment(task.device)
     return RunDescription(
         lionheart_version=environment.lionheart,
@@ -160,7 +166,17 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 
 def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
-    """Trace the network and find its candidates; input that would stop the run later raises here."""
+    """Trace the task's network and find its candidates.
+
+    Settings and task are checked as well, so that invalid input raises an error before the search starts.
+
+    Returns:
+        The layer graph, and all projections of the network, including projections that must stay digital.
+
+    Raises:
+        ConfigError: The task or a setting is invalid.
+        GraphError: The network cannot be traced.
+    """
     check_type(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
@@ -176,23 +192,26 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     check_ranking(settings)
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
-            f"search.tune_compensation: got backend {settings.backend}, expected {DEFAULT_BACKEND}",
-            hint="other simulators have one tile for all layers; switch tune_compensation off or use the backend lionheart",
+            f"search.tune_compensation: got backend={settings.backend!r}, expected backend={DEFAULT_BACKEND!r}",
+            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends cannot tune single layers",
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
-            "search.refresh_interval: the tile already sets the reprogramming interval (reprogram_after)",
-            hint="switch refresh_interval off, or remove reprogram_after from the tile",
+            "search.refresh_interval: got True, but tile.reprogram_after already sets the interval of reprogramming",
+            hint="set search.refresh_interval=False or tile.reprogram_after=None",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
     if len(task.train_batches) == 0:
-        raise ConfigError("task.train: got no batches, expected at least one", hint="check the task's training data")
+        raise ConfigError(
+            "task.train: got no batches, expected at least one",
+            hint="pass a data loader or a list with at least one batch of training samples",
+        )
     return graph, tuple(candidates)
 
 
 @final
 class _MapJob:
-    """A mapping run in progress. Every decision is in the journal, so the run can be killed and resumed at any time."""
+    """A mapping run. Each decision is stored in the journal, so that the run can be killed and resumed at any time."""
 
     def __init__(self, context: Context, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.run = context, run
@@ -202,7 +221,7 @@ class _MapJob:
         self.problem = MappingProblem(context, self.model, run, finish=finish)
 
     def work(self) -> MappingResult:
-        """Run the search and the steps that follow it, and measure the final results."""
+        """Run the search and the steps that follow, measure the final results, and write them to the run directory."""
         context, problem = self.context, self.problem
         baseline = self._measure_baseline()
         ranked = rank_for_run(context, problem)
@@ -241,7 +260,10 @@ class _MapJob:
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Measure the digital network on the samples of decisions and of the final results, once per run."""
+        """Return the accuracy of the digital network on the samples used for decisions and for the final results.
+
+        The accuracy is measured once per run and then read from the journal.
+        """
         chips, context = self.problem.chips, self.context
         is_new = not context.journal.has("baseline")
 
@@ -320,7 +342,7 @@ class _MapJob:
         return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
 
     def _search_s(self, found: SearchResult) -> float:
-        """Return the wall time of the search and its measurements, including the time before a resume [s]."""
+        """Return the wall time of all decisions and measurements of the run [s], including the time before a resume."""
         return sum(decision.elapsed_s for decision in found.decisions) + self.problem.measuring_s()
 
     def _write_mapping(self, mapping: LayerMapping) -> None:
@@ -338,7 +360,10 @@ class _MapJob:
         )
 
     def _note_duration(self, ranked: list[Candidate]) -> None:
-        """Report the longest duration of the strategy ``lionheart``: one retraining and evaluation per candidate."""
+        """Report an upper limit on the duration of the remaining trials, only for the strategy ``lionheart``.
+
+        This strategy retrains and evaluates the network once per candidate.
+        """
         n_left = len(ranked) - self.problem.n_decided
         if n_left and self.context.settings.search.strategy == "lionheart":
             self.problem.n_trials = len(ranked)
@@ -348,7 +373,7 @@ class _MapJob:
 
 
 def _describe_objective(settings: MapSettings) -> str:
-    """Return the objective and the limit of tiles as text, if they differ from the defaults."""
+    """Return the objective and the limit on the number of tiles as text; empty for the default settings."""
     search = settings.search
     wish = "" if search.objective == "macs" else f"; least {search.objective}"
     wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""

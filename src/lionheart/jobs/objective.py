@@ -1,4 +1,4 @@
-"""The objective of a run: digital MACs or weights, or time or energy of one inference on a platform."""
+"""The objective that a run minimises: digital MACs or weights, or time or energy of one inference on a platform."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives
 
 
 def check_objective(where: str, name: str, settings: MapSettings) -> None:
-    """Check that the cost named by an objective can be computed.
+    """Check that the cost that an objective minimises can be computed.
+
+    Args:
+        where: Name of the setting that holds the objective, for the error message.
+        name: Name of the objective.
+        settings: Settings of the job.
 
     Raises:
         ConfigError: The objective needs a platform and the settings name none.
     """
     if name in PRICED and not settings.platforms:
         raise ConfigError(
-            f"{where}: got {name!r}, which needs a platform, and the settings name none",
-            hint="name a platform in platforms, or use the objective macs",
+            f"{where}: got {name!r}, which needs a platform, but the setting platforms is empty",
+            hint=f"add a platform to the setting platforms, or use {where}='macs'",
         )
 
 
 def find_system(context: Context) -> SystemModel | None:
-    """Return the cost model of the first platform; None without a platform."""
+    """Return the cost model of the first platform in the settings; None if the settings name no platform."""
     platforms = context.settings.platforms
     if not platforms:
         return None
@@ -39,11 +44,11 @@ def find_system(context: Context) -> SystemModel | None:
 
 
 def make_objective(context: Context, name: str | None = None) -> Objective:
-    """Return the objective of a search with its limit of tiles.
+    """Return the objective of a search: the cost to minimise, and the limit on the number of tiles.
 
     Args:
-        context: Context of the job. Its settings name the objective, the limit of tiles and the platform.
-        name: Name of another objective than that of the settings.
+        context: Context of the job. Its settings contain the objective, the limit on the number of tiles and the platforms.
+        name: Name of the objective; None = the objective in the settings.
 
     Raises:
         ConfigError: The objective needs a platform and the settings name none.
@@ -57,7 +62,9 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     check_objective("search.objective", name, context.settings)
     system = find_system(context)
     if system is None:
-        raise ConfigError(f"search.objective: got {name!r}, expected a platform", hint="name a platform in platforms")
+        raise ConfigError(
+            f"search.objective: {name!r} needs a platform", hint="add a platform to the setting platforms"
+        )
     field, unit = PRICED[name]
     return Objective(
         _price_on(system, field),

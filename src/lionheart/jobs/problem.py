@@ -1,4 +1,4 @@
-"""The network under search: applies a mapping by conversion, retraining and evaluation, then commits or rolls it back."""
+"""`MappingProblem`, which applies mappings to a model, retrains and evaluates it, and commits each trial or rolls it back."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ _MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of 
 
 @final
 class MappingProblem:
-    """A model under search. Every operation can be killed and resumed.
+    """The model that a search changes, with its optimiser and checkpoints.
+
+    The process may be killed at any time. A new instance with the same run directory continues from the last checkpoint.
 
     Args:
         context: Context of the job.
-        model: Model under search, changed in place.
-        run: Run directory that holds the checkpoints.
-        finish: Whether the budget counts as spent from the start.
+        model: Model to map, changed in place.
+        run: Run directory in which checkpoints are stored.
+        finish: Whether to treat the budget as spent from the start, so that the search ends at once.
     """
 
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
@@ -57,7 +59,7 @@ class MappingProblem:
         self.optimizer = build_optimizer(model, context.settings.train)
         self.device = next(model.parameters()).device
         self.chips = ChipEvaluator(context, model)
-        self.n_trials: int | None = None  # number of trials of the whole search, if known
+        self.n_trials: int | None = None  # total number of trials in the search, if known
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
         self._ranges: dict[str, float] = {}  # input ranges of layers with the current weights
         self._tiles: dict[str, TileSpec] = {}  # tiles of layers that differ from the run's tile
@@ -72,11 +74,11 @@ class MappingProblem:
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions recorded before a resume."""
+        """Number of decisions that were recorded before a resume; 0 in a new run."""
         return self._n_decided
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return decision `index` if the journal has it; else call `decide`, record the decision and report it."""
+        """Return decision `index` if it was recorded before a resume; else call `decide`, and record and report the result."""
         if index < self._n_decided:
             return self._decision(index)
         decision = self.context.journal.once(f"decision {index}", Decision, decide)
@@ -87,14 +89,20 @@ class MappingProblem:
         return decision
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
-        """Apply a mapping, calibrate, retrain the whole network if `retrain` is true, and evaluate over fresh chips."""
+        """Apply a mapping, set missing input ranges, optionally retrain all weights, and evaluate on new simulated chips.
+
+        The arguments are those of `Problem.try_mapping`.
+        """
         begin = time.perf_counter()
         self._apply(mapping)
         trace = self._retrain(index, label) if retrain else TrainTrace()
         return self._trial(("decision", index), label, early_stop, trace, begin)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Evaluate another mapping over other chips with the weights of the current trial."""
+        """Apply another mapping without retraining, and evaluate the model on other simulated chips.
+
+        The arguments are those of `Problem.remeasure`.
+        """
         begin = time.perf_counter()
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog"
@@ -102,14 +110,14 @@ class MappingProblem:
         return self._trial(path, label, early_stop, TrainTrace(), begin)
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the trial; `mapping` becomes the current mapping."""
+        """Keep the weights of the last trial, and make `mapping` the current mapping."""
         if decision.train.losses:
             self._ranges = {}
         self._apply(mapping)
         self._save_accepted(mapping)
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the trial; `mapping` remains the current mapping."""
+        """Restore the weights and the optimiser state from before the last trial, and apply the current mapping `mapping`."""
         if decision.train.losses:
             self._ranges = {}
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
@@ -119,7 +127,10 @@ class MappingProblem:
             self.model.load_state_dict(self._analog_state, strict=False)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Return the measured loss increase with each projection alone analog, without retraining; measured once per run."""
+        """Return, by name, the loss increase measured with only that projection analog, without retraining.
+
+        The values are measured once per run and then read from the journal.
+        """
 
         def measure() -> dict[str, float]:
             return measure_loss_increase(self.context, self.chips.validation, fqns)
@@ -127,7 +138,10 @@ class MappingProblem:
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Return the loss increase of each projection estimated from the Hessian of the task's network; once per run."""
+        """Return, by name, the loss increase with only that projection analog, estimated from the Hessian.
+
+        The values are computed once per run, with the task's digital network, and then read from the journal.
+        """
 
         def measure() -> dict[str, Curvature]:
             return measure_curvature(self.context, take_samples(self.chips.validation, HESSIAN_SAMPLES), fqns)
@@ -140,15 +154,22 @@ class MappingProblem:
         return self._is_spent(0)
 
     def measuring_s(self) -> float:
-        """Return the duration of the measurements before and after the decisions of this run [s]."""
+        """Return the total wall time of all measurements of this run that are not part of a decision [s]."""
         return self.context.journal.elapsed_s(*_MEASUREMENTS)
 
     def _decision(self, index: int) -> Decision:
-        """Return decision `index` of the journal."""
+        """Return decision `index`, counted from 0, from the journal."""
         return self.context.journal.read(f"decision {index}", Decision)
 
     def _measure_once(self, step: str, label: str, kind: type[T], measure: Callable[[], T]) -> T:
-        """Return the value of a step from the journal; if it is missing, measure it, record it and report the duration."""
+        """Return the result of a measurement from the journal; if it is missing, call `measure` and record the result.
+
+        Args:
+            step: Name of the measurement in the journal.
+            label: Description of the measurement for the message about its duration.
+            kind: Type of the result.
+            measure: Function that makes the measurement.
+        """
         is_new = not self.context.journal.has(step)
         found = self.context.journal.once(step, kind, measure)
         if is_new:
@@ -169,7 +190,7 @@ class MappingProblem:
         )
 
     def _time_left(self, n_done: int) -> str:
-        """Return the expected duration of the remaining trials as text; empty if their number is unknown."""
+        """Return the number and the expected duration of the remaining trials as text; empty if the number is unknown."""
         if self.n_trials is None or n_done >= self.n_trials:
             return ""
         left_s = (self.n_trials - n_done) * statistics.fmean(self._new_times_s)
@@ -178,13 +199,22 @@ class MappingProblem:
     # -- steps after the search ----------------------------------------------------------------------------------------
 
     def test_holdout(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[Accuracy, Drop]:
-        """Evaluate a mapping with the current weights on samples and chips that no decision used, at the worst time."""
+        """Evaluate a mapping with the current weights on held-out samples and on chips that no decision used.
+
+        Args:
+            mapping: Mapping to apply.
+            number: Number of the test, counted from 0.
+            confidence: Confidence level of the upper bound of the drop, 0 to 1.
+
+        Returns:
+            Accuracy and drop, at that time of the bound at which the upper confidence bound of the drop is largest.
+        """
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog, held-out samples"
         return self.chips.test_holdout((HOLDOUT_STREAM, number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
-        """Set the tiles of the named layers for all further evaluations; other layers have the run's tile."""
+        """Set the tile settings of layers, by name, for all further evaluations; other layers use the run's settings."""
         self._tiles = dict(tiles)
 
     def measure_again(
@@ -194,18 +224,37 @@ class MappingProblem:
         label: str,
         times: Sequence[float] | None = None,
     ) -> Drop:
-        """Evaluate a mapping with the current weights, at `times` [s] or those of the bound; ends early if beyond the bound."""
+        """Evaluate a mapping with the current weights on the samples used for decisions.
+
+        The evaluation ends early if the drop is clearly beyond the bound.
+
+        Args:
+            mapping: Mapping to apply.
+            path: Name of the random stream, as a tuple, with which the chips are simulated.
+            label: Label of the progress bar.
+            times: Times since programming [s]; None = the times at which the bound must hold.
+
+        Returns:
+            The drop at the time with the largest upper confidence bound.
+        """
         self._apply(mapping)
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Apply `mapping` with the current weights; an all-digital mapping gets the original weights of the task."""
+        """Apply `mapping` with the current weights. If no projection is analog, load the original weights of the task."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
-        """Return an upper estimate of the duration of `n_trials` trials [s], from timed steps with `everything` analog."""
+        """Return an upper estimate of the duration of trials with retraining [s].
+
+        One training step and the evaluation of one batch are timed on a copy of the model.
+
+        Args:
+            everything: Mapping applied to the copy, in which all candidates are analog.
+            n_trials: Number of trials.
+        """
         twin = self.context.backend.convert_(
             copy.deepcopy(self.context.task.model), everything, self.context.settings.tile
         )
@@ -239,12 +288,20 @@ class MappingProblem:
     def _trial(
         self, path: tuple[str | int, ...], label: str, early_stop: bool, trace: TrainTrace, begin: float
     ) -> Trial:
-        """Evaluate the applied mapping on the samples used for decisions."""
+        """Evaluate the model as it is on the samples used for decisions, and return the trial.
+
+        Args:
+            path: Name of the random stream, as a tuple, with which the chips are simulated.
+            label: Label of the progress bar.
+            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            trace: Record of the retraining of this trial.
+            begin: Value of `time.perf_counter` at the start of the trial [s].
+        """
         estimate, drop = self.chips.decide(path, label, early_stop=early_stop)
         return Trial(estimate, drop.drop_pp, drop.drop_ucb_pp, trace, time.perf_counter() - begin)
 
     def _calibrate(self) -> None:
-        """Set missing input ranges; the same weights always give the same ranges."""
+        """Set the input ranges of new analog layers. The same weights always give the same ranges."""
         layers = analog_layers(self.model)
         new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
         unknown = [fqn for fqn in new if fqn not in self._ranges]
@@ -307,7 +364,10 @@ class MappingProblem:
         self._keep_analog_state(mapping)
 
     def return_to_accepted(self) -> LayerMapping:
-        """Revert a trial that is neither committed nor rolled back; return the current mapping."""
+        """Restore mapping, weights and optimiser from the last commit, and return the mapping.
+
+        A trial that is neither committed nor rolled back is discarded.
+        """
         path = self.run.checkpoint("accepted")
         mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
@@ -327,7 +387,7 @@ class MappingProblem:
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `work` [s], after one run that is not counted."""
+    """Return the median wall time of `repeats` calls of `work` [s]; one call before these is not timed."""
     work()
     times = []
     for _ in range(repeats):

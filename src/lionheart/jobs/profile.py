@@ -1,4 +1,4 @@
-"""Sensitivity profile: the drop of a network's metric with exactly one projection on tiles, for each projection."""
+"""Sensitivity profile: how much a network's metric drops if exactly one projection runs on tiles, for each projection."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _read_tile(data: Any) -> Any:
 
 
 class Change(Record):
-    """Difference of the metric's value from that of the digital network, in the unit of the metric."""
+    """Value of the metric minus its value for the digital network, in the unit of the metric, over simulated chips."""
 
     mean: float = Field(description="mean over chips")
     low: float = Field(description="lower end of the confidence interval")
@@ -44,7 +44,7 @@ class Change(Record):
 
 
 class ProfilePoint(Accuracy):
-    """Metric of the network with one projection on tiles at one time."""
+    """Metric of the network at one time since programming, with exactly one projection (weight matrix) on tiles."""
 
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_low_pp: float = Field(description="lower end of the confidence interval of the drop [pp]")
@@ -53,7 +53,7 @@ class ProfilePoint(Accuracy):
 
 
 class ProfileRow(Record):
-    """Profile of one projection, alone on tiles."""
+    """Results for one projection (weight matrix), measured while all other projections are digital."""
 
     fqn: str = Field(description="name of the projection")
     layer_type: str = Field(description="layer type", validation_alias=AliasChoices("layer_type", "kind"))
@@ -65,7 +65,7 @@ class ProfileRow(Record):
 
 
 class Profile(Record):
-    """Sensitivity profile of a network: the drop with each projection alone on tiles."""
+    """Sensitivity profile of a network: the drop of its metric with only one projection on tiles, for each projection."""
 
     task: str = Field(description="name of the task")
     metric: Metric = Field(
@@ -88,7 +88,7 @@ class Profile(Record):
     )
 
     def with_rows(self, rows: Sequence[ProfileRow]) -> Profile:
-        """Return the profile with these rows, in decreasing order of the drop at the first time."""
+        """Return a copy of the profile with `rows`, sorted by the drop at the first time, largest first."""
         ordered = sorted(rows, key=lambda row: -row.over_time[0].drop_pp)
         return self.replace(complete=len(rows) == self.n_projections, projections=tuple(ordered))
 
@@ -103,27 +103,30 @@ def profile_layers(
     out: Path | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Measure a network on validation samples with one projection at a time on tiles, without retraining, over fresh chips.
+    """Measure how much a network's metric drops with only one projection (weight matrix) on tiles, for each projection.
 
-    All projections and all times use the same samples and the same chip seeds.
+    The network is evaluated on validation samples and simulated chips, without retraining. All projections and all times use
+    the same samples and the same chip seeds.
 
     Args:
         task: Task whose network is measured. The network is not changed.
         settings: Tile, backend, seed, confidence, and the projections to include; None = the preset ``quick``.
-        times: Times since programming: durations such as ``"1d"``, or seconds.
+        times: Times since programming: durations such as ``"1d"``, or seconds. The first
+            time determines the order of the rows.
         n_chips: Number of simulated chips for each projection.
-        n_samples: Number of validation samples, from the start of the split; None = all.
-        out: JSON file of the profile, written after each projection; a ``.csv`` file next to it holds the same as a table,
-            and a ``.journal`` file exists until all projections are measured. Results in these files with the same settings
-            are not measured again.
+        n_samples: Number of validation samples, taken from the start of the split; None = all.
+        out: JSON file for the profile; None = no file. The file is written after each projection, with a table in a ``.csv``
+            file next to it. A ``.journal`` file exists until all projections are measured. If the files exist and their
+            settings are the same, projections already measured are not measured again.
         progress: Receiver of progress bars and messages.
 
     Returns:
-        The settings, the digital network's score, and one row for each projection, the largest drop at the first time first.
+        The settings, the score of the digital network, and one row for each projection. The row with the largest drop at the
+        first time comes first.
 
     Raises:
         ConfigError: `n_chips` is below 1, `times` is empty or invalid, or a setting is invalid.
-        ArtifactError: `out` exists with other settings, or is damaged.
+        ArtifactError: `out` or its journal was written with other settings, or is damaged.
     """
     settings, moments = settings or MapSettings.preset(), parse_durations(times, "times")
     if n_chips < 1:
@@ -152,7 +155,14 @@ def profile_layers(
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
-    """Measure the projections that are missing in the journal; write the profile after each of them."""
+    """Return the complete profile. Only projections that are missing in the journal are measured.
+
+    Args:
+        context: Context of the job.
+        batches: Validation samples to measure on.
+        empty: Profile without rows, which contains the settings of the measurement.
+        out: File to which the profile is written after each projection; None = no file.
+    """
     task, settings, journal = context.task, context.settings, context.journal
     model = copy.deepcopy(task.model)
     by_name = {each.node.fqn: each for each in context.mappable}
@@ -220,7 +230,10 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
 
 
 def write_profile(profile: Profile, out: Path) -> None:
-    """Write a profile to a JSON file, and its rows to a CSV file next to it: one line for each projection and time."""
+    """Write a profile to the JSON file `out`, and a table to the ``.csv`` file next to `out`.
+
+    The table has one line for each projection and time.
+    """
     write_json(out, profile.to_json())
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -236,15 +249,15 @@ def write_profile(profile: Profile, out: Path) -> None:
 
 
 def _read_stored(empty: Profile, out: Path) -> Profile:
-    """Return the profile stored in a file.
+    """Return the profile stored in the file `out`.
 
     Raises:
-        ArtifactError: The file is not a profile, or its settings differ from those of `empty`.
+        ArtifactError: The file is not a profile, or the settings in the file differ from the settings in `empty`.
     """
     try:
         stored = Profile.from_json(read_json(out), str(out))
     except ArtifactError as error:
-        hint = "choose another --out, or delete the file"
+        hint = "choose another output file (--out), or delete this file"
         raise ArtifactError(f"{out}: the file exists and is not a profile: {error.message}", hint=hint) from error
     _require_same(stored.replace(complete=False, projections=()), empty, out)
     return stored
@@ -254,5 +267,6 @@ def _require_same(stored: Profile, empty: Profile, path: Path | None) -> None:
     for name in type(empty).model_fields:
         if getattr(stored, name) != getattr(empty, name):
             raise ArtifactError(
-                f"{path}: the file holds a profile with another {name}", hint="choose another --out, or delete the file"
+                f"{path}: the file contains a profile with a different {name}",
+                hint="use the settings of that profile, choose another output file (--out), or delete the file",
             )

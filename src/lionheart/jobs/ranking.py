@@ -1,4 +1,4 @@
-"""Rankings: the order in which a run tries its candidates, from properties of the network, costs or measurements."""
+"""Rankings: functions that determine the order in which a run tries its candidates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from lionheart.search import Problem
 
 
 class Ranking(Protocol):
-    """A function that returns a value for each candidate, by which the candidates are ordered."""
+    """Function that returns a value for each candidate; candidates are tried in descending order of this value."""
 
     def __call__(self, context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, Any]:
-        """Return a value for each candidate's name. The largest value is tried first; ties are ordered by MACs."""
+        """Return a value for each candidate, by name.
+
+        The candidate with the largest value is tried first. Among equal values, candidates with more MACs are tried first.
+
+        Args:
+            context: Context of the job.
+            candidates: Projections (weight matrices) that may become analog, in decreasing order of MACs.
+            problem: Interface through which the network can be measured.
+        """
 
 
 RANKINGS: Registry[Ranking] = registry.RANKINGS
-BY_OBJECTIVE = "objective"  # selects the ranking that has the name of the objective
+BY_OBJECTIVE = "objective"  # selects the ranking of the same name as the objective
 
 
 def register_ranking(name: str) -> Callable[[Ranking], Ranking]:
@@ -38,10 +46,10 @@ def register_ranking(name: str) -> Callable[[Ranking], Ranking]:
 
 
 def check_ranking(settings: MapSettings) -> None:
-    """Check that the ranking of the settings can be computed.
+    """Check that the ranking that the settings name can be computed.
 
     Raises:
-        ConfigError: The ranking is unknown, or it needs a platform and the settings name none.
+        ConfigError: The ranking is unknown, or the ranking needs a platform and the settings name none.
     """
     by = settings.search.ranking
     if by != BY_OBJECTIVE and by not in RANKINGS:
@@ -50,11 +58,14 @@ def check_ranking(settings: MapSettings) -> None:
             hint=suggest(by, [BY_OBJECTIVE, *RANKINGS], label="rankings"),
         )
     if by in PRICED and not settings.platforms:
-        raise ConfigError(f"search.ranking: {by!r} needs a platform, got none", hint="name a platform in `platforms`")
+        raise ConfigError(
+            f"search.ranking: {by!r} needs a platform",
+            hint="add a platform to the setting platforms, or choose another ranking",
+        )
 
 
 def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
-    """Return the mappable candidates in the order in which a run tries them."""
+    """Return the candidates that may become analog, in the order in which the run tries them."""
     search = context.settings.search
     check_ranking(context.settings)
     by = search.objective if search.ranking == BY_OBJECTIVE else search.ranking
@@ -66,7 +77,13 @@ def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
 
 
 def savings(context: Context, candidates: Sequence[Candidate], objective: str) -> dict[str, float]:
-    """Return the saving of an objective (in its unit) with each candidate alone on tiles."""
+    """Return, by name, the cost saved with only that candidate on tiles, in the unit of the objective.
+
+    Args:
+        context: Context of the job.
+        candidates: Candidates to return values for.
+        objective: Name of the objective, i.e. of the cost.
+    """
     gains = make_objective(context, objective).gains
     return gains(LayerMapping.all_digital(context.graph), [each.node.fqn for each in candidates])
 
@@ -74,6 +91,12 @@ def savings(context: Context, candidates: Sequence[Candidate], objective: str) -
 def least_loss_per_gain(
     context: Context, candidates: Sequence[Candidate], rises: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return minus the loss increase per unit saved of the run's objective; minus infinity without a saving."""
+    """Return, by name, minus the loss increase per cost saved; minus infinity for candidates that save no cost.
+
+    Args:
+        context: Context of the job, whose settings name the objective, i.e. the cost.
+        candidates: Candidates to return values for.
+        rises: Loss increase with only that candidate analog, by name; a decrease counts as 0.
+    """
     gains = savings(context, candidates, context.settings.search.objective)
     return {fqn: -max(rises[fqn], 0.0) / gain if gain > 0 else -math.inf for fqn, gain in gains.items()}

@@ -1,4 +1,4 @@
-"""The result of a mapping run, and how a finished run is opened again."""
+"""`MappingResult`, the result of a mapping run, and functions that load the result of a finished run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class MappingResult(Printable):
     """The result of a mapping run.
 
     Args:
-        mapping: Placement of each projection, on tiles or on the digital core.
+        mapping: Placement of each projection (weight matrix), on tiles or on the digital core.
         model: Retrained copy of the task's model with analog layers, ready to be programmed. The task's model is unchanged.
-        outcome: ``mapped``, ``infeasible`` (no layer could become analog) or ``budget`` (ended early with the best so far).
-        results: All results, as in ``results.json``.
-        run: The run directory.
+        outcome: ``mapped``, ``infeasible`` (no projection could become analog) or ``budget`` (the search ended early, with the
+            best mapping so far).
+        results: All results, as stored in ``results.json``.
+        run: Run directory, which contains all files of the run.
     """
 
     mapping: LayerMapping
@@ -40,7 +41,7 @@ class MappingResult(Printable):
     run: RunDirectory
 
     def to_blocks(self) -> list[Block]:
-        """Return the tables of the results, and the run directory."""
+        """Return the results as tables for printing, followed by a line with the path of the run directory."""
         return [*self.results.to_blocks(), f"run: {self.run.path}"]
 
 
@@ -48,28 +49,28 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
     """Return the run directory of a finished mapping run.
 
     Raises:
-        ArtifactError: There is no run in `run_dir`, or the run has not finished.
+        ArtifactError: `run_dir` contains no mapping run, or the run has not finished.
     """
     run = RunDirectory.open(run_dir)
     run.require_job("map")
     if not run.has("results.json"):
         raise ArtifactError(
-            f"{run.path}: the run has not finished", hint=f"continue it with: lionheart map --resume {run.path}"
+            f"{run.path}: the run has not finished", hint=f"finish the run with: lionheart map --resume {run.path}"
         )
     return run
 
 
 def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return the result of a finished run, with its weights in a copy of the digital network.
+    """Return the result of a finished run, with the weights of the run loaded into a copy of the digital network.
 
     Args:
-        network: Task of the run, or its model alone.
-        run: The finished run.
-        backend: Backend that computes analog layers; None = the backend of the run.
+        network: Task with which the run was started, or the model of this task.
+        run: Directory of the finished run.
+        backend: Name of the simulator of the analog layers; None = the backend of the run.
 
     Raises:
         ArtifactError: ``results.json`` or the weights are damaged or belong to another network.
-        ConfigError: The backend does not support the tiles of the run.
+        ConfigError: The backend is unknown or does not support the tile settings of the run.
     """
     settings = MapSettings.from_json(run.description().settings)
     results = run.results()
@@ -83,26 +84,27 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
-            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the layers of this run have different tile settings",
-            hint=f"evaluate the run with the backend {DEFAULT_BACKEND}",
+            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}: the layers of the run have different tile settings",
+            hint=f"use backend={DEFAULT_BACKEND!r}",
         )
     set_tiles_(model, tiles)
     return MappingResult(results.mapping, model, results.outcome, results, run)
 
 
 def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
-    """Open a finished run with the digital network alone: no task and no data.
+    """Load the result of a finished run, given only the digital network; neither a task nor data are needed.
 
     Args:
         run_dir: Directory of the run.
-        model: Digital network of the run. A copy of the network is loaded; the values of its weights are not used.
-        backend: Backend that computes analog layers; None = the backend of the run.
+        model: Digital network with which the run was started. The network is copied, and the weights of the copy are replaced.
+        backend: Name of the simulator of the analog layers; None = the backend of the run.
 
     Returns:
-        The result of the run. Its model has the trained weights and the analog layers, in ``eval()`` mode.
+        The result of the run. Its model has the trained weights and the analog layers, and is in ``eval()`` mode.
 
     Raises:
-        ArtifactError: There is no finished run, a file is damaged, or the run belongs to another network.
+        ArtifactError: `run_dir` contains no finished run, a file is damaged, or the run belongs to another network.
+        ConfigError: The backend is unknown or does not support the tile settings of the run.
     """
     run = open_finished(run_dir)
     try:
@@ -113,8 +115,8 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
         if not missing or isinstance(error, ArtifactError):
             raise
         raise ArtifactError(
-            f"{run.path}: the run belongs to another network: got {type(model).__name__} without {missing[0]!r}",
-            hint="pass the digital network that the run started from",
+            f"{run.path}: the run belongs to another network: {type(model).__name__} has no layer {missing[0]!r}",
+            hint="pass the digital network with which the run was started",
         ) from error
     result.model.eval()
     return result

@@ -1,4 +1,4 @@
-"""The samples of a run: for decisions, for the hold-out test, and for calibration."""
+"""Selection of the samples that a run uses for decisions, for the hold-out test, and for the column calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from lionheart.tasks import Task
 
 
 def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[BatchSource, BatchSource | None]:
-    """Return the validation samples used for decisions and, if a confidence level is set, those of the hold-out test.
+    """Split the validation samples into samples for decisions and samples for the hold-out test.
+
+    Args:
+        batches: All validation samples.
+        settings: Settings of the run. Samples are held out only if `confidence_level` is set.
+
+    Returns:
+        The samples for decisions, and the samples for the hold-out test or None.
 
     Raises:
         ConfigError: No sample is left for the hold-out test.
@@ -29,14 +36,17 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
     deciding, rest = cut_samples(batches, n_samples)
     if len(rest) == 0:
         raise ConfigError(
-            f"search.confidence_level: validation_samples is {n_samples}, which leaves none for the hold-out test",
-            hint="lower search.validation_samples, or omit it to use half of the samples for decisions",
+            f"search.validation_samples: {n_samples} samples for decisions leave none for the hold-out test",
+            hint="reduce search.validation_samples or set it to None (half of the samples), or add validation samples",
         )
     return deciding, rest
 
 
 def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
-    """Return a function that runs a model for the column calibration: always on the same batch of training samples."""
+    """Return a function that runs a model on a batch of training samples for the column calibration.
+
+    Each call uses the same batch.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def run(model: nn.Module) -> Any:

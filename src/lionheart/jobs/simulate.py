@@ -1,4 +1,4 @@
-"""Time and energy of a finished run's mapping on platforms."""
+"""Estimates of time and energy of one inference, for the mapping of a finished run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from lionheart.system import CoresRequest, SystemRecord, compare_on_cores, estim
 def estimate_run(
     run_dir: Path | str, platforms: Sequence[str], cores: CoresRequest | None = None
 ) -> list[SystemRecord]:
-    """Estimate time and energy of a finished run's mapping and of the all-digital network; write ``system.json``.
+    """Estimate time and energy of one inference with the mapping of a finished run, and write ``system.json``.
+
+    The same values are estimated for the all-digital network. The file is written to the run directory.
 
     Args:
         run_dir: Directory of a finished run.
-        platforms: Names or files of platforms.
-        cores: Request for a schedule on several cores or with few tiles; None = one core.
+        platforms: Platforms to estimate for, each a name or the path of a platform file.
+        cores: Numbers of cores, inferences and tiles for a schedule on several cores or with few tiles; None = no schedule.
 
     Returns:
-        One record for each platform. With `cores` its field `pipeline` holds the schedule.
+        One record for each platform. If `cores` is given, the field `pipeline` of the record contains the schedule.
 
     Raises:
         ArtifactError: The run is missing or has not finished.

@@ -1,4 +1,4 @@
-"""Train the network of a built-in task and write its checkpoint with a training card."""
+"""Train the network of a built-in task, and write its weights and a training card."""
 
 from __future__ import annotations
 
@@ -47,16 +47,17 @@ def _read_spec(data: Any) -> Any:
 
 @final
 class Weights(Record):
-    """Weights without a training card, identified by their hash."""
+    """Weights for which no training card exists, identified by the hash of their file."""
 
     weights_sha256: str = Field(description="SHA-256 of the file of weights")
 
 
 @final
 class TrainingCard(Record):
-    """Origin of trained weights: task, settings, hardware and results; the ``.json`` file next to the weights.
+    """Record of a training: task, settings, hardware and results. The record is stored as ``.json`` next to the weights.
 
-    The values of the task's metrics are in ``validation_METRIC`` and ``test_METRIC``. Keys that are not listed here are kept.
+    The values of each metric are stored under the keys ``validation_METRIC`` and ``test_METRIC``, where METRIC is the name of
+    the metric. Other keys that are not fields of this class are kept.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -87,12 +88,12 @@ class TrainingCard(Record):
 
     @property
     def validation(self) -> dict[str, float]:
-        """Value of the task's metric and means of further metrics on the validation samples, by name."""
+        """Values of the task's metric and of further metrics on the validation samples, by the name of the metric."""
         return self._metrics_of("validation")
 
     @property
     def test(self) -> dict[str, float]:
-        """Value of the task's metric and means of further metrics on the test samples, by name."""
+        """Values of the task's metric and of further metrics on the test samples, by the name of the metric."""
         return self._metrics_of("test")
 
     def _metrics_of(self, split: str) -> dict[str, float]:
@@ -105,7 +106,10 @@ class TrainingCard(Record):
 
 
 def read_card(path: Path) -> TrainingCard:
-    """Return the training card that `train_task` wrote next to the weights.
+    """Return the training card stored in a file.
+
+    Args:
+        path: JSON file that `train_task` wrote next to the weights.
 
     Raises:
         ArtifactError: The file is missing or is not a training card.
@@ -123,19 +127,19 @@ def train_task(
     start: Path | None = None,
     progress: Progress = SILENT,
 ) -> TrainingCard:
-    """Train a built-in task's network and write the weights to `out` and the training card to ``<out>.json``.
+    """Train the network of a built-in task, and write the weights and a training card.
 
-    The training starts from initial weights or from `start`, and resumes if ``<out>.partial`` exists. A task with published
-    weights is trained too; `out` then holds a new network.
+    The training starts from initial weights or from `start`, even if trained weights of the task are published. A training that
+    was interrupted resumes if its checkpoint exists: the file `out` with ``.partial`` appended to its name.
 
     Args:
         name: Name of a built-in task.
-        out: File for the weights, ``….safetensors``.
+        out: File for the weights, with the suffix ``.safetensors``. The training card has the same name with ``.json``.
         seed: Seed of the initial weights, the data order and the augmentation.
-        spec: Training settings; None = the task's recipe.
+        spec: Training settings; None = the settings in the recipe of the task.
         device: Name of the device; ``auto`` selects a CUDA GPU if PyTorch finds one.
-        start: Weights of an earlier training to start from; None = initial weights. `seed` then determines the data only; use
-            another seed than the earlier training's, or order and augmentation repeat.
+        start: File of weights from which the training starts; None = initial weights. With `start`, the seed determines only
+            data order and augmentation. Use another seed than in the earlier training, so that these are not repeated.
         progress: Receiver of progress bars and messages.
 
     Returns:
@@ -143,7 +147,7 @@ def train_task(
 
     Raises:
         ConfigError: The task or the device does not exist.
-        ArtifactError: The data or the weights of `start` are not available, or a file cannot be written.
+        ArtifactError: The data or the weights in `start` are not available, or a file cannot be written.
     """
     recipe = find_recipe(name)
     spec = spec or recipe.train_spec
@@ -209,7 +213,7 @@ def train_task(
 
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
-    """Return the value of the task's metric and the means of further metrics, by name."""
+    """Return the value of the task's metric and the mean scores of further metrics, by the name of the metric."""
     metrics = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
     return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
@@ -222,7 +226,7 @@ def _describe_hardware(device: torch.device, environment: Environment) -> str:
 
 
 def _describe_start(start: Path) -> TrainingCard | Weights:
-    """Return the training card next to the weights if it belongs to them; else only their hash."""
+    """Return the training card next to the file `start` if the card describes this file, else only the hash of the file."""
     digest = sha256_file(start)
     try:
         card = read_card(start.with_suffix(".json"))
@@ -232,7 +236,7 @@ def _describe_start(start: Path) -> TrainingCard | Weights:
 
 
 def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:
-    """Return the command that reproduces the weights, or a Python call if the command line lacks a setting."""
+    """Return the command line that reproduces the weights, or a Python call if `spec` has settings without an option."""
     if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
         begin = "" if start is None else f", start={start.name!r}"
         return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
@@ -244,6 +248,6 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
 
 
 def _count_macs(name: str) -> int | None:
-    """Return the multiply-accumulates of one inference; None if tracing the network needs data."""
+    """Return the number of multiply-accumulates of one inference; None if the network cannot be traced without data."""
     example = build_example(name)
     return None if example is None else trace_graph(*example).macs

@@ -1,8 +1,9 @@
-"""Search strategies that select which candidate projections run on analog tiles.
+"""Search strategies, which select the projections (weight matrices) that run on analog tiles.
 
-Inputs: ranked candidates, a bound on the accuracy drop, an `Objective` that computes the cost and the tiles of a mapping, and
-a `Problem` that can apply a mapping and commit it or roll it back. Output: a `SearchResult` with the mapping and every
-decision. This package must not know how a mapping is trained or evaluated, and it knows neither platforms nor device physics.
+A search receives ranked candidates, a bound on the accuracy drop, an `Objective` and a `Problem`. The `Objective` computes the
+cost of a mapping and the number of tiles that the mapping needs. The `Problem` applies a mapping to the network, retrains and
+evaluates the network, and then commits the mapping or rolls it back. The search returns a `SearchResult` with the final mapping
+and all decisions. This package is independent of training, evaluation, platforms and device physics.
 """
 
 from lionheart.runs import Decision, SearchOutcome

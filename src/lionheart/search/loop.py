@@ -1,6 +1,6 @@
-"""The loop of one search: try a mapping, compare its drop with the bound, commit it or roll it back.
+"""`SearchLoop`, which tries the mappings that a strategy proposes and commits each mapping or rolls it back.
 
-Decisions made before a resume are replayed from the journal.
+After a resume, decisions that are already in the journal are replayed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lionheart.search.problem import Problem, SearchResult, Trial
 
 @final
 class SearchLoop:
-    """State of a search: the candidates, the bound on the drop, the decisions so far, and the current mapping.
+    """State of a search: the candidates, the bound on the accuracy drop, the decisions so far, and the current mapping.
 
     Args:
-        problem: Network under search.
-        candidates: Projections that may become analog, in the order of the run's ranking.
+        problem: Interface through which the network is changed and evaluated.
+        candidates: Projections (weight matrices) that may become analog, in the order in which they are to be tried.
         start: Mapping before the first decision.
-        max_drop_pp: Bound on the accuracy drop [pp].
-        objective: Cost to minimise and the limit of tiles; None = digital MACs without a limit of tiles.
-        early_stop: Whether an evaluation ends as soon as the drop is clearly beyond the bound.
+        max_drop_pp: Bound on the accuracy drop, in percentage points [pp].
+        objective: Cost to minimise and limit on the number of tiles; None = minimise the digital MACs, without a limit.
+        early_stop: Whether to end an evaluation as soon as the drop is clearly beyond the bound.
     """
 
     def __init__(
@@ -47,22 +47,25 @@ class SearchLoop:
         self.ended_early = False
 
     def can_go_on(self) -> bool:
-        """Return whether the strategy may make another decision: one recorded before a resume, or one within the budget."""
+        """Return whether another decision may be made: a recorded decision is left to replay, or the budget is not spent.
+
+        Once this method has returned False, it always does, and the outcome of the search is ``budget``.
+        """
         if len(self.decisions) >= self._problem.n_decided and self._problem.is_out_of_budget():
             self.ended_early = True
         return not self.ended_early
 
     @property
     def last_drop_ucb_pp(self) -> float:
-        """Drop that the last decision compared with the bound [pp]."""
+        """Accuracy drop in the last decision [pp]: the value that was compared with the bound."""
         return self.decisions[-1].drop_ucb_pp
 
     def loss_increase(self) -> Mapping[str, float]:
-        """Return the measured loss increase with each candidate alone analog, without retraining, by name."""
+        """Return, by candidate name, the loss increase measured with only that candidate analog, without retraining."""
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
     def expected_loss_increase(self) -> Mapping[str, float]:
-        """Return the loss increase with each candidate alone analog, as estimated from the Hessian, by name."""
+        """Return, by candidate name, the loss increase with only that candidate analog, estimated from the Hessian."""
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
     def attempt(
@@ -76,23 +79,24 @@ class SearchLoop:
         always: bool = False,
         note: str = "",
     ) -> bool:
-        """Try a mapping; commit the mapping and its weights if the drop is within the bound, else roll both back.
+        """Try a mapping. If the accuracy drop is within the bound, commit the mapping and its weights, else roll both back.
 
         Args:
             mapping: Mapping to try.
             label: Short description of the decision, e.g. the name of the candidate.
-            macs: MACs that the decision moves to tiles.
-            retrain: Whether the network is retrained before the evaluation; False = the weights stay as they are.
-            smaller: Alternatives in increasing order of size, evaluated with the weights of this trial if `mapping` is beyond
-                the bound. The largest one within the bound is found by bisection, which assumes that the drop grows with size.
-            always: Whether the mapping is committed whatever its drop.
-            note: Candidates that this decision leaves digital, with the reasons.
+            macs: Number of MACs that the decision moves from digital cores to tiles.
+            retrain: Whether to retrain the network before the evaluation.
+            smaller: Alternative mappings, tried only if `mapping` is beyond the bound. The last mapping of the sequence that is
+                within the bound is found by bisection and committed. The drop is assumed to increase along the sequence. All
+                alternatives are evaluated with the weights of this trial.
+            always: Whether to commit `mapping` even if the drop is beyond the bound.
+            note: Text stored with the decision, e.g. the candidates that the decision leaves digital and the reasons.
 
         Returns:
-            Whether a mapping was committed. The committed mapping is `self.mapping`.
+            Whether a mapping was committed. `self.mapping` then is the committed mapping.
 
         Raises:
-            ConfigError: A mapping needs more tiles than `Objective.max_tiles`.
+            ConfigError: `mapping` or a mapping in `smaller` needs more tiles than `Objective.max_tiles`.
         """
         self._check_tiles(mapping, *smaller)
         index = len(self.decisions)
@@ -130,7 +134,7 @@ class SearchLoop:
         return decision.accepted
 
     def result(self) -> SearchResult:
-        """Return the current mapping, all decisions, the outcome, and the reasons for which candidates stayed digital."""
+        """Return the current mapping, all decisions, the outcome, and the reasons why candidates stayed digital."""
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
         return SearchResult(
             self.mapping,
@@ -144,14 +148,19 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search: the strategy tried a mapping of {n_tiles} tiles, expected at most {most} (search.max_tiles)",
-                    hint="the strategy must check a mapping with `loop.objective.fits` before `loop.attempt`",
+                    f"search.max_tiles: the strategy tried a mapping of {n_tiles} tiles, expected at most {most}",
+                    hint="in the strategy, call `loop.objective.fits(mapping.analog)` before `loop.attempt(mapping, ...)`",
                 )
 
     def _largest_within(
         self, smaller: Sequence[LayerMapping], index: int, first: Trial
     ) -> tuple[LayerMapping | None, Trial, list[float]]:
-        """Return the largest mapping of `smaller` within the bound, its trial, and the duration of each evaluation [s]."""
+        """Find by bisection the last mapping of `smaller` within the bound.
+
+        Returns:
+            The mapping, or None if none was found within the bound; the trial of the mapping, or `first`; and the wall time of
+            each evaluation [s].
+        """
         kept, last = None, first
         times: list[float] = []
         low, high = 0, len(smaller) - 1

@@ -1,4 +1,4 @@
-"""The cost that a search minimises, and the limit of tiles."""
+"""The objective of a search: the cost to minimise, and the limit on the number of tiles."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from typing import Protocol, final
 from lionheart.candidates import Candidate
 from lionheart.mapping import LayerMapping, Placement
 
-_MOST_NOTES = 5  # projections that a note lists by name
+_MOST_NOTES = 5  # largest number of projections that a note names
 
 
 class Moves(Protocol):
-    """A function that returns the cost of a mapping with some of its projections moved between tiles and digital core."""
+    """Function that returns the cost of one mapping, or its cost after projections have moved to or from the tiles."""
 
     def __call__(self, *fqns: str) -> float:
-        """Return the cost with the named projections moved; without names, the cost of the mapping itself."""
+        """Return the cost of the mapping after the named projections have moved.
+
+        Analog projections move to the digital core, digital projections move to tiles. Without names, the mapping is unchanged.
+        """
 
 
-#: Returns the cost function of a mapping and its neighbours. Building the function may be slow; calling it must be fast.
+#: Function that returns a `Moves` function for a mapping. Building a `Moves` function may be slow; calling it must be fast.
 Pricing = Callable[[LayerMapping], Moves]
 
 
 def count_digital(worth: Mapping[str, int]) -> Pricing:
-    """Return a `Pricing` whose cost is the sum of `worth` over the digital projections; absent projections count 0."""
+    """Return a `Pricing` whose cost is the sum of `worth` over the digital projections.
+
+    Args:
+        worth: Contribution of each projection to the cost, e.g. its MACs, by name; absent projections contribute 0.
+    """
     total = sum(worth.values())
 
     def price(mapping: LayerMapping) -> Moves:
@@ -39,15 +46,16 @@ def count_digital(worth: Mapping[str, int]) -> Pricing:
 
 @final
 class Objective:
-    """The cost that a search minimises, and the limit of tiles.
+    """The cost that a search minimises, and the limit on the number of tiles.
 
     Args:
-        price: Cost function of mappings.
-        n_tiles: Number of tiles of each projection that may become analog.
+        price: Function that returns the cost function of a mapping; see `Pricing`.
+        n_tiles: Number of tiles that each projection (weight matrix) needs, by name.
         name: Name of the cost, e.g. ``macs`` or ``energy``.
-        max_tiles: Limit of the tiles of all analog projections together; None = no limit.
-        may_lose: Whether a projection may cost more on tiles than on the digital core. Such projections stay digital.
-        show: Formats a cost with its unit.
+        max_tiles: Largest number of tiles of all analog projections together; None = no limit.
+        may_lose: Whether a projection can cost more on tiles than on the digital core. If so, `drop_unprofitable` and
+            `without_losers` remove such projections.
+        show: Function that formats a cost with its unit.
     """
 
     def __init__(
@@ -65,27 +73,27 @@ class Objective:
 
     @classmethod
     def of_macs(cls, candidates: Sequence[Candidate]) -> Objective:
-        """Return the default objective: as few digital MACs as possible, without a limit of tiles."""
+        """Return the default objective: the fewest MACs on digital cores, without a limit on the number of tiles."""
         macs = {each.node.fqn: each.node.macs for each in candidates}
         return cls(count_digital(macs), {each.node.fqn: each.partition.n_tiles for each in candidates})
 
     @property
     def is_plain(self) -> bool:
-        """Whether every candidate lowers the cost in every mapping and all candidates fit on the tiles together."""
+        """Whether every candidate lowers the cost in every mapping and the number of tiles is not limited."""
         return self.max_tiles is None and not self.may_lose
 
     # -- tiles ---------------------------------------------------------------------------------------------------------
 
     def count_tiles(self, fqns: Iterable[str]) -> int:
-        """Return the number of tiles of the projections together."""
+        """Return the number of tiles that the named projections need together."""
         return sum(self._n_tiles.get(fqn, 0) for fqn in fqns)
 
     def fits(self, fqns: Iterable[str]) -> bool:
-        """Return whether the projections together need at most `max_tiles` tiles."""
+        """Return whether the named projections together need at most `max_tiles` tiles; always True without a limit."""
         return self.max_tiles is None or self.count_tiles(fqns) <= self.max_tiles
 
     def count_fitting(self, fqns: Iterable[str]) -> int:
-        """Return the number of subsets of the projections that need at most `max_tiles` tiles, the empty set included."""
+        """Return how many subsets of the named projections, including the empty set, need at most `max_tiles` tiles."""
         n_tiles = [self._n_tiles[fqn] for fqn in fqns]
         if self.max_tiles is None:
             return int(2 ** len(n_tiles))
@@ -96,7 +104,12 @@ class Objective:
         return sum(counts)
 
     def pack(self, fqns: Sequence[str], gains: Mapping[str, float]) -> list[str]:
-        """Return the projections that fit on `max_tiles` tiles, chosen greedily by gain per tile, in the given order."""
+        """Return projections that together fit on `max_tiles` tiles, chosen greedily by the largest gain per tile.
+
+        Args:
+            fqns: Names of the projections to choose from; the result keeps their order.
+            gains: Cost that each projection saves on tiles, by name.
+        """
         if self.max_tiles is None or self.fits(fqns):
             return list(fqns)
         left, chosen = self.max_tiles, set()
@@ -109,17 +122,23 @@ class Objective:
     # -- cost ----------------------------------------------------------------------------------------------------------
 
     def cost(self, mapping: LayerMapping) -> float:
-        """Return the cost of a mapping."""
+        """Return the cost of a mapping, in the unit of this objective."""
         return self.price(mapping)()
 
     def gains(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, float]:
-        """Return the saving from moving each projection alone between tiles and core; negative = an increase."""
+        """Return, by name, the cost saved by moving only that projection; negative = the cost increases.
+
+        Analog projections move to the digital core, digital projections move to tiles.
+        """
         cost_with = self.price(mapping)
         cost = cost_with()
         return {fqn: cost - cost_with(fqn) for fqn in fqns}
 
     def drop_unprofitable(self, mapping: LayerMapping) -> LayerMapping:
-        """Return the mapping without the analog projections that are no cheaper on tiles; the least profitable goes first."""
+        """Return the mapping after analog projections that are not cheaper on tiles have moved to the digital core.
+
+        Projections move one at a time, first the projection that saves the most. Savings are recomputed after each move.
+        """
         while self.may_lose and mapping.analog:
             gains = self.gains(mapping, mapping.analog)
             worst = max(gains, key=lambda fqn: gains[fqn])
@@ -129,7 +148,11 @@ class Objective:
         return mapping
 
     def without_losers(self, start: LayerMapping, fqns: Sequence[str]) -> list[str]:
-        """Return the projections that save cost on tiles, either alone or together with all other profitable projections."""
+        """Return, in the given order, the projections that save cost on tiles.
+
+        A projection is returned if it saves cost alone on tiles, or within a set of projections that each save cost while all
+        others of the set are on tiles too.
+        """
         if not self.may_lose:
             return list(fqns)
         alone = self.gains(start, fqns)
@@ -143,7 +166,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return the reason for each digital projection that does not fit on the tiles left or would raise the cost."""
+        """Return, by name, why digital projections should stay digital: no saving on tiles, or too few tiles left."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)
@@ -158,7 +181,10 @@ class Objective:
         return reasons
 
     def note(self, wanted: Collection[str], mapping: LayerMapping) -> str:
-        """Return which of the `wanted` projections the mapping leaves digital and why, as one line; empty = none."""
+        """Return a line of text with the `wanted` projections that are digital in the mapping and the reasons.
+
+        The text is empty if all wanted projections are analog.
+        """
         left = [fqn for fqn in wanted if not mapping.is_analog(fqn)]
         reasons = self.explain(mapping, left)
         rest = [fqn for fqn in left if fqn not in reasons]
@@ -169,12 +195,12 @@ class Objective:
 
 
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
-    """Return the mapping with the named projections analog in addition."""
+    """Return a copy of the mapping in which the named projections are also analog."""
     return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:
-    """Return the mapping with `candidates` analog in addition."""
+    """Return a copy of the mapping in which `candidates` are also analog."""
     return on_tiles(mapping, (each.node.fqn for each in candidates))
 
 

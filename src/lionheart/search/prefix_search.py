@@ -1,4 +1,4 @@
-"""Search over sets of candidates in the order of sensitivity: prefixes, single moves, and retraining several together."""
+"""Search steps over candidates ordered by sensitivity: find a prefix, add or exchange single candidates, retrain several."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from lionheart.search.objective import with_analog
 from lionheart.search.sensitivity_order import PrefixSets
 
 _MAX_FAILURES = 2  # rejected moves in one refinement
-_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # share of the largest possible gain; probability of being within the bound
+_LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # fraction of the largest possible gain; probability of being within the bound
 
 
 def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
-    """Find how many candidates, in their order, can be analog with the current weights.
+    """Find the largest prefix set of `sets` that can be analog with the current weights, and commit this set.
 
-    The search assumes that the drop grows with the sum of loss increases. The next prefix to evaluate is the one at which a
-    line through the nearest known drops on both sides meets the bound. If the line has halved the open interval in neither of
-    the last two steps, the middle of the interval is evaluated instead.
+    The accuracy drop is assumed to grow with the sum of the candidates' loss increases. The search narrows the interval between
+    the largest set known to be within the bound and the smallest set known to be beyond it. In each step, a straight line
+    through two known drops predicts the next set to evaluate. If two consecutive steps have not halved the interval, the middle
+    of the interval is evaluated instead.
+
+    Args:
+        loop: Loop of the search.
+        sets: Candidates in the order of sensitivity, and the sets to search.
 
     Returns:
-        The smallest sum of loss increases that was beyond the bound; infinite if none was.
+        Sum of the loss increases in the smallest set found beyond the bound; infinite if no set was beyond the bound.
     """
     sums = sets.sums
     drops = {0: 0.0}
@@ -49,7 +54,11 @@ def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
 def _where_bound_is_met(
     sums: Sequence[float], drops: Mapping[int, float], low: int, high: int, max_drop_pp: float
 ) -> int:
-    """Return the largest number strictly between `low` and `high` with an expected drop within the bound, else `low + 1`."""
+    """Return the largest number strictly between `low` and `high` with a predicted drop within the bound, else `low + 1`.
+
+    If the known drops do not increase, no prediction is possible. The result is then the number halfway, or `high - 1` if a
+    set was within the bound and no set was beyond it.
+    """
     begin, end = (low, high) if high in drops else (0, low)
     slope = (drops[end] - drops[begin]) / (sums[end] - sums[begin]) if sums[end] > sums[begin] else 0.0
     if slope <= 0:  # no drop is known yet, or the noise of the evaluation exceeds the drop
@@ -59,11 +68,17 @@ def _where_bound_is_met(
 
 
 def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
-    """Add one candidate, or exchange one for another with a larger gain, without retraining, until no move is accepted.
+    """Improve the mapping without retraining: add a candidate, or exchange an analog candidate for one that saves more.
 
-    The assumed probability of being within the bound falls linearly from 1 to 0 between the sum of loss increases that was
-    within the bound and the one that was beyond it. The move with the largest product of gain and probability is tried first.
-    Moves with a gain below `_LEAST_GAIN` or a probability below `_LEAST_CHANCE` are not tried.
+    Moves (additions and exchanges) are tried in decreasing order of gain times probability of staying within the bound. The
+    probability is assumed to fall linearly with the sum of loss increases, from 1 at the current mapping to 0 at `too_much`.
+    Moves with a gain below the fraction `_LEAST_GAIN` of the largest possible gain, or with a probability below
+    `_LEAST_CHANCE`, are not tried. The function returns after `_MAX_FAILURES` rejected moves, or if no move is left.
+
+    Args:
+        loop: Loop of the search.
+        sets: Candidates in the order of sensitivity.
+        too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
     """
     tried, failures = {frozenset(loop.mapping.analog)}, 0
     while failures < _MAX_FAILURES:
@@ -85,7 +100,11 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 def _best_move(
     loop: SearchLoop, sets: PrefixSets, tried: Collection[frozenset[str]], too_much: float
 ) -> tuple[list[Candidate], str, int] | None:
-    """Return the candidates after the move with the largest expected gain, the label of the move, and its MACs; or None."""
+    """Find the addition or exchange of a candidate with the largest expected gain (gain times assumed probability).
+
+    Returns:
+        The analog candidates after the move, a label, and the MACs moved to tiles; None if no move is worth trying.
+    """
     present = [each for each in sets.order if loop.mapping.is_analog(each.node.fqn)]
     enough, least = sets.sum_of_rises(present), _LEAST_GAIN * sets.most
     best: tuple[float, list[Candidate], Candidate, Candidate | None] | None = None
@@ -107,7 +126,13 @@ def _best_move(
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
-    """Return the assumed probability that a sum of loss increases is within the bound (linear between the two known sums)."""
+    """Return the assumed probability that a set of candidates is within the bound.
+
+    Args:
+        total: Sum of the loss increases in the set.
+        enough: Sum known to be within the bound; up to this sum the probability is 1.
+        too_much: Sum known to be beyond the bound; from this sum on the probability is 0. In between, it is linear.
+    """
     if total >= too_much:
         return 0.0
     return 1.0 if total <= enough or math.isinf(too_much) else (too_much - total) / (too_much - enough)
@@ -116,7 +141,7 @@ def _chance(total: float, enough: float, too_much: float) -> float:
 def _moves(
     loop: SearchLoop, present: Sequence[Candidate], left: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Candidate | None, float]]:
-    """Yield each move that fits: the candidate to add, the candidate to remove (None = none), and the cost saved."""
+    """Yield each move that fits on the tiles: the candidate to add, the candidate to remove or None, and the cost saved."""
     objective, cost_with = loop.objective, loop.objective.price(loop.mapping)
     cost, free = cost_with(), math.inf
     if objective.max_tiles is not None:
@@ -130,7 +155,7 @@ def _moves(
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain with all remaining candidates analog, then with half of them, and so on, until a mapping is accepted."""
+    """Retrain with all digital candidates analog too, then with the first half of them, etc., until a mapping is accepted."""
     left = sets.left()
     number = len(left)
     while number and loop.can_go_on():
@@ -140,7 +165,10 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
 
 
 def train_with(loop: SearchLoop, sets: PrefixSets, extra: Sequence[Candidate]) -> bool:
-    """Retrain with the candidates `extra` analog too; commit the largest prefix of them within the bound, if any."""
+    """Retrain once with the candidates `extra` analog too, and return whether a mapping was committed.
+
+    If the drop is beyond the bound, mappings with fewer candidates of `extra` are evaluated with the retrained weights.
+    """
     better = sets.grow(extra)
     if not better:
         return False

@@ -1,4 +1,4 @@
-"""The interface between a search and the network under search, and the records that a search returns."""
+"""`Problem`, the interface through which a search changes and evaluates a network, and the results of trials and searches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lionheart.runs import Accuracy, Decision, SearchOutcome, TrainTrace
 @final
 @dataclass(frozen=True)
 class Trial:
-    """Result of trying a mapping.
+    """Result of applying a mapping to the network and evaluating the network on simulated chips.
 
     Args:
-        accuracy: Mean accuracy over chips at ``t_inference``, with its confidence interval.
-        drop_pp: Estimated drop against the digital network [pp].
-        drop_ucb_pp: Drop that is compared with the bound: the estimate or its upper confidence bound [pp].
-        train: Trace of the retraining.
+        accuracy: Mean accuracy over chips, with its confidence interval, at the time with the largest drop.
+        drop_pp: Estimated accuracy drop from the digital network, in percentage points [pp].
+        drop_ucb_pp: Drop to compare with the bound [pp]: the estimate, or its upper confidence bound.
+        train: Record of the retraining; empty if the network was not retrained.
         elapsed_s: Wall time of the trial [s].
     """
 
@@ -31,35 +31,50 @@ class Trial:
 
 
 class Problem(Protocol):
-    """Operations that a search needs from the network under search."""
+    """Operations that a search performs on the network."""
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions recorded before a resume."""
+        """Number of decisions that were recorded before a resume; 0 in a new run."""
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return decision `index` if it was recorded before a resume; else call `decide` and record its result."""
+        """Return decision `index` if it was recorded before a resume; else call `decide` and record the new decision."""
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
-        """Apply a mapping, retrain if `retrain` is true, and evaluate.
+        """Apply a mapping to the network, and evaluate the network on simulated chips.
 
-        With `early_stop` the evaluation may end as soon as the drop is clearly beyond the bound.
+        Args:
+            mapping: Mapping to apply.
+            index: Number of the decision, counted from 0.
+            label: Short description of the decision.
+            retrain: Whether to retrain the network before the evaluation.
+            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
         """
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Evaluate another mapping with the weights of trial `index`, before that trial is committed or rolled back."""
+        """Evaluate another mapping with the weights of trial `index`, before this trial is committed or rolled back.
+
+        Args:
+            mapping: Mapping to apply.
+            index: Number of the trial, equal to the number of its decision.
+            number: Number of this evaluation within the trial, counted from 0.
+            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+        """
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the trial; `mapping` becomes the current mapping."""
+        """Keep the weights of the last trial, and make `mapping` the current mapping."""
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the trial; `mapping` remains the current mapping."""
+        """Restore the weights and the optimiser state from before the last trial, and apply the current mapping `mapping`."""
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return the measured loss increase of the digital network with each projection alone analog, without retraining."""
+        """Return, by name, the measured loss increase of the digital network with only that projection analog."""
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return the loss increase estimated from the Hessian and the weight errors of chips; never negative."""
+        """Return, by name, the loss increase with only that projection analog, estimated from the Hessian.
+
+        The estimate also depends on the weight errors of simulated chips. It is never negative.
+        """
 
     def is_out_of_budget(self) -> bool:
         """Return whether the budget of epochs or minutes is spent."""
@@ -68,13 +83,14 @@ class Problem(Protocol):
 @final
 @dataclass(frozen=True)
 class SearchResult:
-    """A mapping and the decisions that led to it.
+    """The final mapping of a search and the decisions that led to it.
 
     Args:
-        mapping: Mapping that the search found.
-        decisions: All decisions in order.
-        outcome: How the search ended.
-        notes: Candidates that stay digital because they do not fit on the tiles left or would raise the cost, with the reason.
+        mapping: Final mapping.
+        decisions: All decisions, in the order in which they were made.
+        outcome: Whether projections were mapped, none could be mapped, or the search ended early.
+        notes: Reasons why candidates stay digital, by name. Only candidates that do not fit on the remaining tiles or that
+            would not lower the cost are included.
     """
 
     mapping: LayerMapping

@@ -1,4 +1,4 @@
-"""Search strategies by name."""
+"""Registry of search strategies, in which each strategy has a name."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Strategy:
     """A search function and its requirements.
 
     Args:
-        search: Function that makes decisions in a `SearchLoop` and returns at the end of the search.
-        early_stop: Whether an evaluation ends as soon as the drop is clearly beyond the bound.
-        max_candidates: Largest number of candidates; None = no limit.
+        search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
+        early_stop: Whether to end an evaluation as soon as the accuracy drop is clearly beyond the bound.
+        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
     """
 
     search: Search
@@ -37,7 +37,13 @@ STRATEGIES: Registry[Strategy] = registry.STRATEGIES
 def register_strategy(
     name: str, *, early_stop: bool = False, max_candidates: int | None = None
 ) -> Callable[[Search], Search]:
-    """Return a decorator that registers a search function under `name`; the arguments are those of `Strategy`."""
+    """Return a decorator that registers a search function as a strategy.
+
+    Args:
+        name: Name of the strategy.
+        early_stop: Whether to end an evaluation as soon as the accuracy drop is clearly beyond the bound.
+        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
+    """
 
     def add(search: Search) -> Search:
         STRATEGIES.add(name, Strategy(search, early_stop, max_candidates))
@@ -49,12 +55,17 @@ def register_strategy(
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
     """Check that a strategy accepts this number of candidates.
 
+    Args:
+        name: Name of the strategy.
+        candidates: Candidates of the run.
+
     Raises:
-        ConfigError: The strategy does not exist, or there are more candidates than its `max_candidates`.
+        ConfigError: The strategy does not exist, or there are more than `max_candidates` candidates.
     """
     largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:
         raise ConfigError(
-            f"search.strategy: {name} tries every mapping, expected at most {largest} candidates, got {len(candidates)}",
-            hint=f"reduce the candidates to {largest} with include or exclude, or choose the strategy training-free",
+            f"search.strategy: {name!r} accepts at most {largest} candidates, got {len(candidates)}",
+            hint=f"select at most {largest} candidates with search.include or search.exclude, or choose another strategy, e.g. "
+            "search.strategy='training-free'",
         )

@@ -1,4 +1,4 @@
-"""Candidates in the order of sensitivity, and the sets of candidates that a search evaluates, from none to the largest."""
+"""The order of candidates by sensitivity (loss increase per cost saved), and the sets of candidates that a search tries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from lionheart.search.objective import on_tiles, with_analog
 def order_by_sensitivity(
     candidates: Sequence[Candidate], rises: Mapping[str, float], gains: Mapping[str, float] | None = None
 ) -> list[Candidate]:
-    """Return the candidates in increasing order of loss increase per gain; candidates without a gain come last.
+    """Return the candidates in increasing order of loss increase per gain (cost saved).
+
+    Candidates whose gain is not positive come last.
 
     Args:
-        candidates: Candidates to order. Ties keep their order.
-        rises: Loss increase with each candidate alone analog; a decrease counts as 0.
-        gains: Cost saved by each candidate alone; None = its MACs.
+        candidates: Candidates to order; ties keep the given order.
+        rises: Loss increase with only that candidate analog, by name; a decrease counts as 0.
+        gains: Cost saved with only that candidate analog, by name; None = the number of MACs of each candidate.
     """
 
     def key(each: Candidate) -> tuple[bool, float]:
@@ -34,15 +36,15 @@ def order_by_sensitivity(
 
 @final
 class PrefixSets:
-    """Candidates in the order of sensitivity, and a series of sets of them with decreasing cost.
+    """Candidates in the order of sensitivity (loss increase per cost saved), and a sequence of candidate sets to try.
 
-    If there is no limit of tiles and every candidate lowers the cost, the sets are the prefixes of the order. Otherwise each
-    set holds the candidates of a prefix that fit on the tiles and save cost together; a set is kept only if its cost is below
-    the cost of all sets before it.
+    If the number of tiles is not limited and every candidate lowers the cost, the sets are the prefixes of the ordered
+    candidates. Otherwise each set contains those candidates of a prefix that fit on the tiles and together save cost. A set is
+    kept only if it costs less than all sets before it.
 
     Args:
-        loop: The loop of the search.
-        rises: Loss increase with each candidate alone analog.
+        loop: Loop of the search, which provides candidates, objective and current mapping.
+        rises: Loss increase with only that candidate analog, by name.
     """
 
     def __init__(self, loop: SearchLoop, rises: Mapping[str, float]) -> None:
@@ -59,15 +61,18 @@ class PrefixSets:
         self.most = self.objective.cost(loop.start) - top
 
     def left(self) -> list[Candidate]:
-        """Return the candidates that are digital in the current mapping, in the order of sensitivity."""
+        """Return the candidates that are still digital in the current mapping, in the order of sensitivity."""
         return [each for each in self.order if not self._loop.mapping.is_analog(each.node.fqn)]
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
-        """Return the expected loss increase with the candidates analog together: the sum of their loss increases."""
+        """Return the sum of the candidates' loss increases, which estimates the loss increase with all of them analog."""
         return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
-        """Return mappings with ever more of `extra` analog, each of lower cost than the one before and the current mapping."""
+        """Return mappings in which more and more candidates of `extra` are analog, in addition to the current ones.
+
+        The mappings are in decreasing order of cost, and each costs less than the current mapping.
+        """
         present, found = [each for each in self.order if self._loop.mapping.is_analog(each.node.fqn)], []
         best = self.objective.cost(self._loop.mapping)
         for number in range(1, len(extra) + 1):
@@ -79,12 +84,12 @@ class PrefixSets:
         return found
 
     def label(self, number: int) -> str:
-        """Return a description of set `number` for the list of decisions."""
+        """Return the label under which set `number`, counted from 0, appears in the list of decisions."""
         first = "first " if self.objective.is_plain else ""
         return f"{first}{len(self.sets[number])} of {len(self.order)}, not retrained"
 
     def note(self, number: int) -> str:
-        """Return which candidates of the prefix set `number` leaves digital, and why; empty = none."""
+        """Return a line of text with the candidates that set `number` skips and the reasons; empty if none is skipped."""
         if self.objective.is_plain or not self.sets[number]:
             return ""
         wanted = [each.node.fqn for each in self.order]
@@ -95,7 +100,7 @@ class PrefixSets:
         return [self._rises[each.node.fqn] for each in chosen]
 
     def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
-        """Return the mapping with those of the `wanted` candidates that fit on the tiles and save cost together."""
+        """Return the start mapping with those `wanted` candidates analog that fit on the tiles and together save cost."""
         fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
         return self.objective.drop_unprofitable(on_tiles(self._loop.start, fitting))
 

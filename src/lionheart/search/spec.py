@@ -1,4 +1,4 @@
-"""Settings of a search."""
+"""Settings of a search and of a Pareto front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value))]
 
 
 class SearchSpec(Spec):
-    """The bound on the accuracy drop, when and with which confidence it must hold, the strategy, and the budget."""
+    """Settings of a search: the bound on the accuracy drop, the strategy, the evaluation of a mapping, and the budget."""
 
     max_drop_pp: float = Field(
         1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
@@ -93,7 +93,10 @@ class SearchSpec(Spec):
     )
 
     def decision_times(self) -> tuple[float, ...]:
-        """Return the times at which the bound must hold [s]: `t_inference`, or one time per decade up to `lifetime`."""
+        """Return the times since programming at which the bound must hold [s], in ascending order.
+
+        If `lifetime` is set, the times are one per decade from 1 s up to `lifetime`. Otherwise `t_inference` is the only time.
+        """
         if self.lifetime is None:
             return (self.t_inference,)
         first = min(1.0, self.lifetime)
@@ -102,7 +105,7 @@ class SearchSpec(Spec):
 
 
 class ParetoSpec(Spec):
-    """Settings of a Pareto front: the cost that is traded against accuracy, and the number of mappings to evaluate."""
+    """Settings of a Pareto front: the cost to trade off against accuracy, and the number of mappings to evaluate."""
 
     objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",

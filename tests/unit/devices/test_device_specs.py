@@ -118,11 +118,7 @@ def test_impossible_devices_are_refused(settings: dict, message: str):
 
 
 def test_the_recipe_of_the_page_is_a_technology(monkeypatch: pytest.MonkeyPatch):
-    page = (
-        (ROOT / "docs/how-to/devices.md")
-        .read_text(encoding="utf-8")
-        .split("## A technology of your own in the package")[1]
-    )
+    page = (ROOT / "docs/how-to/devices.md").read_text(encoding="utf-8").split("## A new technology in the package")[1]
     [constants], [module] = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("toml", "python"))
     monkeypatch.setattr("lionheart.devices.base.load_constants", lambda _, file: parse_constants(constants, file))
     namespace = types.ModuleType("decaying")

@@ -199,7 +199,7 @@ def test_what_has_no_hessian_is_one_clear_error():
         estimate(NotTwice(nn.Linear(3, 2)), x, y, ["0"], 1)
     assert "sensitivity" in caught.value.hint
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
-    with pytest.raises(UnsupportedLayerError, match="0: its weight is computed"):
+    with pytest.raises(UnsupportedLayerError, match="0: the weight is computed"):
         estimate(normed, x, y, ["0"], 1)
     with pytest.raises(ConfigError, match="no projection '1'"):
         estimate(nn.Sequential(nn.Linear(3, 2)), x, y, ["1"], 1)

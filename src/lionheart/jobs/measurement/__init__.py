@@ -1,1 +1,1 @@
-"""Measurements of a job: accuracy on chips, sensitivities and Hessian traces of projections."""
+"""Measurements that jobs make: accuracy on simulated chips, and sensitivity and Hessian trace of each projection."""

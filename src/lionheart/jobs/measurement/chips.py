@@ -1,4 +1,4 @@
-"""Evaluation of the model under search on simulated chips: for decisions, for the hold-out test, and for the final results."""
+"""Evaluation of a model on simulated chips: for decisions, for the hold-out test, and for the final results."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from lionheart.progress import Progress
 from lionheart.runs import Accuracy, Drop
 from lionheart.tasks import Task
 
-_CLEAR = 0.95  # confidence of an early stop; at the bound itself a complete evaluation is wrong half of the time
+_CLEAR = 0.95  # confidence level of an early stop; close to the bound, even a full evaluation is wrong half of the time
 _FEWEST_SAMPLES = 50  # smallest number of samples before an early stop
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
 @final
 class ChipEvaluator:
-    """Evaluates a model over simulated chips and compares it with the task's digital network.
+    """Evaluates a model on simulated chips and compares its scores with the scores of the task's digital network.
 
     Args:
         context: Context of the job.
-        model: Model under search, evaluated with its current weights and mapping.
+        model: Model to evaluate. Each method uses the weights and the analog layers that the model has at the time of the call.
     """
 
     def __init__(self, context: Context, model: nn.Module) -> None:
@@ -50,30 +50,30 @@ class ChipEvaluator:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Per-sample scores of the digital network on the samples used for decisions."""
+        """Scores of the digital network on the samples used for decisions, one per sample, ``(samples,)``."""
         return score_samples(self.task.model, self.validation, self.task.metric)
 
     @cached_property
     def held_out_reference(self) -> Tensor:
-        """Per-sample scores of the digital network on the held-out samples."""
+        """Scores of the digital network on the held-out validation samples, one per sample, ``(samples,)``."""
         return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
 
     def decide(
         self, path: tuple[str | int, ...], label: str, *, early_stop: bool, times: Sequence[float] | None = None
     ) -> tuple[Accuracy, Drop]:
-        """Evaluate on the samples used for decisions, at the worst time.
+        """Evaluate the model on the samples used for decisions, and return the results at the time with the largest drop.
 
-        With `early_stop` the evaluation ends as soon as the drop is clearly beyond the bound. Mappings within the bound are
-        always evaluated in full: picking the best of many short evaluations is biased (winner's curse).
+        An early stop is possible only if the drop is beyond the bound. If the drop is within the bound, all samples are
+        evaluated, because selecting the best of many short evaluations would be biased (winner's curse).
 
         Args:
-            path: Path of the random stream of the chips.
+            path: Name of the random stream, as a tuple, with which the chips are simulated.
             label: Label of the progress bar.
-            early_stop: Whether the evaluation may end early.
-            times: Times since programming [s]; None = the times of the bound.
+            early_stop: Whether to end the evaluation as soon as the drop is clearly beyond the bound.
+            times: Times since programming [s]; None = the times at which the bound must hold.
 
         Returns:
-            Accuracy and drop at the time with the largest drop.
+            Accuracy and drop at the time with the largest `drop_ucb_pp`.
         """
         search = self.settings.search
         is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
@@ -82,18 +82,30 @@ class ChipEvaluator:
         )
 
     def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
-        """Evaluate on samples and chips that no decision used, at the time of the bound with the largest drop."""
+        """Evaluate the model on held-out samples and on new chips, neither of which were used for decisions.
+
+        Args:
+            path: Name of the random stream, as a tuple, with which the chips are simulated.
+            label: Label of the progress bar.
+            confidence: Confidence level of the upper bound of the drop, 0 to 1.
+
+        Returns:
+            Accuracy and drop, at that time of the bound at which `drop_ucb_pp` is largest.
+        """
         n_chips = self.settings.search.n_chips_final
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
     def validate(self) -> list[Accuracy]:
-        """Return the validation accuracy over chips that no decision used, at the times of the bound."""
+        """Return the validation accuracy at each time at which the bound must hold, on chips that no decision used."""
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
         return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[Accuracy]:
-        """Return the test accuracy over fresh chips at the report times and the times of the bound; call once."""
+        """Return the test accuracy on new chips, in ascending order of time. Called once per run, for the final results.
+
+        The times are the settings `report_times` and `t_inference` and the times at which the bound must hold.
+        """
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
         return self._evaluate(self.final_test, times, search.n_chips_final, ("test",), "test over time, fresh chips")
@@ -133,7 +145,7 @@ class ChipEvaluator:
         is_enough: Callable[[list[Accuracy]], bool] | None = None,
         times: Sequence[float] | None = None,
     ) -> tuple[Accuracy, Drop]:
-        """Return accuracy and drop at the time with the largest drop, or upper confidence bound of the drop."""
+        """Evaluate the model, and return accuracy and drop at the time with the largest `drop_ucb_pp`."""
         search = self.settings.search
         found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
@@ -143,13 +155,13 @@ class ChipEvaluator:
     def _held_out_samples(self) -> BatchSource:
         if self.held_out is None:
             raise ConfigError(
-                "search.confidence_level: no validation samples are held out, which a hold-out test needs",
-                hint="set search.confidence_level",
+                "search.confidence_level: got None, but a hold-out test needs a confidence level",
+                hint="set search.confidence_level to a value between 0.5 and 1",
             )
         return self.held_out
 
     def _is_beyond(self, found: Sequence[Accuracy]) -> bool:
-        """Return whether the samples so far show with confidence `_CLEAR` that the drop is beyond the bound."""
+        """Return whether the drop is beyond the bound with confidence `_CLEAR`, given the samples evaluated so far."""
         reference = self.reference[: found[0].n_samples]
         if len(reference) < _FEWEST_SAMPLES:
             return False
@@ -159,7 +171,13 @@ class ChipEvaluator:
 
 @contextmanager
 def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
-    """Run the passes inside the context under `torch.compile`, if `enabled` and if there are enough to repay compilation."""
+    """Run the model under `torch.compile` inside the ``with`` block, if this saves time.
+
+    Args:
+        model: Model to compile, changed in place; reverted at the end of the block.
+        n_passes: Number of forward passes in the block. With few passes, the model is not compiled.
+        enabled: Whether compilation is allowed.
+    """
     if not enabled or n_passes < _WORTH_COMPILING:
         yield
         return
@@ -171,14 +189,28 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
 
 
 def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None) -> Drop:
-    """Return the drop of `estimate` against the digital scores `reference` [pp], with its upper confidence bound."""
+    """Return the accuracy drop from the digital network to an analog network [pp], with an upper confidence bound.
+
+    Args:
+        estimate: Accuracy of the analog network on simulated chips, as returned by `evaluate_over_chips`.
+        reference: Scores of the digital network on the same samples, ``(samples,)``.
+        confidence: Confidence level of the upper bound, 0 to 1; None = the bound is equal to the estimated drop.
+        chip_yield: Fraction of the chips whose drop must not exceed the result, 0 to 1; None = the mean drop over chips.
+
+    Raises:
+        ConfigError: `estimate` has no scores for each sample, `reference` has another number of samples, or there are too few
+            chips or samples for a bound.
+    """
     if estimate.samples is None:
-        raise ConfigError("drop: the estimate has no per-sample scores", hint="use an estimate of evaluate_over_chips")
+        raise ConfigError(
+            "estimate: got an accuracy without per-sample scores",
+            hint="pass an estimate returned by evaluate_over_chips",
+        )
     chips = torch.tensor(estimate.scores, dtype=torch.float64)
     return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
 
 
 def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
-    """Return the accuracy of a model with its current weights; shows a progress bar."""
+    """Return the accuracy (mean score) of a digital model on `batches`; `label` is the label of the progress bar."""
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)

@@ -1,4 +1,4 @@
-"""Expected loss increase of each projection on tiles, from the Hessian and the weight errors of chips."""
+"""Estimate, from the Hessian and the weight errors of chips, how much the loss increases with one projection analog."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHIPS, _VECTORS = 3, 8  # chips, and random vectors for each projection and bat
 
 
 class Curvature(Record):
-    """Hessian trace and weight error of a projection; their product estimates the loss increase on tiles."""
+    """Hessian trace and weight error of a projection (weight matrix), from which the loss increase on tiles is estimated."""
 
     trace: float = Field(description="trace of the Hessian of the loss with respect to the projection's weights")
     squared_error: float = Field(description="mean squared error of a weight on a chip, in units of the weight squared")
@@ -36,26 +36,30 @@ class Curvature(Record):
     @computed_field(description="expected loss increase, to second order")  # type: ignore[prop-decorator]
     @property
     def expected_loss_increase(self) -> float:
-        """Loss increase to second order for independent weight errors of equal variance; 0 if the trace is negative."""
+        """Second-order estimate of the loss increase: half the trace times the squared error; 0 if the trace is negative.
+
+        The weight errors are assumed to be independent and of equal variance.
+        """
         return 0.5 * self.squared_error * max(self.trace, 0.0)
 
 
 def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
-    """Return the Hessian trace and the weight error on chips of each projection of a task's digital network.
+    """Return, by name, the Hessian trace and the weight error on simulated chips of each projection (weight matrix).
 
-    HILAL ranks by the same product, but uses ``(0.08 max|W|)^2`` as the squared error and divides by the number of weights.
-    Here the squared error is that of chips of the run's own tile at ``t_inference``, and the loss increase is not divided, so
-    it has the unit of the loss. It is comparable with `measure_loss_increase`, except for converters, output noise and terms
-    beyond second order.
+    The trace is that of the loss of the task's digital network. The weight errors are simulated with the tile settings of the
+    run, at ``t_inference``, and always with the backend ``lionheart``. The estimated loss increase has the unit of the loss,
+    like the result of `measure_loss_increase`, but does not include converters, output noise and terms beyond second order.
+    HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the product by the number of weights.
 
     Args:
-        context: Context of the job. The task's network is not changed. The weight error is that of the backend
-            ``lionheart``, whichever backend the job uses.
-        batches: Samples for the Hessian.
+        context: Context of the job. The task's network is not changed.
+        batches: Samples on which the Hessian is computed.
         fqns: Names of the projections.
 
     Raises:
-        UnsupportedLayerError: A projection has no parameter of its own, or the loss is not twice differentiable.
+        ConfigError: The network has no projection of a name in `fqns`.
+        UnsupportedLayerError: The weight of a projection is not a parameter, or the loss is not twice differentiable.
+        NumericsError: A trace is not finite.
 
     Source:
         HILAL (DATE 2026), code github anissbslh/HILAL, ``methods/HILAL.py``.
@@ -73,7 +77,10 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
 def squared_errors(
     model: nn.Module, fqns: Sequence[str], tile: TileSpec, t_inference: float, streams: RandomStreams
 ) -> dict[str, float]:
-    """Return the mean squared weight error of each projection: chips read once at `t_inference` [s], drift compensated."""
+    """Return, by name, the mean squared weight error of each projection on simulated chips.
+
+    The chips are read once, at `t_inference` seconds since programming. Drift is compensated as the tile settings specify.
+    """
     twin = convert_to_analog_(copy.deepcopy(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
     layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
     device = next(twin.parameters()).device
@@ -100,22 +107,24 @@ def estimate_traces(
 ) -> dict[str, float]:
     """Estimate the trace of the Hessian of the loss with respect to the weights of each projection, in ``eval()`` mode.
 
-    Hutchinson's estimator: the mean of ``v' H v`` over vectors ``v`` of random signs, exact for a diagonal Hessian. Each
-    projection has its own vectors: with one vector across all weights, the variance from a sensitive projection would mask the
-    traces of the others. If a projection is a slice of a parameter, such as q, k and v of packed attention, the trace is that
-    of the slice. A shared weight counts with all its uses, including a look-up by an embedding.
+    Hutchinson's estimator is used: the mean of ``v' H v`` over vectors ``v`` of random signs, which is exact for a diagonal
+    Hessian. Each projection has its own vectors. With one vector for all weights, the variance caused by a sensitive projection
+    would mask the traces of other projections. If a projection is a slice of a parameter, such as q, k and v of packed
+    attention, the trace refers to the slice. The Hessian of a shared weight includes all uses of the weight, e.g. in an
+    embedding.
 
     Args:
         model: Network; not changed.
         batches: Samples; each batch is weighted by its size.
-        loss_function: Function of outputs and targets that returns a scalar.
+        loss_function: Function of ``(outputs, targets)`` that returns a scalar.
         fqns: Names of the projections.
         streams: Source of the random vectors.
         n_vectors: Number of random vectors for each projection and batch.
-        on_vector: Callback after each vector, for a progress bar.
+        on_vector: Function called after each random vector, e.g. to advance a progress bar.
 
     Raises:
-        UnsupportedLayerError: A projection has no parameter of its own, or the loss is not twice differentiable.
+        ConfigError: The model has no projection of a name in `fqns`.
+        UnsupportedLayerError: The weight of a projection is not a parameter, or the loss is not twice differentiable.
         NumericsError: A trace is not finite.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -145,13 +154,21 @@ def estimate_traces(
     for fqn, total in totals.items():
         if not math.isfinite(total):
             raise NumericsError(
-                f"{fqn}: the trace of the Hessian is {total}, expected a finite number", hint="use another ranking"
+                f"{fqn}: the trace of the Hessian is {total}, expected a finite number",
+                hint="check that the loss is finite, or use another ranking or strategy than 'hessian'",
             )
     return {fqn: total / max(n_samples, 1) for fqn, total in totals.items()}
 
 
 def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None, generator: torch.Generator) -> float:
-    """Return ``v' H v`` for a vector of random signs in rows `outputs` of a weight, given the gradient of the loss."""
+    """Return ``v' H v``, where ``v`` has random signs in rows `outputs` of the weight and is 0 elsewhere.
+
+    Args:
+        slope: Gradient of the loss with respect to the weight, with its graph.
+        weight: Weight for which the Hessian is computed.
+        outputs: First row and end row (exclusive) of the weight; None = all rows.
+        generator: Source of the random signs.
+    """
     part = slice(None) if outputs is None else slice(*outputs)
     if not slope.requires_grad:  # the loss is linear in all weights, or does not depend on them
         return 0.0
@@ -164,7 +181,10 @@ def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None
 
 
 def _check_differentiable(slope: Tensor) -> None:
-    """Raise RuntimeError if the gradient contains a function without a derivative, which PyTorch would treat as constant."""
+    """Raise a `RuntimeError` if the graph of a gradient contains a function that cannot be differentiated.
+
+    PyTorch would treat such a function as constant.
+    """
     seen: set[Any] = set()
     waiting: list[Any] = [slope.grad_fn]
     while waiting:
@@ -172,7 +192,7 @@ def _check_differentiable(slope: Tensor) -> None:
         if node is None or node in seen:
             continue
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("it contains a function marked as once differentiable")
+            raise RuntimeError("the network contains a function marked as once differentiable")
         seen.add(node)
         waiting += [each for each, _ in node.next_functions]
 
@@ -182,19 +202,20 @@ def _find_placed(model: nn.Module, fqns: Sequence[str]) -> dict[str, PlacedProje
     for fqn in fqns:
         if fqn not in placed:
             raise ConfigError(
-                f"Hessian: the model has no projection {fqn!r} of a registered layer type",
+                f"Hessian: the model has no projection {fqn!r}, or the type of this layer is not registered",
                 hint=suggest(fqn, placed, label="projections"),
             )
         if placed[fqn].is_computed:
             raise UnsupportedLayerError(
-                f"{fqn}: its weight is computed (parametrised) and has no Hessian of its own", hint="exclude this layer"
+                f"{fqn}: the weight is computed (parametrised), so its Hessian is not available",
+                hint="exclude this layer with search.exclude, or use another ranking or strategy than 'hessian'",
             )
     return {fqn: placed[fqn] for fqn in fqns}
 
 
 @contextmanager
 def _twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Select PyTorch kernels that are twice differentiable: no fused attention, no recurrent layers of cuDNN."""
+    """Use only PyTorch kernels that are twice differentiable: no fused attention, no recurrent layers of cuDNN."""
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
@@ -210,6 +231,6 @@ def _naming_the_cause() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise UnsupportedLayerError(
-            f"Hessian: the loss of this network cannot be differentiated twice: {error}",
-            hint="use the ranking sensitivity, which needs no derivative",
+            f"Hessian: the loss of the network cannot be differentiated twice: {error}",
+            hint="use the ranking 'sensitivity' or the strategy 'shared', which need no derivatives",
         ) from error

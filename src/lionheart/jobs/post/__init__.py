@@ -1,1 +1,1 @@
-"""Steps after the search: the hold-out test, the compensation of each layer, and the refresh interval."""
+"""Steps after a search: the hold-out test, the choice of digital corrections for each layer, and the refresh interval."""

@@ -1,4 +1,4 @@
-"""After the search: the cheapest digital corrections of each layer within the bound, and the refresh interval."""
+"""Steps after a search: choose the cheapest digital corrections for each layer, and find the refresh interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lionheart.metrics import is_within
 from lionheart.runs import AgeTrial, CompensationTrial, RefreshInterval
 from lionheart.units import format_duration, parse_duration
 
-#: Tile settings that need digital work at run time, each from the cheapest value to the most expensive.
+#: Tile settings that cause digital operations at run time, with their values from the cheapest to the most expensive.
 CORRECTIONS: dict[str, tuple[str, ...]] = {
     "column_calibration": ("none", "offset", "affine"),
     "drift_compensation": ("none", "global", "per_column"),
@@ -23,20 +23,22 @@ AGES = ("1h", "3h", "6h", "12h", "1d", "2d", "4d", "7d", "14d", "1mo", "2mo", "3
 
 
 def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerMapping) -> dict[str, dict[str, str]]:
-    """Choose for each analog layer the cheapest column calibration, drift compensation and input range within the bound.
+    """Choose for each analog layer the cheapest digital corrections with which the accuracy drop stays within the bound.
 
-    Weights and mapping stay unchanged. For each setting, the values cheaper than the tile's own are tried from the cheapest
-    on. First all layers that still have the tile's value get the cheaper one. If the drop is beyond the bound, the layers are
-    split into two halves that are tried in turn, recursively; layers with the most outputs come first. Each trial is evaluated
-    on the samples used for decisions and ends early if the drop is clearly beyond the bound.
+    The corrections are column calibration, drift compensation and input range. Weights and mapping stay unchanged. For each of
+    these settings, the values that are cheaper than the value in the run's tile settings are tried, cheapest first. A value is
+    first tried on all layers that still have the original value. If the drop is beyond the bound, the layers are split into two
+    halves, which are tried in turn and split again; layers with the most outputs come first. Each trial uses the samples used
+    for decisions, and ends early if the drop is clearly beyond the bound.
 
     Args:
         context: Context of the job.
-        problem: Problem with the weights of the mapping. Its layers have the chosen tiles on return.
+        problem: Model with the weights and the mapping that the search found. On return, its layers have the chosen settings.
         mapping: Mapping that the search found.
 
     Returns:
-        Changed settings of each layer whose tile differs from the run's, by layer name.
+        For each layer whose tile settings differ from the run's tile settings, the values that differ, by layer name. Empty if
+        the setting `tune_compensation` is off or no layer is analog.
     """
     search, tile, journal = context.settings.search, context.settings.tile, context.journal
     if not search.tune_compensation or not mapping.analog:
@@ -90,7 +92,7 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
 
 
 def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dict[str, str]]:
-    """Return, for each layer whose tile differs from the usual one, the settings that differ."""
+    """Return, for each layer whose corrections differ from those in `usual`, the settings that differ, by layer name."""
     differing = {
         fqn: {name: value for name in CORRECTIONS if (value := getattr(tile, name)) != getattr(usual, name)}
         for fqn, tile in tiles.items()
@@ -99,14 +101,19 @@ def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dic
 
 
 def find_refresh_interval(context: Context, problem: MappingProblem, mapping: LayerMapping) -> RefreshInterval | None:
-    """Find the age up to which chips stay within the bound, i.e. the interval at which they must be reprogrammed.
+    """Find the age up to which chips stay within the bound, i.e. the interval at which chips must be reprogrammed.
 
-    The ages are the last time of the bound and the larger values of `AGES`. The largest age within the bound is found by
-    bisection, which assumes that the drop grows with age. Each age is evaluated on the samples used for decisions; the
-    evaluation ends early if the drop is clearly beyond the bound.
+    The ages to test are the last time at which the bound must hold, and the values in `AGES` that are larger. The largest age
+    within the bound is found by bisection, under the assumption that the accuracy drop grows with age. Each age is tested on
+    the samples used for decisions. A test ends early if the drop is clearly beyond the bound.
+
+    Args:
+        context: Context of the job.
+        problem: Model with the final weights.
+        mapping: Final mapping.
 
     Returns:
-        The interval and its trials; None if it was not requested or if no projection is analog.
+        The interval with all tests; None if the setting `refresh_interval` is off or no projection is analog.
     """
     search, journal = context.settings.search, context.journal
     if not search.refresh_interval or not mapping.analog:

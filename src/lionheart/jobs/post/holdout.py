@@ -1,4 +1,4 @@
-"""The hold-out test: the mapping is tested on samples and chips that no decision used, and shrinks until it passes."""
+"""The hold-out test: test a mapping on samples and chips that no decision used, and reduce the mapping until it passes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lionheart.search import SearchResult
 def run_holdout_tests(
     context: Context, problem: MappingProblem, found: SearchResult
 ) -> tuple[LayerMapping, tuple[HoldoutTest, ...]]:
-    """Return the largest mapping, among successively smaller ones, whose drop on held-out samples is within the bound.
+    """Test the mapping on held-out samples, and make projections digital again until the drop is within the bound.
 
-    The search selected the mapping on the samples used for decisions, so its drop there is biased towards small values. The
-    held-out samples are independent of the search. The mapping that was found is tested first. After each failed test, the
-    projections that became analog last become digital again: one, two, four and so on. Test ``k`` has half the error
-    probability of test ``k - 1``, so all tests together err with at most one minus the confidence level. The last resort is the
-    digital network with its original weights, whose drop is zero.
+    The search selects a mapping by its drop on the samples used for decisions, so this drop is biased towards small values. The
+    held-out samples and their chips are independent of the search. The mapping returned by the search is tested first. After
+    each failed test, the projections that became analog last become digital again: one, then two, four and so on. Each test
+    has half the error probability of the test before. The probability that any test accepts a mapping wrongly is therefore at
+    most one minus the confidence level. If no mapping passes, the result is the digital network with its original weights.
 
     Args:
-        context: Context of the job.
-        problem: Problem with the weights of the mapping that was found.
+        context: Context of the job. Without a confidence level in its settings, nothing is tested.
+        problem: Model with the weights that the search found. On return, the returned mapping is applied.
         found: Result of the search.
 
     Returns:
-        The mapping, which is applied to the problem's model, and the tests.
+        The mapping that passed the test, or the all-digital mapping if none passed; and all tests in order.
     """
     search = context.settings.search
     if search.confidence_level is None:
@@ -72,7 +72,7 @@ def _show(context: Context, test: HoldoutTest) -> None:
 
 
 def order_of_acceptance(decisions: tuple[Decision, ...], mapping: LayerMapping) -> list[str]:
-    """Return the analog projections of the mapping in the order in which they were last accepted as analog."""
+    """Return the analog projections of `mapping`, ordered by the decision in which each last became analog."""
     before: list[str] = []
     for decision in decisions:
         if decision.accepted:

@@ -1,1 +1,1 @@
-"""Rankings of candidates, one file each."""
+"""Rankings of candidates, one module for each ranking."""

@@ -1,4 +1,4 @@
-"""Ranking: largest saving of energy first."""
+"""Ranking ``energy``: candidates that save the most energy come first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("energy")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank by the energy [J] that each candidate alone on tiles saves on the first platform; negative savings come last."""
+    """Rank candidates by the energy saved per inference [J] with only that candidate on tiles; the largest saving is first.
+
+    The energy is estimated for the first platform in the settings.
+    """
     return savings(context, candidates, "energy")

@@ -1,4 +1,4 @@
-"""Ranking: smallest expected loss increase per saving first, from the Hessian."""
+"""Ranking ``hessian``: candidates with the smallest loss increase per saving, estimated from the Hessian, come first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lionheart.search import Problem
 
 @register_ranking("hessian")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank by the loss increase estimated from the Hessian, per MAC or per unit of the objective; the smallest comes first.
+    """Rank candidates by the loss increase estimated from the Hessian per cost saved; the smallest ratio is first.
 
-    HILAL divides by the number of weights and clusters the projections. Here the bound limits the loss increase and the search
-    maximises MACs on tiles, so candidates are ordered by loss increase per MAC.
+    With the default objective, the cost saved is the number of MACs moved to tiles. HILAL divides by the number of weights
+    instead and clusters the projections.
     """
     rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

@@ -1,4 +1,4 @@
-"""Ranking: most MACs first."""
+"""Ranking ``macs``: candidates with the most MACs come first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("macs")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank by MACs, the most first; ties keep the network's order."""
+    """Rank candidates by their MACs, the most first; ties keep their order in the network."""
     return {each.node.fqn: each.node.macs for each in candidates}

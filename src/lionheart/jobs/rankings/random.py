@@ -1,4 +1,4 @@
-"""Ranking: a random order drawn from the run's seed."""
+"""Ranking ``random``: a random order, determined by the seed of the run."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from lionheart.search import Problem
 
 @register_ranking("random")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Draw one number for each name from the run's seed; the order of two candidates is independent of the others."""
+    """Return a random number for each candidate, which depends only on the seed of the run and the candidate's name."""
     return {each.node.fqn: context.streams.derive_seed("ranking", each.node.fqn) for each in candidates}

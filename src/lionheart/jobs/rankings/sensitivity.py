@@ -1,4 +1,4 @@
-"""Ranking: smallest measured loss increase per saving first."""
+"""Ranking ``sensitivity``: candidates with the smallest measured loss increase per saving come first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from lionheart.search import Problem
 
 @register_ranking("sensitivity")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank by the measured loss increase per MAC or per unit of the objective; a decrease of the loss counts as 0."""
+    """Rank candidates by the measured loss increase per cost saved; the smallest ratio is first.
+
+    A decrease of the loss counts as 0. With the default objective, the cost saved is the number of MACs moved to tiles.
+    """
     rises = problem.loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

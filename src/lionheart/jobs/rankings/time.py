@@ -1,4 +1,4 @@
-"""Ranking: largest saving of time first."""
+"""Ranking ``time``: candidates that save the most time come first."""
 
 from __future__ import annotations
 
@@ -12,5 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("time")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank by the time [s] that each candidate alone on tiles saves on the first platform; negative savings come last."""
+    """Rank candidates by the time saved per inference [s] with only that candidate on tiles; the largest saving is first.
+
+    The time is estimated for the first platform in the settings.
+    """
     return savings(context, candidates, "time")

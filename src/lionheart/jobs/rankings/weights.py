@@ -1,4 +1,4 @@
-"""Ranking: most weights first."""
+"""Ranking ``weights``: candidates with the most weights come first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from lionheart.search import Problem
 
 @register_ranking("weights")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, tuple[int, int]]:
-    """Rank by the number of weights, the most first; ties keep the network's order."""
+    """Rank candidates by their number of weights, the most first; ties keep their order in the network."""
     position = {fqn: number for number, fqn in enumerate(context.graph.fqns)}
     return {each.node.fqn: (each.node.weights, -position[each.node.fqn]) for each in candidates}

@@ -1,1 +1,1 @@
-"""Search strategies, one file each."""
+"""Search strategies, one module for each strategy."""

@@ -1,4 +1,4 @@
-"""Baseline: every candidate analog."""
+"""Baseline strategy: all candidates analog."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-analog")
 def search(loop: SearchLoop) -> None:
-    """Turn every candidate analog that fits on the tiles, retrain once, and accept the mapping whatever its drop."""
+    """Map all candidates to tiles, as far as they fit, retrain once, and accept the mapping whatever its accuracy drop."""
     map_at_once(loop, loop.candidates, "everything")
 
 
 def map_at_once(loop: SearchLoop, wanted: Sequence[Candidate], label: str) -> None:
-    """Turn the wanted candidates analog that fit on the tiles, retrain once, and accept the mapping whatever its drop."""
+    """Map candidates to tiles in a single decision, retrain once, and accept the mapping whatever its accuracy drop.
+
+    Args:
+        loop: Loop of the search.
+        wanted: Candidates to map. If they do not all fit on the tiles, those with the largest gain per tile are mapped.
+        label: Label of the decision.
+    """
     fqns = [each.node.fqn for each in wanted]
     chosen = loop.objective.pack(fqns, loop.objective.gains(loop.start, fqns))
     if chosen and loop.can_go_on():

@@ -1,4 +1,4 @@
-"""Baseline: every projection digital."""
+"""Baseline strategy: all projections digital."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-digital")
 def search(loop: SearchLoop) -> None:
-    """Leave every projection digital; no decision is made."""
+    """Leave all projections digital; make no decision."""

@@ -1,4 +1,4 @@
-"""Exhaustive search without retraining, an upper limit for small networks."""
+"""Exhaustive search over all mappings without retraining, for small networks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _MAX_CANDIDATES = 12  # 4,095 mappings
 
 @register_strategy("exhaustive", early_stop=True, max_candidates=_MAX_CANDIDATES)
 def search(loop: SearchLoop) -> None:
-    """Try all mappings in increasing order of cost (by default the most analog MACs first) and accept the first within bound.
+    """Try all mappings in increasing order of cost, without retraining, and accept the first mapping within the bound.
 
-    The network is not retrained. Among mappings of equal cost, the one with the fewest analog projections comes first. Mappings
-    that need too many tiles, or that hold a projection that costs more on tiles than on the core, are skipped. Every mapping
-    is evaluated on its own chips, so among many mappings slightly beyond the bound one may pass by chance. The final results
-    come from other chips.
+    By default the cost is the number of digital MACs, so the mapping with the most analog MACs is tried first. Among mappings
+    of equal cost, mappings with fewer analog projections are tried first. Mappings that need too many tiles are skipped, and
+    so are mappings with an analog projection that would not cost more on the digital core. Each mapping is evaluated on its
+    own chips. If many mappings are slightly beyond the bound, one of them may therefore be accepted by chance. The final
+    results are measured on other chips.
     """
     for chosen in _subsets(loop):
         if not loop.can_go_on():
@@ -31,7 +32,7 @@ def search(loop: SearchLoop) -> None:
 
 
 def _subsets(loop: SearchLoop) -> list[tuple[Candidate, ...]]:
-    """Return all non-empty sets of candidates that fit and are profitable, in increasing order of cost."""
+    """Return the non-empty sets of candidates that fit on the tiles and save cost with each member, cheapest set first."""
     objective, cost_with = loop.objective, loop.objective.price(loop.start)
     sizes = range(1, len(loop.candidates) + 1)
     costs = []

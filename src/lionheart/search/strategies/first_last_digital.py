@@ -1,4 +1,4 @@
-"""Baseline from the literature: every projection analog except the first and the last."""
+"""Baseline strategy from the literature: all projections analog except the first and the last."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from lionheart.search.strategies.all_analog import map_at_once
 
 @register_strategy("first-last-digital")
 def search(loop: SearchLoop) -> None:
-    """Turn all candidates but the first and last projection analog, retrain once, accept the mapping whatever its drop."""
+    """Map all candidates except the network's first and last projection to tiles, as far as they fit, and retrain once.
+
+    The mapping is accepted whatever its accuracy drop.
+    """
     names = list(loop.start.placements)
     chosen = [each for each in loop.candidates if each.node.fqn not in (names[0], names[-1])]
     map_at_once(loop, chosen, "all but first and last")

@@ -1,4 +1,4 @@
-"""The greedy search of the LionHeart paper: each candidate is tried once, with retraining, and accepted or rejected."""
+"""The greedy search of the LionHeart paper: try each candidate once, with retraining, and accept or reject the candidate."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("lionheart")
 def search(loop: SearchLoop) -> None:
-    """Turn candidates analog in the given order as long as the drop stays within the bound.
+    """Try the candidates one by one in the given order; keep a candidate analog if the accuracy drop is within the bound.
 
-    Every trial keeps the projections accepted so far. Its drop is measured against the digital network, not against the last
-    trial. A rejected candidate stays digital.
+    In each trial, the candidates accepted so far are analog too. The drop is measured against the digital network, not against
+    the previous trial. A rejected candidate stays digital and is not tried again.
 
-    Not in the paper: a candidate that does not fit on the tiles left, or that would cost more on tiles than on the core, is
-    skipped without a trial. A trial may also move an accepted projection back to the core, if the other analog projections
-    have freed enough cache for it to be cheaper there.
+    Two rules are not in the paper. First, a candidate is skipped without a trial if it does not fit on the remaining tiles or
+    would not lower the cost. Second, a trial also moves accepted projections back to the digital core if they have become
+    cheaper there, e.g. because other projections no longer use the cache.
 
     Source:
         Lammie et al., IEEE TETC 2025, arXiv:2401.09420v3, Algorithm 1.

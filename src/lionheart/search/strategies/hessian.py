@@ -1,4 +1,4 @@
-"""A search that orders candidates by the Hessian instead of measured sensitivities and retrains once."""
+"""Search that orders the candidates by the Hessian instead of measured loss increases and retrains at most once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lionheart.search.sensitivity_order import PrefixSets
 def search(loop: SearchLoop) -> None:
     """Order the candidates by the Hessian and find how many can be analog, first without and then with one retraining.
 
-    1. Estimate from the Hessian the loss increase with each candidate alone analog. Order the candidates by the loss increase
-       per MAC moved to tiles, or per unit of the objective.
+    1. For each candidate, estimate from the Hessian the loss increase with only that candidate analog. Order the candidates by
+       the loss increase per saving in the objective (by default per MAC moved to tiles).
     2. Find how many candidates can be analog without retraining.
-    3. Retrain once with all candidates analog. Find by bisection how many can be analog with these weights. Accept weights and
-       mapping if that is more than before.
+    3. Retrain once with all candidates analog, and find by bisection how many can be analog with the retrained weights. Keep
+       these weights only if the new mapping costs less than the mapping of step 2.
 
-    HILAL instead finds the robust layers by clustering, has no accuracy bound, and retrains after each layer. The closest
-    equivalent with one retraining per layer is ``lionheart`` with the ranking ``hessian``.
+    HILAL differs: it finds robust layers by clustering, has no accuracy bound, and retrains after each layer. The closest
+    equivalent is the strategy ``lionheart`` with the ranking ``hessian``, which also retrains after each layer.
 
     Source:
         HILAL (DATE 2026), code github anissbslh/HILAL.

@@ -1,4 +1,4 @@
-"""A search with a few retrainings shared by several candidates, and none if none is needed."""
+"""Search with few retrainings, each shared by several candidates."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _MAX_ROUNDS = 3
 
 @register_strategy("shared", early_stop=True)
 def search(loop: SearchLoop) -> None:
-    """Find a mapping of low cost within the bound with few retrainings.
+    """Find a mapping of low cost within the bound on the accuracy drop, with few retrainings.
 
-    1. Measure the loss increase with each candidate alone analog, without retraining. Order the candidates by the loss
-       increase per MAC moved to tiles, or per joule or second saved, depending on the objective.
-    2. Find how many candidates can be analog without retraining; the drops measured so far determine the next prefix. If
-       the candidates do not all fit on the tiles, those with the largest gain per tile are taken.
-    3. Refine without retraining: add a candidate, or exchange one for another with a larger gain, unless the sum of loss
-       increases already exceeds a sum that was beyond the bound.
-    4. Retrain with all remaining candidates analog too. If the drop is beyond the bound, find by bisection how many of them
-       can be analog with these weights, and accept weights and mapping if that is more than before. Otherwise retrain with
-       half of them, and so on. Continue at step 3 as long as the mapping grows.
+    1. For each candidate, measure the loss increase with only that candidate analog, without retraining. Order the candidates
+       by the loss increase per saving in the objective: per MAC or weight moved to tiles, or per joule or second saved.
+    2. Find how many candidates, in this order, can be analog without retraining. If the candidates do not all fit on the
+       tiles, those with the largest gain per tile are selected.
+    3. Refine the mapping without retraining: add a candidate, or exchange a candidate for one with a larger gain. Sets whose
+       loss increases add up to at least a sum already found beyond the bound are not tried.
+    4. Retrain with all digital candidates analog too. If the drop is beyond the bound, find by bisection how many of these
+       candidates can be analog with the retrained weights. If none can, retrain with half of the candidates, and so on.
+    5. Repeat steps 3 and 4 as long as the cost decreases, with at most three rounds of retraining.
     """
     search_in_rounds(loop, _MAX_ROUNDS)
 
 
 def search_in_rounds(loop: SearchLoop, max_rounds: int) -> None:
-    """Search as ``shared`` does, with at most `max_rounds` rounds of retraining."""
+    """Run the strategy ``shared`` with at most `max_rounds` rounds of retraining; 0 = without retraining."""
     if not loop.candidates or not loop.can_go_on():
         return
     sets = PrefixSets(loop, loop.loss_increase())
