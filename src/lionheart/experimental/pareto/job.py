@@ -154,7 +154,7 @@ def resume_pareto_front(
     url = storage or run.description().storage
     if storage is None and url is not None and "***" in url:
         raise ConfigError(
-            f"storage: the password in the URL {url!r} was not recorded",
+            f"storage: the password in the URL {url!r} is not recorded",
             hint="give the URL with its password again, with the option --storage or the argument storage",
         )
     graph, candidates = _prepare(task, settings)
