@@ -57,12 +57,15 @@ def make_unit_pattern(unit: str) -> str:
 
 
 def _elements(name: Sequence[str]) -> list[int]:
-    """Return the number of components in each prefix of a name that ends with an index before the last component."""
+    """Return the lengths of the prefixes of a name that end with a list index: 2 and 4 for ``layer.3.ffn.0.dense``."""
     return [length for length in range(1, len(name)) if name[length - 1].isdigit()]
 
 
 def _find_stages(names: Iterable[Sequence[str]]) -> set[str]:
-    """Return the names of list elements with more than half of their projections in nested lists; indices are ``*``."""
+    """Return the names of list elements that have more than half of their projections in nested lists.
+
+    Each index in the returned names is replaced by ``*``.
+    """
     held: Counter[str] = Counter()
     deeper: Counter[str] = Counter()
     for name in names:

@@ -55,15 +55,15 @@ class Projection:
     is_module: bool = False
 
     def fqn_in(self, module_fqn: str) -> str:
-        """Return the fully qualified name of the projection in a model in which its module has the name `module_fqn`."""
+        """Return the fully qualified name of the projection (weight matrix) if its module is named `module_fqn` in a model."""
         return ".".join(name for name in (module_fqn, self.name) if name)
 
     def stored_weight(self, module: nn.Module) -> Tensor:
-        """Return the weight of the projection as a view of the parameter that stores it, in the layout of the parameter."""
+        """Return the weight as a view of the parameter of `module` that stores it, in the layout of the parameter."""
         return _slice(find_tensor(module, self.weight), self.outputs)
 
     def stored_bias(self, module: nn.Module) -> Tensor | None:
-        """Return the bias as a view ``(groups * cols,)`` of the parameter that stores it, or None without a bias."""
+        """Return the bias as a view of shape ``(groups * cols,)`` of a parameter of `module`, or None if there is no bias."""
         return None if self.bias is None else _slice(find_tensor(module, self.bias), self.bias_outputs)
 
 
@@ -220,7 +220,7 @@ class PlacedProjection:
         return leaf not in self.module.get_submodule(owner)._parameters
 
     def key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for projections with the same weight and differs for all other projections."""
+        """Return a key that is equal for projections (weight matrices) that share one weight."""
         if self.is_computed:
             return id(self.module), self.projection.outputs
         return id(find_tensor(self.module, self.projection.weight)), self.projection.outputs
@@ -273,7 +273,7 @@ def _describe_convolution(layer_type: str, conv: nn.Conv2d) -> list[Projection]:
 
 
 def _describe_transposed(layer_type: str, conv: nn.ConvTranspose2d) -> list[Projection]:
-    """Return the projection of a transposed convolution, which multiplies one input vector for each input position.
+    """Return the projection (weight matrix) of a transposed convolution. It multiplies one vector for each input position.
 
     The products that belong to the same output position are added digitally.
     """
@@ -313,7 +313,7 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
 @register_layer_type(nn.LSTM, is_wrapped=True)
 @register_layer_type(nn.GRU, is_wrapped=True)
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
-    """Return the projections of a recurrent layer.
+    """Return the projections (weight matrices) of a recurrent layer.
 
     All gates read the same vector, so the weights of all gates form one matrix. Inputs and states have separate matrices.
     """

@@ -88,8 +88,8 @@ class DigitalOp:
             weight, such as attention scores; else 0.
         flops: Number of arithmetic operations and elementary functions per inference. One MAC counts as two.
         n_bytes: Number of bytes read and written per inference.
-        scheduled_after: Name of the projection (weight matrix) after which the operation is scheduled on several cores. Of the
-            projections that produce the inputs, the one that runs last is named. Empty if no projection produces the inputs.
+        scheduled_after: Name of the projection (weight matrix) after which the operation is scheduled on several cores: the
+            last projection to run that produces an input of the operation. Empty if no projection produces an input.
     """
 
     name: str
@@ -146,7 +146,7 @@ class LayerGraph:
 
     @property
     def fqns(self) -> tuple[str, ...]:
-        """Names of the projections, in the order of `nodes`."""
+        """Names of the projections (weight matrices), in the order of `nodes`."""
         return tuple(node.fqn for node in self.nodes)
 
     @property
@@ -159,18 +159,18 @@ class LayerGraph:
 
     @property
     def macs(self) -> int:
-        """Number of multiply-accumulate operations (MACs) of all projections per inference."""
+        """Number of multiply-accumulate operations (MACs) per inference, summed over all projections (weight matrices)."""
         return sum(node.macs for node in self.nodes)
 
     @property
     def weights(self) -> int:
-        """Number of weights of all projections. A weight that several layers share is counted once."""
+        """Number of weights in all projections (weight matrices). A weight that several layers share is counted once."""
         return sum(node.weights for node in self.nodes)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def totals(self) -> GraphTotals:
-        """Sums of MACs and weights over all projections."""
+        """Numbers of multiply-accumulate operations (MACs) and weights, summed over all projections (weight matrices)."""
         return GraphTotals(macs=self.macs, weights=self.weights)
 
 

@@ -178,7 +178,7 @@ class TraceRecorder:
         return fqns
 
     def note_product(self, module: nn.Module, weight: str) -> None:
-        """Record that a weight proxy replaced a product with the parameter `weight` of `module`."""
+        """Record that a weight proxy computed a product with the parameter `weight` of `module`."""
         self._products.add((module, weight))
 
     def note_use(self, module: nn.Module, weight: str, use: str) -> None:

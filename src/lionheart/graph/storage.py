@@ -45,7 +45,7 @@ def memory_of(tensor: Tensor) -> int:
 
 @final
 class StorageTracker:
-    """Tracks, for all tensors of one forward pass, the parameters they are computed from and the projections that produce them.
+    """Tracks the parameters and the projections (weight matrices) from which each tensor in a forward pass is computed.
 
     Args:
         model: Model whose parameters and buffers are tracked.

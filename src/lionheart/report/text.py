@@ -134,7 +134,7 @@ def describe_objective(objective: str, platform: str | None) -> str:
 
 
 def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
-    """Return a sentence about the layers that use fewer error corrections than the tile settings of the run; empty if none do.
+    """Return a sentence about the layers with fewer error corrections than in the tile settings of the run; empty without any.
 
     Args:
         tiles: Changed tile settings of each layer, as names and values, by names of layers.

@@ -256,10 +256,10 @@ class _ParetoJob:
             )
 
     def _seeds(self) -> list[LayerMapping]:
-        """Return the initial mappings of the search, at most half of the number of trials but at least two if possible.
+        """Return the mappings that the search measures first. They use at most half of the trials, or two if there are few.
 
-        Each mapping makes the first candidates in the order of sensitivity analog, from none to all candidates or as many as
-        the tiles allow.
+        In each mapping, the least sensitive candidates are analog. Their number ranges from none to all candidates, or to as
+        many as fit on the tiles.
         """
         graph, n_trials = self.context.graph, self.context.settings.pareto.n_trials
         ordered = order_by_sensitivity(self.context.mappable, self._loss_increase(), self._gains)
@@ -370,7 +370,7 @@ class _ParetoJob:
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
         """Write the best mapping on the front for a bound to a separate file, and return its row in the results.
 
-        The mapping must meet the bound in all measurements. If no mapping does, an existing file is deleted.
+        The mapping must meet the bound in all measurements. If there is no such mapping, an existing file is deleted.
         """
         name = f"mapping-{bound:g}pp.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}

@@ -100,7 +100,7 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """All measured mappings by numbers of trials."""
+        """All measured mappings by trial number."""
         return {row.number: row for row in self.mappings}
 
     @property

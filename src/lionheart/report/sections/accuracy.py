@@ -81,7 +81,7 @@ def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
 
 
 def _list_guides(data: ReportData) -> list[Guide]:
-    """Return reference lines at the digital accuracy and at the lowest accuracy within the bound; empty if both are unknown."""
+    """Return reference lines at the digital accuracy and at the lowest accuracy within the bound; empty if unknown."""
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []

@@ -81,7 +81,7 @@ def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]
 
 
 def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
-    """Return how many inferences, counted from the first, have few enough events for one chart; at least one if any."""
+    """Return how many inferences, starting with the first, one chart can show; at least one unless `events` is empty."""
     counts = Counter(event.inference for event in events)
     n_shown = n_bars = 0
     for inference in sorted(counts):

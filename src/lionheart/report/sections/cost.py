@@ -26,7 +26,7 @@ _SMALL_SHARE = 0.015
 @final
 @dataclass(frozen=True)
 class _Quantity:
-    """Time or energy, with the functions that read it from cost records and the words for a gain and for a loss."""
+    """Time or energy, with functions that read its value from cost records, and words for a gain and for a loss."""
 
     title: str
     unit: str
@@ -103,7 +103,7 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 
 
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
-    """Return the CSS class of the colour of each large component of a cost.
+    """Return a CSS class, which sets the colour, for each large component of the time or energy.
 
     Work with tiles has shades of the colour for analog, other work has shades of the colour for digital. Components that are
     small in every breakdown, or beyond the number of shades, have no entry and are drawn together as the rest.
