@@ -152,7 +152,7 @@ def test_words_say_what_stays_digital_and_why(functions: Path):
     [
         (
             "needs_more",
-            "Two: no example inputs were given, and the model ran with none of the guessed inputs",
+            "Two: no example inputs were given, and LionHeart could not guess inputs that the model accepts",
             "(model, example_inputs)",
         ),
         ("wrong_shape", "Sequential: 3 (Linear): the forward pass failed on the example inputs", "one batch"),

@@ -1,1 +1,1 @@
-"""Experimental packages: their interfaces may change or disappear between versions."""
+"""Experimental packages, whose interfaces may change or be removed in any version."""

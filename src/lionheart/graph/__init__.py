@@ -1,10 +1,11 @@
-"""Graph: a description of all work of one inference of a network.
+"""Layer graph: a list of all operations that a network performs in one inference, with their sizes.
 
-Takes any `nn.Module` and the inputs of one inference, or the configuration of a Hugging Face model. Returns a frozen
-`LayerGraph`: every projection (a weight matrix that multiplies vectors) with its shape, matrix-vector multiplications (MVMs)
-and multiply-accumulate operations (MACs), and every other operation with its size. No operation is omitted silently. Layer
-types, which users can add, define which modules contain projections. The module `convolutions` defines the convolutions. Must
-not know: tiles, noise, platforms.
+The package traces any `nn.Module` with the inputs of one inference and returns a frozen `LayerGraph`. A Hugging Face model can
+also be built from its configuration, without weights. The graph lists every projection (a weight matrix that multiplies
+vectors) with its shape, its number of matrix-vector multiplications (MVMs) and its number of multiply-accumulate operations
+(MACs). It also lists every other operation, except operations that only move, view or allocate data. Layer types define which
+modules contain projections, and users can register more layer types. The module `convolutions` lists the convolutions of
+PyTorch. This package must not depend on tiles, noise or platforms.
 """
 
 from typing import Any

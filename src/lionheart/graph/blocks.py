@@ -1,4 +1,4 @@
-"""Mapping units: groups of projections that belong to the same child of a repeated block."""
+"""Group projections (weight matrices) into mapping units. A unit contains the projections in one child of a repeated block."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from collections.abc import Iterable, Sequence
 
 
 def name_units(fqns: Iterable[str]) -> dict[str, str]:
-    """Return the mapping unit of each projection, derived from the names of all projections.
+    """Return the name of the mapping unit of each projection (weight matrix), derived from the names of all projections.
 
-    A unit is one child of a repeated block, or one element of a child that is itself a list of modules. A projection outside
-    all blocks is a unit by itself. Blocks are the elements of the outermost list of modules. If more than half of the
-    projections in such elements are inside nested lists, the elements are stages, and those of the nested lists are blocks.
+    A block is a part of a network that is repeated with other weights, such as a transformer layer. A unit contains the
+    projections in one child of a block. If the child is itself a list of modules, each element of the list is a unit. A
+    projection outside all blocks is a unit by itself.
 
-    Lists are recognised by names: an index that is not the last component of a name is an element of a list of modules. Both
-    indices in ``layer.3.ffn.0.dense`` are elements, so its unit is ``layer.3.ffn.0``. The 2 in ``block.3.mlp.2`` is a layer, so
-    its unit is ``block.3.mlp``. The unit of ``layer.3.attention.self.query`` is ``layer.3.attention``. Each layer of a ResNet
-    is its own unit.
+    Lists of modules are recognised by the names of the projections: an index before the last component of a name identifies an
+    element of a list. The elements of the outermost list are the blocks. If more than half of the projections in these elements
+    are inside nested lists, the elements of the nested lists are the blocks instead.
+
+    For example, both indices in ``layer.3.ffn.0.dense`` identify list elements, so the unit is ``layer.3.ffn.0``. The index 2
+    in ``block.3.mlp.2`` is the last component of the name, so the unit is ``block.3.mlp``. The unit of
+    ``layer.3.attention.self.query`` is ``layer.3.attention``. In a ResNet, each layer is a unit by itself.
 
     Args:
         fqns: Fully qualified names of all projections of a network.
 
     Returns:
-        Name of the unit by name of the projection, in the same order.
+        Names of units by names of projections, in the order of `fqns`.
 
     Assumes:
-        The author of a model puts projections that belong together into one module. Another implementation of the same network
-        may have other units.
+        Projections that should form a unit are in one module. Another implementation of the same network may therefore have
+        different units.
 
     Source:
-        Derived for LionHeart, not published. The LionHeart paper (arXiv:2401.09420) states that 169 units of MobileBERT are
-        mapped, but not which of its 361 projections form them. 169 = 7 groups x 24 blocks + 1, and this rule finds 7 units in
-        each block of Hugging Face's model; other assignments give the same count.
+        The rule was derived for LionHeart and has not been published. The LionHeart paper (arXiv:2401.09420) states that 169
+        units of MobileBERT are mapped, but not how its 361 projections form these units. This rule finds 7 units in each of the
+        24 blocks of Hugging Face's MobileBERT and 1 unit outside the blocks, which is 169 in total. Other rules may give the
+        same total.
     """
     names = [fqn.split(".") for fqn in fqns]
     stages = _find_stages(names)
@@ -39,23 +43,29 @@ def name_units(fqns: Iterable[str]) -> dict[str, str]:
 
 
 def make_pattern(fqn: str) -> str:
-    """Return a name with each index replaced by ``*``."""
+    """Return the name `fqn` with each index replaced by ``*``, for example ``layer.*.conv`` for ``layer.3.conv``."""
     return ".".join("*" if name.isdigit() else name for name in fqn.split("."))
 
 
 def make_unit_pattern(unit: str) -> str:
-    """Return the name of a unit with each index replaced by ``*``, except an index at the end, which identifies the unit."""
+    """Return the name of a mapping unit with each index replaced by ``*``, except an index at the end of the name.
+
+    For example, the result for ``layer.3.ffn.0`` is ``layer.*.ffn.0``.
+    """
     block, dot, last = unit.rpartition(".")
     return make_pattern(block) + dot + last
 
 
 def _elements(name: Sequence[str]) -> list[int]:
-    """Return the lengths of all prefixes of a name that are the name of an element of a list of modules."""
+    """Return the lengths of the prefixes of a name that end with a list index: 2 and 4 for ``layer.3.ffn.0.dense``."""
     return [length for length in range(1, len(name)) if name[length - 1].isdigit()]
 
 
 def _find_stages(names: Iterable[Sequence[str]]) -> set[str]:
-    """Return the name patterns of the elements with more than half of their projections in nested lists."""
+    """Return the names of list elements that have more than half of their projections in nested lists.
+
+    Each index in the returned names is replaced by ``*``.
+    """
     held: Counter[str] = Counter()
     deeper: Counter[str] = Counter()
     for name in names:
@@ -68,7 +78,7 @@ def _find_stages(names: Iterable[Sequence[str]]) -> set[str]:
 
 
 def _unit_length(name: Sequence[str], stages: set[str]) -> int:
-    """Return the number of components of a projection's name that form the name of its unit."""
+    """Return the number of leading components of a projection's name that form the name of its mapping unit."""
     elements = _elements(name)
     block = next((length for length in elements if make_pattern(".".join(name[:length])) not in stages), None)
     if block is None:

@@ -1,4 +1,4 @@
-"""The classes, layer types and functions of PyTorch's convolutions. All other modules use this table."""
+"""Tables of the convolutions in PyTorch. Each entry names the layer type, the module class and the function."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 @final
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution of PyTorch.
+    """One kind of convolution in PyTorch, for example 2-D convolution.
 
     Args:
-        layer_type: Layer type in graphs.
-        n_spatial_dims: Number of spatial dimensions.
-        module_type: Module class.
-        function: Functional form.
+        layer_type: Name of the layer type in graphs, for example ``conv2d``.
+        n_spatial_dims: Number of spatial dimensions, 1 to 3.
+        module_type: Module class, for example `nn.Conv2d`.
+        function: Function that computes the convolution, for example `F.conv2d`.
     """
 
     layer_type: str
@@ -28,13 +28,14 @@ class Convolution:
     function: Callable[..., Any]
 
 
-#: Convolutions: each output position is the product with one im2col vector.
+#: Convolutions. The weight matrix multiplies one im2col vector for each output position.
 CONVOLUTIONS = (
     Convolution("conv1d", 1, nn.Conv1d, F.conv1d),
     Convolution("conv2d", 2, nn.Conv2d, F.conv2d),
     Convolution("conv3d", 3, nn.Conv3d, F.conv3d),
 )
-#: Transposed convolutions: each input position is one input vector; its products with the kernel's taps are added digitally.
+#: Transposed convolutions. The weight matrix multiplies one vector for each input position; overlapping products are added
+#: digitally.
 TRANSPOSED_CONVOLUTIONS = (
     Convolution("conv_transpose1d", 1, nn.ConvTranspose1d, F.conv_transpose1d),
     Convolution("conv_transpose2d", 2, nn.ConvTranspose2d, F.conv_transpose2d),
@@ -42,7 +43,7 @@ TRANSPOSED_CONVOLUTIONS = (
 )
 #: Layer types of convolutions, without transposed convolutions.
 CONVOLUTION_TYPES = frozenset(each.layer_type for each in CONVOLUTIONS)
-#: Functional form by number of spatial dimensions.
+#: Functions that compute a convolution, by number of spatial dimensions.
 CONVOLVE = {each.n_spatial_dims: each.function for each in CONVOLUTIONS}
 CONVOLVE_TRANSPOSED = {each.n_spatial_dims: each.function for each in TRANSPOSED_CONVOLUTIONS}
 _MODULES = tuple(each.module_type for each in CONVOLUTIONS)

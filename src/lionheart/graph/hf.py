@@ -1,4 +1,4 @@
-"""Hugging Face models by name or folder. The structure is built from the configuration on the meta device, without weights."""
+"""Build Hugging Face models from their configurations, on the meta device and without weights."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ _HEADS = (
 
 
 def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a model on the meta device, without weights, and the inputs of one inference.
+    """Return a Hugging Face model on the meta device, without weights, and example inputs for one inference.
 
     Args:
-        name: Folder with ``config.json``, name on the Hugging Face hub, or model type such as ``gpt2``, which means the default
-            configuration of the type unless the hub's configuration of this name is in the cache.
+        name: Folder with a ``config.json``, path of a configuration file, name of a model on the Hugging Face hub, or model
+            type such as ``gpt2``. A model type selects its default configuration, unless the configuration of a model with this
+            name is already in the local cache of the hub.
+
+    Returns:
+        Model in evaluation mode, and its inputs by names of arguments.
 
     Raises:
-        ConfigError: transformers is not installed, or has no model class for the configuration.
+        ConfigError: transformers is not installed, or it does not support the model type. The error is also raised if the main
+            input of the model is not supported.
         ArtifactError: The configuration does not exist or cannot be read.
     """
     transformers = import_extra("transformers", "hf", f"hf:{name}")
@@ -41,8 +46,8 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     model_class = _model_class(config)
     if model_class is None:
         raise ConfigError(
-            f"hf:{name}: transformers {transformers.__version__} has no PyTorch model of type {config.model_type!r}",
-            hint="write a function that returns (model, example_inputs) and give it as path/to/file.py:function",
+            f"hf:{name}: transformers {transformers.__version__} has no PyTorch model for the model type {config.model_type!r}",
+            hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead",
         )
     with torch.device("meta"):
         model = model_class(config)
@@ -63,12 +68,12 @@ def _load_config(name: str) -> Any:
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(
                 f"{path}: not a readable model configuration: {type(error).__name__}: {error}",
-                hint="give a config.json with a model_type, as written by save_pretrained",
+                hint="give a config.json that contains the key 'model_type', such as a file written by save_pretrained",
             ) from error
         if model_type not in CONFIG_MAPPING:
             known = suggest(str(model_type), list(CONFIG_MAPPING.keys()), label="model types")
             raise ConfigError(
-                f"{path}: model_type: got {model_type!r}, expected a model type of transformers", hint=known
+                f"{path}: model_type: got {model_type!r}, expected a model type that transformers supports", hint=known
             )
         return CONFIG_MAPPING[model_type].from_dict(data)
     if name in CONFIG_MAPPING and not _is_cached(name):
@@ -78,8 +83,8 @@ def _load_config(name: str) -> Any:
     except (OSError, ValueError) as error:
         known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(
-            f"hf:{name}: found no configuration in this folder or on the hub: {str(error).splitlines()[0]}",
-            hint=f"give a folder with config.json, or a model type for its default configuration; {known}",
+            f"hf:{name}: could not load a configuration from a folder or from the hub: {str(error).splitlines()[0]}",
+            hint=f"give a folder with a config.json, the name of a model on the Hugging Face hub, or a model type; {known}",
         ) from error
 
 
@@ -90,7 +95,10 @@ def _is_cached(name: str) -> bool:
 
 
 def _model_class(config: Any) -> Any:
-    """Return the class that the configuration names, or else the first class in `_HEADS` for its model type, or None."""
+    """Return the model class named in the configuration.
+
+    If this class is missing, return the first suitable class that the tables in `_HEADS` list for the model type, or None.
+    """
     import transformers
     from transformers.models.auto import modeling_auto
 
@@ -108,7 +116,13 @@ def _model_class(config: Any) -> Any:
 
 
 def example_inputs(model: Any) -> dict[str, Tensor]:
-    """Return the inputs of one inference for a Hugging Face model, derived from its configuration.
+    """Return example inputs for one inference of a Hugging Face model, with shapes derived from its configuration.
+
+    Args:
+        model: Hugging Face model, with the attributes ``config`` and ``main_input_name``.
+
+    Returns:
+        Input tensors of batch size 1 by names of arguments.
 
     Raises:
         ConfigError: The main input of the model is not supported.
@@ -125,9 +139,9 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         inputs[main] = torch.zeros(1, _SAMPLES)
     else:
         raise ConfigError(
-            f"{type(model).__name__}: got the main input {main!r}, expected input_ids, pixel_values, input_features or "
-            "input_values",
-            hint="write a function that returns (model, example_inputs)",
+            f"{type(model).__name__}: got the main input {main!r}, expected 'input_ids', 'pixel_values', 'input_features' or "
+            "'input_values'",
+            hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead",
         )
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = _tokens(config, _TARGETS)

@@ -1,4 +1,4 @@
-"""Tracing of models without example inputs: inputs are guessed from the first layer."""
+"""Trace models without example inputs. The shape and data type of the inputs are guessed from the first layer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ _IMAGE_SIZES = (32, 224, 64, 28)
 
 
 def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
-    """Trace a model with guessed inputs that fit its first layer of a known type.
+    """Trace a model with guessed inputs and return its layer graph.
+
+    For a Hugging Face model, the inputs are first guessed from its configuration. Further inputs are guessed from the first
+    embedding, linear, recurrent, attention or convolution layer. The first guess that the model accepts is used.
+
+    Args:
+        model: Model to trace. Its weights and its training mode are not changed.
 
     Raises:
-        ConfigError: The model runs with none of the guessed inputs.
+        ConfigError: The model accepts none of the guessed inputs, or no inputs can be guessed.
     """
     tried = []
     for inputs in _guesses(model):
@@ -31,10 +37,10 @@ def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
             tried.append(str(error.message).split(": ", 1)[-1])
     name = type(model).__name__
     raise ConfigError(
-        f"{name}: no example inputs were given, and the model ran with none of the guessed inputs"
-        + (f"; the last guess failed: {tried[-1]}" if tried else ""),
-        hint="return (model, example_inputs), where example_inputs is a tensor, a tuple of arguments, or a dict of keyword "
-        "arguments",
+        f"{name}: no example inputs were given, and LionHeart could not guess inputs that the model accepts"
+        + (f"; the last guess failed: {tried[-1]}" if tried else "; the model has no layer of a known input shape"),
+        hint="return (model, example_inputs) from the model function; example_inputs must be a tensor, a tuple of positional "
+        "arguments, or a dict of keyword arguments",
     )
 
 

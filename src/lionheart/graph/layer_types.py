@@ -1,4 +1,8 @@
-"""Layer types: which modules contain projections, and in which parameters. One decorated function registers a layer type."""
+"""Layer types: descriptions of the projections (weight matrices) in the modules of a class.
+
+A function with the decorator `register_layer_type` adds a layer type. It returns the projections of a module and the names of
+the parameters that store their weights.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,24 @@ from lionheart.registry import Registry
 @final
 @dataclass(frozen=True)
 class Projection:
-    """One weight matrix of a module and its layout in the module's parameters.
+    """A weight matrix in a module, and the parameters of the module that store the matrix and its bias.
 
     Args:
-        layer_type: Layer type in graphs, for example ``linear``.
-        rows: Inputs of the matrix of one group.
-        cols: Outputs of the matrix of one group.
-        groups: Number of groups.
-        name: Name of the projection within the module, for example ``in_proj.q``; empty if the module is the projection.
-        weight: Name of the parameter with the weight; dotted if a child module owns the parameter.
+        layer_type: Name of the layer type in graphs, for example ``linear``.
+        rows: Number of inputs of the weight matrix of one group.
+        cols: Number of outputs of the weight matrix of one group.
+        groups: Number of groups. Each group has its own weight matrix.
+        name: Name of the projection within the module, for example ``in_proj.q``. If empty, the projection has the name of the
+            module.
+        weight: Name of the parameter that stores the weight. The name is dotted if a child module owns the parameter.
         bias: Name of the parameter that is added to the outputs, or None.
-        outputs: First and last (exclusive) index in the first dimension of the weight, if the weight contains several
-            projections; None = all.
-        bias_outputs: First and last (exclusive) index in the bias; None = all.
-        inputs_first: Whether the weight is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``.
-        is_module: Whether the module computes only ``inputs @ matrix + bias`` over the last dimension. If False, the module's
-            own forward runs, and only the product in it is replaced.
+        outputs: First and last (exclusive) index of the projection in the first dimension of the weight if the weight stores
+            several projections; None for the whole weight.
+        bias_outputs: First and last (exclusive) index of the projection in the bias; None for the whole bias.
+        inputs_first: Whether the weight is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``, instead of
+            ``(cols, rows)``.
+        is_module: Whether the module computes only ``inputs @ matrix + bias`` over the last dimension of its inputs. If False,
+            an analog module runs the forward of the original module, in which only the product is replaced.
     """
 
     layer_type: str
@@ -49,15 +55,15 @@ class Projection:
     is_module: bool = False
 
     def fqn_in(self, module_fqn: str) -> str:
-        """Return the fully qualified name of the projection in a model with its module at `module_fqn`."""
+        """Return the fully qualified name of the projection (weight matrix) if its module is named `module_fqn` in a model."""
         return ".".join(name for name in (module_fqn, self.name) if name)
 
     def stored_weight(self, module: nn.Module) -> Tensor:
-        """Return the weight as a view of the module's parameter, in the layout of the parameter."""
+        """Return the weight as a view of the parameter of `module` that stores it, in the layout of the parameter."""
         return _slice(find_tensor(module, self.weight), self.outputs)
 
     def stored_bias(self, module: nn.Module) -> Tensor | None:
-        """Return the bias ``(groups * cols,)`` as a view of the module's parameter, or None."""
+        """Return the bias as a view of shape ``(groups * cols,)`` of a parameter of `module`, or None if there is no bias."""
         return None if self.bias is None else _slice(find_tensor(module, self.bias), self.bias_outputs)
 
 
@@ -71,13 +77,13 @@ Describe = Callable[[Any], list[Projection]]
 @final
 @dataclass(frozen=True)
 class LayerType:
-    """The projections in modules of one class and its subclasses.
+    """A layer type: a module class, and a function that returns the projections (weight matrices) of its modules.
 
     Args:
-        module_type: Module class, or its dotted name if importing the class is slow.
-        describe: Function that returns the projections of such a module.
-        is_wrapped: Whether an analog module of this type runs a forward from `lionheart.analog.layers.wrappers`. A subclass
-            that overrides forward then stays digital.
+        module_type: Module class, or its dotted name if importing the class is slow. Subclasses are included.
+        describe: Function that takes a module of this class and returns its projections.
+        is_wrapped: Whether the analog version of a module runs a forward from `lionheart.analog.layers.wrappers` instead of the
+            original forward. A subclass that overrides forward then stays digital.
     """
 
     module_type: type[nn.Module] | str
@@ -94,13 +100,14 @@ def register_layer_type(
 ) -> Callable[[Describe], Describe]:
     """Return a decorator that registers a layer type for a module class and its subclasses.
 
-    The decorated function takes a module and returns its `Projection` list. If several classes in the inheritance chain of a
-    module are registered, the nearest one applies. A class that is defined again, as in a notebook, replaces the registered
-    class of the same name.
+    The decorated function takes a module and returns a list with one `Projection` for each weight matrix in the module. If
+    several classes in the inheritance chain of a module are registered, the nearest class is used. If a class is defined again,
+    for example in a notebook, its new definition replaces the registered class with the same name.
 
     Args:
         module_type: Module class, or its dotted name if importing the class is slow.
-        is_wrapped: Whether an analog module of this type runs a forward from `lionheart.analog.layers.wrappers`.
+        is_wrapped: Whether the analog version of a module runs a forward from `lionheart.analog.layers.wrappers` instead of the
+            original forward.
 
     Raises:
         ConfigError: The class is already registered.
@@ -123,7 +130,11 @@ def register_layer_type(
 
 
 def unregister_layer_type(module_type: type[nn.Module] | str) -> None:
-    """Remove the layer type that `register_layer_type` registered for a class."""
+    """Remove the layer type that was registered for a module class with `register_layer_type`.
+
+    Args:
+        module_type: Module class, or its dotted name. A class without a registered layer type is ignored.
+    """
     LAYER_TYPES.remove(_dotted(module_type))
 
 
@@ -132,7 +143,7 @@ def _dotted(module_type: type | str) -> str:
 
 
 def _find_layer_type(module: nn.Module) -> tuple[type[nn.Module], LayerType] | None:
-    """Return the first registered class in the inheritance chain of a module, with its layer type, or None."""
+    """Return the nearest registered class in the inheritance chain of a module and its layer type, or None if there is none."""
     return next(_layer_types(module), None)
 
 
@@ -147,19 +158,25 @@ def _layer_types(module: nn.Module) -> Iterator[tuple[type[nn.Module], LayerType
 
 
 def describe_module(module: nn.Module) -> list[Projection]:
-    """Return the projections of a module, without those of its children; empty if its layer type is not registered."""
+    """Return the projections (weight matrices) of a module according to its layer type.
+
+    The list is empty if no layer type is registered for the class of the module. Children are not searched for projections.
+    """
     found = _find_layer_type(module)
     return [] if found is None else found[1].describe(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Return whether a module of a registered layer type overrides the forward of the registered class."""
+    """Return whether the class of a module overrides the forward of the class that is registered as a layer type."""
     found = _find_layer_type(module)
     return found is not None and type(module).forward is not found[0].forward
 
 
 def needs_proxy(module: nn.Module) -> bool:
-    """Return whether an analog module runs its own forward with weight proxies, because it may compute more than a product."""
+    """Return whether the analog version of a module must run the original forward with weight proxies.
+
+    Weight proxies, which redirect products with a weight, are needed if the forward may compute more than a product.
+    """
     projections = describe_module(module)
     if not projections or _is_wrapped(module):
         return False
@@ -168,12 +185,12 @@ def needs_proxy(module: nn.Module) -> bool:
 
 
 def _is_wrapped(module: nn.Module) -> bool:
-    """Return whether a layer type in the inheritance chain of a module is computed by a wrapper."""
+    """Return whether a class in the inheritance chain of a module is registered with ``is_wrapped=True``."""
     return any(found.is_wrapped for _, found in _layer_types(module))
 
 
 def find_tensor(module: nn.Module, name: str) -> Tensor:
-    """Return the parameter, buffer or attribute `name` of a module; the name is dotted if a child module owns the tensor."""
+    """Return the parameter, buffer or attribute `name` of a module. The name is dotted if a child module owns the tensor."""
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path) if path else module
     found = owner._parameters.get(leaf)  # before attributes, because a weight proxy may hide the parameter
@@ -183,13 +200,13 @@ def find_tensor(module: nn.Module, name: str) -> Tensor:
 @final
 @dataclass(frozen=True)
 class PlacedProjection:
-    """A projection with its position in a model.
+    """A projection (weight matrix) in a model, with its name and the module that contains it.
 
     Args:
         fqn: Fully qualified name of the projection.
-        module_fqn: Fully qualified name of its module.
+        module_fqn: Fully qualified name of the module that contains the projection.
         module: Module that contains the projection.
-        projection: Layout of the projection in the module.
+        projection: Layout of the projection in the parameters of the module.
     """
 
     fqn: str
@@ -199,12 +216,12 @@ class PlacedProjection:
 
     @property
     def is_computed(self) -> bool:
-        """Whether the weight is computed from other parameters, as by a parametrisation, instead of being a parameter."""
+        """Whether the weight is computed from other parameters, for example by a parametrisation, and is not a parameter."""
         owner, _, leaf = self.projection.weight.rpartition(".")
         return leaf not in self.module.get_submodule(owner)._parameters
 
     def key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for all projections that share one weight."""
+        """Return a key that is equal for projections (weight matrices) that share one weight."""
         if self.is_computed:
             return id(self.module), self.projection.outputs
         return id(find_tensor(self.module, self.projection.weight)), self.projection.outputs
@@ -213,12 +230,13 @@ class PlacedProjection:
 def find_projections(
     model: nn.Module, describe: Callable[[nn.Module], list[Projection]] = describe_module
 ) -> Iterator[PlacedProjection]:
-    """Yield the projections of a model in the order of its modules; a module that the model contains twice is yielded once.
+    """Yield the projections (weight matrices) of a model in the order of its modules.
 
-    A child is skipped if a projection of its parent uses the child's weight, such as the output projection of attention.
+    If a model contains a module several times, its projections are yielded once. A child module is skipped if a projection of
+    its parent uses the weight of the child, as in the output projection of an attention layer.
 
     Args:
-        model: Model.
+        model: Model to search.
         describe: Function that returns the projections of a module.
     """
     claimed: set[int] = set()
@@ -256,7 +274,10 @@ def _describe_convolution(layer_type: str, conv: nn.Conv2d) -> list[Projection]:
 
 
 def _describe_transposed(layer_type: str, conv: nn.ConvTranspose2d) -> list[Projection]:
-    """Each input position is one input vector; its products with the kernel's taps are added digitally."""
+    """Return the projection (weight matrix) of a transposed convolution. It multiplies one vector for each input position.
+
+    The products that belong to the same output position are added digitally.
+    """
     rows, cols = conv.in_channels // conv.groups, conv.out_channels // conv.groups * math.prod(conv.kernel_size)
     return [Projection(layer_type, rows, cols, conv.groups)]
 
@@ -293,7 +314,10 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
 @register_layer_type(nn.LSTM, is_wrapped=True)
 @register_layer_type(nn.GRU, is_wrapped=True)
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
-    """All gates read the same vector, so one matrix has the columns of all gates. Inputs and states have one matrix each."""
+    """Return the projections (weight matrices) of a recurrent layer.
+
+    All gates read the same vector, so the weights of all gates form one matrix. Inputs and states have separate matrices.
+    """
     layer_type, projections = rnn.mode.lower().partition("_")[0], []
     for layer in range(rnn.num_layers):
         for suffix in ("", "_reverse") if rnn.bidirectional else ("",):

@@ -1,4 +1,4 @@
-"""The data classes of a graph: projections and other operations. All counts are for one inference (batch 1)."""
+"""Data classes of a layer graph: projections (weight matrices) and other operations. Counts are for one inference (batch 1)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from lionheart.record import Record
 
 @dataclass(frozen=True)
 class LayerNode:
-    """One projection: a weight matrix that multiplies vectors. A weight that several layers share is one projection.
+    """A projection in a layer graph: a weight matrix that multiplies vectors. A weight that several layers share is one node.
 
     Args:
-        fqn: Fully qualified name in the model; for a shared weight, the name of the layer that runs first.
-        layer_type: ``linear``, ``conv2d``, ``mha``, ``lstm`` and so on; ``functional`` for a parameter that no layer of a
-            registered type multiplies.
-        rows: Inputs of the matrix of one group; for a convolution, channels of a group times kernel size.
-        cols: Outputs of the matrix of one group.
-        groups: Number of groups.
-        n_mvms: Matrix-vector multiplications of each group per inference, for example tokens or output positions.
-        n_calls: Number of products with the weight per inference, over all layers that share it.
-        n_inputs: Elements read per inference, before im2col.
-        n_outputs: Elements written per inference.
-        has_bias: Whether a bias is added, always digitally.
-        aliases: Other layers with the same weight: projections, which get the same placement, and embeddings.
-        unsupported_reason: Reason why the projection cannot run on tiles; empty if it can.
+        fqn: Fully qualified name in the model. A shared weight has the name of the layer that runs first.
+        layer_type: Name of the layer type, for example ``linear``, ``conv2d``, ``mha`` or ``lstm``. The type is ``functional``
+            for a parameter that is multiplied outside all layers of registered types.
+        rows: Number of inputs of the weight matrix of one group. For a convolution: channels per group times elements of the
+            kernel.
+        cols: Number of outputs of the weight matrix of one group.
+        groups: Number of groups. Each group has its own weight matrix.
+        n_mvms: Number of matrix-vector multiplications per inference in each group, for example the number of tokens or of
+            output positions.
+        n_calls: Number of products with the weight per inference, summed over all layers that share the weight.
+        n_inputs: Number of input elements per inference, without the copies that im2col makes for a convolution.
+        n_outputs: Number of output elements per inference.
+        has_bias: Whether a bias is added to the products. A bias is always added digitally.
+        aliases: Names of the other layers that use the same weight. They can be projections, which always have the same
+            placement as this node, or embeddings.
+        unsupported_reason: Reason why the projection cannot run on analog tiles; empty if it can.
     """
 
     fqn: str
@@ -49,43 +52,44 @@ class LayerNode:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether the input vectors are im2col vectors. The vectors of a transposed convolution are not."""
+        """Whether the layer is a convolution, so its input vectors are im2col vectors. False for a transposed convolution."""
         return self.layer_type in CONVOLUTION_TYPES
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def tied_to(self) -> str | None:
-        """The first other layer with the same weight, or None."""
+        """Name of the first other layer that uses the same weight, or None."""
         return self.aliases[0] if self.aliases else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def weights(self) -> int:
-        """Number of weights, without the bias."""
+        """Number of weights in all groups, without the bias."""
         return self.rows * self.cols * self.groups
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def macs(self) -> int:
-        """Multiply-accumulate operations per inference."""
+        """Number of multiply-accumulate operations (MACs) per inference."""
         return self.weights * self.n_mvms
 
 
 @final
 @dataclass(frozen=True)
 class DigitalOp:
-    """An operation without a weight matrix, summed over all its calls that are scheduled after the same projection.
+    """An operation without a weight matrix. One entry sums the calls that are scheduled after the same projection.
 
     Args:
         name: Name of the operation, for example ``relu`` or ``add``.
         n_calls: Number of calls per inference.
-        n_elements: Elements written per inference.
-        n_operands: Elements read per inference.
-        macs: MACs per inference of a product without a static weight, such as attention scores; else 0.
-        flops: Arithmetic operations and elementary functions per inference; two for each MAC.
-        n_bytes: Bytes read and written per inference.
-        scheduled_after: Projection that this operation is scheduled with on several cores: the last of its producers. Empty:
-            the first stage.
+        n_elements: Number of elements written per inference.
+        n_operands: Number of elements read per inference.
+        macs: Number of multiply-accumulate operations (MACs) per inference if the operation is a product without a static
+            weight, such as attention scores; else 0.
+        flops: Number of arithmetic operations and elementary functions per inference. One MAC counts as two.
+        n_bytes: Number of bytes read and written per inference.
+        scheduled_after: Name of the projection (weight matrix) after which the operation is scheduled on several cores: the
+            last projection to run that produces an input of the operation. Empty if no projection produces an input.
     """
 
     name: str
@@ -99,11 +103,11 @@ class DigitalOp:
 
 
 class GraphTotals(Record):
-    """Sums over all projections.
+    """Sums over all projections (weight matrices) of a network.
 
     Args:
-        macs: MACs per inference.
-        weights: Number of weights; a shared weight counts once.
+        macs: Number of multiply-accumulate operations (MACs) per inference.
+        weights: Number of weights. A weight that several layers share is counted once.
     """
 
     macs: int
@@ -112,12 +116,14 @@ class GraphTotals(Record):
 
 @dataclass(frozen=True, config=ConfigDict(validate_by_name=True, serialize_by_alias=True))
 class LayerGraph:
-    """All work of one inference. In JSON the field `nodes` is called ``projections``.
+    """All operations that a network performs in one inference. In JSON, the field `nodes` is named ``projections``.
 
     Args:
-        nodes: Projections in the order in which they first run.
-        other_ops: All other operations, one entry for each operation and projection that it is scheduled after.
-        edges: Pairs (producer, consumer) of projections with no other projection between them.
+        nodes: Projections (weight matrices) in the order in which they first run.
+        other_ops: All other operations, except operations that only move, view or allocate data. One entry sums the calls of an
+            operation that are scheduled after the same projection.
+        edges: Pairs of projection names ``(producer, consumer)``. Outputs of the producer reach the consumer without another
+            projection between them.
         unused: Names of the projections that did not run.
     """
 
@@ -140,12 +146,12 @@ class LayerGraph:
 
     @property
     def fqns(self) -> tuple[str, ...]:
-        """Names of the projections."""
+        """Names of the projections (weight matrices), in the order of `nodes`."""
         return tuple(node.fqn for node in self.nodes)
 
     @property
     def ops_by_name(self) -> tuple[DigitalOp, ...]:
-        """The other operations, summed to one entry for each name."""
+        """The other operations, summed to one entry for each name. In these entries `scheduled_after` is empty."""
         rows: dict[str, DigitalOp] = {}
         for op in self.other_ops:
             rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, scheduled_after="")
@@ -153,22 +159,22 @@ class LayerGraph:
 
     @property
     def macs(self) -> int:
-        """MACs of all projections per inference."""
+        """Number of multiply-accumulate operations (MACs) per inference, summed over all projections (weight matrices)."""
         return sum(node.macs for node in self.nodes)
 
     @property
     def weights(self) -> int:
-        """Number of weights of all projections; a shared weight counts once."""
+        """Number of weights in all projections (weight matrices). A weight that several layers share is counted once."""
         return sum(node.weights for node in self.nodes)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def totals(self) -> GraphTotals:
-        """Sums over all projections."""
+        """Numbers of multiply-accumulate operations (MACs) and weights, summed over all projections (weight matrices)."""
         return GraphTotals(macs=self.macs, weights=self.weights)
 
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:
-    """Return the sum of two entries of one operation."""
+    """Return `first` with its counts increased by the counts of `second`; both are entries for the same operation."""
     counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "scheduled_after")]
     return replace(first, **{count: getattr(first, count) + getattr(second, count) for count in counts})

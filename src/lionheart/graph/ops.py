@@ -1,4 +1,4 @@
-"""Names of tensor operations and their amount of arithmetic."""
+"""Names of tensor operations, and the number of arithmetic operations that each of them performs."""
 
 from __future__ import annotations
 
@@ -113,12 +113,13 @@ _ADDENDS = {aten.addmm: 0, aten.baddbmm: 0, aten.addmv: 0, aten.convolution: 2, 
 
 
 def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
-    """Return the MACs of a product as counted by PyTorch's FLOP counter, or None for any other operation.
+    """Return the number of multiply-accumulate operations (MACs) in a product, or None for any other operation.
 
-    Matrix-vector, vector-vector and trilinear products, which the counter does not count, are included.
+    PyTorch's FLOP counter counts the MACs of most products. The MACs of matrix-vector, vector-vector and trilinear products,
+    which the counter does not support, are counted by this function.
 
     Args:
-        packet: Overload packet of the operation.
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.
         args: Positional arguments of the call.
         kwargs: Keyword arguments of the call.
         out: Result of the call.
@@ -136,24 +137,34 @@ def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 
 
 def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Return the two factors of a product, or None for products without two factors (fused attention)."""
+    """Return the two factors of a product, or None for an operation without two known factors, such as fused attention.
+
+    Args:
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.
+        args: Positional arguments of the call.
+    """
     positions = _FACTORS.get(packet)
     return None if positions is None else (args[positions[0]], args[positions[1]])
 
 
 def has_addend(packet: Any, args: tuple[Any, ...]) -> bool:
-    """Return whether a product adds a bias."""
+    """Return whether a product also adds a tensor, such as a bias.
+
+    Args:
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.addmm``.
+        args: Positional arguments of the call.
+    """
     position = _ADDENDS.get(packet)
     return position is not None and len(args) > position and args[position] is not None
 
 
 def flops_of(name: str, n_written: int, n_read: int) -> int:
-    """Return the number of arithmetic operations and elementary functions of an operation that is not a product.
+    """Return the number of arithmetic operations and elementary functions in a call that is not a product.
 
     Args:
-        name: Name of the operation.
-        n_written: Elements written.
-        n_read: Elements read.
+        name: Name of the operation, for example ``softmax``.
+        n_written: Number of elements that the call writes.
+        n_read: Number of elements that the call reads.
     """
     if name in _NO_ARITHMETIC:
         return 0

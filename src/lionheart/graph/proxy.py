@@ -1,8 +1,8 @@
-"""The weight proxy: it replaces a weight while the forward of its module runs, and redirects the product with the weight.
+"""Weight proxies: objects that replace a weight while the forward of its module runs, and redirect products with the weight.
 
-Modules that override forward, such as a subclass of `nn.Linear` that scales its inputs, may multiply their weight with
-`F.linear`, a convolution function, a matrix product such as ``inputs @ weight.T``, or `torch.addmm`. The proxy replaces these
-products. It reports any other use of the weight, or raises an error.
+Proxies are needed for modules that override forward, such as a subclass of `nn.Linear` that scales its inputs. A proxy replaces
+products by `F.linear`, by a convolution function, by `torch.addmm`, or by a matrix product such as ``inputs @ weight.T``. For
+any other use of the weight, the proxy calls a function or raises an error.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ _ADDMMS = (torch.addmm, Tensor.addmm)
 
 @final
 class WeightProxy:
-    """Replaces a weight within a module's forward and computes products with the weight by a given function.
+    """An object that replaces a weight in the forward of a module and computes products with the weight by `multiply`.
 
     Args:
-        weight: Weight to replace; the proxy has the same shape, data type and torch device.
-        multiply: Function that computes ``F.linear(inputs, matrix)`` or the module's convolution, without bias.
-        inputs_first: Whether the weight is stored as ``(in, out)``.
-        geometry: Stride, padding, dilation and groups that a convolution call must have; None for a linear product.
-        note: Function called with the name of any other operation on the weight, which then uses the weight itself; None = such
-            an operation raises an error.
+        weight: Weight to replace. The proxy has the same shape, data type and torch device.
+        multiply: Function that maps inputs to their product with the weight, without bias. The product is
+            ``F.linear(inputs, matrix)`` or the convolution of the module.
+        inputs_first: Whether the weight is stored as ``(in, out)`` instead of ``(out, in)``.
+        geometry: Tuple of stride, padding, dilation and groups, which a convolution call must match to be replaced; None if the
+            module is not a convolution.
+        note: Function that is called with the name of each operation on the weight that is not a supported product. The
+            operation then uses the weight itself. If `note` is None, the operation raises an error.
         transposed: Whether the proxy represents the transposed weight.
 
     Raises:
-        UnsupportedLayerError: The weight is used in another operation, and `note` is None.
+        UnsupportedLayerError: An operation other than a supported product uses the weight, and `note` is None.
     """
 
     def __init__(
@@ -60,21 +62,21 @@ class WeightProxy:
         self._inputs_first, self._geometry, self._transposed = inputs_first, geometry, transposed
 
     def seen(self) -> Tensor:
-        """Return the weight, transposed if the proxy is."""
+        """Return the weight itself, transposed if the proxy represents the transposed weight."""
         return self._weight.t() if self._transposed else self._weight
 
     @property
     def T(self) -> WeightProxy:  # noqa: N802  a tensor's name
-        """Proxy of the transposed weight."""
+        """A weight proxy that represents the transposed weight."""
         return self.t()
 
     @property
     def mT(self) -> WeightProxy:  # noqa: N802  a tensor's name
-        """Proxy of the transposed weight."""
+        """A weight proxy that represents the transposed weight."""
         return self.t()
 
     def t(self) -> WeightProxy:
-        """Return a proxy of the transposed weight."""
+        """Return a weight proxy that represents the transposed weight."""
         return WeightProxy(
             self._weight,
             self._multiply,
@@ -85,14 +87,20 @@ class WeightProxy:
         )
 
     def transpose(self, first: int, second: int) -> Any:
-        """Return a proxy of the transposed weight; for other dimensions or tensors, use the weight itself."""
+        """Return a proxy for the transposed weight if `first` and `second` are the two dimensions of a matrix.
+
+        Otherwise, treat the call as an operation that is not a product, and transpose the weight itself.
+
+        Raises:
+            UnsupportedLayerError: The call is not the transpose of a matrix, and the proxy was created with ``note=None``.
+        """
         if {first % 2, second % 2} == {0, 1} and self._weight.ndim == 2:
             return self.t()
         self._refuse("transpose")
         return self.seen().transpose(first, second)
 
     def to(self, *args: Any, **kwargs: Any) -> WeightProxy:
-        """Return the proxy itself: the product has the data type of the inputs."""
+        """Ignore the arguments and return the proxy itself, because products have the data type of the inputs."""
         return self
 
     def __rmatmul__(self, inputs: Tensor) -> Any:
@@ -113,7 +121,11 @@ class WeightProxy:
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Compute a product by `multiply`; report any other function and call it with the weight itself, or raise an error."""
+        """Run a PyTorch function that received a weight proxy as an argument.
+
+        A supported product is computed by the function `multiply` of the proxy. Any other function is reported to `note` and
+        called with the weight itself. If `note` is None, an error is raised instead.
+        """
         given = dict(kwargs or {})
         product = _find_product(function, args, given)
         if product is not None:
@@ -128,13 +140,13 @@ class WeightProxy:
     def _refuse(self, name: str) -> None:
         if self._note is None:
             raise UnsupportedLayerError(
-                f"weight: got the operation {name!r} in a forward, expected a product of inputs with the weight",
-                hint="keep the layer digital",
+                f"weight: got the operation {name!r} in the forward of the layer, expected a product of inputs with the weight",
+                hint="keep the layer digital, or use its weight only in F.linear, a convolution function, matmul, mm or addmm",
             )
         self._note(name)
 
     def _is_matrix(self) -> bool:
-        """Return whether the proxy has the shape ``(in, out)``, as the right factor of a matrix product."""
+        """Return whether the proxy has the shape ``(in, out)``, which is required of the right factor in a matrix product."""
         return self._weight.ndim == 2 and self._transposed != self._inputs_first
 
 
@@ -153,7 +165,7 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "neg", "matmul", "mod"):
 def _find_product(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, WeightProxy, Tensor | None] | None:
-    """Return inputs, weight proxy and bias of a call that is a product with a weight proxy, else None."""
+    """Return ``(inputs, proxy, bias)`` if a call is a product with a weight proxy, else None. The bias may be None."""
     bias: Tensor | None = None
     if function is F.linear:
         x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))
@@ -195,7 +207,12 @@ def _spread(value: Any, n: int) -> tuple[int, ...]:
 
 @contextmanager
 def proxied(module: nn.Module, proxies: Mapping[str, WeightProxy]) -> Iterator[None]:
-    """Replace parameters of `module` by weight proxies within the context; `proxies` maps parameter names to proxies."""
+    """Replace parameters of `module` with weight proxies within the context.
+
+    Args:
+        module: Module that owns the parameters.
+        proxies: Weight proxies by names of parameters.
+    """
     module.__dict__.update(proxies)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Counts of one forward pass: calls, elements and MACs of every projection and every other operation."""
+"""Count the calls, elements and multiply-accumulate operations (MACs) of all operations in one forward pass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Module = tuple[str, nn.Module | None]
 
 @final
 class _Row:
-    """Counts of one weight in a pass.
+    """Counts of the products with one weight in a forward pass.
 
     Args:
-        users: Projections that use the weight; empty for a parameter without a registered layer type.
-        region: First and last (exclusive) element in the parameter's memory.
+        users: Projections (weight matrices) that use the weight; empty for a parameter outside layers of registered types.
+        region: First and last (exclusive) element of the weight in the memory of its parameter.
     """
 
     def __init__(self, users: list[PlacedProjection], region: tuple[int, int]) -> None:
@@ -38,7 +38,7 @@ class _Row:
 
     @property
     def parameter(self) -> str:
-        """Name of the parameter in the model; empty if it belongs to no layer of a registered type."""
+        """Name of the parameter in the model; empty if the parameter belongs to no layer of a registered type."""
         return f"{self.users[0].module_fqn}.{self.users[0].projection.weight}".lstrip(".") if self.users else ""
 
     @property
@@ -66,10 +66,10 @@ class _Row:
 
 @final
 class TraceRecorder:
-    """Collects the counts of projections and other operations while a model runs.
+    """Counts the products with projections (weight matrices) and the other operations while a model runs.
 
     Args:
-        model: Model to trace; its projections are found before it runs.
+        model: Model to trace, before its forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -111,14 +111,14 @@ class TraceRecorder:
     def add_operation(
         self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
     ) -> None:
-        """Count an operation without a weight, scheduled after the last projection among its producers.
+        """Count an operation without a weight. The operation is scheduled after the producer that ran last.
 
         Args:
-            name: Name of the operation.
-            inputs: Input tensors.
-            output: Output tensor.
-            producers: Names of the projections that produced the inputs.
-            macs: MACs if the operation is a product; else 0.
+            name: Name of the operation, for example ``relu``.
+            inputs: Input tensors of the operation.
+            output: Output tensor of the operation.
+            producers: Names of the projections (weight matrices) that produced the inputs.
+            macs: Number of multiply-accumulate operations (MACs) if the operation is a product; else 0.
         """
         inputs = list(inputs)
         n_read, n_written = sum(each.numel() for each in inputs), output.numel()
@@ -144,17 +144,17 @@ class TraceRecorder:
         """Count a product of inputs with a weight.
 
         Args:
-            origin: Origin of the weight tensor.
-            module: Name and module that runs.
-            macs: MACs of the product.
-            x: Inputs.
+            origin: Parameters from which the weight tensor is computed.
+            module: Module that runs, as a pair of its name and the module itself.
+            macs: Number of multiply-accumulate operations (MACs) in the product.
+            x: Inputs of the product.
             weight: Weight tensor of the product.
-            output: Output tensor.
-            producers: Names of the projections that produced the inputs.
-            has_bias: Whether the product adds a bias.
+            output: Output tensor of the product.
+            producers: Names of the projections (weight matrices) that produced the inputs.
+            has_bias: Whether the operation also adds a bias.
 
         Returns:
-            Names of the projections that compute the product.
+            Names of the projections in the product. There are several if the weight tensor stores several projections.
         """
         shares = self._shares(origin, module, weight)
         for row, share in shares:
@@ -178,7 +178,7 @@ class TraceRecorder:
         return fqns
 
     def note_product(self, module: nn.Module, weight: str) -> None:
-        """Record that a weight proxy replaced a product with the parameter `weight` of `module`."""
+        """Record that a weight proxy computed a product with the parameter `weight` of `module`."""
         self._products.add((module, weight))
 
     def note_use(self, module: nn.Module, weight: str, use: str) -> None:
@@ -186,7 +186,10 @@ class TraceRecorder:
         self._other_uses.setdefault((module, weight), use)
 
     def _shares(self, origin: Origin, module: Module, weight: Tensor) -> list[tuple[_Row, float]]:
-        """Return the weights that a product with a tensor of this origin uses, each with its share of the product."""
+        """Return the counts of all weights in a product, each with the fraction of the product that the weight computes.
+
+        The fractions are between 0 and 1 and sum to 1.
+        """
         if origin.region is None:
             rows = self._computed.get(module[1], []) if module[1] is not None else []
             rows = rows or [row for row in self._rows.values() if row.parameter in origin.names]
@@ -228,7 +231,7 @@ class TraceRecorder:
     # -- after the pass ------------------------------------------------------------------------------------------------
 
     def to_graph(self) -> LayerGraph:
-        """Return the graph with all counts."""
+        """Return the layer graph of the forward pass, with all counts."""
         names = {id(tensor): [] for tensor in self._parameters.values()}  # type: dict[int, list[str]]
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), []).append(name.rpartition(".")[0])
@@ -257,7 +260,7 @@ class TraceRecorder:
         return tuple(known)
 
     def _unsupported_reason(self, row: _Row) -> str:
-        """Return the reason why a projection cannot run on tiles, or an empty string."""
+        """Return the reason why a projection (weight matrix) cannot run on analog tiles, or an empty string if it can."""
         for user in row.users:
             name = type(user.module).__name__
             if user.is_computed:

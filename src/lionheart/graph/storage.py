@@ -1,4 +1,7 @@
-"""Origins of tensors: the parameters that a tensor is made from, or the projections that produced it. Tracked by memory."""
+"""Track the parameters from which a tensor is computed, and the projections (weight matrices) that produced the tensor.
+
+Tensors are identified by their memory.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from torch import Tensor, nn
 @final
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a tensor that does not depend on inputs.
+    """The parameters and buffers from which a tensor is computed. A tensor that depends on inputs has no origin.
 
     Args:
-        names: Names of the parameters and buffers that the tensor is made from; empty for constants.
-        region: First and last (exclusive) element in the parameter's memory, if the tensor is a view or a copy of that region;
-            else None.
+        names: Names of the parameters and buffers; empty for a constant.
+        region: First and last (exclusive) element in the memory of the parameter if the tensor is a view or a copy of this
+            region; else None.
     """
 
     names: tuple[str, ...] = ()
@@ -28,7 +31,7 @@ _CONSTANT = Origin()
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the first and last (exclusive) element of a tensor in its memory."""
+    """Return the positions of the first and last (exclusive) element of a tensor in its memory, in elements."""
     start = int(tensor.storage_offset())
     if tensor.numel() == 0:
         return start, start
@@ -36,16 +39,16 @@ def extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def memory_of(tensor: Tensor) -> int:
-    """Return an identifier of a tensor's memory; works on all torch devices, including the meta device."""
+    """Return an identifier of the memory of a tensor, which all views of the tensor share. Works on all torch devices."""
     return int(tensor.untyped_storage()._cdata)
 
 
 @final
 class StorageTracker:
-    """Tracks the origins and producers of all tensors of one pass.
+    """Tracks the parameters and the projections (weight matrices) from which each tensor in a forward pass is computed.
 
     Args:
-        model: Model with the parameters and buffers that tensors originate from.
+        model: Model whose parameters and buffers are tracked.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,7 +63,7 @@ class StorageTracker:
                 self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
 
     def of(self, tensor: Tensor) -> Origin | None:
-        """Return the origin of a tensor, or None if the tensor depends on inputs."""
+        """Return the parameters and buffers that a tensor is computed from, or None if the tensor depends on inputs."""
         memory = memory_of(tensor)
         if memory not in self._owners:
             return self._of_memory.get(memory)
@@ -70,18 +73,21 @@ class StorageTracker:
         return Origin((name,), (first, last))
 
     def producers(self, tensors: Iterable[Tensor]) -> frozenset[str]:
-        """Return the names of the projections whose outputs reach `tensors` without another projection between them."""
+        """Return the names of the projections (weight matrices) that produced `tensors`.
+
+        A projection is a producer if its outputs reach a tensor without another projection between them.
+        """
         found: frozenset[str] = frozenset()
         for tensor in tensors:
             found |= self._producers.get(memory_of(tensor), frozenset())
         return found
 
     def follow(self, inputs: list[Tensor], outputs: list[Tensor], *, copies: bool, writes: bool) -> None:
-        """Set origins and producers of the outputs of an operation that is not a projection.
+        """Set the origins and producers of the outputs of an operation that does not multiply with a weight.
 
         Args:
-            inputs: Input tensors.
-            outputs: Output tensors.
+            inputs: Input tensors of the operation.
+            outputs: Output tensors of the operation.
             copies: Whether the operation only copies its input.
             writes: Whether the operation modifies its inputs in place.
         """
@@ -103,7 +109,7 @@ class StorageTracker:
             self._producers[memory] = producers
 
     def follow_product(self, output: Tensor, fqns: Iterable[str]) -> None:
-        """Set the projections `fqns` as the producers of `output`."""
+        """Record that the projections (weight matrices) named in `fqns` produced `output`."""
         memory = memory_of(output)
         self._set(memory, output, None)
         self._producers[memory] = frozenset(fqns)

@@ -1,4 +1,4 @@
-"""Tracing: one forward pass that records every projection and every other operation."""
+"""Trace a model: run one forward pass, and record every projection (weight matrix) and every other operation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COPIES = {"_to_copy", "clone", "contiguous", "copy"}
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records every tensor operation of a pass, except views and allocations."""
+    """Records the tensor operations of a forward pass, except operations that only move, view or allocate data."""
 
     def __init__(self, model: nn.Module, recorder: TraceRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,19 +71,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
-    """Run `model` once in ``eval()`` and return a description of every operation.
+    """Run `model` once in evaluation mode and return a graph of all its operations.
 
     Args:
-        model: Model to trace; its state and mode are not changed. On the ``meta`` device nothing is computed.
-        example_inputs: Inputs of one inference (batch 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
+        model: Model to trace. Its weights, buffers and training mode are not changed. A model on the ``meta`` device is traced
+            without computing values.
+        example_inputs: Inputs of one inference (batch 1): a tensor, a tuple of positional arguments, or a dict of keyword
+            arguments.
 
     Returns:
-        Graph of the model. A product with a parameter outside a registered layer is in ``nodes`` with the layer type
-        ``functional`` and the reason why it stays digital. A product without a parameter, such as attention scores, is in
-        ``other_ops`` with the name ``dynamic product``.
+        Graph of the model. Projections (weight matrices) are listed in ``nodes``. A parameter that is multiplied outside all
+        layers of registered types has the layer type ``functional`` and a reason why it stays digital. A product without a
+        parameter, such as attention scores, is listed in ``other_ops`` with the name ``dynamic product``.
 
     Raises:
-        GraphError: The forward pass fails, or computes no projection.
+        GraphError: The forward pass fails, or it multiplies no inputs with a weight matrix.
     """
     check_type(model, nn.Module, "model", hint="pass the network itself")
     recorder = TraceRecorder(model)
@@ -96,15 +98,18 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     graph = recorder.to_graph()
     if not graph.nodes:
         raise GraphError(
-            f"{type(model).__name__}: the forward pass computed no projection, that is no product of inputs with a weight",
-            hint="check that the model and the example inputs are the right ones",
+            f"{type(model).__name__}: the forward pass computed no projection (product of inputs with a weight matrix)",
+            hint="check that the model has layers with weights, and that its forward passes the example inputs to these layers",
         )
     return graph
 
 
 @contextmanager
 def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> Iterator[None]:
-    """Within the context, set ``eval()``, disable fused kernels that hide products, and track which module runs."""
+    """Prepare `model` for tracing within the context.
+
+    The model is set to evaluation mode, fused kernels that hide products are disabled, and hooks track which module runs.
+    """
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     onednn = torch._C._get_mkldnn_enabled()
     handles: list[Any] = []
@@ -143,7 +148,10 @@ def _watch(
 
 
 class _Probes:
-    """Weight proxies in modules that run their own forward, which record whether its products can be replaced."""
+    """Installs weight proxies in modules that run their own forward.
+
+    The proxies record whether all uses of a weight in a forward are products that can be replaced.
+    """
 
     def __init__(self, recorder: TraceRecorder) -> None:
         self._recorder = recorder
@@ -188,9 +196,9 @@ def _explain(model: nn.Module, watcher: _Recorder, error: Exception) -> GraphErr
     if watcher.stack and watcher.stack[-1][0]:
         fqn, module = watcher.stack[-1]
         where = f"{where}: {fqn} ({type(module).__name__})"
-    hint = "check that the model runs on one batch of its validation data"
+    hint = "check that the model itself runs on these inputs, for example on one batch of its validation data"
     if any(parameter.is_meta for parameter in model.parameters()):
-        hint = "the model is on the meta device, without weights, so its forward must not depend on values"
+        hint = "tensors on the meta device have no values; trace the model on the CPU if its forward depends on values"
     return GraphError(
         f"{where}: the forward pass failed on the example inputs: {type(error).__name__}: {error}", hint=hint
     )

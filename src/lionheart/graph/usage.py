@@ -1,4 +1,4 @@
-"""The digital product of a projection, as computed by its module's forward."""
+"""Compute the product of inputs with a projection (weight matrix) digitally, as the forward of its module does."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from lionheart.graph.proxy import Geometry, Multiply
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:
-    """Return a function that multiplies inputs with a weight, and the geometry if the module is a convolution.
+    """Return a function that multiplies inputs digitally with a weight, and the geometry if the module is a convolution.
 
     Args:
-        module: Module of the projection.
-        projection: Layout of the projection.
-        weight: Whole parameter that contains the weight of the projection.
+        module: Module that contains the projection (weight matrix).
+        projection: Layout of the projection in the parameters of the module.
+        weight: Parameter that stores the projection. The parameter is used as a whole, even if it stores several projections.
 
     Returns:
-        Function from inputs to their product without bias; stride, padding, dilation and groups, or None.
+        Function that maps inputs to their product with `weight`, without bias. The second value is the tuple of stride,
+        padding, dilation and groups of a convolution, or None for other modules.
     """
     if is_convolution(module):
         padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)

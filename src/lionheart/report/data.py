@@ -1,4 +1,4 @@
-"""The records of a run, and the values derived from the records that several sections of the page need."""
+"""The records of a run, and values derived from these records that several sections of the report page use."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lionheart.runs.costs import PipelineRecord
 @final
 @dataclass(frozen=True)
 class ReportData:
-    """The records of one run.
+    """The records of one run that the report page shows.
 
     Args:
         run: Description of the run: task, settings, versions, command.
-        graph: Layer graph of the network: projections, other operations, candidates.
+        graph: Layer graph of the network: projections (weight matrices), other operations, candidates.
         results: Results of the search: mapping, accuracies, decisions, time and energy.
-        pipelines: Schedules of the mapping on several cores, one for each simulated platform.
+        pipelines: Schedules of the mapped network on several cores, one for each simulated platform.
 
     Raises:
-        ArtifactError: The graph and the results belong to different networks.
+        ArtifactError: The graph and the results contain different projections.
     """
 
     run: RunDescription
@@ -53,37 +53,37 @@ class ReportData:
 
     @cached_property
     def settings(self) -> MapSettings:
-        """Settings of the run."""
+        """Settings that the run used."""
         return MapSettings.from_json(self.run.settings)
 
     @property
     def placements(self) -> dict[str, Placement]:
-        """Placement of each projection."""
+        """Placements (analog or digital) by names of projections (weight matrices)."""
         return self.results.mapping.placements
 
     @property
     def n_projections(self) -> int:
-        """Number of projections in the network."""
+        """Number of projections (weight matrices) in the network."""
         return len(self.graph.nodes)
 
     @property
     def n_analog(self) -> int:
-        """Number of projections on analog tiles."""
+        """Number of projections (weight matrices) that run on analog tiles."""
         return len(self.results.mapping.analog)
 
     @property
     def metric(self) -> Metric:
-        """Metric of the task's scores."""
+        """Metric of the scores, for example accuracy."""
         return self.results.metric
 
     @property
     def bound_pp(self) -> float:
-        """Largest allowed drop [pp]."""
+        """Largest accuracy drop that the run allows [pp]."""
         return self.results.max_drop_pp
 
     @property
     def bound(self) -> str:
-        """Largest allowed drop as text, with its unit."""
+        """Largest accuracy drop that the run allows, as text with a unit."""
         return f"{self.bound_pp:g} {self.metric.drop_unit}"
 
     @property
@@ -92,24 +92,32 @@ class ReportData:
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return the samples of a split on which the final figures were measured, in words."""
+        """Return words for the samples on which the final results of a split were measured.
+
+        Args:
+            split: Name of the split: ``"validation"`` or ``"test"``.
+            brief: Whether to use a short form if only the first samples of the split were used.
+        """
         number = self.results.final_samples
         if brief and number is not None:
             return f"{split}, first {number:,}"
         return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
     def write_drop(self, drop: float) -> str:
-        """Return a drop with its unit, with enough digits to distinguish the drop from the bound."""
+        """Return an accuracy drop [pp] as text with its unit, with enough digits to distinguish the drop from the bound."""
         return format_pp(drop, self.bound_pp, self.metric)
 
     @property
     def tries_groups(self) -> bool:
-        """Whether the search tried several projections in one step."""
+        """Whether the search tried several projections (weight matrices) in one step."""
         return any(decision.fqn not in self.placements for decision in self.results.decisions)
 
     @property
     def untried(self) -> list[str]:
-        """Projections that may run analog but that the search never tried."""
+        """Names of the projections (weight matrices) that may run analog but were never tried by the search.
+
+        The list is empty if the search tried several projections in one step.
+        """
         if self.tries_groups:
             return []
         tried = {decision.fqn for decision in self.results.decisions} | set(self.results.notes)
@@ -117,27 +125,31 @@ class ReportData:
 
     @property
     def test_point(self) -> Accuracy | None:
-        """Test accuracy at the time for which the mapping was decided; None if the test set was not evaluated then."""
+        """Test accuracy at the time for which the mapping was decided; None if it was not measured at this time."""
         for point in self.results.test_over_time:
             if math.isclose(point.t_inference, self.results.t_inference, rel_tol=1e-6):
                 return point
         return None
 
     def test_drop_of(self, mean: float) -> float | None:
-        """Return the test drop of a mean over chips below the digital network [pp]; None without a digital test accuracy."""
+        """Return the drop of a test accuracy against the digital network [pp]; None if the digital accuracy is unknown.
+
+        Args:
+            mean: Mean test accuracy over chips, 0 to 1.
+        """
         baseline = self.results.baseline.test_accuracy
         return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue
 
     @property
     def test_drop_pp(self) -> float | None:
-        """Test drop of `test_point` below the digital network [pp]; None if unknown."""
+        """Drop of the test accuracy in `test_point` against the digital network [pp]; None if unknown."""
         return None if self.test_point is None else self.test_drop_of(self.test_point.mean)
 
     def exceeds(self, drop: float | None) -> bool:
-        """Return whether a drop is known and larger than the bound."""
+        """Return whether an accuracy drop [pp] is known and larger than the bound of the run."""
         return drop is not None and not is_within(drop, self.bound_pp)
 
     @property
     def exceeds_bound(self) -> bool:
-        """Whether the test accuracy dropped by more than the bound."""
+        """Whether the test accuracy dropped by more than the bound; False if the drop is unknown."""
         return self.exceeds(self.test_drop_pp)

@@ -1,6 +1,7 @@
-"""Figures as inline SVG: pure functions that return SVG elements; the page's style sheet sets the colours.
+"""Draw figures as inline SVG. The style sheet of the page sets the colours.
 
-Every mark has a ``<title>`` element that browsers show as a tooltip. Bar widths are percentages of the page width.
+All functions are pure and return SVG elements. Values have a ``<title>`` element, which browsers show as a tooltip. The widths
+of bars are percentages of the width of the drawing.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ _TICK_GAP, _LABEL_GAP = 34.0, 15.0
 @final
 @dataclass(frozen=True)
 class TimePoint:
-    """One time of the accuracy chart. Accuracies are in percent, perplexities without a unit.
+    """The scores of all chips at one time since programming. Accuracies are in percent; perplexities have no unit.
 
     Args:
         t_inference: Time since programming [s].
-        mean: Mean over chips.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        tooltip: Tooltip text of the mark.
-        scores: Accuracy of each chip.
+        mean: Mean score over chips.
+        low: Lower end of the confidence interval of the mean.
+        high: Upper end of the confidence interval of the mean.
+        tooltip: Text that browsers show as a tooltip.
+        scores: Score of each chip.
     """
 
     t_inference: float
@@ -44,10 +45,10 @@ class TimePoint:
 @final
 @dataclass(frozen=True)
 class Guide:
-    """A horizontal line across a chart.
+    """A horizontal reference line across a chart.
 
     Args:
-        value: Height of the line [%].
+        value: Value at which the line is drawn, in the unit of the vertical axis.
         label: Text at the right end of the line.
         css_class: CSS class of the line: ``digital`` or ``bound``.
     """
@@ -63,8 +64,8 @@ class BarPart:
     """One segment of a stacked bar.
 
     Args:
-        label: Tooltip: name and value of the segment.
-        value: Length of the segment, in the unit of the bar, >= 0.
+        label: Name and value of the segment, which browsers show as a tooltip.
+        value: Length of the segment, at least 0. All segments of a bar have the same unit.
         css_class: CSS class that sets the colour.
     """
 
@@ -81,8 +82,8 @@ class ChartStyle:
     Args:
         width: Width of the drawing [px].
         height: Height of the drawing [px].
-        label_width: Space at the right for the guides' labels [px].
-        css_class: CSS class of the drawing.
+        label_width: Space at the right for the labels of reference lines [px].
+        css_class: Additional CSS class of the drawing; empty for none.
         title: Name of the quantity on the vertical axis.
         unit: Unit of the vertical axis.
     """
@@ -102,12 +103,14 @@ def draw_time_chart(
     t_marked: float | None = None,
     style: ChartStyle = ChartStyle(),
 ) -> Markup:
-    """Return a chart of a metric over logarithmic time: chips as dots, the interval as a band, the mean as a line.
+    """Return a chart of scores over time since programming, with a logarithmic time axis.
+
+    A line shows the mean score over chips, a band shows its confidence interval, and dots show the scores of the chips.
 
     Args:
-        points: Times of the chart in ascending order, at least one.
+        points: Scores at one or more times, in ascending order of time.
         guides: Horizontal reference lines.
-        t_marked: Time for which the mapping was decided, marked in the chart [s]; None for no mark.
+        t_marked: Time for which the mapping was decided [s], which is marked in the chart; None for no mark.
         style: Size and labels of the chart.
     """
     times = [p.t_inference for p in points] + ([] if t_marked is None else [t_marked])
@@ -218,7 +221,13 @@ def _draw_points(points: Sequence[TimePoint], x: TimeScale, y: LinearScale) -> l
 
 
 def draw_stacked_bar(parts: Sequence[BarPart], *, full: float, height: float = 22.0) -> Markup:
-    """Return a horizontal stacked bar. The whole width of the drawing stands for `full`."""
+    """Return a horizontal stacked bar.
+
+    Args:
+        parts: Segments from left to right.
+        full: Value that corresponds to the whole width of the drawing, in the unit of the segments.
+        height: Height of the bar [px].
+    """
     left, drawn = 0.0, []
     for part in parts:
         share = 100 * part.value / full if full > 0 else 0.0
@@ -233,7 +242,16 @@ def draw_stacked_bar(parts: Sequence[BarPart], *, full: float, height: float = 2
 
 
 def draw_bullet(value: float, bound: float, *, full: float, css_class: str, label: str, height: float = 10.0) -> Markup:
-    """Return a bar of length `value` with a tick at `bound`; negative values are drawn as zero."""
+    """Return a horizontal bar that shows a value, with a tick mark at a bound.
+
+    Args:
+        value: Length of the bar. A negative value is drawn as zero.
+        bound: Position of the tick mark.
+        full: Value that corresponds to the whole width of the drawing. Larger values are drawn with this length.
+        css_class: CSS class that sets the colour of the bar.
+        label: Text that browsers show as a tooltip.
+        height: Height of the bar [px].
+    """
 
     def place(number: float) -> float:
         return 100 * min(max(number / full, 0.0), 1.0) if full > 0 else 0.0
@@ -253,7 +271,14 @@ def draw_bullet(value: float, bound: float, *, full: float, css_class: str, labe
 
 
 def draw_sparkline(values: Sequence[float], *, label: str, width: float = 96.0, height: float = 24.0) -> Markup:
-    """Return a small line chart of `values` with a dot at the last value; empty if `values` is empty."""
+    """Return a small line chart of `values` with a dot at the last value, or empty markup if `values` is empty.
+
+    Args:
+        values: Values at equal distances, from left to right.
+        label: Text that browsers show as a tooltip.
+        width: Width of the drawing [px].
+        height: Height of the drawing [px].
+    """
     if not values:
         return Markup("")
     low, high = min(values), max(values)
@@ -275,15 +300,16 @@ def draw_sparkline(values: Sequence[float], *, label: str, width: float = 96.0, 
 
 
 def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.0) -> list[float]:
-    """Return the widths of a strip of layers in percent of a row, proportional to the square root of their work.
+    """Return the widths of layers that are drawn side by side in rows, proportional to the square root of their MACs.
 
     Args:
-        work: MACs of each layer, in the order of the network.
+        work: Number of multiply-accumulate operations (MACs) of each layer, in the order of the network.
         per_row: Average number of layers in a row.
-        minimum: Smallest width of a layer [%].
+        minimum: Smallest width of a layer [% of a row].
 
     Returns:
-        Widths [%], which sum to 100 in each row. A width is below `minimum` only if a row has too many layers.
+        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if the layers do not fit
+        otherwise.
     """
     roots = [math.sqrt(max(value, 0.0)) for value in work]
     left = 100.0 * math.ceil(len(roots) / per_row)

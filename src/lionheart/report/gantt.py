@@ -1,4 +1,4 @@
-"""Gantt chart of the work of each core over time, as inline SVG."""
+"""Draw a Gantt chart of the work of each core over time, as inline SVG."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 @final
 @dataclass(frozen=True)
 class GanttBar:
-    """One period of work of a core.
+    """One bar of a Gantt chart: a period in which a core performs one kind of work.
 
     Args:
-        lane: Row of the chart, counted from 0.
-        number: Number of the inference, counted from 1; written at the first bar of the inference.
+        lane: Index of the row, counted from 0 at the top.
+        number: Number of the inference, counted from 1. The number is written at the first bar of the inference in each row.
         start_s: Start time [s].
         end_s: End time [s].
         css_class: CSS class that sets the colour.
-        tooltip: Tooltip text of the bar.
+        tooltip: Text that browsers show as a tooltip.
     """
 
     lane: int
@@ -42,13 +42,13 @@ class GanttBar:
 def draw_gantt(
     bars: Sequence[GanttBar], lanes: Sequence[str], *, end_s: float, label: str, width: float = 1040.0
 ) -> Markup:
-    """Return a Gantt chart with one row for each of `lanes`.
+    """Return a Gantt chart with one row for each name in `lanes`.
 
     Args:
-        bars: Bars of all rows; the bars of one row do not overlap.
-        lanes: Names of the rows, from the top.
-        end_s: End of the time axis [s]; equal ends make charts comparable.
-        label: Accessible description of the chart.
+        bars: Bars of all rows. Bars in the same row must not overlap.
+        lanes: Names of the rows, from top to bottom.
+        end_s: End of the time axis [s]. Charts with the same end have the same scale.
+        label: Description of the chart for screen readers.
         width: Width of the drawing [px].
     """
     x = LinearScale(0.0, end_s if end_s > 0 else 1.0, _LEFT, width - 18)
@@ -96,7 +96,7 @@ def _draw_bar(bar: GanttBar, x: LinearScale) -> Markup:
 
 
 def _draw_numbers(bars: Sequence[GanttBar], x: LinearScale) -> list[Markup]:
-    """Return a mark at the start of each inference on each core, with the inference number if the space suffices."""
+    """Return a line at the start of each inference in each row, with the inference number where there is enough space."""
     first: dict[tuple[int, int], float] = {}
     for bar in bars:
         key = (bar.lane, bar.number)

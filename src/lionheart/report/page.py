@@ -1,4 +1,4 @@
-"""Rendering of the page: one template combines the sections and the style sheet."""
+"""Render the report page: each section fills its template, and one page template combines the sections and the style sheet."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lionheart.report.text import tie_units
 
 
 def _break_dots(name: str) -> Markup:
-    """Allow line breaks after the dots of a name, except before an index."""
+    """Return `name` as HTML that allows a line break after each dot, except before an index."""
     return Markup(".<wbr>").join(escape(part) for part in re.split(r"\.(?!\d)", name))
 
 
 @cache
 def environment(package: str = "lionheart.report") -> Environment:
-    """Return the Jinja environment for the templates of a package and of the report."""
+    """Return a Jinja environment that finds templates in `package` and in `lionheart.report`."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "lionheart.report"])]),
         autoescape=True,
@@ -37,7 +37,7 @@ def environment(package: str = "lionheart.report") -> Environment:
 
 
 def render_report(data: ReportData) -> str:
-    """Return the page of a run as self-contained HTML."""
+    """Return the report page of a run as self-contained HTML."""
     ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
     head: list[Markup] = []
     body: list[Markup] = []
@@ -52,7 +52,11 @@ def render_report(data: ReportData) -> str:
 
 
 def write_report(data: ReportData, out: Path) -> Path:
-    """Write the page of a run to the file `out` atomically.
+    """Write the report page of a run to a file atomically.
+
+    Args:
+        data: Records of the run.
+        out: Path of the HTML file.
 
     Returns:
         The path `out`.

@@ -1,4 +1,4 @@
-"""The page of a run directory."""
+"""Write the report page of a run from the files in its run directory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from lionheart.runs.costs import SystemRecord
 
 
 class SystemFile(Record):
-    """Content of ``system.json``: the costs that the latest `lionheart simulate` estimated."""
+    """Content of ``system.json``: the times and energies that the latest `lionheart simulate` estimated for each platform."""
 
     system: tuple[SystemRecord, ...] = ()
 
 
 def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
-    """Write the page of a finished run, including schedules on several cores from `lionheart simulate`.
+    """Write the report page of a finished run.
+
+    The page includes schedules on several cores if `lionheart simulate` has computed them.
 
     Args:
         run_dir: Directory of the run.
-        out: File of the page; None for ``report.html`` in the run directory.
+        out: Path of the HTML file; None for ``report.html`` in the run directory.
+
+    Returns:
+        Path of the written HTML file.
 
     Raises:
         ArtifactError: The run is not finished, or a file of the run is damaged.
@@ -34,7 +39,7 @@ def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def read_report_data(run: RunDirectory) -> ReportData:
-    """Return the records of a finished run.
+    """Read the records that the report page shows from the directory of a finished run.
 
     Raises:
         ArtifactError: A file of the run is damaged.

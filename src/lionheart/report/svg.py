@@ -1,4 +1,4 @@
-"""Building blocks of the figures: SVG elements, scales and ticks."""
+"""SVG elements, scales and tick positions, from which the figures of the report are built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from markupsafe import Markup, escape
 
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
-    """Return one SVG element. Text is escaped, `Markup` is not; ``class_`` becomes ``class``, underscores become dashes."""
+    """Return one SVG element.
+
+    Args:
+        name: Name of the element, for example ``"rect"``.
+        *children: Content of the element. Strings are escaped, except `Markup`.
+        **attributes: Attributes of the element. Attributes with the value None are left out, and floats are rounded to two
+            decimal places. In names, a trailing underscore is removed (``class_`` sets ``class``), and other underscores become
+            dashes.
+    """
     parts = []
     for key, value in attributes.items():
         if value is not None:
@@ -25,7 +33,7 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
 @final
 @dataclass(frozen=True)
 class LinearScale:
-    """A linear map from ``[low, high]`` to the coordinates ``[start, end]``.
+    """A linear map from values in ``[low, high]`` to coordinates in ``[start, end]``.
 
     Args:
         low: Value at `start`.
@@ -47,14 +55,14 @@ class LinearScale:
 @final
 @dataclass(frozen=True)
 class TimeScale:
-    """A logarithmic map from seconds to coordinates. The time zero is drawn one decade before the first positive time.
+    """A logarithmic map from times to coordinates. Time zero is drawn one decade before the first positive time.
 
     Args:
         low: Smallest positive time [s].
         high: Largest time [s], greater than `low`.
         start: Coordinate of the left end.
         end: Coordinate of `high`.
-        has_zero: Whether the left end stands for the time zero, one decade before `low`; otherwise `low` is the left end.
+        has_zero: Whether the left end represents time zero and is one decade before `low`. If False, `low` is at the left end.
     """
 
     low: float
@@ -65,7 +73,10 @@ class TimeScale:
 
     @classmethod
     def over(cls, times: Sequence[float], start: float, end: float) -> TimeScale:
-        """Return the scale that covers `times`; a single time is centred in two decades."""
+        """Return a scale that covers `times` [s] between the coordinates `start` and `end`.
+
+        If there is only one positive time, the scale covers one decade before and one decade after this time.
+        """
         positive = sorted(t for t in times if t > 0) or [1.0]
         low, high = positive[0], positive[-1]
         has_zero = any(t <= 0 for t in times)
@@ -74,14 +85,14 @@ class TimeScale:
         return cls(low, high, start, end, has_zero)
 
     def __call__(self, seconds: float) -> float:
-        """Return the coordinate of the time `seconds`."""
+        """Return the coordinate of the time `seconds` [s]."""
         left = math.log10(self.low) - (1.0 if self.has_zero else 0.0)
         place = math.log10(seconds) if seconds > 0 else left
         return self.start + (place - left) / (math.log10(self.high) - left) * (self.end - self.start)
 
 
 def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
-    """Return about `n_ticks` round values in ``[low, high]``; the step is 1, 2 or 5 times a power of ten."""
+    """Return about `n_ticks` values in ``[low, high]`` in ascending order. Their distance is 1, 2 or 5 times a power of ten."""
     raw = (high - low) / max(n_ticks, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
@@ -91,7 +102,7 @@ def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
-    """Return `positions` moved apart until neighbours have a distance of at least `gap`; order and centre are kept."""
+    """Return `positions` moved apart so that neighbours are at least `gap` apart. The order and the mean do not change."""
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     moved = list(positions)
     for _ in range(20 * len(positions)):

@@ -1,4 +1,4 @@
-"""Numbers, durations and settings as text for the report."""
+"""Format numbers, durations and settings as text for the report page."""
 
 from __future__ import annotations
 
@@ -18,22 +18,34 @@ _BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMG
 
 
 def format_percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction as a percentage, ``0.851`` -> ``"85.1 %"``."""
+    """Return a fraction as a percentage, for example ``"85.1 %"`` for ``0.851``.
+
+    Args:
+        fraction: Fraction, usually 0 to 1.
+        digits: Number of decimal places.
+    """
     return f"{100 * fraction:.{digits}f} %"
 
 
 def format_interval(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Return the confidence interval of an accuracy in percent, ``"[84.6, 85.6]"``, or of another metric in its unit."""
+    """Return the confidence interval of a mean score, for example ``"[84.6, 85.6]"`` for an accuracy in percent."""
     return metric.format_interval(accuracy.low, accuracy.high, 1)
 
 
 def format_accuracy(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Return an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``, or another metric in its unit."""
+    """Return a mean score with its confidence interval, for example ``"85.1 % [84.6, 85.6]"`` for an accuracy."""
     return f"{metric.format_value(accuracy.mean, 1)} {format_interval(accuracy, metric)}"
 
 
 def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = ACCURACY) -> str:
-    """Return a drop with the metric's unit, with enough digits (at most 4) to distinguish the drop from `bound_pp`."""
+    """Return an accuracy drop as text with its unit.
+
+    Args:
+        drop_pp: Drop against the digital network [pp, or the drop unit of `metric`].
+        bound_pp: Bound of the drop, in the same unit. One to four decimal places are used, as few as are needed to distinguish
+            the drop from the bound.
+        metric: Metric that defines the unit.
+    """
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
         while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
@@ -43,7 +55,7 @@ def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = AC
 
 
 def describe_duration(seconds: float) -> str:
-    """Return a duration in words, ``86400`` -> ``"1 day"``."""
+    """Return a duration [s] in words, for example ``"1 day"`` for ``86400``."""
     match = re.fullmatch(r"([0-9.e+-]+)([a-z]+)", format_duration(seconds))
     if match is None:
         return f"{seconds:g} seconds"
@@ -51,7 +63,13 @@ def describe_duration(seconds: float) -> str:
 
 
 def describe_gain(factor: float, more: str, less: str) -> str:
-    """Return a factor as an improvement or a loss, ``(0.5, "faster", "slower")`` -> ``"2.0× slower"``."""
+    """Return a gain in words. For example, ``describe_gain(0.5, "faster", "slower")`` returns ``"2.00× slower"``.
+
+    Args:
+        factor: Gain; an improvement if greater than 1.
+        more: Word for an improvement.
+        less: Word for a loss.
+    """
     if factor <= 0:
         return "–"
     if 0.995 <= factor < 1.005:
@@ -61,7 +79,10 @@ def describe_gain(factor: float, more: str, less: str) -> str:
 
 
 def describe_setting(value: Any) -> str:
-    """Return a setting as text: "yes" or "no" for booleans, commas between list items, "none" for None."""
+    """Return the value of a setting as text.
+
+    Booleans become "yes" or "no", None and empty lists become "none", and the items of a list are separated by commas.
+    """
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -74,7 +95,12 @@ def describe_setting(value: Any) -> str:
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as pairs of dotted name and text, without schema versions."""
+    """Return nested settings as a flat list of pairs, each with a dotted name and a value as text.
+
+    Args:
+        settings: Settings, whose values may be dicts of further settings. Entries named ``schema_version`` are left out.
+        prefix: Text before all names, for example ``"tile."``.
+    """
     pairs: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -85,17 +111,22 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tupl
 
 
 def tie_units(text: str) -> str:
-    """Join each number and its unit with a no-break space."""
+    """Replace the space between each number and its unit with a no-break space."""
     return _BEFORE_UNIT.sub("\u00a0", text)
 
 
 def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:
-    """Return the number of tiles used, with the limit if there is one: ``"36 tiles"``, ``"36 of 40 tiles"``."""
+    """Return the number of tiles in use, with the limit if there is one: ``"36 tiles"`` or ``"36 of 40 tiles"``."""
     return f"{n_tiles} tile{'' if n_tiles == 1 else 's'}" if max_tiles is None else f"{n_tiles} of {max_tiles} tiles"
 
 
 def describe_objective(objective: str, platform: str | None) -> str:
-    """Return one sentence on the objective of the search; empty for digital MACs, the default objective."""
+    """Return a sentence that states what the search minimised; empty for the default objective, digital MACs.
+
+    Args:
+        objective: ``"macs"``, ``"weights"``, ``"time"`` or ``"energy"``.
+        platform: Name of the platform for which time and energy were estimated, or None.
+    """
     if objective == "macs":
         return ""
     wish = "the number of digital weights" if objective == "weights" else f"the {objective} of one inference"
@@ -103,7 +134,12 @@ def describe_objective(objective: str, platform: str | None) -> str:
 
 
 def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
-    """Return one sentence on the layers whose corrections differ from the run's tile; empty if there are none."""
+    """Return a sentence about the layers with fewer error corrections than in the tile settings of the run; empty without any.
+
+    Args:
+        tiles: Changed tile settings of each layer, as names and values, by names of layers.
+        n_analog: Number of analog layers in the mapping.
+    """
     layers: dict[tuple[str, str], list[str]] = {}
     for fqn, settings in tiles.items():
         for name, value in settings.items():
@@ -114,32 +150,38 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
         f"{name.replace('_', ' ')} {value} for {len(fqns)} of {n_analog} ({', '.join(fqns)})"
         for (name, value), fqns in layers.items()
     ]
-    return f"Layers that meet the bound with fewer corrections than the tile setting: {'; '.join(parts)}."
+    return f"Layers that meet the bound with fewer corrections than the tile settings specify: {'; '.join(parts)}."
 
 
 def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
-    """Return one sentence on the longest age at which chips meet the bound; empty if it was not requested."""
+    """Return a sentence about the longest time since programming at which chips meet the bound.
+
+    Args:
+        found: Result of the search for this time; None if it was not requested, in which case the sentence is empty.
+        bound_pp: Largest allowed accuracy drop [pp].
+        metric: Metric that defines the unit of the drop.
+    """
     if found is None:
         return ""
     bound = f"{bound_pp:g} {metric.drop_unit}"
     if found.holds_until_s is None:
-        return f"On other chips the bound of {bound} is exceeded even at the first age."
+        return f"On other chips, the bound of {bound} is exceeded even at the shortest time tried."
     age = describe_duration(found.holds_until_s)
     if found.holds_until_s == found.longest_s:
-        return f"Chips meet the bound of {bound} for at least {age}, the longest age tried."
-    return f"Chips meet the bound of {bound} up to {age}; reprogram the tiles by then."
+        return f"Chips meet the bound of {bound} for at least {age}, the longest time tried."
+    return f"Chips meet the bound of {bound} for up to {age}; reprogram the tiles by then."
 
 
 def describe_shared_tiles(pipeline: PipelineRecord) -> str:
-    """Return sentences on the number of tiles, the layers that share tiles, and the layers without tiles."""
+    """Return sentences about the number of tiles, the layers that share tiles, and the layers for which no tiles are left."""
     wanted, packed, used = pipeline.n_tiles_wanted, pipeline.n_tiles_packed, pipeline.n_tiles
     limit = "" if pipeline.max_tiles is None else f" of {pipeline.max_tiles}"
     text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers need {wanted}"
-    text += f", or {packed} with shared tiles." if packed < wanted else "."
+    text += f", or {packed} if layers share tiles." if packed < wanted else "."
     sharing = {fqn for layers in pipeline.sharing for fqn in layers} - set(pipeline.reprogrammed)
-    text += f" {len(sharing)} layers share tiles; layers in one tile run one after the other." if sharing else ""
+    text += f" {len(sharing)} layers share tiles; layers in the same tile run one after the other." if sharing else ""
     if pipeline.without_tiles:
-        text += f" Digital because the tiles do not suffice: {', '.join(pipeline.without_tiles)}."
+        text += f" Digital because there are not enough tiles: {', '.join(pipeline.without_tiles)}."
     if pipeline.reprogrammed:
         text += f" Reprogrammed for every inference: {', '.join(pipeline.reprogrammed)}."
     return text

@@ -372,7 +372,7 @@ def test_a_front_of_version_1_opens(finished: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"front": [77]}, "front or bounds name trial 77"),
+        ({"front": [77]}, "'front' or 'bounds' contains trial 77"),
         ({"mappings": 3}, r"mappings: got 3, expected a list"),
         ({"objective": "speed"}, "objective: got 'speed'"),
         ({"schema_version": 9}, "schema_version: got 9"),

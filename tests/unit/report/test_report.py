@@ -268,8 +268,8 @@ def test_the_hold_out_tests_are_summarised():
     page = html.unescape(render(run, results=results)).replace("\u00a0", " ")
     assert (
         "Confidence level 90 %: on held-out validation samples and "
-        "20 fresh chips the drop is 1.2 pp, and with 97.5 % confidence at "
-        "most 1.7 pp. 1 larger mapping failed before."
+        "20 fresh chips, the drop is 1.2 pp, and with 97.5 % confidence at "
+        "most 1.7 pp. 1 larger mapping failed this test before."
     ) in page
     last = next(d["fqn"] for d in reversed(results["decisions"]) if d["accepted"])
     results["mapping"]["placements"][last] = "digital"
@@ -474,7 +474,7 @@ def test_notes_that_platforms_share_are_printed_once():
     page = render()
     assert page.count("programming the tiles") == 1
     assert "the same as for alpine-high-power." in page
-    assert "Free: flatten (changes no data)." in page
+    assert "Operations without time and energy: flatten (changes no data)." in page
     results = make_results()
     results["system"][1]["assumptions"] = ["another"]
     assert render(results=results).count("programming the tiles") == 2
@@ -484,9 +484,9 @@ def test_several_cores_are_drawn_over_time():
     page = html.unescape(render(pipelines=[make_pipeline()])).replace("\u00a0", " ")
     section = re.search(r'<section id="cores">.*?</section>', page, re.S)[0]
     for text in ("3 cores", "3 inferences", "1.50× sooner", "2.00× more results", "2.00× more", "60 %", "off",
-                 "4 of 4 tiles in use; all analog layers need 11, or 3 with shared tiles.",
-                 "2 layers share tiles; layers in one tile run one after the other.",
-                 "Digital because the tiles do not suffice: fc.",
+                 "4 of 4 tiles in use; all analog layers need 11, or 3 if layers share tiles.",
+                 "2 layers share tiles; layers in the same tile run one after the other.",
+                 "Digital because there are not enough tiles: fc.",
                  "Reprogrammed for every inference: conv.", "cores take turns"):  # fmt: skip
         assert text in section, text
     digital, mapped = re.findall(r'<svg class="chart gantt".*?</svg>', section, re.S)

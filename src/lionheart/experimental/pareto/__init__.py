@@ -1,5 +1,5 @@
-"""Pareto front of accuracy against analog MACs, time or energy: search through Optuna, the job, the command and the page.
+"""Search for the Pareto front of accuracy against a cost: digital MACs, digital weights, time or energy.
 
-Input: a task and settings. Output: a `ParetoResult` and a run directory. The module `search` needs Optuna and is
-imported on use.
+The package takes a task and settings. It returns a `ParetoResult` and writes a run directory. The search uses Optuna, which is
+imported only when a search starts.
 """

@@ -1,4 +1,4 @@
-"""Reads ``pareto.json`` files of this version and of older versions."""
+"""Read ``pareto.json`` files that this version or an older version of LionHeart has written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ RESULTS = "pareto.json"
 
 
 def read_front(run: RunDirectory) -> FrontResults:
-    """Return the front of a finished or unfinished run, written by any version.
+    """Return the results of a search for a Pareto front from its run directory. The search may be unfinished.
+
+    Files of older versions are converted to the format of this version.
+
+    Args:
+        run: Run directory that contains ``pareto.json``.
 
     Raises:
         ArtifactError: ``pareto.json`` is missing or damaged.
@@ -26,15 +31,16 @@ def read_front(run: RunDirectory) -> FrontResults:
     unknown = sorted(named - set(results.rows))
     if unknown:
         raise ArtifactError(
-            f"{where}: front or bounds name trial {unknown[0]}, expected a trial of `mappings`", hint="restore the file"
+            f"{where}: 'front' or 'bounds' contains trial {unknown[0]}, expected a trial that is listed in 'mappings'",
+            hint="restore the file from a backup, or run the search again",
         )
     return results
 
 
 def _upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return plain data in the format of this version.
+    """Return the content of ``pareto.json`` in the format of this version.
 
-    Version 1 had the key ``measure``, and fresh measurements in one object.
+    In version 1, the key ``metric`` was named ``measure``, and the accuracy and the drop on fresh chips were in one object.
     """
     results = dict(require_mapping(data, where))
     if results.get("schema_version") == 1 and isinstance(results.get("mappings"), list):

@@ -1,4 +1,4 @@
-"""The Pareto front of measured mappings in accuracy and cost."""
+"""Select the measured mappings that are on the Pareto front of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 
 def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
-    """Return the non-dominated mappings: no other mapping is at least as good in accuracy and cost and better in one.
+    """Return the mappings on the Pareto front, in ascending order of cost.
 
-    The mappings are ordered by increasing cost. Mappings with equal accuracy and cost are all kept.
+    A mapping is on the front if no other mapping is at least as good in both accuracy and cost and better in one of them.
+    Mappings with equal accuracy and equal cost are all kept.
     """
     front: list[MeasuredMapping] = []
     best = -math.inf  # best accuracy at any smaller cost
@@ -29,13 +30,24 @@ def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
 
 
 def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
-    """Return the cheapest mapping within the bound, at equal cost the more accurate mapping; None if there is none."""
+    """Return the cheapest mapping with an accuracy drop within a bound; None if there is none.
+
+    Of mappings with equal cost, the most accurate is returned.
+
+    Args:
+        front: Mappings to choose from.
+        baseline: Accuracy of the digital network, 0 to 1.
+        max_drop_pp: Largest allowed accuracy drop (inclusive) [pp].
+    """
     within = [each for each in front if is_within(each.drop_pp(baseline), max_drop_pp)]
     return min(within, key=lambda each: (each.cost, -each.mean, each.number), default=None)
 
 
 def nested_prefixes(order: Sequence[T], most: int) -> list[Sequence[T]]:
-    """Return at most `most` evenly spread prefixes of `order`, including the empty and the full prefix if `most` > 1."""
+    """Return at most `most` prefixes of `order` with evenly spaced lengths, shortest first.
+
+    If `most` is greater than 1, the empty prefix and the whole sequence are included.
+    """
     n_steps = min(most - 1, len(order))
     lengths = [0] if n_steps < 1 else [round(step * len(order) / n_steps) for step in range(n_steps + 1)]
     return [order[:length] for length in lengths]

@@ -1,4 +1,4 @@
-"""Pareto front of accuracy against analog MACs, time or energy, without retraining."""
+"""Job that searches for the Pareto front of accuracy against a cost, without retraining the network."""
 
 from __future__ import annotations
 
@@ -47,18 +47,21 @@ _STORAGE = "study.db"  # in the run directory, unless the user gives another sto
 @final
 @dataclass(frozen=True)
 class ParetoResult:
-    """A Pareto front of mappings.
+    """Results of a search for a Pareto front of mappings.
 
     Args:
-        results: All measured mappings, the front, and the best mapping for each bound, as in ``pareto.json``.
-        run: Run directory.
+        results: All measured mappings, the mappings on the front, and the best mapping for each bound, as in ``pareto.json``.
+        run: Run directory of the search.
     """
 
     results: FrontResults
     run: RunDirectory
 
     def mapping_within(self, bound_pp: float) -> LayerMapping | None:
-        """Return the best mapping on the front within one of the bounds in the settings; None if no mapping is within.
+        """Return the best mapping on the front for a bound; None if no mapping meets the bound.
+
+        Args:
+            bound_pp: Largest allowed accuracy drop [pp]; one of the bounds in the settings of the run.
 
         Raises:
             ConfigError: The settings do not contain this bound.
@@ -66,7 +69,8 @@ class ParetoResult:
         bounds = {row.max_drop_pp: row.number for row in self.results.bounds}
         if bound_pp not in bounds:
             raise ConfigError(
-                f"bound: got {bound_pp:g} pp", hint=f"bounds of the run: {', '.join(f'{b:g}' for b in bounds)}"
+                f"bound_pp: got {bound_pp:g}, expected a bound in the settings of the run",
+                hint=f"bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
             )
         number = bounds[bound_pp]
         return None if number is None else self.results.rows[number].mapping
@@ -81,27 +85,31 @@ def find_pareto_front(
     command: str = "",
     progress: Progress = SILENT,
 ) -> ParetoResult:
-    """Search the Pareto front of accuracy against cost without retraining.
+    """Search for the Pareto front of accuracy against cost, without retraining the network.
 
-    Every mapping is measured with the same samples and the same chip seeds, and the front is chosen by these figures.
-    Members of the front are then measured on fresh chips and all validation samples. The results hold both figures,
-    and the mapping for a bound must meet the bound in both. The test set is not used.
+    A mapping states for each projection (weight matrix) whether it runs on analog tiles or digitally. All mappings are measured
+    with the same samples and the same chip seeds, and these measurements determine the front. Mappings on the front are then
+    measured again on fresh chips and all validation samples. The results contain both measurements, and the mapping for a bound
+    must meet the bound in both. The test set is not used.
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings; None = the preset ``quick``. The group ``pareto`` sets the objective and the number of trials. Of
-            ``search`` the time, the numbers of chips and samples, the name rules and the tile limit apply. The first platform
-            estimates costs.
+        settings: Settings of the run; None for the preset ``quick``. The group ``pareto`` sets the objective, the bounds and the number
+            of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the rules that
+            select layers by name, and the tile limit. Costs are estimated for the first platform.
         storage: URL of the Optuna storage; None for a file in the run directory.
         run_dir: New directory for the run; None for a directory below ``./runs``.
         command: Command line to record in the run description.
         progress: Progress display.
 
     Returns:
-        Results of the search. The run directory holds the same results; after an interruption, the front so far.
+        Results of the search. The same results are in the run directory. If the search is interrupted, the run directory
+        contains the front of all mappings measured so far.
 
     Raises:
-        ConfigError, GraphError, ArtifactError: An input is invalid; no run directory is left.
+        ConfigError: A setting or the storage URL is invalid. No run directory is created.
+        GraphError: The model cannot be traced. No run directory is created.
+        ArtifactError: A file cannot be used, or the storage fails.
     """
     from lionheart.experimental.pareto.search import hide_password, open_storage
 
@@ -124,17 +132,21 @@ def find_pareto_front(
 def resume_pareto_front(
     task: Task, run_dir: Path | str, *, storage: str | None = None, progress: Progress = SILENT
 ) -> ParetoResult:
-    """Resume a stopped or killed run; load the results of a finished run.
+    """Resume the search of a stopped or killed run, or return the results of a finished run.
 
     Args:
-        task: Task of the run.
+        task: Task that the run was started with.
         run_dir: Directory of the run.
-        storage: URL of the Optuna storage, which replaces the recorded URL; None for the recorded URL. Passwords are
-            never recorded, so a URL with a password must be given again.
+        storage: URL of the Optuna storage; None for the URL recorded in the run directory. Passwords are never recorded, so a
+            URL with a password must be given again.
         progress: Progress display.
+
+    Returns:
+        Results of the search, including the measurements from before the interruption.
 
     Raises:
         ArtifactError: The run does not exist, or the run belongs to another network.
+        ConfigError: The recorded storage URL contains a password, and `storage` is None.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
@@ -142,7 +154,8 @@ def resume_pareto_front(
     url = storage or run.description().storage
     if storage is None and url is not None and "***" in url:
         raise ConfigError(
-            f"storage: the password of {url} is not recorded", hint="give the whole URL again with --storage"
+            f"storage: the password in the URL {url!r} is not recorded",
+            hint="give the URL with its password again, with the option --storage or the argument storage",
         )
     graph, candidates = _prepare(task, settings)
     with run.lock():
@@ -165,7 +178,7 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
 
 @final
 class _ParetoJob:
-    """One search of a front. The journal records every measurement, so the process can be killed at any time."""
+    """Searches for one Pareto front. Every measurement is recorded in the journal, so a killed process can be resumed."""
 
     def __init__(self, context: Context, run: RunDirectory) -> None:
         self.context, self.run, self.journal = context, run, context.journal
@@ -179,7 +192,13 @@ class _ParetoJob:
         self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
-        """Search, then measure the front on fresh chips; an interruption also writes the results so far."""
+        """Search for the front, measure its mappings on fresh chips, and write the results.
+
+        If the search is interrupted, the results so far are written.
+
+        Args:
+            storage: URL of the Optuna storage; None for a file in the run directory.
+        """
         try:
             self.baseline = self.journal.once("baseline", DigitalBaseline, self._measure_baseline)
             self._search(storage or f"sqlite:///{self.run.file(_STORAGE)}", self.baseline)
@@ -201,7 +220,7 @@ class _ParetoJob:
     # -- measurements --------------------------------------------------------------------------------------------------
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Measure the digital network on the samples of the search and on all validation samples."""
+        """Measure the accuracy of the digital network on the samples of the search and on all validation samples."""
         task, progress = self.context.task, self.context.progress
         decision = whole = digital_accuracy(task.model, self.samples, task, progress, "digital baseline")
         if self.samples is not task.validation:
@@ -240,7 +259,11 @@ class _ParetoJob:
             )
 
     def _seeds(self) -> list[LayerMapping]:
-        """Return prefix sets of the sensitivity order, including the empty and the full set; at most half of the trials."""
+        """Return the mappings that the search measures first. They use at most half of the trials, or two if there are few.
+
+        In each mapping, the least sensitive candidates are analog. Their number ranges from none to all candidates, or to as
+        many as fit on the tiles.
+        """
         graph, n_trials = self.context.graph, self.context.settings.pareto.n_trials
         ordered = order_by_sensitivity(self.context.mappable, self._loss_increase(), self._gains)
         prefixes = nested_prefixes([each.node.fqn for each in ordered], min(n_trials, max(2, n_trials // 2)))
@@ -249,11 +272,11 @@ class _ParetoJob:
 
     @cached_property
     def _gains(self) -> dict[str, float]:
-        """Saving of each candidate when only this candidate is on tiles."""
+        """Cost that each candidate saves if it is the only projection (weight matrix) on tiles, by names of candidates."""
         return self.objective.gains(LayerMapping.all_digital(self.context.graph), self.names)
 
     def _fit(self, mapping: LayerMapping) -> LayerMapping:
-        """Return `mapping` if the tiles suffice; otherwise a mapping of its projections with the largest gain per tile."""
+        """Return `mapping` if there are enough tiles; otherwise keep only the analog projections that save most per tile."""
         if self.objective.fits(mapping.analog):
             return mapping
         return LayerMapping.from_analog(self.context.graph, self.objective.pack(mapping.analog, self._gains))
@@ -284,7 +307,10 @@ class _ParetoJob:
         )
 
     def _measure_again(self, mapping: LayerMapping) -> Accuracy:
-        """Measure a member of the front on fresh chips and all validation samples; journalled, so once in a run."""
+        """Measure a mapping on the front with fresh chips and all validation samples.
+
+        The result is recorded in the journal, so each mapping is measured once in a run.
+        """
         n_chips = self.context.settings.search.n_chips_final
         label = f"the front, {len(mapping.analog)} analog, fresh chips"
         return self.journal.once(
@@ -294,7 +320,7 @@ class _ParetoJob:
         )
 
     def _measure(self, mapping: LayerMapping, batches: BatchSource, n_chips: int, chips: str, label: str) -> Accuracy:
-        """Measure a mapping with the weights of the task; earlier measurements have no influence."""
+        """Measure the accuracy of a mapping with the weights of the task, independently of earlier measurements."""
         task, settings = self.context.task, self.context.settings
         model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
         device, streams = next(model.parameters()).device, self.context.streams.scope("pareto")
@@ -345,7 +371,10 @@ class _ParetoJob:
         self.run.write(RESULTS, results)
 
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
-        """Write the best mapping on the front that meets a bound in all its measurements to a separate file."""
+        """Write the best mapping on the front for a bound to a separate file, and return its row in the results.
+
+        The mapping must meet the bound in all measurements. If there is no such mapping, an existing file is deleted.
+        """
         name = f"mapping-{bound:g}pp.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}
         holding = [each for each in front if (again := fresh[each.number]) is None or is_within(again.drop_pp, bound)]
@@ -390,5 +419,5 @@ class _ParetoJob:
 
 
 def _fresh(mapping: LayerMapping) -> str:
-    """Return the journal key of the measurement of a mapping on fresh chips."""
+    """Return the journal key under which the measurement of a mapping on fresh chips is stored."""
     return f"fresh {','.join(mapping.analog)}"

@@ -1,4 +1,4 @@
-"""The page of a front: a chart of accuracy against cost, and a table of the members of the front."""
+"""Write the HTML page of a Pareto front: a chart of accuracy against cost, and a table of the mappings on the front."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BELOW = 1.0  # distance from the last bound to the lower end of the chart, as a
 @final
 @dataclass(frozen=True)
 class _Axis:
-    """The horizontal axis of an objective: name, value of a mapping, and text of a value."""
+    """Horizontal axis of the chart for one objective, with functions that return the value of a mapping and format a value."""
 
     name: str
     value_of: Callable[[FrontRow], float]
@@ -40,7 +40,10 @@ class _Axis:
 
 def _require(value: float | None) -> float:
     if value is None:
-        raise ArtifactError("pareto.json: mappings: got no time or energy, expected both", hint="restore the file")
+        raise ArtifactError(
+            "pareto.json: mappings: got a mapping without time or energy, expected both",
+            hint="restore the file from a backup, or run the search again",
+        )
     return value
 
 
@@ -55,11 +58,14 @@ _AXES = {
 
 
 def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
-    """Write the page of a finished or unfinished search of a front.
+    """Write the HTML page of a search for a Pareto front. The search may be unfinished.
 
     Args:
-        run_dir: Run directory of `lionheart pareto`.
-        out: File of the page; None for ``pareto.html`` in the run directory.
+        run_dir: Run directory that `lionheart pareto` has written.
+        out: Path of the HTML file; None for ``pareto.html`` in the run directory.
+
+    Returns:
+        Path of the written HTML file.
 
     Raises:
         ArtifactError: ``pareto.json`` is missing or damaged.
@@ -72,7 +78,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def render_front(run: RunDescription, results: FrontResults) -> str:
-    """Return the page as self-contained HTML."""
+    """Return the page of a Pareto front as self-contained HTML."""
     return (
         environment(__package__)
         .get_template("front.html.j2")
@@ -89,9 +95,10 @@ def render_front(run: RunDescription, results: FrontResults) -> str:
 
 
 def draw_front(results: FrontResults) -> Markup:
-    """Return a chart of the change of accuracy against the digital network over the objective.
+    """Return a chart of accuracy against the objective of the search, as SVG.
 
-    Mappings are dots, the front is a step line, and measurements on fresh chips are rings.
+    The vertical axis shows the difference between the accuracy of a mapping and the accuracy of the digital network. Mappings
+    are dots, the front is a step line, and measurements on fresh chips are rings.
     """
     axis, rows, metric = _AXES[results.objective], results.mappings, results.metric
     if not rows:
@@ -126,7 +133,7 @@ def draw_front(results: FrontResults) -> Markup:
 
 
 def _describe(row: FrontRow, results: FrontResults) -> dict[str, Any]:
-    """Return one line of the table as text."""
+    """Return the table row of a mapping on the front, as text by names of columns."""
     fresh, metric = row.fresh, results.metric
     digital = [fqn for fqn, place in row.mapping.placements.items() if place is Placement.DIGITAL]
     bounds = [f"{each.max_drop_pp:g} {metric.drop_unit}" for each in results.bounds if each.number == row.number]
@@ -157,7 +164,10 @@ def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
 
 
 def _steps(front: Sequence[FrontRow], x: LinearScale, y: LinearScale, axis: _Axis) -> str:
-    """Return the front as a step line: at each cost the best accuracy of all mappings of at most this cost."""
+    """Return the points of a step line for the front, in SVG coordinates.
+
+    At each cost, the line shows the best accuracy of all mappings that cost at most as much.
+    """
     points = [(x(axis.value_of(row)), min(y(-row.drop_pp), y.start)) for row in front]
     path = points[:1]
     for place, height in points[1:]:
@@ -197,7 +207,7 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
 
 
 def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) -> list[Markup]:
-    """Return the marks of a member of the front, except marks below the chart."""
+    """Return the marks of a mapping on the front, except marks that would be below the chart."""
     parts, fresh = [], row.fresh
     if fresh is not None:
         found = fresh.accuracy

@@ -1,4 +1,4 @@
-"""Records of the search of a front: ``pareto.json``, and the entries of the journal."""
+"""Records of a search for a Pareto front, which are stored in ``pareto.json`` and in the journal of the run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lionheart.runs import Accuracy, DigitalBaseline
 
 
 class MeasuredMapping(Record):
-    """A mapping with its accuracy and its cost."""
+    """A mapping with its measured accuracy and its estimated cost."""
 
     number: int = Field(description="first trial that proposed the mapping")
-    mapping: LayerMapping = Field(description="where everything runs")
-    accuracy: Accuracy = Field(description="over chips")
+    mapping: LayerMapping = Field(description="placement of each projection (weight matrix)")
+    accuracy: Accuracy = Field(description="accuracy over chips")
     cost: float = Field(description="cost to minimise, in the unit of the objective")
     elapsed_s: float = Field(description="wall time of the measurement [s]")
 
@@ -27,40 +27,44 @@ class MeasuredMapping(Record):
         return self.accuracy.mean
 
     def drop_pp(self, baseline: float) -> float:
-        """Return the drop against the digital accuracy `baseline` (0 to 1) [pp]."""
+        """Return the accuracy drop against the digital network [pp].
+
+        Args:
+            baseline: Accuracy of the digital network, 0 to 1.
+        """
         return drop_pp(baseline, self.mean)
 
 
 class FreshMeasurement(Record):
-    """Measurement of a mapping on chips and samples that had no part in the choice of the front."""
+    """Accuracy of a mapping on the front, measured again on fresh chips and all validation samples."""
 
     accuracy: Accuracy = Field(description="accuracy over fresh chips")
     drop_pp: float = Field(description="drop against the digital network on all validation samples [pp]")
 
 
 class FrontRow(Record):
-    """One measured mapping of the search of a front."""
+    """One mapping that was measured in a search for a Pareto front."""
 
-    number: int = Field(description="trial")
-    on_front: bool = Field(description="whether no other mapping is better in both accuracy and cost")
-    mapping: LayerMapping = Field(description="where everything runs")
-    accuracy: Accuracy = Field(description="accuracy on the chips and samples that decide the front")
+    number: int = Field(description="number of the trial")
+    on_front: bool = Field(description="whether the mapping is on the Pareto front of accuracy and cost")
+    mapping: LayerMapping = Field(description="placement of each projection (weight matrix)")
+    accuracy: Accuracy = Field(description="accuracy on the chips and samples that determine the front")
     drop_pp: float = Field(description="drop against the digital network on these samples [pp]")
     fresh: FreshMeasurement | None = Field(
         None, description="measurement on fresh chips; only for members of the front"
     )
     cost: float = Field(description="cost in the unit of the objective")
-    analog_mac_share: float = Field(description="share of the MACs on tiles, 0 to 1")
-    analog_weight_share: float = Field(description="share of the weights on tiles, 0 to 1")
-    n_analog: int = Field(description="projections on tiles")
-    n_tiles: int = Field(description="crossbars")
+    analog_mac_share: float = Field(description="fraction of the MACs on tiles, 0 to 1")
+    analog_weight_share: float = Field(description="fraction of the weights on tiles, 0 to 1")
+    n_analog: int = Field(description="number of projections (weight matrices) on tiles")
+    n_tiles: int = Field(description="number of tiles in use")
     latency_s: float | None = Field(None, description="time of one inference [s]; None without a platform")
     energy_j: float | None = Field(None, description="energy of one inference [J]; None without a platform")
     elapsed_s: float = Field(description="wall time of the measurement [s]")
 
 
 class BoundRow(Record):
-    """The best mapping on the front for one bound."""
+    """The best mapping on the Pareto front for one bound of the accuracy drop."""
 
     max_drop_pp: float = Field(description="the bound [pp]")
     number: int | None = Field(description="trial of the mapping; None if no mapping is within the bound")
@@ -70,7 +74,7 @@ class BoundRow(Record):
 
 
 class FrontResults(Record):
-    """Results of the search of a front: ``pareto.json``."""
+    """Results of a search for a Pareto front, which are stored in ``pareto.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     task: str = Field(description="name of the task")
@@ -96,10 +100,10 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """Mappings by trial number."""
+        """All measured mappings by trial number."""
         return {row.number: row for row in self.mappings}
 
     @property
     def front_rows(self) -> tuple[FrontRow, ...]:
-        """Members of the front by increasing cost."""
+        """Mappings on the front, in ascending order of cost."""
         return tuple(self.rows[number] for number in self.front)

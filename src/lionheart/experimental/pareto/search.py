@@ -1,8 +1,8 @@
-"""Search of the Pareto front of accuracy against cost through Optuna's NSGA-II. Importing this module needs Optuna.
+"""Search for the Pareto front of accuracy against cost with NSGA-II from Optuna. This module can be imported only with Optuna.
 
-A trial is a function of the seed, the trial number and the earlier trials, and of no other process state. A resumed
-study therefore proposes the same mappings as an uninterrupted study, and a study with a lost storage is rebuilt from
-the measurements.
+The mapping of a trial depends on the seed, the number of the trial and the earlier trials, and on no other state of the
+process. A resumed study therefore proposes the same mappings as an uninterrupted study. If the storage of a study is lost, the
+study can be rebuilt from the recorded measurements.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ _CHOICES = CategoricalDistribution((False, True))
 @final
 @dataclass(frozen=True)
 class FrontProblem:
-    """The search problem, and the functions that measure mappings.
+    """The candidates of a search for a Pareto front, and the functions that measure mappings.
 
     Args:
-        candidates: Projections that may run analog.
-        start: Mapping with all candidates digital.
+        candidates: Names of the projections (weight matrices) that may run analog.
+        start: Mapping in which all candidates are digital.
         evaluate: Function that measures the accuracy of a mapping.
-        cost: Function that returns the cost of a mapping, which is minimised.
-        keep: Function that receives every measurement before Optuna does.
-        seeds: Initial mappings.
+        cost: Function that returns the cost of a mapping. The search minimises the cost.
+        keep: Function that is called with every measurement before the measurement is passed to Optuna.
+        seeds: Mappings to measure first.
         n_trials: Number of different mappings to measure.
-        fit: Function that returns the mapping itself if it is allowed, otherwise a smaller allowed mapping.
+        fit: Function that returns its argument if this mapping is allowed; otherwise an allowed mapping with fewer analog
+            projections.
         n_allowed: Number of allowed mappings; None if all mappings are allowed.
     """
 
@@ -72,20 +73,21 @@ def search_front(
     study_name: str,
     past: Sequence[MeasuredMapping] = (),
 ) -> list[MeasuredMapping]:
-    """Measure up to ``problem.n_trials`` different mappings in the search of the front of accuracy against cost.
+    """Search for the Pareto front of accuracy against cost, and return all measured mappings.
 
-    The seeds of the problem come first and are the first generation of NSGA-II. A mapping that is proposed again is
-    not measured again and does not count; the next trial is a new mapping that differs in few random projections.
+    The mappings in ``problem.seeds`` are measured first and form the first generation of NSGA-II. The search stops when
+    ``problem.n_trials`` different mappings, or all allowed mappings, have been measured. If a mapping is proposed again, it is
+    not measured again, and the next trial is a new mapping that differs from it in a few random projections.
 
     Args:
-        problem: Search problem.
+        problem: Candidates of the search, and functions that measure mappings.
         streams: Random streams of the search.
         storage: Optuna storage of the study.
-        study_name: Name of the study; an existing study is continued.
-        past: Measurements from before a resume.
+        study_name: Name of the study. An existing study with this name is continued.
+        past: Measurements that were made before the search was resumed.
 
     Returns:
-        All measured mappings, in order of measurement.
+        All measured mappings in the order of measurement, including `past`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     candidates, fit = problem.candidates, problem.fit
@@ -127,14 +129,14 @@ def search_front(
 
 @contextmanager
 def open_storage(url: str) -> Iterator[RDBStorage]:
-    """Open the storage of a study.
+    """Open an Optuna storage within the context.
 
     Args:
-        url: SQLAlchemy URL: ``sqlite:///file.db``, ``postgresql://user:password@host/database``.
+        url: SQLAlchemy URL, for example ``sqlite:///file.db`` or ``postgresql://user:password@host/database``.
 
     Raises:
         ConfigError: The storage cannot be opened.
-        ArtifactError: The storage fails later.
+        ArtifactError: The storage fails within the context.
     """
     shown = hide_password(url)
     try:
@@ -142,15 +144,15 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, StorageInternalError) as error:
         raise ConfigError(
             f"storage: {shown} cannot be opened: {_first_line(error)}",
-            hint="give a URL such as sqlite:///front.db or postgresql://user:password@host/database; is the server running, "
-            "does the database exist, and is the driver installed (pip install 'psycopg[binary]')?",
+            hint="give a URL such as sqlite:///front.db or postgresql://user:password@host/database; for a server, check "
+            "that it runs, that the database exists, and that the driver is installed (pip install 'psycopg[binary]')",
         ) from error
     try:
         yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
         raise ArtifactError(
             f"storage: {shown} failed: {_first_line(error)}",
-            hint="no measurement is lost; continue the run with --resume",
+            hint="no measurement is lost; check the storage and continue the run with --resume",
         ) from error
     finally:
         storage.remove_session()
@@ -158,17 +160,17 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
 
 
 def hide_password(text: str) -> str:
-    """Return `text` with the passwords of its URLs hidden."""
+    """Return `text` with each password in a URL replaced by ``***``."""
     text = re.sub(r"(://[^:/@\s]*):[^\s/]*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
 @final
 class _StatelessSampler(BaseSampler):
-    """NSGA-II sampler with one random stream for each trial number, which accepts enqueued trials as parents.
+    """NSGA-II sampler that uses a separate random stream for each trial number and accepts enqueued trials as parents.
 
-    Optuna's own sampler draws from one generator, so a resumed study would draw other numbers, and does not accept
-    enqueued trials as parents.
+    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers. It also does not
+    accept enqueued trials as parents.
     """
 
     def __init__(self, names: Sequence[str], population_size: int, streams: RandomStreams) -> None:
@@ -203,7 +205,7 @@ class _StatelessSampler(BaseSampler):
 
 
 def _interrupted_trial(study: optuna.Study) -> Trial | None:
-    """Return the unfinished trial of a stopped or killed process."""
+    """Return the trial that a stopped or killed process left unfinished, or None."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return Trial(study, running[0]._trial_id) if running else None
 
@@ -225,7 +227,17 @@ def _find_new(
     draw: random.Random,
     fit: Callable[[LayerMapping], LayerMapping],
 ) -> LayerMapping:
-    """Return an unmeasured mapping: a random walk over allowed mappings that changes one projection a step."""
+    """Return an allowed mapping that is not in `measured`, found by a random walk from `mapping`.
+
+    Each step changes the placement of one projection (weight matrix) and is undone if the new mapping is not allowed.
+
+    Args:
+        mapping: Start of the walk.
+        candidates: Names of the projections whose placement may change.
+        measured: Names of the analog projections of each measured mapping.
+        draw: Random number generator.
+        fit: Function that returns its argument if this mapping is allowed.
+    """
     while mapping.analog in measured:
         is_analog = {fqn: mapping.is_analog(fqn) for fqn in candidates}
         flipped = draw.choice(candidates)

@@ -1,4 +1,4 @@
-"""The interface of a section of the page, and the registry of sections."""
+"""The interface of sections of the report page, and the registry of sections."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from lionheart.report.data import ReportData
 @final
 @dataclass(frozen=True)
 class Section:
-    """One section of the page. The values from `describe` fill the template with the section's name.
+    """One section of the report page. The template has the same name as the section.
 
     Args:
-        order: Position on the page; sections with smaller numbers come first.
-        describe: Function that returns the values for the template; None leaves the section out of the page.
+        order: Position on the page. Sections with smaller numbers are higher on the page.
+        describe: Function that receives the records of a run and returns the values for the template. If it returns None, the
+            page does not contain the section.
         in_header: Whether the section is in the header of the page, above the other sections.
     """
 

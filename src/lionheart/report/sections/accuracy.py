@@ -1,4 +1,4 @@
-"""Test accuracy over time since programming."""
+"""Section of the report page that shows the test accuracy over time since programming."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template; without test accuracies the list of charts is empty."""
+    """Return the values for the template. The list of charts is empty if the test set has not been evaluated."""
     points = sorted(data.results.test_over_time, key=lambda point: point.t_inference)
     retrained = data.results.retrained_test_accuracy
     return {
@@ -44,7 +44,12 @@ def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
 
 
 def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
-    """Return the chart in two sizes, for wide and for narrow browser windows."""
+    """Return two charts of the accuracy over time: one for wide and one for narrow browser windows.
+
+    Args:
+        data: Records of the run.
+        points: Accuracies to draw, in ascending order of time.
+    """
     metric, guides = data.metric, _list_guides(data)
     marks = [
         TimePoint(
@@ -76,7 +81,7 @@ def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
 
 
 def _list_guides(data: ReportData) -> list[Guide]:
-    """Return the reference lines of the digital accuracy and of the bound."""
+    """Return reference lines at the digital accuracy and at the lowest accuracy within the bound; empty if unknown."""
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []

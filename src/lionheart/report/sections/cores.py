@@ -1,4 +1,7 @@
-"""Several cores: Gantt charts of all cores, all-digital and mapped, for each platform."""
+"""Section of the report page that shows schedules on several cores.
+
+For each platform, Gantt charts compare the all-digital network with the mapped network.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _COLOURS = {
 
 
 def describe(data: ReportData) -> dict[str, Any] | None:
-    """Return figures, charts and cores for each platform with a simulated schedule; None without such a platform."""
+    """Return the values for the template: one entry for each platform with a simulated schedule; None if there is none."""
     schedules = [_describe_pipeline(pipeline) for pipeline in data.pipelines]
     return {"schedules": schedules} if schedules else None
 
@@ -57,7 +60,7 @@ def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
 
 
 def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]]:
-    """Return the rows of the table: name, all-digital value, mapped value, gain."""
+    """Return table rows for latency, interval and energy: name, all-digital value, mapped value, and gain in words."""
     digital, mapped = pipeline.all_digital, pipeline.mapped
     energies = (digital.energy_per_inference_j, mapped.energy_per_inference_j)
     rows = (
@@ -78,7 +81,7 @@ def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]
 
 
 def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
-    """Return the number of inferences that fit into a chart, at least one."""
+    """Return how many inferences, starting with the first, one chart can show; at least one unless `events` is empty."""
     counts = Counter(event.inference for event in events)
     n_shown = n_bars = 0
     for inference in sorted(counts):
@@ -90,7 +93,10 @@ def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
 
 
 def _join(events: Sequence[ScheduleEvent]) -> list[ScheduleEvent]:
-    """Return the events to draw: adjacent events of one layer and colour are joined, handover pauses are left out."""
+    """Return the events to draw, sorted by core and start time.
+
+    Consecutive events on a core are joined if their layer, inference and kind are equal. Handovers are left out.
+    """
     joined: list[ScheduleEvent] = []
     for event in sorted(events, key=lambda each: (each.core, each.start_s)):
         if event.kind not in _COLOURS:

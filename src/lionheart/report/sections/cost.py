@@ -1,4 +1,4 @@
-"""Time and energy of the mapped network and of the all-digital network, for each platform."""
+"""Section of the report page that compares time and energy of the mapped and the all-digital network on each platform."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALL_SHARE = 0.015
 @final
 @dataclass(frozen=True)
 class _Quantity:
-    """Time or energy: name, unit, accessors of the cost records, and the words for a gain and a loss."""
+    """Time or energy, with functions that read its value from cost records, and words for a gain and for a loss."""
 
     title: str
     unit: str
@@ -58,7 +58,7 @@ _ENERGY = _Quantity(
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return for each platform the bars of time and energy, the costs of the layers, and the assumptions."""
+    """Return the values for the template: for each platform, the bars, the costs of the layers, and the assumptions."""
     systems = [_describe_system(system) for system in data.results.system]
     for before, after in itertools.pairwise(systems):
         after["same_notes_as"] = before["platform"] if after["notes"] == before["notes"] else ""
@@ -103,9 +103,10 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 
 
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
-    """Return one colour for each large cost component: shades of analog for work with tiles, otherwise of digital.
+    """Return a CSS class, which sets the colour, for each large component of the time or energy.
 
-    Components that are small in every breakdown have no colour and are drawn together as the rest.
+    Work with tiles has shades of the colour for analog, other work has shades of the colour for digital. Components that are
+    small in every breakdown, or beyond the number of shades, have no entry and are drawn together as the rest.
     """
     largest: dict[str, float] = {}
     for parts in breakdowns:

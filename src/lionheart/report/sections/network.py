@@ -1,4 +1,4 @@
-"""The network layer by layer: the strip of layers, and the reason for each placement."""
+"""Section of the report page that shows the network layer by layer, with the reason for each placement."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from lionheart.units import format_count, format_si
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template."""
+    """Return the values for the template."""
     return {"layers": list_layers(data), "other_ops": list_other_ops(data)}
 
 
 def list_layers(data: ReportData) -> list[dict[str, Any]]:
-    """Return every projection in the order of the network, with its width in the strip and the reason for its placement."""
+    """Return one entry for each projection (weight matrix) in the order of the network.
+
+    An entry contains the width of the projection in the drawing of the network and the reason for its placement.
+    """
     nodes, total = data.graph.nodes, data.graph.macs
     candidates = {candidate.fqn: candidate for candidate in data.graph.candidates}
     reasons = _explain_placements(data)
@@ -71,7 +74,7 @@ def _explain_placements(data: ReportData) -> dict[str, str]:
 
 
 def list_other_ops(data: ReportData) -> str:
-    """Return the operations without a weight matrix as one line, ``"relu (9 calls), add (3 calls)"``."""
+    """Return the operations without a weight matrix as one line, for example ``"relu (9 calls), add (3 calls)"``."""
     return ", ".join(
         f"{op.name} ({op.n_calls} call{'' if op.n_calls == 1 else 's'}"
         + (f", {format_count(op.macs)} MACs)" if op.macs else ")")

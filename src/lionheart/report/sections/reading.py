@@ -1,4 +1,4 @@
-"""How to read the page and how to reproduce the run."""
+"""Section of the report page that explains how to read the page and how to reproduce the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lionheart.report.text import format_percent
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template."""
+    """Return the values for the template."""
     return {"confidence": format_percent(data.results.confidence, 0)}
 
 

@@ -1,4 +1,4 @@
-"""How the mapping was found: the steps of the search."""
+"""Section of the report page that shows the steps in which the search found the mapping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template."""
+    """Return the values for the template."""
     full = 1.15 * max([data.bound_pp, *(decision.drop_pp for decision in data.results.decisions)])
     return {
         "decisions": [_describe_decision(decision, data, full) for decision in data.results.decisions],

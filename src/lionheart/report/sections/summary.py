@@ -1,4 +1,4 @@
-"""The header of the page: the outcome in one sentence, and the key figures."""
+"""Header of the report page, which states the outcome of the run in one sentence and lists the most important results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lionheart.units import format_count, format_elapsed
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template."""
+    """Return the values for the template."""
     return {
         "summary": write_summary(data),
         "badges": list_badges(data),
@@ -35,7 +35,7 @@ def describe(data: ReportData) -> dict[str, Any]:
 
 
 def write_summary(data: ReportData) -> str:
-    """Return the outcome of a run in one sentence, which mentions an exceeded bound or an unfinished search."""
+    """Return a sentence that states the outcome of a run, including an exceeded bound or an unfinished search."""
     accuracy = _describe_test(data) or _describe_validation(data)
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         return f"{_describe_infeasible(data)}; {accuracy}." if data.n_analog else f"{_describe_infeasible(data)}."
@@ -47,7 +47,7 @@ def write_summary(data: ReportData) -> str:
 
 
 def list_badges(data: ReportData) -> list[tuple[str, str]]:
-    """Return short labels of the outcome, each with the style ``good``, ``alert`` or ``plain``."""
+    """Return short labels that describe the outcome of a run, each with its style: ``good``, ``alert`` or ``plain``."""
     badges = []
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         badges.append(("no mapping within the bound", "alert"))
@@ -63,32 +63,38 @@ def list_badges(data: ReportData) -> list[tuple[str, str]]:
 
 
 def write_confidence_level(data: ReportData) -> str:
-    """Return the result of the hold-out tests; empty if the run had no confidence level."""
+    """Return a sentence with the result of the hold-out tests; empty if the settings of the run set no confidence level."""
     level, tests = data.settings.search.confidence_level, data.results.holdout_tests
     if level is None:
         return ""
     if not tests:
-        return "Nothing runs analog, so the bound cannot be exceeded."
+        return "No projection runs analog, so the bound cannot be exceeded."
     last, n_failed = tests[-1], sum(not test.accepted for test in tests)
-    before = f" {_count(n_failed, 'larger mapping')} failed before." if n_failed and last.accepted else ""
+    before = f" {_count(n_failed, 'larger mapping')} failed this test before." if n_failed and last.accepted else ""
     chips = _count(last.accuracy.n_chips, "fresh chip")
     if not last.accepted:
         return f"Confidence level {format_percent(level, 0)}: no mapping met the bound in a hold-out test."
     sure = "" if last.drop.confidence is None else f"with {format_percent(last.drop.confidence, 1)} confidence "
     return (
-        f"Confidence level {format_percent(level, 0)}: on held-out validation samples and {chips} the drop is "
+        f"Confidence level {format_percent(level, 0)}: on held-out validation samples and {chips}, the drop is "
         f"{data.write_drop(last.drop.drop_pp)}, and {sure}at most {data.write_drop(last.drop.drop_ucb_pp)}.{before}"
     )
 
 
 def write_post_search(data: ReportData) -> str:
-    """Return the results of the steps after the search: layers with fewer corrections, and the refresh interval."""
+    """Return sentences with the results of the steps after the search; empty if these steps were not requested.
+
+    The first sentence names layers with fewer error corrections. The second states when chips must be programmed again.
+    """
     found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
 
 
 def write_objective(data: ReportData) -> str:
-    """Return the objective if it is not digital MACs, and the number of projections kept digital by tiles or cost."""
+    """Return sentences about the objective of the search, and about projections kept digital by the tile limit or the cost.
+
+    The objective is left out if it is the default, digital MACs.
+    """
     systems, notes = data.results.system, data.results.notes
     objective = describe_objective(data.results.objective, systems[0].platform if systems else None)
     left = f"Digital because of the tile limit or the cost: {_count(len(notes), 'projection')}." if notes else ""
@@ -96,7 +102,7 @@ def write_objective(data: ReportData) -> str:
 
 
 def write_warning(data: ReportData) -> str:
-    """Return a warning if the interval crosses the bound; empty otherwise."""
+    """Return a warning if the mean test accuracy is within the bound but its confidence interval is not; else empty."""
     point, baseline = data.test_point, data.results.baseline.test_accuracy
     if point is None or baseline is None or data.exceeds_bound:
         return ""
@@ -104,7 +110,7 @@ def write_warning(data: ReportData) -> str:
         return ""
     end = "upper" if data.metric.rises_with_drop else "lower"
     return (
-        f"The mean is within the bound of {data.bound}, but the {end} end of its interval is not: evaluate more chips."
+        f"The mean is within the bound of {data.bound}, but the {end} end of its interval is not; evaluate more chips."
     )
 
 
@@ -136,7 +142,7 @@ def _describe_against(drop: float, baseline: float, data: ReportData) -> str:
 
 
 def _describe_test(data: ReportData) -> str:
-    """Return the test accuracy and the bound in words; empty if the test set was not evaluated."""
+    """Return the test accuracy and the bound in words; empty if the test accuracy at the decided time is unknown."""
     point, drop, baseline = data.test_point, data.test_drop_pp, data.results.baseline.test_accuracy
     if point is None:
         return ""
@@ -166,7 +172,7 @@ def _describe_validation(data: ReportData) -> str:
 
 
 def list_key_figures(data: ReportData) -> list[dict[str, str]]:
-    """Return the figures below the summary, each with value, label and remark."""
+    """Return the most important results, each as a dict with a value, a label, a remark and a CSS class for the colour."""
     results, metric = data.results, data.metric
     projections = f"{data.n_analog} of {data.n_projections} projections"
     tiles = f"on {describe_tiles(results.n_tiles, results.max_tiles)}"
