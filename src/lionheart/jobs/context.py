@@ -50,7 +50,7 @@ class Context:
 
     @cached_property
     def mappable(self) -> tuple[Candidate, ...]:
-        """Candidates that may become analog."""
+        """Candidates that are allowed to run on analog tiles."""
         return tuple(each for each in self.candidates if each.is_mappable)
 
     @cached_property

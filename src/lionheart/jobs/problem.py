@@ -127,7 +127,7 @@ class MappingProblem:
             self.model.load_state_dict(self._analog_state, strict=False)
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Return, by name, the loss increase measured with only that projection analog, without retraining.
+        """For each named projection, return the measured loss increase with only this projection analog and no retraining.
 
         The values are measured once per run and then read from the journal.
         """
@@ -138,7 +138,7 @@ class MappingProblem:
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """Return, by name, the loss increase with only that projection analog, estimated from the Hessian.
+        """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
 
         The values are computed once per run, with the task's digital network, and then read from the journal.
         """
@@ -150,7 +150,7 @@ class MappingProblem:
         return {fqn: row.expected_loss_increase for fqn, row in rows.items()}
 
     def is_out_of_budget(self) -> bool:
-        """Return whether the budget of epochs or minutes is spent."""
+        """Return whether the run has spent its budget of retraining epochs or of minutes."""
         return self._is_spent(0)
 
     def measuring_s(self) -> float:
@@ -387,7 +387,7 @@ class MappingProblem:
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `repeats` calls of `work` [s]; one call before these is not timed."""
+    """Return the median wall time of `repeats` calls of `work` [s], after a first call that is not timed."""
     work()
     times = []
     for _ in range(repeats):

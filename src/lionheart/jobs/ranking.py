@@ -77,7 +77,7 @@ def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
 
 
 def savings(context: Context, candidates: Sequence[Candidate], objective: str) -> dict[str, float]:
-    """Return, by name, the cost saved with only that candidate on tiles, in the unit of the objective.
+    """For each candidate, return the cost saved with only this candidate on tiles, in the unit of the objective.
 
     Args:
         context: Context of the job.
@@ -91,12 +91,12 @@ def savings(context: Context, candidates: Sequence[Candidate], objective: str) -
 def least_loss_per_gain(
     context: Context, candidates: Sequence[Candidate], rises: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return, by name, minus the loss increase per cost saved; minus infinity for candidates that save no cost.
+    """For each candidate, return minus the loss increase per cost saved; minus infinity if the candidate saves no cost.
 
     Args:
         context: Context of the job, whose settings name the objective, i.e. the cost.
         candidates: Candidates to return values for.
-        rises: Loss increase with only that candidate analog, by name; a decrease counts as 0.
+        rises: Loss increase for each candidate, by name, with only this candidate analog; a decrease counts as 0.
     """
     gains = savings(context, candidates, context.settings.search.objective)
     return {fqn: -max(rises[fqn], 0.0) / gain if gain > 0 else -math.inf for fqn, gain in gains.items()}

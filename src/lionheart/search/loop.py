@@ -61,11 +61,11 @@ class SearchLoop:
         return self.decisions[-1].drop_ucb_pp
 
     def loss_increase(self) -> Mapping[str, float]:
-        """Return, by candidate name, the loss increase measured with only that candidate analog, without retraining."""
+        """For each candidate, return the measured loss increase with only this candidate analog and without retraining."""
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
     def expected_loss_increase(self) -> Mapping[str, float]:
-        """Return, by candidate name, the loss increase with only that candidate analog, estimated from the Hessian."""
+        """For each candidate, return an estimate from the Hessian of the loss increase with only this candidate analog."""
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
     def attempt(

@@ -126,7 +126,7 @@ class Objective:
         return self.price(mapping)()
 
     def gains(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, float]:
-        """Return, by name, the cost saved by moving only that projection; negative = the cost increases.
+        """For each named projection, return the cost saved by moving only this projection; negative = the cost increases.
 
         Analog projections move to the digital core, digital projections move to tiles.
         """
@@ -166,7 +166,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return, by name, why digital projections should stay digital: no saving on tiles, or too few tiles left."""
+        """Return a reason for each digital projection, by name, that saves no cost on tiles or needs more tiles than are left."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)

@@ -155,7 +155,7 @@ def _moves(
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain with all digital candidates analog too, then with the first half of them, etc., until a mapping is accepted."""
+    """Retrain with all candidates analog, then with only half of the added candidates, etc., until a mapping is accepted."""
     left = sets.left()
     number = len(left)
     while number and loop.can_go_on():

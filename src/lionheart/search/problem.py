@@ -68,16 +68,16 @@ class Problem(Protocol):
         """Restore the weights and the optimiser state from before the last trial, and apply the current mapping `mapping`."""
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return, by name, the measured loss increase of the digital network with only that projection analog."""
+        """For each named projection, return the measured loss increase with only this projection analog and no retraining."""
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """Return, by name, the loss increase with only that projection analog, estimated from the Hessian.
+        """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
 
         The estimate also depends on the weight errors of simulated chips. It is never negative.
         """
 
     def is_out_of_budget(self) -> bool:
-        """Return whether the budget of epochs or minutes is spent."""
+        """Return whether the run has spent its budget of retraining epochs or of minutes."""
 
 
 @final

@@ -23,8 +23,8 @@ def order_by_sensitivity(
 
     Args:
         candidates: Candidates to order; ties keep the given order.
-        rises: Loss increase with only that candidate analog, by name; a decrease counts as 0.
-        gains: Cost saved with only that candidate analog, by name; None = the number of MACs of each candidate.
+        rises: Loss increase for each candidate, by name, with only this candidate analog; a decrease counts as 0.
+        gains: Cost saved by each candidate, by name, with only this candidate analog; None = its number of MACs.
     """
 
     def key(each: Candidate) -> tuple[bool, float]:
@@ -44,7 +44,7 @@ class PrefixSets:
 
     Args:
         loop: Loop of the search, which provides candidates, objective and current mapping.
-        rises: Loss increase with only that candidate analog, by name.
+        rises: Loss increase for each candidate, by name, with only this candidate analog.
     """
 
     def __init__(self, loop: SearchLoop, rises: Mapping[str, float]) -> None:

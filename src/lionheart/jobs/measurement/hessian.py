@@ -44,7 +44,7 @@ class Curvature(Record):
 
 
 def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
-    """Return, by name, the Hessian trace and the weight error on simulated chips of each projection (weight matrix).
+    """For each named projection (weight matrix), return the Hessian trace and the weight error on simulated chips.
 
     The trace is that of the loss of the task's digital network. The weight errors are simulated with the tile settings of the
     run, at ``t_inference``, and always with the backend ``lionheart``. The estimated loss increase has the unit of the loss,
@@ -77,7 +77,7 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
 def squared_errors(
     model: nn.Module, fqns: Sequence[str], tile: TileSpec, t_inference: float, streams: RandomStreams
 ) -> dict[str, float]:
-    """Return, by name, the mean squared weight error of each projection on simulated chips.
+    """For each named projection, return the mean squared weight error on simulated chips.
 
     The chips are read once, at `t_inference` seconds since programming. Drift is compensated as the tile settings specify.
     """

@@ -28,7 +28,7 @@ _CHIPS = 3  # enough to rank projections
 
 
 def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, float]:
-    """Return, by name, the loss increase of a task's network with only that projection on tiles, mean over chips.
+    """For each named projection, return the loss increase with only this projection on tiles, mean over simulated chips.
 
     For a classifier (see `tells_classes`), the Kullback-Leibler divergence of the class probabilities from those of the digital
     network is measured instead. This divergence is the loss increase if the digital network's probabilities are the targets. It

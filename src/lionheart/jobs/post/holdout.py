@@ -72,7 +72,7 @@ def _show(context: Context, test: HoldoutTest) -> None:
 
 
 def order_of_acceptance(decisions: tuple[Decision, ...], mapping: LayerMapping) -> list[str]:
-    """Return the analog projections of `mapping`, ordered by the decision in which each last became analog."""
+    """Return the analog projections of `mapping`, in the order in which they last became analog, earliest first."""
     before: list[str] = []
     for decision in decisions:
         if decision.accepted:

@@ -12,7 +12,7 @@ from lionheart.search import Problem
 
 @register_ranking("energy")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the energy saved per inference [J] with only that candidate on tiles; the largest saving is first.
+    """Rank candidates by the energy saved per inference [J] with only this candidate on tiles; the largest saving is first.
 
     The energy is estimated for the first platform in the settings.
     """

@@ -12,7 +12,7 @@ from lionheart.search import Problem
 
 @register_ranking("time")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the time saved per inference [s] with only that candidate on tiles; the largest saving is first.
+    """Rank candidates by the time saved per inference [s] with only this candidate on tiles; the largest saving is first.
 
     The time is estimated for the first platform in the settings.
     """

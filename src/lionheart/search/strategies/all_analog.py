@@ -12,7 +12,7 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-analog")
 def search(loop: SearchLoop) -> None:
-    """Map all candidates to tiles, as far as they fit, retrain once, and accept the mapping whatever its accuracy drop."""
+    """Map all candidates to tiles, or as many as fit, retrain once, and accept the mapping whatever its accuracy drop."""
     map_at_once(loop, loop.candidates, "everything")
 
 

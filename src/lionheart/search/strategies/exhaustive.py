@@ -32,7 +32,7 @@ def search(loop: SearchLoop) -> None:
 
 
 def _subsets(loop: SearchLoop) -> list[tuple[Candidate, ...]]:
-    """Return the non-empty sets of candidates that fit on the tiles and save cost with each member, cheapest set first."""
+    """Return the non-empty sets of candidates that fit on the tiles and in which each candidate saves cost, cheapest first."""
     objective, cost_with = loop.objective, loop.objective.price(loop.start)
     sizes = range(1, len(loop.candidates) + 1)
     costs = []

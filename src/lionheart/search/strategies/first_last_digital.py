@@ -9,7 +9,7 @@ from lionheart.search.strategies.all_analog import map_at_once
 
 @register_strategy("first-last-digital")
 def search(loop: SearchLoop) -> None:
-    """Map all candidates except the network's first and last projection to tiles, as far as they fit, and retrain once.
+    """Map all candidates except the network's first and last projection to tiles, or as many as fit, and retrain once.
 
     The mapping is accepted whatever its accuracy drop.
     """

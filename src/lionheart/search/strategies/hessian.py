@@ -12,7 +12,7 @@ from lionheart.search.sensitivity_order import PrefixSets
 def search(loop: SearchLoop) -> None:
     """Order the candidates by the Hessian and find how many can be analog, first without and then with one retraining.
 
-    1. For each candidate, estimate from the Hessian the loss increase with only that candidate analog. Order the candidates by
+    1. For each candidate, estimate from the Hessian the loss increase with only this candidate analog. Order the candidates by
        the loss increase per saving in the objective (by default per MAC moved to tiles).
     2. Find how many candidates can be analog without retraining.
     3. Retrain once with all candidates analog, and find by bisection how many can be analog with the retrained weights. Keep
