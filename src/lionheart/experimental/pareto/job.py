@@ -94,9 +94,9 @@ def find_pareto_front(
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings of the run; None for the preset ``quick``. The group ``pareto`` sets the objective, the bounds and the number
-            of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the rules that
-            select layers by name, and the tile limit. Costs are estimated for the first platform.
+        settings: Settings of the run; None = the preset ``quick``. The group ``pareto`` sets the objective, the bounds and the
+            number of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the rules
+            that select layers by name, and the tile limit. Costs are estimated for the first platform.
         storage: URL of the Optuna storage; None for a file in the run directory.
         run_dir: New directory for the run; None for a directory below ``./runs``.
         command: Command line to record in the run description.
