@@ -67,7 +67,7 @@ def read_converter(converter: Any) -> dict[str, Any]:
 
 
 def write_noise_model(device: DeviceSpec) -> Any:
-    """Return the AIHWKIT noise model for `device`, or a model without noise if AIHWKIT does not model its technology."""
+    """Return the AIHWKIT noise model for `device`, or a model without noise if AIHWKIT has no model of the technology."""
     converter = write_converter(device)
     if isinstance(device, PCMNoise):
         kind: Callable[..., Any] = PCMLikeNoiseModel

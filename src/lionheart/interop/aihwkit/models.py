@@ -37,7 +37,7 @@ _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
 
 @final
 class ConvOverPatches(nn.Module):
-    """Convolution over input patches that AIHWKIT's linear layers compute, one linear layer for each channel group.
+    """Convolution computed by AIHWKIT's linear layers on input patches, with one linear layer for each channel group.
 
     This class replaces convolutions that AIHWKIT does not support: grouped convolutions, convolutions with padding other than
     zeros, and one- or three-dimensional convolutions on torch tiles.

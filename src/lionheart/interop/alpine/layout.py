@@ -149,7 +149,7 @@ def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Itera
 
 
 def check_size(program: QuantisedProgram) -> None:
-    """Raise `UnsupportedLayerError` if the program has more layers than region numbers allow."""
+    """Raise `UnsupportedLayerError` if the program has more than 4095 layers, the limit of the region numbers."""
     if len(program.steps) > _MOST_LAYERS:
         raise UnsupportedLayerError(
             f"export: got {len(program.steps)} layers, expected at most {_MOST_LAYERS}", hint="export a smaller network"

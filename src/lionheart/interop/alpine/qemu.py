@@ -59,7 +59,7 @@ class CacheSpec:
         is_power = self.line_bytes > 0 and self.line_bytes & (self.line_bytes - 1) == 0
         if not is_power or any(min(size) < 1 or size[0] % (size[1] * self.line_bytes) for size in sizes):
             raise ConfigError(
-                f"caches: got {self}, expected lines of 2^n bytes and capacities that are positive multiples of ways * line",
+                f"caches: got {self}, expected lines of 2^n bytes and capacities > 0 that are multiples of ways * line_bytes",
                 hint="for example the defaults: 32 KiB with 4 ways and 1 MiB with 16 ways, with lines of 64 bytes",
             )
 
