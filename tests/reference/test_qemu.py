@@ -323,9 +323,9 @@ def test_code_that_does_not_compile(tools: Tools, tmp_path: Path):
     [
         ("", "not readable as JSON"),
         ("[]", "expected an object"),
-        ('{"version": 2, "regions": {}}', "expected regions of version 1"),
+        ('{"version": 2, "regions": {}}', "expected 'regions' and 'version': 1"),
         ('{"version": 1, "threads": 1, "regions": {"0": {"entries": 0}}}', "region 0: .* expected a count"),
-        (None, "the plugin wrote none"),
+        (None, "the plugin wrote no counts"),
     ],
 )
 def test_counts_that_cannot_be_read(tools: Tools, tmp_path: Path, written: str | None, message: str):

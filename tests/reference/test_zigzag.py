@@ -182,7 +182,7 @@ def test_no_mapping_names_the_layer(theirs: ModuleType, monkeypatch: pytest.Monk
         raise theirs.price.NoValidLoopOrderingFoundException
 
     monkeypatch.setattr(theirs.price, "_search_mappings", fail)
-    with pytest.raises(UnsupportedLayerError, match="stem: ZigZag finds no order of the loops of 27x16"):
+    with pytest.raises(UnsupportedLayerError, match="stem: ZigZag found no valid loop order for a 27x16 matrix"):
         theirs.price_with_zigzag(TINY, HIGH)
 
 

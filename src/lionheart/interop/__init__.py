@@ -1,7 +1,7 @@
-"""Interop: conversions to and from other simulators. Each simulator has a package here and must be installed to use it.
+"""Conversions between LionHeart and other simulators, with one subpackage for each simulator.
 
-Input: LionHeart's specs and models with analog layers, or those of the other simulator. Output: the counterparts, and
-backends for `map_layers` and `evaluate_run`. Importing this package registers the backends by name and imports no simulator.
+The subpackages convert settings and models, compare costs, and export programs. Importing `lionheart.interop` imports no
+simulator. It only registers the names of those simulators that can compute analog layers in `map_layers` and `evaluate_run`.
 """
 
 from __future__ import annotations

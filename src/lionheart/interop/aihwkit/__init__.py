@@ -1,6 +1,7 @@
-"""AIHWKIT: conversion of settings and models in both directions, and a backend that computes on AIHWKIT's tiles.
+"""Conversion of settings and models between LionHeart and AIHWKIT, and a backend that computes on AIHWKIT's tiles.
 
-docs/how-to/aihwkit.md lists the corresponding fields. Importing this package without AIHWKIT raises a `ConfigError`.
+docs/how-to/aihwkit.md lists the corresponding settings. Importing this package raises a `ConfigError` if AIHWKIT cannot be
+imported.
 """
 
 from lionheart.errors import ConfigError
@@ -10,7 +11,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"AIHWKIT cannot be imported: {error}",
-        hint="pip install --no-deps aihwkit==1.1.0 (torch tiles), or build 1.2.0 from source: docs/how-to/aihwkit.md",
+        hint="pip install --no-deps aihwkit==1.1.0; for compiled tiles, build 1.2.0 from source: see docs/how-to/aihwkit.md",
     ) from error
 
 from lionheart.interop.aihwkit.backend import AIHWKITBackend

@@ -1,7 +1,8 @@
-"""Backend on AIHWKIT: search, training and evaluation are LionHeart's, tile computation is by AIHWKIT's torch tiles.
+"""Backend that computes analog layers on AIHWKIT's torch tiles; LionHeart still performs search, training and evaluation.
 
 A LionHeart layer owns the weights, the bias and the input range, so checkpoints, optimisers and `convert_to_digital_` work as
-without AIHWKIT. In every pass AIHWKIT's layers use these weights, and gradients flow back through AIHWKIT's code.
+without AIHWKIT. In every forward pass, AIHWKIT's layers use the weights of the LionHeart layer. Gradients are computed through
+AIHWKIT's code.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ from lionheart.interop.aihwkit.config import examine_tile, report_faults
 from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles
 from lionheart.mapping import LayerMapping
 
-_SMALLEST_RANGE = 1e-6  # a learned range stays positive
+_SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 _ON_DEVICES = ("programming", "device")
 
 
 @final
 class AIHWKITBackend:
-    """Backend in which AIHWKIT's torch tiles compute products, HWA noise, clipping, programming, drift and compensation."""
+    """Backend that computes analog layers on AIHWKIT's torch tiles.
+
+    AIHWKIT computes the matrix products, the noise in hardware-aware training, weight clipping, programming, drift, and drift
+    compensation.
+    """
 
     def check_tile(self, tile: TileSpec) -> None:
-        """See `lionheart.jobs.backend.Backend`."""
+        """Raise a `ConfigError` that lists the settings of `tile` without a counterpart in AIHWKIT's torch tiles."""
         report_faults(examine_tile(_as_config(tile))[1], "AIHWKIT's torch tiles", strict=True)
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
-        """See `lionheart.jobs.backend.Backend`."""
+        """Replace each layer that is analog in `mapping` by a layer on AIHWKIT's tiles, in place, and return the model."""
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
@@ -52,10 +57,10 @@ class AIHWKITBackend:
 
 
 def _as_config(tile: TileSpec) -> TileSpec:
-    """Return the tile settings that AIHWKIT's tiles apply, without the settings that LionHeart applies around the tiles.
+    """Return the part of the tile settings that AIHWKIT applies; the other settings are reset because LionHeart applies them.
 
-    AIHWKIT has no weight modifier that programs devices, so this backend applies such training noise; column calibration acts
-    on the tile outputs.
+    LionHeart applies column calibration to the layer outputs. This backend also applies training noise that simulates
+    programmed devices, because AIHWKIT has no weight modifier for such noise.
     """
     tile = tile.replace(column_calibration="none")
     if tile.hwa.weight_noise_kind not in _ON_DEVICES:
@@ -65,7 +70,7 @@ def _as_config(tile: TileSpec) -> TileSpec:
 
 @contextmanager
 def _drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Seed the global generator, which AIHWKIT draws from, by `generator`, and restore the global generator afterwards."""
+    """Seed the global random generator, which AIHWKIT uses, from `generator`; restore the global state on exit."""
     devices = [generator.device] if generator.device.type != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator, device=generator.device)))
@@ -77,14 +82,14 @@ def _is_scaled_by_constant(place: PlacedTile) -> bool:
 
 
 def _expect_full_scale(linear: nn.Module) -> None:
-    """Set the input range to 1, the full scale of the reference reads of drift compensation."""
+    """Set constant input ranges to 1, because AIHWKIT's drift compensation reads the tiles with inputs of magnitude 1."""
     for place in placed_tiles(linear):
         if _is_scaled_by_constant(place):
             place.tile.rpu_config.forward.nm_thres = 1.0
 
 
 class _OnTheirTiles(AnalogLayer):
-    """LionHeart layer computed by AIHWKIT's linear layers over vectors or patches, one linear layer for each group."""
+    """Analog layer that AIHWKIT computes with one linear layer for each channel group; convolutions run over input patches."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -94,7 +99,7 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection; input and output shapes are those of the digital layer."""
+        """Compute the layer on AIHWKIT's tiles; the shapes of `x` and of the output are those of the digital layer."""
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
             x = self._pad(x.float())
@@ -104,7 +109,7 @@ class _OnTheirTiles(AnalogLayer):
         return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
-        """Do nothing: under `compile_model_` these layers run eagerly."""
+        """Do nothing: these layers are never compiled, so no weights need to be prepared before a pass."""
 
     def _range_for(self, x: Tensor) -> Tensor:
         detached = self._input_range(x)
@@ -113,7 +118,7 @@ class _OnTheirTiles(AnalogLayer):
         return self.analog_input_range.clamp(min=_SMALLEST_RANGE).view(1)
 
     def _read_vectors(self, vectors: Tensor, input_range: Tensor) -> Tensor:
-        """Return ``(n, out)`` for ``vectors (n, groups * in)``, without bias."""
+        """Return the outputs ``(n, out)`` for input `vectors` ``(n, groups * in)``, without the bias."""
         weights = self._weights_of_pass()
         outputs = []
         parts = vectors.chunk(self.partition.groups, dim=1)
@@ -137,7 +142,7 @@ class _OnTheirTiles(AnalogLayer):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def _weights_of_pass(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return for each group and tile the weights [tile units] and the weight per tile unit in each column."""
+        """Return the normalised weights and their column scales for each group and tile; a weight is the product of both."""
         if self._programmed and not self.training:
             return self._cut(self._programmed)
         exact = [self._normalised(first, last) for first, last in self._row_slices()]
@@ -152,7 +157,7 @@ class _OnTheirTiles(AnalogLayer):
         return self._cut(exact)
 
     def _cut(self, rows: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
-        """Split rows of tiles ``(out, rows)`` into the tiles of each group, in the order of `placed_tiles`."""
+        """Split rows of tiles ``(out, rows)`` into single tiles, listed for each group in the order of `placed_tiles`."""
         n_cols = len(self.partition.col_sizes)
         columns = self._col_slices()
         return [
@@ -161,7 +166,7 @@ class _OnTheirTiles(AnalogLayer):
         ]
 
     def _joined(self, tiles: list[list[Tensor]]) -> list[Tensor]:
-        """Join tiles into rows of tiles; the inverse of `_cut`."""
+        """Concatenate the tiles of all groups into rows of tiles ``(out, rows)``; the inverse of `_cut`."""
         n_cols = len(self.partition.col_sizes)
         return [
             torch.cat([each for group in tiles for each in group[row * n_cols : (row + 1) * n_cols]])
@@ -172,7 +177,10 @@ class _OnTheirTiles(AnalogLayer):
         return [list(placed_tiles(linear)) for linear in self._linears()]
 
     def _fresh_chip(self) -> list[Tensor]:
-        """Return the rows of tiles on a fresh chip of AIHWKIT's noise model: programmed, aged and compensated."""
+        """Program a chip with AIHWKIT's noise model and return its normalised weights as rows of tiles.
+
+        With the noise kind 'device', the chip also ages to a random time, and the weights include drift compensation.
+        """
         with torch.no_grad():
             self._program()
             if self.tile.hwa.weight_noise_kind == "programming":
@@ -189,7 +197,7 @@ class _OnTheirTiles(AnalogLayer):
             cast(Any, linear.eval()).program_analog_weights()
 
     def _age(self, t_inference: float) -> list[tuple[Tensor, Tensor]]:
-        """Return rows of tiles ``(out, rows)`` and the drift compensation factor of each column."""
+        """Age the chip to `t_inference` [s]; return the weights ``(out, rows)`` and drift factors of each row of tiles."""
         for linear in self._linears():
             _expect_full_scale(linear)
             cast(Any, linear.eval()).drift_analog_weights(t_inference)
@@ -203,7 +211,7 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program a fresh chip from the exact weights; `drift_` reads the chip."""
+        """Program a new chip from the exact weights. Call `drift_` next to read the programmed weights."""
         with _drawing_from(generator):
             self._program()
         self._scales = [self._normalised(first, last)[1] for first, last in self._row_slices()]
@@ -211,7 +219,7 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Age the programmed chip to `t_inference` [s] and read the weights once."""
+        """Age the programmed chip to `t_inference` [s] after programming and read its weights once."""
         with _drawing_from(generator):
             reads = self._age(t_inference)
         self._programmed = [(w.clone(), scale * alpha) for (w, alpha), scale in zip(reads, self._scales, strict=True)]
@@ -219,9 +227,9 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the weights with AIHWKIT after a training step, in units of the column scales before the step.
+        """Clip the weights after a training step with AIHWKIT's rule, relative to the column scales before the step.
 
-        AIHWKIT's remapping needs no action, because every pass derives the scales from the present weights.
+        AIHWKIT's remapping needs no action here, because every forward pass computes the scales of the current weights.
         """
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):
@@ -240,20 +248,20 @@ class _OnTheirTiles(AnalogLayer):
 
 
 @final
-class _TheirLinear(_OnTheirTiles, AnalogLinear):  # as a linear layer, but for who computes
-    """`nn.Linear` on AIHWKIT's tiles."""
+class _TheirLinear(_OnTheirTiles, AnalogLinear):  # AIHWKIT computes the products
+    """Analog replacement of `nn.Linear`, computed on AIHWKIT's tiles."""
 
 
 @final
-class _TheirConv(_OnTheirTiles, AnalogConv):  # as a convolution, but for who computes
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, computed over patches."""
+class _TheirConv(_OnTheirTiles, AnalogConv):  # AIHWKIT computes the products
+    """Analog replacement of `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, computed on AIHWKIT's tiles over input patches."""
 
 
 @final
 class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
-    """Linear projection inside a module, on AIHWKIT's tiles."""
+    """Linear projection (weight matrix) inside a module such as attention, computed on AIHWKIT's tiles."""
 
 
 @final
 class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
-    """Convolution inside a module's forward, or taps of a transposed convolution, on AIHWKIT's tiles."""
+    """Convolution inside a module, or weight matrix of a transposed convolution, computed on AIHWKIT's tiles."""

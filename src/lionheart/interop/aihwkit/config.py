@@ -1,6 +1,7 @@
-"""Settings: conversion of `TileSpec` to AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`, and back.
+"""Conversion between LionHeart's `TileSpec` and AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`.
 
-Both conversions are checked by a round trip: a field that does not survive has no counterpart on the other side.
+The result of each conversion is converted back and compared with the original. A field that differs has no counterpart in the
+other simulator.
 """
 
 from __future__ import annotations
@@ -42,26 +43,28 @@ from lionheart.interop.aihwkit.effective import (
 
 _COMPENSATIONS = {"global": GlobalDriftCompensation, "per_column": PerColumnDriftCompensation}
 _WEIGHT_NOISES = {"constant": WeightNoiseType.ADDITIVE_CONSTANT, "root": WeightNoiseType.PCM_READ}
-_UNSPLIT = 1 << 30  # AIHWKIT's 0: a crossbar of any size
+_UNSPLIT = 1 << 30  # tile rows or columns for AIHWKIT's size 0, which disables splitting
 _NO_MATCH = "(missing)"
 
 
 class ConversionWarning(LionHeartWarning):
-    """Settings without a counterpart in the other simulator were dropped."""
+    """Warning that a conversion dropped settings because they have no counterpart in the other simulator."""
 
 
 def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True) -> Any:
-    """Return AIHWKIT's configuration of a tile; docs/how-to/aihwkit.md lists the corresponding fields.
+    """Convert LionHeart's tile settings to an AIHWKIT configuration.
+
+    docs/how-to/aihwkit.md lists the corresponding fields.
 
     Args:
         tile: LionHeart's tile settings.
-        compiled: Whether to return an `InferenceRPUConfig` for AIHWKIT's compiled tiles instead of a
-            `TorchInferenceRPUConfig` for the torch tiles.
-        strict: Whether a field without a counterpart in AIHWKIT is an error; otherwise the field is dropped with a
+        compiled: Whether to return an `InferenceRPUConfig`, for AIHWKIT's compiled C++ tiles. If False, return a
+            `TorchInferenceRPUConfig`, for AIHWKIT's tiles in PyTorch.
+        strict: Whether to raise an error if a field has no counterpart in AIHWKIT. If False, drop such fields with a
             `ConversionWarning`.
 
     Raises:
-        ConfigError: Fields have no counterpart in AIHWKIT; the message lists all of them.
+        ConfigError: `strict` is True, and fields have no counterpart in AIHWKIT. The message lists all such fields.
     """
     config, faults = examine_tile(tile, compiled=compiled)
     report_faults(faults, "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
@@ -69,15 +72,16 @@ def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True
 
 
 def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
-    """Return the `TileSpec` for AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`.
+    """Convert an AIHWKIT configuration to LionHeart's tile settings.
 
     Args:
-        config: AIHWKIT's configuration.
-        strict: Whether a field without a counterpart in `TileSpec` is an error; otherwise the field is dropped with a
+        config: AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`.
+        strict: Whether to raise an error if a field has no counterpart in `TileSpec`. If False, drop such fields with a
             `ConversionWarning`.
 
     Raises:
-        ConfigError: Fields have no counterpart in `TileSpec`; the message lists all of them.
+        ConfigError: `config` has another type, or `strict` is True and fields have no counterpart in `TileSpec`. The message
+            lists all such fields.
     """
     tile, faults = examine_config(config)
     report_faults(faults, "LionHeart", strict=strict)
@@ -85,7 +89,7 @@ def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
 
 
 def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[str]]:
-    """Return AIHWKIT's nearest configuration, and the fields of `tile` without a counterpart, with their values."""
+    """Return the nearest AIHWKIT configuration, and a ``name: value`` text for each field of `tile` without a counterpart."""
     config = _write(tile, compiled=compiled)
     ours, back = effective_tile(tile), effective_tile(_read(config))
     faults = _compare(_flatten(ours.model_dump()), _flatten(back.model_dump()))
@@ -102,16 +106,16 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
 
 
 def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
-    """Return the nearest `TileSpec`, and the fields of AIHWKIT's `config` without a counterpart, with their values.
+    """Return the nearest `TileSpec`, and a ``name: value`` text for each field of AIHWKIT's `config` without a counterpart.
 
     Raises:
-        ConfigError: `config` is not a configuration for inference.
+        ConfigError: `config` is neither a `TorchInferenceRPUConfig` nor an `InferenceRPUConfig`.
     """
     faults, name = [], type(config).__name__
     if not isinstance(config, (InferenceRPUConfig, TorchInferenceRPUConfig)):
         raise ConfigError(
-            f"got {name}, expected a TorchInferenceRPUConfig or InferenceRPUConfig",
-            hint="configurations for training on chip have no counterpart",
+            f"AIHWKIT configuration: got {name}, expected TorchInferenceRPUConfig or InferenceRPUConfig",
+            hint="use a configuration for inference; LionHeart has no counterpart of AIHWKIT's on-chip training",
         )
     if type(config) not in (TorchInferenceRPUConfig, InferenceRPUConfig):
         faults.append("__class__")
@@ -122,13 +126,14 @@ def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
 
 
 def report_faults(faults: list[str], other: str, *, strict: bool) -> None:
-    """Raise one `ConfigError` that lists all `faults`, or issue one warning."""
+    """Raise a `ConfigError` that lists `faults`, the settings without a counterpart in `other`; only warn if not `strict`."""
     if not faults:
         return
     message = "\n".join(f"{fault}: no counterpart in {other}" for fault in faults)
     if strict:
         raise ConfigError(
-            message, hint="change these settings, or pass strict=False to drop them; see docs/how-to/aihwkit.md"
+            message,
+            hint="change these settings, or pass strict=False to the conversion to drop them; see docs/how-to/aihwkit.md",
         )
     warnings.warn(message, ConversionWarning, stacklevel=3)
 
@@ -141,12 +146,12 @@ def _resolution(bits: int | None) -> float:
 
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
-    """Whether AIHWKIT's input range would clip but LionHeart's does not, so that constant noise management is needed."""
+    """Whether AIHWKIT must scale inputs by a constant instead of an input range: without a DAC, LionHeart clips no inputs."""
     return tile.dac_bits is None
 
 
 def limits_outputs(tile: TileSpec) -> bool:
-    """Whether outputs have noise or a bound, so that the input value at full scale has an effect."""
+    """Whether the tile has output noise or an output bound, so that the scale of the inputs affects the results."""
     return tile.output_noise > 0 or tile.output_bound is not None
 
 
@@ -166,7 +171,7 @@ def _write(tile: TileSpec, *, compiled: bool) -> Any:
     if tile.input_range == "dynamic":
         forward.noise_management, forward.inp_bound = NoiseManagementType.ABS_MAX, 1.0
     elif compiled and tile.dac_bits is None and not limits_outputs(tile):
-        pass  # AIHWKIT's compiled tiles scale no inputs without a bound; the scale has no effect here
+        pass  # AIHWKIT's compiled tiles do not scale unbounded inputs; the scale would have no effect here
     elif tile.input_range == "static" and _is_scaled_by_constant(tile):
         forward.noise_management, forward.nm_thres = NoiseManagementType.CONSTANT, 1.0
     else:
@@ -189,7 +194,7 @@ def _write_modifier(hwa: HWASpec, compiled: bool) -> Any:
     additive = hwa.weight_noise_kind == "additive"
     if hwa.weight_levels is not None:
         step = 2 / (hwa.weight_levels - 1)
-        modifier.res = step if compiled else step / 2  # AIHWKIT's torch tiles count the step relative to -1 .. 1
+        modifier.res = step if compiled else step / 2  # for AIHWKIT's torch tiles, a fraction of the range -1 to 1
         with_noise = compiled and additive and hwa.weight_noise > 0
         kind = WeightModifierType.DISCRETIZE_ADD_NORMAL if with_noise else WeightModifierType.DISCRETIZE
     elif additive:
@@ -282,7 +287,7 @@ def _read_hwa(config: Any) -> HWASpec:
     return HWASpec(**settings)
 
 
-# -- comparing --------------------------------------------------------------------------------------------------------
+# -- comparison -------------------------------------------------------------------------------------------------------
 
 
 def _flatten_config(config: Any) -> dict[str, Any]:
@@ -316,7 +321,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the names in `one` that are missing or different in `other`, with the values."""
+    """Return a ``name: value`` text for each entry of `one` that is missing or different in `other`."""
     return [f"{name}: {value!r}" for name, value in one.items() if not _is_same(value, other.get(name, _NO_MATCH))]
 
 

@@ -1,4 +1,4 @@
-"""Devices: conversion of `DeviceSpec` to AIHWKIT's noise model and conductance converter, and back."""
+"""Conversion between LionHeart's `DeviceSpec` and AIHWKIT's noise models and conductance converters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CMO_ACCEPTANCE = (0.2, 2.0)
 
 
 def write_converter(device: DeviceSpec) -> Any:
-    """Return AIHWKIT's conductance converter for a device."""
+    """Return the AIHWKIT conductance converter that corresponds to the settings of `device`."""
     converter, limits = device.converter, {"g_max": device.g_max, "g_min": device.g_min}
     if isinstance(converter, SingleConverter):
         return SingleDeviceConductanceConverter(**limits)
@@ -50,7 +50,7 @@ def write_converter(device: DeviceSpec) -> Any:
 
 
 def read_converter(converter: Any) -> dict[str, Any]:
-    """Return the settings of a `DeviceSpec` that AIHWKIT's conductance converter determines."""
+    """Return the `DeviceSpec` settings that correspond to an AIHWKIT conductance converter, by field name."""
     settings: dict[str, Any] = {"g_max": float(converter.g_max), "g_min": float(converter.g_min)}
     if isinstance(converter, SingleDeviceConductanceConverter):
         settings["converter"] = SingleConverter()
@@ -67,7 +67,7 @@ def read_converter(converter: Any) -> dict[str, Any]:
 
 
 def write_noise_model(device: DeviceSpec) -> Any:
-    """Return AIHWKIT's noise model of a device; a model without noise if AIHWKIT lacks the technology."""
+    """Return the AIHWKIT noise model for `device`, or a model without noise if AIHWKIT has no model of the technology."""
     converter = write_converter(device)
     if isinstance(device, PCMNoise):
         kind: Callable[..., Any] = PCMLikeNoiseModel
@@ -89,7 +89,7 @@ def write_noise_model(device: DeviceSpec) -> Any:
         )
         model.prog_coeff_g_max_reference = (
             device.g_max_of_fit
-        )  # AIHWKIT's constructor argument of this name has no effect
+        )  # AIHWKIT ignores the constructor argument with this name
         return model
     if isinstance(device, ReRAMWan2022Spec):
         coefficients = {time: list(row) for time, row in zip(device.times, device.noise, strict=True)}
@@ -114,7 +114,7 @@ def write_noise_model(device: DeviceSpec) -> Any:
 
 
 def read_noise_model(model: Any) -> DeviceSpec:
-    """Return the `DeviceSpec` nearest to AIHWKIT's noise model."""
+    """Return the `DeviceSpec` that is nearest to an AIHWKIT noise model, or an ideal device if the model has no counterpart."""
     settings = read_converter(model.g_converter)
     if type(model) in (PCMLikeNoiseModel, CustomDriftPCMLikeNoiseModel):
         settings |= {
@@ -166,12 +166,12 @@ def _read_cmo(model: Any, settings: dict[str, Any]) -> DeviceSpec:
 
 
 def describe_noise_model(model: Any) -> dict[str, Any]:
-    """Return the effective fields of AIHWKIT's noise model as plain values by name."""
+    """Return the values of those fields of an AIHWKIT noise model that affect its results, by field name."""
     fields: dict[str, Any] = {"": type(model).__name__}
     converter = model.g_converter
     fields["g_converter"] = type(converter).__name__
     if type(converter) is NPairConductanceConverter and len(converter.f_lst) == 2:
-        fields["g_converter"] = DualPairConductanceConverter.__name__  # both classes compute the same
+        fields["g_converter"] = DualPairConductanceConverter.__name__  # both classes give equal results
     fields |= {f"g_converter.{name}": v for name, v in vars(converter).items() if name != "scale_ratio"}
     skipped = {"g_converter", "g_max", "g_min"}
     if type(model) is ReRamWan2022NoiseModel:

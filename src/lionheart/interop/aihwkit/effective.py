@@ -1,4 +1,4 @@
-"""Effective settings: settings without an effect are reset to their defaults, so that equivalent tiles compare equal."""
+"""Normalisation of tile settings: settings without an effect get their defaults, so that equivalent tiles compare equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spe
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:
-    """Return a tile in which every setting without an effect has its default value."""
+    """Return a copy of `tile` in which every setting without an effect has its default value."""
     hwa, device = tile.hwa, tile.device
     changes: dict[str, Any] = {}
     if hwa.weight_noise_kind != "device":
@@ -47,7 +47,7 @@ def effective_tile(tile: TileSpec) -> TileSpec:
 
 
 def effective_forward(config: Any) -> Any:
-    """Return AIHWKIT's input and output settings, with defaults for settings without an effect."""
+    """Return a copy of AIHWKIT's ``config.forward`` in which settings without an effect have their default values."""
     forward, default = copy.deepcopy(config.forward), IOParameters()
     if forward.is_perfect:
         forward = IOParameters(inp_res=-1.0, out_res=-1.0, inp_bound=0.0, out_bound=0.0, out_noise=0.0)
@@ -83,17 +83,17 @@ def effective_forward(config: Any) -> Any:
 
 
 def _is_constant(forward: Any) -> bool:
-    """Whether inputs are scaled by a constant."""
+    """Whether the input scale is constant, so that it does not depend on the inputs."""
     return forward.noise_management in (NoiseManagementType.NONE, NoiseManagementType.CONSTANT)
 
 
 def _clips(forward: Any) -> bool:
-    """Whether inputs beyond the constant scale are clipped, as by an input range."""
+    """Whether inputs whose magnitude exceeds the constant input scale are clipped."""
     return bool(forward.inp_res > 0 and forward.bound_management == BoundManagementType.NONE)
 
 
 def effective_modifier(config: Any) -> Any:
-    """Return AIHWKIT's weight noise in training, with defaults for settings without an effect."""
+    """Return AIHWKIT's ``config.modifier`` (weight noise in training); settings without an effect have their default values."""
     given, torch_tile = config.modifier, isinstance(config, TorchInferenceRPUConfig)
     kind = WeightModifierType.NONE if given.type == WeightModifierType.COPY else given.type
     if kind in (WeightModifierType.MULT_NORMAL, WeightModifierType.ADD_NORMAL) and given.std_dev <= 0:
@@ -118,7 +118,7 @@ def effective_modifier(config: Any) -> Any:
 
 
 def effective_clip(config: Any) -> Any:
-    """Return AIHWKIT's weight clipping, with defaults for settings without an effect."""
+    """Return AIHWKIT's ``config.clip`` (weight clipping); settings without an effect have their default values."""
     given = config.clip
     clip = WeightClipParameter(type=given.type)
     if given.type in (WeightClipType.FIXED_VALUE, WeightClipType.LAYER_GAUSSIAN) and given.fixed_value > 0:
@@ -129,7 +129,10 @@ def effective_clip(config: Any) -> Any:
 
 
 def effective_input_range(config: Any) -> Any:
-    """Return AIHWKIT's input range; a constant scale that clips becomes an input range that is not learned."""
+    """Return AIHWKIT's input range settings; settings without an effect have their default values.
+
+    A constant input scale that clips is equivalent to a fixed input range and is returned as such a range.
+    """
     given, default = config.pre_post.input_range, InputRangeParameter()
     if not given.enable:
         forward = effective_forward(config)

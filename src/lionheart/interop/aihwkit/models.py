@@ -1,6 +1,6 @@
-"""Models: conversion of LionHeart's analog layers to AIHWKIT's and back, with weights, biases and input ranges.
+"""Conversion of models between LionHeart's and AIHWKIT's analog layers, with weights, biases and input ranges.
 
-Programmed chips are not converted: each simulator programs its own chips from the exact weights.
+Programmed chips are not converted; each simulator programs its own chips from the exact weights.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
 
 @final
 class ConvOverPatches(nn.Module):
-    """A convolution computed by AIHWKIT's linear layers over patches, one linear layer for each group.
+    """Convolution computed by AIHWKIT's linear layers on input patches, with one linear layer for each channel group.
 
-    This class covers convolutions that AIHWKIT does not run: groups, padding other than zeros, 1 and 3 dimensions on
-    torch tiles.
+    This class replaces convolutions that AIHWKIT does not support: grouped convolutions, convolutions with padding other than
+    zeros, and one- or three-dimensional convolutions on torch tiles.
 
     Args:
         conv: Convolution that defines the geometry; its weights are not used.
-        linears: One `AnalogLinear` for each group.
+        linears: AIHWKIT `AnalogLinear` layers, one for each channel group.
     """
 
     def __init__(self, conv: nn.Module, linears: Iterable[nn.Module]) -> None:
@@ -53,7 +53,7 @@ class ConvOverPatches(nn.Module):
         self.__dict__["digital"] = conv  # not registered as a child: the parameters belong to another module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of ``(batch, channels, *sizes)``, with or without the batch dimension."""
+        """Return the convolution of `x`, which has the shape ``(batch, channels, *sizes)`` or ``(channels, *sizes)``."""
         n = len(cast(nn.Conv2d, self.__dict__["digital"]).kernel_size)
         batched = x.ndim == n + 2
         patches = self._patches(x if batched else x.unsqueeze(0))
@@ -63,7 +63,7 @@ class ConvOverPatches(nn.Module):
         return out if batched else out.squeeze(0)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """Return ``(batch, *places, groups, inputs of a group)``."""
+        """Return the input patches ``(batch, *positions, groups, n)`` with `n` inputs of each group."""
         conv = cast(nn.Conv2d, self.__dict__["digital"])
         n = len(conv.kernel_size)
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
@@ -77,7 +77,14 @@ class ConvOverPatches(nn.Module):
 @final
 @dataclass(frozen=True)
 class PlacedTile:
-    """One tile of an AIHWKIT layer, with the slices ``[outputs, inputs]`` of the layer's weights on the tile."""
+    """One tile of an AIHWKIT layer, and the part of the layer's weight matrix that the tile stores.
+
+    Args:
+        name: Name of the tile module within the layer.
+        tile: AIHWKIT's tile module.
+        outputs: Rows of the weight matrix ``(outputs, inputs)`` that the tile stores.
+        inputs: Columns of the weight matrix that the tile stores.
+    """
 
     name: str
     tile: Any
@@ -86,7 +93,7 @@ class PlacedTile:
 
 
 def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
-    """Yield the tiles of one AIHWKIT layer row by row, named as in the layer."""
+    """Yield the tiles of an AIHWKIT layer in ascending order of their inputs, then of their outputs."""
     module: Any = linear.analog_module
     if not isinstance(module, TileModuleArray):
         yield PlacedTile("analog_module", module, slice(None), slice(None))
@@ -102,7 +109,7 @@ def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
 
 
 def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
-    """Return an AIHWKIT linear layer for each group of a LionHeart layer; the caller sets the weights."""
+    """Return one AIHWKIT linear layer for each channel group of `layer`; the caller must set the weights."""
     out, rows = layer.matrix().shape
     groups = layer.partition.groups
     with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
@@ -112,7 +119,7 @@ def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
 
 @final
 class _Faults:
-    """Faults, each with the layers that have the fault."""
+    """Messages about settings without a counterpart, each with the names of the affected layers."""
 
     def __init__(self) -> None:
         self._layers: dict[str, list[str]] = {}
@@ -129,22 +136,23 @@ class _Faults:
 
 
 def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True) -> nn.Module:
-    """Replace LionHeart's analog layers by AIHWKIT's.
+    """Replace the LionHeart analog layers in a model by AIHWKIT analog layers.
 
-    Linear layers become `AnalogLinear`, plain two-dimensional convolutions `AnalogConv2d`, other convolutions
-    `ConvOverPatches`.
+    Linear layers become `AnalogLinear`. Two-dimensional convolutions without groups and with zero padding become
+    `AnalogConv2d`. All other convolutions become `ConvOverPatches`.
 
     Args:
-        model: Model with calibrated LionHeart analog layers; changed in place.
-        compiled: Whether to use AIHWKIT's compiled tiles instead of the torch tiles.
-        strict: See `to_rpu_config`.
+        model: Model with LionHeart analog layers whose input ranges are calibrated; changed in place.
+        compiled: Whether to use AIHWKIT's compiled C++ tiles. If False, use AIHWKIT's tiles in PyTorch.
+        strict: Whether to raise an error if a setting has no counterpart in AIHWKIT. If False, drop such settings with a
+            `ConversionWarning`.
 
     Returns:
-        The model. AIHWKIT's `AnalogWrapper` programs and drifts all its layers together.
+        The changed model. To program and drift all AIHWKIT layers, wrap the model in AIHWKIT's `AnalogWrapper`.
 
     Raises:
-        ConfigError: Settings have no counterpart in AIHWKIT, or layers lack an input range; the model is unchanged.
-        UnsupportedLayerError: Projections lie inside modules, as in attention; the model is unchanged.
+        ConfigError: Settings have no counterpart in AIHWKIT, or layers lack an input range. The model is unchanged.
+        UnsupportedLayerError: A module such as attention contains analog weight matrices. The model is unchanged.
     """
     layers = analog_layers(model)
     faults = _Faults()
@@ -152,14 +160,18 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
     if parts:
         held = [fqn for fqn, layer in layers.items() if any(wrapper.holds(layer) for wrapper in parts)]
         raise UnsupportedLayerError(
-            f"{', '.join(held)}: AIHWKIT has no layer for projections inside attention, recurrent, transposed or user modules",
-            hint="map them digital, or use the backend 'aihwkit', which computes them on AIHWKIT's tiles",
+            f"{', '.join(held)}: AIHWKIT has no layer for weight matrices inside attention, recurrent or user-defined modules "
+            "or transposed convolutions",
+            hint="make these layers digital, or map the model with backend='aihwkit', which supports such layers",
         )
     for fqn, layer in layers.items():
         faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
     unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
     if unset:
-        raise ConfigError(f"no input range: {', '.join(unset)}", hint="call calibrate_input_ranges_ first")
+        raise ConfigError(
+            f"{', '.join(unset)}: no input range is set, expected a calibrated model",
+            hint="call calibrate_input_ranges_ on the model first",
+        )
     report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
     for fqn, layer in layers.items():
         replace_module_(
@@ -197,12 +209,12 @@ def _to_theirs(layer: AnalogLayer, config: Any) -> nn.Module:
 
 
 def _range_of(layer: AnalogLayer) -> float:
-    """Return the input range of a layer; 1 if the tile needs no range."""
+    """Return the input range of a layer, or 1.0 if no range is set because the tile needs none."""
     return float(layer.analog_input_range.detach()) or 1.0
 
 
 def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
-    """Return the replacement of a LionHeart layer, and the AIHWKIT layers in the replacement, one for each group."""
+    """Return the module that replaces a LionHeart layer, and the AIHWKIT layers that hold the weights of this module."""
     has_bias, conv = layer.bias is not None, cast(Any, layer.digital)
     if not isinstance(layer, AnalogConv):
         linears = build_linears(layer, config, bias=has_bias)
@@ -225,15 +237,22 @@ def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
 
 
 def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
-    """Replace AIHWKIT's analog layers by LionHeart's, with exactly the weights that AIHWKIT's ``get_weights`` returns.
+    """Replace the AIHWKIT analog layers in a model by LionHeart analog layers.
+
+    The LionHeart layers have exactly the weights that the ``get_weights`` methods of the AIHWKIT layers return.
 
     Args:
-        model: Model with AIHWKIT's linear or convolution layers on inference tiles; changed in place.
-        strict: See `from_rpu_config`; also whether all tiles of a layer must have the same input range.
+        model: Model with AIHWKIT linear or convolution layers on inference tiles; changed in place.
+        strict: Whether to raise an error if a setting has no counterpart in LionHeart or if the tiles of a layer have
+            different input ranges. If False, drop such settings with a `ConversionWarning`, and use the largest input range.
+
+    Returns:
+        The changed model.
 
     Raises:
-        ConfigError: Settings have no counterpart in LionHeart; the message lists them. The model is unchanged.
-        UnsupportedLayerError: A layer class is unknown.
+        ConfigError: `strict` is True, and settings have no counterpart in LionHeart; or the model is itself a single AIHWKIT
+            layer. The model is unchanged.
+        UnsupportedLayerError: An AIHWKIT layer is neither linear nor a convolution, or its weights have an unexpected size.
     """
     theirs = _their_layers(model)
     tiles: dict[str, TileSpec] = {}
@@ -266,14 +285,17 @@ def _their_layers(model: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER and module not in over_patches:
             if not isinstance(module, (AnalogLinear, *_CONVOLUTIONS)):
                 raise UnsupportedLayerError(
-                    f"{fqn}: got {type(module).__name__}, expected AIHWKIT's linear or convolution layer",
-                    hint="convert this layer to digital first",
+                    f"{fqn}: got class {type(module).__name__!r}, expected AIHWKIT's linear or convolution layer",
+                    hint="replace this layer by a digital layer before the conversion",
                 )
             found[fqn] = module
         elif isinstance(module, ConvOverPatches):
             found[fqn] = module
     if "" in found:
-        raise ConfigError("got a single layer as the model", hint="wrap the layer: nn.Sequential(layer)")
+        raise ConfigError(
+            "model: got a single AIHWKIT layer, expected a module that contains layers",
+            hint="wrap the layer: nn.Sequential(layer)",
+        )
     return found
 
 
@@ -290,7 +312,7 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return a configuration with a constant input scale of 1; LionHeart stores the scale in the layer, not in the tile."""
+    """Return `config` with any constant input scale set to 1, because LionHeart stores the scale in the layer."""
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config
     config = copy.deepcopy(config)
@@ -299,7 +321,7 @@ def _without_range(config: Any) -> Any:
 
 
 def _ranges_of(layer: nn.Module) -> list[float]:
-    """Return the input range of every tile."""
+    """Return the input range of each tile of an AIHWKIT layer; 1.0 for tiles without an input range."""
     ranges = []
     for place in _places_of(layer):
         forward = place.tile.rpu_config.forward
@@ -313,7 +335,7 @@ def _ranges_of(layer: nn.Module) -> list[float]:
 
 
 def _bound_of(layer: nn.Module) -> Tensor:
-    """Return the weight per tile unit in each column, the largest over the tiles of the column."""
+    """Return the factor that converts stored to real weights for each output, the largest over all tiles of the output."""
     bounds = []
     for linear in _linears_of(layer):
         bound = torch.zeros(linear.get_weights()[0].shape[0])
@@ -342,7 +364,8 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
         digital = build(*shape, bias=has_bias)
     if math.prod(digital.weight.shape) != weight.numel():
         raise UnsupportedLayerError(
-            f"{fqn}: the tiles hold weights of shape {tuple(weight.shape)}", hint="convert this layer to digital first"
+            f"{fqn}: got tile weights of shape {tuple(weight.shape)}, expected {digital.weight.numel()} weights",
+            hint="replace this layer by a digital layer before the conversion",
         )
     digital.weight = nn.Parameter(weight.view_as(digital.weight).clone())
     if has_bias:
@@ -351,7 +374,7 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
 
 
 def replace_module_(model: nn.Module, fqn: str, module: nn.Module) -> None:
-    """Replace the layer `fqn` by `module` under every name of the layer in the model."""
+    """Replace the layer named `fqn` by `module`, also under all other names that the layer has in the model."""
     old = model.get_submodule(fqn)
     for place in [name for name, each in model.named_modules(remove_duplicate=False) if each is old]:
         parent, _, name = place.rpartition(".")

@@ -1,8 +1,9 @@
-"""ALPINE: export of a mapped network as a C++ program for the simulator gem5-X with analog tiles, checked bit for bit.
+"""Export of a mapped network as a C++ program for ALPINE, a simulator (gem5-X) of processor cores with analog tiles.
 
-`trace_program` reads a network, `quantise_program` converts it to integers, `emit_program` writes a folder, `run_program` and
-`count_regions` build and run the program in the folder. docs/how-to/export.md describes the supported operations and
-the accuracy.
+`trace_program` records the operations of a network, `quantise_program` converts the operations to integers, and `emit_program`
+writes the program to a folder. `run_program` builds and runs the program, and `count_regions` counts its instructions. The
+outputs must equal those of LionHeart's quantised reference bit for bit. docs/how-to/export.md describes the supported
+operations and the accuracy.
 """
 
 from lionheart.interop.alpine.emit import emit_program

@@ -1,4 +1,4 @@
-"""C++ code of the layers of an emitted program."""
+"""Generation of the C++ code for the layers of an emitted program."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lionheart.interop.alpine.quantised import (
 )
 
 _GROUP = 16  # the product kernel is fastest on multiples of 16
-_PIXELS = 32  # number of output pixels whose patches are gathered together
+_PIXELS = 32  # number of output pixels whose input patches are gathered at a time
 
 
 @final
 @dataclass
 class Workspace:
-    """Buffers shared by all layers; each buffer has the largest size that a layer needs."""
+    """Sizes of the buffers that all layers share, in elements; each size is the largest that a layer needs."""
 
     patches: int = 0
     sums: int = 0
     outputs: int = 0
 
     def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0) -> None:
-        """Enlarge the buffers to at least these numbers of elements."""
+        """Enlarge each buffer to at least the given number of elements."""
         self.patches = max(self.patches, patches)
         self.sums = max(self.sums, sums)
         self.outputs = max(self.outputs, outputs)
@@ -42,14 +42,16 @@ class Workspace:
 @final
 @dataclass
 class LayerCode:
-    """The C++ function of one layer.
+    """Generator of the C++ function of one layer.
 
     Args:
         number: Number of the layer, from 1.
         step: Quantised operation that the layer computes.
-        constants: Constants of the program, to which the weights are added.
-        space: Shared buffers.
-        first_tile: Number of the first tile of the layer.
+        constants: Constants of the program, to which `write` appends the weights and parameters of the layer.
+        space: Sizes of the buffers that all layers share; `write` enlarges the buffers if necessary.
+        first_tile: Number of the first tile that stores weights of the layer.
+        tiles: Tiles that store weights of the layer, set by `write`.
+        kinds: Kinds of work in the layer, set by `write`.
     """
 
     number: int
@@ -62,13 +64,13 @@ class LayerCode:
 
     @property
     def function(self) -> str:
-        """Name of the C++ function."""
+        """Name of the layer's C++ function."""
         operation = self.step.operation
         label = getattr(operation, "fqn", "") or operation.name
         return f"layer_{self.number:02d}_" + re.sub(r"\W+", "_", label)
 
     def write(self) -> str:
-        """Return the C++ of the function."""
+        """Return the source code of the layer's C++ function. The call also sets `tiles` and `kinds`."""
         step = self.step
         if isinstance(step, QuantisedProduct):
             body = self._analog(step) if step.tiles else self._digital(step)
@@ -91,7 +93,7 @@ class LayerCode:
         return "\n".join(lines) + "\n"
 
     def describe(self) -> str:
-        """Return a description of the layer in one line."""
+        """Return a one-line description of the layer."""
         step, shape = self.step, self.step.operation.shape
         size = f"-> {shape.height} x {shape.width} x {shape.channels}"
         if not isinstance(step, QuantisedProduct):
@@ -241,7 +243,7 @@ class LayerCode:
         ]  # fmt: skip
 
     def _tile_table(self, groups: int) -> list[str]:
-        """Return one line for each group: number, first input, inputs, first output and outputs of each tile."""
+        """Return one line of C++ for each group, with number, first input, inputs, first output and outputs of each tile."""
         lines = []
         for group in range(groups):
             entries = [(t.tid, t.row, t.rows, t.col, t.cols) for t in self.tiles if t.group == group]

@@ -1,4 +1,4 @@
-"""Writes the folder of a program: C++, constants, inputs, expected outputs, Makefile, manifest, README."""
+"""Write an exported program to a folder: C++ code, constants, inputs, expected outputs, Makefile, manifest and README."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _NETWORK_KINDS = ("quantise", "output", "program_tiles")
 
 
 def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> Manifest:
-    """Write a C++ program that computes a quantised network, and return its manifest.
+    """Write a C++ program that computes a quantised network to a folder, and return the manifest of the program.
 
-    Equal programs and inputs give equal bytes in every file.
+    Equal arguments give equal bytes in every file.
 
     Args:
         program: Quantised network from `quantise_program`.
-        folder: New or empty folder.
-        inputs: Inputs ``(n, height, width, channels)``, stored with the outputs that the program must produce.
+        folder: New or empty folder for the program.
+        inputs: Inputs ``(n, height, width, channels)`` that are stored together with the expected outputs.
 
     Raises:
-        ArtifactError: The folder is not empty, or the folder cannot be written.
-        UnsupportedLayerError: The network has too many layers.
+        ArtifactError: The folder is not empty or cannot be written.
+        UnsupportedLayerError: The network has more than 4095 layers.
     """
     check_size(program)
     target = Path(folder)
@@ -69,12 +69,13 @@ def _require_empty(folder: Path) -> None:
         is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:
         raise ArtifactError(
-            f"{folder}: cannot be read: {error.strerror or error}", hint="choose another folder"
+            f"{folder}: cannot be read: {error.strerror or error}",
+            hint="check the permissions of the folder, or choose another folder",
         ) from error
     if is_taken:
         raise ArtifactError(
-            f"{folder}: the folder exists and is not empty, expected a new or empty folder",
-            hint="choose another folder, or remove this one",
+            f"{folder}: is a file or is not empty, expected a new or empty folder",
+            hint="choose another folder, or delete this one",
         )
 
 
@@ -88,7 +89,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _main(
     program: QuantisedProgram, layers: list[LayerCode], functions: list[str], arena: Arena, space: Workspace
 ) -> str:
-    """Return the content of main.cc."""
+    """Return the content of the file ``main.cc``."""
     graph = program.program
     tiles = [(tile, layer) for layer in layers for tile in layer.tiles]
     programmed = [
@@ -131,7 +132,7 @@ def _adc_scale(layer: LayerCode) -> float:
 def _manifest(
     program: QuantisedProgram, layers: list[LayerCode], inputs: NDArray[np.float32], expected: NDArray[np.int8]
 ) -> Manifest:
-    """Return the manifest of the program."""
+    """Return the manifest of an emitted program."""
     scale = program.scales[program.program.source]
     return Manifest(
         schema_version=1,
@@ -172,7 +173,7 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
 
 
 def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
-    """Return the values for the placeholders of Makefile and README."""
+    """Return the values that replace the placeholders in the templates of Makefile and README."""
     return {
         "n_tiles": program.n_tiles,
         "tile_rows": program.tile_rows,

@@ -1,4 +1,4 @@
-"""Export of a network or a finished run as a program in one call."""
+"""Export of a network or of a finished run as a C++ program with one function call."""
 
 from __future__ import annotations
 
@@ -36,25 +36,27 @@ def export_model(
     tile_cols: int = 256,
     stored: Tensor | None = None,
 ) -> Manifest:
-    """Write a C++ program that computes a network in int8, with the analog projections of `mapping` on tiles.
+    """Write a C++ program that computes a network in int8. Projections that are analog in `mapping` run on tiles.
 
     Args:
-        model: Network in floating point.
-        samples: Calibration inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)``, which
-            determine the scales.
-        folder: New or empty folder.
-        mapping: Placements of the projections; None for all digital.
-        tile_rows: Inputs of a tile.
-        tile_cols: Outputs of a tile.
-        stored: Inputs to store with the program and its expected outputs; None for the first few samples.
+        model: Floating-point network.
+        samples: Calibration inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)``. The
+            quantisation scales are computed from these inputs.
+        folder: New or empty folder for the program.
+        mapping: Placements of the projections (weight matrices); None makes all projections digital.
+        tile_rows: Number of inputs of a tile.
+        tile_cols: Number of outputs of a tile.
+        stored: Inputs to store in the folder together with the expected outputs; None stores the first 8 of `samples`.
 
     Returns:
         Manifest of the program.
 
     Raises:
-        UnsupportedLayerError: The network has an operation that cannot be exported.
-        ConfigError: The mapping belongs to another network, or the stored inputs have another shape.
-        ArtifactError: The folder is not empty, or cannot be written.
+        UnsupportedLayerError: An operation cannot be exported, or an analog projection runs more than once per inference.
+        GraphError: The network cannot be traced, or a value is not finite on the samples.
+        NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
+        ConfigError: An analog projection in `mapping` is not in the network, or `samples` or `stored` have a wrong shape.
+        ArtifactError: The folder is not empty or cannot be written.
     """
     program = trace_program(model, samples)
     quantised = quantise_program(program, mapping, tile_rows=tile_rows, tile_cols=tile_cols)
@@ -62,8 +64,8 @@ def export_model(
         return emit_program(quantised, folder, program.samples[:N_STORED])
     if stored.shape[1:] != samples.shape[1:]:
         raise ConfigError(
-            f"export: got stored inputs of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
-            hint="stored inputs must have the shape of the calibration samples",
+            f"export: stored: got samples of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
+            hint="use stored inputs with the same shape as the calibration samples",
         )
     return emit_program(quantised, folder, channels_last(stored))
 
@@ -71,27 +73,33 @@ def export_model(
 def export_run(
     task: Task, run_dir: Path | str, folder: Path | str, *, n_calibration: int = N_CALIBRATION, n_stored: int = N_STORED
 ) -> Manifest:
-    """Write the network of a finished run, with the weights and the mapping of the run, as a C++ program.
+    """Write the network of a finished mapping run as a C++ program, with the weights and the mapping of the run.
 
-    Training samples determine the scales; the stored inputs are validation samples.
+    The quantisation scales are computed from training samples. The inputs that are stored with the program are validation
+    samples.
 
     Args:
-        task: Task of the run.
-        run_dir: Directory of a finished run.
-        folder: New or empty folder.
-        n_calibration: Number of training samples that determine the scales.
+        task: Task with which the run was started.
+        run_dir: Directory of the finished mapping run.
+        folder: New or empty folder for the program.
+        n_calibration: Number of training samples from which the scales are computed.
         n_stored: Number of validation samples to store with the program.
 
     Returns:
         Manifest of the program.
 
     Raises:
-        ArtifactError, ConfigError, UnsupportedLayerError: See `export_model`.
+        ArtifactError: The run has not finished or cannot be read, or `folder` is not empty or cannot be written.
+        ConfigError: A number of samples is less than 1, or an input of the task is not a single floating-point tensor.
+        UnsupportedLayerError: An operation cannot be exported, or an analog projection (weight matrix) runs more than once.
+        GraphError: The network cannot be traced, or a value is not finite on the training samples.
+        NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
     """
     for name, number in (("calibration", n_calibration), ("stored", n_stored)):
         if number < 1:
             raise ConfigError(
-                f"export: got {number} {name} samples, expected a number > 0", hint="omit the option for the default"
+                f"export: got {number} {name} samples, expected at least 1",
+                hint="pass a positive number, or omit the option to use the default",
             )
     run = open_finished(run_dir)
     result = load_result(task, run, backend="lionheart")
@@ -108,13 +116,13 @@ def export_run(
 
 
 def check_program(folder: Path | str) -> dict[str, str]:
-    """Run a program on this machine and for AArch64, and compare its outputs with the expected outputs.
+    """Run a program on this machine and for AArch64 under QEMU, and compare the outputs with the expected outputs.
 
     Args:
         folder: Folder written by `emit_program`.
 
     Returns:
-        For each target ``identical``, ``different``, or the reason why the program was not run.
+        Result for each of the targets ``host`` and ``aarch64``: ``identical``, ``different``, or ``not run:`` and the reason.
     """
     found = {"host": _compare(folder, "host")}
     missing = missing_packages()
@@ -130,17 +138,17 @@ def _compare(folder: Path | str, target: Any) -> str:
 
 
 def _first_inputs(batches: BatchSource, n: int) -> Tensor:
-    """Return the first `n` inputs of a batch source in a fixed order.
+    """Return the first `n` inputs of a batch source, in an order that is the same in every call.
 
     Raises:
-        ConfigError: The inputs are not a single tensor.
+        ConfigError: An input is not a single floating-point tensor.
     """
     found: list[Tensor] = []
     for inputs, _ in batches.epoch(torch.Generator().manual_seed(0)):
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise ConfigError(
-                f"export: the task's inputs are {type(inputs).__name__}, expected one floating-point tensor",
-                hint="only networks with one input tensor can be exported",
+                f"export: got task inputs of type {type(inputs).__name__!r}, expected one floating-point tensor",
+                hint="use a task whose network has one floating-point input tensor; other networks cannot be exported",
             )
         found.append(inputs)
         if sum(map(len, found)) >= n:

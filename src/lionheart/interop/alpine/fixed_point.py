@@ -1,4 +1,4 @@
-"""The arithmetic of the emitted kernels in NumPy, bit for bit."""
+"""NumPy versions of the arithmetic in the emitted C++ kernels, with bit-identical results."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from lionheart.errors import NumericsError
 from lionheart.interop.alpine.operations import Window
 
 Ints = NDArray[Any]  # of any integer type
-PARTIAL_SUM_STEPS = 256  # fractions of an ADC step in partial sums, so that the bias is not rounded to a whole step
+PARTIAL_SUM_STEPS = 256  # a partial sum counts 1/256 of an ADC step, so that the bias is not rounded to whole ADC steps
 
 
 def to_fixed_point(value: float) -> tuple[int, int]:
-    """Return ``(multiplier, shift)`` such that ``multiplier / 2**shift`` equals `value` to 31 bits.
+    """Return ``(multiplier, shift)`` such that ``multiplier / 2**shift`` approximates `value`.
+
+    The multiplier is at least 0 and less than 2^31, and the shift is 1 to 62. The approximation has 31 significant bits; values
+    below 2^-32 have fewer.
 
     Raises:
         NumericsError: `value` is negative, not finite, or at least 2^29.
     """
     if not 0 <= value < 2**29:
         raise NumericsError(
-            f"export: got a factor of {value} between two scales, expected 0 to 2^29",
-            hint="check the network's weights",
+            f"export: got a ratio of {value} between two scales, expected at least 0 and less than 2^29",
+            hint="check the weights and the calibration samples for values that are not finite or extremely large",
         )
     mantissa, exponent = math.frexp(value)
     multiplier, shift = round(mantissa * 2**31), 31 - exponent
@@ -36,7 +39,7 @@ def to_fixed_point(value: float) -> tuple[int, int]:
 
 
 def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
-    """Return ``round(x * multiplier / 2**shift)`` with halves away from zero, like ``lh_scale``."""
+    """Return ``round(x * multiplier / 2**shift)``, halves rounded away from zero, as the C++ function ``lh_scale`` does."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
     rounded: Ints = (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
@@ -44,32 +47,32 @@ def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
 
 
 def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
-    """Clamp integers to the range of int8, or to bounds within this range."""
+    """Clamp integers to the inclusive bounds `low` and `high`, and convert them to int8."""
     return np.clip(x, low, high).astype(np.int8)
 
 
 def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
-    """Return the output of an ideal tile's ADC for exact sums: scaled, rounded (halves to even) and saturated."""
+    """Return the int8 ADC outputs of an ideal tile: sums times `adc_scale`, rounded (halves to even) and clamped."""
     return np.clip(np.rint(sums * adc_scale), -128, 127).astype(np.int8)
 
 
 def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
-    """Return ``round(x * inverse_scale)`` with halves to even, saturated, like ``lh_quantise_s8``."""
+    """Return ``round(x * inverse_scale)``, halves rounded to even and clamped to int8, as the C++ ``lh_quantise_s8`` does."""
     scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
     steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
     return steps
 
 
 def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[np.int8]:
-    """Return the patches of images.
+    """Return the input patches of a convolution; pixels outside an image are zero.
 
     Args:
         x: Images ``(n, height, width, channels)``.
-        window: Geometry of the patches.
+        window: Size, stride, padding and dilation of the patches.
         groups: Number of channel groups.
 
     Returns:
-        Patches ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``.
+        Patches ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``; one patch for each output pixel.
     """
     n, (out_h, out_w) = len(x), window.out
     view = slide(x, window, fill=0)  # (n, out_h, out_w, kernel_h, kernel_w, channels)
@@ -78,7 +81,12 @@ def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[
 
 
 def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]:
-    """Return all windows over images ``(n, height, width, channels)``, padded with `fill`.
+    """Return the pixels in each position of a sliding window.
+
+    Args:
+        x: Images ``(n, height, width, channels)``.
+        window: Size, stride, padding and dilation of the window.
+        fill: Value of the pixels outside an image.
 
     Returns:
         Windows ``(n, out_h, out_w, kernel_h, kernel_w, channels)``.
@@ -102,14 +110,14 @@ def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]
 
 
 def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
-    """Return exact sums of products.
+    """Multiply input patches by the weight matrix of each group and return the exact sums.
 
     Args:
         patches: Patches ``(n, pixels, groups, rows)``.
         weights: Weights ``(groups, cols, rows)``.
 
     Returns:
-        Sums ``(n, pixels, groups, cols)``, computed in float64, which represents these sums exactly.
+        Sums ``(n, pixels, groups, cols)`` as int64. The computation uses float64, which represents all sums exactly.
     """
     product = np.matmul(patches.transpose(0, 2, 1, 3).astype(np.float64), weights.transpose(0, 2, 1).astype(np.float64))
     sums: Ints = product.transpose(0, 2, 1, 3).astype(np.int64)

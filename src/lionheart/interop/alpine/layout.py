@@ -1,4 +1,4 @@
-"""Memory layout of values, constants and tiles in an emitted program, and the numbers of code regions."""
+"""Layout of an emitted program: memory offsets of values and constants, tile numbers, and numbers of code regions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lionheart.errors import UnsupportedLayerError
 from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
 
-#: Kinds of work within a layer. A region is ``16 * layer + kind``; layer 0 is the network itself, layers count from 1.
+#: Kinds of work within a layer. The number of a region is ``16 * layer + kind``. Layers are numbered from 1, and layer 0 is the
+#: network itself.
 KINDS = {
     "control": 0,
     "im2col": 1,
@@ -32,12 +33,12 @@ KINDS = {
     "program_tiles": 15,
 }
 _ALIGNMENT = 64  # bytes: a cache line
-_SLACK = 16  # bytes behind a value that the product kernel may read; weights are zero there
+_SLACK = 16  # bytes after a value that the product kernel may read and multiply by zero weights
 _MOST_LAYERS = 4095
 
 
 def region_id(layer: int, kind: str) -> int:
-    """Return the number of the region for a layer and a kind of work."""
+    """Return the number of the code region for one kind of work (a key of `KINDS`) in a layer."""
     return 16 * layer + KINDS[kind]
 
 
@@ -49,16 +50,16 @@ def round_up(n: int, multiple: int) -> int:
 @final
 @dataclass(frozen=True)
 class PlacedTile:
-    """One tile of a program.
+    """One tile of an emitted program, and the part of a weight matrix that the tile stores.
 
     Args:
-        tid: Number of the tile.
-        group: Group of the projection.
-        row: First input within the patch.
-        rows: Number of inputs.
-        col: First output within the group.
-        cols: Number of outputs.
-        weights: Offset of the weights ``(rows, cols)`` in the constants [B].
+        tid: Number of the tile in the program.
+        group: Channel group whose weight matrix contains the part.
+        row: First input of the part.
+        rows: Number of inputs of the part.
+        col: First output of the part.
+        cols: Number of outputs of the part.
+        weights: Offset of the weights ``(rows, cols)`` in the constants of the program [bytes].
     """
 
     tid: int
@@ -73,12 +74,12 @@ class PlacedTile:
 @final
 @dataclass
 class Constants:
-    """All weights and parameters of a program in one block of memory."""
+    """Weights and parameters of an emitted program, in one block of memory."""
 
     content: bytearray = field(default_factory=bytearray)
 
     def add(self, array: NDArray[Any]) -> int:
-        """Append an array at an aligned offset and return the offset [B]."""
+        """Append an array at an offset that is a multiple of 64 bytes, and return the offset [bytes]."""
         self.content.extend(bytes(round_up(len(self.content), _ALIGNMENT) - len(self.content)))
         offset = len(self.content)
         self.content.extend(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
@@ -88,11 +89,11 @@ class Constants:
 @final
 @dataclass(frozen=True)
 class Arena:
-    """Memory of the values of a program, each at a fixed offset during its lifetime.
+    """Memory for the inputs and outputs of all layers in an emitted program; values that are live together do not overlap.
 
     Args:
-        offsets: Offset of each value [B].
-        size: Size of the memory [B].
+        offsets: Offset of each value, by value name [bytes].
+        size: Size of the memory [bytes].
     """
 
     offsets: dict[str, int]
@@ -100,7 +101,7 @@ class Arena:
 
 
 def place_values(program: QuantisedProgram) -> Arena:
-    """Return an arena in which each value has the lowest offset without overlap with simultaneously live values."""
+    """Return a memory arena in which each value has the lowest offset that is free while the value is live."""
     graph = program.program
     last = {graph.source: 0, graph.result: len(program.steps)}
     for index, step in enumerate(program.steps):
@@ -132,7 +133,7 @@ def _slot(size: int) -> int:
 
 
 def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Iterator[PlacedTile]:
-    """Yield the tiles of a projection, numbered from `first`, and append their weights to `constants`."""
+    """Yield the tiles of a product, numbered from `first`, and append the weights of each tile to `constants`."""
     if step.tiles is None:
         return
     partition, tid = step.tiles.partition, first
@@ -148,7 +149,7 @@ def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Itera
 
 
 def check_size(program: QuantisedProgram) -> None:
-    """Raise `UnsupportedLayerError` if the program has more layers than region numbers allow."""
+    """Raise `UnsupportedLayerError` if the program has more than 4095 layers, the limit of the region numbers."""
     if len(program.steps) > _MOST_LAYERS:
         raise UnsupportedLayerError(
             f"export: got {len(program.steps)} layers, expected at most {_MOST_LAYERS}", hint="export a smaller network"

@@ -1,4 +1,4 @@
-"""Manifest of an emitted program: layers, tiles, scales, and the numbers of code regions."""
+"""Records for the manifest of an emitted program, which lists layers, tiles, scales and code regions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lionheart.record import Record
 
 @final
 class TileSize(Record):
-    """Size of a tile.
+    """Size of an analog tile.
 
     Args:
         rows: Number of inputs.
@@ -22,12 +22,12 @@ class TileSize(Record):
 
 @final
 class TensorEntry(Record):
-    """Inputs or outputs of the program.
+    """Inputs or outputs of an emitted program.
 
     Args:
-        shape: Shape of one sample.
-        scale: Real value of one integer step.
-        dtype: Data type in the file.
+        shape: Shape ``(height, width, channels)`` of one sample.
+        scale: Real number that one integer step represents.
+        dtype: Data type in the binary file.
     """
 
     shape: tuple[int, ...]
@@ -36,16 +36,16 @@ class TensorEntry(Record):
 
 
 class LayerEntry(Record):
-    """One layer of the program.
+    """One layer of an emitted program.
 
     Args:
         number: Number of the layer, from 1.
-        function: Name of its C++ function.
-        about: Description in one line.
-        kind: Kind of operation.
-        module: Name of the module that contains the operation.
-        shape: Height, width and channels of the outputs.
-        regions: Number of the region for each kind of work.
+        function: Name of the layer's C++ function.
+        about: One-line description.
+        kind: Kind of operation: ``product``, ``add``, ``clamp``, ``pool`` or ``place``.
+        module: Name of the module that contains the operation; empty for the network itself.
+        shape: Shape ``(height, width, channels)`` of the output.
+        regions: Number of the code region for each kind of work in the layer.
     """
 
     number: int
@@ -59,17 +59,17 @@ class LayerEntry(Record):
 
 @final
 class ProductEntry(LayerEntry):
-    """A layer that multiplies by a weight matrix.
+    """One layer of an emitted program that multiplies by a weight matrix.
 
     Args:
-        fqn: Name of the projection.
-        placement: Placement of the projection.
-        rows: Inputs of the matrix of one group.
-        cols: Outputs of the matrix of one group.
-        groups: Number of groups.
-        macs: MACs per inference.
-        tiles: Numbers of the tiles.
-        adc_scale: Factor by which a tile multiplies its sums; None for digital products.
+        fqn: Fully qualified name of the projection (weight matrix); empty for a separate batch norm.
+        placement: ``analog`` if the layer is computed on tiles, otherwise ``digital``.
+        rows: Number of inputs of each group's matrix.
+        cols: Number of outputs of each group's matrix.
+        groups: Number of channel groups, each with its own matrix.
+        macs: Number of multiply-accumulate operations per inference.
+        tiles: Numbers of the tiles that store the weights; empty for digital layers.
+        adc_scale: Factor by which the ADC of a tile multiplies the sums before rounding; None for digital layers.
     """
 
     fqn: str
@@ -84,10 +84,10 @@ class ProductEntry(LayerEntry):
 
 @final
 class NetworkRegions(Record):
-    """Regions outside of layers.
+    """Code regions outside layers, such as the quantisation of the inputs.
 
     Args:
-        network: Number of the region for each kind of work.
+        network: Number of the code region for each kind of work.
     """
 
     network: dict[str, int]
@@ -95,7 +95,7 @@ class NetworkRegions(Record):
 
 @final
 class Manifest(Record):
-    """Content of ``manifest.json``.
+    """Content of the file ``manifest.json`` in the folder of an emitted program.
 
     Args:
         schema_version: Version of the file format.
@@ -103,8 +103,8 @@ class Manifest(Record):
         n_tiles: Number of tiles.
         input: Inputs of the program.
         output: Outputs of the program.
-        n_samples: Number of stored inputs.
-        regions: Regions outside of layers.
+        n_samples: Number of inputs that are stored in the folder.
+        regions: Code regions outside layers.
         layers: Layers in execution order.
     """
 
@@ -119,10 +119,10 @@ class Manifest(Record):
 
     @property
     def products(self) -> tuple[ProductEntry, ...]:
-        """Layers that multiply by a weight matrix."""
+        """Entries of the layers that multiply by a weight matrix."""
         return tuple(layer for layer in self.layers if isinstance(layer, ProductEntry))
 
     @property
     def n_analog(self) -> int:
-        """Number of products on tiles."""
+        """Number of layers that are computed on tiles."""
         return sum(layer.placement == "analog" for layer in self.products)

@@ -1,4 +1,4 @@
-"""Floating-point operations of a program for the ALPINE simulator, as plain data."""
+"""Data classes for the floating-point operations of a network that is exported to the ALPINE simulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class Shape:
-    """Shape of one sample as an image, channels last; a vector has one pixel, a sequence has height 1."""
+    """Shape of one sample of a value as an image. A vector has one pixel, and a sequence has height 1."""
 
     height: int
     width: int
@@ -31,15 +31,15 @@ class Shape:
 @final
 @dataclass(frozen=True)
 class Window:
-    """Geometry of a window that slides over an image; all pairs are (height, width).
+    """Geometry of a window that slides over an image, as in a convolution. All pairs are (height, width), in pixels.
 
     Args:
         source: Shape of the image.
-        kernel: Pixels of the window.
-        stride: Steps between windows.
-        padding: Pixels before the first row and column; pixels outside the image are zero.
-        dilation: Distance between pixels of the window.
-        out: Number of windows.
+        kernel: Size of the window.
+        stride: Distance between neighbouring window positions.
+        padding: Number of padding rows above the image and of padding columns to the left of the image.
+        dilation: Distance between neighbouring pixels within the window.
+        out: Number of window positions.
     """
 
     source: Shape
@@ -51,16 +51,16 @@ class Window:
 
     @property
     def is_pixel(self) -> bool:
-        """Whether the windows are exactly the pixels of the image."""
+        """Whether the window has one pixel and moves over the image pixel by pixel, without padding."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One step of a program.
+    """One operation of an exported network.
 
     Args:
-        name: Name of the output value, unique in the program.
+        name: Name of the output value, unique within the network.
         inputs: Names of the input values.
         module: Name of the module that contains the operation; empty for the network itself.
         shape: Shape of the output value.
@@ -75,15 +75,15 @@ class Operation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Product(Operation):
-    """A convolution or linear layer, with the batch norm and the activation that follow.
+    """A convolution, linear layer or separate batch norm, merged with a batch norm and an activation that follow directly.
 
     Args:
-        fqn: Name of the projection; empty for products without a projection, such as a separate batch norm.
-        window: Geometry of the patches; a linear layer has windows of one pixel.
+        fqn: Fully qualified name of the projection (weight matrix); empty for a separate batch norm.
+        window: Geometry of the input patches; a linear layer has windows of one pixel.
         weight: Weights ``(out, kernel_h, kernel_w, in / groups)``.
         bias: Bias ``(out,)``.
-        groups: Number of channel groups with independent products.
-        bounds: Lower and upper bound of the outputs.
+        groups: Number of channel groups, each with its own matrix.
+        bounds: Lower and upper bound to which the outputs are clamped.
     """
 
     fqn: str
@@ -95,29 +95,29 @@ class Product(Operation):
 
     @property
     def rows(self) -> int:
-        """Inputs of the matrix of one group."""
+        """Number of inputs of each group's matrix."""
         return int(np.prod(self.weight.shape[1:]))
 
     @property
     def cols(self) -> int:
-        """Outputs of the matrix of one group."""
+        """Number of outputs of each group's matrix."""
         return len(self.weight) // self.groups
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel is a group with one output."""
+        """Whether each input channel is a group of its own with exactly one output."""
         return self.groups == self.window.source.channels == len(self.weight)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulate operations per inference."""
+        """Number of multiply-accumulate operations per inference."""
         return self.weight.size * self.shape.height * self.shape.width
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Add(Operation):
-    """The sum of two values of equal shape, clamped to `bounds`."""
+    """Sum of two values of equal shape, clamped to the lower and upper bound in `bounds`."""
 
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
@@ -125,7 +125,7 @@ class Add(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Clamp(Operation):
-    """An activation that clamps the value to `bounds`."""
+    """Activation that clamps a value to the lower and upper bound in `bounds`."""
 
     bounds: tuple[float, float]
 
@@ -133,7 +133,7 @@ class Clamp(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operation):
-    """Maximum or mean of each window; the mean divides by the whole window size."""
+    """Maximum or mean of each window of an image. The mean divides by the window size, which includes padding pixels."""
 
     window: Window
     is_max: bool
@@ -142,12 +142,12 @@ class Pool(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Place(Operation):
-    """Every `step`-th pixel of an image, copied into an image of zeros.
+    """Copy of every `step`-th pixel of an image into an image that is otherwise zero.
 
     Args:
         source: Shape of the input image.
-        step: Distance between copied pixels (height, width).
-        corner: Row, column and channel of the first copied pixel in the output.
+        step: Distance between copied pixels in the input image, as (height, width).
+        corner: Row, column and first channel of the first copied pixel in the output image.
     """
 
     source: Shape
@@ -158,15 +158,15 @@ class Place(Operation):
 @final
 @dataclass(frozen=True)
 class Program:
-    """A network as a list of operations.
+    """A network as a list of floating-point operations.
 
     Args:
         source: Name of the input value.
-        shapes: Shape of every value.
+        shapes: Shape of each value, by value name.
         operations: Operations in execution order.
         result: Name of the output value.
-        ranges: Largest magnitude of every value over the calibration samples.
-        samples: The calibration samples, channels last: ``(n, height, width, channels)``.
+        ranges: Largest magnitude of each value over the calibration samples, by value name.
+        samples: Calibration samples ``(n, height, width, channels)``.
     """
 
     source: str

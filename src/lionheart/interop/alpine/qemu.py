@@ -1,7 +1,7 @@
-"""Count executed instructions of AArch64 code under QEMU's user mode with a counting plugin.
+"""Count the instructions that an AArch64 program executes under QEMU's user-mode emulator, with a counting plugin.
 
-A program is cross-compiled and run. The counts are those of the program's own instructions and do not depend on the machine
-that runs QEMU. The counts are not cycles. The tools are Debian packages: `DEBIAN_PACKAGES`.
+The program is cross-compiled before it runs. The counts include only instructions of the program and do not depend on the
+machine that runs QEMU. Counts are not clock cycles. `DEBIAN_PACKAGES` lists the required tools and their packages.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ DEBIAN_PACKAGES: Final = {
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "gcc": "gcc",
 }
-CPU: Final = "cortex-a72"  # an Armv8.0 core, so neither dot-product nor later instructions
+CPU: Final = "cortex-a72"  # an Armv8.0 core, without dot-product and later instructions
 _BUILD_TIMEOUT_S: Final = 120.0
 _VERSION: Final = 1
-# A program gets only these environment variables and a fixed seed, so that every start is identical.
+# A program runs with only these environment variables and a fixed seed, so that every run is identical.
 _GUEST_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 @final
 @dataclass(frozen=True)
 class CacheSpec:
-    """Two LRU cache levels simulated by the plugin; the second level holds only data.
+    """Two levels of data caches with least-recently-used replacement, which the counting plugin simulates.
 
     Args:
-        line_bytes: Bytes of a line, a power of two.
-        l1_bytes: Capacity of the first level.
-        l1_ways: Lines per set of the first level.
-        l2_bytes: Capacity of the second level.
-        l2_ways: Lines per set of the second level.
+        line_bytes: Size of a cache line, a power of two [bytes].
+        l1_bytes: Capacity of the first level, a multiple of ``l1_ways * line_bytes`` [bytes].
+        l1_ways: Number of lines per set in the first level.
+        l2_bytes: Capacity of the second level, a multiple of ``l2_ways * line_bytes`` [bytes].
+        l2_ways: Number of lines per set in the second level.
     """
 
     line_bytes: int = 64
@@ -54,24 +54,24 @@ class CacheSpec:
     l2_ways: int = 16
 
     def __post_init__(self) -> None:
-        """Check that each cache has a whole number of sets."""
+        """Check that the line size is a power of two and that each level has a whole number of sets."""
         sizes = [(self.l1_bytes, self.l1_ways), (self.l2_bytes, self.l2_ways)]
         is_power = self.line_bytes > 0 and self.line_bytes & (self.line_bytes - 1) == 0
         if not is_power or any(min(size) < 1 or size[0] % (size[1] * self.line_bytes) for size in sizes):
             raise ConfigError(
-                f"caches: got {self}, expected lines of 2^n bytes and capacities that are multiples of ways x line_bytes",
-                hint="the defaults are 32 kB in 4 ways and 1 MB in 16 ways, with lines of 64 bytes",
+                f"caches: got {self}, expected lines of 2^n bytes and capacities > 0 that are multiples of ways * line_bytes",
+                hint="for example the defaults: 32 KiB with 4 ways and 1 MiB with 16 ways, with lines of 64 bytes",
             )
 
 
 @final
 @dataclass(frozen=True)
 class Counts:
-    """Counts of the executed instructions and data accesses in one region.
+    """Numbers of executed instructions, data accesses and cache misses in one region of a program.
 
     Args:
-        entries: Times the region was entered.
-        scalar_int: Integer arithmetic, logic, moves and addresses.
+        entries: Number of times that the region was entered.
+        scalar_int: Integer arithmetic, logic, moves and address computations.
         int_mul: Integer multiplications and divisions.
         branch: Branches, calls and returns, taken or not.
         scalar_load: Loads to general registers.
@@ -79,14 +79,15 @@ class Counts:
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
         simd: SIMD and floating-point arithmetic and moves.
-        tile_process: CM_PROCESS instructions, or the hints that replace them in a dry build of ``aimc.hh``.
-        tile_queue: CM_QUEUE instructions, or their hints.
-        tile_dequeue: CM_DEQUEUE instructions, or their hints.
-        tile_param: Reads and writes of tile parameters, or their hints.
-        other: System instructions, hints, barriers, prefetches.
-        accesses: Data accesses of at most 8 bytes.
-        l1_misses: Misses in the first level.
-        l2_misses: Misses in both levels.
+        tile_process: ALPINE's CM_PROCESS instructions. In builds with ``LH_AIMC_DRY``, hint instructions replace all tile
+            instructions and are counted instead.
+        tile_queue: ALPINE's CM_QUEUE instructions.
+        tile_dequeue: ALPINE's CM_DEQUEUE instructions.
+        tile_param: ALPINE's instructions that read or write tile parameters.
+        other: System instructions, other hints, barriers and prefetches.
+        accesses: Data accesses. An access of more than 8 bytes counts as several accesses of at most 8 bytes.
+        l1_misses: Misses in the first cache level.
+        l2_misses: Misses in both cache levels.
     """
 
     entries: int = 0
@@ -109,19 +110,23 @@ class Counts:
 
     @property
     def instructions(self) -> int:
-        """Number of all executed instructions."""
+        """Total number of executed instructions."""
         return sum(getattr(self, name) for name in CLASSES)
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the sum of two counts, field by field."""
+        """Return the field-by-field sum of `self` and `other`."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
-        """Read the counts of one region from the plugin's output.
+        """Return the counts of one region from the output of the counting plugin.
+
+        Args:
+            data: Counts by field name.
+            where: Location of the counts, for error messages.
 
         Raises:
-            ArtifactError: A count is missing, unknown or not a whole number.
+            ArtifactError: A count is missing, unknown, negative or not an integer.
         """
         names = [f.name for f in fields(cls)]
         if sorted(data) != sorted(names) or not all(type(n) is int and n >= 0 for n in data.values()):
@@ -135,11 +140,11 @@ CLASSES: Final = tuple(f.name for f in fields(Counts))[1:-3]
 @final
 @dataclass(frozen=True)
 class RunCounts:
-    """Counts of one execution.
+    """Instruction counts of one run of a program.
 
     Args:
-        regions: Counts by region number; region 0 is the code outside all marks.
-        stdout: Output of the program.
+        regions: Counts by region number; region 0 contains all code outside marked regions.
+        stdout: Standard output of the program.
     """
 
     regions: Mapping[int, Counts]
@@ -147,20 +152,20 @@ class RunCounts:
 
     @property
     def total(self) -> Counts:
-        """Counts of the whole process."""
+        """Sums of the counts over all regions."""
         return sum(self.regions.values(), Counts())
 
 
 @final
 @dataclass(frozen=True)
 class Tools:
-    """Paths of the programs required for counting.
+    """Paths of the programs that are required for counting instructions.
 
     Args:
-        qemu: QEMU's user mode for AArch64.
+        qemu: QEMU's user-mode emulator for AArch64.
         cross_cc: C compiler for AArch64.
         cross_cxx: C++ compiler for AArch64.
-        host_cc: C compiler for this machine.
+        host_cc: C compiler for this machine, which compiles the counting plugin.
     """
 
     qemu: str
@@ -169,20 +174,20 @@ class Tools:
     host_cc: str
 
     def versions(self) -> dict[str, str]:
-        """Return the version lines of the emulator and of the C++ cross compiler."""
+        """Return the version line of the emulator and of the C++ cross compiler, by field name."""
         return {name: _first_line(path) for name, path in (("qemu", self.qemu), ("cross_cxx", self.cross_cxx))}
 
 
 def missing_packages() -> tuple[str, ...]:
-    """Return the Debian packages whose programs are not on the path; empty if all programs are found."""
+    """Return the Debian packages of the required programs that are not on the path; empty if all programs are found."""
     return tuple(package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None)
 
 
 def find_tools() -> Tools:
-    """Return the programs required for counting.
+    """Return the paths of the programs that are required for counting instructions.
 
     Raises:
-        ConfigError: A program is missing.
+        ConfigError: A program is not on the path.
     """
     missing = missing_packages()
     if missing:
@@ -195,7 +200,7 @@ def find_tools() -> Tools:
 
 
 def build_counter(tools: Tools) -> Path:
-    """Return the compiled plugin from the user's cache folder; compile it first if necessary.
+    """Return the path of the compiled counting plugin in the user's cache folder; compile the plugin first if necessary.
 
     Raises:
         ArtifactError: The plugin does not compile, or the folder cannot be written.
@@ -225,14 +230,14 @@ def compile_program(
     flags: Sequence[str] = ("-O3",),
     include: Sequence[Path] = (),
 ) -> Path:
-    """Cross-compile C, C++ or assembly into one static program.
+    """Cross-compile C, C++ or assembly sources into one statically linked AArch64 program, and return its path.
 
     Args:
         tools: Programs from `find_tools`.
         sources: Source files; the C++ compiler compiles all of them.
-        program: Path of the compiled program.
+        program: Path to which the compiled program is written.
         flags: Compiler options.
-        include: Folders with headers.
+        include: Folders with header files.
 
     Raises:
         ArtifactError: The program does not compile.
@@ -251,16 +256,17 @@ def count_instructions(
     caches: CacheSpec | None = None,
     timeout_s: float = 300.0,
 ) -> RunCounts:
-    """Run a program under QEMU and return the counts by region.
+    """Run a program under QEMU and return the instruction counts of each region.
 
-    The instruction ``movz xzr, #id`` marks the start of a region; id 0 ends all regions.
+    The program marks regions by the instruction ``movz xzr, #id``, which starts the region `id` and ends the previous region.
+    Region 0 contains all code outside marked regions.
 
     Args:
         tools: Programs from `find_tools`.
         program: Statically linked program for AArch64.
-        args: Arguments of the program.
-        caches: Caches to simulate.
-        timeout_s: Time limit [s].
+        args: Command-line arguments of the program.
+        caches: Data caches to simulate; None for the defaults of `CacheSpec`.
+        timeout_s: Time limit of the run [s].
 
     Raises:
         ArtifactError: The program crashes, fails, exceeds the time limit, writes no counts or runs several threads.
@@ -285,16 +291,20 @@ def _require_success(program: Path, done: subprocess.CompletedProcess[str]) -> N
         ending = f"ended with exit status {done.returncode}"
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     told = f": {lines[-1].strip()}" if lines else ""
-    raise ArtifactError(f"{program}: {ending} under QEMU{told}", hint="run the program directly with qemu-aarch64")
+    raise ArtifactError(
+        f"{program}: {ending} under QEMU{told}", hint="run the program with qemu-aarch64 to see its whole output"
+    )
 
 
 def _read_counts(path: Path) -> dict[int, Counts]:
     if not path.exists():
-        raise ArtifactError("instruction counts: the plugin wrote no counts", hint="does this QEMU support plugins?")
+        raise ArtifactError(
+            "instruction counts: the plugin wrote no counts", hint="install a QEMU version with support for plugins"
+        )
     data = require_mapping(read_json(path), path)
     regions = data.get("regions")
     if data.get("version") != _VERSION or not isinstance(regions, dict):
-        raise ArtifactError(f"{path.name}: got {json.dumps(data)[:80]}, expected regions of version {_VERSION}")
+        raise ArtifactError(f"{path.name}: got {json.dumps(data)[:80]}, expected 'regions' and 'version': {_VERSION}")
     if data.get("threads") != 1:
         raise ArtifactError(f"instruction counts: the program ran {data.get('threads')} threads, expected one")
     return {int(name): Counts.parse(value, f"{path.name}:region {name}") for name, value in regions.items()}
@@ -317,14 +327,15 @@ def _first_line(program: str) -> str:
 def _run(
     command: Sequence[str], what: str, timeout_s: float, env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and return the result for any exit status."""
+    """Run a command and return its result without a check of the exit status."""
     try:
         return subprocess.run(  # noqa: S603  our own commands
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=env, cwd=cwd
         )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(
-            f"{what} did not end within {timeout_s:g} s", hint="increase the time limit, or reduce the work"
+            f"{what} did not end within {timeout_s:g} s",
+            hint="increase the time limit, or reduce the number of samples",
         ) from error
     except OSError as error:
         raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error

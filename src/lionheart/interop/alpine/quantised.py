@@ -1,9 +1,9 @@
-"""LionHeart's quantised reference: int8 activations and weights, int32 sums, ideal tiles.
+"""Quantised reference for emitted programs, with int8 activations and weights, int32 sums, and ideal tiles.
 
-Emitted programs must reproduce the outputs of this reference exactly. Every value has one symmetric scale from the
-calibration samples, and every output channel of a product has its own weight scale. A projection on tiles has the same int8
-weights and inputs. The ADC of each tile scales and rounds the exact sums and saturates them to int8; partial sums of tiles
-are added digitally.
+Emitted programs must reproduce the outputs of this reference exactly. Every value has one symmetric scale, which is computed
+from the calibration samples, and every output channel of a product has its own weight scale. Products on tiles use the same
+int8 weights and inputs as digital products. The ADC of each tile scales the exact sums, rounds them and clamps them to int8.
+Partial sums of several tiles are added digitally.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from lionheart.mapping import LayerMapping
 from lionheart.partition import TilePartition, partition_matrix
 
 Int8s = NDArray[np.int8]
-_CHUNK = 16  # samples computed together
-_LARGEST_BIAS = 2**20  # in units of one input step times one weight step
+_CHUNK = 16  # number of samples that are computed together
+_LARGEST_BIAS = 2**20  # in units of (input step x weight step)
 
 
 @final
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of a projection.
+    """Tiles that store the weights of a projection (weight matrix).
 
     Args:
-        partition: Partition of the matrices into tiles; rows are ordered (kernel_h, kernel_w, channel).
-        adc_scale: ADC steps per input step times weight step.
+        partition: Partition of the weight matrices into tiles; matrix rows are in the order (kernel_h, kernel_w, channel).
+        adc_scale: Factor by which the ADC multiplies integer sums before rounding.
     """
 
     partition: TilePartition
@@ -55,16 +55,16 @@ class Tiles:
 @final
 @dataclass(frozen=True)
 class QuantisedProduct:
-    """A quantised convolution or linear layer.
+    """Quantised convolution, linear layer or batch norm: ``round((sum + bias) * multiplier / 2**shift)``, then clamped.
 
     Args:
-        operation: Floating-point operation.
-        weights: Weights ``(groups, cols, rows)``, -127 to 127.
-        bias: Bias ``(out,)`` int32.
-        multiplier: Multiplier of each output ``(out,)`` int32.
-        shift: Shift of each output ``(out,)`` int32.
-        bounds: Lower and upper bound of the int8 outputs.
-        tiles: Tiles of the projection; None for digital products.
+        operation: Floating-point operation that is quantised.
+        weights: Int8 weights ``(groups, cols, rows)``, -127 to 127.
+        bias: Int32 bias ``(out,)``.
+        multiplier: Int32 multiplier of each output ``(out,)``.
+        shift: Int32 shift of each output ``(out,)``.
+        bounds: Lower and upper bound of the int8 outputs, both inclusive.
+        tiles: Tiles that store the weights; None for digital products.
     """
 
     operation: Product
@@ -76,7 +76,7 @@ class QuantisedProduct:
     tiles: Tiles | None
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the outputs ``(n, height, width, channels)`` for images `x`."""
+        """Return the int8 outputs ``(n, height, width, channels)`` for int8 images `x`."""
         x = _as_shape(x, self.operation.window.source)
         sums = np.concatenate([self._sum(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
         out = saturate(scale_and_round(sums + self.bias, self.multiplier, self.shift), *self.bounds)
@@ -96,7 +96,7 @@ class QuantisedProduct:
 @final
 @dataclass(frozen=True)
 class QuantisedAdd:
-    """A quantised sum: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``."""
+    """Quantised sum of two values: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``, clamped to `bounds`."""
 
     operation: Add
     multipliers: tuple[int, int]
@@ -104,7 +104,7 @@ class QuantisedAdd:
     bounds: tuple[int, int]
 
     def run(self, a: Int8s, b: Int8s) -> Int8s:
-        """Return the sum of `a` and `b`."""
+        """Return the quantised sum of `a` and `b`."""
         left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
         total = left * self.multipliers[0] + right * self.multipliers[1]
         return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
@@ -113,14 +113,14 @@ class QuantisedAdd:
 @final
 @dataclass(frozen=True)
 class QuantisedPool:
-    """A quantised pool; the multiplier of an average pool includes the division by the window size."""
+    """Quantised max or average pooling; the multiplier of average pooling includes the division by the window size."""
 
     operation: Pool
     multiplier: int
     shift: int
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the pooled images."""
+        """Return the pooled images for int8 images `x`."""
         windows = slide(x, self.operation.window, fill=-128 if self.operation.is_max else 0)
         if self.operation.is_max:
             largest: Int8s = windows.max(axis=(3, 4))
@@ -131,25 +131,25 @@ class QuantisedPool:
 @final
 @dataclass(frozen=True)
 class QuantisedClamp:
-    """A quantised activation that is not fused into another operation."""
+    """Quantised activation that clamps a value to `bounds` and is not merged into another operation."""
 
     operation: Clamp
     bounds: tuple[int, int]
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the clamped value in the shape of the operation."""
+        """Return `x`, clamped to `bounds`, in the output shape of the operation."""
         return _as_shape(saturate(x, *self.bounds), self.operation.shape)
 
 
 @final
 @dataclass(frozen=True)
 class QuantisedPlace:
-    """Quantised form of `Place`: pixels copied into an image of zeros."""
+    """Quantised form of `Place`, which copies every n-th pixel of an image into an image that is otherwise zero."""
 
     operation: Place
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the output images."""
+        """Return the output images for int8 images `x`."""
         shape, (top, left, first) = self.operation.shape, self.operation.corner
         taken = x[:, :: self.operation.step[0], :: self.operation.step[1]]
         out = np.zeros((len(x), shape.height, shape.width, shape.channels), np.int8)
@@ -164,14 +164,14 @@ Step = QuantisedProduct | QuantisedAdd | QuantisedPool | QuantisedClamp | Quanti
 @final
 @dataclass(frozen=True)
 class QuantisedProgram:
-    """A network in integers.
+    """A network in integer arithmetic.
 
     Args:
-        program: Floating-point program.
+        program: Floating-point program that is quantised.
         steps: Quantised operations in execution order.
-        scales: Real value of one integer step, for every value.
-        tile_rows: Inputs of a tile.
-        tile_cols: Outputs of a tile.
+        scales: Real number that one integer step of each value represents, by value name.
+        tile_rows: Number of inputs of a tile.
+        tile_cols: Number of outputs of a tile.
     """
 
     program: Program
@@ -182,21 +182,21 @@ class QuantisedProgram:
 
     @property
     def inverse_input_scale(self) -> np.float32:
-        """Factor by which inputs are multiplied before rounding."""
+        """Factor by which the network inputs are multiplied before they are rounded to integers."""
         return np.float32(1.0 / self.scales[self.program.source])
 
     @property
     def output_scale(self) -> float:
-        """Real value of one integer step of the output."""
+        """Real number that one integer step of the network outputs represents."""
         return self.scales[self.program.result]
 
     @property
     def n_tiles(self) -> int:
-        """Number of tiles over all projections."""
+        """Total number of tiles that store weights of the network."""
         return sum(s.tiles.partition.n_tiles for s in self.steps if isinstance(s, QuantisedProduct) and s.tiles)
 
     def run(self, samples: NDArray[np.float32]) -> Int8s:
-        """Return the int8 outputs ``(n, height, width, channels)`` of inputs ``(n, height, width, channels)``."""
+        """Return the int8 outputs for floating-point inputs; both have shapes of the form ``(n, height, width, channels)``."""
         values = {self.program.source: quantise_input(samples, self.inverse_input_scale)}
         for step in self.steps:
             values[step.operation.name] = run_step(step, values)
@@ -204,18 +204,18 @@ class QuantisedProgram:
 
 
 def _as_shape(x: Int8s, shape: Shape) -> Int8s:
-    """Return images in another shape of equal size; a flattened image has one pixel."""
+    """Return `x` with each sample reshaped to `shape`, which must have the same number of elements."""
     return x.reshape(len(x), shape.height, shape.width, shape.channels)
 
 
 def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
-    """Return the output value of a step, given the earlier values."""
+    """Return the output of a step; `values` holds the outputs of all earlier steps by name."""
     inputs: list[Any] = [values[name] for name in step.operation.inputs]
     return step.run(*inputs)
 
 
 def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Iterable[Ints]:
-    """Yield the exact sums ``(n, pixels, groups, cols)`` of each row of tiles."""
+    """Yield the exact partial sums ``(n, pixels, groups, cols)`` that each row of tiles computes."""
     first = 0
     for size in partition.row_sizes:
         yield multiply(patches[..., first : first + size], weights[..., first : first + size])
@@ -225,18 +225,18 @@ def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Itera
 def quantise_program(
     program: Program, mapping: LayerMapping | None = None, *, tile_rows: int = 256, tile_cols: int = 256
 ) -> QuantisedProgram:
-    """Return a network in integers, with the analog projections of `mapping` on ideal tiles.
+    """Convert a network to integer arithmetic. Projections that are analog in `mapping` are computed on ideal tiles.
 
     Args:
-        program: Program from `trace_program`.
-        mapping: Placements of the projections; None for all digital.
-        tile_rows: Inputs of a tile.
-        tile_cols: Outputs of a tile.
+        program: Floating-point program from `trace_program`.
+        mapping: Placements of the projections (weight matrices); None makes all projections digital.
+        tile_rows: Number of inputs of a tile.
+        tile_cols: Number of outputs of a tile.
 
     Raises:
-        ConfigError: A projection of the mapping is not in the program.
-        UnsupportedLayerError: An analog projection runs more than once.
-        NumericsError: A scale is out of bounds.
+        ConfigError: An analog projection in the mapping is not in the program.
+        UnsupportedLayerError: An analog projection runs more than once per inference.
+        NumericsError: A bias or a ratio of two scales exceeds the range of the integer arithmetic.
     """
     analog = _check_analog(program, mapping)
     scales = _find_scales(program)
@@ -261,19 +261,19 @@ def _check_analog(program: Program, mapping: LayerMapping | None) -> set[str]:
     for fqn in sorted(analog):
         if fqn not in names:
             raise ConfigError(
-                f"export: {fqn!r} is analog in the mapping but not a layer of the network",
+                f"export: mapping: got {fqn!r} as an analog layer, expected the name of a layer in the network",
                 hint=suggest(fqn, names, label="layers"),
             )
         if names.count(fqn) > 1:
             raise UnsupportedLayerError(
-                f"{fqn}: got an analog projection that runs {names.count(fqn)} times in one inference, expected once",
-                hint="make this projection digital",
+                f"export: {fqn!r}: this analog layer runs {names.count(fqn)} times in one inference, expected once",
+                hint="make this layer digital in the mapping",
             )
     return analog
 
 
 def _find_scales(program: Program) -> dict[str, float]:
-    """Return a scale for each value; operations that only select or clamp keep the scale of their input."""
+    """Return the scale of each value by name; max pooling, clamping and copying keep the scale of their input."""
     scales = {program.source: _scale(program.ranges[program.source])}
     for op in program.operations:
         keeps = isinstance(op, (Clamp, Place)) or (isinstance(op, Pool) and op.is_max)
@@ -304,7 +304,8 @@ def _quantise_product(
     bias = np.rint(op.bias / unit)
     if np.abs(bias).max(initial=0) >= 2**30:
         raise NumericsError(
-            f"{op.fqn or op.name}: a bias is too large for the weight scale of its channel", hint="make it digital"
+            f"{op.fqn or op.name}: a bias is too large for the ADC scale, expected less than 2^30 steps",
+            hint="make this layer digital in the mapping",
         )
     pairs = [to_fixed_point(float(factor)) for factor in unit / scale_out]
     multiplier, shift = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
@@ -312,7 +313,7 @@ def _quantise_product(
 
 
 def _calibrate_adc(op: Product, weights: Int8s, partition: TilePartition, inputs: Int8s) -> float:
-    """Return the scale that maps the largest sum of any tile over the calibration samples to the ADC's largest code."""
+    """Return the ADC scale that maps the largest magnitude of all tiles' sums over the calibration inputs to 127."""
     largest = 0
     for i in range(0, len(inputs), _CHUNK):
         patches = gather_patches(_as_shape(inputs[i : i + _CHUNK], op.window.source), op.window, op.groups)
@@ -326,7 +327,10 @@ def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
         factors = [scales[name] / scales[op.name] for name in op.inputs]
         shift = max(1, min(30, 21 - math.frexp(max(factors))[1]))
         if max(factors) * 2**shift >= 2**22:
-            raise NumericsError(f"{op.name}: the scales of the sum are {max(factors)} apart", hint="check the weights")
+            raise NumericsError(
+                f"{op.name}: the scale of an input is {max(factors):g} times the scale of the sum, expected less than 2^21",
+                hint="check the weights of the layers before this addition, whose inputs nearly cancel each other",
+            )
         left, right = (round(factor * 2**shift) for factor in factors)
         return QuantisedAdd(op, (left, right), shift, _bounds(op.bounds, scales[op.name]))
     if isinstance(op, Pool):
@@ -337,4 +341,4 @@ def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
         return QuantisedClamp(op, _bounds(op.bounds, scales[op.name]))
     if isinstance(op, Place):
         return QuantisedPlace(op)
-    raise UnsupportedLayerError(f"{op.module or op.name}: {type(op).__name__} has no quantised form")
+    raise UnsupportedLayerError(f"{op.module or op.name}: the operation {type(op).__name__!r} cannot be quantised")

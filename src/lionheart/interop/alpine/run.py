@@ -1,4 +1,4 @@
-"""Builds and runs an emitted program on this machine or for AArch64 under QEMU, and counts its instructions."""
+"""Build and run an emitted program on this machine or for AArch64 under QEMU, and count its instructions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _TIMEOUT_S: Final = 600.0
 @final
 @dataclass(frozen=True)
 class ProgramRun:
-    """Outputs of a program.
+    """Outputs of an emitted program for its stored inputs, and the expected outputs.
 
     Args:
-        outputs: Outputs ``(n, height, width, channels)`` int8.
-        expected: Outputs of the quantised reference for the same samples.
-        tile_instructions: Numbers of queue, process, dequeue and weight-write instructions.
+        outputs: Outputs of the program, int8, shape ``(n, height, width, channels)``.
+        expected: Outputs of LionHeart's quantised reference for the same inputs, with the same shape.
+        tile_instructions: Numbers of executed tile instructions, by the names that the program prints: ``queue``,
+            ``process``, ``dequeue`` and ``param_write``.
     """
 
     outputs: NDArray[np.int8]
@@ -41,20 +42,20 @@ class ProgramRun:
 
     @property
     def matches(self) -> bool:
-        """Whether all outputs equal the expected outputs."""
+        """Whether all outputs are equal to the expected outputs."""
         return bool(np.array_equal(self.outputs, self.expected))
 
 
 @final
 @dataclass(frozen=True)
 class RegionCounts:
-    """Executed instructions of a program in one region.
+    """Numbers of instructions that an emitted program executed in one code region.
 
     Args:
-        layer: Number of the layer; 0 is the network itself.
-        name: Name of the layer's function.
-        kind: Kind of work, as in the manifest.
-        counts: Counts summed over the samples.
+        layer: Number of the layer, from 1; 0 for work outside layers.
+        name: Name of the layer's C++ function; ``network`` for work outside layers.
+        kind: Kind of work in the region, such as ``product``; the manifest of the program lists all kinds.
+        counts: Counts, summed over all samples of the run.
     """
 
     layer: int
@@ -64,16 +65,16 @@ class RegionCounts:
 
 
 def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
-    """Build a program, run it on the stored inputs, and return its outputs and the expected outputs.
+    """Build an emitted program, run the program on its stored inputs, and return actual and expected outputs.
 
     Args:
         folder: Folder written by `emit_program`.
-        target: ``host`` for tiles emulated in C++; ``aarch64`` for ALPINE's instructions under QEMU, which trap and are
-            emulated.
+        target: ``host`` to run on this machine with tiles emulated in C++; ``aarch64`` to run under QEMU, where ALPINE's tile
+            instructions trap and are emulated.
 
     Raises:
         ConfigError: A compiler or QEMU is missing.
-        ArtifactError: The folder is damaged, or the program does not compile or run.
+        ArtifactError: A file in the folder is missing or damaged, or the program does not compile or run.
     """
     source = Path(folder)
     manifest = _read_manifest(source)
@@ -89,18 +90,18 @@ def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
 
 
 def count_regions(folder: Path | str, *, n_samples: int = 1, caches: CacheSpec | None = None) -> list[RegionCounts]:
-    """Return the AArch64 instruction counts of a program by layer and kind of work, over `n_samples` inferences.
+    """Count the AArch64 instructions of an emitted program for each layer and kind of work, over `n_samples` inferences.
 
-    ALPINE's instructions are counted separately; the other instructions are those that a core of the simulator executes.
+    ALPINE's tile instructions are counted separately. All other instructions are the same as on a core of the simulator.
 
     Args:
         folder: Folder written by `emit_program`.
-        n_samples: Number of stored inputs to run.
-        caches: Caches to simulate.
+        n_samples: Number of stored inputs to run, one inference each.
+        caches: Data caches to simulate; None for the defaults of `CacheSpec`.
 
     Raises:
         ConfigError: A compiler or QEMU is missing.
-        ArtifactError: The folder is damaged, or the program does not compile or run.
+        ArtifactError: A file in the folder is missing or damaged, or the program does not compile or run.
     """
     source = Path(folder)
     manifest = _read_manifest(source)
@@ -126,14 +127,17 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _build(source: Path, program: Path, target: Target) -> list[str]:
-    """Compile a program and return the command that runs it."""
+    """Compile an emitted program and return the command that runs the compiled program."""
     if target == "aarch64":
         tools = find_tools()
         compile_program(tools, [source / "main.cc"], program, flags=(*_FLAGS, "-DLH_AIMC_TRAP"), include=[source])
         return [tools.qemu, str(program)]
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
-        raise ConfigError("export: no C++ compiler on the path", hint="on Debian or Ubuntu: apt-get install g++")
+        raise ConfigError(
+            "export: neither g++ nor c++ found on the path, expected a C++ compiler",
+            hint="on Debian or Ubuntu: apt-get install g++",
+        )
     _run([compiler, *_FLAGS, "-DUSE_CHECKER", f"-I{source}", str(source / "main.cc"), "-o", str(program)])
     return [str(program)]
 
@@ -142,11 +146,11 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ArtifactError(f"{command[0]}: {error}") from error
+        raise ArtifactError(f"{command[0]}: did not complete: {error}") from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         told = next((line for line in lines if "error" in line), lines[-1])
-        raise ArtifactError(f"{Path(command[0]).name}: {told}", hint=f"the command was: {' '.join(command)}")
+        raise ArtifactError(f"{Path(command[0]).name}: failed: {told}", hint=f"the command was: {' '.join(command)}")
     return done
 
 
@@ -155,5 +159,5 @@ def _read_outputs(path: Path, shape: tuple[int, ...]) -> NDArray[np.int8]:
         return np.fromfile(path, np.int8).reshape(shape)
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            f"{path}: not the outputs of this program: {error}", hint="export the program again"
+            f"{path}: cannot be read as int8 outputs of shape {shape}: {error}", hint="export the program again"
         ) from error

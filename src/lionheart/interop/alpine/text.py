@@ -1,4 +1,4 @@
-"""Templates of the emitted files; ``{names}`` are placeholders for values of the network."""
+"""Templates of the emitted files; values of the network replace placeholders such as ``{n_tiles}``."""
 
 from __future__ import annotations
 

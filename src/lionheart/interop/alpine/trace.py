@@ -1,4 +1,4 @@
-"""Conversion of a PyTorch network to a `Program` through `torch.export`."""
+"""Conversion of a PyTorch network to a `Program` of floating-point operations, based on `torch.export`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from lionheart.interop.alpine.walk import Walker, argument_of, dims_of, pair_of
 
 
 def trace_program(model: nn.Module, samples: Tensor) -> Program:
-    """Return the operations of a network and the ranges of its values.
+    """Trace a network; return its operations and the largest magnitude of each value over the calibration samples.
 
     Args:
-        model: Network in floating point; it runs in evaluation mode.
+        model: Floating-point network. The function traces and runs it in evaluation mode.
         samples: Calibration inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)``.
 
     Raises:
-        UnsupportedLayerError: An operation cannot be exported; the message names it and its module.
-        GraphError: The network does not run on the samples, or branches on data.
+        ConfigError: `samples` is not a tensor of 2 to 4 dimensions with at least one sample.
+        UnsupportedLayerError: An operation cannot be exported. The message names the operation and its module.
+        GraphError: `torch.export` cannot trace the network, or a value is not finite on the samples.
     """
     if not isinstance(samples, Tensor) or samples.dim() not in (2, 3, 4) or len(samples) == 0:
         raise ConfigError(
-            f"export: got {_describe(samples)} as samples, expected a tensor of 2 to 4 dimensions with at least one sample",
-            hint="only networks with one input tensor can be exported",
+            f"export: samples: got {_describe(samples)}, expected a tensor with 2 to 4 dimensions and at least one sample",
+            hint="pass one tensor (n, ...); only networks with one input tensor can be exported",
         )
     with eval_mode(model):
         try:
@@ -40,7 +41,7 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise GraphError(
                 f"export: torch.export cannot trace {type(model).__name__}: {reason}",
-                hint="the forward must not branch on data; move such code out of the network",
+                hint="check that the forward pass does not branch on data and accepts inputs of the shape of the samples",
             ) from error
     builder = _Builder(exported)
     operations = builder.build()
@@ -54,7 +55,10 @@ def _describe(samples: Any) -> str:
 
 
 def channels_last(samples: Tensor) -> NDArray[np.float32]:
-    """Return inputs as ``(n, height, width, channels)``; vectors become images of one pixel, sequences images of height 1."""
+    """Return `samples` as float32 images ``(n, height, width, channels)``.
+
+    A vector becomes an image of one pixel. A sequence becomes an image of height 1 with one pixel for each token.
+    """
     images = samples.detach().float().cpu()
     if images.dim() == 4:
         return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
@@ -62,7 +66,7 @@ def channels_last(samples: Tensor) -> NDArray[np.float32]:
 
 
 class _Recorder(fx.Interpreter):
-    """Interpreter that runs a network and records the largest magnitude of selected values."""
+    """Interpreter that runs an exported network and records the largest magnitude of each selected value."""
 
     def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
         super().__init__(module)
@@ -78,7 +82,7 @@ class _Recorder(fx.Interpreter):
 def _record_ranges(
     module: fx.GraphModule, stored: Mapping[str, Tensor], samples: Tensor, names: set[str]
 ) -> dict[str, float]:
-    """Return the largest magnitude of each named value; `stored` maps nodes to the tensors of the network."""
+    """Return the largest magnitude of each value in `names`; `stored` holds parameters and buffers by node name."""
     recorder = _Recorder(module, names)
     inputs = [node.name for node in module.graph.nodes if node.op == "placeholder"]
     with torch.no_grad():
@@ -87,14 +91,15 @@ def _record_ranges(
     for name, largest in recorder.largest.items():
         if not math.isfinite(largest):
             raise GraphError(
-                f"export: {name}: its values are not finite on the calibration samples", hint="check the weights"
+                f"export: value {name!r} is not finite on the calibration samples",
+                hint="check the weights and the calibration samples for NaN and infinity",
             )
     return recorder.largest
 
 
 @final
 class _Builder(Walker):
-    """Walker with one method for each ATen operation."""
+    """Walker with one handler method for each supported ATen operation."""
 
     # ---- products
 
@@ -163,7 +168,7 @@ class _Builder(Walker):
         common = self._common(node)
         self._emit(node, Product(**common, fqn="", window=window, weight=weight, bias=offset, groups=source.channels))
 
-    # ---- element by element
+    # ---- element-wise operations
 
     def _on_relu(self, node: fx.Node) -> None:
         self._clamp(node, 0.0, math.inf)
@@ -196,11 +201,11 @@ class _Builder(Walker):
         common = self._common(node, 0, 1)
         same = dims_of(node, 0) == dims_of(node, 1) and self._order(node, 0) == self._order(node, 1)
         if not same or float(node.kwargs.get("alpha", 1)) != 1:  # type: ignore[arg-type]
-            raise self._refused(node, "of different shapes, or scaled")
+            raise self._refused(node, "of values with different shapes, or with alpha != 1,")
         self._emit(node, Add(**common))
         self._keep_order(node)
 
-    # ---- pixels
+    # ---- operations on pixels
 
     def _on_max_pool2d(self, node: fx.Node) -> None:
         self._pool(node, dilation=pair_of(argument_of(node, 4, 1)), ceil=bool(argument_of(node, 5, False)), is_max=True)
@@ -208,7 +213,7 @@ class _Builder(Walker):
     def _on_avg_pool2d(self, node: fx.Node) -> None:
         padded = pair_of(argument_of(node, 3, 0)) != (0, 0)
         if argument_of(node, 6, None) is not None or (padded and not argument_of(node, 5, True)):
-            raise self._refused(node, "with another divisor than the window's size")
+            raise self._refused(node, "with a divisor other than the window size")
         self._pool(node, dilation=(1, 1), ceil=bool(argument_of(node, 4, False)), is_max=False)
 
     def _pool(self, node: fx.Node, *, dilation: tuple[int, int], ceil: bool, is_max: bool) -> None:
@@ -239,7 +244,7 @@ class _Builder(Walker):
     def _on_adaptive_avg_pool2d(self, node: fx.Node) -> None:
         source, out = self._require_image(node), self._shape(node)
         if source.height % out.height or source.width % out.width:
-            raise self._refused(node, "with windows of several sizes")
+            raise self._refused(node, "with windows of different sizes")
         kernel = (source.height // out.height, source.width // out.width)
         self._emit_pool(node, kernel, kernel, is_max=False)
 
@@ -247,7 +252,7 @@ class _Builder(Walker):
         source = self._require_image(node)
         dims = node.args[1] if len(node.args) > 1 else ()
         if sorted(int(d) % 4 for d in dims) != [2, 3]:  # type: ignore[union-attr,arg-type]
-            raise self._refused(node, "over other dimensions than height and width")
+            raise self._refused(node, "over dimensions other than height and width")
         kernel = (source.height, source.width)
         self._emit_pool(node, kernel, kernel, is_max=False)
 
@@ -256,7 +261,7 @@ class _Builder(Walker):
         axis, start, step = int(argument_of(node, 1, 0)) % 4, argument_of(node, 2, 0) or 0, int(argument_of(node, 4, 1))
         source, length = dims_of(node), node.meta["val"].shape[axis]
         if start != 0 or length != -(-source[axis] // step) or (axis not in (2, 3) and step != 1):
-            raise self._refused(node, "that is not every n-th pixel from the first on")
+            raise self._refused(node, "that does not select every n-th pixel from the first")
         if step == 1:
             self._name(node, self._input(node))
             return
@@ -277,7 +282,7 @@ class _Builder(Walker):
             or argument_of(node, 3, None) not in (None, 0)
             or min(amounts) < 0
         ):
-            raise self._refused(node, "with anything but zeros")
+            raise self._refused(node, "other than padding with zeros")
         corner = (amounts[2], amounts[0], amounts[4])
         before = self._fused(node, (Place,))
         if before is not None and before.corner == (0, 0, 0) and self.shapes[before.name] == source:

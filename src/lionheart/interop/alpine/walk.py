@@ -1,4 +1,4 @@
-"""A walk over an exported graph: the value of each node, and the fusion of operations."""
+"""Traversal of an exported graph that assigns a value to each node and merges consecutive operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _RESHAPES = {"flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze
 
 
 class Walker:
-    """Walks over an exported graph. Subclasses have one method for each ATen operation, named ``_on_`` and the ATen name."""
+    """Traversal of an exported graph that collects the operations of a program.
+
+    A subclass has one handler method for each ATen operation, named ``_on_`` followed by the name of the operation.
+    """
 
     def __init__(self, exported: Any) -> None:
         signature = exported.graph_signature
@@ -36,17 +39,17 @@ class Walker:
         self.graph = exported.graph
         self.operations: dict[str, Operation] = {}
         self.shapes: dict[str, Shape] = {}
-        self.value_of: dict[str, str] = {}  # node -> name of its value
-        self.order: dict[str, tuple[int, int, int]] = {}  # nodes that are flattened images: (channels, height, width)
+        self.value_of: dict[str, str] = {}  # name of the value of each node
+        self.order: dict[str, tuple[int, int, int]] = {}  # (channels, height, width) of nodes that are flattened images
         self.inputs = signature.user_inputs
         self.outputs = signature.user_outputs
         self.source = self.result = ""
 
     def build(self) -> list[Operation]:
-        """Return the operations."""
+        """Visit all nodes and return the operations in execution order."""
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise UnsupportedLayerError(
-                f"network: got {len(self.inputs)} inputs and {len(self.outputs)} outputs, expected one of each",
+                f"network: expected one input tensor and one output tensor, got {len(self.inputs)} and {len(self.outputs)}",
                 hint="wrap the network so that it maps one tensor to one tensor",
             )
         for node in self.graph.nodes:
@@ -60,7 +63,7 @@ class Walker:
         if self.result in ("", self.source) or last in self.order:
             raise UnsupportedLayerError(
                 "network: the output is the input, a constant or a flattened image, expected the output of a layer",
-                hint="remove the last flatten",
+                hint="remove a flatten at the end; the network must contain at least one layer",
             )
         return list(self.operations.values())
 
@@ -76,7 +79,7 @@ class Walker:
 
     def _refused(self, node: fx.Node, why: str = "") -> UnsupportedLayerError:
         return UnsupportedLayerError(
-            f"{module_of(node) or 'network'}: {node.target}{': ' + why if why else ''} cannot be exported",
+            f"{module_of(node) or 'network'}: {node.target}{' ' + why if why else ''} cannot be exported",
             hint=f"supported operations: {SUPPORTED}",
         )
 
@@ -94,7 +97,7 @@ class Walker:
             return Shape(dims[2], dims[3], dims[1])
         if len(dims) in (2, 3) and dims[0] == 1:
             return Shape(1, dims[1] if len(dims) == 3 else 1, dims[-1])
-        raise self._refused(node, f"a value of shape {dims}")
+        raise self._refused(node, f"with a value of shape {dims}")
 
     def _input(self, node: fx.Node, position: int = 0) -> str:
         argument = node.args[position]
@@ -112,12 +115,12 @@ class Walker:
             self.order[node.name] = order
 
     def _tensor(self, node: fx.Node, position: int) -> tuple[str, Floats | None]:
-        """Return name and content of a parameter or buffer argument; None if the argument is absent."""
+        """Return the name and content of the parameter or buffer at `position`; ``("", None)`` if the argument is absent."""
         argument = node.args[position] if position < len(node.args) else None
         if argument is None:
             return "", None
         if not isinstance(argument, fx.Node) or argument.name not in self.tensors:
-            raise self._refused(node, "with a parameter that is computed")
+            raise self._refused(node, "with a computed parameter")
         name, tensor = self.tensors[argument.name]
         return name, tensor.detach().double().cpu().numpy()
 
@@ -126,7 +129,10 @@ class Walker:
         self._name(node, node.name)
 
     def _fused(self, node: fx.Node, kinds: tuple[type, ...]) -> Any:
-        """Return the operation before a node if its type is in `kinds` and no other node reads its value, else None."""
+        """Return the operation that computes the first input of `node` if both can be merged, otherwise None.
+
+        They can be merged if the type of the operation is in `kinds` and only `node` reads the output of the operation.
+        """
         value = self._input(node)
         argument = node.args[0]
         while isinstance(argument, fx.Node):
@@ -139,7 +145,7 @@ class Walker:
         return found if isinstance(found, kinds) else None
 
     def _take_over(self, node: fx.Node, old: Operation, **changes: Any) -> None:
-        """Replace the operation before a node by a changed copy that produces the node's value."""
+        """Replace the operation `old` by a copy with `changes` that computes the value of `node`."""
         del self.operations[old.name], self.shapes[old.name]
         self._emit(node, replace(old, name=node.name, **changes))
 
@@ -153,7 +159,7 @@ class Walker:
             raise self._refused(node, f"on a value of shape {dims_of(node)}")
         return self._shape(node.all_input_nodes[0])
 
-    # ---- nothing to do
+    # ---- operations without computation
 
     def _reshape(self, node: fx.Node, kind: str) -> None:
         if kind == "_assert_tensor_metadata":
@@ -172,23 +178,23 @@ class Walker:
 
 
 def module_of(node: fx.Node) -> str:
-    """Return the name of the module that contains a node; empty for the network itself."""
+    """Return the name of the innermost module that contains a node; empty for the network itself."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
 
 def dims_of(node: fx.Node, position: int = 0) -> tuple[int, ...]:
-    """Return the shape of an argument of a node."""
+    """Return the shape of the tensor argument at `position` of a node."""
     return tuple(node.args[position].meta["val"].shape)  # type: ignore[union-attr]
 
 
 def argument_of(node: fx.Node, position: int, default: Any) -> Any:
-    """Return an argument of a node, or `default` if the argument is absent."""
+    """Return the argument at `position` of a node, or `default` if the node has fewer arguments."""
     return node.args[position] if len(node.args) > position else default
 
 
 def pair_of(value: Any) -> tuple[int, int]:
-    """Return a number or a pair as (height, width)."""
+    """Return a number `n` as ``(n, n)`` and a sequence as its first and last element; the order is (height, width)."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return (value[0], value[-1])
     return (value, value)

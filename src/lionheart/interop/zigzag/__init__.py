@@ -1,7 +1,7 @@
-"""ZigZag as a cross-check of the system model: the cost of the digital layers, and of one MVM of a tile.
+"""Cross-check of the system model against ZigZag, for digital layers and for one matrix-vector multiplication of a tile.
 
-docs/results/zigzag.md says what is compared and what each model leaves out. Importing this package without ZigZag raises a
-`ConfigError`.
+docs/results/zigzag.md describes the comparison and lists the effects that each model omits. Importing this package raises a
+`ConfigError` if ZigZag cannot be imported.
 """
 
 from lionheart.errors import ConfigError
@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"ZigZag cannot be imported: {error}",
-        hint="pip install zigzag-dse==3.9.1 six (six is an undeclared dependency); the extra [zigzag] installs both",
+        hint="pip install zigzag-dse==3.9.1 six, or install LionHeart with the extra [zigzag], which includes both packages",
     ) from error
 
 from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison, compare_with_zigzag

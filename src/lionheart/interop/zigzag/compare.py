@@ -1,4 +1,4 @@
-"""Comparison of two cost models for each projection on the core: the system model and ZigZag."""
+"""Compare LionHeart's system model with ZigZag: the cost of each projection (weight matrix) on the digital core."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ZIGZAG_LEAVES_OUT = (
 
 
 class OurCost(CostTotals):
-    """Cost of a projection on the core by the system model.
+    """Cost per inference of one or more projections (weight matrices) on the digital core, by LionHeart's system model.
 
     Args:
-        products_s: Time of the products [s].
-        leakage_j: Leakage of the last-level cache [J].
+        products_s: Part of the latency that is spent on matrix products [s].
+        leakage_j: Part of the energy that is due to leakage of the last-level cache [J].
     """
 
     products_s: float
@@ -46,12 +46,12 @@ class OurCost(CostTotals):
 
 @final
 class TheirCost(CostTotals):
-    """Cost of a projection on the vector core by ZigZag.
+    """Cost per inference of one projection (weight matrix) on the digital vector core, computed by ZigZag.
 
     Args:
-        cycles: Clock cycles.
-        bound_cycles: MACs divided by lanes, a lower bound for every mapping.
-        energy_breakdown_j: Energy of the lanes and of each memory [J].
+        cycles: Number of clock cycles.
+        bound_cycles: Number of multiply-accumulate operations divided by the number of lanes, a lower bound of `cycles`.
+        energy_breakdown_j: Energy of the lanes and of each memory, by component name [J].
     """
 
     cycles: float
@@ -61,16 +61,16 @@ class TheirCost(CostTotals):
 
 @final
 class LayerComparison(Record):
-    """Costs of one projection on the core by both models.
+    """Costs per inference of one projection (weight matrix) on the digital core, by the system model and by ZigZag.
 
     Args:
-        fqn: The projection.
-        placement: Placement of the projection in the mapping.
-        macs: MACs of the projection.
-        ours: Cost by the system model.
-        zigzag: Cost by ZigZag.
-        latency_ratio: Latency by the system model divided by the latency by ZigZag [-].
-        energy_ratio: Energy by the system model divided by the energy by ZigZag [-]; None if the platform has no energies.
+        fqn: Fully qualified name of the projection.
+        placement: Placement of the projection in the mapping. The costs are those on the core even if it is analog.
+        macs: Number of multiply-accumulate operations (MACs) per inference.
+        ours: Cost computed by the system model.
+        zigzag: Cost computed by ZigZag.
+        latency_ratio: Latency in `ours` divided by the latency in `zigzag` [-].
+        energy_ratio: Energy in `ours` divided by the energy in `zigzag` [-]; None if the platform defines no energies.
     """
 
     fqn: str
@@ -84,15 +84,15 @@ class LayerComparison(Record):
 
 @final
 class TotalComparison(Record):
-    """Sums of the costs by both models.
+    """Costs of several projections (weight matrices) on the digital core, summed for the system model and for ZigZag.
 
     Args:
         n_projections: Number of projections in the sums.
-        products_macs_per_s: MAC rate of products in the system model [1/s].
-        ours: Cost by the system model.
-        zigzag: Cost by ZigZag.
-        latency_ratio: Latency by the system model divided by the latency by ZigZag [-].
-        energy_ratio: Energy by the system model divided by the energy by ZigZag [-]; None if the platform has no energies.
+        products_macs_per_s: Multiply-accumulate operations per second of product time in the system model [1/s].
+        ours: Summed cost by the system model.
+        zigzag: Summed cost by ZigZag.
+        latency_ratio: Latency in `ours` divided by the latency in `zigzag` [-].
+        energy_ratio: Energy in `ours` divided by the energy in `zigzag` [-]; None if the platform defines no energies.
     """
 
     n_projections: int
@@ -105,11 +105,11 @@ class TotalComparison(Record):
 
 @final
 class Totals(Record):
-    """Sums over all projections and over the digital projections.
+    """Summed costs on the digital core for all projections (weight matrices), and for the digital projections only.
 
     Args:
         all: Sums over all projections.
-        digital: Sums over the projections that are digital in the mapping; None if there are none.
+        digital: Sums over the projections that are digital in the mapping; None if every projection is analog.
     """
 
     all: TotalComparison
@@ -118,11 +118,11 @@ class Totals(Record):
 
 @final
 class ArrayRecord(CostTotals):
-    """Cost of one MVM by ZigZag.
+    """Cost of one matrix-vector multiplication on an in-memory array of the size of a tile, computed by ZigZag.
 
     Args:
-        bits_per_cycle: Input bits that the array processes in one cycle.
-        energy_breakdown_j: Energy of each component [J].
+        bits_per_cycle: Number of input bits that the array processes in one cycle.
+        energy_breakdown_j: Energy of each array component, by component name [J].
     """
 
     bits_per_cycle: int
@@ -131,13 +131,13 @@ class ArrayRecord(CostTotals):
 
 @final
 class TileComparison(Record):
-    """Costs of one MVM of a whole tile by both models.
+    """Costs of one matrix-vector multiplication that uses a whole tile, by the system model and by ZigZag.
 
     Args:
-        rows: Inputs of the tile.
-        cols: Outputs of the tile.
-        ours: Cost by the platform.
-        zigzag: Costs by ZigZag for several numbers of input bits per cycle.
+        rows: Number of inputs of the tile.
+        cols: Number of outputs of the tile.
+        ours: Cost computed from the tile constants of the platform.
+        zigzag: Costs computed by ZigZag, one for each number of input bits per cycle.
     """
 
     rows: int
@@ -148,15 +148,15 @@ class TileComparison(Record):
 
 @final
 class ZigZagComparison(Record):
-    """Costs of each projection on the core by the system model and by ZigZag.
+    """Costs by the system model and by ZigZag, for each projection (weight matrix) on the digital core and for one tile.
 
     Args:
-        tool: Name of the package.
-        platform: Name of the platform.
-        lanes: Lanes of the vector core.
-        rows: Comparison of each projection, in the order of the network.
-        totals: Sums.
-        tile: Comparison of one MVM of a tile.
+        tool: Name of ZigZag's Python package.
+        platform: Name of the hardware platform.
+        lanes: Number of lanes of the vector core.
+        rows: One comparison for each projection, in the order of the layer graph.
+        totals: Summed costs of the projections.
+        tile: Comparison of one matrix-vector multiplication that uses a whole tile.
         ours_leaves_out: Effects that the system model does not cover.
         zigzag_leaves_out: Effects that ZigZag does not cover.
     """
@@ -174,19 +174,19 @@ class ZigZagComparison(Record):
 def compare_with_zigzag(
     graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress = SILENT
 ) -> ZigZagComparison:
-    """Return the costs of each projection on the core by the system model and by ZigZag.
+    """Compute the cost of each projection (weight matrix) on the digital core with the system model and with ZigZag.
 
-    Projections that are analog in `mapping` are included with their cost on the core.
+    Projections that are analog in `mapping` are included with the cost that they would have on the core.
 
     Args:
         graph: Layer graph of a network with at least one projection.
-        mapping: Placements of the projections, which define the digital projections in `totals`.
-        platform: Platform of both cost models.
-        progress: Progress display of ZigZag's search.
+        mapping: Placements of the projections. The field `totals.digital` of the result sums only the digital projections.
+        platform: Hardware platform that both cost models describe.
+        progress: Progress display for ZigZag's search.
 
     Raises:
-        ConfigError: The mapping belongs to another network, or an operation has no cost.
-        UnsupportedLayerError: ZigZag finds no mapping of a projection.
+        ConfigError: The mapping belongs to another network, or the system model has no cost for an operation.
+        UnsupportedLayerError: ZigZag finds no valid loop order for a projection.
     """
     ours = estimate_system(graph, mapping, platform).digital_layers
     theirs = price_with_zigzag(graph, platform, progress=progress)
@@ -231,12 +231,12 @@ def _compare(node: LayerNode, placement: Placement, ours: Cost, theirs: ZigZagCo
 
 
 def _divide(ours: float, theirs: float) -> float | None:
-    """Return the ratio of two costs; None if the platform has no energies."""
+    """Return `ours` divided by `theirs`, or None if `theirs` is 0 because the platform defines no energies."""
     return ours / theirs if theirs else None
 
 
 def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
-    """Return the sums over `rows`."""
+    """Return the sums of the costs in `rows`."""
     ours = OurCost(
         latency_s=sum(row.ours.latency_s for row in rows),
         energy_j=sum(row.ours.energy_j for row in rows),
@@ -257,7 +257,7 @@ def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
 
 
 def _compare_tile(platform: PlatformSpec) -> TileComparison:
-    """Return the costs of one MVM of a whole tile by the platform and by ZigZag."""
+    """Return the costs of one matrix-vector multiplication that uses a whole tile, by the platform and by ZigZag."""
     ops = 2 * platform.tile_rows * platform.tile_cols
     energy_j = ops / platform.tile_ops_per_j * platform.tile_technology_factor
     return TileComparison(

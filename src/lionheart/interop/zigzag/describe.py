@@ -1,4 +1,4 @@
-"""Inputs for ZigZag: a layer as a matrix product, and a platform as lanes below registers, L1, L2 and DRAM."""
+"""Inputs for ZigZag: each layer becomes a matrix product, and a platform becomes a vector core with its memories."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ _DOWN, _UP, _STORE, _BELOW = (
     "fh",
     "th",
     "fl",
-)  # reads to the lower level, fills from the upper level, reads to the upper level, writes from the lower level
+)  # read for the lower level, fill from the upper level, read for the upper level, write from the lower level
 _PORT_NAMES = {"read": "r", "write": "w", "read_write": "rw"}
-_UNBOUNDED_BITS = 10**13  # no search over sizes: the platform's size rule has already decided that the operands fit
+_UNBOUNDED_BITS = 10**13  # larger than any operand, for memories that the platform's size rule has already assigned
 _AXES = {"cols": "K", "rows": "C", "n_mvms": "B", "groups": "G"}
 
 
 class Home(StrEnum):
-    """Memory level of a layer's operands between two uses, by the size rule of the system model."""
+    """Memory in which the operands of a layer remain between two uses.
+
+    All operands are in DRAM if the layer's activations exceed the last-level cache (LLC). Otherwise, only the weights are in
+    DRAM if the weights of the whole network exceed the LLC.
+    """
 
     LLC = "llc"
     WEIGHTS_IN_DRAM = "weights in dram"
@@ -46,14 +50,14 @@ class Home(StrEnum):
 @final
 @dataclass(frozen=True)
 class Shape:
-    """Matrix product of a projection, as described to ZigZag.
+    """Matrix product that represents a projection (weight matrix) in ZigZag.
 
     Args:
-        rows: Inputs of the matrix of one group.
-        cols: Outputs of the matrix of one group.
-        groups: Number of groups.
-        n_mvms: Matrix-vector products of each group.
-        home: Memory level of the operands.
+        rows: Number of inputs of each group's matrix.
+        cols: Number of outputs of each group's matrix.
+        groups: Number of groups, each with its own matrix.
+        n_mvms: Number of matrix-vector multiplications with each group's matrix per inference.
+        home: Memory in which the operands remain between two uses.
     """
 
     rows: int
@@ -64,20 +68,21 @@ class Shape:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulate operations per inference."""
+        """Number of multiply-accumulate operations per inference."""
         return self.rows * self.cols * self.groups * self.n_mvms
 
 
 def read_core(name: str) -> int:
-    """Return a constant of the vector core."""
+    """Return the constant `name` of the vector core, as stored in ``data/vector_core.toml``."""
     return int(load_constants("lionheart.system", "data/vector_core.toml")[name].value)
 
 
 def describe_shapes(graph: LayerGraph, platform: PlatformSpec) -> dict[str, Shape]:
-    """Return the matrix product of each projection.
+    """Return the matrix product that represents each projection (weight matrix), by the name of the projection.
 
-    The graph has no kernel sizes, so a convolution is the product of its patches with its matrix. MACs and weights are exact,
-    but an input counts once for each patch that contains it.
+    The graph has no kernel sizes, so a convolution is represented by the product of its input patches and its weight matrix.
+    The numbers of multiply-accumulate operations and weights are exact. An input value counts once for each patch that
+    contains it.
     """
     weights_fit = graph.weights * platform.activation_bytes <= platform.llc_bytes
     return {node.fqn: _describe_shape(node, platform, weights_fit=weights_fit) for node in graph.nodes}
@@ -90,10 +95,12 @@ def _describe_shape(node: LayerNode, platform: PlatformSpec, *, weights_fit: boo
 
 
 def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
-    """Return ZigZag's workload of one product, with the lanes along a dimension that fills all lanes if there is one.
+    """Return ZigZag's workload for one matrix product.
 
-    Otherwise a lane is partly unused. ZigZag truncates the number of lanes when it counts transfer cycles (7.99 lanes move as
-    much as 7), so its search would prefer such mappings for transfers that are too short.
+    The lanes are assigned to dimensions whose sizes are multiples of the number of lanes, if there are any. Otherwise ZigZag
+    chooses the dimension, and one lane is partly unused. Without this restriction, ZigZag's search would prefer partly unused
+    lanes: ZigZag truncates the number of lanes when it counts transfer cycles (7.99 lanes transfer as much as 7), so transfers
+    for a fractional number of lanes seem too short.
     """
     bits = 8 * platform.activation_bytes
     layer = {
@@ -117,15 +124,20 @@ def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
     }
     mapping = MappingValidator([{"name": name, **hints} for name in ("default", "Gemm")])
     workload = WorkloadValidator([layer])
-    _require_valid("product", workload, mapping)
+    _require_valid("matrix product", workload, mapping)
     return WorkloadFactory(workload.normalized_data, mapping.normalized_data).create()
 
 
 def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
-    """Return ZigZag's accelerator: lanes with the energy of the platform's active core, and the platform's memories.
+    """Return ZigZag's accelerator, which consists of the lanes of the vector core and the memories of the platform.
 
-    Registers and L1 have no separate energy, because the platform gives one figure for a core with both. The size of an L2
-    without a level above it is unlimited, because the platform's size rule has assigned all operands to it.
+    The platform's energy per active cycle is divided evenly among the lanes. Registers and L1 have no energy of their own
+    because the energy per active cycle includes both. The size of L2 is unlimited unless all operands are in DRAM, because the
+    platform's size rule has already assigned the other operands to L2.
+
+    Args:
+        platform: Platform that defines the energies, memory sizes and bandwidths.
+        home: Memory in which the operands remain between two uses.
     """
     in_dram = {Home.LLC: (), Home.WEIGHTS_IN_DRAM: (_WEIGHT,), Home.DRAM: _OPERANDS}[home]
     data = {
@@ -144,7 +156,7 @@ def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
 
 
 def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the memories from the lanes upwards. ZigZag counts whole bits per cycle, so bandwidths are rounded."""
+    """Yield the name and description of each memory, from registers to DRAM; bandwidths are rounded to whole bits per cycle."""
     port_bits, lanes = read_core("l1_port_bits"), read_core("vector_lanes")
     element_bits, sum_bits = 8 * platform.activation_bytes, read_core("accumulator_bits")
     line_bits = 8 * platform.cache_line_bytes
@@ -169,7 +181,7 @@ def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterat
 @final
 @dataclass(frozen=True)
 class _Port:
-    """A memory port that moves up to `bits` bits per cycle."""
+    """Memory port that transfers up to `bits` bits per cycle; each entry of `moves` names an operand and a direction."""
 
     kind: str
     bits: int
@@ -191,7 +203,7 @@ def _memory(
     energy_j: tuple[float, float] = (0.0, 0.0),
     operands: Sequence[str] = _OPERANDS,
 ) -> dict[str, Any]:
-    """Return a memory; `energy_j` is the energy of one access as wide as the port, proportionally less for fewer bits."""
+    """Return ZigZag's description of a memory; `energy_j` holds the energies [J] of a read and a write at full port width."""
     return {
         "size": size_bits,
         "r_cost": energy_j[0] * _PJ,
@@ -215,4 +227,7 @@ def _memory(
 
 def _require_valid(where: str, *validators: Any) -> None:
     if not all(validator.validate() for validator in validators):
-        raise ConfigError(f"{where}: ZigZag rejects the description", hint="is zigzag-dse==3.9.1 installed?")
+        raise ConfigError(
+            f"{where!r}: ZigZag rejected the description, expected the format of zigzag-dse 3.9.1",
+            hint="pip install zigzag-dse==3.9.1, and check the memory sizes and bandwidths of the platform",
+        )

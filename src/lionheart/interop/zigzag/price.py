@@ -1,4 +1,4 @@
-"""Costs by ZigZag's library: the best mapping of each product, and the closed form of an in-memory array."""
+"""Costs computed by ZigZag: a search finds the best loop order of each product; a formula gives the cost of a tile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from lionheart.interop.zigzag.describe import LEVELS, Shape, build_core, build_w
 from lionheart.progress import SILENT, Progress
 from lionheart.system import PlatformSpec
 
-LPF_LIMIT = 4  # loop prime factors in a search; more take much longer and change little: docs/results/zigzag.md
+LPF_LIMIT = (
+    4  # loop prime factors in a search; a larger limit is much slower and changes little: docs/results/zigzag.md
+)
 BITS_PER_CYCLE = (1, 2, 8)  # input bits that ZigZag's in-memory array processes in one cycle
 _STAGES = (
     WorkloadStage,
@@ -40,14 +42,14 @@ _STAGES = (
 @final
 @dataclass(frozen=True)
 class ZigZagCost:
-    """ZigZag's cost of one projection on the vector core, per inference.
+    """Cost per inference of one projection (weight matrix) on the vector core, computed by ZigZag.
 
     Args:
-        fqn: The projection.
-        cycles: Clock cycles, including loads before the products and stores after them.
-        bound_cycles: MACs divided by lanes, a lower bound for every mapping.
-        latency_s: Latency of the cycles at the platform's clock [s].
-        energy: Energy of the lanes and of each memory [J].
+        fqn: Fully qualified name of the projection.
+        cycles: Number of clock cycles, including the first loads and the last stores.
+        bound_cycles: Number of multiply-accumulate operations divided by the number of lanes, a lower bound of `cycles`.
+        latency_s: Duration of `cycles` at the clock frequency of the platform [s].
+        energy: Energy of the lanes and of each memory, by component name [J].
     """
 
     fqn: str
@@ -58,19 +60,19 @@ class ZigZagCost:
 
     @property
     def energy_j(self) -> float:
-        """Energy per inference [J]."""
+        """Total energy per inference [J]."""
         return sum(self.energy.values())
 
 
 @final
 @dataclass(frozen=True)
 class ArrayCost:
-    """ZigZag's closed-form cost of one MVM of a whole in-memory array.
+    """Cost of one matrix-vector multiplication that uses a whole in-memory array, by ZigZag's closed-form model.
 
     Args:
-        bits_per_cycle: Input bits that the array processes in one cycle.
-        latency_s: Time of the MVM [s].
-        energy: Energy of each component [J].
+        bits_per_cycle: Number of input bits that the array processes in one cycle.
+        latency_s: Duration of the multiplication [s].
+        energy: Energy of each array component, by component name [J].
     """
 
     bits_per_cycle: int
@@ -79,25 +81,28 @@ class ArrayCost:
 
     @property
     def energy_j(self) -> float:
-        """Energy of the MVM [J]."""
+        """Total energy of the matrix-vector multiplication [J]."""
         return sum(self.energy.values())
 
 
 def price_with_zigzag(
     graph: LayerGraph, platform: PlatformSpec, *, lpf_limit: int = LPF_LIMIT, progress: Progress = SILENT
 ) -> tuple[ZigZagCost, ...]:
-    """Return ZigZag's cost of every projection on a vector core with the platform's clock, memories and energies.
+    """Return the cost of each projection (weight matrix) on a vector core, computed by ZigZag.
 
-    Each distinct shape is computed once. The function can be interrupted at any time.
+    Projections with equal matrix sizes share one search. The computation can be interrupted at any time.
 
     Args:
         graph: Layer graph of the network.
-        platform: Platform with clock, memories and energies.
-        lpf_limit: Largest number of loop prime factors in the search for the best loop order.
-        progress: Progress display, one step for each shape.
+        platform: Platform that defines the clock frequency, memories and energies of the core.
+        lpf_limit: Largest number of loop prime factors in the search for the best loop order. A larger limit is slower.
+        progress: Progress display, with one step for each search.
+
+    Returns:
+        One cost for each projection, in the order of the layer graph.
 
     Raises:
-        UnsupportedLayerError: ZigZag finds no mapping of a projection.
+        UnsupportedLayerError: ZigZag finds no valid loop order for a projection.
     """
     shapes = describe_shapes(graph, platform)
     found: dict[Shape, ZigZagCost] = {}
@@ -116,9 +121,10 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
         try:
             best = _search_mappings(build_core(platform, shape.home), build_workload(shape, platform), lpf_limit)
         except NoValidLoopOrderingFoundException as error:
-            size = f"{shape.rows}x{shape.cols}, {shape.groups} groups, {shape.n_mvms} MVMs"
+            size = f"{shape.rows}x{shape.cols} matrix (groups: {shape.groups}, matrix-vector multiplications: {shape.n_mvms})"
             raise UnsupportedLayerError(
-                f"{fqn}: ZigZag finds no order of the loops of {size}", hint="the operands may not fit the memories"
+                f"{fqn}: ZigZag found no valid loop order for a {size}",
+                hint="check the memory sizes of the platform: the operands may not fit",
             ) from error
     energy = dict.fromkeys(("lanes", *LEVELS), 0.0)
     energy["lanes"] = best.mac_energy * 1e-12
@@ -131,10 +137,10 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
 
 
 def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
-    """Return ZigZag's evaluation of the mapping with the smallest energy-delay product.
+    """Return ZigZag's evaluation of the loop order with the smallest energy-delay product.
 
-    The list of stages is LionHeart's. ZigZag's own command adds stages that draw and save, which fail on layers that fill the
-    lanes at once.
+    ZigZag's own command also draws and saves the loop order. Those stages are omitted here because they fail for layers that
+    fill all lanes at once.
     """
     main = MainStage(
         list(_STAGES),
@@ -149,7 +155,7 @@ def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress ZigZag's messages about its search on standard error, for example on unrollings limited by a port."""
+    """Suppress the warnings that ZigZag logs during a search, for example about unrolling that a memory port limits."""
     logger = logging.getLogger("zigzag")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -160,11 +166,11 @@ def _quiet() -> Iterator[None]:
 
 
 def price_array(platform: PlatformSpec, bits_per_cycle: int) -> ArrayCost:
-    """Return ZigZag's closed-form cost of one MVM of an analog in-memory array of the size of the platform's tile.
+    """Return the cost of one matrix-vector multiplication on an analog in-memory array, by ZigZag's closed-form model.
 
     Args:
-        platform: Platform with the numbers of tile rows and columns.
-        bits_per_cycle: Input bits that the array processes in one cycle, a power of two.
+        platform: Platform whose numbers of tile rows and columns define the size of the array.
+        bits_per_cycle: Number of input bits that the array processes in one cycle, a power of two.
     """
     input_bits = read_core("array_input_bits")
     with _quiet():
