@@ -279,7 +279,7 @@ def test_files_in_a_circle(tmp_path: Path) -> None:
         write(tmp_path / f"{one}.toml", f'extends = "{other}.toml"\n')
     with pytest.raises(ConfigError, match=r"extends: got a cycle: a\.toml -> b\.toml -> c\.toml -> a\.toml"):
         load_platform(tmp_path / "a.toml")
-    with pytest.raises(ConfigError, match="circle"):
+    with pytest.raises(ConfigError, match="cycle"):
         load_platform(write(tmp_path / "d.toml", 'extends = "d.toml"\n'))
 
 
