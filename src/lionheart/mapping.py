@@ -94,11 +94,11 @@ class LayerMapping:
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the number of MACs in analog projections divided by the number of MACs in all projections, 0 to 1."""
+        """Return the fraction of the MACs (multiply-accumulate operations) that are in analog projections, 0 to 1."""
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
-        """Return the number of weights in analog projections divided by the number of weights in all projections, 0 to 1.
+        """Return the fraction of the weights that are in analog projections, 0 to 1.
 
         A weight that several layers share counts once.
         """

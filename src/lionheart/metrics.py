@@ -175,19 +175,19 @@ PERPLEXITY = Metric("perplexity", "log-%", "perplexity")
 
 
 def drop_pp(baseline: Score, mean: Score) -> Score:
-    """Return 100 times the score of the digital network minus the score of the analog network.
+    """Return 100 times the score of the digital network minus the score of the analog network [pp].
 
-    The result is in pp, or in the drop unit of the metric. Both scores are scores of single samples, or both are mean scores.
+    If the metric defines another drop unit, the result is in that unit.
 
     Args:
-        baseline: Score of the digital network.
-        mean: Score of the analog network.
+        baseline: Score, or mean score, of the digital network.
+        mean: Score, or mean score, of the analog network.
     """
     return 100 * (baseline - mean)
 
 
 def is_within(drop: float, bound: float) -> bool:
-    """Return whether a drop is at most `bound`, with a tolerance of 1e-9 pp for rounding errors; both are in pp."""
+    """Return whether the drop `drop` [pp] is at most `bound` [pp], with a tolerance of 1e-9 pp for rounding errors."""
     return drop <= bound + _ROUNDING_PP
 
 

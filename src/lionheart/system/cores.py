@@ -89,7 +89,7 @@ def list_layer_work(
 def _sort_ops(
     graph: LayerGraph, ops: Iterable[OpCost]
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
-    """Return two dicts by layer name: the costs of operations that run before each layer, and of those that run after it."""
+    """Return the costs of operations that run before each layer and after each layer, as two dicts by layer name."""
     first, last = graph.nodes[0], graph.nodes[-1]
     preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
     following: dict[str, list[tuple[WorkKind, Cost]]] = {}

@@ -30,7 +30,7 @@ _Shape = tuple[str, int, int, int]  # layer type, rows, cols, groups
 @final
 @dataclass(frozen=True, kw_only=True)
 class ProjectionAudit(LayerNode, Judgement):
-    """A projection (weight matrix) in a coverage audit: shape, whether it can be analog, and cost in each placement.
+    """A projection (weight matrix) in a coverage audit, with its costs and with the reason if it must stay digital.
 
     Args:
         unit: Name of the unit that contains the projection. A unit is usually one part of a repeated block.
@@ -145,7 +145,7 @@ class UnitGroup(Record):
 
 @final
 class CoverageAudit(Record):
-    """Coverage audit of a network: the projections (weight matrices) that can be analog, and why the others cannot.
+    """Coverage audit of a network: tiles and costs of each projection (weight matrix), or the reason for staying digital.
 
     Args:
         task: Name of the model.
@@ -181,9 +181,9 @@ def audit_coverage(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> CoverageAudit:
-    """Return the coverage audit of a network: the projections (weight matrices) that can be analog, and why the others cannot.
+    """Return the coverage audit of a network: the projections (weight matrices) that can be analog, with their tiles and costs.
 
-    The audit contains the shape, unit, tiles and costs of each projection.
+    For all other projections, the audit gives the reason why they must stay digital.
 
     Args:
         graph: Layer graph of the network.

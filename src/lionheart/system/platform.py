@@ -274,9 +274,9 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
 
 
 def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
-    """Return a message for each required constant that has no entry in the files; nothing if an extended file was not found.
+    """Return a message for each required constant that is missing; no messages if an extended file was not found.
 
-    With ``every=True``, the result also includes constants whose entries have errors, and does not depend on extended files.
+    With ``every=True``, messages are returned even in this case, and also for constants whose entries have errors.
     """
     if not (files.is_whole or every):
         return []

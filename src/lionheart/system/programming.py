@@ -1,4 +1,7 @@
-"""Time and energy of programming a network's weights into tiles, and the number of inferences that save as much."""
+"""Time and energy needed to program a network's weights into tiles.
+
+The module also computes the number of inferences after which a mapping has saved as much time or energy.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +61,18 @@ class ProgrammingEstimate:
 
     @property
     def break_even_time(self) -> int | None:
-        """Number of inferences that together save the programming time; None if they save none or the cost is unknown."""
+        """Number of inferences after which the mapping has saved the programming time; None if it saves no time.
+
+        None also if the programming cost is unknown.
+        """
         return self._divide(self.duration_s, self.saved_s)
 
     @property
     def break_even_energy(self) -> int | None:
-        """Number of inferences that together save the programming energy; None if they save none or the cost is unknown."""
+        """Number of inferences after which the mapping has saved the programming energy; None if it saves no energy.
+
+        None also if the programming cost is unknown.
+        """
         return self._divide(self.energy_j, self.saved_j)
 
     def _divide(self, spent: float, saved: float) -> int | None:
@@ -177,7 +186,7 @@ def estimate_programming(
 def _count_writes(
     partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
 ) -> tuple[int, float]:
-    """Return the number of writes, and the energy if each write is followed by one read [J].
+    """Return the number of writes, and the total energy of one read after each write [J].
 
     A write comprises all pulses of the devices that are written together.
     """

@@ -1,4 +1,7 @@
-"""Event-driven simulation of pipeline stages on several cores. The cores wait for tiles, for inputs and for full queues."""
+"""Event-driven simulation of pipeline stages on several cores.
+
+Cores wait for tiles, for inputs, and while the queue to the next stage is full.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ def simulate_pipeline(
     order depends on the number of crossbars, so sharing crossbars never shortens the total time.
 
     If the DRAM bandwidth is too low for the traffic of all cores, all times are multiplied by the same factor. Without shared
-    crossbars, the total time equals that of `estimate_pipeline` for any size of the queues.
+    crossbars, `estimate_pipeline` returns the same total time, for any size of the queues.
 
     Args:
         stages: Stages of the pipeline, at least one.

@@ -80,9 +80,9 @@ def mvm_energy(platform: PlatformSpec, point: TilePoint) -> dict[str, float]:
     """Return the energy of one matrix-vector product (MVM) on a whole tile, by component [J].
 
     The platform gives the energy for the size and converters of its own tile. The converters use the fraction
-    ``tile_converter_share`` of this energy, which is scaled with their number and resolution. Only ratios of `adc_energy_j` and
-    `dac_energy_j` are used for this. The other energy is scaled with the number of devices. For the platform's own tile, the
-    components add up to the given energy.
+    ``tile_converter_share`` of this energy. The energy of the converters is scaled with the number and resolution of the
+    converters, by ratios of `adc_energy_j` and `dac_energy_j`. The remaining energy is scaled with the number of devices. For
+    the platform's own tile, the components add up to the given energy.
 
     Args:
         platform: Platform that gives the energy, size and converters of its own tile.

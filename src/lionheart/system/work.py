@@ -55,7 +55,7 @@ def _n_patches(node: LayerNode) -> int:
 
 
 def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the time that the core waits for a stream of data [s], and the number of its DRAM lines.
+    """Return the time that the core waits for a stream of data [s], and the number of DRAM lines in the stream.
 
     Writes are buffered, so the core waits for writes only if the data are in DRAM.
     """
@@ -92,9 +92,9 @@ class Residency:
 def overflow_share(n_bytes: float, capacity: float) -> float:
     """Return the fraction of reads that miss if ``n_bytes`` are read repeatedly through a cache of `capacity` bytes, 0 to 1.
 
-    The fraction is 0 if all bytes fit. Otherwise it is the fraction of the bytes that does not fit. A cache with strict
-    least-recently-used replacement would then always miss. A cache with random replacement would also miss more often, but with
-    such a model the fitted coefficients reproduce the published gains of ALPINE less well.
+    If not all bytes fit in the cache, the fraction is ``1 - capacity / n_bytes``. A cache with strict least-recently-used
+    replacement would then always miss. A cache with random replacement would also miss more often, but with such a model the
+    fitted coefficients reproduce the published gains of ALPINE less well.
     """
     return max(1.0 - capacity / n_bytes, 0.0) if n_bytes > 0 else 0.0
 
@@ -118,7 +118,7 @@ def _dram_line_s(platform: PlatformSpec) -> float:
 
 
 def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
-    """Return the rate at which the digital kernel of a projection multiplies [MAC/cycle].
+    """Return the rate of the digital kernel that computes the products of a projection (weight matrix) [MAC/cycle].
 
     A convolution with several groups of one output each is depthwise and has its own rate.
     """

@@ -118,8 +118,8 @@ def _choose_resident(
 ) -> set[str]:
     """Return the names of the layers whose weights stay on tiles.
 
-    The remaining layers are reprogrammed if they have an entry in `turn_sizes`, their number of crossbars. Enough crossbars for
-    the largest of these layers are kept free.
+    The dict `turn_sizes` gives the number of crossbars of each layer that can be reprogrammed. Enough crossbars are kept free
+    for the largest of the remaining layers, so that these layers can use the free crossbars one after another.
     """
 
     def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
@@ -142,10 +142,10 @@ def _choose_resident(
 def _arrange(
     ranked: Mapping[str, TilePartition], free_tiles: int, together: Sequence[Sequence[str]], *, packed: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer.
+    """Return the crossbars of each layer, by layer name.
 
-    If there are enough crossbars, each layer has its own. Otherwise, some groups of layers have their own crossbars, and the
-    layers of all remaining groups share the rest.
+    If there are enough crossbars, each layer has crossbars of its own. Otherwise, the layers of some groups share crossbars
+    only within their group, and the layers of all remaining groups share the other crossbars.
     """
     if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)

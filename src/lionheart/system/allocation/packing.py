@@ -94,8 +94,8 @@ def list_pieces(partition: TilePartition) -> list[_Size]:
 def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
     """Return a lower bound of the number of crossbars that any packing needs.
 
-    The bound is the larger of two numbers. One is the total area of all pieces, divided by the area of a crossbar and rounded
-    up. The other is the number of pieces that are longer than half a crossbar in both directions.
+    The bound is the larger of two numbers: the total area of all pieces divided by the area of a crossbar, rounded up, and the
+    number of pieces that are longer than half a crossbar in both directions.
     """
     devices, large, size = 0, 0, 1
     for partition in partitions:
@@ -115,10 +115,12 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
     """Pack the pieces of all layers into few crossbars. The result depends only on `partitions`.
 
-    Pieces are placed one after another in descending size, for several definitions of size. The result with the fewest
-    crossbars is kept. A piece is placed in the free rectangle where the smaller of the two remaining gaps is smallest (maximal
-    rectangles algorithm). Up to 6 pieces that do not fill a crossbar are also placed in every possible order. More than 400
-    such pieces are placed in rows of pieces (shelves) instead, which is faster.
+    Pieces are placed one after another in descending size. The size is measured in four ways (area, longer side, rows,
+    columns), and the result with the fewest crossbars is kept. A piece is placed in the free rectangle where the smaller of the
+    two remaining gaps is smallest (maximal rectangles algorithm).
+
+    Up to 6 pieces that do not fill a crossbar are also placed in every possible order. More than 400 such pieces are placed in
+    rows of pieces (shelves) instead, which is faster.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
