@@ -136,7 +136,7 @@ def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: Til
     if found.reason_unknown:
         raise ConfigError(
             f"reprogram: {found.reason_unknown}",
-            hint="add these tables to a platform file, or use reprogram=False, so that layers without tiles stay digital",
+            hint="add these tables to a platform file, or switch off reprogramming: layers without tiles then stay digital",
         )
     energy = {"programming": 0.0}
     for name, joules in found.energy.items():
