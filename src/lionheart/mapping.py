@@ -1,4 +1,4 @@
-"""The mapping: a placement (analog or digital) for each projection of a network, as plain data."""
+"""The mapping of a network: for each projection (weight matrix), whether its products run on analog tiles or digitally."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lionheart.spec import with_config_errors
 
 
 class Placement(StrEnum):
-    """Where the products of a projection are computed: on tiles or digitally."""
+    """Placement of a projection (weight matrix): its products are computed on analog tiles or digitally."""
 
     ANALOG = "analog"
     DIGITAL = "digital"
@@ -29,10 +29,10 @@ class Placement(StrEnum):
 @with_config_errors
 @dataclass(frozen=True)
 class LayerMapping:
-    """A placement for each projection of a network.
+    """The placement, analog or digital, of each projection (weight matrix) of a network.
 
     Args:
-        placements: Placement by fully qualified name, in the order of the network.
+        placements: Placement of each projection, by fully qualified name, in the order of the projections in the layer graph.
         schema_version: Version of the JSON format.
     """
 
@@ -42,7 +42,7 @@ class LayerMapping:
     @model_validator(mode="before")
     @classmethod
     def _require_all(cls, data: Any) -> Any:
-        """Reject plain data without version or placements; their defaults are only for mappings constructed in Python."""
+        """Reject a dict without ``schema_version`` or ``placements``. Only Python calls may omit these arguments."""
         if isinstance(data, dict):
             for key in ("schema_version", "placements"):
                 if key not in data:
@@ -51,67 +51,70 @@ class LayerMapping:
 
     @classmethod
     def all_digital(cls, graph: LayerGraph) -> Self:
-        """Return the mapping with all projections digital."""
+        """Return the mapping in which all projections (weight matrices) of `graph` are digital."""
         return cls(dict.fromkeys(graph.fqns, Placement.DIGITAL))
 
     @classmethod
     def from_analog(cls, graph: LayerGraph, analog: Iterable[str]) -> Self:
-        """Return the mapping with exactly the projections `analog` on tiles.
+        """Return the mapping in which exactly the projections (weight matrices) named in `analog` run on tiles.
 
         Args:
-            graph: Network.
-            analog: Names of the analog projections.
+            graph: Layer graph of the network.
+            analog: Names of the projections that run on tiles. All other projections are digital.
 
         Raises:
-            ConfigError: A name is not a projection of the graph.
+            ConfigError: A name in `analog` is not a projection of the graph.
         """
         chosen = set(analog)
         for fqn in sorted(chosen - set(graph.fqns)):
             raise ConfigError(
-                f"mapping: got {fqn!r}, expected a projection of this network",
+                f"mapping: got {fqn!r}, expected the name of a projection (weight matrix) of the network",
                 hint=suggest(fqn, graph.fqns, label="projections"),
             )
         return cls({f: Placement.ANALOG if f in chosen else Placement.DIGITAL for f in graph.fqns})
 
     @property
     def analog(self) -> tuple[str, ...]:
-        """Names of the analog projections."""
+        """Names of the analog projections, in the order of `placements`."""
         return tuple(fqn for fqn, placement in self.placements.items() if placement is Placement.ANALOG)
 
     def is_analog(self, fqn: str) -> bool:
-        """Return whether the projection `fqn` is on tiles."""
+        """Return whether the projection `fqn` runs on tiles; False if the mapping has no projection of this name."""
         return self.placements.get(fqn) is Placement.ANALOG
 
     def with_placement(self, fqn: str, placement: Placement) -> LayerMapping:
-        """Return a copy with another placement of the projection `fqn`.
+        """Return a copy of the mapping in which the projection `fqn` has the given placement.
 
         Raises:
             ConfigError: `fqn` is not a projection of this mapping.
         """
         if fqn not in self.placements:
             raise ConfigError(
-                f"mapping: got {fqn!r}, expected a projection of this mapping",
+                f"mapping: got {fqn!r}, expected the name of a projection (weight matrix) in the mapping",
                 hint=suggest(fqn, self.placements, label="projections"),
             )
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the share of all projections' MACs that is on tiles, 0 to 1."""
+        """Return the fraction of the MACs (multiply-accumulate operations) that are in analog projections, 0 to 1."""
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
-        """Return the share of all projections' weights that is on tiles, 0 to 1; a shared weight counts once."""
+        """Return the fraction of the weights that are in analog projections, 0 to 1.
+
+        A weight that several layers share counts once.
+        """
         return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 
     def save(self, path: Path) -> None:
-        """Write the mapping to a JSON file."""
+        """Write the mapping to the JSON file `path`."""
         write_json(path, write_record(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a mapping from a JSON file.
+        """Read a mapping from the JSON file `path`.
 
         Raises:
-            ArtifactError: The file cannot be read or is not a mapping.
+            ArtifactError: The file cannot be read or does not contain a valid mapping.
         """
         return read_record(cls, read_json(path), str(path))

@@ -1,6 +1,6 @@
-"""Metrics: how samples are scored, what the mean score is called, and how scores and drops are formatted.
+"""Quality metrics: functions that score samples, names of mean scores, and the formatting of scores and drops.
 
-The command line, the report and model cards all format numbers with this module.
+The command line, the report and model cards format all scores and drops with this module.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Score = TypeVar("Score", float, "Tensor")
 _LARGE, _SMALL = (
     1e4,
     10.0,
-)  # perplexities from _LARGE on have three digits; those below _SMALL have an additional decimal
+)  # perplexities of at least _LARGE have three significant digits; perplexities below _SMALL have one more decimal
 _ROUNDING_PP = 1e-9  # tolerance for rounding errors in a drop [pp]
 _LARGEST_EXPONENT = 700.0  # exp overflows shortly above
 
 
 def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 for each sample whose largest output is its target, else 0.
+    """Return 1.0 for each sample in which the target class has the largest output, and 0.0 for all other samples.
 
     Args:
-        outputs: Scores of all classes, ``(batch, classes)``.
-        targets: Class indices, ``(batch,)``.
+        outputs: Output of the network for each class, ``(batch, classes)``.
+        targets: Index of the correct class of each sample, ``(batch,)``.
 
     Returns:
         Score of each sample, ``(batch,)`` float32.
@@ -46,16 +46,16 @@ def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
 @with_config_errors
 @dataclass(frozen=True)
 class Metric:
-    """A quality metric: how samples are scored, what the mean score is called, and how it is formatted.
+    """A quality metric: a function that scores samples, and the name, unit and format of the mean score.
 
     Args:
         name: Name of the mean score, for example ``"accuracy"``, ``"F1"`` or ``"perplexity"``.
-        drop_unit: Unit of a drop, which is 100 times a difference of mean scores.
-        kind: ``share``: scores are from 0 to 1, and their mean is shown in percent. ``perplexity``: a score is the negative
-            cross-entropy of a sample in nats, and ``exp(-mean)`` is shown. A drop then is in log-percent: it multiplies the
-            perplexity by ``exp(drop / 100)``.
-        compute: Function of ``(outputs, targets)`` that returns one score for each sample, shape ``(batch,)``. The function is
-            not stored in files, so the metric of a stored result has None.
+        drop_unit: Unit of a drop. A drop is 100 times the difference between the mean scores of the digital and analog network.
+        kind: ``share``: each score is from 0 to 1, and the mean score is shown in percent. ``perplexity``: each score is the
+            negative cross-entropy of a sample in nats, and the perplexity ``exp(-mean)`` is shown. In the latter case a drop is
+            in log-percent: it multiplies the perplexity by ``exp(drop / 100)``.
+        compute: Function that receives ``(outputs, targets)`` and returns one score for each sample, shape ``(batch,)``. None
+            for a metric that is read from a file, because files do not contain functions.
 
     Raises:
         ConfigError: An argument has a wrong type, or `kind` is unknown.
@@ -69,63 +69,93 @@ class Metric:
     )
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        """Return one score for each sample, shape ``(batch,)``.
+        """Return one score for each sample of a batch, shape ``(batch,)``.
+
+        Args:
+            outputs: Outputs of the network for the batch.
+            targets: Targets of the batch.
 
         Raises:
-            ConfigError: The metric has no function, because it comes from a file.
+            ConfigError: `compute` is None, as in a metric that is read from a file.
         """
         if self.compute is None:
             raise ConfigError(
-                f"{self.name}: this metric has no function that scores samples",
-                hint=f"give a function: Metric({self.name!r}, {self.drop_unit!r}, compute=my_scores)",
+                f"metric {self.name!r}: got compute=None, expected a function that scores samples",
+                hint=f"pass a function of (outputs, targets) that returns one score for each sample: "
+                f"Metric({self.name!r}, {self.drop_unit!r}, {self.kind!r}, compute=my_scores)",
             )
         scores: Tensor = self.compute(outputs, targets)
         return scores
 
     def value_of(self, mean: float) -> float:
-        """Return the value of the metric for a mean score: the mean itself, or the perplexity."""
+        """Return the value of the metric for a mean score: the mean score itself, or the perplexity ``exp(-mean)``.
+
+        If ``exp(-mean)`` would overflow, the value is infinity.
+        """
         if self.kind == "share":
             return mean
         return math.exp(-mean) if -mean < _LARGEST_EXPONENT else math.inf
 
     def mean_of(self, value: float) -> float:
-        """Return the mean score for a value of the metric, the inverse of `value_of`."""
+        """Return the mean score for a value of the metric: the inverse function of `value_of`."""
         return -math.log(value) if self.kind == "perplexity" else value
 
     @property
     def title(self) -> str:
-        """The name with a capital first letter."""
+        """Name of the metric with a capital first letter."""
         return self.name[0].upper() + self.name[1:]
 
     @property
     def axis_unit(self) -> str:
-        """Unit of `plot_value` for an axis label; empty for perplexity."""
+        """Unit of the values returned by `plot_value`, for an axis label: ``"%"``, or an empty string for perplexity."""
         return "" if self.kind == "perplexity" else "%"
 
     @property
     def rises_with_drop(self) -> bool:
-        """Whether the value of the metric increases when quality drops."""
+        """Whether the value of the metric increases when the quality of the network drops. True only for perplexity."""
         return self.kind == "perplexity"
 
     def plot_value(self, mean: float) -> float:
-        """Return the value that figures show for a mean score: percent, or the perplexity."""
+        """Return the number that plots show for a mean score: the mean score in percent, or the perplexity."""
         return self.value_of(mean) if self.kind == "perplexity" else 100 * mean
 
     def format_value(self, mean: float, digits: int = 2) -> str:
-        """Format the value of the metric for a mean score, ``0.851`` -> ``"85.10 %"``, ``-3.5`` -> ``"33.12"``."""
+        """Format the value of the metric for a mean score with its unit.
+
+        A mean score of ``0.851`` gives ``"85.10 %"``. For perplexity, a mean score of ``-3.5`` gives ``"33.12"``.
+
+        Args:
+            mean: Mean score.
+            digits: Number of decimals. A perplexity below 10 has one more decimal; a perplexity of at least 10000 has three
+                significant digits.
+        """
         return f"{self._write(mean, digits)} %" if self.kind == "share" else self._write(mean, digits)
 
     def format_interval(self, low: float, high: float, digits: int = 2) -> str:
-        """Format an interval of mean scores, smaller value first, without unit: ``"[84.60, 85.60]"``."""
+        """Format an interval of mean scores as values of the metric, without unit: ``"[84.60, 85.60]"``.
+
+        The smaller value comes first.
+
+        Args:
+            low: Smaller mean score.
+            high: Larger mean score.
+            digits: Number of decimals, as for `format_value`.
+        """
         ends = (high, low) if self.rises_with_drop else (low, high)
         return f"[{', '.join(self._write(end, digits) for end in ends)}]"
 
     def format_drop(self, drop: float, digits: int = 2, *, sign: bool = False) -> str:
-        """Format a drop with its unit, ``"0.53 pp"``; with `sign` ``"+0.53 pp"``."""
+        """Format a drop with its unit, for example ``"0.53 pp"``.
+
+        Args:
+            drop: Drop in the unit `drop_unit`.
+            digits: Number of decimals.
+            sign: Whether to write a plus sign before a positive drop: ``"+0.53 pp"``.
+        """
         return f"{drop:{'+' if sign else ''}.{digits}f} {self.drop_unit}"
 
     def explain_drop(self) -> str:
-        """Return an explanation of the drop in one or two sentences."""
+        """Return one or two sentences that explain how a drop of this metric is defined."""
         if self.kind == "perplexity":
             return (
                 "Perplexity is e to the power of the mean cross-entropy of a token in nats. A drop of quality is 100 times the "
@@ -147,17 +177,19 @@ PERPLEXITY = Metric("perplexity", "log-%", "perplexity")
 
 
 def drop_pp(baseline: Score, mean: Score) -> Score:
-    """Return the drop of scores or mean scores against those of the digital network [pp, or the metric's drop unit].
+    """Return 100 times the score of the digital network minus the score of the analog network [pp].
+
+    If the metric defines another drop unit, the result is in that unit.
 
     Args:
-        baseline: Score of the digital network.
-        mean: Score of the analog network.
+        baseline: Score, or mean score, of the digital network.
+        mean: Score, or mean score, of the analog network.
     """
     return 100 * (baseline - mean)
 
 
 def is_within(drop: float, bound: float) -> bool:
-    """Return whether a drop is at most a bound, both in pp, with a tolerance for rounding errors."""
+    """Return whether the drop `drop` [pp] is at most `bound` [pp], with a tolerance of 1e-9 pp for rounding errors."""
     return drop <= bound + _ROUNDING_PP
 
 

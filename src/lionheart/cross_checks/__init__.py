@@ -1,7 +1,8 @@
-"""Cross-checks: other tools that estimate the cost of a finished run's layers. Each module is one tool, under its own name.
+"""Cross-checks: comparisons of the system model's costs with the cost estimates of other tools, for each layer of a run.
 
-Inputs: a graph, a mapping and a platform. Output: a record of the tool's costs and those of `lionheart.system`, and the same as
-text. Modules must import the tool inside functions.
+Each module of this package connects one tool, and the name of the tool is the name of its module. The inputs are a layer graph,
+a mapping and a platform. The outputs are a record of the costs from the tool and from `lionheart.system`, and a text that
+describes the record. Modules must import the tool inside functions.
 """
 
 from lionheart.cross_checks._base import CROSS_CHECKS, ComparisonText, CrossCheck

@@ -1,4 +1,4 @@
-"""The interface of a tool of `lionheart simulate --cross-check`."""
+"""The interface of a tool for `lionheart simulate --cross-check`, and the text form of its result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class ComparisonText:
-    """A comparison as text: a table and sentences below it.
+    """The result of a cross-check as text: a table, and sentences below the table.
 
     Args:
         title: Title of the table.
         columns: Names of the columns.
-        right: Names of the columns of numbers, which are right-aligned.
-        rows: Cells of the rows, one row for each layer.
-        sums: Cells of the rows that hold sums.
+        right: Names of the columns that contain numbers. These columns are right-aligned.
+        rows: Rows of the table, one for each layer. A row has one cell for each column.
+        sums: Further rows that contain sums over layers, with one cell for each column.
         lines: Sentences below the table.
     """
 
@@ -38,30 +38,36 @@ class ComparisonText:
 
 
 class CrossCheck(Protocol):
-    """A tool that estimates the cost of layers."""
+    """A tool that estimates the time and energy of layers, for comparison with the system model in `lionheart.system`."""
 
-    #: Result and requirements of the tool, for help texts.
+    #: Description of the tool's result and of the packages that the tool needs, in help texts.
     help: str
 
     def require(self) -> None:
         """Check that the tool is installed.
 
         Raises:
-            ConfigError: The tool is not installed; the hint gives the command that installs it.
+            ConfigError: The tool is not installed. The hint gives the command that installs it.
         """
 
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
     ) -> Record:
-        """Return the cost of each layer according to the tool and according to the system model.
+        """Return the cost of each layer, estimated both by the tool and by the system model in `lionheart.system`.
+
+        Args:
+            graph: Layer graph of the network.
+            mapping: Placement of each layer: on analog tiles or digital.
+            platform: Core, memory and tiles.
+            progress: Display of the progress.
 
         Raises:
-            ConfigError: The tool is not installed, or the mapping is for another network.
+            ConfigError: The tool is not installed, or the mapping belongs to another network.
             UnsupportedLayerError: The tool does not support a layer.
         """
 
     def describe(self, comparison: Any) -> ComparisonText:
-        """Return a result of `compare` as text."""
+        """Convert a result of `compare` to text."""
 
 
 CROSS_CHECKS: Registry[CrossCheck] = Registry(

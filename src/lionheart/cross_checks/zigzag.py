@@ -1,4 +1,4 @@
-"""Cross-check with ZigZag (KU Leuven)."""
+"""Cross-check of the system model with ZigZag, a cost model for accelerators from KU Leuven."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 @final
 class ZigZagCheck:
-    """ZigZag's cost of each layer; see `CrossCheck`."""
+    """Cross-check that estimates the cost of each layer with ZigZag. It implements `CrossCheck`."""
 
     help = "ZigZag's cost of each layer (extra zigzag)"
 
     def require(self) -> None:
-        """See `CrossCheck`."""
+        """Check that ZigZag is installed; see `CrossCheck.require`."""
         import lionheart.interop.zigzag  # noqa: F401  raises with the command that installs ZigZag
 
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
     ) -> ZigZagComparison:
-        """See `CrossCheck`."""
+        """Return the cost of each layer according to ZigZag and to the system model; see `CrossCheck.compare`."""
         from lionheart.interop.zigzag import compare_with_zigzag
 
         return compare_with_zigzag(graph, mapping, platform, progress=progress)
 
     def describe(self, comparison: ZigZagComparison) -> ComparisonText:
-        """See `CrossCheck`."""
+        """Convert a comparison with ZigZag to a table and sentences; see `CrossCheck.describe`."""
         data, total = comparison, comparison.totals.all
         sums = [("sum", "", *_cells(total))]
         digital = data.totals.digital

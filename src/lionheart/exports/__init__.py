@@ -1,7 +1,7 @@
-"""Exports: formats of a finished run for other tools. Each module of this package is one format, under its own name.
+"""Exports: formats in which other tools can read a finished run. Each module of this package defines one format.
 
-Input: an `ExportRequest`. Output: an `ExportResult`. Modules are imported for help texts, so they must import torch and other
-large libraries inside functions.
+The name of a format is the name of its module. The input of a format is an `ExportRequest`, the output an `ExportResult`. Help
+texts import every module, so the modules must import torch and other large libraries inside functions.
 """
 
 from lionheart.exports._base import EXPORTS, Export, ExportRequest, ExportResult

@@ -1,4 +1,4 @@
-"""The interface of a format of `lionheart export`."""
+"""The interface of an export format of `lionheart export`, with the classes of its input and output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class ExportRequest:
     """A request to export a finished run.
 
     Args:
-        run: Directory of the run.
-        load_task: Function that returns the task of the run.
-        out: File or directory to write; None = the format's default.
-        check: Whether the exported program is run and its outputs compared.
-        n_calibration: Number of training samples for the calibration of scales.
-        n_stored: Number of validation samples stored with the export.
+        run: Directory of the finished run.
+        load_task: Function without arguments that loads the task (model and data) of the run.
+        out: File or directory to write; None = decided by the format: a default directory, or standard output.
+        check: Whether to run the exported program and compare its outputs with the expected outputs.
+        n_calibration: Number of training samples from which the scales of the exported program are determined.
+        n_stored: Number of validation samples that are stored with the exported program.
     """
 
     run: Path
@@ -41,10 +41,10 @@ class ExportResult:
     """The result of an export.
 
     Args:
-        data: Plain data for ``--json``.
-        lines: Sentences for the terminal.
-        is_output: Whether `data` is the export itself, which is then written to stdout.
-        is_wrong: Whether a check found a difference.
+        data: Result as plain data, which the option ``--json`` prints.
+        lines: Sentences that are printed to the terminal.
+        is_output: Whether `data` is the exported content itself. If so, `data` is written to standard output.
+        is_wrong: Whether the check of the exported program found outputs that differ from the expected outputs.
     """
 
     data: dict[str, Any]
@@ -54,16 +54,16 @@ class ExportResult:
 
 
 class Export(Protocol):
-    """An export format."""
+    """An export format: a way to write a finished run for another tool."""
 
-    #: Description of the format, for help texts.
+    #: Description of the format in help texts.
     help: str
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Write a finished run in this format.
+        """Export a finished run in this format.
 
         Raises:
-            ConfigError: The request has an option that this format does not support.
+            ConfigError: The request contains an option that this format does not support.
             ArtifactError: The run is not finished, or the result cannot be written.
         """
 

@@ -1,4 +1,4 @@
-"""Export of a C++ program for the ALPINE simulator."""
+"""Export of a finished run as a C++ program for the ALPINE simulator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
 
 @final
 class AlpineExport:
-    """A C++ program for the ALPINE simulator; see `Export`."""
+    """Export format that writes a C++ program for the ALPINE simulator. It implements `Export`."""
 
     help = "a C++ program for the ALPINE simulator"
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """See `Export`."""
+        """Write the C++ program and, on request, compare its outputs with the expected outputs; see `Export.export`."""
         from lionheart.interop.alpine.export import check_program, export_run
 
         out = request.out or request.run / "alpine"

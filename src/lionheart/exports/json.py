@@ -1,4 +1,4 @@
-"""Export of the mapping as JSON data."""
+"""Export of a finished run's mapping (the placement of each layer) as JSON data."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from lionheart.exports._base import EXPORTS, ExportRequest, ExportResult
 
 @final
 class JsonExport:
-    """The mapping as JSON data; see `Export`."""
+    """Export format that writes the mapping of a finished run as JSON data. It implements `Export`."""
 
     help = "the mapping as JSON data"
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """See `Export`."""
+        """Write the mapping to `request.out`, or return it as data if `request.out` is None; see `Export.export`."""
         from lionheart.jobs.result import open_finished
         from lionheart.mapping import LayerMapping
         from lionheart.record import write_record
 
         if request.check:
-            raise ConfigError("--check: the format json holds a mapping and cannot be run", hint="omit --check")
+            raise ConfigError(
+                "--check: the format 'json' contains a mapping, not a program that could be checked",
+                hint="omit --check",
+            )
         mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
         data = write_record(mapping)
         if request.out is None:

@@ -1,9 +1,11 @@
-"""System: time and energy of one inference of a mapped network on a platform.
+"""System: time and energy of one inference of a mapped network on a platform (cores, memory and tiles).
 
-Inputs: a `LayerGraph`, a `LayerMapping`, a `PlatformSpec`, and optionally the `TilePartition` of each analog projection.
-Outputs: a `SystemEstimate` for the mapping and for the all-digital network, per projection and in total, with the list of what
-is counted and assumed; the stages of a pipeline over several cores, and their `Schedule`. `summary()` of each returns its
-record. `SystemModel` computes the cost of many mappings of one network. All functions are pure. This package must not know
+The inputs are a `LayerGraph`, a `LayerMapping`, a `PlatformSpec`, and optionally the `TilePartition` of each analog projection
+(weight matrix). The main output is a `SystemEstimate` of the mapped network and of the all-digital network, per projection and
+in total. The estimate also lists the counted costs and the assumptions. For several cores, the outputs are the stages of a
+pipeline and their `Schedule`. The method `summary()` of an output returns a record for result files.
+
+`SystemModel` computes the cost of many mappings of one network. All functions are pure. This package must not depend on device
 physics, noise, training or search.
 """
 

@@ -1,4 +1,4 @@
-"""Text of every estimate: what the numbers include, what they leave out, and the assumptions behind them."""
+"""Texts that every estimate contains: the costs that are included, the costs that are left out, and the assumptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison of a mapping with the all-digital network on the same number of cores, with a limited number of tiles."""
+"""Comparison of a mapped network with the all-digital network on the same number of cores, for a limited number of tiles."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ NOTES = (
 @final
 @dataclass(frozen=True)
 class CoresRequest:
-    """Numbers of cores, inferences and tiles to simulate.
+    """Settings for the simulation of a network on several cores.
 
     Args:
         n_cores: Number of available cores.
         n_inferences: Number of consecutive inferences.
-        max_tiles: Number of available tiles; None = that of the platform.
-        reprogram: Whether layers that do not fit on the tiles are reprogrammed for every inference, at the platform's
-            programming cost, instead of staying digital.
+        max_tiles: Number of available tiles; None = the number of tiles of the platform.
+        reprogram: Whether to reprogram layers that do not fit on the tiles for every inference, at the platform's programming
+            cost. Otherwise these layers stay digital.
     """
 
     n_cores: int
@@ -49,14 +49,14 @@ class CoresRequest:
 @final
 @dataclass(frozen=True)
 class CoresComparison:
-    """Schedules of the mapped and of the all-digital network on the same number of cores.
+    """Schedules of the mapped network and of the all-digital network on the same number of cores.
 
     Args:
         platform: Name of the platform.
         n_cores: Number of available cores.
         max_tiles: Number of available tiles; None = as many as needed.
-        fit: Placement of the weights on the tiles.
-        n_tiles_packed: Number of tiles with sharing between layers.
+        fit: Crossbars of each layer, and layers that do not fit on the tiles.
+        n_tiles_packed: Number of tiles that the analog layers need if all layers may share tiles.
         mapped: Schedule of the mapped network.
         all_digital: Schedule of the all-digital network.
     """
@@ -70,7 +70,7 @@ class CoresComparison:
     all_digital: Schedule
 
     def summary(self) -> PipelineRecord:
-        """Return the record of the comparison."""
+        """Return the comparison as a record for result files."""
         digital, mapped = self.all_digital, self.mapped
         return PipelineRecord(
             platform=self.platform,
@@ -93,7 +93,7 @@ class CoresComparison:
 
 
 def _list_sharing(fit: TileFit) -> tuple[tuple[str, ...], ...]:
-    """Return the layers on each crossbar that more than one layer uses."""
+    """Return the names of the layers on each crossbar that several layers share, in ascending order of the crossbars."""
     users: dict[int, list[str]] = {}
     for fqn, crossbars in fit.crossbars.items():
         for crossbar in crossbars:
@@ -127,21 +127,23 @@ def compare_on_cores(
     *,
     tile: TileSpec | None = None,
 ) -> CoresComparison:
-    """Simulate a mapping and the all-digital network on the same number of cores, which share the tiles.
+    """Simulate a mapped network and the all-digital network on the same number of cores, which share the tiles.
 
-    If there are too few tiles, the layers that save the most time get tiles first. The other layers stay digital, or are
-    reprogrammed for every inference at the platform's programming cost.
+    If there are too few tiles, layers that save more time are placed on tiles first. Layers that do not fit stay digital, or
+    are reprogrammed for every inference at the platform's programming cost.
 
     Args:
         graph: Layer graph of the network.
-        mapping: Placement of each projection.
+        mapping: Placement of each projection (weight matrix).
         platform: Cores, memory and tiles.
         partitions: Tiles of each analog projection, by name.
         cores: Numbers of cores, inferences and tiles.
-        tile: Converters and device of the tiles.
+        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
-        ConfigError: A number is out of range, the programming cost is unknown, or as for `estimate_system`.
+        ConfigError: A number in `cores` is out of range, the mapping belongs to another network, a partition is missing, or an
+            operation or the programming has no known cost.
+        TilingError: A partition does not match the shape of its projection.
     """
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
     max_tiles = platform.n_tiles if cores.max_tiles is None else cores.max_tiles

@@ -1,4 +1,8 @@
-"""Assignment of layers to cores: the work of each layer with the operations that follow it, and balanced stages."""
+"""Assignment of a network's layers to cores so that the slowest core is as fast as possible.
+
+The module first computes the work of each layer, including the operations that run after the layer. The work of one core is
+called a stage.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +26,21 @@ from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import estimate_programming
 from lionheart.system.work import Residency, digital_projection
 
-_TILE_TIMES = ("queue", "process", "dequeue")  # time components in which the crossbars of a layer are busy
+_TILE_TIMES = ("queue", "process", "dequeue")  # time components during which the crossbars of a layer are busy
 _N_ROUNDS = 4
 
 
 @final
 @dataclass(frozen=True)
 class LayerWork:
-    """Work of a core for one layer: its products, the operations scheduled after it, and the network's input and output.
+    """Work of a core for one layer in one inference, including the operations that are scheduled after the layer.
+
+    The work for the first and last layer also includes the network's input and output.
 
     Args:
         cost: Time and energy of one inference.
-        steps: The same time as a sequence of steps. Core work that alternates with the tiles for each product is one step
-            before the tile step.
+        steps: The time in `cost` as a sequence of steps. Core work that alternates with the tiles for each product is combined
+            into one step before the tile step.
     """
 
     cost: Cost
@@ -49,14 +55,18 @@ def list_layer_work(
     crossbars: Mapping[str, tuple[int, ...]] | None = None,
     programming: Mapping[str, Cost] | None = None,
 ) -> dict[str, LayerWork]:
-    """Return the work of each layer. The first layer reads the network's input, the last one writes its output.
+    """Return the work of each layer, by layer name.
+
+    The work of the first layer includes reading the network's input. The work of the last layer includes writing the network's
+    output.
 
     Args:
         graph: Layer graph of the network.
-        estimate: Cost estimate of the network.
-        mapped: Whether the work is that of the mapping; False = that of the all-digital network.
-        crossbars: Indices of the crossbars that each layer uses, by layer; needed if layers share crossbars.
-        programming: Cost of programming a layer for each inference, by layer.
+        estimate: Cost estimate of the network for one core.
+        mapped: Whether to return the work of the mapped network; False = of the all-digital network.
+        crossbars: Indices of the crossbars that each layer uses, by layer name; needed only if layers share crossbars.
+        programming: Cost of programming each reprogrammed layer once per inference, by layer name; None = no layer is
+            reprogrammed.
     """
     preceding, following = _sort_ops(graph, estimate.other_ops)
     found = {}
@@ -79,7 +89,7 @@ def list_layer_work(
 def _sort_ops(
     graph: LayerGraph, ops: Iterable[OpCost]
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
-    """Return the costs of operations that run before each layer, and of those that run after each layer, by layer."""
+    """Return the costs of operations that run before each layer and after each layer, as two dicts by layer name."""
     first, last = graph.nodes[0], graph.nodes[-1]
     preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
     following: dict[str, list[tuple[WorkKind, Cost]]] = {}
@@ -98,7 +108,10 @@ def _sort_ops(
 
 
 def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
-    """Return the times of a layer's work [s]: core alone, programming, and crossbars busy."""
+    """Return the times of the parts of a layer's work [s]: core without tiles, programming of the tiles, and busy crossbars.
+
+    A digital layer has only one part.
+    """
     if row.placement is Placement.DIGITAL:
         return [(WorkKind.DIGITAL, row.latency_s)]
     on_tile = sum(row.cost.time_s.get(name, 0.0) for name in _TILE_TIMES)
@@ -107,7 +120,14 @@ def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
 
 
 def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None) -> Cost:
-    """Return the cost of programming a layer once, without the leakage of the cache, which is counted for the whole run.
+    """Return the cost of programming the tiles of one layer once.
+
+    The cost does not include the leakage of the last-level cache, which is counted for the whole run.
+
+    Args:
+        partition: Tiles of the layer.
+        platform: Platform that gives the times and energies.
+        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
         ConfigError: The platform has no programming constants for the tile's devices.
@@ -115,7 +135,8 @@ def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: Til
     found = estimate_programming({"": partition}, platform, tile)
     if found.reason_unknown:
         raise ConfigError(
-            f"reprogram: {found.reason_unknown}", hint="switch reprogramming off; the layers then stay digital"
+            f"reprogram: {found.reason_unknown}",
+            hint="add these tables to a platform file, or switch off reprogramming: layers without tiles then stay digital",
         )
     energy = {"programming": 0.0}
     for name, joules in found.energy.items():
@@ -134,17 +155,18 @@ def assign_cores(
 ) -> tuple[tuple[str, ...], ...]:
     """Assign consecutive layers to cores so that the slowest core is as fast as possible.
 
-    Layers of a loop, in which a later layer feeds an earlier one, stay together. Further cores are used only if they shorten
-    the slowest stage by more than `handover_s`, which each core pays if there are several.
+    All layers of a loop, in which a later layer feeds an earlier layer, are assigned to the same core. If there are several
+    cores, each core additionally needs the time `handover_s`. Another core is used only if it makes the slowest core faster,
+    including this time.
 
     Args:
         graph: Layer graph of the network.
-        costs: Cost of each layer with the operations that follow it, by layer.
+        costs: Cost of each layer and the operations that follow it, by layer name.
         n_cores: Number of available cores.
-        handover_s: Time of a handover [s].
+        handover_s: Time that a core needs to hand its result over to the next core [s].
 
     Returns:
-        Names of the layers of each core.
+        Names of the layers of each core that is used, in the order of the network.
 
     Raises:
         ConfigError: `n_cores` is below 1.
@@ -170,7 +192,10 @@ def assign_cores(
 
 
 def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
-    """Return the layers in order, as blocks; the layers of a loop form one block."""
+    """Return the layers in the order of the network, divided into blocks that must each stay on one core.
+
+    The layers of a loop form one block. Every other layer is a block.
+    """
     place = {fqn: index for index, fqn in enumerate(graph.fqns)}
     until = list(range(len(place)))  # index of the last layer of the loop that starts at each layer
     for producer, consumer in graph.edges:
@@ -187,9 +212,18 @@ def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
 
 
 def _add_stage(slowest: Sequence[float], ends: Sequence[float]) -> tuple[list[float], list[int]]:
-    """Return, for one more core, the time of the slowest stage up to each block, and the first block of the last core.
+    """Add a core to the best division of blocks (layers that stay together) among cores, for each number of leading blocks.
 
-    With a later cut, the slowest of the first stages grows and the last stage shrinks, so the best cut is where both meet.
+    If the new core starts at a later block, its time decreases and the time of the slowest earlier core increases. The best
+    start is therefore where the two times meet.
+
+    Args:
+        slowest: Time of the slowest core before the addition, by index of the last block [s].
+        ends: Total time of all blocks up to and including each block, by index of the block [s].
+
+    Returns:
+        Time of the slowest core after the addition [s], and index of the first block on the new core, both by index of the last
+        block.
     """
     found, cuts = [], []
     for end, total in enumerate(ends):
@@ -214,27 +248,31 @@ def plan_stages(
     fit: TileFit | None = None,
     tile: TileSpec | None = None,
 ) -> tuple[Stage, ...]:
-    """Return the stages of a mapped network on at most `n_cores` cores, one stage per core, named after its layers.
+    """Return the stages of a mapped network on at most `n_cores` cores. A stage is the work of one core.
 
-    The time of a digital layer depends on what other cores read through the shared cache, and therefore on the stages. Stages
-    and times are recomputed for up to four rounds, and the best stages are returned.
+    A stage is named after its first and last layer. The time of a digital layer depends on the weights that other cores read
+    through the shared cache, and therefore on the assignment of layers to cores. Assignment and times are recomputed for up to
+    four rounds, and the stages with the fastest slowest core are returned.
 
     Args:
         graph: Layer graph of the network.
-        mapping: Placement of each projection.
+        mapping: Placement of each projection (weight matrix).
         platform: Cores, memory and tiles.
         n_cores: Number of available cores.
         partitions: Tiles of the analog projections, by name; None = computed from the platform's tile.
-        fit: Crossbars that the layers share, and layers that are reprogrammed; None = no crossbar is shared.
-        tile: Converters and device of the tiles.
+        fit: Crossbars of each layer, and layers that are reprogrammed in every inference; None = no crossbar is shared and no
+            layer is reprogrammed.
+        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
-        ConfigError: The platform has fewer than `n_cores` cores, or as for `estimate_system`.
+        ConfigError: `n_cores` is below 1 or above the number of cores of the platform, the mapping belongs to another network,
+            a partition is missing, or an operation or the programming has no known cost.
+        TilingError: A partition does not match the shape of its projection.
     """
     if n_cores > platform.n_cores:
         raise ConfigError(
-            f"cores: got {n_cores}, expected at most the {platform.n_cores} of {platform.name}",
-            hint="use fewer cores, or a platform file with more",
+            f"cores: got {n_cores}, expected at most the {platform.n_cores} of platform {platform.name!r}",
+            hint="use fewer cores, or a platform file with a larger n_cores",
         )
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
     crossbars, programming = fit.crossbars if fit else {}, {}
@@ -258,14 +296,14 @@ def plan_stages(
 
 
 def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
-    """Return the stage of one core that runs `layers` one after another; `work` holds the work of each layer."""
+    """Return the stage (work of one core) that runs `layers` one after another; `work` gives the work of each layer by name."""
     name = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     steps = itertools.chain.from_iterable(work[fqn].steps for fqn in layers)
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))
 
 
 def list_layers(stage: Stage) -> list[str]:
-    """Return the names of a stage's layers that take time."""
+    """Return the names of the layers in a stage, without layers that take no time."""
     return list(dict.fromkeys(step.layer for step in stage.steps))
 
 
@@ -276,10 +314,16 @@ def _slowest_s(stages: Sequence[Stage], handover_s: float) -> float:
 def share_cache(
     estimate: SystemEstimate, graph: LayerGraph, platform: PlatformSpec, cores: Sequence[Sequence[str]]
 ) -> SystemEstimate:
-    """Return the estimate with the costs of digital layers that share the last-level cache with layers of other cores.
+    """Return the estimate with new costs of the digital layers, because cores share the last-level cache.
 
-    A matrix that is read repeatedly stays in the last-level cache only if it fits together with the largest such matrix of
-    each other core.
+    A weight matrix that is read repeatedly shares the cache with the largest such matrix of each other core. The fraction of
+    these matrices that does not fit is read from DRAM.
+
+    Args:
+        estimate: Cost estimate of the network for one core.
+        graph: Layer graph of the network.
+        platform: Cores and memory.
+        cores: Names of the layers of each core.
     """
     size = platform.activation_bytes
     bytes_read = {

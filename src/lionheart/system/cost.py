@@ -1,4 +1,4 @@
-"""Conversion of work into time and energy."""
+"""Conversion of work (numbers of cycles, bytes and products on tiles) into time and energy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lionheart.system.work import Work
 @final
 @dataclass(frozen=True)
 class Cost:
-    """Time and energy of one inference by component; the totals are the sums.
+    """Time and energy of one inference, divided into named components. The totals are sums over the components.
 
     Args:
         time_s: Time of each component [s].
         energy: Energy of each component [J].
-        dram_bytes: Bytes moved to or from DRAM, whose bandwidth the cores share.
+        dram_bytes: Bytes moved to or from DRAM. All cores share the bandwidth of the DRAM.
     """
 
     time_s: Mapping[str, float] = field(default_factory=dict)
@@ -28,22 +28,28 @@ class Cost:
 
     @property
     def latency_s(self) -> float:
-        """Time of one inference [s]."""
+        """Total time of one inference [s]."""
         return sum(self.time_s.values())
 
     @property
     def energy_j(self) -> float:
-        """Energy of one inference [J]."""
+        """Total energy of one inference [J]."""
         return sum(self.energy.values())
 
 
 def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: bool = False) -> Cost:
-    """Return the time and energy of `work`.
+    """Return the time and energy of `work`, by component.
 
-    ``time = active_cycles / clock + waits``. ``energy = active cycles x active energy + wait cycles x wait energy + idle
-    cores x cycles x idle energy + LLC bytes x energy + LLC leakage x time + DRAM lines x access energy + products of
-    tiles x energy of one (`mvm_energy`)``. With `count_memory_controller` the power of memory controller and IO times the
-    time is added.
+    The time is ``active_cycles / clock + waits``. The energy is the sum of these terms:
+
+    - active cycles times the energy of an active cycle of the core;
+    - wait cycles times the energy of a wait cycle of the core;
+    - active and wait cycles times the number of idle cores and the energy of an idle cycle;
+    - bytes read from and written to the last-level cache (LLC) times the energy of a byte;
+    - leakage power of the LLC times the time;
+    - DRAM lines times the energy of a DRAM access;
+    - products on tiles times the energy of one product (`mvm_energy`);
+    - power of the memory controller and IO times the time, if `count_memory_controller` is True.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
     time_s = {name: cycles / platform.clock_hz for name, cycles in work.active_cycles.items()}
@@ -71,7 +77,7 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
 
 
 def add_costs(costs: Iterable[Cost]) -> Cost:
-    """Return the sum of costs, component by component."""
+    """Return the sum of several costs, component by component."""
     time_s: dict[str, float] = {}
     energy: dict[str, float] = {}
     dram_bytes = 0.0
@@ -84,7 +90,7 @@ def add_costs(costs: Iterable[Cost]) -> Cost:
 
 
 def split_cost(cost: Cost, parts: int) -> Cost:
-    """Return the cost of one of `parts` equal shares of a cost."""
+    """Return the cost of one part if a cost is divided into `parts` equal parts."""
     return Cost(
         {name: value / parts for name, value in cost.time_s.items()},
         {name: value / parts for name, value in cost.energy.items()},
@@ -93,7 +99,7 @@ def split_cost(cost: Cost, parts: int) -> Cost:
 
 
 def scale_cost(cost: Cost, factor: float) -> Cost:
-    """Return `factor` times a cost, without components that are zero."""
+    """Return a cost multiplied by `factor`, without components that are zero."""
     return Cost(
         {name: value * factor for name, value in cost.time_s.items() if value * factor},
         {name: value * factor for name, value in cost.energy.items() if value * factor},

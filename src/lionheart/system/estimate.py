@@ -1,4 +1,4 @@
-"""Time and energy of a mapping on a platform, compared with the all-digital network."""
+"""Time and energy of one inference of a mapped network on a platform, compared with the all-digital network."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NETWORK_IO = "network input and output"
 @final
 @dataclass(frozen=True)
 class LayerCost:
-    """Cost of one projection in one inference.
+    """Cost of one projection (weight matrix) in one inference.
 
     Args:
-        fqn: Name of the projection.
-        placement: Placement of its products.
+        fqn: Fully qualified name of the projection.
+        placement: Whether the products of the projection are analog or digital.
         cost: Time and energy by component.
-        n_tiles: Number of tiles that hold its weight; 0 if digital.
+        n_tiles: Number of tiles that hold the weight matrix; 0 if the projection is digital.
     """
 
     fqn: str
@@ -44,25 +44,29 @@ class LayerCost:
 
     @property
     def latency_s(self) -> float:
-        """Time of one inference [s]."""
+        """Time of the projection in one inference [s]."""
         return self.cost.latency_s
 
     @property
     def energy_j(self) -> float:
-        """Energy of one inference [J]."""
+        """Energy of the projection in one inference [J]."""
         return self.cost.energy_j
 
 
 @final
 @dataclass(frozen=True)
 class OpCost:
-    """Cost of all operations of one name that are scheduled after one projection, in one inference; equal in every mapping.
+    """Cost of an operation without a weight matrix in one inference.
+
+    The cost covers all calls of the operation that are scheduled after the same projection (weight matrix), and is equal in
+    every mapping.
 
     Args:
         name: Name of the operation.
         cost: Time and energy by component.
-        reason_free: Reason why the operation costs nothing; empty if it has a cost.
-        scheduled_after: Projection whose core runs the operation; empty = the first projection.
+        reason_free: Reason why the operation costs nothing; empty if the operation has a cost.
+        scheduled_after: Name of the projection after which the operation runs, on the same core; empty = on the core of the
+            first projection.
     """
 
     name: str
@@ -74,19 +78,19 @@ class OpCost:
 @final
 @dataclass(frozen=True)
 class SystemEstimate(Printable):
-    """Time and energy of one inference of the mapped and of the all-digital network.
+    """Time and energy of one inference of the mapped network and of the all-digital network.
 
     Args:
         platform: Name of the platform.
         clock_hz: Clock frequency of the core [Hz].
-        layers: Cost of each projection as mapped, in the network's order.
-        digital_layers: Cost of each projection on the core.
-        other_ops: Cost of all other operations, the same for both networks.
-        counted: Costs that the numbers include.
-        not_counted: Costs that the numbers leave out.
+        layers: Cost of each projection (weight matrix) in the mapped network, in the order of the network.
+        digital_layers: Cost of each projection in the all-digital network, in the same order.
+        other_ops: Cost of each operation without a weight matrix, the same for both networks.
+        counted: Descriptions of the costs that are included in the numbers.
+        not_counted: Descriptions of the costs that are not included in the numbers.
         assumptions: Assumptions behind the numbers.
-        programming_once: Cost of programming the tiles once.
-        n_tiles_there: Number of tiles of the platform; None = as many as needed.
+        programming_once: Cost of programming the tiles once; None = not estimated.
+        n_tiles_there: Number of tiles of the platform; None = as many as the mapping needs.
         notes: Remarks about this estimate.
     """
 
@@ -104,43 +108,46 @@ class SystemEstimate(Printable):
 
     @cached_property
     def mapped(self) -> Cost:
-        """Total of the mapped network."""
+        """Total time and energy of the mapped network, by component."""
         return _total(self.layers, self.other_ops)
 
     @cached_property
     def all_digital(self) -> Cost:
-        """Total of the all-digital network."""
+        """Total time and energy of the all-digital network, by component."""
         return _total(self.digital_layers, self.other_ops)
 
     @property
     def speedup(self) -> float:
-        """Time of the all-digital network over that of the mapped one [-]."""
+        """Time of the all-digital network divided by the time of the mapped network [-]."""
         return self.all_digital.latency_s / self.mapped.latency_s
 
     @property
     def energy_gain(self) -> float:
-        """Energy of the all-digital network over that of the mapped one [-]."""
+        """Energy of the all-digital network divided by the energy of the mapped network [-]."""
         return self.all_digital.energy_j / self.mapped.energy_j
 
     @property
     def n_tiles(self) -> int:
-        """Number of tiles of the mapped network."""
+        """Number of tiles that the mapped network uses."""
         return sum(row.n_tiles for row in self.layers)
 
     @cached_property
     def programming(self) -> ProgrammingEstimate | None:
-        """Cost of programming the tiles once, with the number of inferences that save it."""
+        """Cost of programming the tiles once, with the time and energy that the mapping saves in each inference.
+
+        None if the programming cost was not estimated.
+        """
         digital, mapped = self.all_digital, self.mapped
         saved_s, saved_j = digital.latency_s - mapped.latency_s, digital.energy_j - mapped.energy_j
         return self.programming_once and replace(self.programming_once, saved_s=saved_s, saved_j=saved_j)
 
     @property
     def tiles_missing(self) -> int:
-        """Number of tiles that the mapping needs beyond those of the platform."""
+        """Number of tiles that the mapping needs in addition to the tiles of the platform; 0 if these are enough."""
         return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
 
     def to_blocks(self) -> list[Block]:
-        """Return the totals, then time and energy of each projection."""
+        """Return the text for the terminal: the totals, then the time and energy of each projection (weight matrix)."""
         record = self.summary()
         rows = [_show_layer(row) for row in record.layers]
         rows += [(op.name, "core", "", *[format_si(op.latency_s, "s")] * 2, *[format_si(op.energy_j, "J")] * 2)
@@ -156,7 +163,7 @@ class SystemEstimate(Printable):
         ]
 
     def summary(self) -> SystemRecord:
-        """Return the record of the estimate."""
+        """Return the estimate as a record for result files."""
         rows = zip(self.layers, self.digital_layers, strict=True)
         return SystemRecord(
             platform=self.platform,
@@ -240,21 +247,23 @@ def estimate_system(
     concurrent: Collection[str] = (),
     tile: TileSpec | None = None,
 ) -> SystemEstimate:
-    """Estimate time and energy of one inference on one core with tiles, for a mapping and for the all-digital network.
+    """Estimate the time and energy of one inference on one core with tiles, for a mapping and for the all-digital network.
 
     Args:
-        graph: Work of the network in one inference, batch 1.
-        mapping: Placement of each projection of `graph`.
+        graph: Layer graph of the network, with the work of one inference (batch size 1).
+        mapping: Placement of each projection (weight matrix) of `graph`.
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of the analog projections, by name; None = computed from `tile` or from the platform's tile.
-        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
-        skip_unpriced: Whether operations without a cost are left out of the totals instead of raising.
-        concurrent: Projections that run at the same time, on cores that share the last-level cache.
-        tile: Converters and device of the tiles, and their size if no partitions are given; None = the platform's tile, PCM.
+        partitions: Tiles of the analog projections, by name; None = computed from the size of `tile` or of the platform's tile.
+        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the whole time.
+        skip_unpriced: Whether to leave operations without a cost out of the totals instead of raising an error.
+        concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
+        tile: Tile with the device and converters, and with the size if `partitions` is None; None = the platform's tile with
+            PCM devices.
 
     Raises:
-        ConfigError: The mapping is for another network, a partition is missing, or an operation has no cost.
-        TilingError: A partition does not cover its projection.
+        ConfigError: The mapping belongs to another network, a partition is missing, or an operation has no cost and
+            `skip_unpriced` is False.
+        TilingError: A partition does not match the shape of its projection.
     """
     check_mapping(graph, mapping)
     if skip_unpriced:
@@ -278,17 +287,19 @@ def estimate_system(
 
 
 def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
-    """Return the graph without the operations for which the platform has no cost."""
+    """Return a copy of the graph without the operations that have no cost on the platform."""
     return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
 
 
 def price_other_ops(
     graph: LayerGraph, platform: PlatformSpec, *, count_memory_controller: bool = False
 ) -> tuple[OpCost, ...]:
-    """Return the cost of operations without a weight matrix and of the network's input and output, equal in every mapping.
+    """Return the costs of all operations without a weight matrix, and of the network's input and output.
+
+    These costs are equal in every mapping.
 
     Raises:
-        ConfigError: An operation has no cost.
+        ConfigError: The platform has no cost for an operation.
     """
     ops = []
     for op in graph.other_ops:
@@ -309,7 +320,11 @@ def _price_layers(
     concurrent: Collection[str],
     tile: TileSpec | None = None,
 ) -> tuple[LayerCost, ...]:
-    """Return the cost of every projection; those in `partitions` run on tiles, those in `concurrent` at the same time."""
+    """Return the cost of every projection (weight matrix), in the order of the network.
+
+    Projections named in `partitions` run on tiles, all other projections run on the core. Projections named in `concurrent` run
+    at the same time and share the last-level cache.
+    """
     rows = []
     size = platform.activation_bytes
     digital = [node for node in graph.nodes if node.fqn not in partitions]
@@ -332,42 +347,45 @@ def _price_layers(
 def find_partition(
     node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
 ) -> TilePartition:
-    """Return the tiles of an analog projection, from `partitions` or, if that is None, from the platform's tile size.
+    """Return the tiles of an analog projection (weight matrix), i.e. its entry in `partitions`.
+
+    If `partitions` is None, the tiles are computed from the platform's tile size.
 
     Raises:
-        ConfigError: `partitions` is given and lacks this projection.
-        TilingError: The partition does not cover the projection.
+        ConfigError: `partitions` is given and has no entry for this projection.
+        TilingError: The partition does not match the shape of the projection.
     """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:
         raise ConfigError(
-            f"partitions: {node.fqn!r} is analog but has no tiles, expected a partition for each analog projection",
-            hint=suggest(node.fqn, partitions, label="given partitions"),
+            f"partitions: {node.fqn!r} is analog but has no tiles, "
+            "expected an entry for each analog projection (weight matrix)",
+            hint=suggest(node.fqn, partitions, label="projections with tiles"),
         )
     partition = partitions[node.fqn]
     covered = (sum(partition.row_sizes), sum(partition.col_sizes), partition.groups)
     if covered != (node.rows, node.cols, node.groups):
         raise TilingError(
-            f"{node.fqn}: the tiles cover (rows, cols, groups) = {covered}, "
+            f"partitions: the tiles of {node.fqn!r} cover (rows, cols, groups) = {covered}, "
             f"expected {(node.rows, node.cols, node.groups)}",
-            hint="check whether this partition belongs to another network",
+            hint="the partition may belong to another network; partition_graph(graph, tile) computes all partitions",
         )
     return partition
 
 
 def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
-    """Check that a mapping places every projection of a graph and no other.
+    """Check that a mapping has a placement for every projection (weight matrix) of a graph, and for nothing else.
 
     Raises:
-        ConfigError: A projection has no placement, or a placement has no projection.
+        ConfigError: A projection has no placement, or a name in the mapping is not a projection of the graph.
     """
     for fqn in mapping.placements:
         graph[fqn]
     missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]
     if missing:
         raise ConfigError(
-            f"mapping: no placement for {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}, "
-            "expected one for each projection",
-            hint="check whether this mapping belongs to another network",
+            f"mapping: no placement for {', '.join(map(repr, missing[:5]))}{', ...' if len(missing) > 5 else ''}, "
+            "expected a placement for each projection (weight matrix) of the network",
+            hint="the mapping may belong to another network; if not, add the missing placements",
         )

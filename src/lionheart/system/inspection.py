@@ -1,4 +1,7 @@
-"""The coverage audit: which projections can be analog, their tiles and costs, and why the others cannot."""
+"""The coverage audit of a network: the projections (weight matrices) that can be analog, with their tiles and costs.
+
+For all other projections, the audit gives the reason why they must stay digital.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,10 @@ _Shape = tuple[str, int, int, int]  # layer type, rows, cols, groups
 @final
 @dataclass(frozen=True, kw_only=True)
 class ProjectionAudit(LayerNode, Judgement):
-    """A projection, whether it can be analog, and its cost.
+    """A projection (weight matrix) in a coverage audit, with its costs and with the reason if it must stay digital.
 
     Args:
-        unit: Name of the unit (part of a block) that the projection belongs to.
+        unit: Name of the unit that contains the projection. A unit is usually one part of a repeated block.
         digital: Cost on the digital core.
         analog: Cost on tiles; None if the projection must stay digital.
     """
@@ -42,18 +45,18 @@ class ProjectionAudit(LayerNode, Judgement):
 
 @final
 class CoverageTotals(GraphTotals):
-    """MACs and weights by possible placement, and the size of the network.
+    """Multiply-accumulate operations (MACs) and weights of a network, by possible placement, and the size of the network.
 
     Args:
-        macs_mappable: MACs of projections that can be analog.
+        macs_mappable: MACs of projections (weight matrices) that can be analog.
         weights_mappable: Weights of projections that can be analog.
-        macs_by_choice: MACs of projections that the user keeps digital.
-        weights_by_choice: Weights of projections that the user keeps digital.
+        macs_by_choice: MACs of projections that stay digital because of the user's rules.
+        weights_by_choice: Weights of projections that stay digital because of the user's rules.
         macs_not_mappable: MACs of projections that cannot be analog.
         weights_not_mappable: Weights of projections that cannot be analog.
         macs_dynamic: MACs of products of two activations, which are always digital.
-        n_tiles_all_analog: Number of tiles of all projections that can be analog.
-        n_units: Number of units (parts of blocks).
+        n_tiles_all_analog: Number of tiles if all projections that can be analog are analog.
+        n_units: Number of units. A unit is usually one part of a repeated block.
     """
 
     macs_mappable: int
@@ -69,18 +72,18 @@ class CoverageTotals(GraphTotals):
 
 @final
 class ProjectionGroup(Record):
-    """Projections whose names differ only in numbers, such as those of repeated blocks.
+    """Projections (weight matrices) of the same shape whose names differ only in numbers, such as those of repeated blocks.
 
     Args:
-        pattern: Common name with placeholders for the numbers; the name itself for a single projection.
-        layer_type: Layer type.
+        pattern: Common name with placeholders for the numbers; the full name if the group has only one projection.
+        layer_type: Layer type, for example ``linear`` or ``conv2d``.
         rows: Inputs of one matrix.
         cols: Outputs of one matrix.
-        groups: Matrices of each projection.
+        groups: Number of independent matrices in each projection.
         reason: Reason why the projections must stay digital; empty if they can be analog.
         n_projections: Number of projections in the group.
         macs: MACs of the group in one inference.
-        weights: Weights of the group.
+        weights: Number of weights in the group.
         n_tiles: Number of tiles that the group needs.
     """
 
@@ -98,13 +101,13 @@ class ProjectionGroup(Record):
 
 @final
 class ShapeCount(Record):
-    """Number of projections of one shape in a unit.
+    """Number of projections (weight matrices) that have the same shape, in one unit of the network.
 
     Args:
-        layer_type: Layer type.
+        layer_type: Layer type, for example ``linear`` or ``conv2d``.
         rows: Inputs of one matrix.
         cols: Outputs of one matrix.
-        groups: Matrices of each projection.
+        groups: Number of independent matrices in each projection.
         n_projections: Number of projections of this shape.
     """
 
@@ -117,16 +120,16 @@ class ShapeCount(Record):
 
 @final
 class UnitGroup(Record):
-    """Units that are the same part of different blocks.
+    """Units that are the same part of different blocks. A unit is a group of projections, usually one part of a repeated block.
 
     Args:
-        pattern: Common name with placeholders for the numbers; the name itself for a single unit.
+        pattern: Common name with placeholders for the numbers; the full name if the group has only one unit.
         n_units: Number of units in the group.
-        n_projections: Number of projections in all units.
-        shapes: Shapes of the projections in one unit.
+        n_projections: Number of projections (weight matrices) in all units of the group.
+        shapes: Shapes of the projections in one unit. All units of the group have the same shapes.
         macs: MACs of all units in one inference.
-        weights: Weights of all units.
-        n_tiles_mappable: Number of tiles of the projections that can be analog.
+        weights: Number of weights in all units.
+        n_tiles_mappable: Number of tiles for the projections that can be analog.
         n_mappable: Number of projections that can be analog.
     """
 
@@ -142,19 +145,19 @@ class UnitGroup(Record):
 
 @final
 class CoverageAudit(Record):
-    """Coverage audit of a network: projections that can be analog, their tiles and costs, and why the others cannot.
+    """Coverage audit of a network: tiles and costs of each projection (weight matrix), or the reason for staying digital.
 
     Args:
         task: Name of the model.
-        platform: Name of the platform of the costs.
-        projections: Projections in the network's order.
-        other_ops: All other operations, one row for each name.
-        edges: Pairs of projections; the second reads the output of the first.
-        unused: Projections that did not run.
+        platform: Name of the platform for which costs are computed.
+        projections: Shape, tiles and costs of each projection, in the order of the network.
+        other_ops: All operations without a weight matrix, one row for each name.
+        edges: Pairs of names of projections. The second projection reads the output of the first.
+        unused: Names of projections that did not run.
         totals: Sums over the network.
-        groups: Projections of repeated blocks, grouped.
-        units: Units of repeated blocks, grouped.
-        unpriced_ops: Operations for which the platform has no cost.
+        groups: Projections grouped by name and shape, such as those of repeated blocks.
+        units: Units (parts of repeated blocks) grouped by name and shapes.
+        unpriced_ops: Names of operations for which the platform has no cost.
     """
 
     task: str
@@ -178,15 +181,18 @@ def audit_coverage(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> CoverageAudit:
-    """Return the coverage audit of a network: shape, unit, work and tiles of each projection, and why it must stay digital.
+    """Return the coverage audit of a network: the projections (weight matrices) that can be analog, with their tiles and costs.
+
+    For all other projections, the audit gives the reason why they must stay digital.
 
     Args:
         graph: Layer graph of the network.
-        name: Name of the model.
-        tile: Tile of the projections; None = the default tile.
-        platform: Name of the platform of the costs. Operations for which the platform has no cost are listed.
-        include: Rules of projections that may become analog; empty = all.
-        exclude: Rules of projections that stay digital.
+        name: Name of the model, shown in the audit.
+        tile: Tile on which the projections are placed; None = the default tile.
+        platform: Name of the platform for which costs are computed. The audit lists the operations for which the platform has
+            no cost.
+        include: Rules that select the projections that may become analog; empty = all projections.
+        exclude: Rules that select the projections that must stay digital.
 
     Raises:
         ConfigError: A rule matches no projection, or the platform is unknown.
@@ -224,7 +230,11 @@ def audit_coverage(
 
 
 def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_units: int) -> CoverageTotals:
-    """Return MACs and weights of projections that can be analog, that the user keeps digital, and that cannot be analog."""
+    """Return sums of MACs, weights and tiles over all projections (weight matrices), by possible placement.
+
+    There are three cases: projections that can be analog, that stay digital because of the user's rules, and that cannot be
+    analog.
+    """
     mappable = [c for c in candidates if c.is_mappable]
     by_choice = [c for c in candidates if c.by_choice]
     others = [c for c in candidates if not c.is_mappable and not c.by_choice]
@@ -244,7 +254,7 @@ def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_uni
 
 
 def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
-    """Return groups of projections whose names differ only in numbers, such as those of repeated blocks."""
+    """Group projections of the same shape whose names differ only in numbers, such as those of repeated blocks."""
     groups: dict[tuple[str, str, int, int, int, str], list[Candidate]] = {}
     for candidate in candidates:
         node = candidate.node
@@ -270,7 +280,7 @@ def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
 
 
 def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> tuple[UnitGroup, ...]:
-    """Return groups of units that are the same part of different blocks; ``shapes`` are those of one unit."""
+    """Group units that are the same part of different blocks; each group lists the shapes in one unit."""
     members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         members.setdefault(units[candidate.node.fqn], []).append(candidate)

@@ -1,4 +1,4 @@
-"""The data of `lionheart platforms`: the shipped platforms, and every constant of one platform."""
+"""Data for the command `lionheart platforms`: a list of the shipped platforms, and all constants of one platform."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lionheart.system.platform_files import read_platform_files
 
 @final
 class PlatformRow(Record):
-    """A shipped platform.
+    """A shipped platform in the output of `lionheart platforms`.
 
     Args:
         platform: Name of the platform.
         description: Description in one line.
         n_cores: Number of cores.
-        n_tiles: Number of tiles; None = as many as needed.
+        n_tiles: Number of tiles; None = as many as a mapping needs.
     """
 
     platform: str
@@ -29,20 +29,20 @@ class PlatformRow(Record):
 
 @final
 class PlatformList(Record):
-    """All shipped platforms."""
+    """All shipped platforms, as printed by `lionheart platforms`."""
 
     platforms: tuple[PlatformRow, ...]
 
 
 @final
 class PlatformConstant(Record):
-    """A constant of a platform.
+    """A constant of a platform, with its origin.
 
     Args:
         value: Value of the constant.
         unit: Unit of the value.
-        source: Source of the value.
-        kind: How the value was obtained, e.g. ``measured`` or ``assumed``.
+        source: Source of the value, for example a paper and table.
+        kind: How the value was obtained: ``measured``, ``fitted``, ``derived`` or ``assumed``.
         file: File that defines the constant.
     """
 
@@ -60,7 +60,7 @@ class PlatformDescription(Record):
     Args:
         platform: Name of the platform.
         description: Description in one line.
-        constants: Constants by name.
+        constants: Constants by name, in the order of the fields of `PlatformSpec`.
     """
 
     platform: str
@@ -69,7 +69,7 @@ class PlatformDescription(Record):
 
 
 def list_platforms() -> PlatformList:
-    """Return name and description of every shipped platform."""
+    """Return a row for each shipped platform, with name, description, number of cores and number of tiles."""
     rows = (
         PlatformRow(platform=spec.name, description=spec.description, n_cores=spec.n_cores, n_tiles=spec.n_tiles)
         for spec in map(load_platform, platform_names())
@@ -78,10 +78,13 @@ def list_platforms() -> PlatformList:
 
 
 def describe_platform(name: str) -> PlatformDescription:
-    """Return every constant of a platform with the file that defines it; `name` is a shipped platform or a user's file.
+    """Return every constant of a platform, each with the file that defines the constant.
+
+    Args:
+        name: Name of a shipped platform, or path to a user's ``.toml`` file.
 
     Raises:
-        ConfigError: The platform is unknown, or its file has errors.
+        ConfigError: The platform is unknown, or its file contains errors.
         ArtifactError: The file cannot be read.
     """
     spec, files = load_platform(name), read_platform_files(name)

@@ -1,9 +1,10 @@
-"""Costs of many mappings of one network: each projection's cost is computed once per placement, and then only summed.
+"""Cost of many mappings of one network: the cost of each projection (weight matrix) is computed once for each placement.
 
-The only coupling between projections is the share of the digital weights that does not fit in the last-level cache (LLC). The
-cost of a digital projection is linear in that share. The cost of a mapping therefore consists of a few sums, and moving a
-projection changes each sum by a fixed amount. The sums are integers in units of the smallest floating-point number, so that
-any number of moves causes no rounding error.
+The cost of a mapping is then a sum. Projections influence each other in only one way: all digital weights share the last-level
+cache (LLC), and the fraction that does not fit is read from DRAM. The cost of a digital projection is linear in this fraction.
+The cost of a mapping therefore follows from a few sums, and moving a projection to or from the tiles changes each sum by a
+fixed amount. The sums are integers in units of the smallest positive floating-point number, so that no number of moves causes
+rounding errors.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _UNIT = 1 << 1074  # every finite float is an integer multiple of 1 / _UNIT
 @final
 @dataclass(frozen=True)
 class MappingCost:
-    """Cost of one inference of a mapped network.
+    """Cost of one inference of a network with a certain mapping.
 
     Args:
-        latency_s: Time [s].
-        energy_j: Energy [J].
-        n_tiles: Number of tiles.
+        latency_s: Time of one inference [s].
+        energy_j: Energy of one inference [J].
+        n_tiles: Number of tiles that the analog projections (weight matrices) need.
     """
 
     latency_s: float
@@ -46,15 +47,20 @@ class MappingCost:
 @final
 @dataclass(frozen=True)
 class _Row:
-    """Costs of one projection in both placements; digital: ``digital + first_share * first + later_share * later``.
+    """Costs of one projection (weight matrix) in both placements.
+
+    The cost of the digital projection is ``digital + first_share * first + later_share * later``. The two shares are the
+    fractions of reads that miss the last-level cache (LLC), 0 to 1.
 
     Args:
         digital: Cost on the core if other projections cause no LLC misses.
-        first: Additional cost if all reads of the first pass over its weights miss the LLC.
-        later: Additional cost if all reads of later passes miss; zero if only its own size decides whether they miss.
-        analog: Cost on tiles; None if the projection has no tiles.
-        n_bytes: Size of the weights that a digital projection keeps in the LLC [bytes].
-        n_bytes_later: Size of the weights that are read repeatedly while other projections run [bytes].
+        first: Additional cost if all reads in the first pass over the weights miss the LLC.
+        later: Additional cost if all reads in later passes miss the LLC; zero if these misses depend only on the size of this
+            projection.
+        analog: Cost on tiles; None if no tiles are known for the projection.
+        n_bytes: Size of the weights [bytes].
+        n_bytes_later: Size of the weights if the digital projection reads them repeatedly while other projections run, else 0
+            [bytes].
         n_tiles: Number of tiles that the projection needs.
     """
 
@@ -67,24 +73,27 @@ class _Row:
     n_tiles: int
 
     def digital_sums(self) -> list[int]:
-        """Return the contribution to the sums if the projection is digital: times, energies, bytes and tiles."""
+        """Return the contribution of the projection to the nine sums in `_Prices` if the projection is digital."""
         times = [_exact(cost.latency_s) for cost in (self.digital, self.first, self.later)]
         energies = [_exact(cost.energy_j) for cost in (self.digital, self.first, self.later)]
         return [*times, *energies, self.n_bytes, self.n_bytes_later, 0]
 
     def analog_sums(self) -> list[int]:
-        """Return the contribution to the sums if the projection is on tiles."""
+        """Return the contribution of the projection to the nine sums in `_Prices` if the projection is on tiles."""
         cost = self.analog or Cost()
         return [_exact(cost.latency_s), 0, 0, _exact(cost.energy_j), 0, 0, 0, 0, self.n_tiles]
 
 
 @final
 class _Prices:
-    """The change of the sums when a projection moves to tiles, and the cost that results from the sums.
+    """Sums that determine the cost of a mapping, and the change of these sums when a projection moves to tiles.
 
-    The nine sums over all projections and other operations are: time without misses, additional time if all first passes miss,
-    additional time if all later passes miss; the same three for energy; bytes of digital weights; bytes of repeatedly read
-    digital weights; tiles.
+    There are nine sums over all projections (weight matrices) and other operations, in this order:
+
+    - times: without cache misses; added if all first passes over weights miss; added if all later passes miss;
+    - energies: the same three cases;
+    - bytes: all digital weights; digital weights that are read repeatedly while other projections run;
+    - number of tiles.
     """
 
     def __init__(self, graph: LayerGraph, rows: Mapping[str, _Row], fixed: Cost, llc_bytes: int) -> None:
@@ -99,7 +108,7 @@ class _Prices:
         }
 
     def move(self, sums: list[int], analog: Collection[str], fqns: Iterable[str]) -> list[int]:
-        """Return the sums with `fqns` moved between tiles and core; `analog` holds the projections on tiles before."""
+        """Return the sums after each projection in `fqns` has moved: to the core if named in `analog`, else to tiles."""
         for fqn in fqns:
             change = self._moves.get(fqn)
             if change is None:
@@ -108,11 +117,11 @@ class _Prices:
         return sums
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
-        """Return the shares of first and of later passes over digital weights that miss the LLC."""
+        """Return the fractions of reads of digital weights that miss the cache, 0 to 1: in first passes and in later passes."""
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:
-        """Return the cost of a mapping with these sums."""
+        """Return the cost of the mapping whose sums are `sums`."""
         first, later = self.shares(sums)
         latency_s = sums[0] / _UNIT + first * (sums[1] / _UNIT) + later * (sums[2] / _UNIT)
         energy_j = sums[3] / _UNIT + first * (sums[4] / _UNIT) + later * (sums[5] / _UNIT)
@@ -121,19 +130,21 @@ class _Prices:
     def _cannot_move(self, fqn: str) -> ConfigError:
         self._graph[fqn]  # raises if the projection does not exist
         return ConfigError(
-            f"partitions: {fqn!r} is analog but has no tiles, expected a partition for each analog projection",
-            hint=suggest(fqn, self._moves, label="given partitions"),
+            f"partitions: {fqn!r} is analog but has no tiles, expected an entry for each analog projection (weight matrix)",
+            hint=suggest(fqn, self._moves, label="projections with tiles"),
         )
 
 
 @final
 class CostTracker:
-    """The cost of a mapping that changes; created by `SystemModel.track`. The time of a change is independent of the network.
+    """The cost of a mapping that changes in small steps. `SystemModel.track` creates the tracker.
+
+    The time of an update is independent of the size of the network.
 
     Args:
-        prices: Contributions of the network's projections to the sums.
-        sums: Sums of the initial mapping.
-        analog: Projections of the initial mapping on tiles.
+        prices: Changes of the cost sums for each projection (weight matrix) of the network.
+        sums: Cost sums of the initial mapping.
+        analog: Names of the projections that are on tiles in the initial mapping.
     """
 
     def __init__(self, prices: _Prices, sums: list[int], analog: Iterable[str]) -> None:
@@ -142,11 +153,13 @@ class CostTracker:
 
     @property
     def analog(self) -> frozenset[str]:
-        """Names of the projections on tiles."""
+        """Names of the projections (weight matrices) that are on tiles in the current mapping."""
         return frozenset(self._analog)
 
     def with_change(self, *fqns: str) -> MappingCost:
-        """Return the cost of the mapping with the named projections moved between tiles and core; each is named once.
+        """Return the cost after a move of the projections `fqns` between tiles and core, without changing the mapping.
+
+        Each name may be given only once.
 
         Raises:
             ConfigError: A projection is unknown or has no tiles.
@@ -154,10 +167,12 @@ class CostTracker:
         return self._prices.evaluate(self._prices.move(self._sums, self._analog, fqns))
 
     def change(self, *fqns: str) -> MappingCost:
-        """Move the named projections between tiles and core and return the new cost; each is named once.
+        """Move the projections `fqns` from tiles to the core, or from the core to tiles, and return the new cost.
+
+        Each name may be given only once.
 
         Raises:
-            ConfigError: A projection is unknown or has no tiles; the mapping is unchanged.
+            ConfigError: A projection is unknown or has no tiles. In this case the mapping is unchanged.
         """
         self._sums = self._prices.move(self._sums, self._analog, fqns)
         self._analog ^= set(fqns)
@@ -167,20 +182,23 @@ class CostTracker:
 
 @final
 class SystemModel:
-    """Cost of mappings of a network on one core with tiles; equal to `estimate_system` up to rounding.
+    """Time and energy of many mappings of one network on one core with tiles.
+
+    The results equal those of `estimate_system` up to rounding. A projection is a weight matrix of the network.
 
     Args:
-        graph: Work of the network in one inference, batch 1.
+        graph: Layer graph of the network, with the work of one inference (batch size 1).
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of the projections that can be analog, by name; None = computed from `tile` or the platform's tile.
-        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
-        skip_unpriced: Whether operations without a cost are left out of the totals instead of raising.
-        concurrent: Projections that run at the same time, on cores that share the LLC.
-        tile: Converters of the tiles, and their size if no partitions are given; None = the platform's tile.
+        partitions: Tiles of each projection that can be analog, by name; None = computed from the size of `tile` or of the
+            platform's tile.
+        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the whole time.
+        skip_unpriced: Whether to leave operations without a cost out of the totals instead of raising an error.
+        concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
+        tile: Tile with the converters, and with the size if `partitions` is None; None = the platform's tile.
 
     Raises:
-        ConfigError: An operation has no cost.
-        TilingError: A partition does not cover its projection.
+        ConfigError: An operation has no cost on the platform, and `skip_unpriced` is False.
+        TilingError: A partition does not match the shape of its projection.
     """
 
     def __init__(
@@ -209,26 +227,29 @@ class SystemModel:
         self._prices = _Prices(graph, self._rows, self._fixed, platform.llc_bytes)
 
     def cost(self, mapping: LayerMapping) -> MappingCost:
-        """Return the cost of a mapping.
+        """Return the time, the energy and the number of tiles of a mapping.
 
         Raises:
-            ConfigError: The mapping is for another network, or an analog projection has no tiles.
+            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
         """
         return self._prices.evaluate(self._sums(mapping))
 
     def track(self, mapping: LayerMapping) -> CostTracker:
-        """Return a tracker of the cost of a mapping that will be changed a few projections at a time.
+        """Return a tracker of the cost of a mapping that changes by a few projections (weight matrices) at a time.
+
+        Args:
+            mapping: Initial mapping.
 
         Raises:
-            ConfigError: As for `cost`.
+            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
         """
         return CostTracker(self._prices, self._sums(mapping), mapping.analog)
 
     def breakdown(self, mapping: LayerMapping) -> Cost:
-        """Return time and energy of a mapping by component.
+        """Return the time and energy of a mapping, divided into components such as products and memory accesses.
 
         Raises:
-            ConfigError: As for `cost`.
+            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
         """
         first, later = self._prices.shares(self._sums(mapping))
         costs = [self._fixed]
@@ -245,7 +266,10 @@ class SystemModel:
         return self._prices.move(self._prices.all_digital, (), mapping.analog)
 
     def _price(self, node: LayerNode, partition: TilePartition | None) -> _Row:
-        """Return the costs of a projection; the cost of misses is that of all reads missing minus that of none missing."""
+        """Return the costs of a projection in both placements.
+
+        The additional cost of cache misses is the cost if all reads miss minus the cost if no reads miss.
+        """
         size, shares = node.weights * self.platform.activation_bytes, node.fqn in self._concurrent
         own = 0.0 if shares else float(size)
         digital = self._price_digital(node, 0.0, own)

@@ -1,6 +1,6 @@
-"""Pipelines over several cores: their stages, and time and energy of a number of inferences in closed form.
+"""Pipelines of stages on several cores: time and energy of a number of inferences in closed form.
 
-`lionheart.system.schedule` simulates the same stages, including tiles that several stages share; `lionheart.system.cores`
+`lionheart.system.schedule` simulates the same stages, including tiles that several stages share. `lionheart.system.cores`
 creates the stages.
 """
 
@@ -22,13 +22,13 @@ _PER_TIME = ("llc_leakage", "memory_controller", "core_idle")  # components of t
 @final
 @dataclass(frozen=True)
 class Step:
-    """Uninterrupted work of one core.
+    """Uninterrupted work of one core in each inference.
 
     Args:
-        layer: Name of the projection that the work belongs to.
+        layer: Name of the projection (weight matrix) for which the work is done.
         kind: Type of work.
         duration_s: Duration in each inference [s].
-        crossbars: Indices of the crossbars that are busy during the step and serve no other step.
+        crossbars: Indices of the crossbars that only this step uses while it runs.
     """
 
     layer: str
@@ -40,14 +40,14 @@ class Step:
 @final
 @dataclass(frozen=True)
 class Stage:
-    """Work of one core, or of several cores in parallel, for each inference.
+    """Work of one core in each inference, or of several cores that divide the work equally.
 
     Args:
-        name: Name in results.
-        cost: Cost of one inference on one of the cores.
-        n_cores: Number of cores that work in parallel, each on a part.
-        n_handovers: Number of handovers in each inference for which the cores wait.
-        steps: The same time as a sequence of steps, for a simulation; empty = one step without tiles.
+        name: Name of the stage in results.
+        cost: Cost of one inference on each of the cores.
+        n_cores: Number of cores that work in parallel.
+        n_handovers: Number of handovers in each inference, during which the cores wait.
+        steps: The time in `cost` as a sequence of steps, for the simulation; empty = a single step without crossbars.
     """
 
     name: str
@@ -60,14 +60,16 @@ class Stage:
 @final
 @dataclass(frozen=True)
 class PipelineEstimate:
-    """Time and energy of consecutive inferences in a pipeline; a stage starts the next inference as soon as it is free.
+    """Time and energy of consecutive inferences in a pipeline of stages.
+
+    A stage starts the next inference as soon as the stage is free and its input has arrived.
 
     Args:
         stages: Stages in the order in which an inference passes them.
         n_inferences: Number of inferences.
         stage_s: Time of each stage in one inference, including its handovers [s].
-        total_s: Time until the last inference ends [s].
-        energy: Energy of each component for all inferences [J].
+        total_s: Time at which the last inference ends [s].
+        energy: Energy of each component for all inferences together [J].
     """
 
     stages: tuple[Stage, ...]
@@ -78,37 +80,38 @@ class PipelineEstimate:
 
     @property
     def latency_s(self) -> float:
-        """Time of the first inference [s]."""
+        """Time from the start to the result of the first inference [s]."""
         return sum(self.stage_s)
 
     @property
     def interval_s(self) -> float:
-        """Time from one result to the next once the pipeline is full [s]."""
+        """Time from one result to the next when all stages are busy [s]."""
         return max(self.stage_s)
 
     @cached_property
     def energy_j(self) -> float:
-        """Energy of all inferences [J]."""
+        """Energy of all inferences together [J]."""
         return sum(self.energy.values())
 
 
 def estimate_pipeline(
     stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int = 1, *, count_memory_controller: bool = False
 ) -> PipelineEstimate:
-    """Return time and energy of `n_inferences` that pass `stages` one after another.
+    """Return the time and energy of `n_inferences` consecutive inferences that pass through `stages` in order.
 
-    ``total = sum(stage) + (n - 1) * max(stage)``, but at least the time of the DRAM traffic of all cores. The equation is exact
-    for stages that take the same time in every inference and never fill their queue. A handover takes ``handover_cycles``, in
-    which the cores are idle; a single stage on one core has no handover. The last-level cache leaks over the whole run.
+    The total time is ``sum(stage) + (n - 1) * max(stage)``, but at least the time of the DRAM traffic of all cores. This
+    equation is exact if each stage takes the same time in every inference and never fills its queue. A handover takes
+    ``handover_cycles``, in which the cores are idle. A single stage on one core has no handover. The last-level cache leaks
+    over the total time.
 
     Args:
         stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
-        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
 
     Raises:
-        ConfigError: There is no stage, no inference, or the stages need more cores than the platform has.
+        ConfigError: `stages` is empty, `n_inferences` is below 1, or the stages need more cores than the platform has.
     """
     check_pipeline(stages, platform, n_inferences)
     handover_s = handover_time_s(stages, platform)
@@ -119,31 +122,32 @@ def estimate_pipeline(
 
 
 def check_pipeline(stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int) -> None:
-    """Check that a pipeline has stages and inferences, and that the platform has enough cores.
+    """Check that a pipeline has at least one stage and one inference, and that the platform has enough cores.
 
     Raises:
-        ConfigError: There is no stage, no inference, or the stages need more cores than the platform has.
+        ConfigError: `stages` is empty, `n_inferences` is below 1, or the stages need more cores than the platform has.
     """
     n_cores = sum(stage.n_cores for stage in stages)
     if not stages or n_inferences < 1:
         raise ConfigError(
-            f"pipeline: got {len(stages)} stages and {n_inferences} inferences, expected at least one of each",
+            f"pipeline: got {len(stages)} stage{'s' * (len(stages) != 1)} and {n_inferences} "
+            f"inference{'s' * (n_inferences != 1)}, expected at least one of each",
             hint="give at least one stage, and set the number of inferences to 1 or more",
         )
     if n_cores > platform.n_cores:
         raise ConfigError(
-            f"pipeline: got {n_cores} cores, expected at most the {platform.n_cores} of {platform.name}",
-            hint="assign several layers to one core",
+            f"pipeline: the stages need {n_cores} cores, expected at most the {platform.n_cores} of platform {platform.name!r}",
+            hint="assign the layers to fewer cores, or use a platform file with a larger n_cores",
         )
 
 
 def handover_time_s(stages: Sequence[Stage], platform: PlatformSpec) -> float:
-    """Return the time of one handover [s]; 0 for a single core."""
+    """Return the time of one handover between cores [s]; 0 if the stages use only one core."""
     return platform.handover_cycles / platform.clock_hz if sum(stage.n_cores for stage in stages) > 1 else 0.0
 
 
 def dram_time_s(stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int) -> float:
-    """Return the shortest time in which the DRAM can transfer the traffic of all cores [s]."""
+    """Return the shortest time in which the DRAM can transfer the data of all cores and all inferences [s]."""
     n_bytes = sum(stage.n_cores * stage.cost.dram_bytes for stage in stages)
     return n_inferences * n_bytes / platform.dram_bandwidth_bytes_per_s
 
@@ -156,7 +160,15 @@ def pipeline_energy(
     *,
     count_memory_controller: bool = False,
 ) -> dict[str, float]:
-    """Return the energy of a run by component [J]: work, leakage over the whole run, and idle cores."""
+    """Return the energy of all inferences by component [J]: active cores, leakage over the total time, and idle cores.
+
+    Args:
+        stages: Stages of the pipeline.
+        platform: Cores and memory.
+        n_inferences: Number of inferences.
+        total_s: Total time of all inferences [s].
+        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+    """
     busy = [stage.cost for stage in stages for _ in range(stage.n_cores)]
     idle_s = len(busy) * total_s - n_inferences * sum(cost.latency_s for cost in busy)
     energy = _active_energy(busy, n_inferences)

@@ -1,4 +1,4 @@
-"""The platform: cores, memory, tiles and cost coefficients of the software, each with its unit, source and kind."""
+"""Platforms: cores, memory, tiles and cost coefficients of the software. Each constant has a unit, a source and a kind."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field with the unit that its constant must have."""
+    """Return a required field of `PlatformSpec` with the unit that the constant in a platform file must have."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class PlatformSpec(Spec):
-    """One in-order core with its last-level cache (LLC), DRAM and tiles. `load_platform` loads a platform.
+    """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles.
 
-    The sources of the numbers are in ``system/data/*.toml``, the equations in ``docs/concepts/system-cost.md``.
+    `load_platform` returns a platform by name. The sources of the numbers are in ``system/data/*.toml`` and
+    ``system/platforms/*.toml``, the equations in ``docs/concepts/system-cost.md``.
     """
 
     name: str = Field(min_length=1, description="name shown in results")
@@ -138,25 +139,32 @@ class PlatformSpec(Spec):
         tables = {name: set(getattr(self, name)) for name in OPERATION_TABLES}
         for name, price in {**self.cycles_per_written, **self.cycles_per_read, **self.programming}.items():
             if price < 0:
-                raise ValueError(f"{name}: must be >= 0, got {price}")
+                raise ValueError(f"{name}: got {price}, expected 0 or more")
         for first, second in ((0, 1), (0, 2), (1, 2)):
             one, other = OPERATION_TABLES[first], OPERATION_TABLES[second]
             twice = tables[one] & tables[other]
             if twice:
-                raise ValueError(f"{', '.join(sorted(twice))}: has a cost in both {one} and {other}")
+                raise ValueError(
+                    f"{', '.join(sorted(twice))}: listed in both [{one}] and [{other}], expected only one of these tables"
+                )
         return self
 
 
 def platform_names() -> tuple[str, ...]:
-    """Return the names of the shipped platforms."""
+    """Return the names of the platforms that are shipped with LionHeart."""
     return PLATFORMS.names()
 
 
 def platform_constants(name: str | Path) -> Mapping[str, Constant]:
-    """Return every constant of a platform with its unit, source and kind, including those of platforms that it extends.
+    """Return every constant of a platform with its unit, source and kind, by name of the constant.
+
+    The result includes the constants of the platforms that this platform extends.
+
+    Args:
+        name: Name of a shipped platform, or path to a user's ``.toml`` file.
 
     Raises:
-        ConfigError: The name is unknown, or the files have errors.
+        ConfigError: The name is unknown, or the files contain errors.
         ArtifactError: A file cannot be read.
     """
     files = read_platform_files(name)
@@ -168,11 +176,14 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
 def load_platform(name: str | Path) -> PlatformSpec:
     """Load a shipped platform by name, or a user's platform from a TOML file (format: ``docs/how-to/platforms.md``).
 
-    A file gives constants, each with value, unit, source and kind, and may extend another with ``extends = "..."``.
+    A file gives constants, each with value, unit, source and kind. A file may extend another platform with ``extends = "..."``.
+
+    Args:
+        name: Name of a shipped platform, or path to a user's ``.toml`` file.
 
     Raises:
-        ConfigError: The name is unknown, or constants are missing, unknown, out of range, of another type or unit, or without
-            a source. The message lists all errors, each with file and key.
+        ConfigError: The name is unknown, or constants are missing, unknown, out of range, of a wrong type or unit, or without a
+            source. The message lists all errors, each with file and key.
         ArtifactError: A file cannot be read.
     """
     check_type(name, (str, Path), "platform", hint="give the name of a platform, or the path of a TOML file")
@@ -195,7 +206,7 @@ def load_platform(name: str | Path) -> PlatformSpec:
 
 
 def scalar_units() -> dict[str, str]:
-    """Return the unit of each constant that is a single number, by name."""
+    """Return the unit of each platform constant that is a single number, by name of the constant."""
     return {
         name: str(info.json_schema_extra["unit"])
         for name, info in PlatformSpec.model_fields.items()
@@ -204,7 +215,7 @@ def scalar_units() -> dict[str, str]:
 
 
 def _find_key_faults(files: PlatformFiles) -> Iterator[str]:
-    """Yield a message for each unknown key, wrong unit and wrong type, in the order of the files."""
+    """Yield a message for each unknown key, wrong unit and wrong type, in the order of the constants in the files."""
     for key, constant in files.constants.items():
         where = f"{files.origins[key]}:{key}"
         unit = _expected_unit(key)
@@ -227,7 +238,7 @@ def _known_keys(files: PlatformFiles) -> list[str]:
 
 
 def _expected_unit(key: str) -> str | None:
-    """Return the unit that a constant must have; None = the constant does not exist."""
+    """Return the unit that the constant `key` must have; None if there is no constant of this name."""
     table, _, rest = key.partition(".")
     if table in _TABLE_UNITS and rest:
         return _TABLE_UNITS[table]
@@ -245,7 +256,10 @@ def _describe_type_fault(key: str, value: object) -> str:
 
 
 def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Iterator[str]:
-    """Yield a message for each value that `PlatformSpec` rejects; missing values are taken from another platform."""
+    """Yield a message for each value that `PlatformSpec` rejects.
+
+    Missing values are taken from a valid platform so that the given values can be checked.
+    """
     own = {key for key in settings if key in files.constants}
     whole = settings
     if _find_missing(settings, files, every=True):
@@ -261,7 +275,10 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
 
 
 def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
-    """Return a message for each missing constant; with `every` also for constants whose entry has an error."""
+    """Return a message for each required constant that is missing; no messages if an extended file was not found.
+
+    With ``every=True``, messages are returned even in this case, and also for constants whose entries have errors.
+    """
     if not (files.is_whole or every):
         return []
     faulty = " ".join(files.faults)

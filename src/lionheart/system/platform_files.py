@@ -1,4 +1,7 @@
-"""Platform files, shipped or a user's, each of which may extend another; this module reads them without checking values."""
+"""Reading of platform files, shipped with LionHeart or written by users, and of the files that they extend.
+
+This module does not check the values in the files.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from lionheart.constants import Constant, ConstantsFile, read_constants
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.registry import Registry
 
-#: Shipped platforms: the stem of each file in ``platforms/`` is its name.
+#: Shipped platforms: file in ``platforms/`` by name. The name is the file name without ``.toml``.
 PLATFORMS: Registry[str] = Registry("platform", "platforms")
 for _file in sorted(
     resources.files("lionheart.system").joinpath("platforms").iterdir(),
@@ -30,15 +33,18 @@ TEMPLATE_HINT = "`lionheart platforms --template` writes a file that explains ev
 @final
 @dataclass(frozen=True)
 class PlatformFiles:
-    """All constants of a platform. The file's own constants override those that it extends, which override the shared ones.
+    """The constants of a platform, read from its file, from the files that it extends, and from files that all platforms share.
+
+    If several files define a constant, the platform's own file has priority over the extended files. Extended files have
+    priority over the shared files.
 
     Args:
         name: Name of the platform.
-        description: Description in the file itself, one line.
+        description: One-line description in the platform's own file.
         constants: Constants by name.
-        origins: File that defines each constant, by name.
-        faults: Errors in the files, each with file and key.
-        is_whole: Whether all extended files were found, so that an absent constant is really missing.
+        origins: Name or path of the file that defines each constant, by name of the constant.
+        faults: Messages for all errors in the files, each with file and key.
+        is_whole: Whether all extended files were found. If not, an absent constant may be defined in a file that was not found.
     """
 
     name: str
@@ -51,7 +57,7 @@ class PlatformFiles:
 
 @dataclass
 class _Chain:
-    """Files from the most general to the platform's own."""
+    """The files of a platform, from the shared files to the platform's own file, and the errors in their ``extends`` lines."""
 
     files: list[tuple[str, ConstantsFile]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -59,12 +65,12 @@ class _Chain:
 
 
 def is_file(name: str | Path) -> bool:
-    """Return whether a name is the path of a file."""
+    """Return whether a platform is given as a file: as a `Path`, or as a string that ends with ``.toml``."""
     return isinstance(name, Path) or name.endswith(".toml")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a half sentence that suggests the closest name of `known`; empty if none is close."""
+    """Return ``", did you mean 'NAME'?"`` with the most similar name in `known`; empty if no name is similar."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {found[0]!r}?" if found else ""
 
@@ -72,13 +78,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def read_platform_files(name: str | Path) -> PlatformFiles:
     """Read the file of a platform and all files that it extends.
 
+    Args:
+        name: Name of a shipped platform, or path to a user's ``.toml`` file.
+
     Raises:
-        ConfigError: The name is unknown, or files extend each other in a circle.
-        ArtifactError: A file cannot be read or is not TOML.
+        ConfigError: The name is unknown, or the files extend each other in a cycle.
+        ArtifactError: A file cannot be read or is not valid TOML.
     """
     if not is_file(name) and str(name) not in PLATFORMS:
         hint = suggest(str(name), PLATFORMS, label="platforms")
-        raise ConfigError(f"platform: got {str(name)!r}, expected a known name or a path to a .toml file", hint=hint)
+        raise ConfigError(
+            f"platform: got {str(name)!r}, expected the name of a shipped platform or a path to a .toml file", hint=hint
+        )
     chain = _Chain([(file, _read_shipped(file)) for file in SHARED_FILES])
     _append_chain(chain, name, ())
     constants: dict[str, Constant] = {}
@@ -96,14 +107,17 @@ def read_platform_files(name: str | Path) -> PlatformFiles:
 
 
 def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> None:
-    """Append the files that `name` extends, then its own file; `above` holds the files that extend `name`."""
+    """Append to `chain` the files that the platform `name` extends, then the platform's own file.
+
+    The tuple `above` contains the files that extend this one, directly or indirectly, so that cycles are detected.
+    """
     where = str(name) if is_file(name) else PLATFORMS.find(str(name))
     identity = str(Path(name).resolve()) if is_file(name) else where
     if identity in above:
         circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
         raise ConfigError(
-            f"{where}:extends: got a circle: {circle}, expected files that end with one that extends nothing",
-            hint="remove one of the lines `extends`",
+            f"{where}:extends: got a cycle: {circle}, expected a last file without the key `extends`",
+            hint="remove the line `extends` from one of these files",
         )
     file = _read_users(Path(name)) if is_file(name) else _read_shipped(where)
     base = file.texts.get("extends")
@@ -120,7 +134,10 @@ def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> No
 
 
 def _lay_over(constants: dict[str, Constant], origins: dict[str, str], where: str, file: ConstantsFile) -> None:
-    """Override constants by those of a file; an operation that moves to another table is removed from its old table."""
+    """Override `constants` and `origins` with the constants in `file`.
+
+    An operation that `file` lists in one cost table is first removed from all cost tables.
+    """
     moved = set()
     for key in file.constants:
         table, _, operation = key.partition(".")
@@ -143,14 +160,17 @@ def _read_users(path: Path) -> ConstantsFile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}", hint="give the path of a platform file") from error
+        raise ArtifactError(
+            f"{path}: cannot be read: {error}", hint="give the path to a readable platform file (TOML in UTF-8)"
+        ) from error
     return _check_texts(read_constants(text, str(path)), str(path))
 
 
 def _check_texts(file: ConstantsFile, where: str) -> ConstantsFile:
-    """Report strings without meaning: a misspelt ``extends``, or a constant without unit, source and kind."""
+    """Return `file` with an error for each string under an unknown key, such as a misspelt ``extends``."""
     faults = [
-        f"{where}:{key}: got the bare string {text!r}, expected value, unit, source and kind, or one of {', '.join(TEXTS)}"
+        f"{where}:{key}: got the bare string {text!r}, expected a table with value, unit, source and kind; "
+        f"only {' and '.join(TEXTS)} may be bare strings"
         f"{nearest(key, TEXTS)}"
         for key, text in file.texts.items()
         if key not in TEXTS

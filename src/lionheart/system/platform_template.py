@@ -1,4 +1,4 @@
-"""A commented platform file that explains every key, as a starting point for a user's own file."""
+"""Template of a platform file: a TOML file that explains every key in comments, as a starting point for a user's own file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _MEANINGS = {
 
 
 def render_template(base: str = "alpine-high-power") -> str:
-    """Return the text of a file that extends `base` and shows every key as a comment, with its value in `base`."""
+    """Return the text of a platform file that extends the shipped platform `base`.
+
+    The file contains every key as a comment, with the key's description and its value in `base`.
+    """
     constants = read_platform_files(base).constants
     parts = [_HEAD + f'extends = "{base}"\n']
     for key, info in PlatformSpec.model_fields.items():

@@ -1,4 +1,7 @@
-"""Time and energy of programming a network's weights into tiles, and the number of inferences that save them."""
+"""Time and energy needed to program a network's weights into tiles.
+
+The module also computes the number of inferences after which a mapping has saved as much time or energy.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,18 @@ WRITES = ("row", "device")
 @final
 @dataclass(frozen=True)
 class ProgrammingEstimate:
-    """Time and energy of programming one chip, by component.
+    """Time and energy of programming all tiles of a chip once, by component.
 
     Args:
         technology: Name of the device technology.
         n_devices: Number of devices that are programmed.
-        write: ``row``: all devices of a row at a time; ``device``: one device at a time.
-        time_s: Time of each component [s]; empty if unknown.
-        energy: Energy of each component [J]; empty if unknown.
-        saved_s: Time that the mapping saves in each inference against the all-digital network [s].
-        saved_j: Energy that the mapping saves in each inference against the all-digital network [J].
-        reason_unknown: Reason why the cost is unknown; empty if it is known.
-        reprogram_after: Age at which the tile is reprogrammed [s]; None = never.
+        write: ``row``: all devices of a row are written at the same time; ``device``: one device at a time.
+        time_s: Time of each component [s]; empty if the cost is unknown.
+        energy: Energy of each component [J]; empty if the cost is unknown.
+        saved_s: Time of one inference of the all-digital network minus the time of one inference with the mapping [s].
+        saved_j: Energy of one inference of the all-digital network minus the energy of one inference with the mapping [J].
+        reason_unknown: Reason why the cost is unknown; empty if the cost is known.
+        reprogram_after: Age of the programmed weights at which the tiles are reprogrammed [s]; None = never.
     """
 
     technology: str
@@ -48,37 +51,43 @@ class ProgrammingEstimate:
 
     @property
     def duration_s(self) -> float:
-        """Time of programming one chip [s]."""
+        """Time of programming the chip once [s]; 0 if the cost is unknown."""
         return sum(self.time_s.values())
 
     @property
     def energy_j(self) -> float:
-        """Energy of programming one chip [J]."""
+        """Energy of programming the chip once [J]; 0 if the cost is unknown."""
         return sum(self.energy.values())
 
     @property
     def break_even_time(self) -> int | None:
-        """Number of inferences that save the programming time; None = never, or unknown."""
+        """Number of inferences after which the mapping has saved the programming time; None if it saves no time.
+
+        None also if the programming cost is unknown.
+        """
         return self._divide(self.duration_s, self.saved_s)
 
     @property
     def break_even_energy(self) -> int | None:
-        """Number of inferences that save the programming energy; None = never, or unknown."""
+        """Number of inferences after which the mapping has saved the programming energy; None if it saves no energy.
+
+        None also if the programming cost is unknown.
+        """
         return self._divide(self.energy_j, self.saved_j)
 
     def _divide(self, spent: float, saved: float) -> int | None:
         return math.ceil(spent / saved) if saved > 0 and not self.reason_unknown else None
 
     def at_age(self, reprogram_after: float) -> AgeCost:
-        """Return the cost of reprogramming every `reprogram_after` seconds.
+        """Return the cost of reprogramming the chip every `reprogram_after` seconds.
 
         Raises:
-            ConfigError: The interval is not positive, or the programming cost is unknown.
+            ConfigError: `reprogram_after` is not a positive, finite number, or the programming cost is unknown.
         """
         if self.reason_unknown:
             raise ConfigError(f"programming: {self.reason_unknown}")
         if not 0 < reprogram_after < math.inf:
-            raise ConfigError(f"programming: got {reprogram_after} s between two programmings, expected more than 0")
+            raise ConfigError(f"reprogram_after: got {reprogram_after} s, expected more than 0 and less than infinity")
         power_w = self.energy_j / reprogram_after
         rate = power_w / self.saved_j if self.saved_j > 0 else None
         return AgeCost(
@@ -89,7 +98,7 @@ class ProgrammingEstimate:
         )
 
     def summary(self) -> ProgrammingRecord:
-        """Return the record of the estimate; its numbers are None if the cost is unknown."""
+        """Return the estimate as a record for result files. Its times and energies are None if the cost is unknown."""
         known = not self.reason_unknown
         return ProgrammingRecord(
             technology=self.technology,
@@ -115,30 +124,33 @@ def estimate_programming(
     saved_s: float = 0.0,
     saved_j: float = 0.0,
 ) -> ProgrammingEstimate:
-    """Return time and energy of programming the devices of `partitions` once.
+    """Return the time and energy of programming the devices of `partitions` once.
 
-    Each device takes one reset and ``n_pulses`` further pulses, each followed by a read to verify it. A read is a product
-    of the whole tile with one row switched on. ``row``: the devices of a row that belong to the same plane (e.g. the positive
-    devices of pairs) are pulsed and read together; ``device``: one device after another. Tiles are programmed one after
-    another. Meanwhile the core reads the weights from DRAM once and waits.
+    Each device receives one reset pulse and then ``n_pulses`` further pulses. A read after each further pulse verifies the
+    conductance. A read costs as much as a product of the whole tile, although only one row is switched on.
+
+    With ``write="row"``, the devices of a row that belong to the same plane are pulsed and read together. A plane contains, for
+    example, the positive devices of all pairs. With ``write="device"``, one device is pulsed and read after another. Tiles are
+    programmed one after another. The core reads the weights from DRAM once, and waits during the programming.
 
     Args:
-        partitions: Tiles of each analog projection, by name.
-        platform: Times and energies.
-        tile: Device and converters of the tiles; None = PCM, with the platform's converters.
-        write: Devices that are written at a time: ``row`` or ``device``.
-        saved_s: Time saved in each inference, for the break-even number of inferences [s].
-        saved_j: Energy saved in each inference, for the break-even number of inferences [J].
+        partitions: Tiles of each analog projection (weight matrix), by name.
+        platform: Platform that gives the times and energies.
+        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
+        write: Devices that are written at the same time: ``row`` = the devices of a row, ``device`` = a single device.
+        saved_s: Time that the mapping saves in each inference, for the break-even number of inferences [s].
+        saved_j: Energy that the mapping saves in each inference, for the break-even number of inferences [J].
 
     Raises:
-        ConfigError: `write` is neither ``row`` nor ``device``.
+        ConfigError: `write` is neither ``row`` nor ``device``, or the number of devices per weight is unknown for the tile's
+            device.
 
     Assumes:
-        All devices take the same number of pulses, including those of a pair that stay at the smallest conductance. Devices
-        that hold no weight are not programmed. A read takes the same time and energy as a product.
+        All devices receive the same number of pulses, including the devices of a pair that stay at the smallest conductance.
+        Devices that hold no weight are not programmed. A read takes the same time and energy as a product.
     """
     if write not in WRITES:
-        raise ConfigError(f"write: got {write!r}, expected one of {', '.join(WRITES)}")
+        raise ConfigError(f"write: got {write!r}, expected {' or '.join(map(repr, WRITES))}")
     spec = tile or _default_tile()
     n_weights = sum(sum(p.row_sizes) * sum(p.col_sizes) * p.groups for p in partitions.values())
     one = _of_one_device(spec.device.technology, platform)
@@ -174,7 +186,10 @@ def estimate_programming(
 def _count_writes(
     partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
 ) -> tuple[int, float]:
-    """Return the number of writes (all pulses of a device count as one) and the energy of one read after each write [J]."""
+    """Return the number of writes, and the total energy of one read after each write [J].
+
+    A write comprises all pulses of the devices that are written together.
+    """
     planes, n_writes, verify_j = _n_planes(tile or _default_tile()), 0, 0.0
     for part in partitions.values():
         point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
@@ -191,7 +206,7 @@ def _default_tile() -> TileSpec:
 
 
 def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] | str:
-    """Return the programming cost of one device, or the reason why it is unknown."""
+    """Return the programming cost of one device by quantity, or the reason why the cost is unknown."""
     name = _SAME_DEVICE.get(technology, technology)
     keys = {quantity: f"{name}.{quantity}" for quantity in PROGRAMMING_UNITS}
     missing = [key for key in keys.values() if key not in platform.programming]
@@ -202,10 +217,13 @@ def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] 
 
 
 def _n_planes(tile: TileSpec) -> int:
-    """Return the number of devices that hold one weight."""
+    """Return the number of devices that represent one weight."""
     converter = tile.device.converter
     if isinstance(converter, SingleConverter):
         return 1
     if isinstance(converter, (PairConverter, CustomPairConverter)):
         return 2 * len(converter.significance)
-    raise ConfigError(f"device.converter: got {type(converter).__name__}, expected one whose devices can be counted")
+    raise ConfigError(
+        f"device.converter: got {type(converter).__name__}, expected SingleConverter, PairConverter or CustomPairConverter, "
+        "because the number of devices per weight must be known"
+    )

@@ -1,4 +1,7 @@
-"""Event-driven simulation of stages on several cores, which wait for tiles, for inputs and for full queues."""
+"""Event-driven simulation of pipeline stages on several cores.
+
+Cores wait for tiles, for inputs, and while the queue to the next stage is full.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ from lionheart.system.pipeline import (
 )
 from lionheart.system.platform import PlatformSpec
 
-_Use = tuple[int, int, int]  # sort key of the uses of a crossbar: wave, minus the stage, step
+_Use = tuple[int, int, int]  # sort key of a use of a crossbar: (inference + lead * stage, -stage, step)
 
 
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """Schedule of the cores for a number of inferences.
+    """Schedule of a number of inferences on several cores: times of all pieces of work, and the energy.
 
     Args:
-        stages: Stages in the order in which an inference passes them.
+        stages: Stages (work of one or more cores) in the order in which an inference passes them.
         events: Pieces of work in the order of their start times.
-        finished_s: Time at which each inference ended [s].
-        total_s: Time at which the last inference ended [s].
-        energy: Energy of each component for all inferences [J].
+        finished_s: Time at which each inference ends [s].
+        total_s: Time at which the last inference ends [s].
+        energy: Energy of each component for all inferences together [J].
     """
 
     stages: tuple[Stage, ...]
@@ -45,12 +48,12 @@ class Schedule:
 
     @property
     def n_inferences(self) -> int:
-        """Number of inferences."""
+        """Number of simulated inferences."""
         return len(self.finished_s)
 
     @property
     def latency_s(self) -> float:
-        """Time until the first result [s]."""
+        """Time from the start of the simulation to the first result [s]."""
         return self.finished_s[0]
 
     @property
@@ -61,12 +64,12 @@ class Schedule:
 
     @cached_property
     def energy_j(self) -> float:
-        """Energy of all inferences [J]."""
+        """Energy of all inferences together [J]."""
         return sum(self.energy.values())
 
     @cached_property
     def utilisation(self) -> tuple[float, ...]:
-        """Share of the time in which each core works, without handovers and waits, 0 to 1."""
+        """Fraction of the total time in which each core works, excluding handovers and waits, 0 to 1."""
         busy = [0.0] * sum(stage.n_cores for stage in self.stages)
         for event in self.events:
             if event.kind is not WorkKind.HANDOVER:
@@ -82,30 +85,34 @@ def simulate_pipeline(
     queue_slots: int | None = None,
     count_memory_controller: bool = False,
 ) -> Schedule:
-    """Simulate `n_inferences` that pass `stages` one after another.
+    """Simulate `n_inferences` consecutive inferences that pass through `stages` in order.
 
-    A core works through the steps of its stage, hands over, and starts the next inference. It waits if no input has arrived, if
-    the queue to the next stage is full, and for crossbars that another stage uses. Crossbars are granted in an order that is
-    fixed before the run: the better of two orders, in which each stage is one or two inferences ahead of the next. Neither
-    order depends on the number of crossbars, so sharing crossbars can never shorten the run. If the DRAM bandwidth is too low
-    for the traffic of all cores, all times are scaled by the same factor.
+    A core executes the steps of its stage, hands the result over, and starts the next inference. A core waits if its input has
+    not arrived, if the queue to the next stage is full, or if another stage uses the crossbars of the next step.
 
-    Without shared crossbars the result equals that of `estimate_pipeline`, for any queue size.
+    The order in which stages use a shared crossbar is fixed before the simulation. If stages share crossbars, two orders are
+    simulated: each stage is one or two inferences ahead of the next stage. The faster of the two schedules is returned. Neither
+    order depends on the number of crossbars, so sharing crossbars never shortens the total time.
+
+    If the DRAM bandwidth is too low for the traffic of all cores, all times are multiplied by the same factor. Without shared
+    crossbars, `estimate_pipeline` returns the same total time, for any size of the queues.
 
     Args:
         stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
-        queue_slots: Largest number of results that wait between two stages; None = no limit.
-        count_memory_controller: Whether the energy includes the power of memory controller and IO over the whole time.
+        queue_slots: Largest number of results that may wait between two stages, at least 1; None = no limit.
+        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
 
     Raises:
-        ConfigError: There is no stage, no inference, a queue without a slot, or too few cores on the platform.
+        ConfigError: `stages` is empty, `n_inferences` or `queue_slots` is below 1, or the stages need more cores than the
+            platform has.
     """
     check_pipeline(stages, platform, n_inferences)
     if queue_slots is not None and queue_slots < 1:
         raise ConfigError(
-            f"pipeline: got {queue_slots} queue slots, expected at least one", hint="use None for an unlimited queue"
+            f"queue_slots: got {queue_slots}, expected at least 1",
+            hint="use queue_slots=None for queues without a limit",
         )
     leads = (1, 2) if _share_crossbars(stages) else (1,)
     runs = [_Simulation(stages, platform, n_inferences, queue_slots, lead).run() for lead in leads]
@@ -125,10 +132,11 @@ def _share_crossbars(stages: Sequence[Stage]) -> bool:
 
 @final
 class _Turns:
-    """The order in which steps use a crossbar, with one event for the end of each use.
+    """The order in which steps use each shared crossbar, with one simulation event for the end of each use.
 
-    Uses are sorted by inference + lead * stage, then later stages first, then steps. With queues of at least one slot,
-    everything that a use waits for comes before it in this order, so that no deadlock can occur.
+    Uses are sorted by ``inference + lead * stage``. In case of a tie, uses of later stages come first, and then uses of earlier
+    steps. If every queue has at least one slot, a use only waits for work that is earlier in this order, so no deadlock can
+    occur.
     """
 
     def __init__(self, env: simpy.Environment, stages: Sequence[Stage], n_inferences: int, lead: int) -> None:
@@ -146,7 +154,7 @@ class _Turns:
                 self._chain(crossbar, sorted(keys))
 
     def key(self, stage: int, inference: int, step: int) -> _Use:
-        """Return the sort key of a use in the order."""
+        """Return the key by which the uses of a crossbar are sorted."""
         return inference + self._lead * stage, -stage, step
 
     def _chain(self, crossbar: int, keys: Iterable[_Use]) -> None:
@@ -157,11 +165,11 @@ class _Turns:
             last = self._ends[crossbar, key] = self._env.event()
 
     def wait(self, step: Step, key: _Use) -> simpy.Event:
-        """Return the event that all crossbars of a step are free for it."""
+        """Return an event that occurs when all crossbars of `step` are free for the use with the sort key `key`."""
         return self._env.all_of([self._before[c, key] for c in step.crossbars if (c, key) in self._before])
 
     def leave(self, step: Step, key: _Use) -> None:
-        """Release the crossbars of a step for the next use."""
+        """End the use of the crossbars of `step`, so that the next use in the order can start."""
         for crossbar in step.crossbars:
             if (crossbar, key) in self._ends:
                 self._ends[crossbar, key].succeed()
@@ -169,7 +177,7 @@ class _Turns:
 
 @final
 class _Simulation:
-    """One simulation run: a process for each stage, and a store between each pair of stages."""
+    """A single simulation run, with a SimPy process for each stage and a queue between consecutive stages."""
 
     def __init__(
         self, stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int, queue_slots: int | None, lead: int
@@ -185,7 +193,7 @@ class _Simulation:
         self.finished_s: list[float] = []
 
     def run(self) -> tuple[list[ScheduleEvent], list[float]]:
-        """Return all events and the time at which each inference ended [s]."""
+        """Run the simulation, and return all events and the time at which each inference ended [s]."""
         core = 0
         for place, stage in enumerate(self.stages):
             self.env.process(self._work(place, stage, range(core, core + stage.n_cores)))

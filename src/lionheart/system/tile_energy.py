@@ -1,4 +1,7 @@
-"""Energy of a product on a tile: a measured value, scaled to other sizes and converters by a published closed form."""
+"""Energy of a matrix-vector product on a tile.
+
+A measured energy is scaled to other tile sizes and converter resolutions with a published closed form.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from lionheart.system.platform import PlatformSpec
 @final
 @dataclass(frozen=True)
 class TilePoint:
-    """Parameters that determine the energy of a product on a tile.
+    """Size and converter resolutions of a tile, from which the energy of a product is computed.
 
     Args:
-        rows: Number of inputs, each with a DAC.
-        cols: Number of outputs, each with an ADC.
-        dac_bits: Resolution of the input converters [bit].
-        adc_bits: Resolution of the output converters [bit].
+        rows: Number of inputs of the tile, each with a DAC.
+        cols: Number of outputs of the tile, each with an ADC.
+        dac_bits: Resolution of the DACs [bit].
+        adc_bits: Resolution of the ADCs [bit].
     """
 
     rows: int
@@ -28,17 +31,24 @@ class TilePoint:
 
 
 def reference_point(platform: PlatformSpec) -> TilePoint:
-    """Return the size and converters of the tile whose energy the platform gives."""
+    """Return the size and converter resolutions of the tile whose energy is given in the platform file."""
     return TilePoint(platform.tile_rows, platform.tile_cols, platform.tile_dac_bits, platform.tile_adc_bits)
 
 
 def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | None = None) -> tuple[TilePoint, float]:
-    """Return the point whose energy is used for products on a tile of ``rows x cols``, and the factor of that energy.
+    """Return the parameters for the energy of a product on a tile of ``rows x cols``, and a factor for this energy.
 
-    With a `tile`, the point is the tile's converters at this size, and the factor is 1. Without a `tile` the converters are
-    unknown: the point is that of the platform, and the factor is the ratio of the sizes, so that the energy per operation is
-    the same at any size, as in ALPINE. An ideal converter, i.e. one without a resolution, has the energy of the platform's own
-    converter.
+    With a `tile`, the parameters are the given size and the converter resolutions of `tile`, and the factor is 1. An ideal
+    converter has no resolution, so it is counted with the resolution of the platform's converter.
+
+    Without a `tile`, the converter resolutions are unknown. The parameters are then those of the platform's tile, and the
+    factor is the ratio of the numbers of cells. The energy per operation is therefore the same at any size, as in ALPINE.
+
+    Args:
+        platform: Platform that gives the energy, size and converter resolutions of its own tile.
+        rows: Number of inputs of the tile.
+        cols: Number of outputs of the tile.
+        tile: Tile that gives the converter resolutions; None = unknown.
     """
     reference = reference_point(platform)
     if tile is None:
@@ -49,29 +59,34 @@ def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | No
 
 
 def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one conversion to digital: ``(a b + c 4^b) Vdd^2`` [J].
+    """Return the energy of one analog-to-digital conversion with a resolution of b bits: ``(a b + c 4^b) Vdd^2`` [J].
 
     Source:
-        ZigZag's model of in-memory computing; constants in ``system/data/converters.toml``.
+        ZigZag's model of in-memory computing; constants a, c and Vdd in ``system/data/converters.toml``.
     """
     return (platform.adc_linear_f * bits + platform.adc_exponential_f * 4.0**bits) * platform.converter_vdd_v**2
 
 
 def dac_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one conversion to analog: ``d b Vdd^2`` [J]. Source as for `adc_energy_j`."""
+    """Return the energy of one digital-to-analog conversion with a resolution of b bits: ``d b Vdd^2`` [J].
+
+    Source:
+        ZigZag's model of in-memory computing; constants d and Vdd in ``system/data/converters.toml``.
+    """
     return platform.dac_linear_f * bits * platform.converter_vdd_v**2
 
 
 def mvm_energy(platform: PlatformSpec, point: TilePoint) -> dict[str, float]:
-    """Return the energy of one product on a whole tile by component [J].
+    """Return the energy of one matrix-vector product (MVM) on a whole tile, by component [J].
 
-    The platform gives the energy of a product at its own point. The share ``tile_converter_share`` of this energy belongs to
-    the converters and scales with their number and resolution by the closed form, of which only ratios are used. The rest
-    scales with the number of devices. At the platform's own point the components add up to the given energy.
+    The platform gives the energy for the size and converters of its own tile. The converters use the fraction
+    ``tile_converter_share`` of this energy. The energy of the converters is scaled with the number and resolution of the
+    converters, by ratios of `adc_energy_j` and `dac_energy_j`. The remaining energy is scaled with the number of devices. For
+    the platform's own tile, the components add up to the given energy.
 
     Args:
-        platform: Energy and reference point.
-        point: Size and converters of the tile.
+        platform: Platform that gives the energy, size and converters of its own tile.
+        point: Size and converter resolutions of the tile that computes the product.
     """
     reference = reference_point(platform)
     n_reference = reference.rows * reference.cols

@@ -1,4 +1,7 @@
-"""Work of a projection or an operation for the core, the memory and the tiles, before conversion to time and energy."""
+"""Work of a projection (weight matrix) or of another operation: numbers of cycles, bytes and products on tiles.
+
+The module `lionheart.system.cost` converts work into time and energy.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,18 @@ from lionheart.system.tile_energy import TilePoint, tile_point
 @final
 @dataclass(frozen=True)
 class Work:
-    """Work of one row of the estimate in one inference. The keys of both mappings are time components.
+    """Work of one projection (weight matrix) or operation in one inference.
+
+    The keys of `active_cycles` and `wait_s` are names of time components.
 
     Args:
         active_cycles: Cycles in which the core executes, by component.
-        wait_s: Time in which the core waits for memory or a tile, by component [s].
+        wait_s: Time in which the core waits for memory or for a tile, by component [s].
         llc_read_bytes: Bytes read from the last-level cache (LLC).
         llc_write_bytes: Bytes written to the LLC.
-        dram_lines: Cache lines moved to or from DRAM.
-        tile_mvms: Number of products of a whole tile at `tile`, whether or not its devices hold a weight.
-        tile: Size and converters that determine their energy; required if there are products.
+        dram_lines: Number of cache lines moved to or from DRAM.
+        tile_mvms: Number of products on tiles. Each counts as a product of a whole tile, even if some devices hold no weight.
+        tile: Size and converter resolutions for the energy of a product; required if `tile_mvms` is not 0.
     """
 
     active_cycles: Mapping[str, float] = field(default_factory=dict)
@@ -40,17 +45,20 @@ class Work:
 
 
 def _n_patches(node: LayerNode) -> int:
-    """Return the number of elements gathered by im2col: none for a linear layer or a kernel of size 1.
+    """Return the number of elements that im2col copies into patches; 0 for a linear layer or a kernel of size 1.
 
-    The kernel is larger than 1 if a group's matrix has more rows than the input has channels. The graph does not hold
-    the kernel, but im2col repeats elements, so a kernel of size 1 never needs more elements than the input has.
+    The layer graph does not contain the kernel size. The kernel is larger than 1 if the patches have more elements than the
+    input, because im2col then repeats elements.
     """
     is_gathered = node.is_convolution and node.rows * node.groups * node.n_mvms > node.n_inputs
     return node.rows * node.groups * node.n_mvms if is_gathered else 0
 
 
 def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the core's wait [s] and the DRAM lines of a stream; writes are buffered and wait only for DRAM."""
+    """Return the time that the core waits for a stream of data [s], and the number of DRAM lines in the stream.
+
+    Writes are buffered, so the core waits for writes only if the data are in DRAM.
+    """
     read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
     if in_dram:
         lines = read_lines + math.ceil(write_bytes / platform.cache_line_bytes)
@@ -59,7 +67,7 @@ def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: Plat
 
 
 def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float, float, float, float]:
-    """Return (bytes read, bytes written, wait [s], DRAM lines) of a projection's activations."""
+    """Return the traffic of a projection's inputs and outputs: (bytes read, bytes written, wait [s], DRAM lines)."""
     read, written = (n * platform.activation_bytes for n in (node.n_inputs, node.n_outputs))
     wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
     return read, written, wait_s, lines
@@ -68,13 +76,13 @@ def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float,
 @final
 @dataclass(frozen=True)
 class Residency:
-    """Bytes that share the last-level cache (LLC) with a digital weight matrix.
+    """Numbers of bytes that compete with a digital weight matrix for the last-level cache (LLC).
 
     Args:
-        resident_bytes: Size of all digital weights, read once per inference. It determines the misses of the first pass over
-            a matrix.
-        concurrent_bytes: Size of the matrices that are read repeatedly at the same time, including this one. It determines
-            the misses of later passes in the same inference.
+        resident_bytes: Size of all digital weights, which are read at least once per inference. This size determines the misses
+            in the first pass over a matrix.
+        concurrent_bytes: Size of the matrices that are read repeatedly at the same time, including the matrix itself. This size
+            determines the misses in later passes of the same inference.
     """
 
     resident_bytes: float
@@ -82,17 +90,17 @@ class Residency:
 
 
 def overflow_share(n_bytes: float, capacity: float) -> float:
-    """Return the share of reads that miss if ``n_bytes`` are read repeatedly through a cache of `capacity` bytes.
+    """Return the fraction of reads that miss if ``n_bytes`` are read repeatedly through a cache of `capacity` bytes, 0 to 1.
 
-    The share is 0 if the bytes fit, and otherwise the share that does not fit. A strict least-recently-used cache would always
-    miss; random replacement also misses more often than this (`traffic.missing_share`), but with it the coefficients fit the
-    published gains of ALPINE less well.
+    If not all bytes fit in the cache, the fraction is ``1 - capacity / n_bytes``. A cache with strict least-recently-used
+    replacement would then always miss. A cache with random replacement would also miss more often, but with such a model the
+    fitted coefficients reproduce the published gains of ALPINE less well.
     """
     return max(1.0 - capacity / n_bytes, 0.0) if n_bytes > 0 else 0.0
 
 
 def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpec) -> tuple[float, float, float]:
-    """Return (bytes read from the LLC, wait [s], DRAM lines) of a digital weight matrix over all its passes."""
+    """Return the traffic of a digital weight matrix over all its passes: (bytes read from the LLC, wait [s], DRAM lines)."""
     size = node.weights * platform.activation_bytes
     n_passes = max(math.ceil(node.n_mvms / platform.mvms_per_weight_pass), 1)
     lines = math.ceil(size / platform.cache_line_bytes)
@@ -105,12 +113,15 @@ def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpe
 
 
 def _dram_line_s(platform: PlatformSpec) -> float:
-    """Return the time of one cache line from DRAM when one core streams [s]."""
+    """Return the time in which a single core reads one cache line of a stream from DRAM [s]."""
     return platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s
 
 
 def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
-    """Return the rate of a projection's digital kernel [MAC/cycle]; several groups of one output each are depthwise."""
+    """Return the rate of the digital kernel that computes the products of a projection (weight matrix) [MAC/cycle].
+
+    A convolution with several groups of one output each is depthwise and has its own rate.
+    """
     if not node.is_convolution:
         return platform.macs_per_cycle
     is_depthwise = node.groups > 1 and node.cols == 1
@@ -118,15 +129,15 @@ def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
 
 
 def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Residency) -> Work:
-    """Return the work of a projection on the digital core.
+    """Return the work of a projection (weight matrix) on the digital core.
 
-    Every ``mvms_per_weight_pass`` products read all weights once. The first pass reads from the LLC or DRAM; later passes read
-    from the core's own cache the part that fits in it.
+    One pass over all weights serves ``mvms_per_weight_pass`` products. The first pass reads the weights from the last-level
+    cache (LLC) or DRAM. In later passes, the weights that fit in the core's own cache are read from the core's own cache.
 
     Args:
         node: Projection.
         platform: Cost coefficients.
-        residency: Bytes that share the LLC.
+        residency: Numbers of bytes that compete with the weights for the LLC.
     """
     n_outputs = node.cols * node.groups * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
@@ -147,7 +158,10 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
 
 
 def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> tuple[float, float]:
-    """Return (issue cycles, wait [s]) of moving int8 elements to or from tiles; the port limits the rate."""
+    """Return (cycles for instructions, additional wait [s]) of moving int8 elements to or from tiles.
+
+    The wait is the time by which the port of the tiles takes longer than the instructions.
+    """
     issue = n_instructions * platform.queue_instruction_cycles
     port_s = n_elements / platform.tile_bandwidth_bytes_per_s
     return issue, max(port_s - issue / platform.clock_hz, 0.0)
@@ -156,11 +170,17 @@ def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> t
 def analog_projection(
     node: LayerNode, partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None
 ) -> Work:
-    """Return the work of a projection on tiles, which one core serves one after another.
+    """Return the work of a projection (weight matrix) on tiles, which one core serves one after another.
 
-    Each column of tiles gets its own copy of the input; the core packs an element once and queues it to each column. Tiles of
-    one projection process one after another. Partial sums over rows of tiles are added digitally. The converters are those of
-    `tile`; without `tile` the energy per operation is the platform's at any size.
+    Each column of tiles receives its own copy of the input. The core packs each input element once and queues the packed
+    element to every column. The tiles of a projection compute one after another. The core adds the partial sums of the tiles in
+    a column digitally.
+
+    Args:
+        node: Projection.
+        partition: Tiles of the projection.
+        platform: Cost coefficients.
+        tile: Tile that gives the converters; None = the energy per operation is that of the platform's tile at any tile size.
     """
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
@@ -197,16 +217,18 @@ def analog_projection(
 
 
 def has_price(op: DigitalOp, platform: PlatformSpec) -> bool:
-    """Return whether a platform has a cost for an operation without a weight matrix, or declares it free."""
+    """Return whether the platform has a cost for an operation without a weight matrix, or declares the operation free."""
     tables = (platform.free_ops, platform.cycles_per_written, platform.cycles_per_read)
     return op.macs > 0 or any(op.name in table for table in tables)
 
 
 def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
-    """Return the work of an operation without a weight matrix, and the reason if it is free (empty otherwise).
+    """Return the work of an operation without a weight matrix, and the reason why the operation is free.
+
+    The reason is empty if the operation is not free.
 
     Raises:
-        ConfigError: The operation has neither a cost nor a reason to be free.
+        ConfigError: The platform has no cost for the operation and does not declare it free.
     """
     size = platform.activation_bytes
     if op.macs > 0:
@@ -222,16 +244,21 @@ def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
         known = {*platform.cycles_per_written, *platform.cycles_per_read, *platform.free_ops}
         raise ConfigError(
             f"{platform.name}: operation {op.name!r} ({op.n_elements} elements written) has no cost, "
-            "expected cycles per element or a reason to be free",
-            hint=f"in a platform file add [cycles_per_written.{op.name}] or [cycles_per_read.{op.name}] with value, unit, "
-            f"source and kind, or declare it free: [free_ops.{op.name}] with the reason as its value; "
+            "expected a cost in cycles per element, or an entry that declares the operation free",
+            hint=f"in a platform file, add [cycles_per_written.{op.name}] or [cycles_per_read.{op.name}] with value, unit, "
+            f"source and kind, or declare the operation free with [free_ops.{op.name}], whose value is the reason; "
             + suggest(op.name, known, label="operations with a cost"),
         )
     return _element_work("element_ops", cycles, n_read * size, op.n_elements * size, platform), ""
 
 
 def network_io(n_elements: int, platform: PlatformSpec) -> Work:
-    """Return the work of reading the network's input and writing its result; the same in every mapping."""
+    """Return the work of reading the network's input and writing its output, which is the same in every mapping.
+
+    Args:
+        n_elements: Number of elements in the input and output together.
+        platform: Cost coefficients.
+    """
     return Work(active_cycles={"network_io": n_elements * platform.io_cycles_per_element})
 
 

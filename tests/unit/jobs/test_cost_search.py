@@ -143,7 +143,7 @@ def test_what_has_no_tiles_cannot_move():
     assert (tracker.cost, tracker.analog) == (before, {"L1"})
     with pytest.raises(ConfigError, match="got 'L9'"):
         tracker.with_change("L9")
-    with pytest.raises(ConfigError, match="no placement for L1, L2"):
+    with pytest.raises(ConfigError, match="no placement for 'L1', 'L2'"):
         model.cost(LayerMapping({"L0": Placement.DIGITAL}))
 
 

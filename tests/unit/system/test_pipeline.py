@@ -298,7 +298,7 @@ def test_programming_again_is_paid_for_in_each_inference() -> None:
 def test_pipelines_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="expected at most the 8 of"):
         plan_stages(chain("a"), LayerMapping.all_digital(chain("a")), HIGH, 9)
-    with pytest.raises(ConfigError, match="got 0 queue slots"):
+    with pytest.raises(ConfigError, match="queue_slots: got 0, expected at least 1"):
         simulate_pipeline([Stage("a", Cost())], HIGH, queue_slots=0)
     with pytest.raises(ConfigError, match="expected at least one of each"):
         simulate_pipeline([], HIGH)

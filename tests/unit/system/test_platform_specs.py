@@ -156,7 +156,7 @@ def test_programming_by_hand() -> None:
     assert serial.time_s["pulses"] == pytest.approx(60_000 * 1.04e-6)
     assert serial.energy["verify_reads"] == pytest.approx(600_000 * 10e-9)
     assert serial.energy["pulses"] == pytest.approx(found.energy["pulses"])
-    with pytest.raises(ConfigError, match="expected one of row, device"):
+    with pytest.raises(ConfigError, match="expected 'row' or 'device'"):
         estimate_programming(ONE, platform, write="tile")
 
 
@@ -277,9 +277,9 @@ def test_an_operation_moves_to_another_table(tmp_path: Path) -> None:
 def test_files_in_a_circle(tmp_path: Path) -> None:
     for one, other in (("a", "b"), ("b", "c"), ("c", "a")):
         write(tmp_path / f"{one}.toml", f'extends = "{other}.toml"\n')
-    with pytest.raises(ConfigError, match=r"extends: got a circle: a\.toml -> b\.toml -> c\.toml -> a\.toml"):
+    with pytest.raises(ConfigError, match=r"extends: got a cycle: a\.toml -> b\.toml -> c\.toml -> a\.toml"):
         load_platform(tmp_path / "a.toml")
-    with pytest.raises(ConfigError, match="circle"):
+    with pytest.raises(ConfigError, match="cycle"):
         load_platform(write(tmp_path / "d.toml", 'extends = "d.toml"\n'))
 
 

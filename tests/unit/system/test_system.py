@@ -355,9 +355,9 @@ def test_faulty_platform_files(tmp_path: Path) -> None:
 
 
 def test_platform_rejects_conflicting_prices() -> None:
-    with pytest.raises(ConfigError, match="has a cost in both"):
+    with pytest.raises(ConfigError, match="listed in both"):
         HIGH.replace(free_ops={**HIGH.free_ops, "relu": "why not"})
-    with pytest.raises(ConfigError, match="must be >= 0"):
+    with pytest.raises(ConfigError, match="expected 0 or more"):
         HIGH.replace(cycles_per_read={**HIGH.cycles_per_read, "sum": -1.0})
 
 
@@ -365,7 +365,7 @@ def test_platform_rejects_conflicting_prices() -> None:
 
 
 def test_mapping_must_fit_the_network() -> None:
-    with pytest.raises(ConfigError, match="no placement for fc"):
+    with pytest.raises(ConfigError, match="no placement for 'fc'"):
         estimate_system(ONE, LayerMapping({}), HIGH)
     with pytest.raises(ConfigError, match="did you mean 'fc'"):
         estimate_system(ONE, LayerMapping({"fc": Placement.ANALOG, "fcc": Placement.ANALOG}), HIGH)

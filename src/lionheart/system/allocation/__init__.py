@@ -1,7 +1,7 @@
-"""Allocation: the positions of several layers' pieces on crossbars, and the layers that fit on a limited number of them.
+"""Allocation of the weights of several layers to crossbars, also if there are too few crossbars for all layers.
 
-Input: the `TilePartition` of each layer. Output: a `Packing`, or a `TileFit` for a limited number of crossbars. This package
-must not know platforms.
+The input is the `TilePartition` of each layer, which divides a weight matrix into pieces. The output is a `Packing` (positions
+of the pieces), or a `TileFit` for a limited number of crossbars. This package must not depend on platforms.
 """
 
 from lionheart.system.allocation.fitting import TileFit, fit_tiles

@@ -1,4 +1,7 @@
-"""Fitting layers on a limited number of tiles: layers share crossbars, stay digital, or are reprogrammed every inference."""
+"""Fitting of layers on a limited number of tiles.
+
+Layers may share crossbars. Layers that do not fit stay digital, or are reprogrammed for every inference.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,22 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.partition import TilePartition
 from lionheart.system.allocation.packing import bound_crossbars, pack_tiles
 
-_PATIENCE = 20  # number of consecutive packings without success after which no further packing is tried
+_PATIENCE = 20  # number of consecutive failed packings after which no further packing is tried
 
 
 @final
 @dataclass(frozen=True)
 class TileFit:
-    """Placement of each layer's weight on a limited number of tiles. Names are in the order of the partitions.
+    """Placement of each layer's weights if the number of tiles is limited. Layer names are in the order of the partitions.
 
     Args:
-        resident: Layers whose weights stay on tiles.
-        digital: Layers that do not fit on the tiles.
-        reprogrammed: Layers that are reprogrammed for every inference.
-        crossbars: Indices of the crossbars that each layer uses, by layer. Layers with a crossbar in common run one after
+        resident: Names of layers whose weights stay on tiles.
+        digital: Names of layers that stay digital because they do not fit on the tiles.
+        reprogrammed: Names of layers that are reprogrammed for every inference.
+        crossbars: Indices of the crossbars that each layer uses, by layer name. Layers with a common crossbar run one after
             another.
         n_crossbars: Number of crossbars in use.
-        n_tiles: Number of crossbars without sharing between layers.
+        n_tiles: Number of crossbars that all layers would need without sharing.
     """
 
     resident: tuple[str, ...]
@@ -48,23 +51,27 @@ def fit_tiles(
 ) -> TileFit:
     """Choose the layers whose weights stay on at most `max_tiles` crossbars, and the placement of all other layers.
 
-    Layers are added in `order`, each if it fits together with those added so far. After 20 consecutive layers for which no
-    packing was found, no further packing is tried. The other layers stay digital or, with `reprogram`, take turns on crossbars
-    that are reserved for them: each such layer is programmed before its products in every inference, and only a layer that
-    needs more than all crossbars stays digital. Crossbars are shared only if there are too few otherwise: first within the
-    groups of `together`, which costs no time, then between as few groups as possible.
+    Layers are tried in `order`. A layer is added if it fits together with the layers that have been added before. After 20
+    consecutive layers for which no packing was found, no further packing is tried.
+
+    The remaining layers stay digital if `reprogram` is False. Otherwise these layers use crossbars that are reserved for them,
+    one layer after another. Each such layer is programmed before its products in every inference. Only a layer that needs more
+    than `max_tiles` crossbars then stays digital.
+
+    Crossbars are shared only if there are too few for all chosen layers. Layers in the same group of `together` share crossbars
+    first, because this costs no time. If that is not enough, crossbars are also shared between as few groups as possible.
 
     Args:
-        partitions: Tiles of the layers, all of one size.
+        partitions: Tiles of each layer, all of the same size, by layer name.
         max_tiles: Number of available crossbars.
-        order: Names of layers in order of preference; layers that are not named come last.
+        order: Names of layers in descending preference. Layers that are not named come last.
         packed: Whether several layers may share a crossbar.
-        reprogram: Whether layers that do not fit are reprogrammed for every inference instead of staying digital.
-        together: Groups of layers that never run at the same time, such as those of one core. The groups do not affect which
-            layers fit. A layer in no group forms its own group.
+        reprogram: Whether to reprogram layers that do not fit for every inference. Otherwise these layers stay digital.
+        together: Groups of names of layers that never run at the same time, such as the layers of one core. The groups have no
+            influence on which layers fit. A layer without a group forms its own group.
 
     Raises:
-        ConfigError: `max_tiles` is negative, or `order` has an unknown name.
+        ConfigError: `max_tiles` is negative, or a name in `order` is not a layer in `partitions`.
     """
     _check(partitions, max_tiles, order)
     needs = {fqn: _place({fqn: each}, packed=packed) for fqn, each in partitions.items()}
@@ -89,10 +96,16 @@ def fit_tiles(
 
 def _check(partitions: Mapping[str, TilePartition], max_tiles: int, order: Sequence[str]) -> None:
     if max_tiles < 0:
-        raise ConfigError(f"max_tiles: got {max_tiles}, expected 0 or more", hint="give a number of tiles from 0")
+        raise ConfigError(
+            f"max_tiles: got {max_tiles}, expected 0 or more",
+            hint="set max_tiles to 0 or more; with 0 tiles all layers stay digital",
+        )
     for fqn in order:
         if fqn not in partitions:
-            raise ConfigError(f"order: got {fqn!r}, expected a layer", hint=suggest(fqn, partitions, label="layers"))
+            raise ConfigError(
+                f"order: got {fqn!r}, expected the name of a layer in `partitions`",
+                hint=suggest(fqn, partitions, label="layers"),
+            )
 
 
 def _choose_resident(
@@ -103,7 +116,11 @@ def _choose_resident(
     *,
     packed: bool,
 ) -> set[str]:
-    """Return the layers that stay on tiles, with crossbars reserved for the largest of `turn_sizes` among the others."""
+    """Return the names of the layers whose weights stay on tiles.
+
+    The dict `turn_sizes` gives the number of crossbars of each layer that can be reprogrammed. Enough crossbars are kept free
+    for the largest of the remaining layers, so that these layers can use the free crossbars one after another.
+    """
 
     def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
         free_tiles = max_tiles - max((turn_sizes.get(other, 0) for other in ranked if other not in chosen), default=0)
@@ -125,7 +142,11 @@ def _choose_resident(
 def _arrange(
     ranked: Mapping[str, TilePartition], free_tiles: int, together: Sequence[Sequence[str]], *, packed: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer: its own, those of its group, or those shared by all remaining groups."""
+    """Return the crossbars of each layer, by layer name.
+
+    If there are enough crossbars, each layer has crossbars of its own. Otherwise, the layers of some groups share crossbars
+    only within their group, and the layers of all remaining groups share the other crossbars.
+    """
     if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)
     known = {fqn: number for number, group in enumerate(together) for fqn in group}
@@ -155,7 +176,10 @@ def _can_share(partitions: Mapping[str, TilePartition], free_tiles: int) -> bool
 
 
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer: shared between layers if `packed`, else one crossbar for each piece."""
+    """Return the crossbars of each layer, by layer name.
+
+    If `packed` is True, layers may share crossbars. Otherwise each piece has a crossbar of its own.
+    """
     if packed:
         return dict(pack_tiles(partitions).crossbars)
     found, first = {}, 0

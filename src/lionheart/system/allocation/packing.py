@@ -1,7 +1,7 @@
-"""Packing of the pieces of several layers into few crossbars.
+"""Packing of pieces of several layers' weight matrices into few crossbars.
 
-Pieces on one crossbar do not overlap and are not rotated, because rows are inputs. Layers on one crossbar share its converters,
-so only one of them runs at a time.
+Pieces on a crossbar do not overlap. Pieces are not rotated, because the rows of a crossbar are its inputs. Layers on a crossbar
+share its converters, so only one of these layers runs at a time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import final
 from lionheart.errors import TilingError
 from lionheart.partition import TilePartition
 
-_FEW = 6  # largest number of pieces of which every order is tried
-_MANY = 400  # more pieces are packed on shelves, in a time proportional to the number of pieces times that of shelves
+_FEW = 6  # largest number of pieces for which every order is tried
+_MANY = 400  # larger numbers of pieces are placed on shelves, in a time proportional to pieces times shelves
 
 _Size = tuple[int, int]  # rows, cols
 _Place = tuple[int, int, int]  # crossbar, first row, first column
@@ -27,15 +27,15 @@ _Free = tuple[int, int, int, int]  # first row, first column, rows, cols
 @final
 @dataclass(frozen=True)
 class PlacedPiece:
-    """Position of one piece of a layer's weight on a crossbar.
+    """Position of one piece of a layer's weight matrix on a crossbar.
 
     Args:
-        fqn: Name of the layer.
-        crossbar: Index of the crossbar, from 0.
-        row: First row of the piece on the crossbar.
-        col: First column of the piece on the crossbar.
-        rows: Number of inputs of the piece.
-        cols: Number of outputs of the piece.
+        fqn: Fully qualified name of the layer.
+        crossbar: Index of the crossbar, starting at 0.
+        row: Index of the first crossbar row that the piece uses, starting at 0.
+        col: Index of the first crossbar column that the piece uses, starting at 0.
+        rows: Number of rows (inputs) of the piece.
+        cols: Number of columns (outputs) of the piece.
     """
 
     fqn: str
@@ -49,10 +49,10 @@ class PlacedPiece:
 @final
 @dataclass(frozen=True)
 class Packing:
-    """Positions of all pieces of all layers on crossbars of one size.
+    """Positions of all pieces of several layers' weight matrices on crossbars of one size.
 
     Args:
-        pieces: Pieces layer by layer, in the given order of the layers.
+        pieces: Pieces of one layer after another, in the given order of the layers.
         tile_rows: Number of inputs of a crossbar.
         tile_cols: Number of outputs of a crossbar.
     """
@@ -63,36 +63,40 @@ class Packing:
 
     @property
     def n_crossbars(self) -> int:
-        """Number of crossbars."""
+        """Number of crossbars in use."""
         return 1 + max((piece.crossbar for piece in self.pieces), default=-1)
 
     @property
     def utilisation(self) -> float:
-        """Share of the crossbars' cells that hold a weight, 0 to 1."""
+        """Fraction of the cells of the used crossbars that hold a weight, 0 to 1."""
         used = sum(piece.rows * piece.cols for piece in self.pieces)
         return used / (self.n_crossbars * self.tile_rows * self.tile_cols) if self.pieces else 0.0
 
     @cached_property
     def crossbars(self) -> Mapping[str, tuple[int, ...]]:
-        """Indices of the crossbars that hold a piece of each layer, in increasing order, by layer."""
+        """Indices of the crossbars on which each layer has a piece, in ascending order, by layer name."""
         found: dict[str, set[int]] = {}
         for piece in self.pieces:
             found.setdefault(piece.fqn, set()).add(piece.crossbar)
         return {fqn: tuple(sorted(numbers)) for fqn, numbers in found.items()}
 
     def can_run_together(self, first: str, second: str) -> bool:
-        """Return whether two layers have no crossbar in common; a crossbar computes for one layer at a time."""
+        """Return whether two layers have no common crossbar. A crossbar can compute for only one layer at a time."""
         return not set(self.crossbars[first]) & set(self.crossbars[second])
 
 
 def list_pieces(partition: TilePartition) -> list[_Size]:
-    """Return (rows, cols) of all pieces of a layer."""
+    """Return the size (rows, columns) of each piece of a layer's weight matrix."""
     sizes = itertools.product(range(partition.groups), partition.row_sizes, partition.col_sizes)
     return [(rows, cols) for _, rows, cols in sizes]
 
 
 def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
-    """Return a lower bound of the number of crossbars, from the total area and from pieces larger than half a crossbar."""
+    """Return a lower bound of the number of crossbars that any packing needs.
+
+    The bound is the larger of two numbers: the total area of all pieces divided by the area of a crossbar, rounded up, and the
+    number of pieces that are longer than half a crossbar in both directions.
+    """
     devices, large, size = 0, 0, 1
     for partition in partitions:
         size = partition.tile_rows * partition.tile_cols
@@ -109,11 +113,17 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 
 
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
-    """Pack the pieces of all layers into few crossbars; the result depends only on `partitions`.
+    """Pack the pieces of all layers into few crossbars. The result depends only on `partitions`.
 
-    Pieces are placed one after another in decreasing size, for several definitions of size, at the position where the smaller
-    of the two remaining gaps is smallest (maximal rectangles); the best result is kept. For up to 6 pieces, every order is
-    tried. More than 400 pieces that do not fill a crossbar are packed on shelves instead.
+    Pieces are placed one after another in descending size. The size is measured in four ways (area, longer side, rows,
+    columns), and the result with the fewest crossbars is kept. A piece is placed in the free rectangle where the smaller of the
+    two remaining gaps is smallest (maximal rectangles algorithm).
+
+    Up to 6 pieces that do not fill a crossbar are also placed in every possible order. More than 400 such pieces are placed in
+    rows of pieces (shelves) instead, which is faster.
+
+    Args:
+        partitions: Tiles of each layer, all of the same size, by layer name.
 
     Raises:
         TilingError: The partitions are for crossbars of different sizes, or a piece is larger than its crossbar.
@@ -130,18 +140,26 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
     sizes = {(each.tile_rows, each.tile_cols) for each in partitions.values()} or {(1, 1)}
     if len(sizes) > 1:
         raise TilingError(
-            f"packing: got crossbars of {sorted(sizes)}, expected one size", hint="use the same tile for all partitions"
+            f"packing: got crossbars of different sizes (rows, cols): {sorted(sizes)}, expected one size",
+            hint="use the same tile for all partitions",
         )
     (tile,) = sizes
     for fqn, partition in partitions.items():
         largest = (max(partition.row_sizes), max(partition.col_sizes))
         if largest[0] > tile[0] or largest[1] > tile[1]:
-            raise TilingError(f"{fqn}: a piece of {largest} does not fit in a crossbar of {tile}")
+            raise TilingError(
+                f"{fqn}: got pieces with up to {largest[0]} rows and {largest[1]} columns, "
+                f"expected at most the {tile[0]} rows and {tile[1]} columns of a crossbar"
+            )
     return tile
 
 
 def _place(sizes: Sequence[_Size], tile: _Size, bound: int) -> list[_Place]:
-    """Return the position of each piece: pieces that fill a crossbar first, the others by the best of several orders."""
+    """Return the position of each piece (crossbar, first row, first column), in the given order of the pieces.
+
+    Pieces that fill a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the best
+    result is kept.
+    """
     whole = [index for index, size in enumerate(sizes) if size == tile]
     rest = [index for index, size in enumerate(sizes) if size != tile]
     best: dict[int, _Place] = {}
@@ -173,7 +191,10 @@ def _orders(indices: Sequence[int], sizes: Sequence[_Size]) -> Iterator[Sequence
 
 
 def _fill_rectangles(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the first crossbar with enough free area, in the rectangle with the smallest remaining gap."""
+    """Place each piece on the first crossbar that has a large enough free rectangle.
+
+    If the crossbar has several such rectangles, the rectangle with the smallest remaining gap is used.
+    """
     bars: list[list[_Free]] = []
     places = []
     for rows, cols in sizes:
@@ -192,7 +213,7 @@ def _fits_in(free: _Free, rows: int, cols: int) -> bool:
 
 
 def _cut(free: Iterable[_Free], piece: _Free) -> list[_Free]:
-    """Return the maximal free rectangles after a piece has been placed."""
+    """Return the maximal free rectangles of a crossbar after `piece` has been placed, given the rectangles before."""
     top, left, rows, cols = piece
     bottom, right = top + rows, left + cols
     kept: list[_Free] = []
@@ -223,7 +244,10 @@ def _contains(outer: _Free, inner: _Free) -> bool:
 
 
 def _fill_shelves(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the shelf that loses the least height; the height of a shelf is that of its first piece."""
+    """Place each piece on the shelf (row of pieces) on which the fewest crossbar rows stay unused.
+
+    The height of a shelf is the number of rows of its first piece.
+    """
     shelves: list[list[int]] = []  # crossbar, first row, rows, used columns
     heights: list[int] = []  # number of used rows of each crossbar
     places = []
