@@ -20,7 +20,7 @@ from lionheart.cli.settings import settings
 from lionheart.cli.simulate import simulate
 from lionheart.cli.sources import sources
 from lionheart.cli.train import train
-from lionheart.cli.verbs import VerbGroup, make_command
+from lionheart.cli.verbs import Verb, VerbGroup, make_command
 
 app = typer.Typer(
     name="lionheart",
@@ -50,7 +50,9 @@ _VERBS = (
     (schema, "schema", "results > results.schema.json"),
 )
 for _verb, _name, _example in _VERBS:
-    app.command(name=_name, epilog=f"Example: lionheart {_name} {_example}".rstrip())(make_command(_verb, _name))
+    app.command(name=_name, cls=Verb, epilog=f"Example: lionheart {_name} {_example}".rstrip())(
+        make_command(_verb, _name)
+    )
 
 
 def _print_version(is_asked: bool) -> None:

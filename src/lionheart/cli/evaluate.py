@@ -45,7 +45,7 @@ def evaluate(
     The chips are newly simulated: no decision of the run used them. The task may
     have another metric than accuracy, for example perplexity.
     """
-    import lionheart.interop  # noqa: F401  makes its backends known
+    import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
     from lionheart.jobs import evaluate_run
     from lionheart.jobs.evaluate import open_finished

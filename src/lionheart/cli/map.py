@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _NOTES = 10  # number of projections for which the reason why they stay digital is shown
 _OUTCOMES = {
-    "infeasible": "No projection can run analog within the bound. ",
+    "infeasible": "No mapping within the bound was found. ",
     "budget": "The search ended early because its budget was used up. ",
 }
 
@@ -47,7 +47,7 @@ def map_command(
         str | None,
         typer.Option(
             metavar="PP",
-            help="Bound on the accuracy drop in percentage points (pp). For perplexity: 100 x the rise of its logarithm, log-%.",
+            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
             show_default="1.0",
         ),
     ] = None,
@@ -76,8 +76,8 @@ def map_command(
     default strategy converts one projection after another: it retrains the
     network, evaluates it on simulated chips with new noise, and undoes the
     conversion if the drop exceeds the bound. The run folder gets the mapping,
-    the weights and an HTML report. Exit code 3: no projection can run analog
-    within the bound.
+    the weights and an HTML report. Exit code 3: the mapping found has no
+    analog projection.
     """
     import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.candidates import GraphRecord

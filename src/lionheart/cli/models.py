@@ -13,8 +13,9 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
     """Return the graph of the model called `name`.
 
     Args:
-        name: A built-in task; ``hf:`` and a folder, a name on the hub or a model type; or ``path/to/file.py:function`` or
-            ``package.module:function``, which returns a module, ``(module, example_inputs)`` or a `Task`.
+        name: One of the following. A built-in task. ``hf:`` and a folder, a name on the Hugging Face hub or a model type.
+            ``path/to/file.py:function`` or ``package.module:function``: a function that returns a module,
+            ``(module, example_inputs)`` or a `Task`.
         progress: Display of the progress of downloads.
 
     Raises:
