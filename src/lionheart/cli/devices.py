@@ -60,7 +60,7 @@ def devices(
     technology: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DEVICE]",
+            metavar="DEVICE",
             help="Memory technology, or TOML file of a user-defined device. Without it, list all technologies.",
         ),
     ] = None,

@@ -15,7 +15,8 @@ RULES = "name, shell pattern, re:REGEX or type:TYPE (layer type); repeatable."
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
 _TASK = (
-    "Built-in task (cifar10/resnet8), or a function that returns a lionheart.Task: FILE.py:FUNCTION or MODULE:FUNCTION."
+    "Built-in task, for example cifar10/resnet8; or a function, FILE.py:FUNCTION or MODULE:FUNCTION, that returns a "
+    "lionheart.Task."
 )
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help=_TASK, autocompletion=complete_tasks)]
 OptionalTaskName = Annotated[
@@ -30,7 +31,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Built-in task (cifar10/resnet8); or a function, FILE.py:FUNCTION or MODULE:FUNCTION, that returns a "
+        help="Built-in task, for example cifar10/resnet8; or a function, FILE.py:FUNCTION or MODULE:FUNCTION, that returns a "
         "lionheart.Task, a torch module or (module, example_inputs); or a Hugging Face model, hf:NAME, with a name on the "
         "hub, a model type or a folder with config.json.",
         autocompletion=complete_tasks,

@@ -26,8 +26,9 @@ def platforms(
 ) -> None:
     """List the platforms of the cost model, or the constants of one.
 
-    A platform describes CPU cores, memory and analog tiles. Each constant is shown
-    with its unit, its source and its kind: measured, fitted, derived or assumed.
+    A platform describes CPU cores, memory and analog tiles. Each constant is
+    shown with its unit, its source and its kind: measured, fitted, derived or
+    assumed.
     """
     from lionheart.errors import ConfigError
 

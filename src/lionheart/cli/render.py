@@ -77,7 +77,7 @@ def _describe_programming(row: SystemRecord) -> list[str]:
         if cost.time_s is not None and cost.energy_j is not None:
             after = cost.break_even_energy
             paid = (
-                "no inference saves energy"
+                "the mapping saves no energy"
                 if after is None
                 else f"repaid by the energy saved in {format_count(after)} inferences"
             )

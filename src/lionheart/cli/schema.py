@@ -24,7 +24,7 @@ def schema(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help=f"Schema to write: {', '.join(SCHEMAS.names())}. Without it, list the schemas."
+            metavar="NAME", help=f"Schema to write: {', '.join(SCHEMAS.names())}. Without it, list the schemas."
         ),
     ] = None,
     as_json: JsonFlag = False,

@@ -15,7 +15,7 @@ def settings(
     group: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GROUP]",
+            metavar="GROUP",
             help="Group of settings: search, tile, tile.device, tile.hwa, train or pareto. Without it, list all settings.",
         ),
     ] = None,

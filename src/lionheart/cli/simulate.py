@@ -67,9 +67,9 @@ def simulate(
 ) -> None:
     """Estimate latency and energy of a finished run's mapping and of the all-digital network.
 
-    With --cores, --inferences, --max-tiles or --reprogram, a discrete-event
-    simulation of both networks on that number of cores is added. The report of the
-    run then shows the activity of each core over time.
+    With --cores, --inferences, --max-tiles or --reprogram, both networks are
+    also simulated on one or several cores. The report of the run then shows the
+    activity of each core over time.
     """
     from lionheart.cli.cross_check import check_tool, compare_run, show_comparison
     from lionheart.jobs import estimate_run
