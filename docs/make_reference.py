@@ -1,4 +1,4 @@
-"""Write docs/reference/results.schema.json: the JSON schema of ``results.json``, made from the records."""
+"""Write docs/reference/results.schema.json: the JSON schema of ``results.json``, generated from the records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = Path(__file__).with_name("reference") / "results.schema.json"
 
 
 def render_schema() -> str:
-    """Return the schema, as ``lionheart schema results`` writes it."""
+    """Return the schema in the format of ``lionheart schema results``."""
     return json.dumps(read_schema("results"), indent=2) + "\n"
 
 

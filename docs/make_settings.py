@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md: every setting of a run with its default, unit and meaning, read from the code."""
+"""Write docs/reference/settings.md: every setting of a run with default, unit and meaning, generated from the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES: tuple[tuple[str, type[Spec]], ...] = (
 
 
 def _write(value: object) -> str:
-    """Return a default as a settings file would have it."""
+    """Return a default value as text, as in a settings file."""
     if isinstance(value, Spec):
         value = value.model_dump(mode="json")
     if isinstance(value, tuple):
@@ -34,8 +34,8 @@ def render_settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`. A TOML file with these tables goes to `--config` of `lionheart map` and",
-        "`lionheart pareto`; flags win over it. `--set search.n_chips=20` sets one of them; `lionheart settings` lists them.",
+        "Generated from the code by `make docs`. `--config` of `lionheart map` and `lionheart pareto` reads a TOML file with",
+        "these tables, and `--set search.n_chips=20` changes one setting. Flags override the file.",
         "Keys at the top of the file: `seed` (0), `platforms` (both ALPINE ones), `backend` (lionheart), `compile` (false).",
     ]
     for table, spec in TABLES:

@@ -21,7 +21,7 @@ import numpy as np
 from kernel_cases import Kernel, kernels
 from scipy.optimize import nnls
 
-from lionheart.interop.alpine.qemu import (
+from lionheart.interop.alpine import (
     CLASSES,
     CPU,
     Counts,
@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "src" / "lionheart" / "interop" / "alpine" / "native"
 DATA = Path(__file__).resolve().parent / "laboratory" / "kernels_aarch64.toml"
 PAGE = ROOT / "docs" / "results" / "instruction_counts.md"
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off")  # as emitted programs are built
-NEGLIGIBLE = 5e-3  # a coefficient that never makes up more of a call's instructions than this is left out
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off")  # as exported programs are built
+NEGLIGIBLE = 5e-3  # a coefficient with at most this share of the instructions of every call is left out
 PRELUDE = """
 #define LH_AIMC_DRY  // hints, which do nothing, in place of the tile's opcodes
 #include "aimc.hh"
@@ -102,9 +102,9 @@ class Fit:
 
     Args:
         kernel: The kernel.
-        per_unit: Class -> unit -> instructions; the unit ``call`` is the cost of each call.
-        errors: Fitted over counted instructions, minus one, at each size.
-        left_out: The same, of a fit to all other sizes.
+        per_unit: Instructions by class and unit; the unit ``call`` is the cost of each call.
+        errors: Fitted divided by counted instructions, minus one, at each size.
+        left_out: Error at each size of a fit to all other sizes.
     """
 
     kernel: Kernel
@@ -126,7 +126,7 @@ class Fit:
 
 
 def write_program(folder: Path, cases: Sequence[Kernel]) -> Path:
-    """Write the C++ program that calls each kernel at each size, each call in a region of its own."""
+    """Write the C++ program that calls each kernel at each size, each call in a separate region."""
     calls = [point.call for kernel in cases for point in kernel.points]
     body = [f"    {{ LH_REGION({i}); {call} LH_REGION(0); }}" for i, call in enumerate(calls, start=1)]
     source = folder / "count_kernels.cc"
@@ -147,7 +147,7 @@ def count(tools: Tools, cases: Sequence[Kernel]) -> tuple[RunCounts, RunCounts]:
 
 
 def solve(work: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return the instructions per unit (rows) and class (columns) that give back the counts, and are never negative."""
+    """Return the non-negative instructions per unit (rows) and class (columns) that best reproduce the counts."""
     totals = counted.sum(axis=1)
     scale = (work / totals[:, None]).max(axis=0) + 1e-300
     columns = []
@@ -238,7 +238,7 @@ def fit_rows(f: Fit) -> list[str]:
 
 
 def comparisons(fits: Sequence[Fit]) -> list[str]:
-    """Return sentences that set the kernels against the plain baselines."""
+    """Return sentences that compare the kernels with the plain baselines."""
     by_name = {f.kernel.name: f for f in fits}
 
     def ratio(ours: float, plain: float) -> str:
@@ -248,15 +248,15 @@ def comparisons(fits: Sequence[Fit]) -> list[str]:
     gather, loops = by_name["im2col_s8"], by_name["naive_im2col_s8"]
     pixel = gather.instructions("element") + (3 * gather.instructions("line") + gather.instructions("patch")) / 144
     lines = [
-        f"- int8 matrix times vector, instructions per MAC: {ratio(matrix, plain)} of a plain loop that the compiler "
+        f"- int8 matrix times vector, instructions per MAC: {ratio(matrix, plain)} for a plain loop that the compiler "
         f"vectorises; with four rows or more {by_name['gemm_s8'].instructions('mac'):.3g}.",
         f"- Gathering patches of 3 x 3 x 16, away from the border, instructions per element: "
-        f"{ratio(pixel, loops.instructions('element') + loops.instructions('patch') / 144)} of nested loops.",
+        f"{ratio(pixel, loops.instructions('element') + loops.instructions('patch') / 144)} for nested loops.",
     ]
     for name, verb in (("queue", "Queueing"), ("dequeue", "Dequeueing")):
         rates = ratio(by_name[name].instructions("element"), by_name[f"naive_{name}"].instructions("element"))
         lines.append(
-            f"- {verb} int8, instructions per element, the tile's opcode included: {rates} of packing one by one."
+            f"- {verb} int8, instructions per element, the tile's opcode included: {rates} for packing one by one."
         )
     return lines
 
@@ -268,14 +268,14 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
     lines = [
         "# Instructions of the digital kernels on AArch64",
         "",
-        "Written by `python benchmarks/cpu_model/count_kernels.py --page`: the kernels that emitted programs run (`lionheart_kernels.h`,",
+        "Written by `python benchmarks/cpu_model/count_kernels.py --page`: the kernels of exported programs (`lionheart_kernels.h`,",
         "`aimc.hh`) and plain baselines, called at several sizes and counted by a plugin of QEMU's user mode. Built and run with",
         f"{how}.",
         "These are executed instructions, not cycles. The same numbers, with more digits, are in",
         "`benchmarks/cpu_model/laboratory/kernels_aarch64.toml`.",
         "",
-        "QEMU does not know the opcodes of ALPINE's tiles. `aimc.hh` is built dry: a hint instruction, which does nothing and is",
-        "counted as the opcode, stands for each, with the same operands; all other code is what runs with a tile.",
+        "QEMU does not know the opcodes of ALPINE's tiles. In the dry build of `aimc.hh` a hint instruction without effect replaces each",
+        "opcode, with the same operands, and is counted as the opcode; all other code is the code that runs with a tile.",
         "",
         *comparisons(fits),
         "",
@@ -289,7 +289,7 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
         "",
         "## Repeatability",
         "",
-        f"The whole process, start-up and C library included, run twice, the second time from another folder: {first} and",
+        f"The whole process, including start-up and C library, was run twice, the second time from another folder: {first} and",
         f"{second} instructions, {100 * abs(first - second) / first:.4f} % apart. Regions differ by "
         f"{max(abs(runs[0].regions[i].instructions - runs[1].regions[i].instructions) for i in runs[0].regions if i)} "
         "instructions at most.",
@@ -300,10 +300,10 @@ def page(fits: Sequence[Fit], how: str, runs: Sequence[RunCounts]) -> str:
 def fit_quality(fits: Sequence[Fit]) -> list[str]:
     """Return the table of units and errors."""
     lines = [
-        "## What the kernels are, and how well the numbers above give back the counts",
+        "## Kernels, and errors of the fits",
         "",
-        "Error: instructions by the table over those counted, minus one, in absolute value, over all sizes of a kernel; left out:",
-        "of each size, by a fit to the other sizes only.",
+        "Error: instructions by the table divided by counted instructions, minus one, in absolute value, over all sizes of a kernel.",
+        "Left out: the error at each size of a fit to the other sizes only.",
         "",
         "| kernel | what | units | sizes | mean error | largest | mean, left out | largest, left out |",
         "|---|---|---|---|---|---|---|---|",
@@ -317,7 +317,7 @@ def fit_quality(fits: Sequence[Fit]) -> list[str]:
 
 
 def main() -> None:
-    """Count, fit, write."""
+    """Count the instructions, fit them, and write the files."""
     tools, cases = find_tools(), list(kernels())
     runs = count(tools, cases)
     fits = fit_all(cases, runs[0])

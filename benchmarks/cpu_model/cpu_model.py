@@ -20,7 +20,7 @@ from laboratory.traffic import activation_misses, gemm_misses
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "cpu_model.md"
 TARGET = 0.25
-TILES_PER_THREAD = 5  # XNNPACK splits the columns of a product until each thread has this many pieces
+TILES_PER_THREAD = 5  # XNNPACK splits the columns of a product into this many pieces per thread
 THREADS = 4
 LABELS = {"f32": "fp32", "s8": "int8"}
 
@@ -54,78 +54,79 @@ TINY = (("ResNet8", 1.315, 1.071), ("DS-CNN", 0.829, 0.421), ("VWW", 3.785, 2.59
 PAGE_TEXT = """\
 # The CPU model against measurements
 
-`laboratory.core` turns instructions and cache misses into cycles; `laboratory.kernels` counts the instructions of
-production kernels by hand, `laboratory.traffic` their misses. The goal is an error of at most 25 % without tuning a row on
-its own. {inside} of {n} rows are inside. Made by `python benchmarks/cpu_model/cpu_model.py --page`; `pytest tests/reference/test_cpu_model.py` fails if it
-is stale.
+`laboratory.core` converts instructions and cache misses to cycles; `laboratory.kernels` contains hand-counted instructions of
+production kernels, `laboratory.traffic` their cache misses. The goal is an error of at most 25 % without tuning a single row.
+{inside} of {n} rows meet the goal. Made by `python benchmarks/cpu_model/cpu_model.py --page`; `pytest tests/reference/test_cpu_model.py`
+fails if the page is out of date.
 
 {main}
 
 Sources: gemmlowp's benchmark sheet (Cortex-A53 1.44 GHz, Cortex-A57 1.82 GHz, operands in L1); XNNPACK's README of 8 February
-2022, multi-threaded, taken as 4 threads; LiteRT 2.3.0 counted under QEMU as Cortex-A72, one thread, whole inference.
+2022, multi-threaded, assumed to be 4 threads; LiteRT 2.3.0 counted under QEMU as Cortex-A72, one thread, whole inference.
 
-## What is fitted
+## Fitted numbers
 
-Four numbers, each to two measurements (`--fit` repeats it), none of them to one row alone:
+Four numbers are fitted, each to two measurements (`--fit` repeats the fit), none of them to one row alone:
 
 | number | value | fitted to |
 |---|---|---|
-| Cortex-A53, stall of each 128-bit vector load | 2.4 cycles | gemmlowp fp32 by lane and int8 with two 16-bit sums, which ask for 2.39 each |
+| Cortex-A53, stall of each 128-bit vector load | 2.4 cycles | gemmlowp fp32 by lane and int8 with two 16-bit sums, which need 2.39 each |
 | Cortex-A57 and A72, sustained share of the busiest pipe | 0.81 | the same two kernels on Cortex-A57: 0.85 and 0.78 |
 | Cortex-A72, path from L2 shared by the cores | 7.35 B/cycle | MobileNetV1 fp32 and int8 on the Raspberry Pi 4 |
-| any operator besides its kernels | 936 instructions | the autoencoder in LiteRT, fp32 and int8 |
+| overhead of any operator over its kernels | 936 instructions | the autoencoder in LiteRT, fp32 and int8 |
 
-Everything else is a block size, a document's number, a memory benchmark of the same board, or a stated assumption. "Held out" and
-"nothing fitted" mean just that, not unseen: all rows were known when the structure was chosen. In particular the shared path from
-L2 was added after a first comparison in which all four rows of the Raspberry Pi 4, MobileNetV2 among them, came out 24 to 40 % too
-fast; MobileNetV2 there tests whether the number carries over, not whether the term is needed. The Raspberry Pi 3B+ ran a 32-bit
-system (Raspbian Buster), so its rows use XNNPACK's AArch32 kernels.
+Every other number is a block size, a documented number, a memory benchmark of the same board, or a stated assumption.
+"Held out" and "nothing fitted" do not mean unseen: all rows were known when the structure was chosen. In particular
+the shared path from L2 was added after a first comparison in which all four rows of the Raspberry Pi 4, including
+MobileNetV2, were 24 to 40 % too fast; MobileNetV2 there tests whether the number carries over, not whether the term is
+needed. The Raspberry Pi 3B+ ran a 32-bit system (Raspbian Buster), so its rows use XNNPACK's AArch32 kernels.
 
-## Where the time goes
+## Breakdown of the time
 
 {split}
 
-Waiting is for L2 and DRAM, idle for the other cores, mean of four. In fp32 each block of four positions reads all weights again:
-512 x 512 weights are 1 MB, so they come from DRAM on the Raspberry Pi 3B+ and load the path from L2 on the Raspberry Pi 4. Cores
-next to each other are taken to read the same weights at the same time, so that DRAM serves them once.
+Waiting cycles wait for L2 and DRAM, idle cycles for other cores; values are means over four cores. In fp32 each block of four
+positions reads all weights again: 512 x 512 weights are 1 MB, so they come from DRAM on the Raspberry Pi 3B+ and load
+the path from L2 on the Raspberry Pi 4. Neighbouring cores are assumed to read the same weights at the same time, so
+that DRAM serves them once.
 
 ## LiteRT by class, counted and model
 
 {classes}
 
-Misses are of one core with a 32 kB L1. The counter's caches evict the oldest line, the model's a random one.
+Misses are for one core with a 32 kB L1. The counter's caches evict the oldest line, the model's caches a random line.
 
 ## MLPerf Tiny on a Raspberry Pi 4
 
 {tiny}
 
-Held out. Another compiler (TVM) made these programs and the number of threads is not stated, so they test little: {between} of 8
-lie between XNNPACK's kernels on four cores and on one, the others above both.
+Held out. Another compiler (TVM) made these programs and the number of threads is not stated, so the test is weak:
+{between} of 8 are between XNNPACK's kernels on four cores and on one, the others above both.
 
-## What falls short
+## Limitations
 
 - **DS-CNN in fp32** needs 0.75 million SIMD instructions more than a quarter of its products, without more loads, while the int8
-  network agrees in every class. LiteRT must run part of the float network, probably the 10 x 4 convolution of one channel, with
-  a kernel that is not among these. Not tuned.
-- **gemmlowp's kernels in C intrinsics** (A53 1.11, A57 1.90 MAC/cycle in uint8) are left out: what the compiler of 2016 made of
-  them is not recorded. GCC 12 turns them into the instructions of the assembly kernel.
+  network agrees in every class. LiteRT probably runs part of the float network, the 10 x 4 convolution of one channel, with a
+  kernel that is not among these. Not tuned.
+- **gemmlowp's kernels in C intrinsics** (A53 1.11, A57 1.90 MAC/cycle in uint8) are left out, because the output of
+  the compiler of 2016 is not recorded. GCC 12 compiles them to the instructions of the assembly kernel.
 - **fp32 with duplicated scalars on Cortex-A53** is 22 % too fast, probably because each DUP waits for a load and each FMLA for a DUP:
-  the model knows no chains of dependent instructions.
-- **MobileNetV2** is 8 to 17 % too fast on both boards. Not modelled, and likely to weigh more in its many narrow layers: TLB
-  misses, conflicts between pages in L2, writes of short rows, a fork and join that is longer than the assumed 10 us.
-- **The shared path from L2 of Cortex-A72** has no measurement of its own here, only its effect on two networks with four
-  cores, and may stand for something else that grows with the lines read. With 16 B/cycle, one 128-bit path, the four rows would
-  be 24 to 39 % too fast. One core alone is held to the same rate, untested.
-- **Assumed numbers:** halving or doubling one that belongs to the caches or the window moves a network by at most 6 %. Half a
-  scalar instruction a cycle instead of one would slow fp32 on Cortex-A53 by a third: its kernel loads half of its operands
+  the model does not include chains of dependent instructions.
+- **MobileNetV2** is 8 to 17 % too fast on both boards. Effects that are not modelled and are likely larger in its many narrow
+  layers: TLB misses, conflicts between pages in L2, writes of short rows, a fork and join longer than the assumed 10 us.
+- **The shared path from L2 of Cortex-A72** has no separate measurement, only its effect on two networks with four
+  cores, and may represent another effect that grows with the lines read. With 16 B/cycle, one 128-bit path, the four
+  rows would be 24 to 39 % too fast. A single core is limited to the same rate, which is untested.
+- **Assumed numbers:** halving or doubling an assumed number of the caches or the window changes a network by at most 6
+  %. Half a scalar instruction per cycle instead of one would slow fp32 on Cortex-A53 by a third: its kernel loads half of its operands
   through integer registers. The DRAM's bandwidth and latency, measured on the boards, decide the fp32 rows.
-- **ALPINE's MinorCPU** has no measurement on silicon or in simulation here; its parameters are its configuration's.
+- **ALPINE's MinorCPU** has no measurement on silicon or in simulation here; its parameters are those of its configuration.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement and the model's value; `role` says whether something was fitted to it."""
+    """A measurement and the value of the model; `role` states whether a number was fitted to the measurement."""
 
     case: str
     unit: str
@@ -146,14 +147,14 @@ class Row:
 
 
 def column_calls(shape: GemmShape, rows: int, cols: int, n_cores: int) -> int:
-    """Return how many calls share the columns of a block of positions: XNNPACK's rule of February 2022."""
+    """Return the number of calls that share the columns of a block of positions: XNNPACK's rule of February 2022."""
     blocks = shape.groups * math.ceil(shape.positions / rows)
     most = math.ceil(shape.cols * blocks / (n_cores * TILES_PER_THREAD))
     return math.ceil(shape.cols / cols) if n_cores > 1 and most < shape.cols else 1
 
 
 def layer_mix(layer: Layer, precision: str, library: KernelLibrary, n_cores: int = 1) -> tuple[InstructionMix, int]:
-    """Return a layer's instructions, operator overhead left out, and the pieces it can be split into."""
+    """Return the instructions of a layer without operator overhead, and the number of pieces of its work."""
     if layer.shape:
         kernel = library.product(layer.shape, precision)
         n_calls = column_calls(layer.shape, kernel.rows, kernel.cols, n_cores)
@@ -169,7 +170,7 @@ def layer_mix(layer: Layer, precision: str, library: KernelLibrary, n_cores: int
 def layer_misses(
     layer: Layer, precision: str, library: KernelLibrary, core: CoreSpec, network_bytes: float, n_cores: int
 ) -> CacheMisses:
-    """Return a layer's cache lines, of all cores together."""
+    """Return the cache lines of a layer over all cores."""
     size = PRECISIONS[precision]
     if not layer.shape:
         return activation_misses(layer.read * size, layer.written * size, layer.weights * size, core)
@@ -179,7 +180,7 @@ def layer_misses(
 
 
 def touched_bytes(network: Network, precision: str) -> float:
-    """Return what one inference touches [B]: all weights and all activations once."""
+    """Return the memory that one inference accesses [B]: all weights and all activations once."""
     return PRECISIONS[precision] * sum(layer.weights + layer.written for layer in network.layers)
 
 
@@ -203,7 +204,7 @@ def network_misses(network: Network, precision: str, library: KernelLibrary, cor
 def network_times(
     network: Network, precision: str, library: KernelLibrary, core: CoreSpec, n_cores: int
 ) -> list[CoreTime]:
-    """Return the times of one inference, of each layer and of each operator's start on one core."""
+    """Return the times of one inference: of each layer, and of each operator's overhead on one core."""
     touched, times = touched_bytes(network, precision), []
     for layer in network.layers:
         mix, n_chunks = layer_mix(layer, precision, library, n_cores)
@@ -223,7 +224,7 @@ def network_ms(name: str, precision: str, library: str, core: CoreSpec, n_cores:
 
 
 def kernel_rows() -> list[Row]:
-    """Return gemmlowp's kernels, operands in L1."""
+    """Return the rows of gemmlowp's kernels with operands in L1."""
     rows = []
     for name, key, on_a53, on_a57, role in KERNELS:
         mix, macs = load_loop(key)
@@ -234,7 +235,7 @@ def kernel_rows() -> list[Row]:
 
 
 def network_rows() -> list[Row]:
-    """Return XNNPACK's networks on four threads."""
+    """Return the rows of XNNPACK's networks on four threads."""
     rows = []
     for board, core, library, *networks in BOARDS:
         for name, fp32, int8, role in networks:
@@ -245,7 +246,7 @@ def network_rows() -> list[Row]:
 
 
 def count_rows() -> list[Row]:
-    """Return LiteRT's instructions."""
+    """Return the rows of LiteRT's instruction counts."""
     library = load_library("xnnpack_a64")
     return [
         Row(f"LiteRT {name} {LABELS[precision]}", "million instructions", counted, network_mix(NETWORKS[name][0](), precision, library).instructions / 1e6, role)
@@ -258,7 +259,7 @@ def compare() -> list[Row]:
 
 
 def split_table() -> list[str]:
-    """Write where the time of the four-thread runs goes."""
+    """Return the table of active, waiting and idle time of the four-thread runs."""
     lines = ["| case | active [ms] | waiting [ms] | idle [ms] |", "|---|---|---|---|"]
     for board, name, *networks in BOARDS:
         core = load_core(name)
@@ -277,7 +278,7 @@ def split_table() -> list[str]:
 
 
 def class_table() -> list[str]:
-    """Write LiteRT's counts by class and its misses, counted and modelled."""
+    """Return the table of LiteRT's instruction classes and misses, counted and modelled."""
     library, core = load_library("xnnpack_a64"), load_core("cortex_a72")
     lines = ["| case | SIMD [M] | vector loads [M] | L1 data misses [k] |", "|---|---|---|---|"]
     for name, precision, _, simd, loads, misses, _ in COUNTS:
@@ -291,7 +292,7 @@ def class_table() -> list[str]:
 
 
 def tiny_rows() -> list[tuple[str, float, float, float]]:
-    """Return (case, measured, model on one core, on four) of MLPerf Tiny on a Raspberry Pi 4, in ms."""
+    """Return (case, measured, model on one core, model on four cores) of MLPerf Tiny on a Raspberry Pi 4 [ms]."""
     core, rows = load_core("cortex_a72"), []
     for name, *pair in TINY:
         for (precision, label), measured in zip(LABELS.items(), pair, strict=True):

@@ -1,4 +1,4 @@
-"""Networks of the CPU model's comparison, layer by layer, from their public definitions; `benchmarks/cpu_model/cpu_model.py` uses them."""
+"""Networks for the validation of the CPU model, layer by layer, from their public definitions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """A network under construction: a square feature map of `size` x `size` x `channels` and the layers so far."""
+    """A network under construction: a square feature map of `size` x `size` x `channels`, and the layers added so far."""
 
     size: int
     channels: int

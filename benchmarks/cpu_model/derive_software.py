@@ -1,7 +1,7 @@
-"""Write platforms whose software is ours: counted kernels on ALPINE's core, in int8 and fp32.
+"""Write the platforms with LionHeart's software: counted kernels on ALPINE's core, in int8 and fp32.
 
-Instructions of each kernel (laboratory/kernels_aarch64.toml, counted by count_kernels.py) become cycles with the
-interval model of the core (system/core.py); waits for memory stay with the platform. Writes
+Instructions of each kernel (laboratory/kernels_aarch64.toml, counted by count_kernels.py) are converted to cycles with the
+interval model of the core (laboratory/core.py); memory waits are those of the platform. Writes
 system/platforms/alpine-neon.toml and alpine-fp32.toml.
 
 Run: python benchmarks/cpu_model/derive_software.py
@@ -18,10 +18,10 @@ from laboratory.kernels import load_counted
 COUNTED = Path(__file__).parent / "laboratory" / "kernels_aarch64.toml"
 PLATFORMS = Path(__file__).parents[2] / "src" / "lionheart" / "system" / "platforms"
 CORE = "minor_high_power"
-# the inner loop of gemm_s8: of three SIMD instructions two multiply (SMULL, SMLAL2) and one adds pairs (SADALP)
+# inner loop of gemm_s8: of three SIMD instructions two multiply (SMULL, SMLAL2) and one adds pairs (SADALP)
 MULTIPLY_SHARE = {"gemm_s8": 2 / 3, "gemv_s8": 2 / 3}
 ROWS = 4  # rows of the input that gemm_s8 and gemm_f32 multiply in one pass over the weights
-PATCH = (3, 48)  # lines and elements a line of the patch that stands for all: 3 x 3 of 16 channels
+PATCH = (3, 48)  # lines, and elements per line, of the representative patch: 3 x 3 of 16 channels
 WRITTEN = {
     "s8": {"relu": "relu_s8", "hardtanh": "relu_s8", "add": "add_s8"},
     "f32": {"relu": "relu_f32", "hardtanh": "relu_f32", "add": "add_f32"},
@@ -33,7 +33,7 @@ Entry = tuple[float, str, str, str]  # value, unit, source, kind
 
 
 class Cycles:
-    """Cycles of counted kernels on a core, operands in its own cache."""
+    """Cycles of counted kernels on a core with operands in the L1 cache."""
 
     def __init__(self, core: CoreSpec) -> None:
         self.core = core
@@ -46,7 +46,7 @@ class Cycles:
         return time_kernel(mix, CacheMisses(), self.core).cycles
 
     def patch(self, kernel: str) -> float:
-        """Return the cycles of an element of a patch, its lines and its own overhead shared out."""
+        """Return the cycles per element of a patch, including the overhead of its lines and of the patch."""
         lines, length = PATCH
         units, n = self.kernels[kernel], lines * length
         return self.of(units["element"] + units["line"] * (lines / n) + units["patch"] * (1 / n))
@@ -57,7 +57,7 @@ def _source(what: str) -> str:
 
 
 def derive(cycles: Cycles, precision: str) -> dict[str, Entry]:
-    """Return the constants of one precision; tiles always take and give int8."""
+    """Return the constants of one precision; inputs and outputs of tiles are always int8."""
     tag, is_float = precision, precision == "f32"
 
     def price(value: float, unit: str, what: str) -> Entry:

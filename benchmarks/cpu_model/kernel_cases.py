@@ -1,4 +1,4 @@
-"""What benchmarks/cpu_model/count_kernels.py counts: calls of each kernel at several sizes, with the work that each call does."""
+"""Cases of benchmarks/cpu_model/count_kernels.py: calls of each kernel at several sizes, with the work of each call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP = {
 
 @dataclass(frozen=True)
 class Point:
-    """Calls of a kernel: their C++ text and how much they do of each unit of work; one call unless `units` says otherwise."""
+    """Calls of a kernel: C++ text, and number of units of work; one call unless `units` has another number."""
 
     call: str
     units: Mapping[str, float]
@@ -22,7 +22,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel, what its units of work are, and the calls that are counted."""
+    """A kernel, its units of work, and the counted calls."""
 
     name: str
     about: str
@@ -32,7 +32,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Window:
-    """A square window over a square image, as lh_window describes it."""
+    """A square window over a square image, as in lh_window."""
 
     size: int
     channels: int
@@ -51,7 +51,7 @@ class Window:
         return f"const lh_window w = {{{', '.join(map(str, numbers))}}}; "
 
     def inside(self, at: int) -> int:
-        """Return how many taps of the window whose output is `at` lie inside the image, along one axis."""
+        """Return the number of window taps inside the image along one axis for the output at `at`."""
         first = at * self.stride - self.pad
         return sum(0 <= first + tap < self.size for tap in range(self.kernel))
 
@@ -67,13 +67,13 @@ class Window:
 
     @property
     def clipped_lines(self) -> int:
-        """Those of `lines` that the left or right border cuts."""
+        """Rows of the window that the left or right border cuts, summed over all outputs."""
         n_clipped = sum(self.inside(at) < self.kernel for at in range(self.out))
         return self.lines // self.out * n_clipped
 
 
 def _element(name: str, about: str, call: str) -> Kernel:
-    """Return a kernel that works on n elements, some past the last whole group."""
+    """Return a kernel over n elements, some of them after the last whole group."""
     group = GROUP[name]
     units = {
         "element": f"element in a whole group of {group}",
@@ -89,7 +89,7 @@ def _element(name: str, about: str, call: str) -> Kernel:
 
 
 def _products_s8(name: str, about: str, rows: tuple[int, ...]) -> Kernel:
-    """Return int8 products: blocks of 4 columns, then single ones; groups of 8 products, then single ones."""
+    """Return int8 products: blocks of 4 columns, then single columns; groups of 8 products, then single products."""
     units = {
         "mac": "MAC in a whole block of 4 columns and group of 8 products",
         "edge_mac": "MAC after the last block of 4 columns, in a group of 8 products",
@@ -111,7 +111,7 @@ def _products_s8(name: str, about: str, rows: tuple[int, ...]) -> Kernel:
 
 
 def _products_f32(name: str, about: str, rows: tuple[int, ...]) -> Kernel:
-    """Return float products: blocks of 16 columns, then of 4."""
+    """Return float products: blocks of 16 columns, then of 4 columns."""
     units = {
         "mac": "MAC in a whole block of 16 columns", "edge_mac": "MAC after the last block of 16 columns, in fours",
         "output": "output in a whole block of 16 columns", "edge_output": "output after the last block of 16 columns",
@@ -188,7 +188,7 @@ def _im2col(kind: str, about: str, pad: int) -> Kernel:
 
 
 def _gather_patch() -> Kernel:
-    """Return the gathering of one patch a call, for a tile."""
+    """Return the gathering of one patch per call, for a tile."""
     points = []
     for w in CONVOLUTIONS:
         depth = w.channels * w.kernel**2

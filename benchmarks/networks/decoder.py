@@ -1,8 +1,8 @@
-"""A GPT-2-class decoder on tiles: what each projection costs alone, and mappings within bounds of its perplexity.
+"""A GPT-2-class decoder on tiles: the rise of perplexity of each projection alone, and mappings within bounds of perplexity.
 
 Profiles ``text/decoder`` on the tile of decoder_tile.toml right after programming, and on the default PCM tile after a second and
-a day; then maps it without retraining within 2 and 5 log-%. Parts that are finished are kept in --out and only read, so a stopped
-run goes on. Prints the tables of docs/results/decoder.md.
+a day; then maps it without retraining within 2 and 5 log-%. Finished steps are kept in --out and only read, so a
+stopped run is resumed. Prints the tables of docs/results/decoder.md.
 
 Run: python benchmarks/networks/decoder.py
 """
@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionheart import Task, build_task
-from lionheart.jobs import map_layers, profile_layers, read_settings, resume_run
-from lionheart.jobs.profile import Change, Profile
+from lionheart.jobs import Change, Profile, map_layers, profile_layers, read_settings, resume_run
 from lionheart.metrics import PERPLEXITY
 from lionheart.runs import Results, RunDirectory, describe_environment
 from lionheart.units import format_duration, format_elapsed, format_si
@@ -30,7 +29,7 @@ _DAY, _MONTH = 86_400.0, 2_592_000.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/decoder"), help="folder for the parts")
+    parser.add_argument("--out", type=Path, default=Path("runs/decoder"), help="folder for the results of each step")
     parser.add_argument("--chips", type=int, default=10)
     parser.add_argument("--samples", type=int, default=32, help="sequences of validation and of test")
     parser.add_argument("--bounds", type=float, nargs="*", default=list(BOUNDS), help="in log-percent")
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def run_mapping(task: Task, bound: float, n_chips: int, out: Path) -> Results:
-    """Map within a bound, on the default tile after a day, or read what was mapped."""
+    """Map within a bound on the default tile after a day, or read the finished mapping."""
     path = out / f"map-{bound:g}"
     if (path / "results.json").exists():
         return RunDirectory.open(path).results()
@@ -73,7 +72,7 @@ def run_mapping(task: Task, bound: float, n_chips: int, out: Path) -> Results:
 
 
 def show_profiles(profiles: dict[str, Profile]) -> None:
-    """Print the rise of perplexity for each projection, the most sensitive on the first tile first."""
+    """Print the rise of perplexity for each projection, ordered by sensitivity on the first tile."""
     columns = [(name, i, t) for name, data in profiles.items() for i, t in enumerate(data.times)]
     print(
         "\n| projection | rows x cols | " + " | ".join(f"{name}, {format_duration(t)}" for name, _, t in columns) + " |"
@@ -92,7 +91,7 @@ def _write_change(change: Change) -> str:
 
 
 def show_mappings(found: Sequence[Results]) -> None:
-    """Print what is digital, the perplexity over time on test, and ALPINE's time and energy, for each bound."""
+    """Print the digital projections, the test perplexity over time, and ALPINE's time and energy, for each bound."""
     for results in found:
         placements = results.mapping.placements
         digital = [fqn.removeprefix("lm.") for fqn in placements if not results.mapping.is_analog(fqn)]

@@ -1,6 +1,6 @@
-"""Run strategies side by side on one task and write one table. Runs that are finished are only read, stopped ones go on.
+"""Run several strategies on one task and write one table. Finished runs are only read, stopped runs are resumed.
 
-A strategy may name a ranking after a colon, and after an @ a file of settings instead of that of --config:
+A strategy may have a ranking after a colon, and after an @ a settings file instead of that of --config:
 lionheart:random, training-free@benchmarks/networks/resnet_ours.toml. For each bound and seed strategies run one after the other.
 
 Run: python benchmarks/networks/mapping.py --strategies lionheart training-free@benchmarks/networks/resnet_ours.toml --bounds 2 --seeds 0 1 2
@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lionheart.candidates import GraphRecord
-from lionheart.cli.tasks import load_task
 from lionheart.data import count_samples
 from lionheart.files import write_text
 from lionheart.jobs import MapSettings, read_settings
 from lionheart.progress import SILENT
 from lionheart.runs import Decision, RunDirectory
+from lionheart.scripts import load_task
 from lionheart.units import format_elapsed
 
 CONFIG = Path(__file__).parents[1] / "studies" / "resnet8_bounds.toml"
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> RunDirectory:
-    """Map once, going on with a run that was stopped."""
+    """Map once; a stopped run is resumed."""
     searched, _, config = strategy.partition("@")
     label = f"{searched}-{Path(config).stem}" if config else searched
     path = args.runs / f"{args.task.replace('/', '-')}-{label.replace(':', '-')}-{bound}pp-seed{seed}"
@@ -93,13 +93,13 @@ def describe(bound: str, strategy: str, seed: int, run: RunDirectory) -> str:
 
 
 def count_evaluations(run: RunDirectory, decisions: Sequence[Decision]) -> int:
-    """Return how many chips were evaluated on the samples that decide, the measurement of sensitivity left out."""
+    """Return the number of chips evaluated on the deciding samples, without the sensitivity measurement."""
     n_chips = MapSettings.from_json(run.description().settings).search.n_chips
     return n_chips * sum(1 + decision.n_remeasured for decision in decisions)
 
 
 def describe_reference(run: RunDirectory) -> str:
-    """Return what the reference algorithm would have to do on the network of a run, by its own protocol."""
+    """Return the work of the reference algorithm on the network of a run, by its own protocol."""
     candidates = [each for each in run.read("graph.json", GraphRecord).candidates if each.mappable]
     paper = read_settings("paper")
     task = load_task(run.description().task, SILENT)
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
-    parser.add_argument("--page", type=Path, default=None, help="write the table there instead of printing it")
+    parser.add_argument("--page", type=Path, default=None, help="write the table to this file instead of printing it")
     args = parser.parse_args()
     rows, machine = [], ""
     for bound, strategy, seed in all_runs(args):
@@ -142,7 +142,7 @@ def main() -> None:
             f"# Strategies on {args.task}",
             "",
             f"Preset `{args.preset}`; accuracies are means over {MapSettings.from_json(description.settings).search.n_chips_final} fresh chips with their "
-            "95 % intervals over chips; validation decided, test was read once at the end.",
+            "95 % intervals over chips; decisions use validation, test was read once at the end.",
             f"Made by `{command}` on {machine}.",
             "",
             f"| {' | '.join(COLUMNS)} |",

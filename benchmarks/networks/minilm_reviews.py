@@ -1,7 +1,7 @@
-"""MiniLM with real weights on sentences of movie reviews: accuracy over fresh chips, all and half of the projections analog.
+"""MiniLM with published weights on sentences of movie reviews: accuracy over chips, all or half analog.
 
 Each mapping is measured as converted and after a short hardware-aware retraining with the settings in minilm_reviews.toml.
-Parts that are finished are kept in --out and only read, so a stopped run goes on. Prints a Markdown table.
+Finished steps are kept in --out and only read, so a stopped run is resumed. Prints a Markdown table.
 
 Run: python benchmarks/networks/minilm_reviews.py
 """
@@ -45,8 +45,8 @@ class Measured:
     """Accuracies of one network.
 
     Args:
-        digital: Computed digitally.
-        over_time: Over chips at each time; empty where nothing is analog.
+        digital: Accuracy of the network computed digitally.
+        over_time: Accuracy over chips at each time; empty without analog projections.
     """
 
     digital: float
@@ -58,11 +58,11 @@ class Row:
     """A row of the table.
 
     Args:
-        name: Of the mapping.
+        name: Name of the mapping.
         n_analog: Projections on tiles.
         mac_share: Share of the MACs on tiles, 0 to 1.
-        measured: Its accuracies.
-        retraining_s: Duration of the retraining [s]; None = it was not retrained.
+        measured: Accuracies of the network.
+        retraining_s: Duration of the retraining [s]; None without retraining.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass
 class Bench:
-    """What all parts share."""
+    """Settings and functions shared by all steps."""
 
     task: Task
     graph: LayerGraph
@@ -86,23 +86,23 @@ class Bench:
     stop_at: float
 
     def once(self, name: str, kind: type[T], work: Callable[[], T]) -> T:
-        """Do a part and keep what it gives, unless it is there already."""
+        """Return the stored result of a step, or compute and store it."""
         path = self.out / f"{name.replace(' ', '-')}.json"
         if not path.exists():
             if time.perf_counter() > self.stop_at:
-                raise SystemExit("the minutes are over; run the same command again to go on")
+                raise SystemExit("the time limit is reached; run the same command again to continue")
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
             write_json(path, write_record(work()))
         return read_record(kind, read_json(path), str(path))
 
     def choose(self, share: float) -> LayerMapping:
-        """Map that share of the projections, rounded up, most MACs first; equal ones in the network's order."""
+        """Return the mapping with this share of the projections analog, rounded up, by decreasing MACs."""
         ranked = rank_candidates(find_candidates(self.graph, self.settings.tile))
         chosen = ranked[: math.ceil(share * len(ranked))]
         return LayerMapping.from_analog(self.graph, [candidate.node.fqn for candidate in chosen])
 
     def convert(self, mapping: LayerMapping) -> nn.Module:
-        """Return a copy of the network on tiles, its input ranges calibrated on one training batch."""
+        """Return a copy of the network on tiles, with input ranges calibrated on one training batch."""
         model = convert_to_analog_(copy.deepcopy(self.task.model), mapping, self.settings.tile)
         inputs, _ = next(iter(self.task.train_batches.epoch(self.streams.generator("calibration"))))
         seed_noise_(model, self.streams.generator("calibration", "noise"))
@@ -110,7 +110,7 @@ class Bench:
         return model
 
     def retrain(self, model: nn.Module, weights: Path) -> TrainTrace:
-        """Retrain all weights with the tile's HWA noise; without noise where nothing is analog."""
+        """Retrain all weights with the tile's HWA noise, or without noise if no projection is analog."""
         streams = self.streams.scope("retraining")
         found = train(
             model,
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="first sentences of the split; default: all")
     parser.add_argument("--chips", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no new part after this time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no new step after this time [min]")
     args = parser.parse_args()
     settings = read_settings("quick", CONFIG)
     asked = {"split": args.split, "samples": args.samples, "chips": args.chips, "seed": args.seed}

@@ -1,13 +1,13 @@
-"""Measure rows of the tables of results and write docs/results/networks; rows that are done are kept, a stopped one goes on.
+"""Measure rows of the tables of results and write docs/results/networks; finished rows are kept, a stopped row is resumed.
 
 The rows are in benchmarks/networks/results.toml, published numbers in benchmarks/networks/published.toml. Each row's data go to
 docs/results/data/NETWORK/BOUND.json, its search to a folder below runs/results.
 
-Run: make results                              all rows that are missing
+Run: make results                              all missing rows
      make results ROW=cifar10/resnet20@1       one row
-     make results NETWORK=resnet20 AGAIN=1     all rows of a network, also those that are done; says whether they differ
+     make results NETWORK=resnet20 AGAIN=1     all rows of a network, including finished rows; prints differences
      make results NETWORK=vgg16 DEVICE=cuda    on a GPU
-     make results RENDER=1                     the pages anew from the data, nothing measured
+     make results RENDER=1                     rewrites the pages from the data, without measurements
 """
 
 from __future__ import annotations
@@ -23,37 +23,36 @@ from results_pages import render_pages
 from results_plan import Row, read_plan, select_rows
 from results_rows import Bench
 
-from lionheart.cli.console import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, RichProgress
-from lionheart.cli.tasks import load_task
 from lionheart.errors import LionHeartError
 from lionheart.files import write_json
 from lionheart.progress import Progress
+from lionheart.scripts import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, RichProgress, load_task
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "docs" / "results"
 
 
 def find_missing(rows: Sequence[Row], data: Path, progress: Progress) -> list[Row]:
-    """Return the rows without data, and those whose data were measured by other settings."""
+    """Return the rows without data, and the rows measured with other settings."""
     missing = []
     for row in rows:
         path = data_path(data, row)
         if not path.exists():
             missing.append(row)
         elif read_row(path).row != row:
-            progress.note(f"{row.name}: its data are of other settings; it is measured again")
+            progress.note(f"{row.name}: its data were measured with other settings; the row is measured again")
             missing.append(row)
     return missing
 
 
 def measure_rows(rows: Sequence[Row], args: argparse.Namespace, plan: Sequence[Row], progress: Progress) -> list[str]:
-    """Measure rows, writing data and pages after each; return what kept some of them from being measured."""
+    """Measure rows, write data and pages after each row, and return the faults of rows that failed."""
     faults: list[str] = []
     numbers = {row.name: number for number, row in enumerate(rows, start=1)}
     for task_name, group in itertools.groupby(rows, key=lambda row: row.task):
         try:
             task = load_task(task_name, progress, args.device)
-        except LionHeartError as error:  # no weights yet: the other networks need not wait for them
+        except LionHeartError as error:  # missing weights of one network do not stop the others
             faults.append(f"{task_name}: {error}")
             continue
         bench = Bench(task, args.runs / "again" if args.again else args.runs, progress)
@@ -73,7 +72,7 @@ def measure_rows(rows: Sequence[Row], args: argparse.Namespace, plan: Sequence[R
 
 
 def compare_rows(before: RowData, now: RowData) -> str:
-    """Return in words how a row's new data differ from those that were there."""
+    """Return the differences between old and new data of a row in words."""
     if before.digital != now.digital:
         return f"another mapping than before: digital were {list(before.digital)}, are {list(now.digital)}"
     old, new = ({at.t_inference: at.mean for at in each.test_over_time} for each in (before, now))
@@ -82,7 +81,7 @@ def compare_rows(before: RowData, now: RowData) -> str:
 
 
 def run(args: argparse.Namespace, progress: Progress) -> int:
-    """Do what the arguments ask for; return the exit code."""
+    """Execute the command line arguments and return the exit code."""
     plan = read_plan(args.plan)
     rows = select_rows(plan, args.rows, args.network)
     faults: list[str] = []
@@ -106,7 +105,7 @@ def main() -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="also rows that are done, in RUNS/again; remove it to repeat them once more",
+        help="also measure finished rows, in RUNS/again; remove this folder to repeat them once more",
     )
     parser.add_argument("--render", action="store_true", help="write the pages from the data, measure nothing")
     parser.add_argument("--device", help="cpu, cuda or auto, as for lionheart map")
@@ -123,7 +122,7 @@ def main() -> None:
         progress.note(f"error: {error}")
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        progress.note("stopped. The same command goes on where it was.")
+        progress.note("stopped. The same command continues.")
         code = EXIT_INTERRUPTED
     sys.exit(code)
 

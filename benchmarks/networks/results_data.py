@@ -1,4 +1,4 @@
-"""The data of a row of the tables of results, and published numbers: one record each."""
+"""Records of a row of the tables of results and of published numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import read_json
 from lionheart.record import Record, read_record
 from lionheart.runs import Accuracy
-from lionheart.runs.costs import CostTotals, SystemRecord
+from lionheart.system import CostTotals, SystemRecord
 
 
 class Figure(Record):
@@ -21,13 +21,13 @@ class Figure(Record):
     Args:
         t_inference: Time since programming ended [s].
         mean: Mean over chips.
-        low: Lower end of its 95 % interval.
-        high: Upper end of its 95 % interval.
-        std: Standard deviation from chip to chip.
-        n_chips: Chips.
-        n_samples: Images.
+        low: Lower end of the 95 % interval of the mean.
+        high: Upper end of the 95 % interval of the mean.
+        std: Standard deviation over chips.
+        n_chips: Number of chips.
+        n_samples: Number of images.
         digital_accuracy: Accuracy of the digital network on the same images.
-        drop_pp: How far the mean is below it [pp].
+        drop_pp: Drop of the mean below the digital accuracy [pp].
     """
 
     t_inference: float
@@ -57,14 +57,14 @@ def make_figure(accuracy: Accuracy, n_samples: int, digital: float) -> Figure:
 
 
 class FigureKey(Record):
-    """What figures depend on.
+    """Inputs that determine the figures of a row.
 
     Args:
         model: Hash of the mapped network.
         split: Test or validation.
         times: Times since programming ended [s].
-        n_chips: Chips.
-        images: First images of the split, or all.
+        n_chips: Number of chips.
+        images: Number of first images of the split, or all.
     """
 
     model: str
@@ -75,12 +75,12 @@ class FigureKey(Record):
 
 
 class Figures(Record):
-    """Figures of one run on one split, as they are kept in its folder.
+    """Figures of one run on one split, as stored in the folder of the run.
 
     Args:
-        key: What they depend on.
-        over_time: At each time.
-        elapsed_s: Wall time of measuring them [s].
+        key: Inputs that determine the figures.
+        over_time: Figures at each time.
+        elapsed_s: Wall time of the measurements [s].
     """
 
     key: FigureKey
@@ -93,11 +93,11 @@ class SystemFigure(Record):
 
     Args:
         platform: Name of the platform.
-        speedup: All-digital time over that of the mapped network [-].
-        energy_gain: All-digital energy over that of the mapped network [-].
+        speedup: Time of the all-digital network divided by the time of the mapped network [-].
+        energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
         n_tiles: Tiles of the mapped network.
-        all_digital: The all-digital network.
-        mapped: The mapped one.
+        all_digital: Cost of the all-digital network.
+        mapped: Cost of the mapped network.
     """
 
     platform: str
@@ -109,7 +109,7 @@ class SystemFigure(Record):
 
 
 def make_system_figure(system: SystemRecord) -> SystemFigure:
-    """Return what a row keeps of an estimate."""
+    """Return the stored values of an estimate."""
     whole, mapped = system.all_digital, system.mapped
     return SystemFigure(
         platform=system.platform,
@@ -125,8 +125,8 @@ class RowBaseline(Record):
     """Accuracies of the digital network.
 
     Args:
-        validation_accuracy: On all of validation.
-        test_accuracy: On all of test.
+        validation_accuracy: Accuracy on all validation samples.
+        test_accuracy: Accuracy on all test samples.
     """
 
     validation_accuracy: float
@@ -134,11 +134,11 @@ class RowBaseline(Record):
 
 
 class RowEnvironment(Record):
-    """What may change the numbers.
+    """Software and hardware that may change the numbers.
 
     Args:
-        lionheart: Its version.
-        torch: Its version.
+        lionheart: Version of LionHeart.
+        torch: Version of PyTorch.
         cpu: Processor.
         threads: Threads of PyTorch.
         gpu: Name of the first GPU.
@@ -154,18 +154,18 @@ class RowEnvironment(Record):
 
 
 class Mapped(Record):
-    """What of a network is analog.
+    """Analog share of a mapped network.
 
     Args:
         analog_mac_share: Share of the MACs on tiles, 0 to 1.
-        analog_mac_share_of_candidates: The same of the MACs that may go on tiles.
+        analog_mac_share_of_candidates: Share of the candidates' MACs on tiles, 0 to 1.
         analog_weight_share: Share of the weights on tiles, 0 to 1.
         macs: MACs of the network.
-        n_projections: Its projections.
-        n_candidates: Those that may go on tiles.
-        n_tiles: Tiles.
+        n_projections: Number of projections.
+        n_candidates: Number of candidates.
+        n_tiles: Number of tiles.
         digital: Candidates that stayed digital.
-        excluded: Projections that were no candidates.
+        excluded: Projections excluded from the candidates.
     """
 
     analog_mac_share: float
@@ -180,25 +180,25 @@ class Mapped(Record):
 
 
 class RowData(Mapped):
-    """All that was measured of a row.
+    """All measurements of a row.
 
     Args:
-        schema_version: Version of the written form.
+        schema_version: Version of the file format.
         name: Name of the row.
-        row: Its settings.
-        command: What measures it.
-        map_command: What finds the same mapping.
-        outcome: How the search ended.
-        baseline: The digital network.
-        retrained_digital_accuracy: Test accuracy of the retrained network without tiles; None = nothing was retrained.
-        n_steps: Steps of retraining.
-        validation: At the time of the bound.
-        test: At the time of the bound.
-        test_over_time: At all times.
-        system: On each platform.
+        row: Settings of the row.
+        command: Command that measures the row.
+        map_command: Command that finds the same mapping.
+        outcome: Outcome of the search.
+        baseline: Accuracies of the digital network.
+        retrained_digital_accuracy: Test accuracy of the retrained network without tiles; None without retraining.
+        n_steps: Number of retraining steps.
+        validation: Validation figure at the time of the bound.
+        test: Test figure at the time of the bound.
+        test_over_time: Test figures at all times.
+        system: Time and energy on each platform.
         search_s: Wall time of the search [s].
         figures_s: Wall time of the figures [s].
-        environment: What may change the numbers.
+        environment: Software and hardware.
     """
 
     schema_version: Literal[1]
@@ -224,7 +224,7 @@ class RowData(Mapped):
 
 
 def data_path(folder: Path, row: Row) -> Path:
-    """Return where a row's data lie."""
+    """Return the path of the data of a row."""
     return folder / slug(row.task) / f"{row.stem}.json"
 
 
@@ -232,7 +232,7 @@ def read_row(path: Path) -> RowData:
     """Return the data of a row.
 
     Raises:
-        ArtifactError: The file is damaged or of another version.
+        ArtifactError: The file is damaged or has another version.
     """
     try:
         return RowData.from_json(read_json(path), str(path))
@@ -242,16 +242,16 @@ def read_row(path: Path) -> RowData:
 
 
 class PublishedResult(Record):
-    """A printed result.
+    """A published result.
 
     Args:
-        task: The network.
+        task: Task of the network.
         source: Name of the publication.
-        method: How the mapping was found.
-        float_accuracy: Of the digital network [%]; None = not printed.
-        analog_macs: Share of the MACs on tiles [%]; None = not printed.
-        accuracy: Of the mapped network [%]; None = not printed.
-        note: What else to know.
+        method: Method that found the mapping.
+        float_accuracy: Accuracy of the digital network [%]; None if not printed.
+        analog_macs: Share of the MACs on tiles [%]; None if not printed.
+        accuracy: Accuracy of the mapped network [%]; None if not printed.
+        note: Further remarks.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -266,12 +266,12 @@ class PublishedResult(Record):
 
 
 class Published(Record):
-    """The file of published numbers.
+    """Content of the file of published numbers.
 
     Args:
-        sources: Name -> publication.
-        results: What they print.
-        more: Task -> line for its page.
+        sources: Publication by name.
+        results: Published results.
+        more: Additional line of the page of each task.
     """
 
     sources: dict[str, str]
@@ -283,7 +283,7 @@ def read_published(path: Path) -> Published:
     """Return the file of published numbers.
 
     Raises:
-        ArtifactError: It cannot be read, or a result has a key that is not known.
+        ArtifactError: The file cannot be read, or a result has an unknown key.
         ConfigError: A result has no source.
     """
     data: dict[str, Any] = read_toml(path)

@@ -1,4 +1,4 @@
-"""Renders docs/results/networks from the rows' data and from published numbers; nothing is measured."""
+"""Renders docs/results/networks from measured rows and published numbers; nothing is measured here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Z = 1.96  # half width of a 95 % interval of a normal distribution, in standard
 
 
 def render_pages(plan: Sequence[Row], data_folder: Path, pages: Path, published: Path) -> list[Path]:
-    """Write the page of each network that has data, and the overview of all; return what was written."""
+    """Write the page of each network with data, and the overview of all networks; return the written files."""
     printed = read_published(published)
     written, found = [], {}
     for task in dict.fromkeys(row.task for row in plan):
@@ -52,12 +52,13 @@ def render_network(task: str, rows: Sequence[RowData], missing: Sequence[str], p
         f"{format_count(first.macs)}MACs an inference. Bound at {at} after programming, preset {presets}, seed {seeds}.",
         "Accuracies are means over fresh chips with their 95 % intervals over chips; a drop is against the digital network on "
         "the same images.",
-        "Validation decided; test was read after the search. *training-free* retrains nothing; with preset `robust` columns "
-        "are calibrated on each chip ([why and what it takes](../../adr/0016-column-calibration.md)).",
+        "Decisions use validation; test was read once after the search. *training-free* does not retrain; the preset `robust` "
+        "calibrates "
+        "columns on each chip ([reason and cost](../../adr/0016-column-calibration.md)).",
         *([f"Kept digital by choice: {', '.join(excluded)}."] if excluded else []),
         "",
-        f"A row is measured by its command, for example `{first.command}` (again, though it is here: `AGAIN=1`); the same "
-        f"search alone is `{first.map_command}`. The data are in [docs/results/data](../data/{slug(task)}).",
+        f"Each row has a command, for example `{first.command}` (with `AGAIN=1` also for a measured row); the same "
+        f"search without the tables is `{first.map_command}`. The data are in [docs/results/data](../data/{slug(task)}).",
         *([f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}."] if missing else []),
         *([printed.more[task]] if task in printed.more else []),
         "",
@@ -67,7 +68,7 @@ def render_network(task: str, rows: Sequence[RowData], missing: Sequence[str], p
         "",
         *_image_note(rows),
         "",
-        "## Test accuracy over time [%], with the spread from chip to chip",
+        "## Test accuracy over time [%], with the standard deviation over chips",
         "",
         *_time_table(rows),
         "",
@@ -129,10 +130,14 @@ def _image_note(rows: Sequence[RowData]) -> list[str]:
     images = " or ".join(f"{n:,}" for n in n_samples)
     widest = max(_sampling_pp(each.test) for each in rows)
     return [
-        f"Drops on validation are those of the first {images} images and of chips that decided nothing. A bound holds for the "
-        "mean of the chips and images that decided: others may lie beyond it by some tenths ([promises](../promise.md)). The "
-        f"intervals are about chips; the images themselves leave up to {widest:.1f} pp of the accuracy open, less of a drop. "
-        "*figures*: time that the accuracies took; mappings that are the same to the bit share them, and searches share the "
+        f"Drops on validation are measured on the first {images} images and on chips that were not used in decisions. A bound "
+        "holds for the "
+        "mean over the chips and images of the decisions; other chips and images may "
+        "exceed it by some tenths ([confidence levels]"
+        "(../confidence_level.md)). The "
+        f"intervals cover chips only; the number of images adds an uncertainty of up to {widest:.1f} pp to the accuracy, "
+        "less to a drop. "
+        "*figures*: time of the accuracy measurements; bit-identical mappings share them, and searches share the "
         "measured sensitivities.",
     ]
 
@@ -193,7 +198,7 @@ def _published_section(task: str, printed: Published) -> list[str]:
     return [
         "## Published",
         "",
-        "Other float networks, and no calibration of columns on the chip.",
+        "The published results use other float networks and no column calibration.",
         "",
         *_table(
             ["source", "method", "float [%]", "MACs analog [%]", "accuracy [%]", "drop [pp]", ""],
@@ -209,7 +214,7 @@ def _published_section(task: str, printed: Published) -> list[str]:
 
 
 def render_overview(found: Mapping[str, Sequence[RowData]], printed: Published) -> str:
-    """Return the page that has all networks: what is published and what was measured here."""
+    """Return the overview page of all networks: published and measured results."""
     columns = ["network", "from", "method", "float [%]", "MACs analog [%]", "accuracy [%]", "drop [pp]", "note"]
     lines = []
     for task, rows in found.items():
@@ -224,17 +229,17 @@ def render_overview(found: Mapping[str, Sequence[RowData]], printed: Published) 
             "# Published and measured here",
             "",
             "Test accuracy of mapped networks. *here*: mean over fresh chips with its 95 % interval, one day after programming "
-            "unless noted, columns calibrated on each chip, which the published figures do without; drops are against the "
-            "digital network on the same images. Of published results a drop is the printed float accuracy less the printed "
-            "accuracy. Float networks differ, so drops say more than accuracies. Each network's page has the other times, time "
+            "unless noted, with columns calibrated on each chip, which the published results do not use; drops are against the "
+            "digital network on the same images. The drop of a published result is the printed float accuracy minus the printed "
+            "accuracy. Float networks differ, so drops are more comparable than accuracies. Each network's page has the other times, time "
             "and energy, and the commands.",
             "",
             *_table(columns, lines),
             "",
             *_sources(used, printed),
             "",
-            "`make results` measures what is missing of [benchmarks/networks/results.toml](../../../benchmarks/networks/results.toml), "
-            "`make results RENDER=1` writes these pages anew from the data.",
+            "`make results` measures the missing rows of [benchmarks/networks/results.toml](../../../benchmarks/networks/results.toml), "
+            "`make results RENDER=1` rewrites these pages from the data.",
             "",
         ]
     )
@@ -251,7 +256,7 @@ def _ours(each: RowData) -> list[str]:
 
 
 def _printed(each: PublishedResult) -> list[str]:
-    """Return the cells of a published result; what is not printed says so."""
+    """Return the cells of a published result, with "not printed" for missing values."""
     full, mapped = each.float_accuracy, each.accuracy
     cells = [NOT_PRINTED if value is None else f"{value:g}" for value in (full, each.analog_macs, mapped)]
     drop = "" if full is None or mapped is None else f"{full - mapped:.2f}"
@@ -288,7 +293,7 @@ def _interval(each: Figure) -> str:
 
 
 def _sampling_pp(each: Figure) -> float:
-    """Return the half width of the 95 % interval of an accuracy that the number of images leaves [pp]."""
+    """Return the half width of the 95 % interval of an accuracy due to the number of images [pp]."""
     return 100 * _Z * math.sqrt(each.mean * (1 - each.mean) / each.n_samples)
 
 

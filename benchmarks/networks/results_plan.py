@@ -1,4 +1,4 @@
-"""Which rows the tables of results have, and where each lies: reads benchmarks/networks/results.toml."""
+"""The rows of the tables of results and their files, read from benchmarks/networks/results.toml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
 from lionheart.jobs import MapSettings, read_settings
-from lionheart.search.spec import Seconds
+from lionheart.search import Seconds
 from lionheart.spec import Spec
 from lionheart.units import format_duration
 
@@ -25,25 +25,27 @@ Images = Literal["all"] | Annotated[int, Field(ge=1)]
 
 
 class Row(Spec):
-    """One row of a table: a network, a bound, and how both are searched and measured."""
+    """One row of a table: network, bound, and settings of the search and the measurements."""
 
     task: str = Field(description="built-in task, or path/to/file.py:function")
     bound: float = Field(gt=0, lt=100, description="largest drop of mean validation accuracy [pp]")
     at: Seconds = Field(86_400.0, ge=0, description="when the bound must hold, after programming [s]")
-    strategy: str = Field(PLAIN_STRATEGY, description="of the search")
+    strategy: str = Field(PLAIN_STRATEGY, description="strategy of the search")
     preset: str = Field("robust", description="preset of settings")
     config: str | None = Field(None, description="TOML file with more settings, as for lionheart map --config")
     exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
     seed: int = Field(0, ge=0, description="root of all random streams")
-    chips: int = Field(20, ge=1, description="fresh chips of the figures")
-    times: tuple[Seconds, ...] = Field(min_length=1, description="of the figures over time, after programming [s]")
+    chips: int = Field(20, ge=1, description="number of fresh chips of the figures")
+    times: tuple[Seconds, ...] = Field(
+        min_length=1, description="times of the figures over time, after programming [s]"
+    )
     validation_images: Images = Field("all", description="first validation samples of the figures, or all")
     test_images: Images = Field("all", description="first test samples of the figures at the time of the bound, or all")
     time_images: Images = Field("all", description="first test samples of the figures over time, or all")
 
     @property
     def name(self) -> str:
-        """Return ``TASK@BOUND``, with another strategy than the plain one ``TASK@BOUND:STRATEGY``."""
+        """Name of the row: ``TASK@BOUND``, or ``TASK@BOUND:STRATEGY`` for strategies other than training-free."""
         suffix = "" if self.strategy == PLAIN_STRATEGY else f":{self.strategy}"
         return f"{self.task}@{self.bound:g}{suffix}"
 
@@ -53,7 +55,7 @@ class Row(Spec):
         return f"{self.bound:g}" + ("" if self.strategy == PLAIN_STRATEGY else f"-{self.strategy}")
 
     def settings(self) -> MapSettings:
-        """Return the settings of the search; its own last figures are of next to nothing, since the row has others."""
+        """Return the settings of the search; its final figures are minimal, because the row has its own figures."""
         search: dict[str, Any] = {"max_drop_pp": self.bound, "t_inference": self.at, "strategy": self.strategy}
         search |= {"exclude": self.exclude, "n_chips_final": 1, "final_samples": 1, "report_times": ()}
         config = None if self.config is None else Path(self.config)
@@ -71,22 +73,20 @@ class Row(Spec):
 
 
 def slug(task: str) -> str:
-    """Return a task's name as that of a file."""
+    """Return a file name for a task."""
     return re.sub(r"[^\w.-]+", "_", task)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file.
+    """Return the content of a TOML file.
 
     Raises:
-        ArtifactError: It is missing or not TOML.
+        ArtifactError: The file is missing or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: not readable as TOML: {error}", hint="check the path, or mend the file"
-        ) from error
+        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="check the path, or fix the file") from error
 
 
 def read_plan(path: Path) -> list[Row]:
@@ -94,7 +94,7 @@ def read_plan(path: Path) -> list[Row]:
 
     Raises:
         ArtifactError: The file cannot be read.
-        ConfigError: A setting is unknown or impossible, there are no rows, or two are the same.
+        ConfigError: A setting is unknown or impossible, there are no rows, or two rows are equal.
     """
     data = read_toml(path)
     unknown = sorted(set(data) - {"defaults", "rows"})
@@ -106,7 +106,7 @@ def read_plan(path: Path) -> list[Row]:
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{path}: {name}: got two such rows, expected one", hint="leave one of them out")
+            raise ConfigError(f"{path}: {name}: got two such rows, expected one", hint="remove one of the rows")
     return rows
 
 
@@ -120,10 +120,10 @@ def _expand(defaults: Mapping[str, Any], group: Mapping[str, Any], path: Path) -
 
 
 def select_rows(rows: Sequence[Row], names: Sequence[str] = (), network: str | None = None) -> list[Row]:
-    """Return the rows of these names, or of a network by its task or the last part of it; none given = all.
+    """Return the rows with these names, or of a network given by its task or the last component of the task; default all.
 
     Raises:
-        ConfigError: There is no such row or network.
+        ConfigError: The row or network is unknown.
     """
     known = {row.name: row for row in rows}
     for name in names:

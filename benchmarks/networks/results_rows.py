@@ -1,4 +1,4 @@
-"""Measures one row of the tables of results: searches the mapping, then measures it over fresh chips; a stopped row goes on."""
+"""Measures one row of the tables of results: a search, then figures over fresh chips; a stopped row is resumed."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ from lionheart.candidates import GraphRecord
 from lionheart.data import count_samples, take_samples
 from lionheart.errors import ArtifactError, LionHeartError
 from lionheart.evaluation import evaluate_accuracy
-from lionheart.jobs import MapSettings, evaluate_run, resume_run
-from lionheart.jobs.map import describe_run, load_result, prepare_run
+from lionheart.jobs import MapSettings, describe_run, evaluate_run, load_result, prepare_run, resume_run
 from lionheart.progress import Progress
 from lionheart.runs import Results, RunDirectory
 from lionheart.tasks import Task
 
-#: What the measured sensitivity of projections depends on, beside the task and the versions. The bound is not among it.
+#: Settings that the sensitivity of projections depends on, in addition to task and versions; independent of the bound.
 _DEPENDS_ON = {"t_inference", "lifetime", "confidence_level", "include", "exclude", "validation_samples"}
-_SENSITIVITY = "sensitivity"  # of the journal
+_SENSITIVITY = "sensitivity"  # key in the journal
 
 
 class Bench:
     """Measures rows of one task.
 
     Args:
-        task: Of the rows.
-        runs: Folder of their runs.
-        progress: Where work shows itself.
+        task: Task of the rows.
+        runs: Folder of the runs.
+        progress: Progress display.
     """
 
     def __init__(self, task: Task, runs: Path, progress: Progress) -> None:
@@ -53,10 +52,10 @@ class Bench:
         self._digital: dict[tuple[str, Images], tuple[float, int]] = {}
 
     def measure(self, row: Row) -> RowData:
-        """Search and measure a row, going on where it was stopped; return all of it.
+        """Search and measure a row, resuming a stopped row, and return its data.
 
         Raises:
-            ArtifactError: The row's folder holds a run with other settings, or is damaged.
+            ArtifactError: The folder of the row contains a run with other settings, or is damaged.
             ConfigError: A setting is impossible.
         """
         run = self._search(row)
@@ -96,20 +95,20 @@ class Bench:
     def _search(self, row: Row) -> RunDirectory:
         path, settings = self.runs / f"{slug(row.task)}-{row.stem}", row.settings()
         if not (path / "run.json").exists():
-            prepare_run(self.task, settings)  # what is impossible leaves nothing behind
+            prepare_run(self.task, settings)  # impossible settings raise before files are created
             run = RunDirectory.create(path, describe_run(self.task, settings, row.map_command()))
             self._take_sensitivity(run)
         run = RunDirectory.open(path)
         if run.description().settings != settings.to_json():
             raise ArtifactError(
-                f"{path}: a run with other settings than row {row.name}", hint="remove it, or give another --runs"
+                f"{path}: a run with other settings than row {row.name}", hint="remove the run, or give another --runs"
             )
         if not run.has("results.json"):
             resume_run(self.task, path, progress=self.progress)
         return run
 
     def _take_sensitivity(self, run: RunDirectory) -> None:
-        """Write the sensitivities that another row's run measured into the journal; they do not depend on the bound."""
+        """Copy the sensitivities of another row's run into the journal; they do not depend on the bound."""
         wanted = _sensitivity_key(run)
         for other in self._others(run):
             known = other.journal
@@ -124,14 +123,14 @@ class Bench:
         for path in sorted(self.runs.glob("*/run.json")):
             try:
                 found.append(RunDirectory.open(path.parent))
-            except LionHeartError:  # a damaged run is its own row's trouble
+            except LionHeartError:  # a damaged run is reported for its own row
                 continue
         return [each for each in found if each.path != run.path and each.description().task == self.task.name]
 
     # -- the figures ---------------------------------------------------------------------------------------------------
 
     def _measure(self, row: Row, run: RunDirectory, split: str, times: Sequence[float], n_images: Images) -> Figures:
-        """Return accuracies over fresh chips; of a model, its chips and images that were measured before they are read."""
+        """Return accuracies over fresh chips; stored figures of the same model, chips and images are read."""
         n_samples = None if n_images == "all" else n_images
         key = FigureKey(model=model_key(run), split=split, times=tuple(times), n_chips=row.chips, images=n_images)
         name = f"figures-{split}-{len(times)}-{n_images}.json"
@@ -158,7 +157,7 @@ class Bench:
         return run.read(name, Figures)
 
     def _digital_accuracy(self, split: str, n_images: Images) -> tuple[float, int]:
-        """Return the digital accuracy on the first images of a split, and how many they are."""
+        """Return the digital accuracy on the first images of a split, and the number of images."""
         if (split, n_images) not in self._digital:
             batches = take_samples(getattr(self.task, split), None if n_images == "all" else n_images)
             with self.progress.bar(f"digital, {split}", len(batches)) as bar:
@@ -174,7 +173,7 @@ class Bench:
 
 
 def describe_mapping(results: Results, graph: GraphRecord) -> Mapped:
-    """Return what of a network is analog: shares, tiles, and the projections that stay digital."""
+    """Return the analog shares, the tiles and the digital projections of a mapping."""
     mapping = results.mapping
     refused = {each.fqn for each in graph.candidates if not each.mappable}
     macs = {node.fqn: node.macs for node in graph.nodes}
@@ -193,7 +192,7 @@ def describe_mapping(results: Results, graph: GraphRecord) -> Mapped:
 
 
 def model_key(run: RunDirectory) -> str:
-    """Return what two finished runs have in common if their mapped networks are the same to the bit and get the same chips."""
+    """Return a hash that is equal for finished runs with bit-identical mapped networks and the same chips."""
     results = run.results()
     parts = {**_conditions(run), "tiles": results.tiles, "placements": results.mapping.placements}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
@@ -209,7 +208,7 @@ def _sensitivity_key(run: RunDirectory) -> dict[str, Any]:
 
 
 def _conditions(run: RunDirectory) -> dict[str, Any]:
-    """Return the tile, the seed and whatever else two runs must share to compute the same numbers."""
+    """Return the settings that two runs must share to compute the same numbers, such as tile and seed."""
     description = run.description()
     settings, environment = MapSettings.from_json(description.settings), description.environment
     versions = None if environment is None else {"lionheart": environment.lionheart, "torch": environment.torch}

@@ -1,11 +1,11 @@
-"""Map squad/minilm at bounds in F1 points and write docs/results/squad.md. Finished runs are only read.
+"""Map squad/minilm at bounds in F1 points and write docs/results/squad.md. Finished runs are read, not repeated.
 
-The settings are those of squad.toml on top of the preset "robust". To be affordable on one core, the validation questions that
-decide are also those of the final figures, on other chips, and test is the first --questions of its questions.
+The settings are those of squad.toml on top of the preset "robust". To limit the time on one core, the final
+validation figures use the deciding questions, on other chips, and test is limited to the first --questions questions.
 
 Run: lionheart train squad/minilm --epochs 6 --out ~/.cache/lionheart/checkpoints/squad_minilm.safetensors
      python benchmarks/networks/squad.py
-     python benchmarks/networks/squad.py --bounds 1 --most-rise 0.004  # few candidates, nothing retrained
+     python benchmarks/networks/squad.py --bounds 1 --most-rise 0.004  # few candidates, without retraining
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from pathlib import Path
 from pydantic import Field
 
 from lionheart import MappingResult, MapSettings, Task, build_task, resume_run
-from lionheart.cli.console import RichProgress
 from lionheart.data import BatchSource, take_samples
 from lionheart.evaluation import evaluate_metrics, evaluate_over_chips
 from lionheart.files import read_json, write_text
 from lionheart.graph import LayerGraph
-from lionheart.jobs import read_settings
-from lionheart.jobs.map import describe_run
-from lionheart.jobs.samples import calibration_pass
+from lionheart.jobs import calibration_pass, describe_run, read_settings
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy, RunDirectory
-from lionheart.runs.costs import SystemRecord
-from lionheart.tasks.registry import find_recipe, find_weights
+from lionheart.scripts import RichProgress
+from lionheart.system import SystemRecord
+from lionheart.tasks import find_recipe, find_weights
 from lionheart.units import format_duration, format_elapsed
 
 NAME = "squad/minilm"
@@ -51,13 +49,13 @@ GROUPS = {
 
 
 class CardTraining(Record):
-    """Of a training, the part that the page names."""
+    """Settings of a training that the page names."""
 
     steps_per_epoch: int | None
 
 
 class Card(Record):
-    """What is known of the network's weights: written by `lionheart train`."""
+    """Card of the network's weights, written by `lionheart train`."""
 
     command: str
     training_loss: tuple[float, ...]
@@ -72,7 +70,7 @@ class Card(Record):
 
 
 class Digital(Record):
-    """Scores of the digital network on the test questions that are used."""
+    """Scores of the digital network on the used test questions."""
 
     n: int
     f1: float
@@ -80,27 +78,27 @@ class Digital(Record):
 
 
 def robust_only(before: RunDirectory, most_rise: float, settings: MapSettings) -> MapSettings:
-    """Return settings that search, without retraining, among the projections that alone raise the loss by `most_rise` at most."""
+    """Return settings of a search without retraining among projections whose loss increase alone is at most `most_rise`."""
     rises = before.journal.read(SENSITIVITY, dict[str, float])
     include = tuple(fqn for fqn, rise in rises.items() if rise <= most_rise)
     search = settings.search.replace(
         strategy="training-free",
         include=include,
-        report_times=(1.0, 86_400.0, 31_536_000.0),  # seconds: fewer than by default, for the time that test takes
+        report_times=(1.0, 86_400.0, 31_536_000.0),  # seconds: fewer than by default, to limit the time of the test
     )
     return settings.replace(search=search)
 
 
 def cut_task(task: Task, settings: MapSettings, n_test: int) -> Task:
-    """Return the task with the questions that are used."""
+    """Return the task with the used questions only."""
     validation: BatchSource = take_samples(task.validation, settings.search.validation_samples)
     return replace(task, validation=validation, test=take_samples(task.test, n_test))
 
 
 def map_once(task: Task, settings: MapSettings, path: Path, before: RunDirectory | None) -> MappingResult:
-    """Map at the settings' bound, going on with a run that was stopped.
+    """Map at the bound of the settings; a stopped run is resumed.
 
-    The sensitivity does not depend on the bound: it is taken from the run `before`, if there is one.
+    The sensitivity does not depend on the bound and is taken from the run `before` if given.
     """
     if not (path / "run.json").exists():
         run = RunDirectory.create(
@@ -113,7 +111,7 @@ def map_once(task: Task, settings: MapSettings, path: Path, before: RunDirectory
 
 
 def exact_match(result: MappingResult, task: Task, settings: MapSettings) -> Accuracy:
-    """Return the exact match of a mapped network on test, on fresh chips at the time of the bound; measured once for a run."""
+    """Return the exact match of a mapped network on test, on fresh chips at the time of the bound; measured once per run."""
     name = "exact_match.json"
     if not result.run.has(name):
         search = settings.search
@@ -136,12 +134,12 @@ def percent(row: Accuracy) -> str:
 
 
 def with_spread(row: Accuracy) -> str:
-    """Write a mean with its interval and the spread from chip to chip."""
+    """Write a mean with its interval and the standard deviation over chips."""
     return f"{percent(row)}, ± {100 * row.std:.2f}"
 
 
 def gains(row: SystemRecord) -> str:
-    """Write what a platform gains in time and energy."""
+    """Write the gains in time and energy on a platform."""
     return f"{row.speedup:.2f}× | {row.energy_gain:.2f}×"
 
 
@@ -183,7 +181,7 @@ def bound_row(bound: str, result: MappingResult, match: Accuracy) -> str:
 
 
 def search_row(bound: str, result: MappingResult) -> str:
-    """Return what a search did: the step that retrained, if one did, and what was kept of it."""
+    """Return a row of the table of searches, with the retraining step, if any, and its outcome."""
     results = result.results
     retrained = [each for each in results.decisions if each.train.n_steps]
     kept = [each for each in results.decisions if each.accepted]
@@ -224,17 +222,17 @@ def write_page(
     if most_rise is None:
         option = ""
         method = (
-            "Mapped by `shared`, which first finds how many projections may be analog with the weights as they are, and then "
+            "Mapped by `shared`, which first finds how many projections can be analog without retraining, and then "
             f"retrains\nwith all of them analog: {train.max_epochs} x {train.steps_per_epoch} steps, "
-            f"{100 * train.distillation:.0f} % of the loss towards the outputs of the digital network. "
+            f"{100 * train.distillation:.0f} % of the loss is distillation from the digital network. "
             "[Few projections, at 1 point](squad_robust.md)\nare searched without retraining."
         )
     else:
         option = f" --most-rise {most_rise:g}"
         method = (
-            f"Mapped by `training-free` among the {len(search.include)} projections that alone raise the loss by "
-            f"{most_rise:g} at most\n(3 chips, a part of the questions that decide). The rule was set, and this search run, after the "
-            "search among all of them\nhad [not kept its bound on fresh chips](squad.md), test measured too;\nthe rule looks at validation alone."
+            f"Mapped by `training-free` among the {len(search.include)} projections whose loss increase alone is at most "
+            f"{most_rise:g}\n(3 chips, a subset of the deciding questions). The rule was chosen, and this search run, after the "
+            "search among all projections\nhad [exceeded its bound on fresh chips](squad.md), when test was already measured;\nthe rule uses validation only."
         )
     sensitivity_s = first.run.journal.elapsed_s(SENSITIVITY)
     newline = "\n"
@@ -245,34 +243,35 @@ Task `{NAME}`: MiniLM-L6 with a linear head, the whole network trained on SQuADS
 test questions with **F1 {100 * card.test_f1:.2f} and exact match {100 * card.test_exact_match:.2f}** (validation: F1 {100 * card.validation_f1:.2f}, exact match {100 * card.validation_exact_match:.2f}).
 
 {method} PCM tiles of 256 x 256, preset `robust` with `benchmarks/networks/squad.toml`;
-columns are calibrated on each chip. {search.validation_samples} validation questions decide, on {search.n_chips} chips each time; the
-figures are from {search.n_chips_final} other chips, means with their 95 % intervals over chips. Test is the first {digital.n} questions, of which the
-digital network answers F1 {100 * digital.f1:.2f}, exact match {100 * digital.exact_match:.2f}. The intervals do not count which questions were drawn.
-Made by `python benchmarks/networks/squad.py --bounds {" ".join(runs)} --questions {digital.n} --seed {settings.seed}{option}` on {machine}.
+columns are calibrated on each chip. {search.validation_samples} validation questions decide, on {search.n_chips} chips
+for each decision; the figures are from {search.n_chips_final} other chips, means with their 95 % intervals over chips.
+Test is the first {digital.n} questions, of which the digital network answers F1 {100 * digital.f1:.2f}, exact match
+{100 * digital.exact_match:.2f}. The intervals do not include the choice of questions. Made by `python benchmarks/networks/squad.py --bounds {" ".join(runs)} --questions {digital.n} --seed {settings.seed}{option}` on {machine}.
 
 | bound [F1 points] | MACs analog | weights analog | projections | tiles | validation F1, {format_duration(results.t_inference)} | drop | test F1, {format_duration(results.t_inference)} | drop, test | test exact match | test F1 of the same weights, digital |
 |---|---|---|---|---|---|---|---|---|---|---|
 {newline.join(bound_row(bound, each, matches[bound]) for bound, each in runs.items())}
 
-Drops are against the digital network before any retraining; where a drop is larger than its bound, the decisions were lucky.
+Drops are against the digital network before any retraining; a drop larger than its bound means that the decisions were
+too good by chance.
 
-| bound | strategy | mappings decided on, and measured again | most analog without retraining | steps of retraining | drop that decided | search |
+| bound | strategy | mappings decided on, and measured again | most analog projections without retraining | steps of retraining | drop that decided | search |
 |---|---|---|---|---|---|---|
 {newline.join(search_row(bound, each) for bound, each in runs.items())}
 
-All searches share one measurement of how much each projection alone raises the loss, {format_elapsed(sensitivity_s)}; each time has it in it.
+All searches share one sensitivity measurement, {format_elapsed(sensitivity_s)}; each search time includes it.
 
 ## Groups of projections
 
-Share of each group that is analog, and in which of the blocks 0 to 5. The LionHeart paper maps MobileBERT (Lammie et al.,
-arXiv:2401.09420v3, Table I: 169 projections, 7 groups in each of 24 blocks and one more), one projection after another; here it is
-MiniLM, with 6 groups in each of 6 blocks and the head.
+Analog share of each group, and the analog blocks among 0 to 5. The LionHeart paper maps MobileBERT (Lammie et al.,
+arXiv:2401.09420v3, Table I: 169 projections, 7 groups in each of 24 blocks and one more), one projection after
+another; this is MiniLM, with 6 groups in each of 6 blocks and the head.
 
 | group | projections | MACs | {" | ".join(f"analog at {bound}" for bound in runs)} |
 |{"---|" * (3 + len(runs))}
 {newline.join(group_rows(graph, runs))}
 
-## Test F1 over time, with the spread from chip to chip
+## Test F1 over time, with the standard deviation over chips
 
 | bound | {" | ".join(times)} |
 |{"---|" * (1 + len(times))}

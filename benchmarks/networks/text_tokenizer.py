@@ -1,10 +1,10 @@
-"""Learn the tokenizer of ``text/decoder`` on the train split and write the file that comes with LionHeart.
+"""Learn the tokenizer of ``text/decoder`` on the train split and write the file that is shipped with LionHeart.
 
 python benchmarks/networks/text_tokenizer.py
 """
 
-from lionheart.tasks.registry import checkpoint_path
-from lionheart.tasks.text.addresses import load_texts, train_tokenizer
+from lionheart.tasks import checkpoint_path
+from lionheart.tasks.text import load_texts, train_tokenizer
 
 if __name__ == "__main__":
     path = checkpoint_path("text/tokenizer").with_suffix(".json")

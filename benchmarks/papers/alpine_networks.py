@@ -1,4 +1,4 @@
-"""The networks of ALPINE and VGG-16 as LionHeart reports it, layer by layer, from their publications."""
+"""The networks of ALPINE and the VGG-16 of LionHeart, layer by layer, from their publications."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _cnn(convs: list[LayerNode], dense: list[LayerNode], pools: dict[int, int], 
 
 
 def cnn_f() -> LayerGraph:
-    """Return CNN-F (Chatfield et al.) with the strides and pads that ALPINE gives."""
+    """Return CNN-F (Chatfield et al.) with the strides and padding given by ALPINE."""
     convs = [conv("conv1", 3, 64, 11, 224, 54), conv("conv2", 64, 256, 5, 27, 25), conv("conv3", 256, 256, 3, 12, 12)]
     convs += [conv("conv4", 256, 256, 3, 12, 12), conv("conv5", 256, 256, 3, 12, 12)]
     dense = [linear("fc6", 36 * 256, 4096), linear("fc7", 4096, 4096), linear("fc8", 4096, 1000)]
@@ -56,7 +56,7 @@ def cnn_f() -> LayerGraph:
 
 
 def cnn_s() -> LayerGraph:
-    """Return CNN-S (Chatfield et al.) with the strides and pads that ALPINE gives."""
+    """Return CNN-S (Chatfield et al.) with the strides and padding given by ALPINE."""
     convs = [conv("conv1", 3, 96, 7, 224, 109), conv("conv2", 96, 256, 5, 36, 34), conv("conv3", 256, 512, 3, 17, 17)]
     convs += [conv("conv4", 512, 512, 3, 17, 17), conv("conv5", 512, 512, 3, 17, 17)]
     dense = [linear("fc6", 25 * 512, 4096), linear("fc7", 4096, 4096), linear("fc8", 4096, 1000)]

@@ -1,4 +1,4 @@
-"""Compare the system model with the gains that ALPINE and LionHeart print.
+"""Compare the system model with the printed gains of ALPINE and LionHeart.
 
     python benchmarks/papers/alpine_ratios.py            # the table
     python benchmarks/papers/alpine_ratios.py --page     # docs/results/alpine.md
@@ -52,7 +52,7 @@ FITTED = (
     "handover_cycles", "activation_function",
 )  # fmt: skip
 PRINTED_VGG = 6.6
-UNCACHED_ACCESS_S = 300e-9  # one access to a device over gem5's bus: 100 ns of the device, bridges and crossbars
+UNCACHED_ACCESS_S = 300e-9  # one access to a device over gem5's bus: 100 ns of the device, plus bridges and crossbars
 
 
 def estimate_all_analog(graph: LayerGraph, platform: PlatformSpec) -> SystemEstimate:
@@ -77,7 +77,7 @@ def product_share(estimate: SystemEstimate) -> float:
 
 
 def stage_costs(estimate: SystemEstimate, graph: LayerGraph, *, mapped: bool) -> list[Cost]:
-    """Return the cost of each layer with the operations after it; input and output are read by the first, written by the last."""
+    """Return the cost of each layer with the operations after it; the first reads the input, the last writes the output."""
     return [work.cost for work in list_layer_work(graph, estimate, mapped=mapped).values()]
 
 
@@ -85,7 +85,7 @@ Gains = tuple[float, float]
 
 
 def gains(digital: PipelineEstimate, mapped: PipelineEstimate) -> Gains:
-    """Return (time, energy) of all-digital over mapped."""
+    """Return the gains (time, energy): all-digital divided by mapped."""
     return digital.total_s / mapped.total_s, digital.energy_j / mapped.energy_j
 
 
@@ -98,7 +98,7 @@ def one_core(estimate: SystemEstimate, platform: PlatformSpec, n: int = 10) -> G
 def layer_a_core(
     graph: LayerGraph, analog: Sequence[str], platform: PlatformSpec, n: int
 ) -> tuple[PipelineEstimate, PipelineEstimate]:
-    """Return both cases with one layer a core, each on a tile of its own size."""
+    """Return the all-digital and the mapped pipeline with one layer per core, each on a tile of the layer's size."""
     mapping = LayerMapping.from_analog(graph, analog)
     tiles = {
         fqn: partition_matrix(graph[fqn].rows, graph[fqn].cols, 1, graph[fqn].rows, graph[fqn].cols) for fqn in analog
@@ -112,7 +112,7 @@ def layer_a_core(
 
 
 def lstm_five_cores(platform: PlatformSpec, n: int = 10) -> Gains:
-    """Return LSTM C4: a quarter of each gate on each of four cores, which wait twice a step, and one for the output layer."""
+    """Return LSTM C4: a quarter of each gate on each of four cores, which wait twice per step, and one output core."""
     graph, quarter = lstm(), linear("quarter", 850, 750)
     estimate = estimate_all_analog(graph, whole_layer_tile(platform, 1600, 3050))
     alone = estimate_all_analog(LayerGraph((quarter,), ()), whole_layer_tile(platform, 1600, 3050)).layers[0].cost
@@ -120,7 +120,7 @@ def lstm_five_cores(platform: PlatformSpec, n: int = 10) -> Gains:
     for mapped in (False, True):
         gates, out = stage_costs(estimate, graph, mapped=mapped)
         part = split_cost(gates, 4)
-        if mapped:  # each core queues the whole input; cell and network input are shared out
+        if mapped:  # each core queues the whole input; cell and network input are divided over the cores
             gate = estimate.layers[0].cost
             rest = split_cost(_difference(gates, gate), 4)
             part = add_costs([alone, rest])
@@ -151,7 +151,7 @@ def cases(platform: PlatformSpec) -> dict[str, Gains]:
 
 
 def vgg_estimate(platform: PlatformSpec) -> SystemEstimate:
-    """Return VGG-16 all analog on LionHeart's setting: tiles of 256x256 at 20 TOp/s/W."""
+    """Return the estimate of an all-analog VGG-16 with the paper's tiles of 256x256 at 20 TOp/s/W."""
     return estimate_all_analog(vgg16(), platform.replace(tile_ops_per_j=20e12, tile_technology_factor=1.0))
 
 
@@ -174,7 +174,7 @@ def loose_coupling_gain(platform: PlatformSpec) -> float:
 
 
 def with_values(platform: PlatformSpec, values: dict[str, float]) -> PlatformSpec:
-    """Return the platform with fitted coefficients in place."""
+    """Return the platform with these fitted coefficients."""
     changes: dict[str, object] = {}
     for name, value in values.items():
         if name == "activation_function":
@@ -187,7 +187,7 @@ def with_values(platform: PlatformSpec, values: dict[str, float]) -> PlatformSpe
 
 
 def shipped(platform: PlatformSpec) -> dict[str, float]:
-    """Return the fitted coefficients that the platform has."""
+    """Return the fitted coefficients of the platform."""
     special = {
         "activation_function": platform.cycles_per_written["tanh"],
         "conversion": platform.convert_input_cycles,
@@ -209,7 +209,7 @@ def errors(values: dict[str, float]) -> dict[tuple[str, str, str], float]:
 
 
 def fit(hold_out: Callable[[str, str, str], bool] = lambda *_: False) -> dict[str, float]:
-    """Return the coefficients that make the fourth power of the errors small, of the rows that are not held out."""
+    """Return the coefficients that minimise the fourth power of the errors over the rows that are not held out."""
     start = shipped(load_platform("alpine-high-power"))
 
     def weighted(logs: np.ndarray) -> np.ndarray:
@@ -232,7 +232,7 @@ HELD_OUT: dict[str, Callable[[str, str, str], bool]] = {
 
 
 def held_out() -> str:
-    """Return the errors of rows that a fit has not seen, in Markdown."""
+    """Return the errors of held-out rows in Markdown."""
     lines = ["| held out | rows | median error | largest error |", "|---|---|---|---|"]
     for name, rule in HELD_OUT.items():
         found = {row: abs(value) for row, value in errors(fit(rule)).items() if rule(*row)}
@@ -249,7 +249,7 @@ def held_out() -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One printed figure beside ours; `role` is fitted or other."""
+    """One printed figure and the figure of the system model; `role` is fitted or other."""
 
     case: str
     quantity: str
@@ -259,7 +259,7 @@ class Row:
 
 
 def compare() -> list[Row]:
-    """Return all printed figures beside ours."""
+    """Return all printed figures with the figures of the system model."""
     rows = []
     for label, name in PLATFORMS.items():
         ours = cases(load_platform(name))
@@ -311,7 +311,7 @@ def coefficients() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table, or the fit, or renew the page's tables."""
+    """Print the table or the fit, or update the tables of the page."""
     if "--fit" in arguments:
         for name, value in fit().items():
             print(f"{name} = {value:.4g}")

@@ -1,4 +1,4 @@
-"""Print docs/results/zigzag.md's tables: ResNet8 priced by the system model and by ZigZag (extra zigzag)."""
+"""Print the tables of docs/results/zigzag.md: costs of ResNet8 by the system model and by ZigZag (extra zigzag)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from unittest.mock import patch
 import torch
 
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
-from lionheart.interop.zigzag import compare_with_zigzag, describe, price_with_zigzag
-from lionheart.interop.zigzag.compare import LayerComparison, TotalComparison
+from lionheart.interop.zigzag import LayerComparison, TotalComparison, compare_with_zigzag, describe, price_with_zigzag
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform
-from lionheart.tasks.images.networks.resnet import ResNet8
+from lionheart.tasks.images.networks import ResNet8
 from lionheart.units import format_si
 
 PLATFORMS = ("alpine-high-power", "alpine-low-power")
@@ -42,7 +41,7 @@ def describe_row(name: str, macs: int, over: str, row: LayerComparison | TotalCo
 
 
 def tabulate_tiles(graph: LayerGraph) -> Iterator[str]:
-    """Yield one MVM of a whole tile of each platform, and of ZigZag's array."""
+    """Yield the costs of one MVM of a whole tile of each platform and of ZigZag's array."""
     yield "| one MVM, 256 x 256 | time | energy |"
     yield "|---|---|---|"
     arrays = []
@@ -55,7 +54,7 @@ def tabulate_tiles(graph: LayerGraph) -> Iterator[str]:
 
 
 def tabulate_search(graph: LayerGraph, platform: PlatformSpec) -> Iterator[str]:
-    """Yield what the limit of the search and the size of L1 change."""
+    """Yield the influence of the search limit and of the L1 size."""
     yield "| loop prime factors | L1 | search | cycles | energy |"
     yield "|---|---|---|---|---|"
     known = describe.read_core
@@ -70,7 +69,7 @@ def tabulate_search(graph: LayerGraph, platform: PlatformSpec) -> Iterator[str]:
 
 
 def tabulate_streams(platform: PlatformSpec) -> Iterator[str]:
-    """Yield ZigZag's time of products with one vector whose weights come from DRAM, over weights / bandwidth."""
+    """Yield ZigZag's time for products with one vector and weights in DRAM, relative to weights / bandwidth."""
     yield "| rows x cols | time / (weights / DRAM bandwidth) |"
     yield "|---|---|"
     rest = LayerNode("rest", "linear", 1024, 1025, 1, 1, 1, 1024, 1025, has_bias=False)  # too large for the LLC

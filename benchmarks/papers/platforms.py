@@ -1,9 +1,9 @@
-"""Print VGG-16 all digital and all analog on every shipped platform, and what it takes to program it.
+"""Print costs of VGG-16 all digital and all analog on every shipped platform, and the cost of programming.
 
     python benchmarks/papers/platforms.py           # the table
-    python benchmarks/papers/platforms.py --page    # put it into docs/how-to/platforms.md
+    python benchmarks/papers/platforms.py --page    # update docs/how-to/platforms.md
 
-The network is the one that LionHeart reports: 13 convolutions and one linear layer on CIFAR-10's images.
+The network is the VGG-16 of the LionHeart paper: 13 convolutions and one linear layer on CIFAR-10 images.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def table() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table, or renew the page's."""
+    """Print the table or update the page."""
     if "--page" not in arguments:
         print(table())
         return

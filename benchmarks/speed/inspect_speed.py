@@ -1,4 +1,4 @@
-"""How long the coverage audit of models takes from their configurations, process start to end, and how much memory.
+"""Time and memory of the coverage audit of models from their configurations, for the whole process.
 
 Run: python benchmarks/speed/inspect_speed.py
 """
@@ -28,7 +28,7 @@ REPEATS = 5
 
 
 def inspect(model: str) -> tuple[float, float]:
-    """Return seconds and the largest resident memory [MB] of one `lionheart inspect`."""
+    """Return the time [s] and the peak resident memory [MB] of one `lionheart inspect`."""
     begin = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603  our own command
         [sys.executable, "-m", "lionheart", "inspect", model, "--json"], stdout=subprocess.DEVNULL
@@ -40,7 +40,7 @@ def inspect(model: str) -> tuple[float, float]:
 
 
 def import_only() -> float:
-    """Return the seconds that importing PyTorch and the model class alone takes."""
+    """Return the time of importing PyTorch and the model class alone [s]."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import torch; from transformers import GPT2LMHeadModel"], check=True)
     return time.perf_counter() - begin

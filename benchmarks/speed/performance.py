@@ -1,7 +1,7 @@
-"""How much slower and larger is a network on simulated tiles than the same network in floating point?
+"""Time and memory of a network on simulated tiles relative to the same network in floating point.
 
-Both sides take turns in one process on the same batch; medians and their ratio are printed. An installed AIHWKIT (torch tiles)
-runs beside ours where asked for. Run: make bench, or: python benchmarks/speed/performance.py --help
+All variants are timed alternately in one process on the same batch; medians and their ratio are printed. With --peer
+an installed AIHWKIT (torch tiles) is timed too. Run: make bench, or: python benchmarks/speed/performance.py --help
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
 
 
 class Whole(nn.Module):
-    """Another module, as one that PyTorch compiles in one piece; it does not so with its own containers."""
+    """Wrapper module that PyTorch compiles as a whole, unlike its own containers."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def training(model: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def time_alternately(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Return the median wall time of each side [s]; the sides take turns, the first turn does not count."""
+    """Return the median wall time of each variant [s]; variants run alternately, the first round is not counted."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats + 1):
         for name, work in sides.items():
@@ -185,24 +185,24 @@ def time_alternately(sides: dict[str, Callable[[], None]], repeats: int) -> dict
 
 
 def resident_peak() -> float:
-    """Return the largest resident memory of this process since the peak was reset [MB]; Linux only."""
+    """Return the peak resident memory of this process since the last reset [MB]; Linux only."""
     with open("/proc/self/status") as file:
         return next(float(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
 def peak_memory(network: str, side: str, queue: multiprocessing.Queue[float]) -> None:
-    """Put what five training steps add to the memory of a fresh process [MB]."""
+    """Put the memory that five training steps add to a fresh process [MB] into the queue."""
     torch.set_num_threads(1)
     build, make_input = NETWORKS[network]
     model, x = build(), make_input()
     if side in ("analog", "compiled"):
         model = on_tiles(model, x[:8])
     if side == "compiled":
-        training(compile_model_(model), x)()  # compiling takes memory of its own
+        training(compile_model_(model), x)()  # compilation needs additional memory
     elif side == "aihwkit":
         model = on_aihwkit(model)
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # forget the peak so far
+        file.write("5")  # reset the peak
     before = resident_peak()
     step = training(model, x)
     for _ in range(5):

@@ -1,8 +1,8 @@
-"""How long the system model takes: a full estimate, all prices at once, one projection moved, and a search's own arithmetic.
+"""Time of the system model: a full estimate, all costs at once, one moved projection, and a search without measurements.
 
 Networks are ResNet20 and MobileBERT's architecture (question answering, default configuration, random weights, 128 tokens).
-The search measures nothing: accuracies are made up and come at once, so that only its own work is timed. On ALPINE's platforms
-next to none of MobileBERT's projections saves anything, so its searches run on a core that multiplies ten times as slowly.
+The search uses synthetic accuracies that take no time, so only its own work is timed. On ALPINE's platforms hardly any of
+MobileBERT's projections saves time or energy, so its searches run on a core that multiplies ten times as slowly.
 
 Run: python benchmarks/speed/system_speed.py
 """
@@ -24,16 +24,14 @@ import torch
 from lionheart.candidates import find_candidates, rank_candidates
 from lionheart.devices import TileSpec
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.jobs import MapSettings
-from lionheart.jobs.context import Context
-from lionheart.jobs.objective import make_objective
+from lionheart.jobs import Context, MapSettings, make_objective
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT
 from lionheart.runs import Accuracy, Decision, Journal, TrainTrace
 from lionheart.search import STRATEGIES, SearchLoop, SearchSpec, Trial
 from lionheart.system import SystemModel, estimate_system, load_platform
 from lionheart.tasks import Task
-from lionheart.tasks.images.networks.resnet import ResNetCifar
+from lionheart.tasks.images.networks import ResNetCifar
 
 REPEATS = 21
 PLATFORM = "alpine-high-power"
@@ -66,7 +64,7 @@ def write_slow_platform(folder: str) -> str:
 
 
 class MadeUp:
-    """A network whose drop is a sum of made-up damages; its measurements take no time."""
+    """A problem whose drop is a sum of synthetic contributions; its measurements take no time."""
 
     def __init__(self, fqns: Sequence[str]) -> None:
         draw = random.Random(0)  # noqa: S311  no secret
@@ -104,7 +102,7 @@ class MadeUp:
 
 
 def measure(work: Callable[[], Any], repeats: int) -> str:
-    """Return the median of the wall times of `work`, and the largest."""
+    """Return the median and the largest wall time of `work`."""
     work()
     times = []
     for _ in range(repeats):

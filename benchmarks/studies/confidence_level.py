@@ -1,10 +1,10 @@
-"""How often a mapping that was promised to keep its bound breaks it: many searches on a small real task, each judged on test.
+"""How often accepted mappings exceed their bound with and without a confidence level: many searches on a small real task.
 
-The task is CIFAR-10 at 8 x 8 pixels and a network of six linear layers. For each repetition the images that did not train the
-network are dealt anew into those that decide, those that are held out, and test; chips are fresh. A promise is broken where
-the mean drop over fresh chips on test exceeds the bound.
+The task is CIFAR-10 at 8 x 8 pixels and a network of six linear layers. In each repetition the images that were not used in
+training are split at random into deciding samples, held-out samples and test; chips are fresh. A bound is exceeded if
+the mean drop over fresh chips on test is larger than the bound.
 
-Run: python benchmarks/studies/promise.py --repetitions 100
+Run: python benchmarks/studies/confidence_level.py --repetitions 100
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart import MapSettings, Task, map_layers
-from lionheart.cli.console import RichProgress
 from lionheart.rng import RandomStreams
-from lionheart.tasks.images.cifar10 import load_cifar10
-from lionheart.tasks.task import cross_entropy
+from lionheart.scripts import RichProgress
+from lionheart.tasks import cross_entropy
+from lionheart.tasks.images import load_cifar10
 
 DAY = 86_400.0
 N_DECIDE, N_HELD_OUT, BATCH = 1_000, 2_000, 500
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Return ``(n, 192)``: the images at 8 x 8 pixels, about normalised."""
+    """Return the images ``(n, 192)`` at 8 x 8 pixels, approximately normalised."""
     return (F.avg_pool2d(images.float() / 255, 4).flatten(1) - 0.47) / 0.25
 
 
 def train_network(images: Tensor, labels: Tensor, *, n_epochs: int = 12) -> nn.Module:
-    """Train a network of six linear layers in some seconds."""
+    """Train a network of six linear layers within seconds."""
     sizes = (192, 64, 64, 64, 64, 64, 10)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -58,7 +58,7 @@ def train_network(images: Tensor, labels: Tensor, *, n_epochs: int = 12) -> nn.M
 
 
 def deal(model: nn.Module, pool: tuple[Tensor, Tensor], train: tuple[Tensor, Tensor], seed: int) -> Task:
-    """Return the task with the images that did not train dealt by `seed`."""
+    """Return the task with the images outside the training set split at random by `seed`."""
     order = torch.randperm(len(pool[0]), generator=RandomStreams(seed).generator("promise", "deal"))
     splits = order.split([N_DECIDE + N_HELD_OUT, len(order) - N_DECIDE - N_HELD_OUT])
     validation, test = ([(pool[0][c], pool[1][c]) for c in split.split(BATCH)] for split in splits)
@@ -81,7 +81,7 @@ def choose_settings(seed: int, bound: float, promise: float | None) -> MapSettin
 
 
 def repeat(n: int, bound: float, promise: float | None, first_seed: int = 0) -> list[tuple[float, float]]:
-    """Return for each repetition the drop on test [pp] and the analog share of the MACs of what was accepted."""
+    """Return for each repetition the test drop [pp] and the analog share of the MACs of the accepted mapping."""
     data = load_cifar10()
     train = shrink(data.train[0]), data.train[1]
     pool = (
@@ -103,7 +103,7 @@ def repeat(n: int, bound: float, promise: float | None, first_seed: int = 0) -> 
 
 
 def count_broken(found: list[tuple[float, float]], bound: float) -> tuple[int, int]:
-    """Return how many mappings with something analog there are, and how many of them break the bound."""
+    """Return the number of mappings with analog projections, and how many of them exceed the bound."""
     mapped = [drop for drop, share in found if share > 0]
     return len(mapped), sum(drop > bound for drop in mapped)
 
@@ -114,7 +114,9 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=2.0)
     parser.add_argument("--promises", nargs="+", default=["none", "0.8", "0.95"])
     args = parser.parse_args()
-    print("| promise | mapped | bound broken on test | 95 % interval | mean analog MACs | mean drop on test [pp] |")
+    print(
+        "| confidence level | mapped | bound exceeded on test | 95 % interval | mean analog MACs | mean drop on test [pp] |"
+    )
     print("|---|---|---|---|---|---|")
     for text in args.promises:
         found = repeat(args.repetitions, args.bound, None if text == "none" else float(text))

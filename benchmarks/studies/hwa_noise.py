@@ -1,4 +1,4 @@
-"""Which hardware-aware training noise prepares ResNet8 best for tiles, in a given number of steps?
+"""Comparison of hardware-aware training noises for ResNet8 in a given number of steps.
 
 All 10 projections analog, retrained from the shipped weights, measured on validation over the same fresh chips. Prints a
 Markdown table. Run: python benchmarks/studies/hwa_noise.py

@@ -1,4 +1,4 @@
-"""Map ResNet8 at several bounds and write docs/results/resnet8_bounds.md. Runs that are finished are only read.
+"""Map ResNet8 at several bounds and write docs/results/resnet8_bounds.md. Finished runs are read, not repeated.
 
 Run: python benchmarks/studies/resnet8_bounds.py
 """
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "results" / "resnet8_bounds.md"
 
 
 def map_once(bound: str, folder: Path, seed: int) -> RunDirectory:
-    """Map at one bound, going on with a run that was stopped."""
+    """Map at one bound; a stopped run is resumed."""
     path = folder / f"resnet8-{bound}pp-seed{seed}"
     if not (path / "results.json").exists():
         command = [sys.executable, "-m", "lionheart", "map"]
@@ -81,7 +81,7 @@ def main() -> None:
     page = f"""# ResNet8 on CIFAR-10 at four bounds
 
 The LionHeart greedy, preset `quick`, bound at 1 day, seed {args.seed}. Every accuracy is the mean over 20 fresh chips with its
-95 % interval over chips. Validation decided; test was read once at the end. The digital network reaches
+95 % interval over chips. Decisions use validation; test was read once at the end. The digital network reaches
 {100 * results.baseline.validation_accuracy:.2f} % on validation and {100 * results.baseline.test_accuracy:.2f} % on test.
 Made by `python benchmarks/studies/resnet8_bounds.py` on {machine}.
 
@@ -90,12 +90,13 @@ Made by `python benchmarks/studies/resnet8_bounds.py` on {machine}.
 {chr(10).join(row[0] for row in rows)}
 
 A decision is made on 6 chips and 2,500 validation images; the figures here are from 20 other chips and all 5,000, so a drop may
-come out above its bound. Where it does, the mean of the decision was on the lucky side; more chips a decision (`--chips`) make
-that rarer. At tight bounds the short retraining itself costs more than the tiles, as the last column but one shows: the retrained
-network run digitally, on test. The paper keeps about 60 % of the MACs analog at a bound of 5. The search times were taken with
-two runs side by side, one thread each.
+exceed its bound. In this case the mean of the decision was too good by chance; more chips per decision
+(`search.n_chips`) make this less frequent. At tight bounds the short retraining itself costs more than the tiles, as
+the column "retrained, digital"
+shows: the retrained network without analog noise, on test. The paper keeps about 60 % of the MACs analog at a bound of 5. The
+search times were measured with two runs at the same time, one thread each.
 
-## Test accuracy over time [%], with the spread from chip to chip
+## Test accuracy over time [%], with the standard deviation over chips
 
 | bound [pp] | {" | ".join(times)} |
 |{"---|" * (len(times) + 1)}

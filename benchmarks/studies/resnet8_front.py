@@ -1,9 +1,12 @@
-"""Measure all 1,024 mappings of ResNet8 without retraining, then those near the front better; a stopped run goes on.
+"""Measure all 1,024 mappings of ResNet8 without retraining, then mappings near the front more precisely.
 
-Every mapping is measured on the first `--samples` validation samples and `--chips` chips at one day. Those whose drop is within
-`--margin` of the best with as many MACs are measured again on `--final-samples` samples and `--final-chips` other chips.
+A stopped run is resumed.
 
-With `--retrain` the mappings of the front are retrained too, each by itself. With `--page` the front and the finished runs below
+Every mapping is measured on the first `--samples` validation samples and `--chips` chips at one day. Mappings whose
+drop is within `--margin` of the best mapping with as many MACs are measured again on `--final-samples` samples and
+`--final-chips` other chips.
+
+With `--retrain` each mapping of the front is also retrained separately. With `--page` the front and the finished runs below
 `--runs` are written as a table and a chart.
 
 Run: python benchmarks/studies/resnet8_front.py --calibration affine --retrain --runs runs/resnet8 --page docs/results/resnet8_front.md
@@ -23,19 +26,16 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_
-from lionheart.cli.console import RichProgress
 from lionheart.data import call_model, take_samples
 from lionheart.evaluation import evaluate_over_chips, score_samples
 from lionheart.files import write_text
-from lionheart.jobs import MapSettings, map_layers, read_settings, resume_run
-from lionheart.jobs.backend import find_backend
-from lionheart.jobs.measurement.chips import drop_of
-from lionheart.jobs.samples import calibration_pass
+from lionheart.jobs import MapSettings, calibration_pass, drop_of, find_backend, map_layers, read_settings, resume_run
 from lionheart.mapping import LayerMapping
 from lionheart.record import Record
-from lionheart.report.svg import LinearScale, element
+from lionheart.report import LinearScale, element
 from lionheart.rng import RandomStreams
 from lionheart.runs import Results, RunDirectory
+from lionheart.scripts import RichProgress
 from lionheart.tasks import build_task
 from lionheart.units import format_elapsed
 
@@ -43,14 +43,14 @@ DAY = 86_400.0
 
 
 class Measured(Record):
-    """A mapping as measured.
+    """Measurement of a mapping.
 
     Args:
-        stage: Which measurement: of all mappings, or of those near the front.
+        stage: Stage of the measurement: all mappings, or mappings near the front.
         analog: Projections on tiles.
         mac_share: Share of the MACs on tiles, 0 to 1.
         drop_pp: Drop against the digital network [pp].
-        error_pp: Its standard error over chips and images [pp].
+        error_pp: Standard error of the drop over chips and images [pp].
     """
 
     stage: str
@@ -62,10 +62,10 @@ class Measured(Record):
 
 @dataclass(frozen=True)
 class FoundMapping:
-    """What a strategy found.
+    """Result of a strategy.
 
     Args:
-        strategy: Its name, with what is special about the run.
+        strategy: Name of the strategy, with the differing settings of the run.
         bound: Largest drop [pp].
         seed: Root of all random streams.
         mac_share: Share of the MACs on tiles, 0 to 1.
@@ -90,7 +90,7 @@ class FoundMapping:
 
 
 class Bench:
-    """Measures mappings of a task's network with its own weights; what was measured is in a file."""
+    """Measures mappings of a task's network without retraining and stores the measurements in a file."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.task = build_task(args.task)
@@ -106,13 +106,13 @@ class Bench:
         self.ranges = calibrate_input_ranges_(everything, lambda net: call_model(net, inputs), digitally=True)
 
     def convert(self, mapping: LayerMapping) -> nn.Module:
-        """Return a copy of the network with a mapping."""
+        """Return a copy of the network converted by a mapping."""
         return find_backend("lionheart").convert_(copy.deepcopy(self.task.model), mapping, self.tile)
 
     def measure(
         self, stage: str, analog: Sequence[str], n_samples: int, n_chips: int, reference: torch.Tensor
     ) -> Measured:
-        """Return a mapping's row."""
+        """Return the measurement of a mapping."""
         key = (stage, tuple(analog))
         if key in self.known:
             return self.known[key]
@@ -144,7 +144,7 @@ class Bench:
 
 
 def retrain(bench: Bench, analog: Sequence[str], args: argparse.Namespace) -> Results:
-    """Return the results of a run that retrains with a given mapping and keeps it; a finished run is only read."""
+    """Return the results of a run that retrains with a given mapping; a finished run is read, not repeated."""
     names = [fqn for fqn in bench.graph.fqns if fqn in analog]
     path = args.out / f"retrained-{args.calibration}" / "+".join(names).replace(".", "-")
     if (path / "results.json").exists():
@@ -159,7 +159,7 @@ def retrain(bench: Bench, analog: Sequence[str], args: argparse.Namespace) -> Re
 
 
 def near_front(rows: Sequence[Measured], margin: float) -> list[Measured]:
-    """Return the rows whose drop is within `margin` of the least drop among mappings with as many MACs or more."""
+    """Return the rows whose drop is within `margin` of the smallest drop among mappings with at least as many MACs."""
     best, chosen = float("inf"), []
     for row in sorted(rows, key=lambda each: -each.mac_share):
         best = min(best, row.drop_pp)
@@ -169,7 +169,7 @@ def near_front(rows: Sequence[Measured], margin: float) -> list[Measured]:
 
 
 def thin_front(rows: Sequence[Measured]) -> list[Measured]:
-    """Return the rows that no row with as many MACs or more beats, the most MACs first."""
+    """Return the non-dominated rows by decreasing MACs."""
     best, front = float("inf"), []
     for row in sorted(rows, key=lambda each: (-each.mac_share, each.drop_pp)):
         if row.drop_pp < best:
@@ -179,7 +179,7 @@ def thin_front(rows: Sequence[Measured]) -> list[Measured]:
 
 
 def read_runs(folder: Path) -> list[FoundMapping]:
-    """Return what the finished mapping runs below a folder found, by strategy and bound."""
+    """Return the results of the finished mapping runs below a folder, by strategy and bound."""
     found = []
     for path in sorted(folder.glob("**/results.json")):
         run = RunDirectory.open(path.parent)
@@ -210,7 +210,7 @@ def read_runs(folder: Path) -> list[FoundMapping]:
 
 
 def write_page(bench: Bench, runs: Sequence[FoundMapping], page: Path, args: argparse.Namespace) -> None:
-    """Write the table and the chart beside it."""
+    """Write the table and the chart next to it."""
     names = bench.graph.fqns
     near = [row for row in bench.known.values() if row.stage == "near"]
     everything = [row for row in bench.known.values() if row.stage == "all"]
@@ -221,8 +221,8 @@ def write_page(bench: Bench, runs: Sequence[FoundMapping], page: Path, args: arg
     lines = [
         f"# The exhaustive front of {args.task}, and strategies on it",
         "",
-        f"All {len(everything):,} mappings at one day without retraining: {args.chips} chips and the first {args.samples} validation images each; the {len(near)} whose drop was",
-        f"within {args.margin:g} pp of the best with as many MACs again, on {args.final_chips} other chips and {args.final_samples:,} images. Tile of the paper (PCM, 256 x 256), column calibration: {args.calibration}.",
+        f"All {len(everything):,} mappings at one day without retraining: {args.chips} chips and the first {args.samples} validation images each; the {len(near)} mappings whose drop was",
+        f"within {args.margin:g} pp of the best mapping with as many MACs were measured again on {args.final_chips} other chips and {args.final_samples:,} images. Tile of the paper (PCM, 256 x 256), column calibration: {args.calibration}.",
         "Drops are means over chips against the digital network on the same images, with the standard error over chips and images.",
         "",
         f"![front](../images/{chart.name})",
@@ -240,8 +240,8 @@ def write_page(bench: Bench, runs: Sequence[FoundMapping], page: Path, args: arg
         lines.append(f"| {100 * row.mac_share:.1f} % | {row.drop_pp:.2f} ± {row.error_pp:.2f} | {after} | {digital} |")
     lines += [
         "",
-        "What strategies found. Drop on validation over fresh chips with the half width of its 95 % interval over chips; test was read once at the end.",
-        "The mean over the deciding chips decides ([promises](promise.md)); times are of a machine that other work shared. Untrained and without calibrated columns: "
+        "Results of strategies. Drop on validation over fresh chips with the half width of its 95 % interval over chips; test was read once at the end.",
+        "The mean over the deciding chips decides ([confidence levels](confidence_level.md)); times are from a shared machine. Untrained and without calibrated columns: "
         "[resnet8_front_uncalibrated.md](resnet8_front_uncalibrated.md); the greedy there: [resnet8_bounds.md](resnet8_bounds.md).",
         "",
         "| strategy | bound [pp] | MACs analog | drop, validation [pp] | test, 1 day [%] | drop, test [pp] | search | training steps |",
@@ -266,7 +266,7 @@ def describe_retrained(results: Results | None) -> str:
 def draw(
     everything: Sequence[Measured], front: Sequence[Measured], runs: Sequence[FoundMapping], trained: Iterable[Results]
 ) -> str:
-    """Return the chart: drop over analog MACs, all mappings, the front, what strategies found."""
+    """Return the chart of the drop over analog MACs: all mappings, the front, and the results of strategies."""
     x, y = LinearScale(0, 100, 60, 700), LinearScale(-1, 12, 20, 400)
     parts = [element("rect", x=0, y=0, width=940, height=450, fill="#fff")]
     for share in range(0, 101, 20):

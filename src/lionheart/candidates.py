@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from pydantic.dataclasses import dataclass as record
 
@@ -15,6 +15,22 @@ from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.partition import TilePartition, partition_graph
+
+
+class Named(Protocol):
+    """What rules know of a projection: its name, the other names of its weight, and its layer type."""
+
+    @property
+    def fqn(self) -> str:
+        """Fully qualified name."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names of other layers that hold the same weight."""
+
+    @property
+    def layer_type(self) -> str:
+        """``linear``, ``conv2d`` and so on."""
 
 
 @final
@@ -129,34 +145,72 @@ def find_candidates(
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
     """
-    included, excluded = rename_rules("include", include), rename_rules("exclude", exclude)
-    chosen = _match_all("include", included, graph) if included else set(graph.fqns)
-    refused = _match_all("exclude", excluded, graph)
+    choices = explain_choices(graph.nodes, include, exclude)
     found, partitions = [], partition_graph(graph, tile)
     for node in graph.nodes:
-        choice = "kept digital by the user" if node.fqn in refused else ""
-        if not choice and node.fqn not in chosen:
-            choice = "not included by the user"
+        choice = choices.get(node.fqn, "")
         unsupported_reason = f"{node.unsupported_reason}: not supported on tiles" if node.unsupported_reason else ""
         found.append(Candidate(node, partitions[node.fqn], choice or unsupported_reason, by_choice=bool(choice)))
     return found
 
 
-def _match_all(option: str, rules: Iterable[str], graph: LayerGraph) -> set[str]:
+def explain_choices(
+    nodes: Iterable[Named],
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    *,
+    options: tuple[str, str] = ("include", "exclude"),
+) -> dict[str, str]:
+    """Return the projections that rules keep digital, each with its reason; rules are those of `find_candidates`.
+
+    Args:
+        nodes: Projections.
+        include: Rules of projections that may become analog; all others stay digital. Empty = all projections.
+        exclude: Rules of projections that stay digital, even if an include rule matches them.
+        options: Names of the options that hold the two, for errors.
+
+    Raises:
+        ConfigError: A rule matches no projection, or is not a valid regular expression.
+    """
+    known = list(nodes)
+    included, excluded = rename_rules(options[0], include), rename_rules(options[1], exclude)
+    chosen = _match_all(options[0], included, known) if included else {node.fqn for node in known}
+    refused = _match_all(options[1], excluded, known)
+    reasons = {node.fqn: "not included by the user" for node in known if node.fqn not in chosen}
+    return reasons | {node.fqn: "kept digital by the user" for node in known if node.fqn in refused}
+
+
+def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
+    """Return the names of all projections that match at least one of the rules, in the order of `nodes`.
+
+    Args:
+        option: Name of the option, for errors.
+        rules: Rules as in `find_candidates`.
+        nodes: Projections.
+
+    Raises:
+        ConfigError: A rule matches no projection, or is not a valid regular expression.
+    """
+    known = list(nodes)
+    found = _match_all(option, rename_rules(option, rules), known)
+    return tuple(node.fqn for node in known if node.fqn in found)
+
+
+def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
     """Return the names of all projections that match at least one of the rules."""
     matched: set[str] = set()
     for rule in rules:
-        found = {node.fqn for node in graph.nodes if _matches(option, rule, node)}
+        found = {node.fqn for node in nodes if _matches(option, rule, node)}
         if not found:
             by_type = rule.startswith("type:")
-            known = sorted({f"type:{node.layer_type}" for node in graph.nodes}) if by_type else graph.fqns
-            hint = suggest(rule, known, label="layer types" if by_type else "projections")
+            names = sorted({f"type:{node.layer_type}" for node in nodes}) if by_type else [node.fqn for node in nodes]
+            hint = suggest(rule, names, label="layer types" if by_type else "projections")
             raise ConfigError(f"{option}: {rule!r} matches no projection of the network", hint=hint)
         matched |= found
     return matched
 
 
-def _matches(option: str, rule: str, node: LayerNode) -> bool:
+def _matches(option: str, rule: str, node: Named) -> bool:
     prefix, colon, pattern = rule.partition(":")
     if colon and prefix == "type":
         return fnmatch.fnmatchcase(node.layer_type, pattern)

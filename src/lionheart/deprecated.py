@@ -28,6 +28,7 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "lionheart": {
         "Measure": ("lionheart.metrics", "Metric"),
         "register_kind": ("lionheart.graph", "register_layer_type"),
+        "estimate_system": ("lionheart.system", "estimate_system"),
     },
     "lionheart.graph": {
         "register_kind": ("lionheart.graph", "register_layer_type"),
@@ -37,6 +38,9 @@ NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "lionheart.metrics": {"Measure": ("lionheart.metrics", "Metric")},
     "lionheart.jobs": {"EFFORTS": ("lionheart.jobs", "PRESETS")},
 }
+
+#: Old public names that still give the old function, whose arguments differ from those of the one that replaced it.
+REPLACEMENTS: Mapping[str, str] = {"lionheart.estimate_system": "lionheart.estimate_cost"}
 
 
 @final
@@ -128,21 +132,24 @@ def find_renamed(module: str, name: str) -> Any:
     if name not in NAMES.get(module, {}):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     home, new = NAMES[module][name]
-    warn_deprecated(f"{module}.{name}", f"{module}.{new}", stacklevel=4)
+    old = f"{module}.{name}"
+    warn_deprecated(old, REPLACEMENTS.get(old, f"{module}.{new}"), stacklevel=4)
     return getattr(sys.modules.get(home) or import_module(home), new)
 
 
-def rename_rules(option: str, rules: Iterable[str]) -> list[str]:
+def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) -> list[str]:
     """Return rules that select projections, with the prefix ``type:`` in place of the deprecated ``kind:``.
 
     Args:
         option: Name of the setting that holds the rules, for the warning.
         rules: Rules given by the user.
+        is_file: Whether the rules come from the file of an earlier run. Then no warning is given.
     """
     renamed = []
     for rule in rules:
         if rule.startswith("kind:"):
-            warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=4)
+            if not is_file:
+                warn_deprecated(f"the rule {rule!r} of {option}", f"'type:{rule[5:]}'", stacklevel=5)
             rule = f"type:{rule[5:]}"
         renamed.append(rule)
     return renamed

@@ -56,7 +56,7 @@ def wrong_shape():
 """
 FIELDS = {
     "fqn",
-    "kind",
+    "layer_type",
     "rows",
     "cols",
     "groups",
@@ -118,7 +118,7 @@ def test_functions_return_a_module_with_or_without_inputs(
     functions: Path, function: str, expected: list[tuple[str, str, int]]
 ):
     data = data_of(inspect(f"{functions}:{function}", "--json"))
-    assert [(row["fqn"], row["kind"], row["macs"]) for row in data["projections"]] == expected
+    assert [(row["fqn"], row["layer_type"], row["macs"]) for row in data["projections"]] == expected
     assert all(row.keys() >= FIELDS for row in data["projections"])
 
 
@@ -197,7 +197,7 @@ def test_units_are_parts_of_blocks(llama: str):
     assert data["totals"]["n_units"] == 12 * 2 + 1
     attn, mlp, head = data["units"]
     assert (attn["pattern"], attn["n_units"], attn["n_projections"]) == ("model.layers.*.self_attn", 12, 48)
-    assert attn["shapes"] == [{"kind": "linear", "rows": 64, "cols": 64, "groups": 1, "n_projections": 4}]
+    assert attn["shapes"] == [{"layer_type": "linear", "rows": 64, "cols": 64, "groups": 1, "n_projections": 4}]
     assert [(row["rows"], row["cols"], row["n_projections"]) for row in mlp["shapes"]] == [(64, 160, 2), (160, 64, 1)]
     assert (mlp["n_projections"], mlp["n_mappable"], mlp["n_tiles_mappable"]) == (36, 33, 33)
     assert (head["pattern"], head["n_units"], head["n_tiles_mappable"]) == ("lm_head", 1, 2)

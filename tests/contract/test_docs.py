@@ -20,7 +20,7 @@ def test_readme_example_runs(tmp_path, monkeypatch):
     names = {}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102  our own page
     result = names["result"]
-    assert set(result.mapping.placements) == {"0", "3"}
+    assert set(result.mapping.placements) == {"0", "2"}
     assert {point.t_inference for point in result.results.test_over_time} >= {1.0, 86_400.0}
     assert (tmp_path / "runs/mine/results.json").exists()
 

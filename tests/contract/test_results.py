@@ -383,7 +383,7 @@ def test_a_stopped_row_goes_on_to_the_same(
             benchmarks.main.main()
         codes.append(ended.value.code)
     assert codes == [130, 130, 0]
-    assert "The same command goes on where it was." in capsys.readouterr().err
+    assert "The same command continues." in capsys.readouterr().err
     assert calls == ["search", "search", "figures", "figures", "figures", "figures"]  # the first figures were kept
     assert timeless(data_of(tiny)[0]) == timeless(expected)
 
@@ -408,7 +408,7 @@ def test_a_network_without_weights_does_not_stop_the_others(
     progress = SimpleNamespace(note=notes.append, bar=SILENT.bar)
     assert benchmarks.main.run(arguments(tiny), progress) == 2
     assert [data["row"]["task"] for data in data_of(tiny)] == [TASK]
-    assert notes[-1].startswith("error: not measured: cifar10/vgg16: cifar10/vgg16: it has no weights")
+    assert notes[-1].startswith("error: not measured: cifar10/vgg16: cifar10/vgg16: no weights")
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(benchmarks: SimpleNamespace, tiny: Path):

@@ -180,7 +180,7 @@ UNSAID: dict[str, TileSpec] = {
 def test_tiles_come_back(name: str, compiled: bool):
     tile = (TILES | COMPILED_ONLY)[name]
     if name in COMPILED_ONLY and not compiled:
-        with pytest.raises(ConfigError, match="AIHWKIT's torch tiles cannot say this"):
+        with pytest.raises(ConfigError, match="no counterpart in AIHWKIT's torch tiles"):
             to_rpu_config(tile)
         return
     config = to_rpu_config(tile, compiled=compiled)
@@ -290,7 +290,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "levels": {"modifier__type": WeightModifierType.DISCRETIZE, "modifier__res": 1 / 14,
                "modifier__rel_to_actual_wmax": False},
 }  # fmt: skip
-#: Configurations that we cannot say, and the field that the error names.
+#: Configurations without a counterpart in LionHeart, and the field that the error names.
 UNSAID_BY_US: dict[str, dict[str, Any]] = {
     "mapping.weight_scaling_omega: 0.0": {"mapping__weight_scaling_omega": 0.0},
     "mapping.weight_scaling_omega: 0.6": {"mapping__weight_scaling_omega": 0.6},
@@ -357,7 +357,7 @@ def test_what_we_cannot_say_is_one_error(field: str):
 def test_configurations_of_other_kinds():
     with pytest.raises(ConfigError, match="got SingleRPUConfig"):
         from_rpu_config(SingleRPUConfig())
-    with pytest.raises(ConfigError, match="TorchInferenceRPUConfigIRDropT.__class__: LionHeart cannot say this"):
+    with pytest.raises(ConfigError, match="TorchInferenceRPUConfigIRDropT.__class__: no counterpart in LionHeart"):
         from_rpu_config(TorchInferenceRPUConfigIRDropT())
 
 
@@ -509,10 +509,12 @@ def test_one_range_a_layer():
     config = configure(**CONFIGS["range"], mapping__max_input_size=4)
     theirs = nn.Sequential(AnalogLinear(8, 3, rpu_config=config))
     next(theirs[0].analog_tiles()).set_input_range(5.0)
-    with pytest.raises(ConfigError, match="0: input_range: 2, 5, one for each tile: LionHeart cannot say this"):
+    with pytest.raises(
+        ConfigError, match="0: input_range: 2, 5, expected one for all tiles: no counterpart in LionHeart"
+    ):
         from_aihwkit_(theirs)
     assert isinstance(theirs[0], AnalogLinear)
-    with pytest.warns(ConversionWarning, match="one for each tile"):
+    with pytest.warns(ConversionWarning, match="expected one for all tiles"):
         ours = from_aihwkit_(theirs, strict=False)
     assert float(ours[0].analog_input_range) == 5.0
 
@@ -543,14 +545,14 @@ def test_models_that_cannot_go():
         layer.analog_input_range.fill_(1.0)
     with pytest.raises(ConfigError) as caught:
         to_aihwkit_(net)
-    assert caught.value.message == "0, 1: TileSpec.reprogram_after: 5.0: AIHWKIT's torch tiles cannot say this"
+    assert caught.value.message == "0, 1: TileSpec.reprogram_after: 5.0: no counterpart in AIHWKIT's torch tiles"
     assert set(analog_layers(net)) == {"0", "1"}
 
 
 def test_models_that_cannot_come():
     with pytest.raises(ConfigError, match="0: TorchInferenceRPUConfig.mapping.weight_scaling_omega: 0.0"):
         from_aihwkit_(nn.Sequential(AnalogConv2d(2, 3, 3, rpu_config=TorchInferenceRPUConfig())))
-    with pytest.raises(ConfigError, match="the model itself is the layer"):
+    with pytest.raises(ConfigError, match="got a single layer as the model"):
         from_aihwkit_(AnalogLinear(2, 3, rpu_config=configure()))
     ours = from_aihwkit_(nn.Sequential(AnalogConv1d(2, 3, 3, rpu_config=configure())))
     assert type(ours[0].digital) is nn.Conv1d

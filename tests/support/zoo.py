@@ -1,4 +1,4 @@
-"""Tiny networks with the graph that each must give. All counts are worked out by hand beside the layer."""
+"""Tiny networks with their expected graphs. All counts are calculated by hand next to the layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The constants files of this folder."""
+"""Reader of the constants files of this folder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""An interval model of a CPU core: instructions and cache misses in, cycles executing, waiting and idle out.
+"""An interval model of a CPU core: from instructions and cache misses to active, waiting and idle cycles.
 
-The core is as fast as its busiest resource allows: issue slots, SIMD pipes, memory ports, ALUs. On top come the stalls of
-split vector loads, mispredicted branches and cache misses, of which an out-of-order core hides the part that fits its window.
-Every function is pure. The cores are in ``benchmarks/cpu_model/laboratory/cores.toml``, each number with unit, source and kind.
+The busiest resource limits the speed of the core: issue slots, SIMD pipes, memory ports, ALUs. The stalls of split
+vector loads, mispredicted branches and cache misses are added; an out-of-order core hides the fraction that fits its
+window. Every function is pure. The cores are in ``benchmarks/cpu_model/laboratory/cores.toml``, each number with unit,
+source and kind.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BITS_PER_BYTE = 8
 @final
 @dataclass(frozen=True)
 class InstructionMix:
-    """Instructions by class, of a kernel or for each unit of its work; a class that is not given is 0.
+    """Instructions by class, of a kernel or per unit of work; the default of a class is 0.
 
     The classes are disjoint. A SIMD instruction writes one 128-bit register.
 
@@ -89,8 +90,8 @@ class CacheMisses:
     """Cache lines that a core moves beyond its L1 data cache.
 
     Args:
-        l1_lines: Lines that miss in L1, wherever they come from.
-        dram_lines: Those of them the core waits for until DRAM has answered, also when another core asked for them.
+        l1_lines: Lines that miss in L1, from any level.
+        dram_lines: Missing lines that come from DRAM, including lines requested by another core.
         dram_traffic_lines: This core's share of the lines on the DRAM bus, write-backs included.
     """
 
@@ -106,12 +107,12 @@ class CacheMisses:
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field that carries the unit its constant must have."""
+    """Return a required field with the unit of its constant."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class CoreSpec(Spec):
-    """A core with its caches and its DRAM. Load one with `load_core`; change one with `replace`."""
+    """A core with its caches and its DRAM; see `load_core` and `replace`."""
 
     name: str = Field(min_length=1, description="name shown in results")
     clock_hz: float = _quantity("Hz", "clock", gt=0)
@@ -157,9 +158,9 @@ class CoreTime:
     """Cycles of one core.
 
     Args:
-        active_cycles: Executing, pipeline stalls included.
-        wait_cycles: Waiting for L2 or DRAM.
-        idle_cycles: Waiting for other cores.
+        active_cycles: Cycles of execution, including pipeline stalls.
+        wait_cycles: Cycles of waiting for L2 or DRAM.
+        idle_cycles: Cycles of waiting for other cores.
         clock_hz: Clock of the core [Hz].
         bottleneck: Busiest resource.
     """
@@ -177,12 +178,12 @@ class CoreTime:
 
     @property
     def latency_s(self) -> float:
-        """Seconds from start to end."""
+        """Time from start to end [s]."""
         return self.cycles / self.clock_hz
 
 
 def core_names() -> tuple[str, ...]:
-    """Return the names of the cores that lionheart ships."""
+    """Return the names of the available cores."""
     return tuple(dict.fromkeys(key.partition(".")[0] for key in read_file(_FILE)))
 
 
@@ -216,12 +217,12 @@ def load_core(name: str) -> CoreSpec:
         and constants[key].unit != extra["unit"]
     ]
     if faults:
-        raise ConfigError("\n".join(faults), hint="mend the file")
+        raise ConfigError("\n".join(faults), hint="fix the file")
     return CoreSpec(name=name, **{key: constant.value for key, constant in constants.items()})
 
 
 def resource_cycles(mix: InstructionMix, core: CoreSpec) -> Mapping[str, float]:
-    """Return the cycles for which each resource of a core is busy with `mix` when all data are in L1.
+    """Return the busy cycles of each resource of a core for `mix` with all data in L1.
 
     A vector load of more bits than the load path has takes several accesses. On a core whose vector loads take the SIMD
     issue slot (Cortex-A53: neither a 64-bit nor a 128-bit load issues beside SIMD arithmetic) they count there too.
@@ -253,11 +254,11 @@ def _stall_cycles(mix: InstructionMix, core: CoreSpec) -> float:
 
 
 def _wait_cycles(misses: CacheMisses, active_cycles: float, core: CoreSpec, n_active_cores: int) -> float:
-    """Return the cycles of waiting for L2 and DRAM that the window does not hide.
+    """Return the cycles of waiting for L2 and DRAM that the reorder window does not hide.
 
-    A miss costs ``latency / misses in flight``, and its transfer takes its turn on the path from L2 and on the DRAM bus, which
-    all active cores share. The window hides ``reorder_window / issue_width`` cycles of each latency, but no more than there is
-    work to do meanwhile. Transfers from L2 overlap with the work.
+    A miss costs ``latency / misses in flight``, and its transfer occupies the path from L2 and the DRAM bus, which all
+    active cores share. The window hides ``reorder_window / issue_width`` cycles of each latency, at most the remaining
+    work. Transfers from L2 overlap with the work.
     """
     window = core.reorder_window / core.issue_width
     l2_wait = misses.l1_lines * max(core.l2_latency_cycles - window, 0.0) / core.outstanding_l1_misses
@@ -272,26 +273,26 @@ def _wait_cycles(misses: CacheMisses, active_cycles: float, core: CoreSpec, n_ac
 
 
 def time_kernel(mix: InstructionMix, misses: CacheMisses, core: CoreSpec, *, n_active_cores: int = 1) -> CoreTime:
-    """Return the cycles one core takes for its own work while `n_active_cores` cores do the same.
+    """Return the cycles of one core for its own work while `n_active_cores` cores do the same.
 
-    ``active = busiest resource / sustained_share + split loads x stall + mispredictions x cost``; the wait is added, because
-    what the window hides is already taken off it.
+    ``active = busiest resource / sustained_share + split loads x stall + mispredictions x cost``; the wait is added; it
+    excludes the cycles that the window hides.
 
     Args:
         mix: Instructions of this core.
         misses: Cache lines of this core.
-        core: The core.
-        n_active_cores: Cores that share the DRAM, >= 1.
+        core: Core specification.
+        n_active_cores: Number of cores that share the DRAM, >= 1.
 
     Returns:
-        Active and waiting cycles; a single kernel has no idle ones.
+        Active and waiting cycles; a single kernel has no idle cycles.
 
     Raises:
         ConfigError: `n_active_cores` is less than 1.
 
     Assumes:
-        Code is scheduled so that arithmetic latencies are hidden: chains that are too short for it are not seen. L2 hits of
-        different cores do not queue.
+        Code is scheduled so that arithmetic latencies are hidden; dependent chains are not modelled. L2 hits of different
+        cores do not queue.
 
     Source:
         Interval analysis after Eyerman et al., ACM TOCS 27(2), 2009; constants in benchmarks/cpu_model/laboratory/cores.toml.
@@ -307,18 +308,18 @@ def time_kernel(mix: InstructionMix, misses: CacheMisses, core: CoreSpec, *, n_a
 def time_parallel(
     mix: InstructionMix, misses: CacheMisses, core: CoreSpec, *, n_cores: int, n_chunks: int, fork_join_s: float = 0.0
 ) -> CoreTime:
-    """Return the cycles of `n_cores` equal cores that share a kernel's work in equal chunks, for the mean core.
+    """Return the mean cycles of `n_cores` equal cores that share the work of a kernel in equal chunks.
 
-    The busiest core has ``ceil(n_chunks / n_cores)`` chunks; the others wait for it. One core alone neither forks nor joins.
+    The busiest core has ``ceil(n_chunks / n_cores)`` chunks; the others wait for it. A single core has no fork and join.
 
     Args:
         mix: Instructions of the whole kernel.
-        misses: For each core ``l1_lines`` and ``dram_lines`` of the whole kernel; they and the traffic are split over the
-            chunks like the instructions.
-        core: One of the cores.
-        n_cores: Cores, >= 1.
-        n_chunks: Pieces of work that are not split further, >= 1.
-        fork_join_s: Waking the cores and meeting again [s].
+        misses: Cache misses of the whole kernel for each core; lines and traffic are divided over the chunks like the
+            instructions.
+        core: Core specification.
+        n_cores: Number of cores, >= 1.
+        n_chunks: Number of indivisible pieces of work, >= 1.
+        fork_join_s: Time to wake the cores and to synchronise them again [s].
 
     Raises:
         ConfigError: `n_cores` or `n_chunks` is less than 1.
@@ -331,6 +332,6 @@ def time_parallel(
     n_active = min(n_cores, n_chunks)
     busiest = time_kernel(mix * share, misses * share, core, n_active_cores=n_active)
     total = busiest.cycles + (fork_join_s * core.clock_hz if n_cores > 1 else 0.0)
-    mean = 1.0 / (n_cores * share)  # work of the mean core over work of the busiest one
+    mean = 1.0 / (n_cores * share)  # work of the mean core divided by work of the busiest core
     active, wait = busiest.active_cycles * mean, busiest.wait_cycles * mean
     return CoreTime(active, wait, total - active - wait, core.clock_hz, busiest.bottleneck)

@@ -1,6 +1,7 @@
-"""Instructions of digital kernels: hand-counted mixes of production kernels, and files of counted ones.
+"""Instructions of digital kernels: hand-counted mixes of production kernels, and files of counted kernels.
 
-A layer's shape goes in, an `InstructionMix` comes out. The production kernels are in ``kernels_production.toml``, each with its block sizes and how its instructions follow from them.
+The functions return the `InstructionMix` of a layer's shape. The production kernels are in
+``kernels_production.toml``, each with its block sizes and the instructions derived from them.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from lionheart.errors import ArtifactError, ConfigError, suggest
 _FILE = "kernels_production.toml"
 CLASSES = tuple(field.name for field in fields(InstructionMix))
 LIBRARIES = ("xnnpack_a64", "xnnpack_a32")
-PRECISIONS = {"f32": 4, "s8": 1}  # name -> bytes of a value
+PRECISIONS = {"f32": 4, "s8": 1}  # bytes of a value by name
 _VECTOR_BYTES = 16  # a counted vector load or store of unknown width moves one Q register
 _TILE_PREFIX = "tile_"
-_UNSPLIT, _OTHER = "simd", "other"  # classes of counted files that do not say integer or float, or nothing at all
+_UNSPLIT, _OTHER = "simd", "other"  # classes of counted files without integer or float, or without any class
 
 
 @final
 @dataclass(frozen=True)
 class GemmShape:
-    """A product of matrices, or a convolution that gathers its inputs by pointers.
+    """A matrix product, or a convolution that gathers its inputs by pointers.
 
     Args:
-        positions: Rows of the output matrix: output pixels, 1 for a vector.
+        positions: Rows of the output matrix: number of output pixels, 1 for a vector.
         depth: Inputs of one tap: channels of a group.
         cols: Outputs of one position and group.
         taps: Kernel positions; 1 is a plain product.
@@ -53,16 +54,16 @@ class GemmShape:
 @final
 @dataclass(frozen=True)
 class GemmKernel:
-    """A kernel that keeps a block of `rows` x `cols` sums in registers.
+    """A kernel with a block of `rows` x `cols` sums in registers.
 
     Args:
-        rows: Positions of a block; fewer cost as much.
-        cols: Outputs of a block; fewer cost as much.
+        rows: Positions of a block; fewer positions cost the same.
+        cols: Outputs of a block; fewer outputs cost the same.
         depth_step: Depth of one iteration.
-        depth_multiple: Depth of a tap is rounded up to a multiple of it.
+        depth_multiple: Number to whose multiple the depth of a tap is rounded up.
         step: Instructions of an iteration.
         rest: Instructions of each element of depth after the last iteration.
-        panel: Instructions of a block besides its products: bias, scaling, clamping, store.
+        panel: Instructions of a block without its products: bias, scaling, clamping, store.
         tap: Instructions of a block for each tap of a convolution.
         call: Instructions of a call, which covers `rows` positions.
     """
@@ -81,8 +82,8 @@ class GemmKernel:
         """Return the instructions of a layer.
 
         Args:
-            shape: The layer.
-            n_col_calls: Calls that share the columns of the same positions.
+            shape: Shape of the layer.
+            n_col_calls: Number of calls that share the columns of the same positions.
         """
         row_blocks = math.ceil(shape.positions / self.rows) * shape.groups
         col_blocks = math.ceil(shape.cols / self.cols)
@@ -101,9 +102,9 @@ class DepthwiseKernel:
     """A depthwise 3x3 kernel that computes `channels` of one position at a time.
 
     Args:
-        channels: Channels of a block; fewer cost as much.
+        channels: Channels of a block; fewer channels cost the same.
         block: Instructions of a block.
-        position: Instructions of each position: its nine pointers.
+        position: Instructions of each position, for its nine pointers.
     """
 
     channels: int
@@ -143,10 +144,10 @@ def _mix(constant: Constant, where: str) -> InstructionMix:
 
 
 def _table(constants: Mapping[str, Constant], name: str) -> dict[str, Any]:
-    """Return the entries of one kernel, lists as mixes.
+    """Return the entries of one kernel, with lists as instruction mixes.
 
     Raises:
-        ConfigError: There is no such kernel.
+        ConfigError: The kernel is unknown.
     """
     found = {key.removeprefix(f"{name}."): c for key, c in constants.items() if key.rpartition(".")[0] == name}
     if not found:
@@ -165,7 +166,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def load_loop(name: str) -> tuple[InstructionMix, float]:
-    """Return one iteration of a gemmlowp kernel and its multiply-accumulates.
+    """Return the instructions and the multiply-accumulates of one iteration of a gemmlowp kernel.
 
     Raises:
         ConfigError: The name is unknown.
@@ -181,11 +182,11 @@ class KernelLibrary:
 
     Args:
         name: One of `LIBRARIES`.
-        products: ``(precision, one position only)`` -> kernel.
-        depthwise: Precision -> kernel.
-        elements: Operation and precision, as in ``add_s8`` -> kernel.
-        operator: Instructions of an operator besides its kernels.
-        fork_join_s: Waking the other cores for an operator and meeting them again [s].
+        products: Product kernels by ``(precision, one position only)``.
+        depthwise: Depthwise kernels by precision.
+        elements: Element-wise kernels by operation and precision, such as ``add_s8``.
+        operator: Instructions of an operator in addition to its kernels.
+        fork_join_s: Time to wake the other cores for an operator and to synchronise them again [s].
     """
 
     name: str
@@ -196,7 +197,7 @@ class KernelLibrary:
     fork_join_s: float
 
     def product(self, shape: GemmShape, precision: str) -> GemmKernel:
-        """Return the kernel of a product: the one for vectors when there is one position."""
+        """Return the kernel of a product; a product with one position uses the kernel for vectors."""
         return self.products[precision, shape.positions == 1]
 
 
@@ -232,19 +233,19 @@ def load_library(name: str) -> KernelLibrary:
 def load_counted(
     path: str | Path, *, multiply_share: Mapping[str, float] | None = None
 ) -> Mapping[str, Mapping[str, InstructionMix]]:
-    """Read a file of counted kernels with keys such as ``gemm_s8.vector_load_per_mac``: a class for each unit of work.
+    """Read a file of counted kernels with keys such as ``gemm_s8.vector_load_per_mac``: a class per unit of work.
 
-    The counter cannot tell SIMD arithmetic apart (class ``simd``): kernels whose name ends in ``_f32`` are taken as floating
-    point, others as integer, of which `multiply_share` are multiplications. Vector loads and stores are taken as 16 bytes.
-    Class ``other`` counts as scalar integer. Instructions to a tile (``tile_queue`` and so on) are left out: the platform
-    prices them.
+    The counter does not distinguish types of SIMD arithmetic (class ``simd``): kernels whose name ends in ``_f32`` are
+    assumed floating point, others integer, of which `multiply_share` are multiplications. Vector loads and stores are
+    assumed to have 16 bytes. Class ``other`` counts as scalar integer. Instructions to a tile (``tile_queue`` and so on)
+    are left out: the platform includes their cost.
 
     Args:
-        path: A constants file.
-        multiply_share: Kernel -> share of its SIMD instructions that multiply [-], 0 where not given.
+        path: Constants file.
+        multiply_share: Share of the SIMD instructions that multiply, by kernel [-]; default 0.
 
     Returns:
-        Kernel -> unit (``mac``, ``output``, ``call``, ...) -> instructions.
+        Instructions by kernel and unit (``mac``, ``output``, ``call``, ...).
 
     Raises:
         ArtifactError: The file cannot be read, or a key does not have the form ``kernel.class_per_unit``.

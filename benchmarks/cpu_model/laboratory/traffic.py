@@ -1,4 +1,4 @@
-"""Cache lines that a layer moves: from its shape, the kernel's blocks and the sizes of the caches."""
+"""Cache lines that a layer moves, from the layer's shape, the kernel's blocks and the cache sizes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from laboratory.kernels import GemmKernel, GemmShape
 
 
 def missing_share(footprint_bytes: float, cache_bytes: float) -> float:
-    """Return the share of lines that a cache with random replacement has lost when they are used again.
+    """Return the share of lines evicted from a cache with random replacement before their next use.
 
     Each miss evicts a random line, so a line survives the ``footprint x share`` misses between two uses with probability
     ``exp(-footprint x share / cache)``, and ``share = 1 - exp(-share x footprint / cache)``: 0 up to the size of the cache,
     0.58 at 1.5 times and 0.80 at twice its size.
 
     Args:
-        footprint_bytes: Everything touched between two uses, the lines themselves included [B], >= 0.
+        footprint_bytes: Memory accessed between two uses, including the lines themselves [B], >= 0.
         cache_bytes: Capacity [B], > 0.
 
     Returns:
-        The share [-], in [0, 1), growing with the footprint.
+        Share [-] in [0, 1), which grows with the footprint.
     """
     ratio = footprint_bytes / cache_bytes
     if ratio <= 1.0:
@@ -38,7 +38,7 @@ def missing_share(footprint_bytes: float, cache_bytes: float) -> float:
 def activation_misses(read_bytes: float, write_bytes: float, weight_bytes: float, core: CoreSpec) -> CacheMisses:
     """Return the lines of reading a layer's input and writing its output, each once and in order.
 
-    They come from DRAM as far as input, output and weights do not fit in L2 together; the output is written back then.
+    Lines that do not fit in L2 together with the weights come from DRAM; the output is then written back.
     """
     read, written = (math.ceil(n / core.line_bytes) for n in (read_bytes, write_bytes))
     missing = missing_share(read_bytes + write_bytes + weight_bytes, core.l2_bytes)
@@ -57,25 +57,27 @@ def gemm_misses(
 ) -> CacheMisses:
     """Return the lines that a product moves.
 
-    Each block of `kernel.rows` positions reads all weights. They come from L1 if they fit there, else from L2, else from DRAM.
-    Cores that work on neighbouring positions read the same weights at about the same time, so that a line from DRAM serves
-    them all. The inputs of a block are read again for each block of columns, from L1 if they fit there beside the weights.
+    Each block of `kernel.rows` positions reads all weights. The weights come from L1 if they fit there,
+    else from L2, else from DRAM.
+    Cores that work on neighbouring positions read the same weights at about the same time, so that a line from DRAM
+    serves all of them. The inputs of a block are read again for each block of columns, from L1 if they fit there with
+    the weights.
 
     Args:
-        shape: The product.
-        kernel: Its kernel.
+        shape: Shape of the product.
+        kernel: Kernel of the product.
         element_bytes: Bytes of a value.
-        core: The core.
-        input_bytes: Input tensor [B]; gathered taps read it several times.
-        network_bytes: What one inference touches besides [B]; decides whether the weights are still in L2 from the last one.
-        n_cores: Cores that share the positions.
+        core: Core specification.
+        input_bytes: Size of the input tensor [B]; gathered taps read it several times.
+        network_bytes: Other memory that one inference accesses [B]; determines whether the weights are still in L2.
+        n_cores: Number of cores that share the positions.
 
     Returns:
         Lines of all cores together, for `time_parallel`.
 
     Assumes:
-        Packed weights, square kernels. A convolution reads its input once for each row of taps where the weights have pushed it
-        out of L1 meanwhile.
+        Packed weights, square kernels. A convolution reads its input once for each row of taps if the weights have evicted
+        it from L1.
     """
     tap_rows = shape.depth * shape.taps
     weight_bytes = tap_rows * shape.cols * shape.groups * element_bytes

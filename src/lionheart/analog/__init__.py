@@ -6,11 +6,12 @@ platforms.
 """
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.calibration import calibrate_input_ranges_
+from lionheart.analog.calibration import calibrate_input_ranges_, find_uncalibrated
 from lionheart.analog.chip import (
     clear_chip_,
     clip_weights_,
     drift_chip_,
+    find_unprogrammed,
     program_chip_,
     seed_noise_,
     use_noise_,
@@ -20,11 +21,23 @@ from lionheart.analog.compiled import compile_model_, uncompile_
 from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import ChipRead
+from lionheart.analog.selection import (
+    ChipState,
+    Conversion,
+    InputRanges,
+    describe_chip,
+    describe_conversion,
+    list_choices,
+    select_projections,
+)
 
 __all__ = [
     "AnalogLayer",
     "ChipRead",
+    "ChipState",
     "ColumnCalibration",
+    "Conversion",
+    "InputRanges",
     "NoiseSource",
     "analog_layers",
     "calibrate_input_ranges_",
@@ -33,9 +46,15 @@ __all__ = [
     "compile_model_",
     "convert_to_analog_",
     "convert_to_digital_",
+    "describe_chip",
+    "describe_conversion",
     "drift_chip_",
+    "find_uncalibrated",
+    "find_unprogrammed",
+    "list_choices",
     "program_chip_",
     "seed_noise_",
+    "select_projections",
     "set_tiles_",
     "uncompile_",
     "use_noise_",

@@ -327,7 +327,7 @@ class AnalogLayer(nn.Module, ABC):
     def _find_range(self, x: Tensor) -> None:
         """Set the input range to the largest magnitude of the first batch if the range was not calibrated."""
         if self.analog_input_range == 0:
-            if self.tile.dac_bits is None and self.tile.output_noise == 0 and self.tile.output_bound is None:
+            if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
             else:
                 warnings.warn(

@@ -78,6 +78,13 @@ def calibrate_input_ranges_(
     return ranges
 
 
+def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
+    """Return the analog layers that need an input range and have none."""
+    return tuple(
+        fqn for fqn, layer in analog_layers(model).items() if layer.tile.has_input_range and not layer.check_range()
+    )
+
+
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
     """Return the input range with the least expected squared output error of one layer.
 

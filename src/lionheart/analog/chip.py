@@ -52,6 +52,11 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
             layer.share_chip_(owner)
 
 
+def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
+    """Return the analog layers that hold no programmed chip."""
+    return tuple(fqn for fqn, layer in analog_layers(model).items() if not layer._chip)
+
+
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
     """Yield each layer with the first layer that has the same weight, or with None if the layer is the first itself."""
     owners: dict[Any, AnalogLayer] = {}

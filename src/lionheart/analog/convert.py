@@ -60,7 +60,7 @@ def convert_to_analog_(
         ConfigError: The mapping names a projection that the model does not have, or the model itself is the projection.
         UnsupportedLayerError: A projection cannot run on tiles.
     """
-    placed = list(find_projections(model, _describe))
+    placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
     for each in placed:
@@ -133,7 +133,7 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
         wrapper.swap_(old, new)
 
 
-def _describe(module: nn.Module) -> list[Projection]:
+def describe_present(module: nn.Module) -> list[Projection]:
     """Return the projections of a module; for an analog module, those of its digital module."""
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
@@ -143,14 +143,14 @@ def _describe(module: nn.Module) -> list[Projection]:
 def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: nn.Module) -> set[str]:
     """Return the names of all projections to run on tiles: those of the mapping, and those that share a weight with them."""
     by_name = {each.fqn: each for each in placed}
-    for name, module in model.named_modules(remove_duplicate=False):  # all names of a module that the model has twice
-        for layout in _describe(module):
+    for name, module in model.named_modules(remove_duplicate=False):  # other names of a module that appears twice
+        for layout in describe_present(module):
             other = next((each for each in by_name.values() if each.module is module), None)
             if other is not None:
                 by_name.setdefault(layout.fqn_in(name), by_name[layout.fqn_in(other.module_fqn)])
     keys, modules = set(), dict(model.named_modules())
     for fqn in mapping.analog:
-        if fqn in modules and fqn not in by_name and not _describe(modules[fqn]):
+        if fqn in modules and fqn not in by_name and not describe_present(modules[fqn]):
             raise UnsupportedLayerError(
                 f"{fqn}: got {type(modules[fqn]).__name__}, expected a registered layer type",
                 hint="keep the layer digital, or register its type with lionheart.graph.register_layer_type",
@@ -164,23 +164,23 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
     return {each.fqn for each in by_name.values() if each.key() in keys}
 
 
-def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
+def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
+    """Return the reason why the modules do not allow a projection to run on tiles; empty if they allow it."""
     if placed.module is model:
-        raise ConfigError(
-            "mapping: the model itself is the layer to convert, expected a module that contains the layer",
-            hint="wrap the layer: nn.Sequential(layer)",
-        )
+        return "the model itself is the layer to convert, expected a module that contains the layer"
     if placed.is_computed:
-        raise UnsupportedLayerError(
-            f"{placed.fqn}: the weight is computed from other parameters (parametrised), which tiles cannot follow",
-            hint="keep the layer digital",
-        )
+        return "the weight is computed from other parameters (parametrised), which tiles cannot follow"
     digital = placed.module.digital if isinstance(placed.module, AnalogWrapper) else placed.module
-    if unsupported_reason := wrapper_unsupported_reason(digital):
-        raise UnsupportedLayerError(
-            f"{placed.fqn}: {unsupported_reason}, which an analog layer does not reproduce",
-            hint="keep the layer digital",
-        )
+    reason = wrapper_unsupported_reason(digital)
+    return f"{reason}, which an analog layer does not reproduce" if reason else ""
+
+
+def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
+    reason = find_unsupported_reason(placed, model)
+    if reason and placed.module is model:
+        raise ConfigError(f"mapping: {reason}", hint="wrap the layer: nn.Sequential(layer)")
+    if reason:
+        raise UnsupportedLayerError(f"{placed.fqn}: {reason}", hint="keep the layer digital")
 
 
 def _move_(

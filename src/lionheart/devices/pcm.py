@@ -95,7 +95,7 @@ class PCMSpec(PCMNoise):
 class PCMCustomDriftSpec(PCMNoise):
     """Phase-change memory with drift exponents from a table, linear between the conductances of its rows."""
 
-    summary: ClassVar[str] = "phase-change memory with a user-defined table of drift exponents"
+    summary: ClassVar[str] = "phase-change memory with a user-defined drift table"
     constants_file: ClassVar[str | None] = "pcm.toml"
 
     technology: Literal["pcm_custom_drift"] = Field("pcm_custom_drift", description=TECHNOLOGY)

@@ -149,6 +149,11 @@ class TileSpec(Spec):
         """Whether products have input noise, weight read noise or IR drop."""
         return self.input_noise > 0 or self.weight_read_noise > 0 or self.ir_drop > 0
 
+    @property
+    def has_input_range(self) -> bool:
+        """Whether inputs have a full scale: not on a tile that has neither converters nor output noise."""
+        return self.dac_bits is not None or self.output_noise != 0 or self.output_bound is not None
+
     @classmethod
     def pcm(cls, **changes: Any) -> Self:
         """Return the PCM tile of the LionHeart paper; `changes` replace default settings."""

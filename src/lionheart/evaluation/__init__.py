@@ -5,6 +5,7 @@ Must not know: mappings, training, search, data sets by name.
 """
 
 from lionheart.evaluation.accuracy import ScoreFunction, evaluate_accuracy, evaluate_metrics, score_samples
+from lionheart.evaluation.checks import check_scores, run_explained
 from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
@@ -13,10 +14,12 @@ __all__ = [
     "ChipEnsemble",
     "EnsembleScores",
     "ScoreFunction",
+    "check_scores",
     "estimate_drop",
     "estimate_mean",
     "evaluate_accuracy",
     "evaluate_metrics",
     "evaluate_over_chips",
+    "run_explained",
     "score_samples",
 ]

@@ -1,1 +1,1 @@
-"""What is not settled: packages here may change or go between versions."""
+"""Experimental packages: their interfaces may change or disappear between versions."""

@@ -16,7 +16,7 @@ class JsonExport:
 
     def export(self, request: ExportRequest) -> ExportResult:
         """See `Export`."""
-        from lionheart.jobs.evaluate import open_finished
+        from lionheart.jobs.result import open_finished
         from lionheart.mapping import LayerMapping
         from lionheart.record import write_record
 

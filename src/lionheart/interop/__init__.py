@@ -1,7 +1,7 @@
-"""Interop: other simulators beside the own physics and costs, each in a package of its own that needs the simulator installed.
+"""Interop: conversions to and from other simulators. Each simulator has a package here and must be installed to use it.
 
-Takes: our specs and models with analog layers, or another simulator's. Returns: the other side's, and backends on which
-`map_layers` and `evaluate_run` compute. Importing this package makes the backends known by name and loads no simulator.
+Input: LionHeart's specs and models with analog layers, or those of the other simulator. Output: the counterparts, and
+backends for `map_layers` and `evaluate_run`. Importing this package registers the backends by name and imports no simulator.
 """
 
 from __future__ import annotations

@@ -9,9 +9,14 @@ from typing import Any
 
 from lionheart.deprecated import find_renamed
 from lionheart.jobs.backend import Backend, find_backend, register_backend
+from lionheart.jobs.context import Context
 from lionheart.jobs.evaluate import evaluate_run
-from lionheart.jobs.map import MappingResult, map_layers, resume_run
-from lionheart.jobs.profile import profile_layers
+from lionheart.jobs.map import describe_run, map_layers, prepare_run, resume_run
+from lionheart.jobs.measurement.chips import drop_of
+from lionheart.jobs.objective import make_objective
+from lionheart.jobs.profile import Change, Profile, profile_layers
+from lionheart.jobs.result import MappingResult, load_result, load_run
+from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import PRESETS, MapSettings, read_settings
 from lionheart.jobs.simulate import estimate_run
 from lionheart.jobs.train import TrainingCard, read_card, train_task
@@ -20,14 +25,24 @@ from lionheart.system import CoresRequest
 __all__ = [
     "PRESETS",
     "Backend",
+    "Change",
+    "Context",
     "CoresRequest",
     "MapSettings",
     "MappingResult",
+    "Profile",
     "TrainingCard",
+    "calibration_pass",
+    "describe_run",
+    "drop_of",
     "estimate_run",
     "evaluate_run",
     "find_backend",
+    "load_result",
+    "load_run",
+    "make_objective",
     "map_layers",
+    "prepare_run",
     "profile_layers",
     "read_card",
     "read_settings",

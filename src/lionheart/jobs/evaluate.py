@@ -6,34 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionheart.data import take_samples
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.errors import ConfigError, suggest
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.files import sha256_file
-from lionheart.jobs.map import load_result
 from lionheart.jobs.measurement.chips import compiling
+from lionheart.jobs.result import load_result
+from lionheart.jobs.result import open_finished as open_finished
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
-from lionheart.runs import Evaluation, RunDirectory
+from lionheart.runs import Evaluation
 from lionheart.tasks import Task
 
 SPLITS = ("test", "validation")
-
-
-def open_finished(run_dir: Path | str) -> RunDirectory:
-    """Return the run directory of a finished mapping run.
-
-    Raises:
-        ArtifactError: There is no run in `run_dir`, or the run has not finished.
-    """
-    run = RunDirectory.open(Path(run_dir))
-    run.require_job("map")
-    if not run.has("results.json"):
-        raise ArtifactError(
-            f"{run.path}: the run has not finished", hint=f"continue it with: lionheart map --resume {run.path}"
-        )
-    return run
 
 
 def evaluate_run(

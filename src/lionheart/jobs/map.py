@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from torch import nn
 
-from lionheart.analog import convert_to_digital_, set_tiles_
+from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError
@@ -23,6 +23,7 @@ from lionheart.jobs.post.compensation import find_refresh_interval, tune_compens
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
+from lionheart.jobs.result import MappingResult, load_result
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
@@ -40,28 +41,8 @@ from lionheart.runs import (
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
-from lionheart.training import load_weights, save_weights
+from lionheart.training import save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
-
-
-@final
-@dataclass(frozen=True)
-class MappingResult:
-    """The result of a mapping run.
-
-    Args:
-        mapping: Placement of each projection, on tiles or on the digital core.
-        model: Retrained copy of the task's model with analog layers, ready to be programmed. The task's model is unchanged.
-        outcome: ``mapped``, ``infeasible`` (no layer could become analog) or ``budget`` (ended early with the best so far).
-        results: All results, as in ``results.json``.
-        run: The run directory.
-    """
-
-    mapping: LayerMapping
-    model: nn.Module
-    outcome: SearchOutcome
-    results: Results
-    run: RunDirectory
 
 
 def map_layers(
@@ -77,7 +58,7 @@ def map_layers(
 
     Args:
         task: Model, data and metric.
-        settings: Bound, tile, training, platforms, seed and backend; None = the defaults.
+        settings: Bound, tile, training, platforms, seed and backend; None = the preset ``quick``.
         backend: Backend that computes analog layers; None = the backend of the settings.
         run_dir: New directory of the run; None = a new directory below ``./runs``.
         command: Command line that started the run, recorded in ``run.json``.
@@ -89,7 +70,7 @@ def map_layers(
     Raises:
         ConfigError, GraphError, ArtifactError: Invalid input; no run directory is created.
     """
-    settings = settings or MapSettings()
+    settings = settings or MapSettings.preset()
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
@@ -124,35 +105,6 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
         return _MapJob(context, run, finish=finish).work()
-
-
-def load_result(task: Task, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return the result of a finished run, with its weights in a copy of the task's model.
-
-    Args:
-        task: Task of the run.
-        run: The finished run.
-        backend: Backend that computes analog layers; None = the backend of the run.
-
-    Raises:
-        ArtifactError: ``results.json`` or the weights are damaged or belong to another network.
-        ConfigError: The backend does not support the tiles of the run.
-    """
-    settings = MapSettings.from_json(run.description().settings)
-    results = run.results()
-    computing = backend or settings.backend
-    computes = find_backend(computing)
-    computes.check_tile(settings.tile)
-    model = computes.convert_(copy.deepcopy(task.model), results.mapping, settings.tile)
-    load_weights(run.file("weights.safetensors"), model)
-    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
-    if tiles and computing != DEFAULT_BACKEND:
-        raise ConfigError(
-            f"backend: got {computing}, expected {DEFAULT_BACKEND}: the layers of this run have different tile settings",
-            hint=f"evaluate the run with the backend {DEFAULT_BACKEND}",
-        )
-    set_tiles_(model, tiles)
-    return MappingResult(results.mapping, model, results.outcome, results, run)
 
 
 def open_context(

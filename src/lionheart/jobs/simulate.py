@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionheart.graph import LayerGraph
-from lionheart.jobs.evaluate import open_finished
+from lionheart.jobs.result import open_finished
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_graph

@@ -1,4 +1,4 @@
-"""What a run says, read once: its records, and the few values that several sections of the page need."""
+"""The records of a run, and the values derived from the records that several sections of the page need."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ReportData:
     """The records of one run.
 
     Args:
-        run: Task, settings, versions, command.
-        graph: Projections, other operations, candidates.
-        results: Mapping, accuracies, decisions, time and energy.
-        pipelines: The mapping on several cores, for each platform on which it was simulated.
+        run: Description of the run: task, settings, versions, command.
+        graph: Layer graph of the network: projections, other operations, candidates.
+        results: Results of the search: mapping, accuracies, decisions, time and energy.
+        pipelines: Schedules of the mapping on several cores, one for each simulated platform.
 
     Raises:
-        ArtifactError: The graph and the results are of different networks.
+        ArtifactError: The graph and the results belong to different networks.
     """
 
     run: RunDescription
@@ -46,14 +46,14 @@ class ReportData:
             wrong = sorted(set(fqns) ^ set(names))
             if wrong:
                 raise ArtifactError(
-                    f"{where}: got {len(names)} projections, expected the {len(fqns)} of the graph; "
-                    f"they differ in {wrong[0]!r}",
-                    hint="graph and results must be of the same run",
+                    f"{where}: got {len(names)} projections, expected the {len(fqns)} projections of the graph; "
+                    f"first difference: {wrong[0]!r}",
+                    hint="read graph.json and results.json from the same run directory",
                 )
 
     @cached_property
     def settings(self) -> MapSettings:
-        """The run's settings."""
+        """Settings of the run."""
         return MapSettings.from_json(self.run.settings)
 
     @property
@@ -63,43 +63,43 @@ class ReportData:
 
     @property
     def n_projections(self) -> int:
-        """Projections of the network."""
+        """Number of projections in the network."""
         return len(self.graph.nodes)
 
     @property
     def n_analog(self) -> int:
-        """Projections on tiles."""
+        """Number of projections on analog tiles."""
         return len(self.results.mapping.analog)
 
     @property
     def metric(self) -> Metric:
-        """What the task's scores mean."""
+        """Metric of the task's scores."""
         return self.results.metric
 
     @property
     def bound_pp(self) -> float:
-        """The largest drop allowed [pp]."""
+        """Largest allowed drop [pp]."""
         return self.results.max_drop_pp
 
     @property
     def bound(self) -> str:
-        """The largest drop allowed, with its unit."""
+        """Largest allowed drop as text, with its unit."""
         return f"{self.bound_pp:g} {self.metric.drop_unit}"
 
     @property
     def age(self) -> str:
-        """The time the mapping was decided for, in words."""
+        """Time since programming for which the mapping was decided, in words."""
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return on what of a split the final figures are, in words."""
+        """Return the samples of a split on which the final figures were measured, in words."""
         number = self.results.final_samples
         if brief and number is not None:
             return f"{split}, first {number:,}"
         return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
     def write_drop(self, drop: float) -> str:
-        """Return a drop with its unit, with as many digits as it takes to tell it from the bound."""
+        """Return a drop with its unit, with enough digits to distinguish the drop from the bound."""
         return format_pp(drop, self.bound_pp, self.metric)
 
     @property
@@ -109,7 +109,7 @@ class ReportData:
 
     @property
     def untried(self) -> list[str]:
-        """Projections that may go analog but were never tried."""
+        """Projections that may run analog but that the search never tried."""
         if self.tries_groups:
             return []
         tried = {decision.fqn for decision in self.results.decisions} | set(self.results.notes)
@@ -117,20 +117,20 @@ class ReportData:
 
     @property
     def test_point(self) -> Accuracy | None:
-        """The test accuracy at the time the mapping was decided for, if it was measured."""
+        """Test accuracy at the time for which the mapping was decided; None if the test set was not evaluated then."""
         for point in self.results.test_over_time:
             if math.isclose(point.t_inference, self.results.t_inference, rel_tol=1e-6):
                 return point
         return None
 
     def test_drop_of(self, mean: float) -> float | None:
-        """Return by how much a mean over chips on test samples is below the digital network [pp]; None = that is unknown."""
+        """Return the test drop of a mean over chips below the digital network [pp]; None without a digital test accuracy."""
         baseline = self.results.baseline.test_accuracy
-        return None if baseline is None else round(drop_pp(baseline, mean), 9)  # free of rounding dust
+        return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue
 
     @property
     def test_drop_pp(self) -> float | None:
-        """Drop of `test_point` below the digital network [pp]."""
+        """Test drop of `test_point` below the digital network [pp]; None if unknown."""
         return None if self.test_point is None else self.test_drop_of(self.test_point.mean)
 
     def exceeds(self, drop: float | None) -> bool:

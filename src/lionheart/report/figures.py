@@ -1,6 +1,6 @@
-"""Figures as inline SVG: pure functions from numbers to elements, coloured by the page's style sheet.
+"""Figures as inline SVG: pure functions that return SVG elements; the page's style sheet sets the colours.
 
-Every mark has a ``<title>`` that browsers show as a tooltip. Bars use percentages, so they follow the width of the page.
+Every mark has a ``<title>`` element that browsers show as a tooltip. Bar widths are percentages of the page width.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _TICK_GAP, _LABEL_GAP = 34.0, 15.0
 @final
 @dataclass(frozen=True)
 class TimePoint:
-    """One time of the accuracy chart, all accuracies in percent, perplexities as they are.
+    """One time of the accuracy chart. Accuracies are in percent, perplexities without a unit.
 
     Args:
         t_inference: Time since programming [s].
         mean: Mean over chips.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        tooltip: What the mark says.
-        scores: One accuracy for each chip.
+        tooltip: Tooltip text of the mark.
+        scores: Accuracy of each chip.
     """
 
     t_inference: float
@@ -47,9 +47,9 @@ class Guide:
     """A horizontal line across a chart.
 
     Args:
-        value: Its height, in percent.
-        label: Written at its right end.
-        css_class: ``digital`` or ``bound``.
+        value: Height of the line [%].
+        label: Text at the right end of the line.
+        css_class: CSS class of the line: ``digital`` or ``bound``.
     """
 
     value: float
@@ -60,12 +60,12 @@ class Guide:
 @final
 @dataclass(frozen=True)
 class BarPart:
-    """A part of a stacked bar.
+    """One segment of a stacked bar.
 
     Args:
-        label: What it is, with its value; the tooltip.
-        value: Its length, in the unit of the bar, >= 0.
-        css_class: Its colour.
+        label: Tooltip: name and value of the segment.
+        value: Length of the segment, in the unit of the bar, >= 0.
+        css_class: CSS class that sets the colour.
     """
 
     label: str
@@ -82,8 +82,8 @@ class ChartStyle:
         width: Width of the drawing [px].
         height: Height of the drawing [px].
         label_width: Space at the right for the guides' labels [px].
-        css_class: Class of the drawing.
-        title: What is over time.
+        css_class: CSS class of the drawing.
+        title: Name of the quantity on the vertical axis.
         unit: Unit of the vertical axis.
     """
 
@@ -102,13 +102,13 @@ def draw_time_chart(
     t_marked: float | None = None,
     style: ChartStyle = ChartStyle(),
 ) -> Markup:
-    """Return accuracy, or another metric, over time on a logarithmic axis: chips as dots, interval as a band, mean as a line.
+    """Return a chart of a metric over logarithmic time: chips as dots, the interval as a band, the mean as a line.
 
     Args:
-        points: At least one, in order of time.
-        guides: Lines to compare with.
-        t_marked: A time to mark, the one the mapping was decided for [s].
-        style: Size and labels.
+        points: Times of the chart in ascending order, at least one.
+        guides: Horizontal reference lines.
+        t_marked: Time for which the mapping was decided, marked in the chart [s]; None for no mark.
+        style: Size and labels of the chart.
     """
     times = [p.t_inference for p in points] + ([] if t_marked is None else [t_marked])
     right = style.width - style.label_width
@@ -170,7 +170,7 @@ def _draw_time_axis(x: TimeScale, times: Sequence[float], bottom: float) -> list
 def _draw_marked_time(place: float, y: LinearScale) -> Markup:
     return element(
         "g",
-        element("title", "the time the mapping was decided for"),
+        element("title", "time for which the mapping was decided"),
         element("line", class_="marked", x1=place, x2=place, y1=y.start, y2=y.end),
         element("text", "decided here", class_="tick", x=place, y=y.end - 8, text_anchor="middle"),
     )
@@ -218,7 +218,7 @@ def _draw_points(points: Sequence[TimePoint], x: TimeScale, y: LinearScale) -> l
 
 
 def draw_stacked_bar(parts: Sequence[BarPart], *, full: float, height: float = 22.0) -> Markup:
-    """Return a horizontal stacked bar, as long as its share of `full`; it fills the width it is given."""
+    """Return a horizontal stacked bar. The whole width of the drawing stands for `full`."""
     left, drawn = 0.0, []
     for part in parts:
         share = 100 * part.value / full if full > 0 else 0.0
@@ -233,7 +233,7 @@ def draw_stacked_bar(parts: Sequence[BarPart], *, full: float, height: float = 2
 
 
 def draw_bullet(value: float, bound: float, *, full: float, css_class: str, label: str, height: float = 10.0) -> Markup:
-    """Return a bar for `value` with a tick at `bound`; values below zero are drawn as zero."""
+    """Return a bar of length `value` with a tick at `bound`; negative values are drawn as zero."""
 
     def place(number: float) -> float:
         return 100 * min(max(number / full, 0.0), 1.0) if full > 0 else 0.0
@@ -253,7 +253,7 @@ def draw_bullet(value: float, bound: float, *, full: float, css_class: str, labe
 
 
 def draw_sparkline(values: Sequence[float], *, label: str, width: float = 96.0, height: float = 24.0) -> Markup:
-    """Return a small line through `values` with a dot at the last one; nothing for no values."""
+    """Return a small line chart of `values` with a dot at the last value; empty if `values` is empty."""
     if not values:
         return Markup("")
     low, high = min(values), max(values)
@@ -278,12 +278,12 @@ def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.
     """Return the widths of a strip of layers in percent of a row, proportional to the square root of their work.
 
     Args:
-        work: MACs of each layer, in order.
-        per_row: Layers of a row, on average.
-        minimum: Smallest width [%].
+        work: MACs of each layer, in the order of the network.
+        per_row: Average number of layers in a row.
+        minimum: Smallest width of a layer [%].
 
     Returns:
-        Widths that sum to 100 for each row; none is under `minimum` unless there is no room for it.
+        Widths [%], which sum to 100 in each row. A width is below `minimum` only if a row has too many layers.
     """
     roots = [math.sqrt(max(value, 0.0)) for value in work]
     left = 100.0 * math.ceil(len(roots) / per_row)

@@ -1,4 +1,4 @@
-"""The chart of what each core does when, as inline SVG."""
+"""Gantt chart of the work of each core over time, as inline SVG."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from markupsafe import Markup
 from lionheart.report.svg import LinearScale, choose_ticks, element
 
 _LEFT, _TOP, _BOTTOM = 58.0, 6.0, 40.0
-_LANE, _BAR = 36.0, 17.0  # height of a core's row, and of its bars; the number of the inference stands above
+_LANE, _BAR = 36.0, 17.0  # height of a core's row, and of its bars; the inference number is above the bar
 _NUMBER_GAP = 15.0
-_THIN = 0.35  # a bar is drawn at least this wide [px]
+_THIN = 0.35  # smallest width of a bar [px]
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 @final
 @dataclass(frozen=True)
 class GanttBar:
-    """A stretch of work.
+    """One period of work of a core.
 
     Args:
-        lane: Row of the chart, from 0.
-        number: The inference, from 1; written where its first bar begins.
-        start_s: When it begins [s].
-        end_s: When it ends [s].
-        css_class: Its colour.
-        tooltip: What it is.
+        lane: Row of the chart, counted from 0.
+        number: Number of the inference, counted from 1; written at the first bar of the inference.
+        start_s: Start time [s].
+        end_s: End time [s].
+        css_class: CSS class that sets the colour.
+        tooltip: Tooltip text of the bar.
     """
 
     lane: int
@@ -42,14 +42,14 @@ class GanttBar:
 def draw_gantt(
     bars: Sequence[GanttBar], lanes: Sequence[str], *, end_s: float, label: str, width: float = 1040.0
 ) -> Markup:
-    """Return a row for each of `lanes` with its bars over time.
+    """Return a Gantt chart with one row for each of `lanes`.
 
     Args:
-        bars: Those of a lane do not overlap.
-        lanes: Names of the rows.
-        end_s: Where the axis ends; charts with the same end can be compared [s].
-        label: What the chart shows.
-        width: Of the drawing [px].
+        bars: Bars of all rows; the bars of one row do not overlap.
+        lanes: Names of the rows, from the top.
+        end_s: End of the time axis [s]; equal ends make charts comparable.
+        label: Accessible description of the chart.
+        width: Width of the drawing [px].
     """
     x = LinearScale(0.0, end_s if end_s > 0 else 1.0, _LEFT, width - 18)
     bottom = _TOP + _LANE * len(lanes)
@@ -96,7 +96,7 @@ def _draw_bar(bar: GanttBar, x: LinearScale) -> Markup:
 
 
 def _draw_numbers(bars: Sequence[GanttBar], x: LinearScale) -> list[Markup]:
-    """Return a number and a mark where each inference begins on each core, the number where there is room."""
+    """Return a mark at the start of each inference on each core, with the inference number if the space suffices."""
     first: dict[tuple[int, int], float] = {}
     for bar in bars:
         key = (bar.lane, bar.number)

@@ -1,4 +1,4 @@
-"""The page: sections and style sheet put together by one template."""
+"""Rendering of the page: one template combines the sections and the style sheet."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lionheart.report.text import tie_units
 
 
 def _break_dots(name: str) -> Markup:
-    """Let a line end after the dots of a name, but not before an index."""
+    """Allow line breaks after the dots of a name, except before an index."""
     return Markup(".<wbr>").join(escape(part) for part in re.split(r"\.(?!\d)", name))
 
 
 @cache
 def environment(package: str = "lionheart.report") -> Environment:
-    """Return what finds and fills the templates of a package; those of the report are found too."""
+    """Return the Jinja environment for the templates of a package and of the report."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "lionheart.report"])]),
         autoescape=True,
@@ -37,7 +37,7 @@ def environment(package: str = "lionheart.report") -> Environment:
 
 
 def render_report(data: ReportData) -> str:
-    """Return the page of a run as HTML that loads nothing from elsewhere."""
+    """Return the page of a run as self-contained HTML."""
     ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
     head: list[Markup] = []
     body: list[Markup] = []
@@ -52,10 +52,10 @@ def render_report(data: ReportData) -> str:
 
 
 def write_report(data: ReportData, out: Path) -> Path:
-    """Write the page of a run to `out`, atomically.
+    """Write the page of a run to the file `out` atomically.
 
     Returns:
-        `out`.
+        The path `out`.
 
     Raises:
         ArtifactError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""The base of the figures: SVG elements, scales and ticks."""
+"""Building blocks of the figures: SVG elements, scales and ticks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
-    """Return one element. Texts are escaped, `Markup` is kept; ``class_`` and ``text_anchor`` become HTML names."""
+    """Return one SVG element. Text is escaped, `Markup` is not; ``class_`` becomes ``class``, underscores become dashes."""
     parts = []
     for key, value in attributes.items():
         if value is not None:
@@ -25,7 +25,7 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
 @final
 @dataclass(frozen=True)
 class LinearScale:
-    """A straight map from ``[low, high]`` to the coordinates ``[start, end]``.
+    """A linear map from ``[low, high]`` to the coordinates ``[start, end]``.
 
     Args:
         low: Value at `start`.
@@ -47,14 +47,14 @@ class LinearScale:
 @final
 @dataclass(frozen=True)
 class TimeScale:
-    """A logarithmic map of seconds to coordinates. Zero, which has no logarithm, sits a decade before the first time.
+    """A logarithmic map from seconds to coordinates. The time zero is drawn one decade before the first positive time.
 
     Args:
-        low: First time above zero [s].
-        high: Last time [s], greater than `low`.
+        low: Smallest positive time [s].
+        high: Largest time [s], greater than `low`.
         start: Coordinate of the left end.
         end: Coordinate of `high`.
-        has_zero: Whether the left end is zero, a decade before `low`, or `low` itself.
+        has_zero: Whether the left end stands for the time zero, one decade before `low`; otherwise `low` is the left end.
     """
 
     low: float
@@ -65,7 +65,7 @@ class TimeScale:
 
     @classmethod
     def over(cls, times: Sequence[float], start: float, end: float) -> TimeScale:
-        """Return the scale that spans `times`; a single time sits in the middle of two decades."""
+        """Return the scale that covers `times`; a single time is centred in two decades."""
         positive = sorted(t for t in times if t > 0) or [1.0]
         low, high = positive[0], positive[-1]
         has_zero = any(t <= 0 for t in times)
@@ -74,14 +74,14 @@ class TimeScale:
         return cls(low, high, start, end, has_zero)
 
     def __call__(self, seconds: float) -> float:
-        """Return the coordinate of a time."""
+        """Return the coordinate of the time `seconds`."""
         left = math.log10(self.low) - (1.0 if self.has_zero else 0.0)
         place = math.log10(seconds) if seconds > 0 else left
         return self.start + (place - left) / (math.log10(self.high) - left) * (self.end - self.start)
 
 
 def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
-    """Return about `n_ticks` round values within ``[low, high]``, in steps of 1, 2 or 5 times a power of ten."""
+    """Return about `n_ticks` round values in ``[low, high]``; the step is 1, 2 or 5 times a power of ten."""
     raw = (high - low) / max(n_ticks, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
@@ -90,11 +90,11 @@ def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 
-def spread_labels(places: Sequence[float], gap: float) -> list[float]:
-    """Return `places` moved apart until neighbours are at least `gap` away; the order and the centre stay."""
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    moved = list(places)
-    for _ in range(20 * len(places)):
+def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
+    """Return `positions` moved apart until neighbours have a distance of at least `gap`; order and centre are kept."""
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    moved = list(positions)
+    for _ in range(20 * len(positions)):
         for lower, upper in itertools.pairwise(order):
             overlap = gap - (moved[upper] - moved[lower])
             if overlap > 1e-6:

@@ -1,4 +1,4 @@
-"""Numbers as people read them in a report."""
+"""Numbers, durations and settings as text for the report."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMG
 
 
 def format_percent(fraction: float, digits: int = 1) -> str:
-    """Write a fraction as a percentage, ``0.851`` -> ``"85.1 %"``."""
+    """Return a fraction as a percentage, ``0.851`` -> ``"85.1 %"``."""
     return f"{100 * fraction:.{digits}f} %"
 
 
 def format_interval(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Write the interval of an accuracy in percent, ``"[84.6, 85.6]"``; that of another metric likewise."""
+    """Return the confidence interval of an accuracy in percent, ``"[84.6, 85.6]"``, or of another metric in its unit."""
     return metric.format_interval(accuracy.low, accuracy.high, 1)
 
 
 def format_accuracy(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Write an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``; another metric likewise."""
+    """Return an accuracy with its interval, ``"85.1 % [84.6, 85.6]"``, or another metric in its unit."""
     return f"{metric.format_value(accuracy.mean, 1)} {format_interval(accuracy, metric)}"
 
 
 def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = ACCURACY) -> str:
-    """Write percentage points, or another metric's unit, with as many digits as it takes to tell them from `bound_pp`."""
+    """Return a drop with the metric's unit, with enough digits (at most 4) to distinguish the drop from `bound_pp`."""
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
         while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
@@ -43,7 +43,7 @@ def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = AC
 
 
 def describe_duration(seconds: float) -> str:
-    """Write a duration in words, ``86400`` -> ``"1 day"``."""
+    """Return a duration in words, ``86400`` -> ``"1 day"``."""
     match = re.fullmatch(r"([0-9.e+-]+)([a-z]+)", format_duration(seconds))
     if match is None:
         return f"{seconds:g} seconds"
@@ -51,7 +51,7 @@ def describe_duration(seconds: float) -> str:
 
 
 def describe_gain(factor: float, more: str, less: str) -> str:
-    """Write a factor as an improvement or a loss, ``(0.5, "faster", "slower")`` -> ``"2.0× slower"``."""
+    """Return a factor as an improvement or a loss, ``(0.5, "faster", "slower")`` -> ``"2.0× slower"``."""
     if factor <= 0:
         return "–"
     if 0.995 <= factor < 1.005:
@@ -61,7 +61,7 @@ def describe_gain(factor: float, more: str, less: str) -> str:
 
 
 def describe_setting(value: Any) -> str:
-    """Write a setting: yes and no for truth, commas for lists, none for nothing."""
+    """Return a setting as text: "yes" or "no" for booleans, commas between list items, "none" for None."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -74,7 +74,7 @@ def describe_setting(value: Any) -> str:
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as pairs of a dotted name and a text; schema versions are left out."""
+    """Return nested settings as pairs of dotted name and text, without schema versions."""
     pairs: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -85,25 +85,25 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tupl
 
 
 def tie_units(text: str) -> str:
-    """Join numbers and their units with no-break spaces, so that a line never ends between them."""
+    """Join each number and its unit with a no-break space."""
     return _BEFORE_UNIT.sub("\u00a0", text)
 
 
 def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:
-    """Return the tiles used, and the limit where there is one: ``"36 tiles"``, ``"36 of 40 tiles"``."""
+    """Return the number of tiles used, with the limit if there is one: ``"36 tiles"``, ``"36 of 40 tiles"``."""
     return f"{n_tiles} tile{'' if n_tiles == 1 else 's'}" if max_tiles is None else f"{n_tiles} of {max_tiles} tiles"
 
 
 def describe_objective(objective: str, platform: str | None) -> str:
-    """Return what the search made small, in one sentence; nothing for digital MACs, the default."""
+    """Return one sentence on the objective of the search; empty for digital MACs, the default objective."""
     if objective == "macs":
         return ""
-    wish = "the fewest weights left digital" if objective == "weights" else f"the least {objective} of one inference"
-    return f"The search looked for {wish}{f' on {platform}' if platform and objective != 'weights' else ''}."
+    wish = "the number of digital weights" if objective == "weights" else f"the {objective} of one inference"
+    return f"The search minimised {wish}{f' on {platform}' if platform and objective != 'weights' else ''}."
 
 
 def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
-    """Return which layers have other corrections than the run's tile, in one sentence; nothing where none has."""
+    """Return one sentence on the layers whose corrections differ from the run's tile; empty if there are none."""
     layers: dict[tuple[str, str], list[str]] = {}
     for fqn, settings in tiles.items():
         for name, value in settings.items():
@@ -114,32 +114,32 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
         f"{name.replace('_', ' ')} {value} for {len(fqns)} of {n_analog} ({', '.join(fqns)})"
         for (name, value), fqns in layers.items()
     ]
-    return f"Layers that keep the bound with less correction than the tile's: {'; '.join(parts)}."
+    return f"Layers that meet the bound with fewer corrections than the tile setting: {'; '.join(parts)}."
 
 
 def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
-    """Return up to which age chips keep the bound, in one sentence; nothing where it was not asked for."""
+    """Return one sentence on the longest age at which chips meet the bound; empty if it was not requested."""
     if found is None:
         return ""
     bound = f"{bound_pp:g} {metric.drop_unit}"
     if found.holds_until_s is None:
-        return f"On other chips the bound of {bound} is not kept even at the first age."
+        return f"On other chips the bound of {bound} is exceeded even at the first age."
     age = describe_duration(found.holds_until_s)
     if found.holds_until_s == found.longest_s:
-        return f"Chips keep the bound of {bound} for at least {age}, the longest age tried."
-    return f"Chips keep the bound of {bound} up to {age}; program them anew by then."
+        return f"Chips meet the bound of {bound} for at least {age}, the longest age tried."
+    return f"Chips meet the bound of {bound} up to {age}; reprogram the tiles by then."
 
 
 def describe_shared_tiles(pipeline: PipelineRecord) -> str:
-    """Return how many tiles there are, which layers share them, and which have none."""
+    """Return sentences on the number of tiles, the layers that share tiles, and the layers without tiles."""
     wanted, packed, used = pipeline.n_tiles_wanted, pipeline.n_tiles_packed, pipeline.n_tiles
     limit = "" if pipeline.max_tiles is None else f" of {pipeline.max_tiles}"
-    text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers would take {wanted}"
-    text += f", or {packed} if they shared them." if packed < wanted else "."
+    text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers need {wanted}"
+    text += f", or {packed} with shared tiles." if packed < wanted else "."
     sharing = {fqn for layers in pipeline.sharing for fqn in layers} - set(pipeline.reprogrammed)
-    text += f" {len(sharing)} layers share tiles; those in one tile take turns." if sharing else ""
+    text += f" {len(sharing)} layers share tiles; layers in one tile run one after the other." if sharing else ""
     if pipeline.without_tiles:
-        text += f" Digital for want of tiles: {', '.join(pipeline.without_tiles)}."
+        text += f" Digital because the tiles do not suffice: {', '.join(pipeline.without_tiles)}."
     if pipeline.reprogrammed:
-        text += f" Programmed again for every inference: {', '.join(pipeline.reprogrammed)}."
+        text += f" Reprogrammed for every inference: {', '.join(pipeline.reprogrammed)}."
     return text

@@ -14,6 +14,9 @@ from lionheart.mapping import LayerMapping
 from lionheart.metrics import Metric, drop_pp
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
+from lionheart.runs.tables import describe_programming, tabulate_accuracy, tabulate_systems
+from lionheart.tables import Block, Printable, Table
+from lionheart.units import format_duration
 
 RESULTS_VERSION = 2
 
@@ -144,7 +147,7 @@ class Baseline(Record):
     test_accuracy: float | None = Field(None, description="score on the test samples of the final results")
 
 
-class Results(Record):
+class Results(Printable, Record):
     """Results of a mapping run: ``results.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
@@ -189,18 +192,69 @@ class Results(Record):
         """Drop on validation over fresh chips [pp], rounded to 9 decimals to remove floating-point errors."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
+    def to_blocks(self) -> list[Block]:
+        """Return the outcome, the projections, the accuracy over time and the cost."""
+        metric, found = self.metric, self.validation
+        n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
+        test = self.baseline.test_accuracy
+        lines = [
+            f"{self.outcome}: {n_analog} of {n_all} projections, {100 * self.analog_mac_share:.1f} % of the MACs, "
+            f"analog on {self.n_tiles} tiles",
+            f"bound: drop of at most {self.max_drop_pp:g} {metric.drop_unit} at {format_duration(self.t_inference)}",
+            f"validation: {metric.format_value(found.mean)} {metric.format_interval(found.low, found.high)}, "
+            f"drop {metric.format_drop(self.validation_drop_pp)}",
+        ]
+        lines += [] if test is None else [f"digital network, test: {metric.format_value(test)}"]
+        costs = [line for row in self.system for line in describe_programming(row.platform, None, row.tiles_missing)]
+        return [
+            *lines,
+            self._tabulate_projections(),
+            tabulate_accuracy(self.test_over_time, self.confidence, metric),
+            tabulate_systems(self.system),
+            *costs[:2],
+        ]
 
-class Evaluation(Record):
-    """Evaluation of a finished run's mapping over fresh chips and times: ``evaluation.json``."""
+    def _tabulate_projections(self) -> Table:
+        metric, tried = self.metric, {decision.fqn: decision for decision in self.decisions}
+        rows: list[tuple[str, ...]] = [
+            (
+                fqn,
+                str(placement),
+                metric.format_value(tried[fqn].accuracy.mean) if fqn in tried else "",
+                metric.format_drop(tried[fqn].drop_pp, sign=True) if fqn in tried else "",
+                self.notes.get(fqn, ""),
+            )
+            for fqn, placement in self.mapping.placements.items()
+        ]
+        sizes = tuple(float(tried[fqn].macs) if fqn in tried else 0.0 for fqn in self.mapping.placements)
+        columns: tuple[str, ...] = ("projection", "runs", metric.name, "drop", "note")
+        if not any(row[-1] for row in rows):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        return Table(columns, tuple(rows), right=(metric.name, "drop"), sizes=sizes)
 
-    split: str = Field(description="test or validation")
+
+class Evaluation(Printable, Record):
+    """Evaluation of a network over fresh chips and times; of a finished run: ``evaluation.json``."""
+
+    split: str = Field(description="test or validation; data = the data of the caller")
     metric: Metric = Field(description="metric of the scores")
     n_samples: int | None = Field(description="number of samples, from the start of the split; None = all")
-    n_chips: int = Field(description="number of simulated chips")
+    n_chips: int = Field(description="number of simulated chips; 0 = the network has no analog layers")
     seed: int = Field(description="root of the chips' random streams")
     backend: str = Field(description="backend that computed the analog layers")
     confidence: float = Field(description="coverage probability of the confidence intervals")
     accuracy_over_time: tuple[Accuracy, ...] = Field(description="accuracy at each time")
+
+    def to_blocks(self) -> list[Block]:
+        """Return what was evaluated, and the accuracy at each time."""
+        points, metric = self.accuracy_over_time, self.metric
+        n_samples = points[0].n_samples if points and points[0].n_samples is not None else self.n_samples
+        samples = "all samples" if n_samples is None else f"{n_samples} samples"
+        if self.n_chips == 0:
+            return [f"{metric.name}: {metric.format_value(points[0].mean)} on {samples} (digital: no analog layers)"]
+        lines = [f"{metric.name} of {self.n_chips} chips, seed {self.seed}, on {samples} of {self.split}"]
+        lines += [metric.explain_drop()] if metric.rises_with_drop else []
+        return [*lines, tabulate_accuracy(points, self.confidence, metric)]
 
 
 class Environment(Record):

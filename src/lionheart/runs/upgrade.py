@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lionheart.deprecated import rename_settings
+from lionheart.deprecated import rename_rules, rename_settings
 from lionheart.errors import ArtifactError
 from lionheart.files import require_mapping
 from lionheart.runs.records import RESULTS_VERSION
@@ -77,7 +77,11 @@ def upgrade_run(data: Any) -> Any:
         return data
     settings = dict(data["settings"])
     if isinstance(settings.get("search"), Mapping):
-        settings["search"] = rename_settings("SearchSpec", settings["search"], is_file=True)
+        search = rename_settings("SearchSpec", settings["search"], is_file=True)
+        for option in ("include", "exclude"):
+            if isinstance(search.get(option), list) and all(isinstance(rule, str) for rule in search[option]):
+                search[option] = rename_rules(option, search[option], is_file=True)
+        settings["search"] = search
     return {**data, "settings": settings}
 
 

@@ -11,7 +11,7 @@ from lionheart.search.objective import Objective, count_digital
 from lionheart.search.problem import Problem, SearchResult, Trial
 from lionheart.search.registry import STRATEGIES, Strategy, check_candidates, register_strategy
 from lionheart.search.sensitivity_order import order_by_sensitivity
-from lionheart.search.spec import ParetoSpec, SearchSpec
+from lionheart.search.spec import ParetoSpec, SearchSpec, Seconds
 
 __all__ = [
     "STRATEGIES",
@@ -23,6 +23,7 @@ __all__ = [
     "SearchOutcome",
     "SearchResult",
     "SearchSpec",
+    "Seconds",
     "Strategy",
     "Trial",
     "check_candidates",

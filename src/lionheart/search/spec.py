@@ -66,7 +66,7 @@ class SearchSpec(Spec):
     )
     include: tuple[str, ...] = Field(
         (),
-        description="rules (name, shell pattern, re:REGEX, kind:KIND) of projections that may become analog; empty = all",
+        description="rules (name, shell pattern, re:REGEX, type:TYPE) of projections that may become analog; empty = all",
     )
     exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
     n_chips: int = Field(20, ge=1, description="simulated chips for each decision")

@@ -7,7 +7,7 @@ record. `SystemModel` computes the cost of many mappings of one network. All fun
 physics, noise, training or search.
 """
 
-from lionheart.runs.costs import AgeCost, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind
+from lionheart.runs.costs import AgeCost, CostTotals, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind
 from lionheart.system.comparison import CoresComparison, CoresRequest, compare_on_cores
 from lionheart.system.cores import LayerWork, assign_cores, list_layer_work, make_stage, plan_stages, share_cache
 from lionheart.system.cost import Cost, add_costs, scale_cost, split_cost
@@ -25,6 +25,7 @@ __all__ = [
     "CoresComparison",
     "CoresRequest",
     "Cost",
+    "CostTotals",
     "CostTracker",
     "LayerCost",
     "LayerWork",

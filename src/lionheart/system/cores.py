@@ -58,14 +58,14 @@ def list_layer_work(
         crossbars: Indices of the crossbars that each layer uses, by layer; needed if layers share crossbars.
         programming: Cost of programming a layer for each inference, by layer.
     """
-    before, after = _sort_ops(graph, estimate.other_ops)
+    preceding, following = _sort_ops(graph, estimate.other_ops)
     found = {}
     for row in estimate.layers if mapped else estimate.digital_layers:
         fqn, program = row.fqn, (programming or {}).get(row.fqn, Cost())
         parts = _split(row, program)
-        around = [cost for _, cost in (*before.get(fqn, ()), *after.get(fqn, ()))]
-        times = [(kind, cost.latency_s) for kind, cost in before.get(fqn, ())] + parts
-        times += [(kind, cost.latency_s) for kind, cost in after.get(fqn, ())]
+        around = [cost for _, cost in (*preceding.get(fqn, ()), *following.get(fqn, ()))]
+        times = [(kind, cost.latency_s) for kind, cost in preceding.get(fqn, ())] + parts
+        times += [(kind, cost.latency_s) for kind, cost in following.get(fqn, ())]
         steps = []
         for kind, group in itertools.groupby(times, key=lambda part: part[0]):
             is_on_tile = kind in (WorkKind.TILE, WorkKind.PROGRAM)
@@ -81,20 +81,20 @@ def _sort_ops(
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
     """Return the costs of operations that run before each layer, and of those that run after each layer, by layer."""
     first, last = graph.nodes[0], graph.nodes[-1]
-    before: dict[str, list[tuple[WorkKind, Cost]]] = {}
-    after: dict[str, list[tuple[WorkKind, Cost]]] = {}
+    preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
+    following: dict[str, list[tuple[WorkKind, Cost]]] = {}
     written: list[tuple[WorkKind, Cost]] = []
     for op in ops:
         if op.name == NETWORK_IO:
             share = first.n_inputs / (first.n_inputs + last.n_outputs)
-            before.setdefault(first.fqn, []).insert(0, (WorkKind.NETWORK_IO, scale_cost(op.cost, share)))
+            preceding.setdefault(first.fqn, []).insert(0, (WorkKind.NETWORK_IO, scale_cost(op.cost, share)))
             written.append((WorkKind.NETWORK_IO, scale_cost(op.cost, 1 - share)))
         elif op.scheduled_after:
-            after.setdefault(op.scheduled_after, []).append((WorkKind.OTHER, op.cost))
+            following.setdefault(op.scheduled_after, []).append((WorkKind.OTHER, op.cost))
         else:
-            before.setdefault(first.fqn, []).append((WorkKind.OTHER, op.cost))
-    after.setdefault(last.fqn, []).extend(written)
-    return before, after
+            preceding.setdefault(first.fqn, []).append((WorkKind.OTHER, op.cost))
+    following.setdefault(last.fqn, []).extend(written)
+    return preceding, following
 
 
 def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
@@ -173,9 +173,9 @@ def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
     """Return the layers in order, as blocks; the layers of a loop form one block."""
     place = {fqn: index for index, fqn in enumerate(graph.fqns)}
     until = list(range(len(place)))  # index of the last layer of the loop that starts at each layer
-    for maker, reader in graph.edges:
-        if place[reader] < place[maker]:
-            until[place[reader]] = max(until[place[reader]], place[maker])
+    for producer, consumer in graph.edges:
+        if place[consumer] < place[producer]:
+            until[place[consumer]] = max(until[place[consumer]], place[producer])
     blocks: list[tuple[str, ...]] = []
     first = reach = 0
     for index, end in enumerate(until):
@@ -293,8 +293,8 @@ def share_cache(
     rows = []
     for row in estimate.layers:
         if row.placement is Placement.DIGITAL:
-            beside = sum(largest) - largest[core_of[row.fqn]]
-            own = Residency(resident, graph[row.fqn].weights * size + beside)
+            other_bytes = sum(largest) - largest[core_of[row.fqn]]
+            own = Residency(resident, graph[row.fqn].weights * size + other_bytes)
             row = replace(row, cost=price_work(digital_projection(graph[row.fqn], platform, own), platform))
         rows.append(row)
     return replace(estimate, layers=tuple(rows))

@@ -13,11 +13,14 @@ from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition, partition_graph, partition_matrix
 from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, SystemRecord
+from lionheart.runs.tables import describe_programming, tabulate_systems
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.cost import Cost, add_costs, price_work
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
+from lionheart.tables import Block, Printable, Table
+from lionheart.units import format_si
 
 NETWORK_IO = "network input and output"
 
@@ -70,7 +73,7 @@ class OpCost:
 
 @final
 @dataclass(frozen=True)
-class SystemEstimate:
+class SystemEstimate(Printable):
     """Time and energy of one inference of the mapped and of the all-digital network.
 
     Args:
@@ -84,6 +87,7 @@ class SystemEstimate:
         assumptions: Assumptions behind the numbers.
         programming_once: Cost of programming the tiles once.
         n_tiles_there: Number of tiles of the platform; None = as many as needed.
+        notes: Remarks about this estimate.
     """
 
     platform: str
@@ -96,6 +100,7 @@ class SystemEstimate:
     assumptions: tuple[str, ...]
     programming_once: ProgrammingEstimate | None = None
     n_tiles_there: int | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def mapped(self) -> Cost:
@@ -134,6 +139,22 @@ class SystemEstimate:
         """Number of tiles that the mapping needs beyond those of the platform."""
         return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
 
+    def to_blocks(self) -> list[Block]:
+        """Return the totals, then time and energy of each projection."""
+        record = self.summary()
+        rows = [_show_layer(row) for row in record.layers]
+        rows += [(op.name, "core", "", *[format_si(op.latency_s, "s")] * 2, *[format_si(op.energy_j, "J")] * 2)
+                 for op in record.other_ops or ()]  # fmt: skip
+        sizes = [row.digital_latency_s for row in record.layers] + [op.latency_s for op in record.other_ops or ()]
+        columns = ("operation", "runs", "tiles", "time", "digital", "energy", "digital ")
+        return [
+            "one inference on one core, digital network and mapping",
+            tabulate_systems([record]),
+            *describe_programming(self.platform, record.programming, self.tiles_missing)[:2],
+            Table(columns, tuple(rows), right=columns[2:], sizes=tuple(sizes)),
+            *self.notes[:2],
+        ]
+
     def summary(self) -> SystemRecord:
         """Return the record of the estimate."""
         rows = zip(self.layers, self.digital_layers, strict=True)
@@ -153,6 +174,18 @@ class SystemEstimate:
             layers=tuple(_summarise_layer(row, digital) for row, digital in rows),
             other_ops=tuple(_summarise_op(row) for row in _sum_by_name(self.other_ops)),
         )
+
+
+def _show_layer(row: LayerCostRecord) -> tuple[str, ...]:
+    return (
+        row.fqn,
+        str(row.placement),
+        str(row.n_tiles) if row.n_tiles else "",
+        format_si(row.latency_s, "s"),
+        format_si(row.digital_latency_s, "s"),
+        format_si(row.energy_j, "J"),
+        format_si(row.digital_energy_j, "J"),
+    )
 
 
 def _summarise_cost(cost: Cost) -> CostRecord:

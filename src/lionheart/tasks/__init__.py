@@ -8,7 +8,7 @@ from typing import Any
 
 from lionheart.deprecated import find_renamed
 from lionheart.tasks.recipe import HUB_TASKS, TASKS, Pretrained, Recipe
-from lionheart.tasks.registry import build_task, task_names
+from lionheart.tasks.registry import build_task, checkpoint_path, find_recipe, find_weights, task_names
 from lionheart.tasks.task import Metric, Task, accuracy_scores, cross_entropy
 
 __all__ = [
@@ -20,7 +20,10 @@ __all__ = [
     "Task",
     "accuracy_scores",
     "build_task",
+    "checkpoint_path",
     "cross_entropy",
+    "find_recipe",
+    "find_weights",
     "task_names",
 ]
 

@@ -27,12 +27,13 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.float(), targets)
 
 
-def as_metric(metric: Any, measure: Metric | None = None) -> Metric:
+def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.metric") -> Metric:
     """Return a metric as a `Metric` that can compute scores.
 
     Args:
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample.
         measure: Meaning of the scores; deprecated.
+        where: Name of the setting in errors.
 
     Raises:
         ConfigError: `metric` is neither, or is a `Metric` without a function.
@@ -45,13 +46,13 @@ def as_metric(metric: Any, measure: Metric | None = None) -> Metric:
     if isinstance(metric, Metric):
         if metric.compute is None:
             raise ConfigError(
-                f"Task.metric: got the metric {metric.name!r} without a function that scores samples",
+                f"{where}: got the metric {metric.name!r} without a function that scores samples",
                 hint=f"set its function: Metric({metric.name!r}, {metric.drop_unit!r}, compute=my_scores)",
             )
         return metric
     if not callable(metric):
         raise ConfigError(
-            f"Task.metric: got {type(metric).__name__}, expected a Metric or a function of (outputs, targets)",
+            f"{where}: got {type(metric).__name__}, expected a Metric or a function of (outputs, targets)",
             hint="return one score for each sample, as lionheart.tasks.accuracy_scores does",
         )
     if metric is accuracy_scores:

@@ -372,7 +372,7 @@ def test_a_front_of_version_1_opens(finished: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"front": [77]}, "no mapping of trial 77"),
+        ({"front": [77]}, "front or bounds name trial 77"),
         ({"mappings": 3}, r"mappings: got 3, expected a list"),
         ({"objective": "speed"}, "objective: got 'speed'"),
         ({"schema_version": 9}, "schema_version: got 9"),
@@ -404,7 +404,7 @@ def test_time_and_energy(objective: str, key: str, tmp_path: Path):
 
 
 def test_time_without_a_platform(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time' but no platform"):
+    with pytest.raises(ConfigError, match=r"pareto\.objective: got 'time', which needs a platform"):
         find_pareto_front(
             build_task(), make_settings(pareto={"objective": "time"}, platforms=()), run_dir=tmp_path / "run"
         )
@@ -607,7 +607,7 @@ def test_a_password_is_not_written_down(tmp_path: Path):
         tmp_path / "run",
         RunDescription(task="x", seed=0, settings={}, job="pareto", storage="postgresql://me:***@host/base"),
     )
-    with pytest.raises(ConfigError, match="was not written down"):
+    with pytest.raises(ConfigError, match="is not recorded"):
         resume_pareto_front(build_task(), run.path)
 
 

@@ -15,9 +15,8 @@ from torch import nn
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_, set_tiles_
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
-from lionheart.jobs import evaluate_run, map_layers, resume_run
+from lionheart.jobs import evaluate_run, load_result, map_layers, resume_run
 from lionheart.jobs.context import Context
-from lionheart.jobs.map import load_result
 from lionheart.jobs.post.compensation import AGES, find_refresh_interval, tune_compensation
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
@@ -209,8 +208,8 @@ def test_a_run_chooses_and_keeps_its_choice(tmp_path: Path):
     assert evaluation.accuracy_over_time == results.test_over_time
     assert resume_run(build_task(), result.run.path).results == results
     page = report_run(result.run.path).read_text()
-    assert "less correction than the tile" in page
-    assert "Chips keep the bound" in page
+    assert "fewer corrections than the tile" in page
+    assert "Chips meet the bound" in page
 
 
 @pytest.mark.parametrize(

@@ -495,5 +495,5 @@ def test_settings():
     for wrong in ({"max_tiles": -1}, {"objective": "joules"}):
         with pytest.raises(ConfigError, match="SearchSpec"):
             SearchSpec(**wrong)
-    with pytest.raises(ConfigError, match=r"search\.objective: got 'energy' but no platform"):
+    with pytest.raises(ConfigError, match=r"search\.objective: got 'energy', which needs a platform"):
         map_layers(build_task(), make_settings(search={"objective": "energy"}, platforms=()))

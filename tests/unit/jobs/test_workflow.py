@@ -317,7 +317,7 @@ def test_an_impossible_promise_ends_all_digital_with_the_tasks_weights(tmp_path:
 
 def test_a_promise_needs_samples_to_hold_out(tmp_path: Path):
     settings = make_settings(search={"confidence_level": 0.9, "validation_samples": 128})
-    with pytest.raises(ConfigError, match="none are left to certify it"):
+    with pytest.raises(ConfigError, match="which leaves none for the hold-out test"):
         map_layers(build_task(), settings, run_dir=tmp_path / "run")
 
 

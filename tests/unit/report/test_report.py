@@ -87,7 +87,7 @@ def make_run():
 
 def make_graph():
     projections = [
-        {"fqn": fqn, "kind": "linear" if fqn == "fc" else "conv2d", "rows": rows, "cols": cols, "groups": 1,
+        {"fqn": fqn, "layer_type": "linear" if fqn == "fc" else "conv2d", "rows": rows, "cols": cols, "groups": 1,
          "n_mvms": n_mvms, "n_calls": 1, "n_inputs": rows * n_mvms, "n_outputs": cols * n_mvms, "has_bias": fqn == "fc",
          "tied_to": None, "weights": rows * cols, "macs": MACS[fqn]}
         for fqn, rows, cols, n_mvms in RESNET8
@@ -223,7 +223,7 @@ def read_summary(page):
 # --- what the page says -------------------------------------------------------------------------------------------------
 
 
-def test_verdict_states_mapping_accuracy_and_bound():
+def test_summary_states_mapping_accuracy_and_bound():
     assert read_summary(render()) == (
         "7 of 10 projections, 87.0 % of the MACs, run analog; on the test set accuracy 1 day after programming is "
         "85.1 % [84.6, 85.6] over 20 fresh chips, 1.9 pp below the digital network (87.0 %; bound 2 pp, "
@@ -231,7 +231,7 @@ def test_verdict_states_mapping_accuracy_and_bound():
     )
 
 
-def test_verdict_says_when_the_test_drop_exceeds_the_bound():
+def test_summary_says_when_the_test_drop_exceeds_the_bound():
     results = make_results()
     results["test_over_time"][2].update(accuracy(0.8498))
     page = render(results=results)
@@ -273,14 +273,14 @@ def test_the_hold_out_tests_are_summarised():
     ) in page
     last = next(d["fqn"] for d in reversed(results["decisions"]) if d["accepted"])
     results["mapping"]["placements"][last] = "digital"
-    assert "taken back: held-out samples" in render(run, results=results)
-    assert "Promise" not in render()
+    assert "taken back: hold-out test" in render(run, results=results)
+    assert "Confidence level" not in render()
 
 
 def test_failed_hold_out_tests_are_said_plainly():
     run, results = make_tested()
     results["holdout_tests"].pop()
-    assert "no mapping kept the bound on the held-out samples" in render(run, results=results)
+    assert "no mapping met the bound in a hold-out test" in render(run, results=results)
     results["holdout_tests"] = []
     assert "the bound cannot be exceeded" in render(run, results=results)
 
@@ -306,12 +306,14 @@ def test_budget_is_said_plainly():
     results = make_results()
     results.update(outcome="budget", decisions=results["decisions"][:7], test_over_time=[])
     page = render(results=results)
-    assert read_summary(page).startswith("The search ended on its budget, with 2 projections not tried: so far 7 of 10")
-    assert "search ended on its budget" in page
+    assert read_summary(page).startswith(
+        "The search used up its time budget, with 2 projections not tried: so far 7 of 10"
+    )
+    assert "search used up its time budget" in page
     assert "Not tried: stack3.shortcut.0, fc." in page
 
 
-def test_validation_stands_in_until_the_test_set_is_evaluated():
+def test_validation_is_reported_until_the_test_set_is_evaluated():
     results = make_results()
     results["test_over_time"] = []
     verdict = read_summary(render(results=results))
@@ -482,9 +484,10 @@ def test_several_cores_are_drawn_over_time():
     page = html.unescape(render(pipelines=[make_pipeline()])).replace("\u00a0", " ")
     section = re.search(r'<section id="cores">.*?</section>', page, re.S)[0]
     for text in ("3 cores", "3 inferences", "1.50× sooner", "2.00× more results", "2.00× more", "60 %", "off",
-                 "4 of 4 tiles in use; all analog layers would take 11, or 3 if they shared them.",
-                 "2 layers share tiles; those in one tile take turns.", "Digital for want of tiles: fc.",
-                 "Programmed again for every inference: conv.", "cores take turns"):  # fmt: skip
+                 "4 of 4 tiles in use; all analog layers need 11, or 3 with shared tiles.",
+                 "2 layers share tiles; layers in one tile run one after the other.",
+                 "Digital because the tiles do not suffice: fc.",
+                 "Reprogrammed for every inference: conv.", "cores take turns"):  # fmt: skip
         assert text in section, text
     digital, mapped = re.findall(r'<svg class="chart gantt".*?</svg>', section, re.S)
     for chart, n_lanes in ((digital, 3), (mapped, 2)):
@@ -628,9 +631,9 @@ def test_texts_of_what_followed_the_search():
     def write(until, longest):
         return describe_refresh(RefreshInterval(holds_until_s=until, longest_s=longest), 1.0)
 
-    assert "up to 1 year; program them anew" in write(year, 2 * year)
+    assert "up to 1 year; reprogram the tiles" in write(year, 2 * year)
     assert "at least 1 year" in write(year, year)
-    assert "not kept" in write(None, year)
+    assert "is exceeded even" in write(None, year)
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def test_unreadable_archive_is_an_artifact_error(tmp_path: Path):
     # A folder stands for whatever cannot be opened; rights are none for root.
     with pytest.raises(ArtifactError, match=r"^there: not readable: Is a directory") as caught:
         decode_archive(tmp_path, "there")
-    assert "rights" in caught.value.hint
+    assert "permissions" in caught.value.hint
 
 
 def changed(split: str, row: int, column: int, value: int) -> bytes:

@@ -264,7 +264,7 @@ def test_damaged_cache_file_is_named(pip: FakePip, cache: Path):
     assert load_reviews()
     (cache / FILE).unlink()
     (cache / FILE).mkdir()
-    assert_refused(f"{FILE}: not readable", cache, hint="rights")
+    assert_refused(f"{FILE}: not readable", cache, hint="permissions")
 
 
 def test_full_disk_stops_before_the_download(pip: FakePip, cache: Path, monkeypatch: pytest.MonkeyPatch):
@@ -373,7 +373,7 @@ def test_every_projection_can_go_on_tiles(tiny_minilm: dict[str, Tensor]):
     assert graph["bert.encoder.layer.1.intermediate.dense"].macs == 4 * 8 * 16
     assert all(candidate.is_mappable for candidate in find_candidates(graph, TileSpec.ideal()))
     expected = model(**inputs)
-    convert_to_analog_(model, LayerMapping.from_analog(graph, graph.fqns), TileSpec.ideal())
+    convert_to_analog_(model, TileSpec.ideal(), LayerMapping.from_analog(graph, graph.fqns))
     torch.testing.assert_close(model(**inputs), expected, rtol=1e-4, atol=1e-5)
 
 

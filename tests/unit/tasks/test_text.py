@@ -193,7 +193,7 @@ def test_the_decoder_shows_all_its_projections_and_goes_on_tiles():
     assert all(each.is_mappable for each in find_candidates(graph, TileSpec()))
     expected = model(tokens).detach()
     assert expected.shape == (2, 128, 2048)
-    convert_to_analog_(model, LayerMapping.from_analog(graph, [node.fqn for node in graph.nodes]), TileSpec.ideal())
+    convert_to_analog_(model, TileSpec.ideal(), LayerMapping.from_analog(graph, [node.fqn for node in graph.nodes]))
     assert torch.allclose(model(tokens), expected, atol=1e-4)
 
 

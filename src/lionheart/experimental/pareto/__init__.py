@@ -1,4 +1,5 @@
-"""The front of accuracy against analog MACs, time or energy: search through Optuna, the job, its command and its page.
+"""Pareto front of accuracy against analog MACs, time or energy: search through Optuna, the job, the command and the page.
 
-Takes a task and settings; returns a `ParetoResult` and a run directory. `search` needs Optuna and is imported where it is used.
+Input: a task and settings. Output: a `ParetoResult` and a run directory. The module `search` needs Optuna and is
+imported on use.
 """

@@ -1,4 +1,4 @@
-"""Reads ``pareto.json``, of this version and of older ones."""
+"""Reads ``pareto.json`` files of this version and of older versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = "pareto.json"
 
 
 def read_front(run: RunDirectory) -> FrontResults:
-    """Return the front of a run, finished or not, whatever version wrote it.
+    """Return the front of a finished or unfinished run, written by any version.
 
     Raises:
         ArtifactError: ``pareto.json`` is missing or damaged.
@@ -25,12 +25,17 @@ def read_front(run: RunDirectory) -> FrontResults:
     named = {*results.front, *(bound.number for bound in results.bounds if bound.number is not None)}
     unknown = sorted(named - set(results.rows))
     if unknown:
-        raise ArtifactError(f"{where}: no mapping of trial {unknown[0]}, which it names", hint="restore the file")
+        raise ArtifactError(
+            f"{where}: front or bounds name trial {unknown[0]}, expected a trial of `mappings`", hint="restore the file"
+        )
     return results
 
 
 def _upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return plain data as this version writes them; version 1 had ``measure``, and fresh measurements in one object."""
+    """Return plain data in the format of this version.
+
+    Version 1 had the key ``measure``, and fresh measurements in one object.
+    """
     results = dict(require_mapping(data, where))
     if results.get("schema_version") == 1 and isinstance(results.get("mappings"), list):
         accuracy = {"name": "accuracy", "drop_unit": "pp", "kind": "share"}

@@ -1,4 +1,4 @@
-"""The front of accuracy against analog MACs, time or energy, with the network's weights as they are."""
+"""Pareto front of accuracy against analog MACs, time or energy, without retraining."""
 
 from __future__ import annotations
 
@@ -41,31 +41,33 @@ from lionheart.search import order_by_sensitivity
 from lionheart.tasks import Task
 from lionheart.units import format_count, format_duration, format_elapsed
 
-_STORAGE = "study.db"  # in the run directory, unless the user names another place
+_STORAGE = "study.db"  # in the run directory, unless the user gives another storage
 
 
 @final
 @dataclass(frozen=True)
 class ParetoResult:
-    """A front of mappings.
+    """A Pareto front of mappings.
 
     Args:
-        results: Everything measured, the front, and the best mapping for each bound, as in ``pareto.json``.
-        run: The run directory.
+        results: All measured mappings, the front, and the best mapping for each bound, as in ``pareto.json``.
+        run: Run directory.
     """
 
     results: FrontResults
     run: RunDirectory
 
     def mapping_within(self, bound_pp: float) -> LayerMapping | None:
-        """Return the front's best mapping within one of the settings' bounds; None if nothing is within it.
+        """Return the best mapping on the front within one of the bounds in the settings; None if no mapping is within.
 
         Raises:
-            ConfigError: The settings do not have this bound.
+            ConfigError: The settings do not contain this bound.
         """
         bounds = {row.max_drop_pp: row.number for row in self.results.bounds}
         if bound_pp not in bounds:
-            raise ConfigError(f"bound: got {bound_pp:g} pp", hint=f"the run has {', '.join(f'{b:g}' for b in bounds)}")
+            raise ConfigError(
+                f"bound: got {bound_pp:g} pp", hint=f"bounds of the run: {', '.join(f'{b:g}' for b in bounds)}"
+            )
         number = bounds[bound_pp]
         return None if number is None else self.results.rows[number].mapping
 
@@ -79,26 +81,27 @@ def find_pareto_front(
     command: str = "",
     progress: Progress = SILENT,
 ) -> ParetoResult:
-    """Measure mappings on the way to the front of accuracy against cost, without retraining.
+    """Search the Pareto front of accuracy against cost without retraining.
 
-    Every mapping is measured with the same samples and the same seeds of chips, and the front is chosen by these. Its members
-    are measured once more, on fresh chips and all of validation; both figures are in the results, and the mapping of a bound
-    must be within it by both. Test is not touched.
+    Every mapping is measured with the same samples and the same chip seeds, and the front is chosen by these figures.
+    Members of the front are then measured on fresh chips and all validation samples. The results hold both figures,
+    and the mapping for a bound must meet the bound in both. The test set is not used.
 
     Args:
-        task: Model, data, metric.
-        settings: ``pareto`` says what is weighed against accuracy and how long; of ``search`` count time, chips, samples, rules
-            of names and the limit of tiles; the first platform prices.
-        storage: Where Optuna keeps the study, as an URL; None = a file in the run directory.
-        run_dir: A new folder for the run; None makes one below ``./runs``.
-        command: Written down so that the run can be repeated.
-        progress: Where work shows itself.
+        task: Task with model, data and metric.
+        settings: Settings. The group ``pareto`` sets the objective and the number of trials; of ``search`` the time,
+            the numbers of chips and samples, the name rules and the tile limit apply; the first platform estimates
+            costs.
+        storage: URL of the Optuna storage; None for a file in the run directory.
+        run_dir: New directory for the run; None for a directory below ``./runs``.
+        command: Command line to record in the run description.
+        progress: Progress display.
 
     Returns:
-        The results; the same is in the run directory, and the front so far is there when this is stopped.
+        Results of the search. The run directory holds the same results; after an interruption, the front so far.
 
     Raises:
-        ConfigError, GraphError, ArtifactError: Bad input; nothing is left behind.
+        ConfigError, GraphError, ArtifactError: An input is invalid; no run directory is left.
     """
     from lionheart.experimental.pareto.search import hide_password, open_storage
 
@@ -106,7 +109,7 @@ def find_pareto_front(
     graph, candidates = _prepare(task, settings)
     if storage is not None:
         with open_storage(storage):
-            pass  # a wrong one is an error before anything is made
+            pass  # raise on an invalid URL before any file is created
     path = Path(run_dir) if run_dir is not None else default_run_dir(f"{task.name}-pareto")
     description = describe_run(task, settings, hide_password(command)).replace(
         job="pareto",
@@ -121,17 +124,17 @@ def find_pareto_front(
 def resume_pareto_front(
     task: Task, run_dir: Path | str, *, storage: str | None = None, progress: Progress = SILENT
 ) -> ParetoResult:
-    """Go on with a run that was stopped or killed; a finished run is loaded as it is.
+    """Resume a stopped or killed run; load the results of a finished run.
 
     Args:
-        task: The same task as before.
-        run_dir: The run's folder.
-        storage: Where the study is kept, or from now on; None = where it was. Its password is never written down, so an URL
-            that had one must be given again.
-        progress: Where work shows itself.
+        task: Task of the run.
+        run_dir: Directory of the run.
+        storage: URL of the Optuna storage, which replaces the recorded URL; None for the recorded URL. Passwords are
+            never recorded, so a URL with a password must be given again.
+        progress: Progress display.
 
     Raises:
-        ArtifactError: There is no such run, or it belongs to another network.
+        ArtifactError: The run does not exist, or the run belongs to another network.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
@@ -139,7 +142,7 @@ def resume_pareto_front(
     url = storage or run.description().storage
     if storage is None and url is not None and "***" in url:
         raise ConfigError(
-            f"storage: the password of {url} was not written down", hint="give the whole URL again with --storage"
+            f"storage: the password of {url} is not recorded", hint="give the whole URL again with --storage"
         )
     graph, candidates = _prepare(task, settings)
     with run.lock():
@@ -159,7 +162,7 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
 
 @final
 class _ParetoJob:
-    """One run on its way to a front. What was measured is in the journal, so it can be killed anywhere."""
+    """One search of a front. The journal records every measurement, so the process can be killed at any time."""
 
     def __init__(self, context: Context, run: RunDirectory) -> None:
         self.context, self.run, self.journal = context, run, context.journal
@@ -173,14 +176,14 @@ class _ParetoJob:
         self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
-        """Search and measure again; whatever ends this, what there is by then is written."""
+        """Search, then measure the front on fresh chips; an interruption also writes the results so far."""
         try:
             self.baseline = self.journal.once("baseline", DigitalBaseline, self._measure_baseline)
             self._search(storage or f"sqlite:///{self.run.file(_STORAGE)}", self.baseline)
             for each in non_dominated(self.measured):
                 self._measure_again(each.mapping)
         except BaseException:
-            self._read_journal()  # Ctrl-C may come between writing a measurement down and keeping it
+            self._read_journal()  # Ctrl-C may arrive after a measurement is journalled and before it is kept
             if self.baseline is not None:
                 self._write(self.baseline, complete=False)
             raise
@@ -192,10 +195,10 @@ class _ParetoJob:
         n_measured = self.journal.count("measured")
         self.measured = [self.journal.read(f"measured {number}", MeasuredMapping) for number in range(n_measured)]
 
-    # -- what is measured ----------------------------------------------------------------------------------------------
+    # -- measurements --------------------------------------------------------------------------------------------------
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Measure the digital network on the samples that decide and on all of validation."""
+        """Measure the digital network on the samples of the search and on all validation samples."""
         task, progress = self.context.task, self.context.progress
         decision = whole = digital_accuracy(task.model, self.samples, task, progress, "digital baseline")
         if self.samples is not task.validation:
@@ -234,7 +237,7 @@ class _ParetoJob:
             )
 
     def _seeds(self) -> list[LayerMapping]:
-        """Return the prefixes of the sensitivity order, of nothing and of everything; at most half of the trials."""
+        """Return prefix sets of the sensitivity order, including the empty and the full set; at most half of the trials."""
         graph, n_trials = self.context.graph, self.context.settings.pareto.n_trials
         ordered = order_by_sensitivity(self.context.mappable, self._loss_increase(), self._gains)
         prefixes = nested_prefixes([each.node.fqn for each in ordered], min(n_trials, max(2, n_trials // 2)))
@@ -243,11 +246,11 @@ class _ParetoJob:
 
     @cached_property
     def _gains(self) -> dict[str, float]:
-        """What each candidate alone on tiles saves."""
+        """Saving of each candidate when only this candidate is on tiles."""
         return self.objective.gains(LayerMapping.all_digital(self.context.graph), self.names)
 
     def _fit(self, mapping: LayerMapping) -> LayerMapping:
-        """Return a mapping itself if there are tiles for it; else that of its projections that gain most for each tile."""
+        """Return `mapping` if the tiles suffice; otherwise a mapping of its projections with the largest gain per tile."""
         if self.objective.fits(mapping.analog):
             return mapping
         return LayerMapping.from_analog(self.context.graph, self.objective.pack(mapping.analog, self._gains))
@@ -278,7 +281,7 @@ class _ParetoJob:
         )
 
     def _measure_again(self, mapping: LayerMapping) -> Accuracy:
-        """Measure a member of the front on chips and samples that did not choose it; once for a run."""
+        """Measure a member of the front on fresh chips and all validation samples; journalled, so once in a run."""
         n_chips = self.context.settings.search.n_chips_final
         label = f"the front, {len(mapping.analog)} analog, fresh chips"
         return self.journal.once(
@@ -288,7 +291,7 @@ class _ParetoJob:
         )
 
     def _measure(self, mapping: LayerMapping, batches: BatchSource, n_chips: int, chips: str, label: str) -> Accuracy:
-        """Measure a mapping from the task's own weights: nothing that was measured before has a say."""
+        """Measure a mapping with the weights of the task; earlier measurements have no influence."""
         task, settings = self.context.task, self.context.settings
         model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
         device, streams = next(model.parameters()).device, self.context.streams.scope("pareto")
@@ -309,7 +312,7 @@ class _ParetoJob:
                 run_calibration=calibration_pass(task),
             )[0]
 
-    # -- what is written -----------------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------------
 
     def _write(self, baseline: DigitalBaseline, *, complete: bool) -> None:
         front = non_dominated(self.measured)
@@ -339,7 +342,7 @@ class _ParetoJob:
         self.run.write(RESULTS, results)
 
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
-        """Write the front's best mapping that is within a bound whenever it was measured to a file of its own."""
+        """Write the best mapping on the front that meets a bound in all its measurements to a separate file."""
         name = f"mapping-{bound:g}pp.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}
         holding = [each for each in front if (again := fresh[each.number]) is None or is_within(again.drop_pp, bound)]
@@ -384,5 +387,5 @@ class _ParetoJob:
 
 
 def _fresh(mapping: LayerMapping) -> str:
-    """Return the journal's key of a mapping's measurement on fresh chips."""
+    """Return the journal key of the measurement of a mapping on fresh chips."""
     return f"fresh {','.join(mapping.analog)}"

@@ -1,4 +1,4 @@
-"""The page of a front: accuracy against cost as one chart, the front's members as a table."""
+"""The page of a front: a chart of accuracy against cost, and a table of the members of the front."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from lionheart.units import format_si
 _WIDTH, _HEIGHT = 1040.0, 420.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 150.0, 24.0, 46.0
 _LABEL_GAP = 15.0
-_BELOW = 1.0  # how far below the last bound the chart goes, as a share of that bound
+_BELOW = 1.0  # distance from the last bound to the lower end of the chart, as a share of that bound
 
 
 @final
 @dataclass(frozen=True)
 class _Axis:
-    """The horizontal axis of an objective: its name, the value of a mapping, and how a value is written."""
+    """The horizontal axis of an objective: name, value of a mapping, and text of a value."""
 
     name: str
     value_of: Callable[[FrontRow], float]
@@ -40,7 +40,7 @@ class _Axis:
 
 def _require(value: float | None) -> float:
     if value is None:
-        raise ArtifactError("pareto.json: mappings: no time or energy", hint="restore the file")
+        raise ArtifactError("pareto.json: mappings: got no time or energy, expected both", hint="restore the file")
     return value
 
 
@@ -55,14 +55,14 @@ _AXES = {
 
 
 def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
-    """Write the page of a front, finished or not.
+    """Write the page of a finished or unfinished search of a front.
 
     Args:
-        run_dir: A run of `lionheart pareto`.
-        out: The page; None = ``pareto.html`` in the run.
+        run_dir: Run directory of `lionheart pareto`.
+        out: File of the page; None for ``pareto.html`` in the run directory.
 
     Raises:
-        ArtifactError: There is no front, or ``pareto.json`` is damaged.
+        ArtifactError: ``pareto.json`` is missing or damaged.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
@@ -72,7 +72,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def render_front(run: RunDescription, results: FrontResults) -> str:
-    """Return the page as HTML that loads nothing from elsewhere."""
+    """Return the page as self-contained HTML."""
     return (
         environment(__package__)
         .get_template("front.html.j2")
@@ -89,9 +89,9 @@ def render_front(run: RunDescription, results: FrontResults) -> str:
 
 
 def draw_front(results: FrontResults) -> Markup:
-    """Return the change of accuracy against the digital network over the objective.
+    """Return a chart of the change of accuracy against the digital network over the objective.
 
-    All mappings are dots, the front is a staircase, and what fresh chips gave are rings.
+    Mappings are dots, the front is a step line, and measurements on fresh chips are rings.
     """
     axis, rows, metric = _AXES[results.objective], results.mappings, results.metric
     if not rows:
@@ -157,7 +157,7 @@ def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
 
 
 def _steps(front: Sequence[FrontRow], x: LinearScale, y: LinearScale, axis: _Axis) -> str:
-    """Return the front as a staircase: at each place the best accuracy of all that cost as much or less."""
+    """Return the front as a step line: at each cost the best accuracy of all mappings of at most this cost."""
     points = [(x(axis.value_of(row)), min(y(-row.drop_pp), y.start)) for row in front]
     path = points[:1]
     for place, height in points[1:]:
@@ -174,7 +174,7 @@ def _draw_axes(x: LinearScale, y: LinearScale, axis: _Axis, unit_y: str) -> list
     parts.append(element("text", unit_y, class_="tick", x=_LEFT - 8, y=_TOP - 8, text_anchor="end"))
     unit = (
         10.0**-9 if x.high < 1e-3 else 1.0
-    )  # ticks are rounded to ten digits: count in small units where they are small
+    )  # choose_ticks rounds to ten digits, so small values are converted to small units
     for tick in choose_ticks(x.low / unit, x.high / unit, 8):
         place = x(tick * unit)
         parts.append(element("line", class_="axis", x1=place, x2=place, y1=bottom, y2=bottom + 5))
@@ -197,7 +197,7 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
 
 
 def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) -> list[Markup]:
-    """Return the marks of a member of the front, without those that lie below the chart."""
+    """Return the marks of a member of the front, except marks below the chart."""
     parts, fresh = [], row.fresh
     if fresh is not None:
         found = fresh.accuracy

@@ -1,4 +1,4 @@
-"""What the search for a front writes: ``pareto.json``, and its steps in the journal."""
+"""Records of the search of a front: ``pareto.json``, and the entries of the journal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lionheart.runs import Accuracy, DigitalBaseline
 
 
 class MeasuredMapping(Record):
-    """A mapping with what it reaches and what it costs."""
+    """A mapping with its accuracy and its cost."""
 
-    number: int = Field(description="trial that asked for it first")
+    number: int = Field(description="first trial that proposed the mapping")
     mapping: LayerMapping = Field(description="where everything runs")
     accuracy: Accuracy = Field(description="over chips")
-    cost: float = Field(description="to be small, in the unit of the objective")
+    cost: float = Field(description="cost to minimise, in the unit of the objective")
     elapsed_s: float = Field(description="wall time of the measurement [s]")
 
     @property
@@ -32,22 +32,24 @@ class MeasuredMapping(Record):
 
 
 class FreshMeasurement(Record):
-    """A mapping measured on chips and samples that did not choose it."""
+    """Measurement of a mapping on chips and samples that had no part in the choice of the front."""
 
-    accuracy: Accuracy = Field(description="over fresh chips")
-    drop_pp: float = Field(description="against the digital network on all of validation [pp]")
+    accuracy: Accuracy = Field(description="accuracy over fresh chips")
+    drop_pp: float = Field(description="drop against the digital network on all validation samples [pp]")
 
 
 class FrontRow(Record):
-    """One mapping of a front's search."""
+    """One measured mapping of the search of a front."""
 
     number: int = Field(description="trial")
     on_front: bool = Field(description="whether no other mapping is better in both accuracy and cost")
     mapping: LayerMapping = Field(description="where everything runs")
-    accuracy: Accuracy = Field(description="on the chips and samples that chose the front")
-    drop_pp: float = Field(description="against the digital network on these samples [pp]")
-    fresh: FreshMeasurement | None = Field(None, description="of members of the front")
-    cost: float = Field(description="in the unit of the objective")
+    accuracy: Accuracy = Field(description="accuracy on the chips and samples that decide the front")
+    drop_pp: float = Field(description="drop against the digital network on these samples [pp]")
+    fresh: FreshMeasurement | None = Field(
+        None, description="measurement on fresh chips; only for members of the front"
+    )
+    cost: float = Field(description="cost in the unit of the objective")
     analog_mac_share: float = Field(description="share of the MACs on tiles, 0 to 1")
     analog_weight_share: float = Field(description="share of the weights on tiles, 0 to 1")
     n_analog: int = Field(description="projections on tiles")
@@ -58,44 +60,46 @@ class FrontRow(Record):
 
 
 class BoundRow(Record):
-    """The front's best mapping for one bound."""
+    """The best mapping on the front for one bound."""
 
     max_drop_pp: float = Field(description="the bound [pp]")
-    number: int | None = Field(description="trial of the mapping; None = none is within the bound")
-    file: str | None = Field(description="mapping, in the run directory")
-    is_confirmed: bool = Field(description="whether fresh chips kept the bound too")
-    first_choice: int | None = Field(description="trial that the first measurements alone would have chosen")
+    number: int | None = Field(description="trial of the mapping; None if no mapping is within the bound")
+    file: str | None = Field(description="file of the mapping in the run directory")
+    is_confirmed: bool = Field(description="whether the mapping also meets the bound on fresh chips")
+    first_choice: int | None = Field(description="trial that the measurements of the search alone would select")
 
 
 class FrontResults(Record):
-    """Everything that the search for a front found: ``pareto.json``."""
+    """Results of the search of a front: ``pareto.json``."""
 
-    schema_version: Literal[2] = Field(2, description="of this record")
+    schema_version: Literal[2] = Field(2, description="version of this record")
     task: str = Field(description="name of the task")
-    metric: Metric = Field(description="what the scores mean")
-    complete: bool = Field(description="whether the search ended by itself")
-    objective: Literal["macs", "weights", "time", "energy"] = Field(description="what is weighed against accuracy")
-    max_tiles: int | None = Field(None, description="limit of crossbars; None = none")
-    platform: str | None = Field(description="that prices mappings")
+    metric: Metric = Field(description="metric of the scores")
+    complete: bool = Field(description="whether the search completed")
+    objective: Literal["macs", "weights", "time", "energy"] = Field(
+        description="cost that is minimised along with the accuracy drop"
+    )
+    max_tiles: int | None = Field(None, description="largest number of tiles; None for no limit")
+    platform: str | None = Field(description="platform of the cost estimates")
     t_inference: float = Field(description="time since programming of all accuracies [s]")
-    confidence: float = Field(description="of the intervals")
-    n_chips: int = Field(description="chips of each mapping")
-    n_chips_final: int = Field(description="fresh chips of the front's members")
-    validation_samples: int | None = Field(description="samples that chose the front; None = all")
-    n_trials: int = Field(description="mappings that were to be measured")
+    confidence: float = Field(description="confidence level of the intervals")
+    n_chips: int = Field(description="chips in each measurement of the search")
+    n_chips_final: int = Field(description="fresh chips for each member of the front")
+    validation_samples: int | None = Field(description="validation samples of the search; None for all")
+    n_trials: int = Field(description="requested number of mappings")
     baseline: DigitalBaseline = Field(description="scores of the digital network")
     n_projections: int = Field(description="projections of the network")
-    mappings: tuple[FrontRow, ...] = Field(description="everything measured, in order")
-    front: tuple[int, ...] = Field(description="trials on the front, the cheapest first")
+    mappings: tuple[FrontRow, ...] = Field(description="all measured mappings, in order of measurement")
+    front: tuple[int, ...] = Field(description="trials on the front, by increasing cost")
     bounds: tuple[BoundRow, ...] = Field(description="the best mapping for each bound")
     elapsed_s: float = Field(description="wall time of all measurements [s]")
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """The mappings by trial."""
+        """Mappings by trial number."""
         return {row.number: row for row in self.mappings}
 
     @property
     def front_rows(self) -> tuple[FrontRow, ...]:
-        """The front's members, the cheapest first."""
+        """Members of the front by increasing cost."""
         return tuple(self.rows[number] for number in self.front)

@@ -1,7 +1,8 @@
-"""The front of accuracy against cost, through Optuna's NSGA-II. Import this only where it is used: it needs Optuna.
+"""Search of the Pareto front of accuracy against cost through Optuna's NSGA-II. Importing this module needs Optuna.
 
-Trials are a function of seed, trial number and the trials before, never of what this process did: a killed study that goes on
-asks for the same mappings as one that nobody killed, and a study whose storage was lost is built again from what was measured.
+A trial is a function of the seed, the trial number and the earlier trials, and of no other process state. A resumed
+study therefore proposes the same mappings as an uninterrupted study, and a study with a lost storage is rebuilt from
+the measurements.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ try:
 except ImportError as error:
     raise ConfigError("pareto: optuna is not installed", hint="pip install 'lionheart-aimc[pareto]'") from error
 
-_MUTATIONS = 2.0  # projections of a child that are drawn anew, on average; half of them change
+_MUTATIONS = 2.0  # average number of redrawn projections of a child; half of them change
 _CHOICES = CategoricalDistribution((False, True))
 
 
 @final
 @dataclass(frozen=True)
 class FrontProblem:
-    """What is searched, and how it is measured.
+    """The search problem, and the functions that measure mappings.
 
     Args:
-        candidates: Projections that may go analog.
-        start: The mapping with all of them digital.
-        evaluate: Measures the accuracy of a mapping.
-        cost: Returns what is to be small.
-        keep: Called with every measurement, before Optuna hears of it.
-        seeds: Mappings to begin with.
-        n_trials: How many different mappings to measure.
-        fit: Returns a mapping itself if it may be measured, else a smaller one that stands for it and may.
-        n_allowed: How many mappings may be measured; None = all there are.
+        candidates: Projections that may run analog.
+        start: Mapping with all candidates digital.
+        evaluate: Function that measures the accuracy of a mapping.
+        cost: Function that returns the cost of a mapping, which is minimised.
+        keep: Function that receives every measurement before Optuna does.
+        seeds: Initial mappings.
+        n_trials: Number of different mappings to measure.
+        fit: Function that returns the mapping itself if it is allowed, otherwise a smaller allowed mapping.
+        n_allowed: Number of allowed mappings; None if all mappings are allowed.
     """
 
     candidates: Sequence[str]
@@ -71,20 +72,20 @@ def search_front(
     study_name: str,
     past: Sequence[MeasuredMapping] = (),
 ) -> list[MeasuredMapping]:
-    """Measure a number of mappings, or all there are, on the way to the front of accuracy against cost.
+    """Measure up to ``problem.n_trials`` different mappings in the search of the front of accuracy against cost.
 
-    The problem's seeds come first and are the first generation of NSGA-II. A mapping that is asked for again is not measured
-    again and does not count; one that differs from it in few random places and is new comes next.
+    The seeds of the problem come first and are the first generation of NSGA-II. A mapping that is proposed again is
+    not measured again and does not count; the next trial is a new mapping that differs in few random projections.
 
     Args:
-        problem: What is searched.
-        streams: Of the search.
-        storage: Keeps the study.
-        study_name: Of the study; it goes on where it is.
-        past: What was measured before a resume.
+        problem: Search problem.
+        streams: Random streams of the search.
+        storage: Optuna storage of the study.
+        study_name: Name of the study; an existing study is continued.
+        past: Measurements from before a resume.
 
     Returns:
-        Everything measured, in order.
+        All measured mappings, in order of measurement.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     candidates, fit = problem.candidates, problem.fit
@@ -126,14 +127,14 @@ def search_front(
 
 @contextmanager
 def open_storage(url: str) -> Iterator[RDBStorage]:
-    """Open what keeps a study.
+    """Open the storage of a study.
 
     Args:
-        url: As SQLAlchemy has it: ``sqlite:///file.db``, ``postgresql://user:password@host/database``.
+        url: SQLAlchemy URL: ``sqlite:///file.db``, ``postgresql://user:password@host/database``.
 
     Raises:
-        ConfigError: It cannot be opened.
-        ArtifactError: It fails later.
+        ConfigError: The storage cannot be opened.
+        ArtifactError: The storage fails later.
     """
     shown = hide_password(url)
     try:
@@ -141,14 +142,15 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
     except (ImportError, ValueError, RuntimeError, SQLAlchemyError, StorageInternalError) as error:
         raise ConfigError(
             f"storage: {shown} cannot be opened: {_first_line(error)}",
-            hint="for example sqlite:///front.db or postgresql://user:password@host/database; is the server up, "
-            "the database made, and the driver installed (pip install 'psycopg[binary]')?",
+            hint="give a URL such as sqlite:///front.db or postgresql://user:password@host/database; is the server running, "
+            "does the database exist, and is the driver installed (pip install 'psycopg[binary]')?",
         ) from error
     try:
         yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
         raise ArtifactError(
-            f"storage: {shown} failed: {_first_line(error)}", hint="nothing measured is lost: go on with --resume"
+            f"storage: {shown} failed: {_first_line(error)}",
+            hint="no measurement is lost; continue the run with --resume",
         ) from error
     finally:
         storage.remove_session()
@@ -156,16 +158,16 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
 
 
 def hide_password(text: str) -> str:
-    """Return a text with the passwords of its URLs hidden."""
+    """Return `text` with the passwords of its URLs hidden."""
     text = re.sub(r"(://[^:/@\s]*):[^\s/]*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
 @final
 class _StatelessSampler(BaseSampler):
-    """NSGA-II that draws from the stream of each trial's number, and counts the trials that were enqueued.
+    """NSGA-II sampler with one random stream for each trial number, which accepts enqueued trials as parents.
 
-    Optuna's own sampler draws from one generator, so that a resumed study would draw something else, and does not take
+    Optuna's own sampler draws from one generator, so a resumed study would draw other numbers, and does not accept
     enqueued trials as parents.
     """
 
@@ -173,7 +175,7 @@ class _StatelessSampler(BaseSampler):
         self._names, self._population_size, self._streams = list(names), population_size, streams
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._genetic(trial).get_trial_generation(study, trial)  # writes it down
+        self._genetic(trial).get_trial_generation(study, trial)  # stores the generation in the trial
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict.fromkeys(self._names, _CHOICES)
@@ -201,14 +203,14 @@ class _StatelessSampler(BaseSampler):
 
 
 def _interrupted_trial(study: optuna.Study) -> Trial | None:
-    """Return the trial that a stop or a kill left in the middle."""
+    """Return the unfinished trial of a stopped or killed process."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return Trial(study, running[0]._trial_id) if running else None
 
 
 def _enqueue(study: optuna.Study, candidates: Sequence[str], mapping: LayerMapping) -> None:
     chosen = {fqn: mapping.is_analog(fqn) for fqn in candidates}
-    study.enqueue_trial(chosen, skip_if_exists=True)  # it exists if a kill came right after
+    study.enqueue_trial(chosen, skip_if_exists=True)  # the trial exists if the process was killed right after this line
 
 
 def _place(mapping: LayerMapping, candidates: Sequence[str], is_analog: Mapping[str, bool]) -> LayerMapping:
@@ -223,7 +225,7 @@ def _find_new(
     draw: random.Random,
     fit: Callable[[LayerMapping], LayerMapping],
 ) -> LayerMapping:
-    """Walk from a mapping, one random projection at a time, over those that may be measured to one that was not."""
+    """Return an unmeasured mapping: a random walk over allowed mappings that changes one projection a step."""
     while mapping.analog in measured:
         is_analog = {fqn: mapping.is_analog(fqn) for fqn in candidates}
         flipped = draw.choice(candidates)

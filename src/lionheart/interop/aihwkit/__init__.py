@@ -1,6 +1,6 @@
-"""AIHWKIT: settings and models to and from it, and mapping and evaluation computed by its tiles.
+"""AIHWKIT: conversion of settings and models in both directions, and a backend that computes on AIHWKIT's tiles.
 
-docs/how-to/aihwkit.md says field by field what corresponds to what. Importing this package without AIHWKIT is a `ConfigError`.
+docs/how-to/aihwkit.md lists the corresponding fields. Importing this package without AIHWKIT raises a `ConfigError`.
 """
 
 from lionheart.errors import ConfigError
@@ -10,7 +10,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"AIHWKIT cannot be imported: {error}",
-        hint="pip install --no-deps aihwkit==1.1.0 (its torch tiles suffice), or 1.2.0 from source: docs/how-to/aihwkit.md",
+        hint="pip install --no-deps aihwkit==1.1.0 (torch tiles), or build 1.2.0 from source: docs/how-to/aihwkit.md",
     ) from error
 
 from lionheart.interop.aihwkit.backend import AIHWKITBackend

@@ -1,7 +1,7 @@
-"""The backend: search, training and evaluation are ours, what tiles compute comes from AIHWKIT's torch tiles.
+"""Backend on AIHWKIT: search, training and evaluation are LionHeart's, tile computation is by AIHWKIT's torch tiles.
 
-Our layer stays the owner of the weights, the bias and the input range, so checkpoints, optimisers and `convert_to_digital_` see
-what they see without AIHWKIT. For every pass it lends its weights to AIHWKIT's layers; gradients flow back through their code.
+A LionHeart layer owns the weights, the bias and the input range, so checkpoints, optimisers and `convert_to_digital_` work as
+without AIHWKIT. In every pass AIHWKIT's layers use these weights, and gradients flow back through AIHWKIT's code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ON_DEVICES = ("programming", "device")
 
 @final
 class AIHWKITBackend:
-    """Products, HWA noise, clipping, programming, drift and compensation by AIHWKIT's torch tiles."""
+    """Backend in which AIHWKIT's torch tiles compute products, HWA noise, clipping, programming, drift and compensation."""
 
     def check_tile(self, tile: TileSpec) -> None:
         """See `lionheart.jobs.backend.Backend`."""
@@ -52,9 +52,10 @@ class AIHWKITBackend:
 
 
 def _as_config(tile: TileSpec) -> TileSpec:
-    """Return a tile that AIHWKIT can say, without what we do around its tiles.
+    """Return the tile settings that AIHWKIT's tiles apply, without the settings that LionHeart applies around the tiles.
 
-    Training noise that programs devices is no modifier of its, but we can ask for it; columns are corrected behind its tiles.
+    AIHWKIT has no weight modifier that programs devices, so this backend applies such training noise; column calibration acts
+    on the tile outputs.
     """
     tile = tile.replace(column_calibration="none")
     if tile.hwa.weight_noise_kind not in _ON_DEVICES:
@@ -64,7 +65,7 @@ def _as_config(tile: TileSpec) -> TileSpec:
 
 @contextmanager
 def _drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Let AIHWKIT, which draws from the global generator, follow `generator`; the global generator is left as it was."""
+    """Seed the global generator, which AIHWKIT draws from, by `generator`, and restore the global generator afterwards."""
     devices = [generator.device] if generator.device.type != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator, device=generator.device)))
@@ -76,24 +77,24 @@ def _is_scaled_by_constant(place: PlacedTile) -> bool:
 
 
 def _expect_full_scale(linear: nn.Module) -> None:
-    """Let a full-scale input be 1, as it is in the reference reads of drift compensation."""
+    """Set the input range to 1, the full scale of the reference reads of drift compensation."""
     for place in placed_tiles(linear):
         if _is_scaled_by_constant(place):
             place.tile.rpu_config.forward.nm_thres = 1.0
 
 
 class _OnTheirTiles(AnalogLayer):
-    """A layer of ours that AIHWKIT's linear layers compute, one for each group, over vectors or patches."""
+    """LionHeart layer computed by AIHWKIT's linear layers over vectors or patches, one linear layer for each group."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         config = examine_tile(_as_config(self.tile))[0]
-        self.__dict__["theirs"] = build_linears(self, config, bias=False)  # not registered: their parameters are copies
+        self.__dict__["theirs"] = build_linears(self, config, bias=False)  # not registered: the parameters are copies
         self._step_scales: list[list[Tensor]] = []
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the projection; shapes as in the digital layer."""
+        """Compute the projection; input and output shapes are those of the digital layer."""
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
             x = self._pad(x.float())
@@ -103,7 +104,7 @@ class _OnTheirTiles(AnalogLayer):
         return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
-        """Nothing: under `compile_model_` these layers run as they are."""
+        """Do nothing: under `compile_model_` these layers run eagerly."""
 
     def _range_for(self, x: Tensor) -> Tensor:
         detached = self._input_range(x)
@@ -136,7 +137,7 @@ class _OnTheirTiles(AnalogLayer):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def _weights_of_pass(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return for each group and tile the weights [tile units] and what 1 stands for in each column."""
+        """Return for each group and tile the weights [tile units] and the weight per tile unit in each column."""
         if self._programmed and not self.training:
             return self._cut(self._programmed)
         exact = [self._normalised(first, last) for first, last in self._row_slices()]
@@ -151,7 +152,7 @@ class _OnTheirTiles(AnalogLayer):
         return self._cut(exact)
 
     def _cut(self, rows: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
-        """Cut rows of tiles ``(out, rows)`` into the tiles of each group, in the order of `placed_tiles`."""
+        """Split rows of tiles ``(out, rows)`` into the tiles of each group, in the order of `placed_tiles`."""
         n_cols = len(self.partition.col_sizes)
         columns = self._col_slices()
         return [
@@ -160,7 +161,7 @@ class _OnTheirTiles(AnalogLayer):
         ]
 
     def _joined(self, tiles: list[list[Tensor]]) -> list[Tensor]:
-        """Join what `_cut` cut."""
+        """Join tiles into rows of tiles; the inverse of `_cut`."""
         n_cols = len(self.partition.col_sizes)
         return [
             torch.cat([each for group in tiles for each in group[row * n_cols : (row + 1) * n_cols]])
@@ -171,7 +172,7 @@ class _OnTheirTiles(AnalogLayer):
         return [list(placed_tiles(linear)) for linear in self._linears()]
 
     def _fresh_chip(self) -> list[Tensor]:
-        """Return the rows of tiles as a chip of AIHWKIT's noise model holds them, programmed, aged and compensated."""
+        """Return the rows of tiles on a fresh chip of AIHWKIT's noise model: programmed, aged and compensated."""
         with torch.no_grad():
             self._program()
             if self.tile.hwa.weight_noise_kind == "programming":
@@ -188,7 +189,7 @@ class _OnTheirTiles(AnalogLayer):
             cast(Any, linear.eval()).program_analog_weights()
 
     def _age(self, t_inference: float) -> list[tuple[Tensor, Tensor]]:
-        """Return rows of tiles ``(out, rows)`` and the factor of each column that compensates drift."""
+        """Return rows of tiles ``(out, rows)`` and the drift compensation factor of each column."""
         for linear in self._linears():
             _expect_full_scale(linear)
             cast(Any, linear.eval()).drift_analog_weights(t_inference)
@@ -202,7 +203,7 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program a fresh chip from the exact weights; read it with `drift_`."""
+        """Program a fresh chip from the exact weights; `drift_` reads the chip."""
         with _drawing_from(generator):
             self._program()
         self._scales = [self._normalised(first, last)[1] for first, last in self._row_slices()]
@@ -210,7 +211,7 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Let the programmed chip age to `t_inference` [s] and read its weights once."""
+        """Age the programmed chip to `t_inference` [s] and read the weights once."""
         with _drawing_from(generator):
             reads = self._age(t_inference)
         self._programmed = [(w.clone(), scale * alpha) for (w, alpha), scale in zip(reads, self._scales, strict=True)]
@@ -218,9 +219,9 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Let AIHWKIT clip the weights, in units of the scales that they had before the step; called after each step.
+        """Clip the weights with AIHWKIT after a training step, in units of the column scales before the step.
 
-        Its remapping is nothing to do: a pass takes its scales from the present weights.
+        AIHWKIT's remapping needs no action, because every pass derives the scales from the present weights.
         """
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):
@@ -245,14 +246,14 @@ class _TheirLinear(_OnTheirTiles, AnalogLinear):  # as a linear layer, but for w
 
 @final
 class _TheirConv(_OnTheirTiles, AnalogConv):  # as a convolution, but for who computes
-    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, over its patches."""
+    """`nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` on AIHWKIT's tiles, computed over patches."""
 
 
 @final
 class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
-    """A linear projection that is part of a module, on AIHWKIT's tiles."""
+    """Linear projection inside a module, on AIHWKIT's tiles."""
 
 
 @final
 class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
-    """A convolution inside a module's own forward, or the taps of a transposed one, on AIHWKIT's tiles."""
+    """Convolution inside a module's forward, or taps of a transposed convolution, on AIHWKIT's tiles."""

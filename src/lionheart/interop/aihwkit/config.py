@@ -1,6 +1,6 @@
-"""Settings: our `TileSpec` as AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`, and back.
+"""Settings: conversion of `TileSpec` to AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`, and back.
 
-Both ways are checked by going there and back: whatever does not come back is what the other side cannot say.
+Both conversions are checked by a round trip: a field that does not survive has no counterpart on the other side.
 """
 
 from __future__ import annotations
@@ -42,24 +42,26 @@ from lionheart.interop.aihwkit.effective import (
 
 _COMPENSATIONS = {"global": GlobalDriftCompensation, "per_column": PerColumnDriftCompensation}
 _WEIGHT_NOISES = {"constant": WeightNoiseType.ADDITIVE_CONSTANT, "root": WeightNoiseType.PCM_READ}
-_UNSPLIT = 1 << 30  # their 0: a crossbar of any size
+_UNSPLIT = 1 << 30  # AIHWKIT's 0: a crossbar of any size
 _NO_MATCH = "(missing)"
 
 
 class ConversionWarning(LionHeartWarning):
-    """Settings were left behind that the other simulator cannot express."""
+    """Settings without a counterpart in the other simulator were dropped."""
 
 
 def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True) -> Any:
-    """Return AIHWKIT's configuration of a tile; docs/how-to/aihwkit.md says what corresponds to what.
+    """Return AIHWKIT's configuration of a tile; docs/how-to/aihwkit.md lists the corresponding fields.
 
     Args:
-        tile: Ours.
-        compiled: Return an `InferenceRPUConfig`, for AIHWKIT's compiled tiles, instead of a `TorchInferenceRPUConfig`.
-        strict: Whether what AIHWKIT cannot say is an error; otherwise it is left out with one `ConversionWarning`.
+        tile: LionHeart's tile settings.
+        compiled: Whether to return an `InferenceRPUConfig` for AIHWKIT's compiled tiles instead of a
+            `TorchInferenceRPUConfig` for the torch tiles.
+        strict: Whether a field without a counterpart in AIHWKIT is an error; otherwise the field is dropped with a
+            `ConversionWarning`.
 
     Raises:
-        ConfigError: Lists every field that AIHWKIT cannot say.
+        ConfigError: Fields have no counterpart in AIHWKIT; the message lists all of them.
     """
     config, faults = examine_tile(tile, compiled=compiled)
     report_faults(faults, "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
@@ -67,14 +69,15 @@ def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True
 
 
 def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
-    """Return our tile for AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`.
+    """Return the `TileSpec` for AIHWKIT's `TorchInferenceRPUConfig` or `InferenceRPUConfig`.
 
     Args:
-        config: Theirs.
-        strict: Whether what we cannot say is an error; otherwise it is left out with one `ConversionWarning`.
+        config: AIHWKIT's configuration.
+        strict: Whether a field without a counterpart in `TileSpec` is an error; otherwise the field is dropped with a
+            `ConversionWarning`.
 
     Raises:
-        ConfigError: Lists every field that we cannot say.
+        ConfigError: Fields have no counterpart in `TileSpec`; the message lists all of them.
     """
     tile, faults = examine_config(config)
     report_faults(faults, "LionHeart", strict=strict)
@@ -82,7 +85,7 @@ def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
 
 
 def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[str]]:
-    """Return the nearest configuration of theirs, and the fields of `tile` that it does not say, with their values."""
+    """Return AIHWKIT's nearest configuration, and the fields of `tile` without a counterpart, with their values."""
     config = _write(tile, compiled=compiled)
     ours, back = effective_tile(tile), effective_tile(_read(config))
     faults = _compare(_flatten(ours.model_dump()), _flatten(back.model_dump()))
@@ -92,17 +95,17 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
     if ours.input_range == "learned" and _is_scaled_by_constant(ours):
         faults.append("input_range: 'learned' without a DAC")
     if ours.hwa.weight_levels is not None and ours.hwa.weight_levels % 2 == 0:
-        faults.append(f"hwa.weight_levels: {ours.hwa.weight_levels}")  # theirs have 0 among them
+        faults.append(f"hwa.weight_levels: {ours.hwa.weight_levels}")  # AIHWKIT's levels include 0
     if compiled and ours.input_range == "static" and ours.dac_bits is None and limits_outputs(ours):
         faults.append("dac_bits: None with a static input range and output noise or bound")
     return config, [f"TileSpec.{fault}" for fault in faults]
 
 
 def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
-    """Return our nearest tile, and the fields of their `config` that it does not say, with their values.
+    """Return the nearest `TileSpec`, and the fields of AIHWKIT's `config` without a counterpart, with their values.
 
     Raises:
-        ConfigError: It is no configuration for inference.
+        ConfigError: `config` is not a configuration for inference.
     """
     faults, name = [], type(config).__name__
     if not isinstance(config, (InferenceRPUConfig, TorchInferenceRPUConfig)):
@@ -119,18 +122,18 @@ def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
 
 
 def report_faults(faults: list[str], other: str, *, strict: bool) -> None:
-    """Raise one `ConfigError` that lists all `faults`, or warn of them once."""
+    """Raise one `ConfigError` that lists all `faults`, or issue one warning."""
     if not faults:
         return
-    message = "\n".join(f"{fault}: {other} cannot say this" for fault in faults)
+    message = "\n".join(f"{fault}: no counterpart in {other}" for fault in faults)
     if strict:
         raise ConfigError(
-            message, hint="change these, or give strict=False to go without them; see docs/how-to/aihwkit.md"
+            message, hint="change these settings, or pass strict=False to drop them; see docs/how-to/aihwkit.md"
         )
     warnings.warn(message, ConversionWarning, stacklevel=3)
 
 
-# -- ours to theirs ---------------------------------------------------------------------------------------------------
+# -- LionHeart to AIHWKIT ---------------------------------------------------------------------------------------------
 
 
 def _resolution(bits: int | None) -> float:
@@ -138,12 +141,12 @@ def _resolution(bits: int | None) -> float:
 
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
-    """Whether their input range would clip where ours does not, so that their constant noise management is ours."""
+    """Whether AIHWKIT's input range would clip but LionHeart's does not, so that constant noise management is needed."""
     return tile.dac_bits is None
 
 
 def limits_outputs(tile: TileSpec) -> bool:
-    """Whether outputs have noise or a bound, so that it matters what a full-scale input stands for."""
+    """Whether outputs have noise or a bound, so that the input value at full scale has an effect."""
     return tile.output_noise > 0 or tile.output_bound is not None
 
 
@@ -163,7 +166,7 @@ def _write(tile: TileSpec, *, compiled: bool) -> Any:
     if tile.input_range == "dynamic":
         forward.noise_management, forward.inp_bound = NoiseManagementType.ABS_MAX, 1.0
     elif compiled and tile.dac_bits is None and not limits_outputs(tile):
-        pass  # their compiled tiles scale no inputs without a bound; here nothing depends on the scale
+        pass  # AIHWKIT's compiled tiles scale no inputs without a bound; the scale has no effect here
     elif tile.input_range == "static" and _is_scaled_by_constant(tile):
         forward.noise_management, forward.nm_thres = NoiseManagementType.CONSTANT, 1.0
     else:
@@ -186,7 +189,7 @@ def _write_modifier(hwa: HWASpec, compiled: bool) -> Any:
     additive = hwa.weight_noise_kind == "additive"
     if hwa.weight_levels is not None:
         step = 2 / (hwa.weight_levels - 1)
-        modifier.res = step if compiled else step / 2  # their torch tile takes it relative to -1 .. 1
+        modifier.res = step if compiled else step / 2  # AIHWKIT's torch tiles count the step relative to -1 .. 1
         with_noise = compiled and additive and hwa.weight_noise > 0
         kind = WeightModifierType.DISCRETIZE_ADD_NORMAL if with_noise else WeightModifierType.DISCRETIZE
     elif additive:
@@ -210,7 +213,7 @@ def _write_clip(hwa: HWASpec, compiled: bool) -> Any:
     return clip
 
 
-# -- theirs to ours ---------------------------------------------------------------------------------------------------
+# -- AIHWKIT to LionHeart ---------------------------------------------------------------------------------------------
 
 
 def _bits(resolution: float) -> int | None:
@@ -313,7 +316,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the names of the first that are missing or different in the second, with the values."""
+    """Return the names in `one` that are missing or different in `other`, with the values."""
     return [f"{name}: {value!r}" for name, value in one.items() if not _is_same(value, other.get(name, _NO_MATCH))]
 
 

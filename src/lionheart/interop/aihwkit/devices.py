@@ -1,4 +1,4 @@
-"""Devices: our `DeviceSpec` as AIHWKIT's noise model with its conductance converter, and back."""
+"""Devices: conversion of `DeviceSpec` to AIHWKIT's noise model and conductance converter, and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CMO_ACCEPTANCE = (0.2, 2.0)
 
 
 def write_converter(device: DeviceSpec) -> Any:
-    """Return AIHWKIT's conductance converter."""
+    """Return AIHWKIT's conductance converter for a device."""
     converter, limits = device.converter, {"g_max": device.g_max, "g_min": device.g_min}
     if isinstance(converter, SingleConverter):
         return SingleDeviceConductanceConverter(**limits)
@@ -50,7 +50,7 @@ def write_converter(device: DeviceSpec) -> Any:
 
 
 def read_converter(converter: Any) -> dict[str, Any]:
-    """Return the settings of a `DeviceSpec` that a converter of theirs fixes."""
+    """Return the settings of a `DeviceSpec` that AIHWKIT's conductance converter determines."""
     settings: dict[str, Any] = {"g_max": float(converter.g_max), "g_min": float(converter.g_min)}
     if isinstance(converter, SingleDeviceConductanceConverter):
         settings["converter"] = SingleConverter()
@@ -67,7 +67,7 @@ def read_converter(converter: Any) -> dict[str, Any]:
 
 
 def write_noise_model(device: DeviceSpec) -> Any:
-    """Return AIHWKIT's noise model; one without noise where it has none for the technology."""
+    """Return AIHWKIT's noise model of a device; a model without noise if AIHWKIT lacks the technology."""
     converter = write_converter(device)
     if isinstance(device, PCMNoise):
         kind: Callable[..., Any] = PCMLikeNoiseModel
@@ -87,7 +87,9 @@ def write_noise_model(device: DeviceSpec) -> Any:
             read_noise_scale=device.read_noise_scale,
             drift_scale=device.drift_scale,
         )
-        model.prog_coeff_g_max_reference = device.g_max_of_fit  # their argument of this name leaves it unset
+        model.prog_coeff_g_max_reference = (
+            device.g_max_of_fit
+        )  # AIHWKIT's constructor argument of this name has no effect
         return model
     if isinstance(device, ReRAMWan2022Spec):
         coefficients = {time: list(row) for time, row in zip(device.times, device.noise, strict=True)}
@@ -112,7 +114,7 @@ def write_noise_model(device: DeviceSpec) -> Any:
 
 
 def read_noise_model(model: Any) -> DeviceSpec:
-    """Return the device that is nearest to a noise model of theirs."""
+    """Return the `DeviceSpec` nearest to AIHWKIT's noise model."""
     settings = read_converter(model.g_converter)
     if type(model) in (PCMLikeNoiseModel, CustomDriftPCMLikeNoiseModel):
         settings |= {
@@ -164,16 +166,16 @@ def _read_cmo(model: Any, settings: dict[str, Any]) -> DeviceSpec:
 
 
 def describe_noise_model(model: Any) -> dict[str, Any]:
-    """Return what a noise model of theirs computes with, as plain values by name."""
+    """Return the effective fields of AIHWKIT's noise model as plain values by name."""
     fields: dict[str, Any] = {"": type(model).__name__}
     converter = model.g_converter
     fields["g_converter"] = type(converter).__name__
     if type(converter) is NPairConductanceConverter and len(converter.f_lst) == 2:
-        fields["g_converter"] = DualPairConductanceConverter.__name__  # they compute the same
+        fields["g_converter"] = DualPairConductanceConverter.__name__  # both classes compute the same
     fields |= {f"g_converter.{name}": v for name, v in vars(converter).items() if name != "scale_ratio"}
     skipped = {"g_converter", "g_max", "g_min"}
     if type(model) is ReRamWan2022NoiseModel:
-        skipped.add("prog_coeff_g_max_reference")  # never read
+        skipped.add("prog_coeff_g_max_reference")  # AIHWKIT never reads this field
         fields["coeff_g_max_reference"] = getattr(model, "coeff_g_max_reference", model.g_max)
     elif type(model) is ReRamCMONoiseModel:
         skipped |= {"coeff_dict", "acceptance_range"}
@@ -181,6 +183,6 @@ def describe_noise_model(model: Any) -> dict[str, Any]:
     fields |= {name: value for name, value in vars(model).items() if name not in skipped}
     if type(model) is StateIndependentNoiseModel and not (
         model.prog_noise_scale or model.drift_scale or model.read_noise_scale
-    ):  # without noise the rest has no effect
+    ):  # without noise the other fields have no effect
         return {name: v for name, v in fields.items() if name.partition(".")[0] in ("", "g_converter")}
     return fields

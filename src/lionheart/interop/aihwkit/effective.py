@@ -1,4 +1,4 @@
-"""What of settings has an effect: those that have none beside the others get their defaults, so that equal tiles look equal."""
+"""Effective settings: settings without an effect are reset to their defaults, so that equivalent tiles compare equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spe
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:
-    """Return a tile with the defaults of every setting that has no effect beside the others."""
+    """Return a tile in which every setting without an effect has its default value."""
     hwa, device = tile.hwa, tile.device
     changes: dict[str, Any] = {}
     if hwa.weight_noise_kind != "device":
@@ -47,7 +47,7 @@ def effective_tile(tile: TileSpec) -> TileSpec:
 
 
 def effective_forward(config: Any) -> Any:
-    """Return their input and output settings, those without effect at their defaults."""
+    """Return AIHWKIT's input and output settings, with defaults for settings without an effect."""
     forward, default = copy.deepcopy(config.forward), IOParameters()
     if forward.is_perfect:
         forward = IOParameters(inp_res=-1.0, out_res=-1.0, inp_bound=0.0, out_bound=0.0, out_noise=0.0)
@@ -63,7 +63,7 @@ def effective_forward(config: Any) -> Any:
         and forward.inp_res <= 0
         and forward.inp_bound >= 1
     ):
-        forward.inp_bound = 0.0  # nothing reaches it
+        forward.inp_bound = 0.0  # no input reaches the bound
     if forward.bound_management == BoundManagementType.NONE or forward.out_bound == 0:
         forward.bound_management = BoundManagementType.NONE
         forward.max_bm_factor, forward.max_bm_res = default.max_bm_factor, default.max_bm_res
@@ -83,17 +83,17 @@ def effective_forward(config: Any) -> Any:
 
 
 def _is_constant(forward: Any) -> bool:
-    """Whether inputs are scaled by a number that does not follow them."""
+    """Whether inputs are scaled by a constant."""
     return forward.noise_management in (NoiseManagementType.NONE, NoiseManagementType.CONSTANT)
 
 
 def _clips(forward: Any) -> bool:
-    """Whether inputs beyond a constant scale are lost, as by an input range."""
+    """Whether inputs beyond the constant scale are clipped, as by an input range."""
     return bool(forward.inp_res > 0 and forward.bound_management == BoundManagementType.NONE)
 
 
 def effective_modifier(config: Any) -> Any:
-    """Return their noise on weights in training, settings without effect at their defaults."""
+    """Return AIHWKIT's weight noise in training, with defaults for settings without an effect."""
     given, torch_tile = config.modifier, isinstance(config, TorchInferenceRPUConfig)
     kind = WeightModifierType.NONE if given.type == WeightModifierType.COPY else given.type
     if kind in (WeightModifierType.MULT_NORMAL, WeightModifierType.ADD_NORMAL) and given.std_dev <= 0:
@@ -118,7 +118,7 @@ def effective_modifier(config: Any) -> Any:
 
 
 def effective_clip(config: Any) -> Any:
-    """Return their clipping of weights, settings without effect at their defaults."""
+    """Return AIHWKIT's weight clipping, with defaults for settings without an effect."""
     given = config.clip
     clip = WeightClipParameter(type=given.type)
     if given.type in (WeightClipType.FIXED_VALUE, WeightClipType.LAYER_GAUSSIAN) and given.fixed_value > 0:
@@ -129,7 +129,7 @@ def effective_clip(config: Any) -> Any:
 
 
 def effective_input_range(config: Any) -> Any:
-    """Return their input range; a constant scale that clips is one that is not learned."""
+    """Return AIHWKIT's input range; a constant scale that clips becomes an input range that is not learned."""
     given, default = config.pre_post.input_range, InputRangeParameter()
     if not given.enable:
         forward = effective_forward(config)
@@ -137,7 +137,7 @@ def effective_input_range(config: Any) -> Any:
         return InputRangeParameter(enable=True, learn_input_range=False) if as_range else default
     if not given.learn_input_range:
         return InputRangeParameter(enable=True, learn_input_range=False)
-    kept = copy.deepcopy(given)  # where it starts is calibrated by us
+    kept = copy.deepcopy(given)  # LionHeart calibrates the initial value
     kept.init_value, kept.init_from_data, kept.init_std_alpha = 3.0, 100, 3.0
     kept.calibration_info = None
     return kept

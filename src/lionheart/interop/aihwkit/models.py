@@ -1,6 +1,6 @@
-"""Models: our analog layers as AIHWKIT's, and back, with weights, biases and input ranges in place.
+"""Models: conversion of LionHeart's analog layers to AIHWKIT's and back, with weights, biases and input ranges.
 
-Programmed chips stay behind: each side programs its own from the exact weights.
+Programmed chips are not converted: each simulator programs its own chips from the exact weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lionheart.interop.aihwkit.config import examine_config, examine_tile, limit
 from lionheart.mapping import LayerMapping, Placement
 
 _THEIR_CONVOLUTIONS = {1: AnalogConv1d, 2: AnalogConv2d, 3: AnalogConv3d}
-#: Layers of theirs with the layers of PyTorch's that they stand for.
+#: AIHWKIT's layer classes with the PyTorch classes that they replace.
 _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
     _THEIR_CONVOLUTIONS[each.n_spatial_dims]: each.module_type for each in CONVOLUTIONS
 }
@@ -37,19 +37,20 @@ _CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
 
 @final
 class ConvOverPatches(nn.Module):
-    """A convolution as AIHWKIT's linear layers over its patches, one for each group.
+    """A convolution computed by AIHWKIT's linear layers over patches, one linear layer for each group.
 
-    For what AIHWKIT's own convolutions do not run: groups, padding other than zeros, 1 and 3 dimensions on torch tiles.
+    This class covers convolutions that AIHWKIT does not run: groups, padding other than zeros, 1 and 3 dimensions on
+    torch tiles.
 
     Args:
-        conv: Gives the geometry; its weights are not used.
-        linears: For each group an `AnalogLinear` of its outputs.
+        conv: Convolution that defines the geometry; its weights are not used.
+        linears: One `AnalogLinear` for each group.
     """
 
     def __init__(self, conv: nn.Module, linears: Iterable[nn.Module]) -> None:
         super().__init__()
         self.linears = nn.ModuleList(linears)
-        self.__dict__["digital"] = conv  # not registered: its parameters are not ours
+        self.__dict__["digital"] = conv  # not registered as a child: the parameters belong to another module
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of ``(batch, channels, *sizes)``, with or without the batch dimension."""
@@ -76,7 +77,7 @@ class ConvOverPatches(nn.Module):
 @final
 @dataclass(frozen=True)
 class PlacedTile:
-    """One tile of an AIHWKIT layer and which weights ``[outputs, inputs]`` of the layer it holds."""
+    """One tile of an AIHWKIT layer, with the slices ``[outputs, inputs]`` of the layer's weights on the tile."""
 
     name: str
     tile: Any
@@ -85,7 +86,7 @@ class PlacedTile:
 
 
 def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
-    """Yield the tiles of one AIHWKIT layer, rows of tiles first; names as in the layer."""
+    """Yield the tiles of one AIHWKIT layer row by row, named as in the layer."""
     module: Any = linear.analog_module
     if not isinstance(module, TileModuleArray):
         yield PlacedTile("analog_module", module, slice(None), slice(None))
@@ -101,17 +102,17 @@ def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
 
 
 def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
-    """Return an AIHWKIT linear layer for each group of one of our layers; their weights are to be set."""
+    """Return an AIHWKIT linear layer for each group of a LionHeart layer; the caller sets the weights."""
     out, rows = layer.matrix().shape
     groups = layer.partition.groups
-    with torch.random.fork_rng(devices=[]):  # they draw initial weights
+    with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
         linears = [AnalogLinear(rows, out // groups, bias, rpu_config=config) for _ in range(groups)]
     return [linear.to(layer.weight.device) for linear in linears]
 
 
 @final
 class _Faults:
-    """Faults with the layers that have them."""
+    """Faults, each with the layers that have the fault."""
 
     def __init__(self) -> None:
         self._layers: dict[str, list[str]] = {}
@@ -124,25 +125,26 @@ class _Faults:
         return [f"{', '.join(fqns)}: {fault}" for fault, fqns in self._layers.items()]
 
 
-# -- ours to theirs ---------------------------------------------------------------------------------------------------
+# -- LionHeart to AIHWKIT ---------------------------------------------------------------------------------------------
 
 
 def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True) -> nn.Module:
-    """Put AIHWKIT's analog layers in place of ours.
+    """Replace LionHeart's analog layers by AIHWKIT's.
 
-    Linear layers become `AnalogLinear`, plain two-dimensional convolutions `AnalogConv2d`, all others `ConvOverPatches`.
+    Linear layers become `AnalogLinear`, plain two-dimensional convolutions `AnalogConv2d`, other convolutions
+    `ConvOverPatches`.
 
     Args:
-        model: With our analog layers, calibrated; changed in place.
-        compiled: Use AIHWKIT's compiled tiles instead of its torch tiles.
-        strict: As in `to_rpu_config`.
+        model: Model with calibrated LionHeart analog layers; changed in place.
+        compiled: Whether to use AIHWKIT's compiled tiles instead of the torch tiles.
+        strict: See `to_rpu_config`.
 
     Returns:
-        The model; AIHWKIT's `AnalogWrapper` around it programs and drifts all layers at once.
+        The model. AIHWKIT's `AnalogWrapper` programs and drifts all its layers together.
 
     Raises:
-        ConfigError: Lists what of a layer AIHWKIT cannot say, and layers without an input range; the model is unchanged.
-        UnsupportedLayerError: Projections are parts of modules, as in attention; the model is unchanged.
+        ConfigError: Settings have no counterpart in AIHWKIT, or layers lack an input range; the model is unchanged.
+        UnsupportedLayerError: Projections lie inside modules, as in attention; the model is unchanged.
     """
     layers = analog_layers(model)
     faults = _Faults()
@@ -150,8 +152,8 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
     if parts:
         held = [fqn for fqn, layer in layers.items() if any(wrapper.holds(layer) for wrapper in parts)]
         raise UnsupportedLayerError(
-            f"{', '.join(held)}: AIHWKIT has no layer for parts of attention, recurrent, transposed or one's own modules",
-            hint="map them digital, or use the backend: it computes them on AIHWKIT's tiles",
+            f"{', '.join(held)}: AIHWKIT has no layer for projections inside attention, recurrent, transposed or user modules",
+            hint="map them digital, or use the backend 'aihwkit', which computes them on AIHWKIT's tiles",
         )
     for fqn, layer in layers.items():
         faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
@@ -195,12 +197,12 @@ def _to_theirs(layer: AnalogLayer, config: Any) -> nn.Module:
 
 
 def _range_of(layer: AnalogLayer) -> float:
-    """Return the input range; 1 where none is needed."""
+    """Return the input range of a layer; 1 if the tile needs no range."""
     return float(layer.analog_input_range.detach()) or 1.0
 
 
 def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
-    """Return what stands for a layer of ours, and the AIHWKIT layers in it, one for each group."""
+    """Return the replacement of a LionHeart layer, and the AIHWKIT layers in the replacement, one for each group."""
     has_bias, conv = layer.bias is not None, cast(Any, layer.digital)
     if not isinstance(layer, AnalogConv):
         linears = build_linears(layer, config, bias=has_bias)
@@ -214,24 +216,24 @@ def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
         linears = build_linears(layer, config, bias=has_bias)
         return ConvOverPatches(copy.deepcopy(conv), linears), linears
     shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    with torch.random.fork_rng(devices=[]):  # it draws initial weights
+    with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
         made = AnalogConv2d(*shape, bias=has_bias, rpu_config=config).to(layer.weight.device)
     return made, [made]
 
 
-# -- theirs to ours ---------------------------------------------------------------------------------------------------
+# -- AIHWKIT to LionHeart ---------------------------------------------------------------------------------------------
 
 
 def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
-    """Put our analog layers in place of AIHWKIT's, with exactly the weights that its layers' ``get_weights`` return.
+    """Replace AIHWKIT's analog layers by LionHeart's, with exactly the weights that AIHWKIT's ``get_weights`` returns.
 
     Args:
-        model: With AIHWKIT's linear or convolution layers on tiles for inference; changed in place.
-        strict: As in `from_rpu_config`; also whether tiles of one layer must have one input range.
+        model: Model with AIHWKIT's linear or convolution layers on inference tiles; changed in place.
+        strict: See `from_rpu_config`; also whether all tiles of a layer must have the same input range.
 
     Raises:
-        ConfigError: Lists what of a layer we cannot say; the model is unchanged.
-        UnsupportedLayerError: A layer is of a kind that we do not know.
+        ConfigError: Settings have no counterpart in LionHeart; the message lists them. The model is unchanged.
+        UnsupportedLayerError: A layer class is unknown.
     """
     theirs = _their_layers(model)
     tiles: dict[str, TileSpec] = {}
@@ -239,7 +241,9 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
     for fqn, layer in theirs.items():
         tiles[fqn], found = examine_config(_without_range(_config_of(layer)))
         if len(ranges := set(_ranges_of(layer))) > 1:
-            found.append(f"input_range: {', '.join(f'{each:g}' for each in sorted(ranges))}, one for each tile")
+            found.append(
+                f"input_range: {', '.join(f'{each:g}' for each in sorted(ranges))}, expected one for all tiles"
+            )
         faults.add(fqn, found)
     report_faults(faults.lines(), "LionHeart", strict=strict)
     for fqn, layer in theirs.items():
@@ -263,13 +267,13 @@ def _their_layers(model: nn.Module) -> dict[str, nn.Module]:
             if not isinstance(module, (AnalogLinear, *_CONVOLUTIONS)):
                 raise UnsupportedLayerError(
                     f"{fqn}: got {type(module).__name__}, expected AIHWKIT's linear or convolution layer",
-                    hint="make it digital first",
+                    hint="convert this layer to digital first",
                 )
             found[fqn] = module
         elif isinstance(module, ConvOverPatches):
             found[fqn] = module
     if "" in found:
-        raise ConfigError("the model itself is the layer", hint="wrap it: nn.Sequential(layer)")
+        raise ConfigError("got a single layer as the model", hint="wrap the layer: nn.Sequential(layer)")
     return found
 
 
@@ -286,7 +290,7 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return a configuration whose constant scale of inputs is 1: our layers hold it, not our tiles."""
+    """Return a configuration with a constant input scale of 1; LionHeart stores the scale in the layer, not in the tile."""
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config
     config = copy.deepcopy(config)
@@ -309,7 +313,7 @@ def _ranges_of(layer: nn.Module) -> list[float]:
 
 
 def _bound_of(layer: nn.Module) -> Tensor:
-    """Return what a weight of 1 stands for in each column, the largest of its tiles."""
+    """Return the weight per tile unit in each column, the largest over the tiles of the column."""
     bounds = []
     for linear in _linears_of(layer):
         bound = torch.zeros(linear.get_weights()[0].shape[0])
@@ -338,7 +342,7 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
         digital = build(*shape, bias=has_bias)
     if math.prod(digital.weight.shape) != weight.numel():
         raise UnsupportedLayerError(
-            f"{fqn}: the tiles hold weights of shape {tuple(weight.shape)}", hint="make it digital first"
+            f"{fqn}: the tiles hold weights of shape {tuple(weight.shape)}", hint="convert this layer to digital first"
         )
     digital.weight = nn.Parameter(weight.view_as(digital.weight).clone())
     if has_bias:
@@ -347,7 +351,7 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
 
 
 def replace_module_(model: nn.Module, fqn: str, module: nn.Module) -> None:
-    """Put `module` where the layer `fqn` is, under every name that the model has for it."""
+    """Replace the layer `fqn` by `module` under every name of the layer in the model."""
     old = model.get_submodule(fqn)
     for place in [name for name, each in model.named_modules(remove_duplicate=False) if each is old]:
         parent, _, name = place.rpartition(".")

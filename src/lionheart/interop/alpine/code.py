@@ -1,4 +1,4 @@
-"""The C++ of an emitted program's layers."""
+"""C++ code of the layers of an emitted program."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from lionheart.interop.alpine.quantised import (
     Step,
 )
 
-_GROUP = 16  # the product kernel is fastest on multiples
-_PIXELS = 32  # output pixels whose patches are gathered together
+_GROUP = 16  # the product kernel is fastest on multiples of 16
+_PIXELS = 32  # number of output pixels whose patches are gathered together
 
 
 @final
 @dataclass
 class Workspace:
-    """Buffers that layers share: the largest that any of them asked for."""
+    """Buffers shared by all layers; each buffer has the largest size that a layer needs."""
 
     patches: int = 0
     sums: int = 0
     outputs: int = 0
 
     def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0) -> None:
-        """Make sure of so many elements."""
+        """Enlarge the buffers to at least these numbers of elements."""
         self.patches = max(self.patches, patches)
         self.sums = max(self.sums, sums)
         self.outputs = max(self.outputs, outputs)
@@ -42,14 +42,14 @@ class Workspace:
 @final
 @dataclass
 class LayerCode:
-    """One layer's function.
+    """The C++ function of one layer.
 
     Args:
-        number: From 1.
-        step: What it computes.
-        constants: Where its weights go.
-        space: Buffers.
-        first_tile: Number of its first crossbar.
+        number: Number of the layer, from 1.
+        step: Quantised operation that the layer computes.
+        constants: Constants of the program, to which the weights are added.
+        space: Shared buffers.
+        first_tile: Number of the first tile of the layer.
     """
 
     number: int
@@ -62,7 +62,7 @@ class LayerCode:
 
     @property
     def function(self) -> str:
-        """Name of the function."""
+        """Name of the C++ function."""
         operation = self.step.operation
         label = getattr(operation, "fqn", "") or operation.name
         return f"layer_{self.number:02d}_" + re.sub(r"\W+", "_", label)
@@ -91,7 +91,7 @@ class LayerCode:
         return "\n".join(lines) + "\n"
 
     def describe(self) -> str:
-        """Return one line about the layer."""
+        """Return a description of the layer in one line."""
         step, shape = self.step, self.step.operation.shape
         size = f"-> {shape.height} x {shape.width} x {shape.channels}"
         if not isinstance(step, QuantisedProduct):
@@ -241,14 +241,14 @@ class LayerCode:
         ]  # fmt: skip
 
     def _tile_table(self, groups: int) -> list[str]:
-        """Return a line for each group: number, first input, inputs, first output, outputs of each crossbar."""
+        """Return one line for each group: number, first input, inputs, first output and outputs of each tile."""
         lines = []
         for group in range(groups):
             entries = [(t.tid, t.row, t.rows, t.col, t.cols) for t in self.tiles if t.group == group]
             lines.append("        {" + ", ".join("{" + ", ".join(map(str, entry)) + "}" for entry in entries) + "},")
         return lines
 
-    # ---- the rest
+    # ---- other operations
 
     def _add(self, step: QuantisedAdd) -> list[str]:
         low, high = step.bounds

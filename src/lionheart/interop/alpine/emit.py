@@ -1,4 +1,4 @@
-"""Writes a program's folder: C++, constants, inputs, expected outputs, Makefile, manifest, a page to read."""
+"""Writes the folder of a program: C++, constants, inputs, expected outputs, Makefile, manifest, README."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NETWORK_KINDS = ("quantise", "output", "program_tiles")
 def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> Manifest:
     """Write a C++ program that computes a quantised network, and return its manifest.
 
-    The same program and inputs give the same bytes in every file.
+    Equal programs and inputs give equal bytes in every file.
 
     Args:
-        program: From `quantise_program`.
-        folder: New or empty.
-        inputs: ``(n, height, width, channels)``; they are stored beside the outputs that the program must give for them.
+        program: Quantised network from `quantise_program`.
+        folder: New or empty folder.
+        inputs: Inputs ``(n, height, width, channels)``, stored with the outputs that the program must produce.
 
     Raises:
-        ArtifactError: The folder is not empty, or cannot be written.
+        ArtifactError: The folder is not empty, or the folder cannot be written.
         UnsupportedLayerError: The network has too many layers.
     """
     check_size(program)
@@ -72,7 +72,10 @@ def _require_empty(folder: Path) -> None:
             f"{folder}: cannot be read: {error.strerror or error}", hint="choose another folder"
         ) from error
     if is_taken:
-        raise ArtifactError(f"{folder}: is there already and not empty", hint="choose another folder, or remove it")
+        raise ArtifactError(
+            f"{folder}: the folder exists and is not empty, expected a new or empty folder",
+            hint="choose another folder, or remove this one",
+        )
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -85,7 +88,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _main(
     program: QuantisedProgram, layers: list[LayerCode], functions: list[str], arena: Arena, space: Workspace
 ) -> str:
-    """Return main.cc."""
+    """Return the content of main.cc."""
     graph = program.program
     tiles = [(tile, layer) for layer in layers for tile in layer.tiles]
     programmed = [
@@ -128,7 +131,7 @@ def _adc_scale(layer: LayerCode) -> float:
 def _manifest(
     program: QuantisedProgram, layers: list[LayerCode], inputs: NDArray[np.float32], expected: NDArray[np.int8]
 ) -> Manifest:
-    """Return what the program is."""
+    """Return the manifest of the program."""
     scale = program.scales[program.program.source]
     return Manifest(
         schema_version=1,
@@ -169,7 +172,7 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
 
 
 def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
-    """Return what Makefile and README fill in."""
+    """Return the values for the placeholders of Makefile and README."""
     return {
         "n_tiles": program.n_tiles,
         "tile_rows": program.tile_rows,

@@ -1,4 +1,4 @@
-"""From a network, or a finished run, to an emitted program in one call."""
+"""Export of a network or a finished run as a program in one call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from lionheart.interop.alpine.qemu import missing_packages
 from lionheart.interop.alpine.quantised import quantise_program
 from lionheart.interop.alpine.run import run_program
 from lionheart.interop.alpine.trace import channels_last, trace_program
-from lionheart.jobs.evaluate import open_finished
-from lionheart.jobs.map import load_result
+from lionheart.jobs.result import load_result, open_finished
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.tasks import Task
@@ -40,20 +39,21 @@ def export_model(
     """Write a C++ program that computes a network in int8, with the analog projections of `mapping` on tiles.
 
     Args:
-        model: In floating point.
-        samples: Inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)`` that decide the scales.
-        folder: New or empty.
-        mapping: None leaves everything digital.
-        tile_rows: Inputs of a crossbar.
-        tile_cols: Outputs of a crossbar.
-        stored: Inputs that lie beside the program with the outputs it must give; None takes the first few samples.
+        model: Network in floating point.
+        samples: Calibration inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)``, which
+            determine the scales.
+        folder: New or empty folder.
+        mapping: Placements of the projections; None for all digital.
+        tile_rows: Inputs of a tile.
+        tile_cols: Outputs of a tile.
+        stored: Inputs to store with the program and its expected outputs; None for the first few samples.
 
     Returns:
-        The program's manifest.
+        Manifest of the program.
 
     Raises:
         UnsupportedLayerError: The network has an operation that cannot be exported.
-        ConfigError: The mapping is of another network, or the stored inputs have another shape.
+        ConfigError: The mapping belongs to another network, or the stored inputs have another shape.
         ArtifactError: The folder is not empty, or cannot be written.
     """
     program = trace_program(model, samples)
@@ -63,7 +63,7 @@ def export_model(
     if stored.shape[1:] != samples.shape[1:]:
         raise ConfigError(
             f"export: got stored inputs of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
-            hint="they must be like the calibration samples",
+            hint="stored inputs must have the shape of the calibration samples",
         )
     return emit_program(quantised, folder, channels_last(stored))
 
@@ -71,26 +71,28 @@ def export_model(
 def export_run(
     task: Task, run_dir: Path | str, folder: Path | str, *, n_calibration: int = N_CALIBRATION, n_stored: int = N_STORED
 ) -> Manifest:
-    """Write a finished run's network, with its weights and its mapping, as a C++ program.
+    """Write the network of a finished run, with the weights and the mapping of the run, as a C++ program.
 
-    Scales come from training samples, the stored inputs are validation samples.
+    Training samples determine the scales; the stored inputs are validation samples.
 
     Args:
-        task: The run's task.
-        run_dir: A finished run.
-        folder: New or empty.
-        n_calibration: Samples that decide the scales.
-        n_stored: Samples that lie beside the program.
+        task: Task of the run.
+        run_dir: Directory of a finished run.
+        folder: New or empty folder.
+        n_calibration: Number of training samples that determine the scales.
+        n_stored: Number of validation samples to store with the program.
 
     Returns:
-        The program's manifest.
+        Manifest of the program.
 
     Raises:
         ArtifactError, ConfigError, UnsupportedLayerError: See `export_model`.
     """
     for name, number in (("calibration", n_calibration), ("stored", n_stored)):
         if number < 1:
-            raise ConfigError(f"export: got {number} {name} samples, expected a number > 0", hint="leave it out")
+            raise ConfigError(
+                f"export: got {number} {name} samples, expected a number > 0", hint="omit the option for the default"
+            )
     run = open_finished(run_dir)
     result = load_result(task, run, backend="lionheart")
     tile = MapSettings.from_json(run.description().settings).tile
@@ -106,10 +108,13 @@ def export_run(
 
 
 def check_program(folder: Path | str) -> dict[str, str]:
-    """Run a program where it can be run, and return what came of it: ``identical``, ``different`` or why it was not run.
+    """Run a program on this machine and for AArch64, and compare its outputs with the expected outputs.
 
     Args:
-        folder: From `emit_program`.
+        folder: Folder written by `emit_program`.
+
+    Returns:
+        For each target ``identical``, ``different``, or the reason why the program was not run.
     """
     found = {"host": _compare(folder, "host")}
     missing = missing_packages()
@@ -125,17 +130,17 @@ def _compare(folder: Path | str, target: Any) -> str:
 
 
 def _first_inputs(batches: BatchSource, n: int) -> Tensor:
-    """Return the first inputs of a source, in an order that is always the same.
+    """Return the first `n` inputs of a batch source in a fixed order.
 
     Raises:
-        ConfigError: Its inputs are not one tensor.
+        ConfigError: The inputs are not a single tensor.
     """
     found: list[Tensor] = []
     for inputs, _ in batches.epoch(torch.Generator().manual_seed(0)):
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise ConfigError(
                 f"export: the task's inputs are {type(inputs).__name__}, expected one floating-point tensor",
-                hint="networks with one input tensor can be exported",
+                hint="only networks with one input tensor can be exported",
             )
         found.append(inputs)
         if sum(map(len, found)) >= n:

@@ -1,4 +1,4 @@
-"""The arithmetic of the emitted kernels, in NumPy: the same integers, bit for bit."""
+"""The arithmetic of the emitted kernels in NumPy, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from lionheart.errors import NumericsError
 from lionheart.interop.alpine.operations import Window
 
 Ints = NDArray[Any]  # of any integer type
-PARTIAL_SUM_STEPS = (
-    256  # partial sums count in this part of the converter's step, so that the bias is not rounded to it
-)
+PARTIAL_SUM_STEPS = 256  # fractions of an ADC step in partial sums, so that the bias is not rounded to a whole step
 
 
 def to_fixed_point(value: float) -> tuple[int, int]:
-    """Return ``(multiplier, shift)`` with ``value`` about ``multiplier / 2**shift``, exact to 31 bits.
+    """Return ``(multiplier, shift)`` such that ``multiplier / 2**shift`` equals `value` to 31 bits.
 
     Raises:
-        NumericsError: The value is negative, not finite, or 2^29 and more.
+        NumericsError: `value` is negative, not finite, or at least 2^29.
     """
     if not 0 <= value < 2**29:
         raise NumericsError(
-            f"export: a factor of {value} between two scales, expected 0 to 2^29", hint="check the network's weights"
+            f"export: got a factor of {value} between two scales, expected 0 to 2^29",
+            hint="check the network's weights",
         )
     mantissa, exponent = math.frexp(value)
     multiplier, shift = round(mantissa * 2**31), 31 - exponent
@@ -37,7 +36,7 @@ def to_fixed_point(value: float) -> tuple[int, int]:
 
 
 def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
-    """Return ``round(x * multiplier / 2**shift)``, halves away from zero, as ``lh_scale`` does."""
+    """Return ``round(x * multiplier / 2**shift)`` with halves away from zero, like ``lh_scale``."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
     rounded: Ints = (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
@@ -45,17 +44,17 @@ def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
 
 
 def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
-    """Clamp integers to int8, or to bounds within it."""
+    """Clamp integers to the range of int8, or to bounds within this range."""
     return np.clip(x, low, high).astype(np.int8)
 
 
 def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
-    """Return what the converter of an ideal tile makes of exact sums: scaled, rounded (halves to even), saturated."""
+    """Return the output of an ideal tile's ADC for exact sums: scaled, rounded (halves to even) and saturated."""
     return np.clip(np.rint(sums * adc_scale), -128, 127).astype(np.int8)
 
 
 def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
-    """Return ``round(x * inverse_scale)``, halves to even, saturated, as ``lh_quantise_s8`` does."""
+    """Return ``round(x * inverse_scale)`` with halves to even, saturated, like ``lh_quantise_s8``."""
     scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
     steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
     return steps
@@ -65,12 +64,12 @@ def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[
     """Return the patches of images.
 
     Args:
-        x: ``(n, height, width, channels)``.
-        window: How patches are cut.
-        groups: Channels are split into so many.
+        x: Images ``(n, height, width, channels)``.
+        window: Geometry of the patches.
+        groups: Number of channel groups.
 
     Returns:
-        ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``.
+        Patches ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``.
     """
     n, (out_h, out_w) = len(x), window.out
     view = slide(x, window, fill=0)  # (n, out_h, out_w, kernel_h, kernel_w, channels)
@@ -79,10 +78,10 @@ def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[
 
 
 def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]:
-    """Return all windows over images ``(n, height, width, channels)``; outside the images is `fill`.
+    """Return all windows over images ``(n, height, width, channels)``, padded with `fill`.
 
     Returns:
-        ``(n, out_h, out_w, kernel_h, kernel_w, channels)``.
+        Windows ``(n, out_h, out_w, kernel_h, kernel_w, channels)``.
     """
     spans = [
         (out - 1) * s + (k - 1) * d + 1
@@ -106,11 +105,11 @@ def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
     """Return exact sums of products.
 
     Args:
-        patches: ``(n, pixels, groups, rows)``.
-        weights: ``(groups, cols, rows)``.
+        patches: Patches ``(n, pixels, groups, rows)``.
+        weights: Weights ``(groups, cols, rows)``.
 
     Returns:
-        ``(n, pixels, groups, cols)``. They are computed in float64, which holds such sums exactly.
+        Sums ``(n, pixels, groups, cols)``, computed in float64, which represents these sums exactly.
     """
     product = np.matmul(patches.transpose(0, 2, 1, 3).astype(np.float64), weights.transpose(0, 2, 1).astype(np.float64))
     sums: Ints = product.transpose(0, 2, 1, 3).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Where an emitted program keeps its values, its constants and its tiles, and how regions of its code are numbered."""
+"""Memory layout of values, constants and tiles in an emitted program, and the numbers of code regions."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ KINDS = {
     "program_tiles": 15,
 }
 _ALIGNMENT = 64  # bytes: a cache line
-_SLACK = 16  # bytes behind a value that the product kernel may read; weights there are zero
+_SLACK = 16  # bytes behind a value that the product kernel may read; weights are zero there
 _MOST_LAYERS = 4095
 
 
 def region_id(layer: int, kind: str) -> int:
-    """Return the number of a region."""
+    """Return the number of the region for a layer and a kind of work."""
     return 16 * layer + KINDS[kind]
 
 
 def round_up(n: int, multiple: int) -> int:
-    """Return the next multiple."""
+    """Return the smallest multiple of `multiple` that is at least `n`."""
     return -(-n // multiple) * multiple
 
 
 @final
 @dataclass(frozen=True)
 class PlacedTile:
-    """One crossbar of a program.
+    """One tile of a program.
 
     Args:
-        tid: Its number.
+        tid: Number of the tile.
         group: Group of the projection.
         row: First input within the patch.
-        rows: Inputs.
+        rows: Number of inputs.
         col: First output within the group.
-        cols: Outputs.
-        weights: Where its weights ``(rows, cols)`` lie among the constants [B].
+        cols: Number of outputs.
+        weights: Offset of the weights ``(rows, cols)`` in the constants [B].
     """
 
     tid: int
@@ -73,12 +73,12 @@ class PlacedTile:
 @final
 @dataclass
 class Constants:
-    """All weights and parameters in one block of memory."""
+    """All weights and parameters of a program in one block of memory."""
 
     content: bytearray = field(default_factory=bytearray)
 
     def add(self, array: NDArray[Any]) -> int:
-        """Append an array, aligned, and return where it lies [B]."""
+        """Append an array at an aligned offset and return the offset [B]."""
         self.content.extend(bytes(round_up(len(self.content), _ALIGNMENT) - len(self.content)))
         offset = len(self.content)
         self.content.extend(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
@@ -88,11 +88,11 @@ class Constants:
 @final
 @dataclass(frozen=True)
 class Arena:
-    """Where each value lies while it is needed.
+    """Memory of the values of a program, each at a fixed offset during its lifetime.
 
     Args:
-        offsets: Of each value [B].
-        size: Of the whole [B].
+        offsets: Offset of each value [B].
+        size: Size of the memory [B].
     """
 
     offsets: dict[str, int]
@@ -100,7 +100,7 @@ class Arena:
 
 
 def place_values(program: QuantisedProgram) -> Arena:
-    """Give each value the lowest place that no value alive at the same time overlaps."""
+    """Return an arena in which each value has the lowest offset without overlap with simultaneously live values."""
     graph = program.program
     last = {graph.source: 0, graph.result: len(program.steps)}
     for index, step in enumerate(program.steps):
@@ -132,7 +132,7 @@ def _slot(size: int) -> int:
 
 
 def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Iterator[PlacedTile]:
-    """Yield the crossbars of a projection, the first with number `first`; their weights join the constants."""
+    """Yield the tiles of a projection, numbered from `first`, and append their weights to `constants`."""
     if step.tiles is None:
         return
     partition, tid = step.tiles.partition, first
@@ -148,8 +148,8 @@ def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Itera
 
 
 def check_size(program: QuantisedProgram) -> None:
-    """Raise `UnsupportedLayerError` if the program has too many layers for the numbers of its regions."""
+    """Raise `UnsupportedLayerError` if the program has more layers than region numbers allow."""
     if len(program.steps) > _MOST_LAYERS:
         raise UnsupportedLayerError(
-            f"export: {len(program.steps)} layers, at most {_MOST_LAYERS} can be exported", hint="export a part of it"
+            f"export: got {len(program.steps)} layers, expected at most {_MOST_LAYERS}", hint="export a smaller network"
         )

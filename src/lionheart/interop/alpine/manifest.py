@@ -1,4 +1,4 @@
-"""The manifest of an emitted program: its layers, tiles and scales, and the numbers of its regions."""
+"""Manifest of an emitted program: layers, tiles, scales, and the numbers of code regions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lionheart.record import Record
 
 @final
 class TileSize(Record):
-    """Size of a crossbar.
+    """Size of a tile.
 
     Args:
-        rows: Inputs.
-        cols: Outputs.
+        rows: Number of inputs.
+        cols: Number of outputs.
     """
 
     rows: int
@@ -25,9 +25,9 @@ class TensorEntry(Record):
     """Inputs or outputs of the program.
 
     Args:
-        shape: Of one sample.
-        scale: Value of one step of the integers.
-        dtype: In the file.
+        shape: Shape of one sample.
+        scale: Real value of one integer step.
+        dtype: Data type in the file.
     """
 
     shape: tuple[int, ...]
@@ -39,13 +39,13 @@ class LayerEntry(Record):
     """One layer of the program.
 
     Args:
-        number: From 1.
+        number: Number of the layer, from 1.
         function: Name of its C++ function.
-        about: Sentence that describes it.
+        about: Description in one line.
         kind: Kind of operation.
-        module: Name of the module that it comes from.
-        shape: Height, width and channels of its outputs.
-        regions: Kind of work -> number of the region.
+        module: Name of the module that contains the operation.
+        shape: Height, width and channels of the outputs.
+        regions: Number of the region for each kind of work.
     """
 
     number: int
@@ -62,14 +62,14 @@ class ProductEntry(LayerEntry):
     """A layer that multiplies by a weight matrix.
 
     Args:
-        fqn: The projection.
-        placement: Where its products run.
-        rows: Inputs of one group's matrix.
-        cols: Outputs of one group's matrix.
-        groups: Number of such matrices.
+        fqn: Name of the projection.
+        placement: Placement of the projection.
+        rows: Inputs of the matrix of one group.
+        cols: Outputs of the matrix of one group.
+        groups: Number of groups.
         macs: MACs per inference.
-        tiles: Numbers of its tiles.
-        adc_scale: Factor by which a tile multiplies its sums; None when digital.
+        tiles: Numbers of the tiles.
+        adc_scale: Factor by which a tile multiplies its sums; None for digital products.
     """
 
     fqn: str
@@ -87,7 +87,7 @@ class NetworkRegions(Record):
     """Regions outside of layers.
 
     Args:
-        network: Kind of work -> number of the region.
+        network: Number of the region for each kind of work.
     """
 
     network: dict[str, int]
@@ -98,14 +98,14 @@ class Manifest(Record):
     """Content of ``manifest.json``.
 
     Args:
-        schema_version: Version of the written form.
-        tile: Size of a crossbar.
-        n_tiles: Tiles of the program.
-        input: Its inputs.
-        output: Its outputs.
-        n_samples: Inputs that are stored with the program.
+        schema_version: Version of the file format.
+        tile: Size of a tile.
+        n_tiles: Number of tiles.
+        input: Inputs of the program.
+        output: Outputs of the program.
+        n_samples: Number of stored inputs.
         regions: Regions outside of layers.
-        layers: In the order in which they run.
+        layers: Layers in execution order.
     """
 
     schema_version: Literal[1]
@@ -124,5 +124,5 @@ class Manifest(Record):
 
     @property
     def n_analog(self) -> int:
-        """Products on tiles."""
+        """Number of products on tiles."""
         return sum(layer.placement == "analog" for layer in self.products)

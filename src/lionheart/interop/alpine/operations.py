@@ -1,4 +1,4 @@
-"""The operations that a program for the ALPINE simulator is made of: plain data, in floating point."""
+"""Floating-point operations of a program for the ALPINE simulator, as plain data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class Shape:
-    """An image of one sample, channels last; a vector is an image of one pixel, a sequence one of height 1."""
+    """Shape of one sample as an image, channels last; a vector has one pixel, a sequence has height 1."""
 
     height: int
     width: int
@@ -31,13 +31,13 @@ class Shape:
 @final
 @dataclass(frozen=True)
 class Window:
-    """How a window slides over an image; all pairs are (height, width).
+    """Geometry of a window that slides over an image; all pairs are (height, width).
 
     Args:
-        source: The image.
+        source: Shape of the image.
         kernel: Pixels of the window.
         stride: Steps between windows.
-        padding: Pixels before the first row and column; what lies outside the image is zero.
+        padding: Pixels before the first row and column; pixels outside the image are zero.
         dilation: Distance between pixels of the window.
         out: Number of windows.
     """
@@ -51,7 +51,7 @@ class Window:
 
     @property
     def is_pixel(self) -> bool:
-        """Whether the windows are exactly the image's pixels."""
+        """Whether the windows are exactly the pixels of the image."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
 
 
@@ -60,10 +60,10 @@ class Operation:
     """One step of a program.
 
     Args:
-        name: Of the value it makes, unique in the program.
-        inputs: Names of the values it reads.
-        module: The module that asked for it; empty for the network itself.
-        shape: Of the value it makes.
+        name: Name of the output value, unique in the program.
+        inputs: Names of the input values.
+        module: Name of the module that contains the operation; empty for the network itself.
+        shape: Shape of the output value.
     """
 
     name: str
@@ -75,15 +75,15 @@ class Operation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Product(Operation):
-    """A convolution or linear layer, with batch norm and the activation behind it.
+    """A convolution or linear layer, with the batch norm and the activation that follow.
 
     Args:
-        fqn: Name of the projection; empty where the network has none, such as a batch norm on its own.
-        window: Its patches; a linear layer sees pixels.
-        weight: ``(out, kernel_h, kernel_w, in / groups)``.
-        bias: ``(out,)``.
-        groups: Channels are split into so many independent products.
-        bounds: Outputs are clamped to these.
+        fqn: Name of the projection; empty for products without a projection, such as a separate batch norm.
+        window: Geometry of the patches; a linear layer has windows of one pixel.
+        weight: Weights ``(out, kernel_h, kernel_w, in / groups)``.
+        bias: Bias ``(out,)``.
+        groups: Number of channel groups with independent products.
+        bounds: Lower and upper bound of the outputs.
     """
 
     fqn: str
@@ -95,17 +95,17 @@ class Product(Operation):
 
     @property
     def rows(self) -> int:
-        """Inputs of one group's matrix."""
+        """Inputs of the matrix of one group."""
         return int(np.prod(self.weight.shape[1:]))
 
     @property
     def cols(self) -> int:
-        """Outputs of one group's matrix."""
+        """Outputs of the matrix of one group."""
         return len(self.weight) // self.groups
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel has one output of its own."""
+        """Whether each channel is a group with one output."""
         return self.groups == self.window.source.channels == len(self.weight)
 
     @property
@@ -117,7 +117,7 @@ class Product(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Add(Operation):
-    """The sum of two values of one shape, clamped to `bounds`."""
+    """The sum of two values of equal shape, clamped to `bounds`."""
 
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
@@ -125,7 +125,7 @@ class Add(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Clamp(Operation):
-    """An activation: the value clamped to `bounds`."""
+    """An activation that clamps the value to `bounds`."""
 
     bounds: tuple[float, float]
 
@@ -133,7 +133,7 @@ class Clamp(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operation):
-    """The largest value of each window, or the mean over its whole size."""
+    """Maximum or mean of each window; the mean divides by the whole window size."""
 
     window: Window
     is_max: bool
@@ -142,12 +142,12 @@ class Pool(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Place(Operation):
-    """Every step-th pixel, placed into zeros.
+    """Every `step`-th pixel of an image, copied into an image of zeros.
 
     Args:
-        source: The image.
-        step: (height, width).
-        corner: Row, column and channel where the copy begins.
+        source: Shape of the input image.
+        step: Distance between copied pixels (height, width).
+        corner: Row, column and channel of the first copied pixel in the output.
     """
 
     source: Shape
@@ -162,8 +162,8 @@ class Program:
 
     Args:
         source: Name of the input value.
-        shapes: Of every value.
-        operations: In the order in which they run.
+        shapes: Shape of every value.
+        operations: Operations in execution order.
         result: Name of the output value.
         ranges: Largest magnitude of every value over the calibration samples.
         samples: The calibration samples, channels last: ``(n, height, width, channels)``.

@@ -1,7 +1,7 @@
-"""Count what AArch64 code executes: cross-compile it, run it under QEMU's user mode with our counting plugin.
+"""Count executed instructions of AArch64 code under QEMU's user mode with a counting plugin.
 
-The counts are those of the program's own instructions, so they do not depend on the machine that runs QEMU. They are not
-cycles. The tools are Debian packages: `DEBIAN_PACKAGES`.
+A program is cross-compiled and run. The counts are those of the program's own instructions and do not depend on the machine
+that runs QEMU. The counts are not cycles. The tools are Debian packages: `DEBIAN_PACKAGES`.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ DEBIAN_PACKAGES: Final = {
 CPU: Final = "cortex-a72"  # an Armv8.0 core, so neither dot-product nor later instructions
 _BUILD_TIMEOUT_S: Final = 120.0
 _VERSION: Final = 1
-# A program gets these variables and no others, and a fixed seed, so that it starts the same way each time.
+# A program gets only these environment variables and a fixed seed, so that every start is identical.
 _GUEST_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 @final
 @dataclass(frozen=True)
 class CacheSpec:
-    """Caches that the plugin simulates, both LRU; the second holds data only.
+    """Two LRU cache levels simulated by the plugin; the second level holds only data.
 
     Args:
         line_bytes: Bytes of a line, a power of two.
         l1_bytes: Capacity of the first level.
-        l1_ways: Lines of a set of the first level.
+        l1_ways: Lines per set of the first level.
         l2_bytes: Capacity of the second level.
-        l2_ways: Lines of a set of the second level.
+        l2_ways: Lines per set of the second level.
     """
 
     line_bytes: int = 64
@@ -54,7 +54,7 @@ class CacheSpec:
     l2_ways: int = 16
 
     def __post_init__(self) -> None:
-        """Check that each cache has whole sets."""
+        """Check that each cache has a whole number of sets."""
         sizes = [(self.l1_bytes, self.l1_ways), (self.l2_bytes, self.l2_ways)]
         is_power = self.line_bytes > 0 and self.line_bytes & (self.line_bytes - 1) == 0
         if not is_power or any(min(size) < 1 or size[0] % (size[1] * self.line_bytes) for size in sizes):
@@ -67,7 +67,7 @@ class CacheSpec:
 @final
 @dataclass(frozen=True)
 class Counts:
-    """What was executed in one region.
+    """Counts of the executed instructions and data accesses in one region.
 
     Args:
         entries: Times the region was entered.
@@ -79,14 +79,14 @@ class Counts:
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
         simd: SIMD and floating-point arithmetic and moves.
-        tile_process: CM_PROCESS of a tile, or the hint that stands for it in a dry build of ``aimc.hh``.
-        tile_queue: CM_QUEUE, or its hint.
-        tile_dequeue: CM_DEQUEUE, or its hint.
-        tile_param: Reads and writes of a tile's parameters, or their hint.
+        tile_process: CM_PROCESS instructions, or the hints that replace them in a dry build of ``aimc.hh``.
+        tile_queue: CM_QUEUE instructions, or their hints.
+        tile_dequeue: CM_DEQUEUE instructions, or their hints.
+        tile_param: Reads and writes of tile parameters, or their hints.
         other: System instructions, hints, barriers, prefetches.
         accesses: Data accesses of at most 8 bytes.
-        l1_misses: Lines that the first level did not hold.
-        l2_misses: Lines that neither level held.
+        l1_misses: Misses in the first level.
+        l2_misses: Misses in both levels.
     """
 
     entries: int = 0
@@ -109,16 +109,16 @@ class Counts:
 
     @property
     def instructions(self) -> int:
-        """All executed instructions."""
+        """Number of all executed instructions."""
         return sum(getattr(self, name) for name in CLASSES)
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the sum, field by field."""
+        """Return the sum of two counts, field by field."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
-        """Read the plugin's object for one region.
+        """Read the counts of one region from the plugin's output.
 
         Raises:
             ArtifactError: A count is missing, unknown or not a whole number.
@@ -138,8 +138,8 @@ class RunCounts:
     """Counts of one execution.
 
     Args:
-        regions: Counts by region; 0 is what runs outside all marks.
-        stdout: What the program printed.
+        regions: Counts by region number; region 0 is the code outside all marks.
+        stdout: Output of the program.
     """
 
     regions: Mapping[int, Counts]
@@ -154,7 +154,7 @@ class RunCounts:
 @final
 @dataclass(frozen=True)
 class Tools:
-    """Paths of the programs that counting needs.
+    """Paths of the programs required for counting.
 
     Args:
         qemu: QEMU's user mode for AArch64.
@@ -169,20 +169,20 @@ class Tools:
     host_cc: str
 
     def versions(self) -> dict[str, str]:
-        """Return the first line that the emulator and the C++ cross compiler print about themselves."""
+        """Return the version lines of the emulator and of the C++ cross compiler."""
         return {name: _first_line(path) for name, path in (("qemu", self.qemu), ("cross_cxx", self.cross_cxx))}
 
 
 def missing_packages() -> tuple[str, ...]:
-    """Return the Debian packages whose programs are not on the path; empty when counting can work."""
+    """Return the Debian packages whose programs are not on the path; empty if all programs are found."""
     return tuple(package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None)
 
 
 def find_tools() -> Tools:
-    """Return the programs that counting needs.
+    """Return the programs required for counting.
 
     Raises:
-        ConfigError: One is missing.
+        ConfigError: A program is missing.
     """
     missing = missing_packages()
     if missing:
@@ -195,10 +195,10 @@ def find_tools() -> Tools:
 
 
 def build_counter(tools: Tools) -> Path:
-    """Return the compiled plugin, which is kept in the user's cache folder.
+    """Return the compiled plugin from the user's cache folder; compile it first if necessary.
 
     Raises:
-        ArtifactError: It does not compile, or the folder cannot be written.
+        ArtifactError: The plugin does not compile, or the folder cannot be written.
     """
     source = resources.files("lionheart.interop.alpine").joinpath("native", "counter.c").read_bytes()
     key = hashlib.sha256(source + _first_line(tools.host_cc).encode()).hexdigest()[:16]
@@ -228,14 +228,14 @@ def compile_program(
     """Cross-compile C, C++ or assembly into one static program.
 
     Args:
-        tools: From `find_tools`.
-        sources: Files to compile; the C++ compiler is used for all of them.
-        program: Where the program goes.
-        flags: Options of the compiler.
-        include: Folders of headers.
+        tools: Programs from `find_tools`.
+        sources: Source files; the C++ compiler compiles all of them.
+        program: Path of the compiled program.
+        flags: Compiler options.
+        include: Folders with headers.
 
     Raises:
-        ArtifactError: It does not compile.
+        ArtifactError: The program does not compile.
     """
     folders = [f"-I{folder}" for folder in include]
     command = [tools.cross_cxx, *flags, "-static", *folders, "-o", str(program), *map(str, sources)]
@@ -251,19 +251,19 @@ def count_instructions(
     caches: CacheSpec | None = None,
     timeout_s: float = 300.0,
 ) -> RunCounts:
-    """Run a program under QEMU and return what it executed, by region.
+    """Run a program under QEMU and return the counts by region.
 
-    A program marks a region with the instruction ``movz xzr, #id``; id 0 is outside.
+    The instruction ``movz xzr, #id`` marks the start of a region; id 0 ends all regions.
 
     Args:
-        tools: From `find_tools`.
-        program: A static program for AArch64.
-        args: Its arguments.
+        tools: Programs from `find_tools`.
+        program: Statically linked program for AArch64.
+        args: Arguments of the program.
         caches: Caches to simulate.
         timeout_s: Time limit [s].
 
     Raises:
-        ArtifactError: The program crashes, fails, takes too long or leaves no counts, or runs several threads.
+        ArtifactError: The program crashes, fails, exceeds the time limit, writes no counts or runs several threads.
     """
     plugin = build_counter(tools)
     with tempfile.TemporaryDirectory() as folder:
@@ -285,12 +285,12 @@ def _require_success(program: Path, done: subprocess.CompletedProcess[str]) -> N
         ending = f"ended with exit status {done.returncode}"
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     told = f": {lines[-1].strip()}" if lines else ""
-    raise ArtifactError(f"{program}: {ending} under QEMU{told}", hint="run it by hand with qemu-aarch64")
+    raise ArtifactError(f"{program}: {ending} under QEMU{told}", hint="run the program directly with qemu-aarch64")
 
 
 def _read_counts(path: Path) -> dict[int, Counts]:
     if not path.exists():
-        raise ArtifactError("instruction counts: the plugin wrote none", hint="does this QEMU support plugins?")
+        raise ArtifactError("instruction counts: the plugin wrote no counts", hint="does this QEMU support plugins?")
     data = require_mapping(read_json(path), path)
     regions = data.get("regions")
     if data.get("version") != _VERSION or not isinstance(regions, dict):
@@ -309,7 +309,7 @@ def _compile(command: Sequence[str], what: str) -> None:
 
 
 def _first_line(program: str) -> str:
-    """Return the first line that ``program --version`` prints."""
+    """Return the first output line of ``program --version``."""
     lines = _run([program, "--version"], program, _BUILD_TIMEOUT_S).stdout.splitlines()
     return lines[0] if lines else "unknown version"
 
@@ -317,14 +317,14 @@ def _first_line(program: str) -> str:
 def _run(
     command: Sequence[str], what: str, timeout_s: float, env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands to its end, whatever its exit status."""
+    """Run a command and return the result for any exit status."""
     try:
         return subprocess.run(  # noqa: S603  our own commands
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=env, cwd=cwd
         )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(
-            f"{what} did not end within {timeout_s:g} s", hint="allow more time, or less work"
+            f"{what} did not end within {timeout_s:g} s", hint="increase the time limit, or reduce the work"
         ) from error
     except OSError as error:
         raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error

@@ -1,8 +1,9 @@
-"""LionHeart's quantised network: int8 activations and weights, int32 sums, ideal tiles; what emitted programs must compute.
+"""LionHeart's quantised reference: int8 activations and weights, int32 sums, ideal tiles.
 
-Every value has one symmetric scale, from the calibration samples; every output channel of a product has a weight scale of its
-own. A projection on tiles has the same int8 weights and inputs; each tile's exact sums pass a converter that scales, rounds
-and saturates to int8, and the partial sums are added digitally.
+Emitted programs must reproduce the outputs of this reference exactly. Every value has one symmetric scale from the
+calibration samples, and every output channel of a product has its own weight scale. A projection on tiles has the same int8
+weights and inputs. The ADC of each tile scales and rounds the exact sums and saturates them to int8; partial sums of tiles
+are added digitally.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from lionheart.mapping import LayerMapping
 from lionheart.partition import TilePartition, partition_matrix
 
 Int8s = NDArray[np.int8]
-_CHUNK = 16  # samples at once
-_LARGEST_BIAS = 2**20  # in products of one input step and one weight step
+_CHUNK = 16  # samples computed together
+_LARGEST_BIAS = 2**20  # in units of one input step times one weight step
 
 
 @final
@@ -43,8 +44,8 @@ class Tiles:
     """The tiles of a projection.
 
     Args:
-        partition: How its matrices are cut; rows are (kernel_h, kernel_w, channel).
-        adc_scale: Converter steps for each product of an input step and a weight step.
+        partition: Partition of the matrices into tiles; rows are ordered (kernel_h, kernel_w, channel).
+        adc_scale: ADC steps per input step times weight step.
     """
 
     partition: TilePartition
@@ -54,16 +55,16 @@ class Tiles:
 @final
 @dataclass(frozen=True)
 class QuantisedProduct:
-    """A convolution or linear layer.
+    """A quantised convolution or linear layer.
 
     Args:
-        operation: In floating point.
-        weights: ``(groups, cols, rows)``, -127 to 127.
-        bias: ``(out,)`` int32.
-        multiplier: ``(out,)`` int32.
-        shift: ``(out,)`` int32.
-        bounds: Of the int8 outputs.
-        tiles: None where it is digital.
+        operation: Floating-point operation.
+        weights: Weights ``(groups, cols, rows)``, -127 to 127.
+        bias: Bias ``(out,)`` int32.
+        multiplier: Multiplier of each output ``(out,)`` int32.
+        shift: Shift of each output ``(out,)`` int32.
+        bounds: Lower and upper bound of the int8 outputs.
+        tiles: Tiles of the projection; None for digital products.
     """
 
     operation: Product
@@ -75,7 +76,7 @@ class QuantisedProduct:
     tiles: Tiles | None
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the outputs ``(n, height, width, channels)`` of images."""
+        """Return the outputs ``(n, height, width, channels)`` for images `x`."""
         x = _as_shape(x, self.operation.window.source)
         sums = np.concatenate([self._sum(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
         out = saturate(scale_and_round(sums + self.bias, self.multiplier, self.shift), *self.bounds)
@@ -95,7 +96,7 @@ class QuantisedProduct:
 @final
 @dataclass(frozen=True)
 class QuantisedAdd:
-    """A sum: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``."""
+    """A quantised sum: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``."""
 
     operation: Add
     multipliers: tuple[int, int]
@@ -103,7 +104,7 @@ class QuantisedAdd:
     bounds: tuple[int, int]
 
     def run(self, a: Int8s, b: Int8s) -> Int8s:
-        """Return the sum."""
+        """Return the sum of `a` and `b`."""
         left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
         total = left * self.multipliers[0] + right * self.multipliers[1]
         return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
@@ -112,7 +113,7 @@ class QuantisedAdd:
 @final
 @dataclass(frozen=True)
 class QuantisedPool:
-    """A pool; the multiplier of an average holds the division by the window's size."""
+    """A quantised pool; the multiplier of an average pool includes the division by the window size."""
 
     operation: Pool
     multiplier: int
@@ -130,25 +131,25 @@ class QuantisedPool:
 @final
 @dataclass(frozen=True)
 class QuantisedClamp:
-    """An activation on its own."""
+    """A quantised activation that is not fused into another operation."""
 
     operation: Clamp
     bounds: tuple[int, int]
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the clamped value in the operation's shape."""
+        """Return the clamped value in the shape of the operation."""
         return _as_shape(saturate(x, *self.bounds), self.operation.shape)
 
 
 @final
 @dataclass(frozen=True)
 class QuantisedPlace:
-    """Pixels placed into zeros."""
+    """Quantised form of `Place`: pixels copied into an image of zeros."""
 
     operation: Place
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the images."""
+        """Return the output images."""
         shape, (top, left, first) = self.operation.shape, self.operation.corner
         taken = x[:, :: self.operation.step[0], :: self.operation.step[1]]
         out = np.zeros((len(x), shape.height, shape.width, shape.channels), np.int8)
@@ -166,11 +167,11 @@ class QuantisedProgram:
     """A network in integers.
 
     Args:
-        program: In floating point.
-        steps: In the order in which they run.
-        scales: Of every value: real value for one step.
-        tile_rows: Inputs of a crossbar.
-        tile_cols: Outputs of a crossbar.
+        program: Floating-point program.
+        steps: Quantised operations in execution order.
+        scales: Real value of one integer step, for every value.
+        tile_rows: Inputs of a tile.
+        tile_cols: Outputs of a tile.
     """
 
     program: Program
@@ -181,17 +182,17 @@ class QuantisedProgram:
 
     @property
     def inverse_input_scale(self) -> np.float32:
-        """What inputs are multiplied by before they are rounded."""
+        """Factor by which inputs are multiplied before rounding."""
         return np.float32(1.0 / self.scales[self.program.source])
 
     @property
     def output_scale(self) -> float:
-        """Real value for one step of the output."""
+        """Real value of one integer step of the output."""
         return self.scales[self.program.result]
 
     @property
     def n_tiles(self) -> int:
-        """Number of tiles of all projections."""
+        """Number of tiles over all projections."""
         return sum(s.tiles.partition.n_tiles for s in self.steps if isinstance(s, QuantisedProduct) and s.tiles)
 
     def run(self, samples: NDArray[np.float32]) -> Int8s:
@@ -203,12 +204,12 @@ class QuantisedProgram:
 
 
 def _as_shape(x: Int8s, shape: Shape) -> Int8s:
-    """Return images in another shape of the same size: a flattened image is one pixel."""
+    """Return images in another shape of equal size; a flattened image has one pixel."""
     return x.reshape(len(x), shape.height, shape.width, shape.channels)
 
 
 def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
-    """Return the value that a step makes of those before it."""
+    """Return the output value of a step, given the earlier values."""
     inputs: list[Any] = [values[name] for name in step.operation.inputs]
     return step.run(*inputs)
 
@@ -227,14 +228,14 @@ def quantise_program(
     """Return a network in integers, with the analog projections of `mapping` on ideal tiles.
 
     Args:
-        program: From `trace_program`.
-        mapping: None leaves everything digital.
-        tile_rows: Inputs of a crossbar.
-        tile_cols: Outputs of a crossbar.
+        program: Program from `trace_program`.
+        mapping: Placements of the projections; None for all digital.
+        tile_rows: Inputs of a tile.
+        tile_cols: Outputs of a tile.
 
     Raises:
         ConfigError: A projection of the mapping is not in the program.
-        UnsupportedLayerError: A projection that is analog runs more than once.
+        UnsupportedLayerError: An analog projection runs more than once.
         NumericsError: A scale is out of bounds.
     """
     analog = _check_analog(program, mapping)
@@ -265,14 +266,14 @@ def _check_analog(program: Program, mapping: LayerMapping | None) -> set[str]:
             )
         if names.count(fqn) > 1:
             raise UnsupportedLayerError(
-                f"{fqn}: is analog and runs {names.count(fqn)} times in one inference, which cannot be exported",
-                hint="leave it digital",
+                f"{fqn}: got an analog projection that runs {names.count(fqn)} times in one inference, expected once",
+                hint="make this projection digital",
             )
     return analog
 
 
 def _find_scales(program: Program) -> dict[str, float]:
-    """Return a scale for each value; what only selects or clamps keeps the scale of its input."""
+    """Return a scale for each value; operations that only select or clamp keep the scale of their input."""
     scales = {program.source: _scale(program.ranges[program.source])}
     for op in program.operations:
         keeps = isinstance(op, (Clamp, Place)) or (isinstance(op, Pool) and op.is_max)
@@ -303,7 +304,7 @@ def _quantise_product(
     bias = np.rint(op.bias / unit)
     if np.abs(bias).max(initial=0) >= 2**30:
         raise NumericsError(
-            f"{op.fqn or op.name}: a bias is too large for its channel's weights", hint="leave it digital"
+            f"{op.fqn or op.name}: a bias is too large for the weight scale of its channel", hint="make it digital"
         )
     pairs = [to_fixed_point(float(factor)) for factor in unit / scale_out]
     multiplier, shift = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
@@ -311,7 +312,7 @@ def _quantise_product(
 
 
 def _calibrate_adc(op: Product, weights: Int8s, partition: TilePartition, inputs: Int8s) -> float:
-    """Return the scale at which the largest sum of any tile over the calibration samples is the converter's largest step."""
+    """Return the scale that maps the largest sum of any tile over the calibration samples to the ADC's largest code."""
     largest = 0
     for i in range(0, len(inputs), _CHUNK):
         patches = gather_patches(_as_shape(inputs[i : i + _CHUNK], op.window.source), op.window, op.groups)

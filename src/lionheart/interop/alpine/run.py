@@ -1,4 +1,4 @@
-"""Builds and runs an emitted program: on this machine, for AArch64 under QEMU, and with its instructions counted."""
+"""Builds and runs an emitted program on this machine or for AArch64 under QEMU, and counts its instructions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _TIMEOUT_S: Final = 600.0
 @final
 @dataclass(frozen=True)
 class ProgramRun:
-    """What a program gave.
+    """Outputs of a program.
 
     Args:
-        outputs: ``(n, height, width, channels)`` int8.
-        expected: The quantised reference's, for the same samples.
-        tile_instructions: How often the tiles were asked to queue, process and dequeue, and weights were written.
+        outputs: Outputs ``(n, height, width, channels)`` int8.
+        expected: Outputs of the quantised reference for the same samples.
+        tile_instructions: Numbers of queue, process, dequeue and weight-write instructions.
     """
 
     outputs: NDArray[np.int8]
@@ -41,20 +41,20 @@ class ProgramRun:
 
     @property
     def matches(self) -> bool:
-        """Whether all bits are as expected."""
+        """Whether all outputs equal the expected outputs."""
         return bool(np.array_equal(self.outputs, self.expected))
 
 
 @final
 @dataclass(frozen=True)
 class RegionCounts:
-    """What a program executed in one region.
+    """Executed instructions of a program in one region.
 
     Args:
         layer: Number of the layer; 0 is the network itself.
-        name: Of the layer's function.
-        kind: Of work, as in the manifest.
-        counts: Summed over the samples.
+        name: Name of the layer's function.
+        kind: Kind of work, as in the manifest.
+        counts: Counts summed over the samples.
     """
 
     layer: int
@@ -64,11 +64,12 @@ class RegionCounts:
 
 
 def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
-    """Build a program, run it on its stored inputs, and return outputs beside what they must be.
+    """Build a program, run it on the stored inputs, and return its outputs and the expected outputs.
 
     Args:
-        folder: From `emit_program`.
-        target: ``host``: tiles are emulated in C++. ``aarch64``: ALPINE's instructions, emulated when they trap, under QEMU.
+        folder: Folder written by `emit_program`.
+        target: ``host`` for tiles emulated in C++; ``aarch64`` for ALPINE's instructions under QEMU, which trap and are
+            emulated.
 
     Raises:
         ConfigError: A compiler or QEMU is missing.
@@ -88,13 +89,13 @@ def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
 
 
 def count_regions(folder: Path | str, *, n_samples: int = 1, caches: CacheSpec | None = None) -> list[RegionCounts]:
-    """Return what a program executes for AArch64, by layer and kind of work, over `n_samples` inferences.
+    """Return the AArch64 instruction counts of a program by layer and kind of work, over `n_samples` inferences.
 
-    ALPINE's instructions are counted as such; the machine code between them is what a core of the simulator would execute.
+    ALPINE's instructions are counted separately; the other instructions are those that a core of the simulator executes.
 
     Args:
-        folder: From `emit_program`.
-        n_samples: Of the stored inputs.
+        folder: Folder written by `emit_program`.
+        n_samples: Number of stored inputs to run.
         caches: Caches to simulate.
 
     Raises:
@@ -153,4 +154,6 @@ def _read_outputs(path: Path, shape: tuple[int, ...]) -> NDArray[np.int8]:
     try:
         return np.fromfile(path, np.int8).reshape(shape)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not the outputs of this program: {error}", hint="export it again") from error
+        raise ArtifactError(
+            f"{path}: not the outputs of this program: {error}", hint="export the program again"
+        ) from error

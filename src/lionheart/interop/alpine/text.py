@@ -1,4 +1,4 @@
-"""The parts of an emitted folder that are the same for every network, with ``{places}`` to fill in."""
+"""Templates of the emitted files; ``{names}`` are placeholders for values of the network."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ CROSS ?= aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 FLAGS = -std=c++17 -O3 -ffp-contract=off -Wall -Wextra -I.
 SOURCES = main.cc aimc.hh lionheart_kernels.h weights.bin
-# 1 if the simulator takes the tile's number from register x11; the released one has one tile a core.
+# 1 if the simulator reads the tile number from register x11. The released simulator has one tile per core.
 TILE_SELECT ?= 0
 
 .PHONY: all host aarch64-trap aarch64-dry alpine check check-aarch64 clean
 
 all: host
 
-host: build/host ## tiles emulated, on this machine
-aarch64-trap: build/aarch64-trap ## ALPINE's instructions, emulated when they trap
-aarch64-dry: build/aarch64-dry ## hints in their place: for counting instructions; outputs are void
+host: build/host ## for this machine, with emulated tiles
+aarch64-trap: build/aarch64-trap ## ALPINE's instructions, which trap and are emulated
+aarch64-dry: build/aarch64-dry ## hints replace the tile instructions, for counting instructions; outputs are invalid
 alpine: build/alpine ## ALPINE's instructions, for the simulator
 
 check: build/host

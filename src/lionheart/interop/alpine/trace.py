@@ -1,4 +1,4 @@
-"""From a PyTorch network to a `Program`, through `torch.export`."""
+"""Conversion of a PyTorch network to a `Program` through `torch.export`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lionheart.interop.alpine.walk import Walker, argument_of, dims_of, pair_of
 
 
 def trace_program(model: nn.Module, samples: Tensor) -> Program:
-    """Return a network's operations, and the ranges that its values take.
+    """Return the operations of a network and the ranges of its values.
 
     Args:
-        model: In floating point; it is run in evaluation mode.
+        model: Network in floating point; it runs in evaluation mode.
         samples: Calibration inputs ``(n, channels, height, width)``, ``(n, tokens, features)`` or ``(n, features)``.
 
     Raises:
@@ -31,15 +31,15 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     if not isinstance(samples, Tensor) or samples.dim() not in (2, 3, 4) or len(samples) == 0:
         raise ConfigError(
             f"export: got {_describe(samples)} as samples, expected a tensor of 2 to 4 dimensions with at least one sample",
-            hint="networks with one input tensor can be exported",
+            hint="only networks with one input tensor can be exported",
         )
     with eval_mode(model):
         try:
             exported = torch.export.export(model, (samples[:1],))
-        except Exception as error:  # torch raises many kinds; all mean that the network cannot be followed
+        except Exception as error:  # torch raises many exception types; each means that the network cannot be exported
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise GraphError(
-                f"export: torch.export cannot follow {type(model).__name__}: {reason}",
+                f"export: torch.export cannot trace {type(model).__name__}: {reason}",
                 hint="the forward must not branch on data; move such code out of the network",
             ) from error
     builder = _Builder(exported)
@@ -54,7 +54,7 @@ def _describe(samples: Any) -> str:
 
 
 def channels_last(samples: Tensor) -> NDArray[np.float32]:
-    """Return inputs as ``(n, height, width, channels)``: vectors are images of one pixel, sequences images of height 1."""
+    """Return inputs as ``(n, height, width, channels)``; vectors become images of one pixel, sequences images of height 1."""
     images = samples.detach().float().cpu()
     if images.dim() == 4:
         return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
@@ -62,7 +62,7 @@ def channels_last(samples: Tensor) -> NDArray[np.float32]:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a network and keeps the largest magnitude of some of its values."""
+    """Interpreter that runs a network and records the largest magnitude of selected values."""
 
     def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
         super().__init__(module)
@@ -78,7 +78,7 @@ class _Recorder(fx.Interpreter):
 def _record_ranges(
     module: fx.GraphModule, stored: Mapping[str, Tensor], samples: Tensor, names: set[str]
 ) -> dict[str, float]:
-    """Return the largest magnitude of each of these values; `stored` has the network's tensors by node."""
+    """Return the largest magnitude of each named value; `stored` maps nodes to the tensors of the network."""
     recorder = _Recorder(module, names)
     inputs = [node.name for node in module.graph.nodes if node.op == "placeholder"]
     with torch.no_grad():
@@ -94,7 +94,7 @@ def _record_ranges(
 
 @final
 class _Builder(Walker):
-    """One method for each kind of node."""
+    """Walker with one method for each ATen operation."""
 
     # ---- products
 

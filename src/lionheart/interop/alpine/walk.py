@@ -1,4 +1,4 @@
-"""A walk over an exported graph: which node stands for which value, and what may be fused."""
+"""A walk over an exported graph: the value of each node, and the fusion of operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RESHAPES = {"flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze
 
 
 class Walker:
-    """Walks over an exported graph; subclasses have a method for each kind of node, ``_on_`` and its ATen name."""
+    """Walks over an exported graph. Subclasses have one method for each ATen operation, named ``_on_`` and the ATen name."""
 
     def __init__(self, exported: Any) -> None:
         signature = exported.graph_signature
@@ -36,7 +36,7 @@ class Walker:
         self.graph = exported.graph
         self.operations: dict[str, Operation] = {}
         self.shapes: dict[str, Shape] = {}
-        self.value_of: dict[str, str] = {}  # node -> the value it stands for
+        self.value_of: dict[str, str] = {}  # node -> name of its value
         self.order: dict[str, tuple[int, int, int]] = {}  # nodes that are flattened images: (channels, height, width)
         self.inputs = signature.user_inputs
         self.outputs = signature.user_outputs
@@ -59,8 +59,8 @@ class Walker:
         self.result = self.value_of.get(last, "")
         if self.result in ("", self.source) or last in self.order:
             raise UnsupportedLayerError(
-                "network: its output is its input, a constant or a flattened image, expected the output of a layer",
-                hint="leave the last flatten out",
+                "network: the output is the input, a constant or a flattened image, expected the output of a layer",
+                hint="remove the last flatten",
             )
         return list(self.operations.values())
 
@@ -77,7 +77,7 @@ class Walker:
     def _refused(self, node: fx.Node, why: str = "") -> UnsupportedLayerError:
         return UnsupportedLayerError(
             f"{module_of(node) or 'network'}: {node.target}{': ' + why if why else ''} cannot be exported",
-            hint=f"what can be: {SUPPORTED}",
+            hint=f"supported operations: {SUPPORTED}",
         )
 
     # ---- values
@@ -112,7 +112,7 @@ class Walker:
             self.order[node.name] = order
 
     def _tensor(self, node: fx.Node, position: int) -> tuple[str, Floats | None]:
-        """Return name and content of a parameter or buffer among the arguments, None where there is none."""
+        """Return name and content of a parameter or buffer argument; None if the argument is absent."""
         argument = node.args[position] if position < len(node.args) else None
         if argument is None:
             return "", None
@@ -126,7 +126,7 @@ class Walker:
         self._name(node, node.name)
 
     def _fused(self, node: fx.Node, kinds: tuple[type, ...]) -> Any:
-        """Return the operation in front of a node if nothing else reads its value, and it is of one of these kinds."""
+        """Return the operation before a node if its type is in `kinds` and no other node reads its value, else None."""
         value = self._input(node)
         argument = node.args[0]
         while isinstance(argument, fx.Node):
@@ -139,7 +139,7 @@ class Walker:
         return found if isinstance(found, kinds) else None
 
     def _take_over(self, node: fx.Node, old: Operation, **changes: Any) -> None:
-        """Let a node's value be that of the operation in front of it, changed."""
+        """Replace the operation before a node by a changed copy that produces the node's value."""
         del self.operations[old.name], self.shapes[old.name]
         self._emit(node, replace(old, name=node.name, **changes))
 
@@ -172,18 +172,18 @@ class Walker:
 
 
 def module_of(node: fx.Node) -> str:
-    """Return the name of the module that made a node; empty for the network itself."""
+    """Return the name of the module that contains a node; empty for the network itself."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
 
 def dims_of(node: fx.Node, position: int = 0) -> tuple[int, ...]:
-    """Return the shape of an argument."""
+    """Return the shape of an argument of a node."""
     return tuple(node.args[position].meta["val"].shape)  # type: ignore[union-attr]
 
 
 def argument_of(node: fx.Node, position: int, default: Any) -> Any:
-    """Return an argument, or `default` if it was left out."""
+    """Return an argument of a node, or `default` if the argument is absent."""
     return node.args[position] if len(node.args) > position else default
 
 

@@ -1,4 +1,4 @@
-"""One table: the system model's cost of each projection on the core, and ZigZag's."""
+"""Comparison of two cost models for each projection on the core: the system model and ZigZag."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from lionheart.runs.costs import CostTotals
 from lionheart.system import Cost, PlatformSpec, estimate_system
 
 OURS_LEAVES_OUT = (
-    "traffic between registers and L1: products run at a measured rate, whatever the layer's shape",
-    "the choice of a loop order: ZigZag takes the best it finds for each layer, ours the kernel as it was measured",
-    "lanes that idle where no dimension of a layer fills them",
-    "loads that overlap with products",
+    "traffic between registers and L1: products run at a measured rate for every layer shape",
+    "the choice of a loop order: ZigZag takes the best order found for each layer, the system model the measured kernel",
+    "unused lanes if no dimension of a layer fills the lanes",
+    "overlap of loads with products",
 )
 ZIGZAG_LEAVES_OUT = (
-    "instructions: addresses, loops and issue cost nothing, so a lane can multiply in every cycle",
-    "gathering of patches, bias, requantisation, and every operation that is not a matrix product",
-    "latency of memories: only their bandwidth counts",
-    "energy of a core that waits, and leakage",
-    "a lane's share of transfers, in layers none of whose dimensions is a multiple of the lanes",
-    "kernels of convolutions: the layer graph has none, so an input counts once for each patch that it lies in",
-    "the order of a recurrent layer's steps: they are taken as independent",
-    "in the tile: phase-change memory. Its array is SRAM in 28 nm, with a column and an ADC for each bit of a weight",
+    "instructions: addresses, loops and issue are free, so a lane can multiply in every cycle",
+    "gathering of patches, bias, requantisation, and every other operation than a matrix product",
+    "latency of memories: only the bandwidth counts",
+    "energy of a waiting core, and leakage",
+    "the fractional lane in transfers of layers without a dimension that is a multiple of the lanes",
+    "kernel sizes of convolutions: the layer graph has none, so an input counts once for each patch that contains it",
+    "the sequence of a recurrent layer: time steps are treated as independent",
+    "in the tile: phase-change memory. ZigZag's array is 28 nm SRAM with a column and an ADC for each weight bit",
 )
 
 
 class OurCost(CostTotals):
-    """The system model's cost on the core.
+    """Cost of a projection on the core by the system model.
 
     Args:
         products_s: Time of the products [s].
@@ -46,12 +46,12 @@ class OurCost(CostTotals):
 
 @final
 class TheirCost(CostTotals):
-    """ZigZag's cost on the vector core.
+    """Cost of a projection on the vector core by ZigZag.
 
     Args:
         cycles: Clock cycles.
-        bound_cycles: MACs over lanes, below which no mapping can get.
-        energy_breakdown_j: Joules of the lanes and of each memory.
+        bound_cycles: MACs divided by lanes, a lower bound for every mapping.
+        energy_breakdown_j: Energy of the lanes and of each memory [J].
     """
 
     cycles: float
@@ -61,16 +61,16 @@ class TheirCost(CostTotals):
 
 @final
 class LayerComparison(Record):
-    """Both costs of one projection, as if it were digital.
+    """Costs of one projection on the core by both models.
 
     Args:
         fqn: The projection.
-        placement: Where its products run in the mapping.
-        macs: Its MACs.
-        ours: The system model's cost.
-        zigzag: ZigZag's.
-        latency_ratio: Our time over ZigZag's [-].
-        energy_ratio: Our energy over ZigZag's [-]; None where a platform gives no energies.
+        placement: Placement of the projection in the mapping.
+        macs: MACs of the projection.
+        ours: Cost by the system model.
+        zigzag: Cost by ZigZag.
+        latency_ratio: Latency by the system model divided by the latency by ZigZag [-].
+        energy_ratio: Energy by the system model divided by the energy by ZigZag [-]; None if the platform has no energies.
     """
 
     fqn: str
@@ -84,15 +84,15 @@ class LayerComparison(Record):
 
 @final
 class TotalComparison(Record):
-    """Sums of both costs.
+    """Sums of the costs by both models.
 
     Args:
-        n_projections: Projections in the sums.
-        products_macs_per_s: Rate of our products [1/s].
-        ours: The system model's cost.
-        zigzag: ZigZag's.
-        latency_ratio: Our time over ZigZag's [-].
-        energy_ratio: Our energy over ZigZag's [-]; None where a platform gives no energies.
+        n_projections: Number of projections in the sums.
+        products_macs_per_s: MAC rate of products in the system model [1/s].
+        ours: Cost by the system model.
+        zigzag: Cost by ZigZag.
+        latency_ratio: Latency by the system model divided by the latency by ZigZag [-].
+        energy_ratio: Energy by the system model divided by the energy by ZigZag [-]; None if the platform has no energies.
     """
 
     n_projections: int
@@ -105,11 +105,11 @@ class TotalComparison(Record):
 
 @final
 class Totals(Record):
-    """Sums over all projections and over the digital ones.
+    """Sums over all projections and over the digital projections.
 
     Args:
-        all: Of all projections.
-        digital: Of those that are digital in the mapping; None if there are none.
+        all: Sums over all projections.
+        digital: Sums over the projections that are digital in the mapping; None if there are none.
     """
 
     all: TotalComparison
@@ -118,11 +118,11 @@ class Totals(Record):
 
 @final
 class ArrayRecord(CostTotals):
-    """ZigZag's cost of one MVM.
+    """Cost of one MVM by ZigZag.
 
     Args:
-        bits_per_cycle: Bits of an input that enter at once.
-        energy_breakdown_j: Joules of its parts.
+        bits_per_cycle: Input bits that the array processes in one cycle.
+        energy_breakdown_j: Energy of each component [J].
     """
 
     bits_per_cycle: int
@@ -131,13 +131,13 @@ class ArrayRecord(CostTotals):
 
 @final
 class TileComparison(Record):
-    """One MVM of a whole tile.
+    """Costs of one MVM of a whole tile by both models.
 
     Args:
         rows: Inputs of the tile.
         cols: Outputs of the tile.
-        ours: The platform's cost.
-        zigzag: ZigZag's, at several numbers of bits a cycle.
+        ours: Cost by the platform.
+        zigzag: Costs by ZigZag for several numbers of input bits per cycle.
     """
 
     rows: int
@@ -148,17 +148,17 @@ class TileComparison(Record):
 
 @final
 class ZigZagComparison(Record):
-    """The system model's cost of each projection on the core, and ZigZag's.
+    """Costs of each projection on the core by the system model and by ZigZag.
 
     Args:
         tool: Name of the package.
         platform: Name of the platform.
         lanes: Lanes of the vector core.
-        rows: In the network's order.
+        rows: Comparison of each projection, in the order of the network.
         totals: Sums.
-        tile: One MVM of a tile.
-        ours_leaves_out: What the system model does not have.
-        zigzag_leaves_out: What ZigZag does not have.
+        tile: Comparison of one MVM of a tile.
+        ours_leaves_out: Effects that the system model does not cover.
+        zigzag_leaves_out: Effects that ZigZag does not cover.
     """
 
     tool: str
@@ -174,18 +174,18 @@ class ZigZagComparison(Record):
 def compare_with_zigzag(
     graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress = SILENT
 ) -> ZigZagComparison:
-    """Return the system model's cost of each projection on the core, and ZigZag's.
+    """Return the costs of each projection on the core by the system model and by ZigZag.
 
-    Projections that are analog in `mapping` are in the table too, priced as if they were digital.
+    Projections that are analog in `mapping` are included with their cost on the core.
 
     Args:
-        graph: The network, with at least one projection.
-        mapping: Its placements; also decides what `totals` calls digital.
-        platform: Prices both sides.
-        progress: Shows ZigZag's search.
+        graph: Layer graph of a network with at least one projection.
+        mapping: Placements of the projections, which define the digital projections in `totals`.
+        platform: Platform of both cost models.
+        progress: Progress display of ZigZag's search.
 
     Raises:
-        ConfigError: The mapping is for another network, or an operation has no price.
+        ConfigError: The mapping belongs to another network, or an operation has no cost.
         UnsupportedLayerError: ZigZag finds no mapping of a projection.
     """
     ours = estimate_system(graph, mapping, platform).digital_layers
@@ -231,12 +231,12 @@ def _compare(node: LayerNode, placement: Placement, ours: Cost, theirs: ZigZagCo
 
 
 def _divide(ours: float, theirs: float) -> float | None:
-    """Return a ratio, or None where a platform gives no energies."""
+    """Return the ratio of two costs; None if the platform has no energies."""
     return ours / theirs if theirs else None
 
 
 def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
-    """Return the sums of some rows."""
+    """Return the sums over `rows`."""
     ours = OurCost(
         latency_s=sum(row.ours.latency_s for row in rows),
         energy_j=sum(row.ours.energy_j for row in rows),
@@ -257,7 +257,7 @@ def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
 
 
 def _compare_tile(platform: PlatformSpec) -> TileComparison:
-    """Return one MVM of a whole tile, the platform's and ZigZag's."""
+    """Return the costs of one MVM of a whole tile by the platform and by ZigZag."""
     ops = 2 * platform.tile_rows * platform.tile_cols
     energy_j = ops / platform.tile_ops_per_j * platform.tile_technology_factor
     return TileComparison(

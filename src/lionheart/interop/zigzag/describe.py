@@ -1,4 +1,4 @@
-"""What ZigZag is told: a layer as a matrix product, and a platform as lanes below registers, L1, L2 and DRAM."""
+"""Inputs for ZigZag: a layer as a matrix product, and a platform as lanes below registers, L1, L2 and DRAM."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from lionheart.graph import LayerGraph, LayerNode
 from lionheart.system import PlatformSpec
 
 LEVELS = ("registers", "l1", "l2", "dram")
-_PJ = 1e12  # picojoules a joule
-_INPUT, _WEIGHT, _OUTPUT = "I1", "I2", "O"  # ZigZag's names
+_PJ = 1e12  # picojoules per joule
+_INPUT, _WEIGHT, _OUTPUT = "I1", "I2", "O"  # ZigZag's operand names
 _OPERANDS = (_INPUT, _WEIGHT, _OUTPUT)
 _DOWN, _UP, _STORE, _BELOW = (
     "tl",
     "fh",
     "th",
     "fl",
-)  # read for below, filled from above, read for above, written from below
+)  # reads to the lower level, fills from the upper level, reads to the upper level, writes from the lower level
 _PORT_NAMES = {"read": "r", "write": "w", "read_write": "rw"}
-_UNBOUNDED_BITS = 10**13  # no search over sizes: the platform's rule has decided already that it fits
+_UNBOUNDED_BITS = 10**13  # no search over sizes: the platform's size rule has already decided that the operands fit
 _AXES = {"cols": "K", "rows": "C", "n_mvms": "B", "groups": "G"}
 
 
 class Home(StrEnum):
-    """Where the operands of a layer live between two uses, by the system model's rule of size."""
+    """Memory level of a layer's operands between two uses, by the size rule of the system model."""
 
     LLC = "llc"
     WEIGHTS_IN_DRAM = "weights in dram"
@@ -46,14 +46,14 @@ class Home(StrEnum):
 @final
 @dataclass(frozen=True)
 class Shape:
-    """All that ZigZag sees of a projection.
+    """Matrix product of a projection, as described to ZigZag.
 
     Args:
-        rows: Inputs of one group's matrix.
-        cols: Outputs of one group's matrix.
-        groups: Number of such matrices.
-        n_mvms: Matrix-vector products of each.
-        home: Where operands live.
+        rows: Inputs of the matrix of one group.
+        cols: Outputs of the matrix of one group.
+        groups: Number of groups.
+        n_mvms: Matrix-vector products of each group.
+        home: Memory level of the operands.
     """
 
     rows: int
@@ -74,10 +74,10 @@ def read_core(name: str) -> int:
 
 
 def describe_shapes(graph: LayerGraph, platform: PlatformSpec) -> dict[str, Shape]:
-    """Return each projection as a matrix product.
+    """Return the matrix product of each projection.
 
-    The graph holds no kernel sizes, so a convolution is the product of its patches with its matrix: the same MACs and
-    weights, but an input that lies in several patches counts once for each.
+    The graph has no kernel sizes, so a convolution is the product of its patches with its matrix. MACs and weights are exact,
+    but an input counts once for each patch that contains it.
     """
     weights_fit = graph.weights * platform.activation_bytes <= platform.llc_bytes
     return {node.fqn: _describe_shape(node, platform, weights_fit=weights_fit) for node in graph.nodes}
@@ -90,10 +90,10 @@ def _describe_shape(node: LayerNode, platform: PlatformSpec, *, weights_fit: boo
 
 
 def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
-    """Return ZigZag's workload of one product, with its lanes along a dimension that fills them wherever there is one.
+    """Return ZigZag's workload of one product, with the lanes along a dimension that fills all lanes if there is one.
 
-    Elsewhere a lane idles; ZigZag then cuts the fraction off where it counts cycles of transfers (7.99 lanes move as much as
-    7), and its search would prefer such mappings for transfers that are too short.
+    Otherwise a lane is partly unused. ZigZag truncates the number of lanes when it counts transfer cycles (7.99 lanes move as
+    much as 7), so its search would prefer such mappings for transfers that are too short.
     """
     bits = 8 * platform.activation_bytes
     layer = {
@@ -122,10 +122,10 @@ def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
 
 
 def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
-    """Return ZigZag's accelerator: lanes whose energy is the platform's active core, and its memories.
+    """Return ZigZag's accelerator: lanes with the energy of the platform's active core, and the platform's memories.
 
-    Registers and L1 cost no energy of their own: the platform gives one figure for a core with both. An L2 that nothing lies
-    above has no limit of size, since the platform's rule of size has put everything there.
+    Registers and L1 have no separate energy, because the platform gives one figure for a core with both. The size of an L2
+    without a level above it is unlimited, because the platform's size rule has assigned all operands to it.
     """
     in_dram = {Home.LLC: (), Home.WEIGHTS_IN_DRAM: (_WEIGHT,), Home.DRAM: _OPERANDS}[home]
     data = {
@@ -144,7 +144,7 @@ def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
 
 
 def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the memories from the lanes up. ZigZag counts whole bits a cycle, so bandwidths are rounded."""
+    """Yield the memories from the lanes upwards. ZigZag counts whole bits per cycle, so bandwidths are rounded."""
     port_bits, lanes = read_core("l1_port_bits"), read_core("vector_lanes")
     element_bits, sum_bits = 8 * platform.activation_bytes, read_core("accumulator_bits")
     line_bits = 8 * platform.cache_line_bytes
@@ -169,7 +169,7 @@ def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterat
 @final
 @dataclass(frozen=True)
 class _Port:
-    """A port that moves up to `bits` a cycle."""
+    """A memory port that moves up to `bits` bits per cycle."""
 
     kind: str
     bits: int
@@ -191,13 +191,13 @@ def _memory(
     energy_j: tuple[float, float] = (0.0, 0.0),
     operands: Sequence[str] = _OPERANDS,
 ) -> dict[str, Any]:
-    """Describe a memory; `energy_j` is that of a read and of a write as wide as its port, less for fewer bits."""
+    """Return a memory; `energy_j` is the energy of one access as wide as the port, proportionally less for fewer bits."""
     return {
         "size": size_bits,
         "r_cost": energy_j[0] * _PJ,
         "w_cost": energy_j[1] * _PJ,
         "area": 0.0,
-        "latency": 1,  # ZigZag requires it and does not use it
+        "latency": 1,  # required by ZigZag, but not used
         "operands": list(operands),
         "ports": [
             {
@@ -215,4 +215,4 @@ def _memory(
 
 def _require_valid(where: str, *validators: Any) -> None:
     if not all(validator.validate() for validator in validators):
-        raise ConfigError(f"{where}: ZigZag refuses its description", hint="is zigzag-dse==3.9.1 installed?")
+        raise ConfigError(f"{where}: ZigZag rejects the description", hint="is zigzag-dse==3.9.1 installed?")

@@ -1,4 +1,4 @@
-"""ZigZag's cost model through its library: the best mapping of each product, and the closed form of an in-memory array."""
+"""Costs by ZigZag's library: the best mapping of each product, and the closed form of an in-memory array."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lionheart.interop.zigzag.describe import LEVELS, Shape, build_core, build_w
 from lionheart.progress import SILENT, Progress
 from lionheart.system import PlatformSpec
 
-LPF_LIMIT = 4  # loop prime factors a search orders; more take much longer and change little: docs/results/zigzag.md
-BITS_PER_CYCLE = (1, 2, 8)  # of an input, that ZigZag's in-memory array takes at once
+LPF_LIMIT = 4  # loop prime factors in a search; more take much longer and change little: docs/results/zigzag.md
+BITS_PER_CYCLE = (1, 2, 8)  # input bits that ZigZag's in-memory array processes in one cycle
 _STAGES = (
     WorkloadStage,
     MinimalEDPStage,
@@ -40,14 +40,14 @@ _STAGES = (
 @final
 @dataclass(frozen=True)
 class ZigZagCost:
-    """What ZigZag says of one projection on the vector core, per inference.
+    """ZigZag's cost of one projection on the vector core, per inference.
 
     Args:
         fqn: The projection.
-        cycles: Clock cycles, with loading before and storing after the products.
-        bound_cycles: MACs over lanes, below which no mapping can get.
-        latency_s: The cycles at the platform's clock.
-        energy: Joules of the lanes and of each memory.
+        cycles: Clock cycles, including loads before the products and stores after them.
+        bound_cycles: MACs divided by lanes, a lower bound for every mapping.
+        latency_s: Latency of the cycles at the platform's clock [s].
+        energy: Energy of the lanes and of each memory [J].
     """
 
     fqn: str
@@ -58,19 +58,19 @@ class ZigZagCost:
 
     @property
     def energy_j(self) -> float:
-        """Joules per inference."""
+        """Energy per inference [J]."""
         return sum(self.energy.values())
 
 
 @final
 @dataclass(frozen=True)
 class ArrayCost:
-    """What ZigZag's closed form says of one MVM of a whole in-memory array.
+    """ZigZag's closed-form cost of one MVM of a whole in-memory array.
 
     Args:
-        bits_per_cycle: Bits of an input that enter at once.
-        latency_s: Time of the MVM.
-        energy: Joules of its parts.
+        bits_per_cycle: Input bits that the array processes in one cycle.
+        latency_s: Time of the MVM [s].
+        energy: Energy of each component [J].
     """
 
     bits_per_cycle: int
@@ -79,7 +79,7 @@ class ArrayCost:
 
     @property
     def energy_j(self) -> float:
-        """Joules of the MVM."""
+        """Energy of the MVM [J]."""
         return sum(self.energy.values())
 
 
@@ -88,13 +88,13 @@ def price_with_zigzag(
 ) -> tuple[ZigZagCost, ...]:
     """Return ZigZag's cost of every projection on a vector core with the platform's clock, memories and energies.
 
-    Each distinct shape is computed once. May be interrupted at any time.
+    Each distinct shape is computed once. The function can be interrupted at any time.
 
     Args:
-        graph: The network.
-        platform: Where clock, memory and energies come from.
-        lpf_limit: How finely loops are split in the search for the best order.
-        progress: Shows a step for each shape.
+        graph: Layer graph of the network.
+        platform: Platform with clock, memories and energies.
+        lpf_limit: Largest number of loop prime factors in the search for the best loop order.
+        progress: Progress display, one step for each shape.
 
     Raises:
         UnsupportedLayerError: ZigZag finds no mapping of a projection.
@@ -118,12 +118,12 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
         except NoValidLoopOrderingFoundException as error:
             size = f"{shape.rows}x{shape.cols}, {shape.groups} groups, {shape.n_mvms} MVMs"
             raise UnsupportedLayerError(
-                f"{fqn}: ZigZag finds no order of the loops of {size}", hint="its operands may not fit its memories"
+                f"{fqn}: ZigZag finds no order of the loops of {size}", hint="the operands may not fit the memories"
             ) from error
     energy = dict.fromkeys(("lanes", *LEVELS), 0.0)
     energy["lanes"] = best.mac_energy * 1e-12
     for levels in best.mem_energy_breakdown.values():
-        for name, picojoules in zip(LEVELS, levels, strict=False):  # DRAM need not hold every operand
+        for name, picojoules in zip(LEVELS, levels, strict=False):  # DRAM does not hold every operand
             energy[name] += picojoules * 1e-12
     cycles = float(best.latency_total2)
     bound = shape.macs / read_core("vector_lanes")
@@ -131,9 +131,10 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
 
 
 def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
-    """Return ZigZag's evaluation of the mapping with the least energy times time.
+    """Return ZigZag's evaluation of the mapping with the smallest energy-delay product.
 
-    The stages are ours: its own command adds some that draw and save, and that fail on layers which fill the lanes at once.
+    The list of stages is LionHeart's. ZigZag's own command adds stages that draw and save, which fail on layers that fill the
+    lanes at once.
     """
     main = MainStage(
         list(_STAGES),
@@ -148,7 +149,7 @@ def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ZigZag's remarks on its search, such as unrollings that a port limits, from standard error."""
+    """Suppress ZigZag's messages about its search on standard error, for example on unrollings limited by a port."""
     logger = logging.getLogger("zigzag")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -159,11 +160,11 @@ def _quiet() -> Iterator[None]:
 
 
 def price_array(platform: PlatformSpec, bits_per_cycle: int) -> ArrayCost:
-    """Return ZigZag's closed form of one MVM of an analog in-memory array as large as the platform's tile.
+    """Return ZigZag's closed-form cost of one MVM of an analog in-memory array of the size of the platform's tile.
 
     Args:
-        platform: Has the tile's rows and cols.
-        bits_per_cycle: Bits of an input that enter at once, a power of two.
+        platform: Platform with the numbers of tile rows and columns.
+        bits_per_cycle: Input bits that the array processes in one cycle, a power of two.
     """
     input_bits = read_core("array_input_bits")
     with _quiet():
@@ -173,7 +174,7 @@ def price_array(platform: PlatformSpec, bits_per_cycle: int) -> ArrayCost:
             input_precision=[input_bits, input_bits],
             adc_resolution=read_core("array_adc_bits"),
             cells_size=input_bits,
-            cells_area=0.0,  # area enters neither time nor energy
+            cells_area=0.0,  # area affects neither time nor energy
             dimension_sizes={OADimension("D1"): platform.tile_cols, OADimension("D2"): platform.tile_rows},
         )
     n_cycles = input_bits / bits_per_cycle

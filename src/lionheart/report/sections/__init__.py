@@ -1,7 +1,7 @@
-"""Sections of the page: each module is one, with the template ``templates/<name>.html.j2``.
+"""Sections of the page: each module is one section with the template ``templates/<name>.html.j2``.
 
-Takes: the records of a run. Returns: plain values for the template. Templates also see `data`, the records, and `metric`, what
-the scores mean. To add a section, add a module that registers it and its template.
+Input: the records of a run. Output: plain values for the template. Templates also receive `data`, the records, and `metric`,
+the metric of the scores. To add a section, add a module that registers the section, and the template.
 """
 
 from lionheart.report.sections._base import SECTIONS, Section

@@ -1,4 +1,4 @@
-"""What a section of the page provides."""
+"""The interface of a section of the page, and the registry of sections."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lionheart.report.data import ReportData
 @final
 @dataclass(frozen=True)
 class Section:
-    """One section of the page. The values of `describe` fill the template that has its name.
+    """One section of the page. The values from `describe` fill the template with the section's name.
 
     Args:
-        order: Its place; smaller numbers come first.
-        describe: Returns the values for the template; None = the page has no such section.
-        in_header: Whether it stands above the others, in the head of the page.
+        order: Position on the page; sections with smaller numbers come first.
+        describe: Function that returns the values for the template; None leaves the section out of the page.
+        in_header: Whether the section is in the header of the page, above the other sections.
     """
 
     order: int

@@ -17,7 +17,7 @@ _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values of the template; without a test there are no charts."""
+    """Return the values of the template; without test accuracies the list of charts is empty."""
     points = sorted(data.results.test_over_time, key=lambda point: point.t_inference)
     retrained = data.results.retrained_test_accuracy
     return {
@@ -44,7 +44,7 @@ def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
 
 
 def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
-    """Return the same chart for wide and for narrow windows."""
+    """Return the chart in two sizes, for wide and for narrow browser windows."""
     metric, guides = data.metric, _list_guides(data)
     marks = [
         TimePoint(
@@ -76,7 +76,7 @@ def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
 
 
 def _list_guides(data: ReportData) -> list[Guide]:
-    """Return the lines of the digital network and of the bound."""
+    """Return the reference lines of the digital accuracy and of the bound."""
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []

@@ -1,4 +1,4 @@
-"""Several cores: what each core does when, all digital and mapped, for each platform."""
+"""Several cores: Gantt charts of all cores, all-digital and mapped, for each platform."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lionheart.report.text import describe_gain, describe_shared_tiles, format_p
 from lionheart.runs.costs import PipelineRecord, ScheduleEvent, ScheduleRecord, WorkKind
 from lionheart.units import format_si
 
-_MOST_BARS = 1200  # of a chart; with more, fewer inferences are drawn
+_MOST_BARS = 1200  # in a chart; if there are more, fewer inferences are drawn
 _COLOURS = {
     WorkKind.DIGITAL: ("products on the core", "digital"),
     WorkKind.OTHER: ("other operations", "digital shade-2"),
     WorkKind.NETWORK_IO: ("network input and output", "rest"),
-    WorkKind.SUPPORT: ("core's work around tiles", "analog shade-2"),
-    WorkKind.TILE: ("tiles at work", "analog"),
+    WorkKind.SUPPORT: ("core work for tiles", "analog shade-2"),
+    WorkKind.TILE: ("tiles computing", "analog"),
     WorkKind.PROGRAM: ("programming of tiles", "program"),
 }
 
 
 def describe(data: ReportData) -> dict[str, Any] | None:
-    """Return the figures, charts and cores of each platform that was simulated on several cores or with few tiles."""
+    """Return figures, charts and cores for each platform with a simulated schedule; None without such a platform."""
     schedules = [_describe_pipeline(pipeline) for pipeline in data.pipelines]
     return {"schedules": schedules} if schedules else None
 
@@ -39,9 +39,9 @@ def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
     charts = []
     for (title, side), events in zip(sides, shown, strict=True):
         lanes = [f"core {number + 1}" for number in range(len(side.cores))]
-        label = f"What each core does over time, {title}"
+        label = f"Work of each core over time, {title}"
         charts.append((title, draw_gantt([_make_bar(each) for each in _join(events)], lanes, end_s=end_s, label=label)))
-    kinds = {event.kind for events in shown for event in events}
+    drawn = {event.kind for events in shown for event in events}
     n, schedules = pipeline.n_inferences, [side for _, side in sides]
     return {
         "platform": pipeline.platform,
@@ -49,7 +49,7 @@ def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
         "shown": f"{n} inference{'s' if n > 1 else ''}" + ("" if n_shown >= n else f", the first {n_shown} drawn"),
         "quantities": _list_quantities(pipeline),
         "charts": charts,
-        "legend": [colour for kind, colour in _COLOURS.items() if kind in kinds],
+        "legend": [colour for work, colour in _COLOURS.items() if work in drawn],
         "cores": [_describe_cores(number, schedules) for number in range(max(len(side.cores) for side in schedules))],
         "tiles": describe_shared_tiles(pipeline),
         "notes": pipeline.notes,
@@ -57,14 +57,14 @@ def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
 
 
 def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]]:
-    """Return the rows of the table: name, all digital, mapped, gain."""
-    before, after = pipeline.all_digital, pipeline.mapped
-    energies = (before.energy_per_inference_j, after.energy_per_inference_j)
+    """Return the rows of the table: name, all-digital value, mapped value, gain."""
+    digital, mapped = pipeline.all_digital, pipeline.mapped
+    energies = (digital.energy_per_inference_j, mapped.energy_per_inference_j)
     rows = (
-        ("first result after", (before.latency_s, after.latency_s), "s", pipeline.latency_gain, ("sooner", "later")),
+        ("first result after", (digital.latency_s, mapped.latency_s), "s", pipeline.latency_gain, ("sooner", "later")),
         (
             "then one result every",
-            (before.interval_s, after.interval_s),
+            (digital.interval_s, mapped.interval_s),
             "s",
             pipeline.throughput_gain,
             ("more results", "fewer results"),
@@ -72,13 +72,13 @@ def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]
         ("energy of an inference", energies, "J", pipeline.energy_gain, ("less", "more")),
     )
     return [
-        (name, format_si(digital, unit), format_si(mapped, unit), describe_gain(gain, *words))
-        for name, (digital, mapped), unit, gain, words in rows
+        (name, format_si(all_digital_value, unit), format_si(mapped_value, unit), describe_gain(gain, *words))
+        for name, (all_digital_value, mapped_value), unit, gain, words in rows
     ]
 
 
 def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
-    """Return how many inferences can be drawn, at least one."""
+    """Return the number of inferences that fit into a chart, at least one."""
     counts = Counter(event.inference for event in events)
     n_shown = n_bars = 0
     for inference in sorted(counts):
@@ -90,7 +90,7 @@ def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
 
 
 def _join(events: Sequence[ScheduleEvent]) -> list[ScheduleEvent]:
-    """Return the events to draw: neighbours of one layer and colour as one, pauses for a handover left out."""
+    """Return the events to draw: adjacent events of one layer and colour are joined, handover pauses are left out."""
     joined: list[ScheduleEvent] = []
     for event in sorted(events, key=lambda each: (each.core, each.start_s)):
         if event.kind not in _COLOURS:

@@ -1,4 +1,4 @@
-"""Time and energy: the mapped network against the all-digital one, for each platform."""
+"""Time and energy of the mapped network and of the all-digital network, for each platform."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALL_SHARE = 0.015
 @final
 @dataclass(frozen=True)
 class _Quantity:
-    """Time or energy: its name and unit, where a cost holds it, and the words for more and less of it."""
+    """Time or energy: name, unit, accessors of the cost records, and the words for a gain and a loss."""
 
     title: str
     unit: str
@@ -58,7 +58,7 @@ _ENERGY = _Quantity(
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return, for each platform, the bars of time and energy, the layers, and what the numbers include."""
+    """Return for each platform the bars of time and energy, the costs of the layers, and the assumptions."""
     systems = [_describe_system(system) for system in data.results.system]
     for before, after in itertools.pairwise(systems):
         after["same_notes_as"] = before["platform"] if after["notes"] == before["notes"] else ""
@@ -103,9 +103,9 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 
 
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
-    """Give the parts worth seeing one colour each: shades of analog for the work with tiles, else shades of digital.
+    """Return one colour for each large cost component: shades of analog for work with tiles, otherwise of digital.
 
-    Parts that are small in every breakdown get none; they are drawn together, as the rest.
+    Components that are small in every breakdown have no colour and are drawn together as the rest.
     """
     largest: dict[str, float] = {}
     for parts in breakdowns:

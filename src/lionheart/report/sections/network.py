@@ -1,4 +1,4 @@
-"""The network, layer by layer: the strip of layers, and why each runs where it runs."""
+"""The network layer by layer: the strip of layers, and the reason for each placement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe(data: ReportData) -> dict[str, Any]:
 
 
 def list_layers(data: ReportData) -> list[dict[str, Any]]:
-    """Return every projection in the network's order, with its place in the strip and why it is where it is."""
+    """Return every projection in the order of the network, with its width in the strip and the reason for its placement."""
     nodes, total = data.graph.nodes, data.graph.macs
     candidates = {candidate.fqn: candidate for candidate in data.graph.candidates}
     reasons = _explain_placements(data)
@@ -66,12 +66,12 @@ def _explain_placements(data: ReportData) -> dict[str, str]:
     digital = {fqn for fqn, place in data.placements.items() if place is Placement.DIGITAL}
     reasons |= {fqn: note for fqn, note in data.results.notes.items() if fqn in digital}
     if data.results.holdout_tests:
-        reasons |= dict.fromkeys(present & digital, "taken back: held-out samples")
+        reasons |= dict.fromkeys(present & digital, "taken back: hold-out test")
     return reasons
 
 
 def list_other_ops(data: ReportData) -> str:
-    """Return the operations without a weight matrix in one line, ``"relu (9 calls), add (3 calls)"``."""
+    """Return the operations without a weight matrix as one line, ``"relu (9 calls), add (3 calls)"``."""
     return ", ".join(
         f"{op.name} ({op.n_calls} call{'' if op.n_calls == 1 else 's'}"
         + (f", {format_count(op.macs)} MACs)" if op.macs else ")")

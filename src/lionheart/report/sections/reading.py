@@ -1,4 +1,4 @@
-"""How to read the page, and how to repeat the run."""
+"""How to read the page and how to reproduce the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings, seed and versions: everything that was asked for."""
+"""Settings, seed and versions of the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return groups of settings, each a title and pairs of name and value; empty groups are left out."""
+    """Return groups of settings, each with a title and pairs of name and value; empty groups are left out."""
     run = data.run
     first = {"task": run.task, "seed": run.seed, "created": run.created, "lionheart": run.lionheart_version}
     groups = [

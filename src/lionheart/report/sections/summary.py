@@ -1,4 +1,4 @@
-"""The head of the page: what came out, in one sentence, and the key figures."""
+"""The header of the page: the outcome in one sentence, and the key figures."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def describe(data: ReportData) -> dict[str, Any]:
 
 
 def write_summary(data: ReportData) -> str:
-    """Return the outcome of a run in one sentence that hides neither a missed bound nor an unfinished search."""
+    """Return the outcome of a run in one sentence, which mentions an exceeded bound or an unfinished search."""
     accuracy = _describe_test(data) or _describe_validation(data)
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         return f"{_describe_infeasible(data)}; {accuracy}." if data.n_analog else f"{_describe_infeasible(data)}."
     if data.results.outcome is SearchOutcome.BUDGET:
         n_untried = len(data.untried)
         left = f", with {_count(n_untried, 'projection')} not tried" if n_untried else ""
-        return f"The search ended on its budget{left}: so far {_describe_mapping(data)}; {accuracy}."
+        return f"The search used up its time budget{left}: so far {_describe_mapping(data)}; {accuracy}."
     return f"{_describe_mapping(data)}; {accuracy}."
 
 
 def list_badges(data: ReportData) -> list[tuple[str, str]]:
-    """Return the outcome in a few words, each with ``good``, ``alert`` or ``plain``."""
+    """Return short labels of the outcome, each with the style ``good``, ``alert`` or ``plain``."""
     badges = []
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         badges.append(("no mapping within the bound", "alert"))
     if data.results.outcome is SearchOutcome.BUDGET:
-        badges.append(("search ended on its budget", "alert"))
+        badges.append(("search used up its time budget", "alert"))
     if data.exceeds_bound:
         badges.append(("test drop exceeds the bound", "alert"))
     elif data.test_drop_pp is not None and data.n_analog:
@@ -63,7 +63,7 @@ def list_badges(data: ReportData) -> list[tuple[str, str]]:
 
 
 def write_confidence_level(data: ReportData) -> str:
-    """Return the result of the hold-out tests, or nothing where the run had no confidence level."""
+    """Return the result of the hold-out tests; empty if the run had no confidence level."""
     level, tests = data.settings.search.confidence_level, data.results.holdout_tests
     if level is None:
         return ""
@@ -73,7 +73,7 @@ def write_confidence_level(data: ReportData) -> str:
     before = f" {_count(n_failed, 'larger mapping')} failed before." if n_failed and last.accepted else ""
     chips = _count(last.accuracy.n_chips, "fresh chip")
     if not last.accepted:
-        return f"Confidence level {format_percent(level, 0)}: no mapping kept the bound in a hold-out test."
+        return f"Confidence level {format_percent(level, 0)}: no mapping met the bound in a hold-out test."
     sure = "" if last.drop.confidence is None else f"with {format_percent(last.drop.confidence, 1)} confidence "
     return (
         f"Confidence level {format_percent(level, 0)}: on held-out validation samples and {chips} the drop is "
@@ -82,28 +82,30 @@ def write_confidence_level(data: ReportData) -> str:
 
 
 def write_post_search(data: ReportData) -> str:
-    """Return what was found after the search: layers with less correction, and the age up to which the bound is kept."""
+    """Return the results of the steps after the search: layers with fewer corrections, and the refresh interval."""
     found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
 
 
 def write_objective(data: ReportData) -> str:
-    """Return what the search made small where it was not digital MACs, and the projections that tiles or cost kept digital."""
+    """Return the objective if it is not digital MACs, and the number of projections kept digital by tiles or cost."""
     systems, notes = data.results.system, data.results.notes
     objective = describe_objective(data.results.objective, systems[0].platform if systems else None)
-    left = f"Left digital for their tiles or their cost: {_count(len(notes), 'projection')}." if notes else ""
+    left = f"Digital because of the tile limit or the cost: {_count(len(notes), 'projection')}." if notes else ""
     return f"{objective} {left}".strip()
 
 
 def write_warning(data: ReportData) -> str:
-    """Return what a reader of the summary should not overlook, or nothing."""
+    """Return a warning if the interval crosses the bound; empty otherwise."""
     point, baseline = data.test_point, data.results.baseline.test_accuracy
     if point is None or baseline is None or data.exceeds_bound:
         return ""
     if is_within(drop_pp(baseline, point.low), data.bound_pp):
         return ""
     end = "upper" if data.metric.rises_with_drop else "lower"
-    return f"The mean is within the bound of {data.bound}, but the {end} end of its interval is not: more chips would tell."
+    return (
+        f"The mean is within the bound of {data.bound}, but the {end} end of its interval is not: evaluate more chips."
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -134,7 +136,7 @@ def _describe_against(drop: float, baseline: float, data: ReportData) -> str:
 
 
 def _describe_test(data: ReportData) -> str:
-    """Return the test accuracy against the bound, or nothing where it was not measured."""
+    """Return the test accuracy and the bound in words; empty if the test set was not evaluated."""
     point, drop, baseline = data.test_point, data.test_drop_pp, data.results.baseline.test_accuracy
     if point is None:
         return ""
@@ -164,7 +166,7 @@ def _describe_validation(data: ReportData) -> str:
 
 
 def list_key_figures(data: ReportData) -> list[dict[str, str]]:
-    """Return the figures under the summary: value, what it is, and a remark."""
+    """Return the figures below the summary, each with value, label and remark."""
     results, metric = data.results, data.metric
     projections = f"{data.n_analog} of {data.n_projections} projections"
     tiles = f"on {describe_tiles(results.n_tiles, results.max_tiles)}"

@@ -177,19 +177,17 @@ def _fill_rectangles(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
     bars: list[list[_Free]] = []
     places = []
     for rows, cols in sizes:
-        number = next(
-            (n for n, free in enumerate(bars) if any(_has_room(each, rows, cols) for each in free)), len(bars)
-        )
+        number = next((n for n, free in enumerate(bars) if any(_fits_in(each, rows, cols) for each in free)), len(bars))
         if number == len(bars):
             bars.append([(0, 0, *tile)])
-        fitting = [each for each in bars[number] if _has_room(each, rows, cols)]
+        fitting = [each for each in bars[number] if _fits_in(each, rows, cols)]
         row, col, *_ = min(fitting, key=lambda each: (min(each[2] - rows, each[3] - cols), each))
         bars[number] = _cut(bars[number], (row, col, rows, cols))
         places.append((number, row, col))
     return places
 
 
-def _has_room(free: _Free, rows: int, cols: int) -> bool:
+def _fits_in(free: _Free, rows: int, cols: int) -> bool:
     return free[2] >= rows and free[3] >= cols
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Analog tiles behind the interface of AIMClib, the library of the ALPINE simulator (gem5-X). Header only, C++17; written for
-// LionHeart from the interface and the instruction encodings, which are facts of ALPINE's ISA extension.
+// LionHeart from the public interface and the instruction encodings of ALPINE's ISA extension.
 //
 //     mapMatrix(x0, y0, height, width, m[, tid])   write weights; m[row][column], row = input, column = output
 //     queueVector(size, v[, tid])                  int8 inputs into the input memory, four an instruction
@@ -9,24 +9,26 @@
 //     dequeueVector(size, v[, tid])                int8 outputs from the output memory, four an instruction
 //     aimcQueue, aimcDequeue, aimcParamRead, aimcParamWrite    single instructions; x = column, y = row
 //
-// Modes, chosen by macros:
-//     USE_CHECKER     tiles are emulated in C++, on any machine. A fault (weights, inputs or outputs outside the tile) ends the
-//                     program with a message. Also chosen where the target is not AArch64.
-//     LH_AIMC_TRAP    AArch64: real instruction words, which a handler of SIGILL emulates: programs run and are checked under
+// Modes, selected by macros:
+//     USE_CHECKER     Tiles are emulated in C++ on any machine. A fault (weights, inputs or outputs outside the tile) ends the
+//                     program with a message. Default on targets other than AArch64.
+//     LH_AIMC_TRAP    AArch64: real instruction words, emulated by a SIGILL handler. Programs run and are checked under
 //                     qemu-aarch64, or on any AArch64 Linux.
-//     LH_AIMC_DRY     AArch64: hints, which do nothing, stand for the instruction words: 112 process, 113 queue, 114 dequeue,
-//                     115 parameters. Outputs are void; instruction counts are those of the real program, without a handler.
+//     LH_AIMC_DRY     AArch64: hints without effect replace the instruction words: 112 process, 113 queue, 114 dequeue,
+//                     115 parameters. Outputs are invalid; instruction counts are those of the real program without a handler.
 //     none of these   AArch64: real instruction words, for the ALPINE simulator.
 //
-// Beyond AIMClib:
-//   * Several tiles a core. AIMClib has one, and `tid` is its core. Here `tid` is the tile. The instruction words are the same;
-//     register x11 holds the tile's number when one executes. The simulator as released ignores x11: it takes every instruction
-//     to the one tile of the core. More than one tile therefore needs LH_AIMC_TILE_SELECT, which says that the simulator was
-//     taught to read x11.
-//   * A scale of the converter: output = saturate(round(sum * scale)), halves to even. AIMClib and the simulator have 1, the
-//     default. aimcSetAdcScale changes it in the emulations; in the others it does nothing, as there is no instruction for it.
+// Extensions of AIMClib:
+//   * Several tiles per core. AIMClib has one tile per core, and `tid` is the core. Here `tid` is the tile. The instruction
+//     words are the same; register x11 holds the tile number when an instruction executes. The released simulator ignores x11
+//     and sends every instruction to the one tile of the core. More than one tile therefore needs LH_AIMC_TILE_SELECT, which
+//     states that the simulator reads x11.
+//   * An ADC scale: output = saturate(round(sum * scale)), halves to even. AIMClib and the simulator have the scale 1, which is
+//     the default. aimcSetAdcScale changes the scale in the emulations; in other modes it does nothing, as ALPINE has no
+//     instruction for the scale.
 //   * Checks of bounds. AIMClib has none.
-//   * Operands are where the simulator's decoder reads them (x8, x9, x7). Released AIMClib moves some into other registers.
+//   * Operands are in the registers that the simulator's decoder reads (x8, x9, x7). Released AIMClib moves some operands into
+//     other registers.
 
 #ifndef LIONHEART_AIMC_HH
 #define LIONHEART_AIMC_HH
@@ -53,7 +55,7 @@
 #endif
 #if !defined(USE_CHECKER) && !defined(LH_AIMC_TRAP) && !defined(LH_AIMC_DRY) && LH_AIMC_TILES > 1 && \
     !defined(LH_AIMC_TILE_SELECT)
-#error "several tiles a core: define LH_AIMC_TILE_SELECT if your simulator takes the tile's number from register x11"
+#error "several tiles per core: define LH_AIMC_TILE_SELECT if your simulator reads the tile number from register x11"
 #endif
 
 // -------------------------------------------------------------------------------------------------------------- emulation
@@ -65,7 +67,7 @@ struct TileCounts {
     uint64_t queue = 0, process = 0, dequeue = 0, param_read = 0, param_write = 0;
 };
 
-// An ideal tile: int8 inputs, int8 weights, exact sums, a converter that scales, rounds and saturates.
+// An ideal tile: int8 inputs, int8 weights, exact sums, an ADC that scales, rounds and saturates.
 class EmulatedTile {
   public:
     TileCounts counts;
@@ -220,7 +222,7 @@ inline void aimcParamWrite(uint64_t x, uint64_t y, int64_t weight, int tid = 0) 
 
 namespace lionheart {
 
-// Does what the word at the program counter says, and goes on behind it. A word of another kind ends the program.
+// Executes the instruction word at the program counter and continues behind it. An unknown word ends the program.
 inline void emulate_trapped(int, siginfo_t *, void *context) {
     auto &machine = ((ucontext_t *)context)->uc_mcontext;
     uint32_t word;
@@ -258,7 +260,7 @@ inline const bool trap_installed = install_trap();
 
 // ------------------------------------------------------------------------------------------------------- matrices, vectors
 
-// Sets the scale of a tile's converter where tiles are emulated.
+// Sets the ADC scale of a tile if tiles are emulated.
 inline void aimcSetAdcScale(double scale, int tid = 0) {
 #if defined(USE_CHECKER) || defined(LH_AIMC_TRAP)
     lionheart::emulated_tile(tid).adc_scale = scale;
@@ -273,7 +275,7 @@ inline void mapMatrix(int x0, int y0, int height, int width, const int8_t *const
         for (int col = 0; col < width; ++col) aimcParamWrite(col + x0, row + y0, m[row][col], tid);
 }
 
-// The same from one block of memory, row after row. (AIMClib's overload reads m[column * width + row].)
+// Writes a matrix from one block of memory in row-major order. (AIMClib's overload reads m[column * width + row].)
 inline void mapMatrix(int x0, int y0, int height, int width, const int8_t *m, int tid = 0) {
     for (int row = 0; row < height; ++row)
         for (int col = 0; col < width; ++col) aimcParamWrite(col + x0, row + y0, m[(size_t)row * width + col], tid);

@@ -1,18 +1,18 @@
-/* Count what an AArch64 program executes: a plugin of QEMU's TCG, for user mode, plugin API version 1.
+/* Count the executed instructions of an AArch64 program: a plugin for QEMU's user mode (TCG), plugin API version 1.
  *
  *     qemu-aarch64 -plugin file=counter.so,out=counts.json program
  *
  * Counts, by region: instructions by class, and data accesses with the misses of an LRU L1 data cache in front of an LRU L2
- * that holds data only. The region starts as 0 and changes where the program executes `movz xzr, #id`, which does nothing
- * else and which no compiler emits. That instruction is counted as an entry of its region and not as an instruction.
+ * that holds only data. The initial region is 0. The instruction `movz xzr, #id` starts region id; it has no other effect and
+ * no compiler emits it. This instruction is counted as an entry of its region and not as an instruction.
  *
  * Arguments besides `out`: line_bytes, l1_bytes, l1_ways, l2_bytes, l2_ways.
  *
- * An access of more than 8 bytes is counted as several of at most 8, as QEMU makes them; misses do not depend on that. An
- * access that crosses a line touches both lines. Writes allocate; write-backs are not modelled. Counts of a program with
- * several threads mix, so the number of threads is written beside them. Classes are decoded for Armv8.0.
+ * QEMU splits an access of more than 8 bytes into several accesses of at most 8 bytes, which are counted; misses do not depend
+ * on the split. An access that crosses a line touches both lines. Writes allocate; write-backs are not modelled. Counts of a
+ * program with several threads mix, so the output includes the number of threads. Classes are decoded for Armv8.0.
  *
- * The declarations below are the part of the documented plugin interface that is used; QEMU's headers are not needed.
+ * The declarations below are the used subset of the documented plugin interface; QEMU's headers are not needed.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -51,17 +51,17 @@ EXPORT int qemu_plugin_version = 1;
 enum kind {
     SCALAR_INT,   /* integer arithmetic, logic, moves, addresses */
     INT_MUL,      /* integer multiplication and division */
-    BRANCH,       /* taken or not, calls and returns too */
+    BRANCH,       /* branches, taken or not, calls and returns */
     SCALAR_LOAD,  /* to general registers */
     SCALAR_STORE, /* from general registers */
     VECTOR_LOAD,  /* to SIMD and floating-point registers */
     VECTOR_STORE, /* from SIMD and floating-point registers */
     SIMD,      /* SIMD and floating-point arithmetic and moves */
-    TILE_PROCESS, /* CM_PROCESS of ALPINE, or hint #112 in its place */
+    TILE_PROCESS, /* ALPINE's CM_PROCESS, or its replacement, hint #112 */
     TILE_QUEUE,   /* CM_QUEUE, or hint #113 */
     TILE_DEQUEUE, /* CM_DEQUEUE, or hint #114 */
     TILE_PARAM,   /* the tile's parameter read and write, or hint #115 */
-    OTHER,        /* system, hints, barriers, prefetches, what is not decoded */
+    OTHER,        /* system, hints, barriers, prefetches, unknown instructions */
     N_CLASSES
 };
 
@@ -115,7 +115,7 @@ static enum kind classify(uint32_t word)
         return classify_register(word);
     case 0x7: case 0xf:
         return SIMD;
-    default: /* reserved in A64, and in part used by ALPINE: its opcode is in the upper 11 bits, bit 15 gives the direction */
+    default: /* reserved in A64, partly used by ALPINE: the opcode is in the upper 11 bits, bit 15 is the direction */
         switch (bits(word, 31, 21)) {
         case 0x008: return TILE_PROCESS;
         case 0x108: return bits(word, 15, 15) ? TILE_QUEUE : TILE_DEQUEUE;
@@ -129,7 +129,7 @@ static enum kind classify(uint32_t word)
 
 struct cache {
     uint64_t n_sets, n_ways;
-    uint64_t *lines; /* n_sets rows, the most recently used line first; a line is kept plus one, 0 is empty */
+    uint64_t *lines; /* n_sets rows, the most recently used line first; entries are line + 1, 0 is empty */
 };
 
 static struct cache l1, l2;
@@ -175,7 +175,7 @@ static void enter_region(unsigned vcpu, void *region)
     now->entries++;
 }
 
-/* A run of instructions without a region mark; all of them execute when the first one does. */
+/* A run of instructions without a region mark; if the first instruction executes, all do. */
 struct run {
     uint32_t n[N_CLASSES];
 };
@@ -224,7 +224,7 @@ static void translate(uint64_t id, struct qemu_plugin_tb *tb)
             run = NULL;
             continue;
         }
-        if (!run) { /* lives as long as the translation, which may be until the program ends */
+        if (!run) { /* freed by nobody: the translation may live until the program ends */
             run = calloc(1, sizeof *run);
             if (!run)
                 abort();

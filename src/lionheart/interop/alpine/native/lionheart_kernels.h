@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The digital kernels of LionHeart's emitted programs; the same code is what instructions are counted on. Header only, C++17.
+// The digital kernels of LionHeart's emitted programs, also used for counting instructions. Header only, C++17.
 //
-// Conventions. Activations are NHWC with one sample; int8 values are symmetric (zero point 0). Activations lie in [-128, 127],
-// weights in [-127, 127]: the NEON product of two pairs then fits 16 bits. Integer kernels give the same bits with and without
-// NEON. Every kernel is a function of its own under a C name, weak so that no compiler clones or inlines it: counts can be
-// attributed to it. Sizes are elements; `ld` is the distance between two rows, in elements.
+// Conventions. Activations are NHWC with one sample; int8 values are symmetric (zero point 0). Activations are in [-128, 127],
+// weights in [-127, 127], so that the NEON product of two pairs fits 16 bits. Integer kernels give the same bits with and
+// without NEON. Every kernel is a weak function with a C name, so that no compiler clones or inlines the function and counts can be
+// attributed to the kernel. Sizes are in elements; `ld` is the distance between two rows, in elements.
 //
-// One rule for fixed-point scaling, everywhere: y = round(x * multiplier / 2^shift), once, halves away from zero.
+// All kernels use one rule for fixed-point scaling: y = round(x * multiplier / 2^shift), rounded once, halves away from zero.
 
 #ifndef LIONHEART_KERNELS_H
 #define LIONHEART_KERNELS_H
@@ -24,10 +24,10 @@
 #define LH_KERNEL extern "C" __attribute__((weak, noinline))
 #define LH_INLINE static inline __attribute__((always_inline))
 #define LH_UNROLL _Pragma("GCC unroll 8")
-#define LH_KEEP_LOOP __asm__ volatile("")  // without it the compiler makes a call of memcpy or memset of the loop
+#define LH_KEEP_LOOP __asm__ volatile("")  // prevents the compiler from replacing the loop by a call of memcpy or memset
 
-// Everything that runs from here to the next mark belongs to region `id` (a constant, 0 to 65535; 0 is "no region"). The mark
-// is movz xzr, #id: it changes nothing, and an instruction counter can read the id from it.
+// Marks the start of region `id` (a constant, 0 to 65535; 0 is "no region"), which ends at the next mark. The mark is
+// movz xzr, #id, an instruction without effect from which an instruction counter reads the id.
 #if defined(__aarch64__)
 #define LH_REGION(id) __asm__ volatile(".inst 0xd280001f | (%c0 << 5)" : : "i"(id) : "memory")
 #else
@@ -39,7 +39,7 @@ struct lh_window {
     int height, width, channels;     // of the input
     int kernel_h, kernel_w;
     int stride_h, stride_w;
-    int pad_h, pad_w;                // before the first row and column; what lies outside counts as zero
+    int pad_h, pad_w;                // before the first row and column; pixels outside the image are zero
     int dilation_h, dilation_w;
     int out_h, out_w;
 };
@@ -58,7 +58,7 @@ LH_INLINE int64_t lh_scale(int32_t x, int32_t multiplier, int shift) {
 }
 
 #ifdef LH_NEON
-// The same for four lanes, saturated to 32 bits; `shift` holds negative numbers.
+// Scaling of four lanes, saturated to 32 bits; `shift` holds negative numbers.
 LH_INLINE int32x4_t lh_scale_x4(int32x4_t x, int32x4_t multiplier, int64x2_t shift_lo, int64x2_t shift_hi) {
     int64x2_t low = vmull_s32(vget_low_s32(x), vget_low_s32(multiplier));
     int64x2_t high = vmull_high_s32(x, multiplier);
@@ -74,7 +74,7 @@ LH_INLINE int8x8_t lh_narrow_x8(int32x4_t low, int32x4_t high, int8x8_t lo, int8
 #endif
 
 // out[i][j] = clamp(round((acc[i][j] + bias[j]) * multiplier[j] / 2^shift[j]), lo, hi) for i < rows, j < cols.
-// acc is dense, out has rows of ld_out. |acc + bias| < 2^31. lo = 0 is a ReLU; hi below 127 a bounded one.
+// acc is dense, out has rows of ld_out. |acc + bias| < 2^31. lo = 0 is a ReLU; hi below 127 is a bounded ReLU.
 LH_KERNEL void lh_requantise(int rows, int cols, const int32_t *acc, const int32_t *bias, const int32_t *multiplier,
                              const int32_t *shift, int lo, int hi, int8_t *out, int ld_out) {
     for (int i = 0; i < rows; ++i) {
@@ -184,7 +184,7 @@ LH_KERNEL void lh_dequantise_s8(int n, const int8_t *x, float scale, float *out)
     for (; i < n; ++i) out[i] = (float)x[i] * scale;
 }
 
-// acc[i] += x[i] * 256: the sums of several tiles, with eight bits below the converter's step for the bias.
+// acc[i] += x[i] * 256: sums over several tiles, with eight bits below the ADC step for the bias.
 LH_KERNEL void lh_accumulate_s8(int n, const int8_t *x, int32_t *acc) {
     int i = 0;
 #ifdef LH_NEON
@@ -223,7 +223,7 @@ LH_INLINE void lh_block_s8(int k, const int8_t *a, int lda, const int8_t *b, int
             for (int j = 0; j < cols; ++j) pairs[j] = vmlal_high_s8(pairs[j], left, right[j]);
             LH_UNROLL
             for (int j = 0; j < cols; ++j) sum[i][j] = vpadalq_s16(sum[i][j], pairs[j]);
-            __asm__ volatile("" : "+w"(sum[i][0]) : : "memory");  // one row after the other: all fits the registers
+            __asm__ volatile("" : "+w"(sum[i][0]) : : "memory");  // row by row, so that all sums fit the registers
         }
     }
     for (; at + 8 <= k; at += 8)
@@ -310,7 +310,7 @@ LH_INLINE void lh_columns_f32(int m, int k, const float *a, int lda, const float
 #endif
 
 // c[i][j] = sum over k of a[i][k] * b[k][j]; a is (m, k), b is (k, n), c is (m, n). Sums run over k in order; NEON fuses
-// multiplication and addition, so that bits may differ from the portable path.
+// multiplication and addition, so the last bits may differ from the portable path.
 LH_KERNEL void lh_gemm_f32(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float *c, int ldc) {
     int j = 0;
 #ifdef LH_NEON
@@ -340,7 +340,7 @@ LH_INLINE lh_span lh_inside(int start, int dilation, int kernel, int size) {
     return span;
 }
 
-// Copies n bytes; short ones are common, and a call of memcpy costs more than they do. The last block may overlap.
+// Copies n bytes without a call of memcpy, which costs more than the common short copies. The last block may overlap.
 LH_INLINE void lh_copy(void *to, const void *from, int n) {
     char *out = (char *)to;
     const char *in = (const char *)from;
@@ -407,7 +407,7 @@ LH_KERNEL void lh_gather_patch_s8(const lh_window *w, const int8_t *x, int row, 
     lh_patch(*w, x, row, col, first, count, out, ld);
 }
 
-// The patches of output rows `row` to `row + rows`, one a line of ld elements: (rows * out_w, ld).
+// The patches of output rows `row` to `row + rows`, one patch per line of ld elements: (rows * out_w, ld).
 LH_KERNEL void lh_im2col_s8(const lh_window *w, const int8_t *x, int row, int rows, int first, int count, int8_t *out, int ld) {
     for (int i = 0; i < rows; ++i)
         for (int j = 0; j < w->out_w; ++j, out += ld) lh_patch(*w, x, row + i, j, first, count, out, ld);
@@ -429,7 +429,7 @@ LH_KERNEL void lh_place_s8(const int8_t *x, int height, int width, int channels,
                     x + ((size_t)row * width + col) * channels, channels);
 }
 
-// Each channel with a kernel of its own, for one output row: acc is (out_w, channels), weights are (kernel_h, kernel_w,
+// Depthwise convolution of one output row: acc is (out_w, channels), weights are (kernel_h, kernel_w,
 // channels).
 LH_KERNEL void lh_depthwise_s8(const lh_window *w, const int8_t *x, const int8_t *weights, int row, int32_t *acc) {
     int n = w->channels, y0 = row * w->stride_h - w->pad_h;
@@ -488,7 +488,7 @@ LH_KERNEL void lh_depthwise_s8(const lh_window *w, const int8_t *x, const int8_t
 
 // ---------------------------------------------------------------------------------------------------------------- pooling
 
-// The largest value of each window, among those inside the image: (out_h, out_w, channels).
+// The largest value of each window over the pixels inside the image: (out_h, out_w, channels).
 LH_KERNEL void lh_max_pool_s8(const lh_window *w, const int8_t *x, int8_t *out) {
     int n = w->channels;
     size_t step_x = (size_t)w->dilation_w * n, step_y = (size_t)w->dilation_h * w->width * n;
@@ -524,9 +524,9 @@ LH_KERNEL void lh_max_pool_s8(const lh_window *w, const int8_t *x, int8_t *out) 
     }
 }
 
-// The sum of each window, scaled as `lh_requantise` does without a bias: (out_h, out_w, channels). The multiplier holds the
-// division by the window's size; outside the image are zeros. `sums` has room for the channels. A window as large as the image
-// is a global average.
+// The sum of each window, scaled as in `lh_requantise` without a bias: (out_h, out_w, channels). The multiplier includes the
+// division by the window size; pixels outside the image are zero. `sums` has one element for each channel. A window of the size
+// of the image is a global average.
 LH_KERNEL void lh_average_pool_s8(const lh_window *w, const int8_t *x, int32_t multiplier, int shift, int32_t *sums,
                                   int8_t *out) {
     int n = w->channels;
@@ -569,7 +569,7 @@ LH_KERNEL void lh_average_pool_s8(const lh_window *w, const int8_t *x, int32_t m
 
 // ----------------------------------------------------------------------------------------------------------- floating point
 
-// e^x to about 2e-7 of its value, for x clamped to [-87, 88].
+// e^x with a relative error of about 2e-7, for x clamped to [-87, 88].
 LH_INLINE float lh_exp(float x) {
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     float n = __builtin_nearbyintf(x * 1.44269504f);

@@ -1,0 +1,94 @@
+"""What is wrong with a model, its data or its metric, in one message; looked for where an evaluation has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lionheart.data import BatchSource, call_model, eval_mode, move_batch
+from lionheart.errors import ConfigError, LionHeartError
+from lionheart.evaluation.accuracy import ScoreFunction
+
+
+def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
+    """Return a metric that refuses whatever is not one score for each sample."""
+
+    def score(outputs: Any, targets: Any) -> Tensor:
+        scores: Any = metric(outputs, targets)
+        n_samples = targets.shape[0] if isinstance(targets, Tensor) and targets.ndim else None
+        if isinstance(scores, Tensor) and scores.ndim == 1 and n_samples in (None, len(scores)):
+            return scores
+        expected = "(batch,)" if n_samples is None else f"({n_samples},)"
+        raise ConfigError(
+            f"{where}: metric: got {_describe(scores)} for outputs {_describe(outputs)} and targets "
+            f"{_describe(targets)}, expected one score for each sample, shape {expected}",
+            hint="return a score for each sample, not their mean; check the shape of the targets",
+        )
+
+    return score
+
+
+def run_explained(
+    where: str, model: nn.Module, batches: BatchSource, compute: Callable[[], Any], metric: ScoreFunction | None = None
+) -> Any:
+    """Return what `compute` gives; a failure of the model or of the metric on the first batch becomes one error.
+
+    Args:
+        where: Name of the caller, for the error.
+        model: What `compute` runs.
+        batches: What it runs on.
+        compute: The work.
+        metric: What it scores outputs with.
+
+    Raises:
+        ConfigError: The model fails on the first batch, or the metric fails on its outputs.
+    """
+    try:
+        return compute()
+    except (LionHeartError, torch.OutOfMemoryError):
+        raise
+    except Exception:
+        _explain(where, model, batches, metric)
+        raise
+
+
+@torch.no_grad()
+def _explain(where: str, model: nn.Module, batches: BatchSource, metric: ScoreFunction | None) -> None:
+    inputs, targets = next(iter(batches.epoch(torch.Generator().manual_seed(0))))
+    device = next(model.parameters()).device
+    inputs, targets = move_batch(inputs, device), move_batch(targets, device)
+    try:
+        with eval_mode(model):
+            outputs = call_model(model, inputs)
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: {type(model).__name__} failed on the first batch, inputs {_describe(inputs)}: {_shorten(error)}",
+            hint="give inputs that the model accepts: a tensor, a tuple of arguments, or a dict of keyword arguments",
+        ) from error
+    if metric is None:
+        return
+    try:
+        metric(outputs, targets)
+    except LionHeartError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: the metric failed on outputs {_describe(outputs)} and targets {_describe(targets)}: "
+            f"{_shorten(error)}",
+            hint="metric is a function of (outputs, targets) that returns one score for each sample",
+        ) from error
+
+
+def _describe(value: Any) -> str:
+    """Return shape and type of the tensors in a value."""
+    leaves = [each for each in tree_leaves(value) if isinstance(each, Tensor)]
+    shown = [f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in leaves[:4]]
+    return ", ".join(shown) + (", ..." if len(leaves) > 4 else "") if shown else type(value).__name__
+
+
+def _shorten(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

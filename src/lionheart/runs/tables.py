@@ -1,0 +1,69 @@
+"""Tables of accuracy and of cost, as results and the command line show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lionheart.tables import Table
+from lionheart.units import format_count, format_duration, format_si
+
+if TYPE_CHECKING:
+    from lionheart.metrics import Metric
+    from lionheart.runs.costs import ProgrammingRecord, SystemRecord
+    from lionheart.runs.records import Accuracy
+
+
+def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Metric) -> Table:
+    """Return the mean score over chips at each time."""
+    rows = [
+        (
+            format_duration(point.t_inference),
+            metric.format_value(point.mean),
+            metric.format_interval(point.low, point.high),
+            f"± {metric.format_drop(100 * point.std)}",
+            metric.format_value(min(point.scores)),
+            str(point.n_chips),
+        )
+        for point in points
+    ]
+    columns = ("time", metric.name, f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips")
+    return Table(columns, tuple(rows), right=(metric.name, "chip to chip", "worst chip", "chips"))
+
+
+def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
+    """Return time and energy of one inference on each platform."""
+    rows = [
+        (
+            row.platform,
+            format_si(row.all_digital.latency_s, "s"),
+            format_si(row.mapped.latency_s, "s"),
+            f"{row.speedup:.2f}×",
+            format_si(row.all_digital.energy_j, "J"),
+            format_si(row.mapped.energy_j, "J"),
+            f"{row.energy_gain:.2f}×",
+            str(row.n_tiles),
+        )
+        for row in estimates
+    ]
+    columns = ("platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles")
+    return Table(columns, tuple(rows), right=columns[1:])
+
+
+def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_missing: int = 0) -> list[str]:
+    """Return what programming takes and when it has paid for itself, and how many tiles are missing."""
+    lines = []
+    if tiles_missing:
+        lines.append(f"{platform}: {tiles_missing} of these tiles are more than it has")
+    if cost is not None and cost.n_devices:
+        text = cost.reason_unknown
+        if cost.time_s is not None and cost.energy_j is not None:
+            n_inferences = cost.break_even_energy
+            paid = (
+                "its energy is never saved"
+                if n_inferences is None
+                else f"energy saved after {format_count(n_inferences)} inferences"
+            )
+            text = f"{format_si(cost.time_s, 's')}, {format_si(cost.energy_j, 'J')}; {paid}"
+        lines.append(f"programming, {platform}: {text}")
+    return lines
