@@ -1,6 +1,6 @@
-"""LionHeart: accuracy-constrained mapping of neural networks on analog in-memory-computing tiles and digital cores.
+"""LionHeart: accuracy-constrained mapping of neural networks to analog in-memory-computing tiles and digital cores.
 
-The names below load what they need on first use, so ``import lionheart`` is fast and silent.
+Each public name is imported from its subpackage on first use, so ``import lionheart`` is fast and does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         return find_renamed(__name__, name)
     if _HOMES[name] in ("api", "jobs"):
-        import_module("lionheart.interop")  # makes its backends known
+        import_module("lionheart.interop")  # registers its backends
     return getattr(import_module(f"lionheart.{_HOMES[name]}"), name)
 
 

@@ -1,7 +1,7 @@
-"""Names of the previous version and the names that replaced them. They work for one more version, with a warning.
+"""Deprecated names of settings, public names and flags, with their replacements. Each works in this version, with a warning.
 
-Takes: an old name. Returns: the new one. Never imports anything of the package. No other file of the package uses an old name,
-except for `lionheart.runs.upgrade`, which reads old files.
+Input: a deprecated name. Output: its replacement. This module must not import other modules of the package. No other module
+uses a deprecated name, except `lionheart.runs.upgrade`, which reads files of the previous version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, final
 
-#: Settings class -> old setting -> new setting.
+#: Settings class -> deprecated setting -> present setting.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "SearchSpec": {
         "promise": "confidence_level",
@@ -23,7 +23,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-#: Module -> old public name -> module and name that replaced it.
+#: Module -> deprecated public name -> module and name of its replacement.
 NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "lionheart": {
         "Measure": ("lionheart.metrics", "Metric"),
@@ -46,11 +46,11 @@ REPLACEMENTS: Mapping[str, str] = {"lionheart.estimate_system": "lionheart.estim
 @final
 @dataclass(frozen=True)
 class OldFlag:
-    """A flag of the command line that another one replaced.
+    """Replacement of a deprecated flag of the command line.
 
     Args:
-        replacement: Setting that ``--set`` takes now (``"search.n_chips"``), or the new flag (``"--preset"``).
-        form: How often the flag is given: with one value, repeatedly with the values of a list, or without a value.
+        replacement: Setting for ``--set`` (``"search.n_chips"``), or flag (``"--preset"``).
+        form: Form of the deprecated flag: one value, repeatable with the values of a list, or without a value (switch).
     """
 
     replacement: str
@@ -58,11 +58,11 @@ class OldFlag:
 
     @property
     def is_renamed(self) -> bool:
-        """Whether the replacement is a flag."""
+        """Whether the replacement is a flag, not a setting."""
         return self.replacement.startswith("--")
 
     def describe(self) -> str:
-        """Return what replaces the flag, as it is written on the command line."""
+        """Return the replacement as it is written on the command line."""
         if self.is_renamed:
             return self.replacement
         return f"--set {self.replacement}={'true' if self.form == 'switch' else '...'}"
@@ -82,7 +82,7 @@ _SEARCH_FLAGS: Mapping[str, OldFlag] = {
     "--final-chips": OldFlag("search.n_chips_final"),
     "--validation-samples": OldFlag("search.validation_samples"),
 }
-#: Verb of the command line -> old flag -> what replaces it. The verb ``""`` stands for all of them.
+#: Verb of the command line -> deprecated flag -> replacement. The verb ``""`` stands for all verbs.
 FLAGS: Mapping[str, Mapping[str, OldFlag]] = {
     "": {"--debug": OldFlag("--verbose", "switch")},
     "map": {
@@ -105,29 +105,29 @@ FLAGS: Mapping[str, Mapping[str, OldFlag]] = {
     "simulate": {"--second-opinion": OldFlag("--cross-check")},
 }
 
-#: Name of the random stream of hold-out tests. It keeps its first name, because another name would draw other chips.
+#: Name of the random stream of hold-out tests. The name determines the chips drawn, so it must not change.
 HOLDOUT_STREAM = "certify"
 
 
 class DeprecatedNameWarning(FutureWarning):
-    """A name of the previous version is used. The message says which name replaces it."""
+    """Warning that a deprecated name is used. The message contains its replacement."""
 
 
 def describe_deprecated(old: str, new: str) -> str:
-    """Return a sentence that `old` is now called `new`."""
+    """Return a message that `new` replaces the deprecated name `old`."""
     return f"{old} is now {new}; the old name works in this version and will be removed in the next"
 
 
 def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn that `old` is now called `new`."""
+    """Warn that `new` replaces the deprecated name `old`."""
     warnings.warn(describe_deprecated(old, new), DeprecatedNameWarning, stacklevel=stacklevel)
 
 
 def find_renamed(module: str, name: str) -> Any:
-    """Return what an old public name of a module stands for; the body of the module's ``__getattr__``.
+    """Return the object that a deprecated public name of a module refers to; a module calls this in its ``__getattr__``.
 
     Raises:
-        AttributeError: The module never had that name.
+        AttributeError: The module has no such deprecated name.
     """
     if name not in NAMES.get(module, {}):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
@@ -138,12 +138,12 @@ def find_renamed(module: str, name: str) -> Any:
 
 
 def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) -> list[str]:
-    """Return rules that select projections with the present prefix ``type:`` instead of ``kind:``.
+    """Return rules that select projections, with the prefix ``type:`` in place of the deprecated ``kind:``.
 
     Args:
         option: Name of the setting that holds the rules, for the warning.
-        rules: Rules as the user wrote them.
-        is_file: The rules are those of an old run, so no warning is due.
+        rules: Rules given by the user.
+        is_file: Whether the rules come from the file of an earlier run. Then no warning is given.
     """
     renamed = []
     for rule in rules:
@@ -156,12 +156,12 @@ def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) ->
 
 
 def rename_settings(owner: str, settings: Mapping[str, Any], *, is_file: bool = False) -> dict[str, Any]:
-    """Return settings of a class under their present names.
+    """Return the settings of a class under their present names.
 
     Args:
         owner: Name of the settings class.
-        settings: Setting -> value. If both names of a setting are given, the old one stays and is refused as unknown.
-        is_file: The settings are those of an old run, so no warning is due.
+        settings: Setting -> value. If both names of a setting are given, the deprecated name is kept; validation rejects it.
+        is_file: Whether the settings come from the file of an earlier run. Then no warning is given.
     """
     renamed = dict(settings)
     for old, new in SETTINGS.get(owner, {}).items():

@@ -120,7 +120,7 @@ def test_inspect_writes_json_or_words():
     words = lionheart_command("inspect", TASK)
     assert words.exit_code == 0
     assert words.stdout == ""
-    assert "100.0 % of the MACs may go analog" in plain(words.stderr)
+    assert "100.0 % of the MACs can run analog" in plain(words.stderr)
 
 
 def test_map_for_people(tmp_path: Path, config: Path):
@@ -131,12 +131,12 @@ def test_map_for_people(tmp_path: Path, config: Path):
     assert result.stdout == ""
     words = plain(result.stderr)
     for part in (
-        "Validation (first 50 samples) after 1d",
+        "Validation accuracy (first 50 samples) 1d after programming",
         "Digital test accuracy (first 50 samples)",
         "not tried",
+        "pp, within the bound of 20 pp.",
         "2 of 3 projections",
         "test accuracy over time",
-        "(bound 20)",
         "report.html",
     ):
         assert part in words
@@ -169,7 +169,7 @@ def test_evaluate(copied: Path):
     assert read_json(copied / "evaluation.json")["accuracy_over_time"] == data["accuracy_over_time"]
     words = lionheart_command(*arguments, "--split", "validation")
     assert words.stdout == ""
-    assert "validation accuracy, 2 fresh chips" in plain(words.stderr)
+    assert "validation accuracy over time, 2 new chips" in plain(words.stderr)
 
 
 def test_simulate(copied: Path):
@@ -199,7 +199,7 @@ def test_simulate_on_several_cores(copied: Path):
     assert words.stdout == ""
     assert words.stderr.startswith(before)
     assert max(len(line) for line in words.stderr.splitlines()) <= 80
-    for text in ("alpine-low-power: 2 cores, 3 inferences", "results a second", "energy of each", "of 2 tile"):
+    for text in ("alpine-low-power: 2 cores, 3 inferences", "results per second", "energy per inference", "of 2 tile"):
         assert text in words.stderr
     lionheart_command("report", copied)
     assert (copied / "report.html").read_text().count('class="chart gantt"') == 4
@@ -276,7 +276,7 @@ def test_nothing_mapped_is_exit_code_3(tmp_path: Path, config: Path):
         if flags:
             assert json.loads(result.stdout)["outcome"] == "infeasible"
         else:
-            assert "No layer could be mapped within the bound." in plain(result.stderr)
+            assert "No mapping within the bound was found." in plain(result.stderr)
 
 
 def test_a_bug_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
@@ -361,8 +361,8 @@ USER_FILES = {
 @pytest.mark.parametrize(
     ("file", "function", "message", "hint"),
     [
-        ("fails_on_import", "build", "failed on import: ModuleNotFoundError", "fix the file"),
-        ("syntax", "build", "failed on import: SyntaxError", "fix the file"),
+        ("fails_on_import", "build", "failed on import: ModuleNotFoundError", "correct the file"),
+        ("syntax", "build", "failed on import: SyntaxError", "correct the file"),
         ("no_task", "build", "returned int, expected a lionheart.Task", "return lionheart.Task("),
         ("no_task", "biuld", "has no function 'biuld'", "did you mean 'build'"),
         ("raises", "build", "failed: KeyError: 'weights'", "--verbose"),
@@ -450,7 +450,7 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--set", "validation_samples=0"], "validation_samples: got 0", "validation samples"),
         (["--set", "search.max_epochs=0"], "max_epochs: got 0", "budget"),
         (["--set", "max_minutes=-3"], "max_minutes: got -3.0", "budget"),
-        (["--seed", "-1"], "seed: got -1", "root of all random streams"),
+        (["--seed", "-1"], "seed: got -1", "seed of all random streams"),
     ],
 )
 def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: Path):
@@ -467,7 +467,7 @@ def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: P
         ("sead = 1\n", "MapSettings.sead: unknown setting", "did you mean 'seed'"),
         ("search = 3\n", "search: got 3", "bound"),
         ("platforms = ['alpine']\n", "platform: got 'alpine'", "alpine-high-power"),
-        ("[search\n", "not readable as TOML", "fix the file"),
+        ("[search\n", "not readable as TOML", "correct the file"),
     ],
 )
 def test_bad_config(text: str, message: str, hint: str, tmp_path: Path):
@@ -498,14 +498,14 @@ def test_missing_config(tmp_path: Path):
 def test_a_resumed_run_keeps_its_settings(copied: Path):
     before = contents(copied)
     result = lionheart_command("map", "--resume", copied, "--max-drop", "3")
-    assert_refused(result, "a resumed run keeps its settings", "give --resume alone")
+    assert_refused(result, "a resumed run keeps its settings", "give --resume without settings")
     assert contents(copied) == before
 
 
 def test_a_run_that_exists(copied: Path, config: Path):
     before = contents(copied)
     result = lionheart_command("map", TASK, "--config", config, "--out", copied)
-    assert_refused(result, f"{copied}: a run is there already", f"--resume {copied}")
+    assert_refused(result, f"{copied}: the directory already holds a run", f"--resume {copied}")
     assert contents(copied) == before
 
 
@@ -527,7 +527,7 @@ def test_a_full_disk(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("verb", ["map --resume", "evaluate", "simulate", "report"])
 def test_a_folder_that_is_no_run(verb: str, tmp_path: Path):
     for path in (tmp_path, tmp_path / "nothing"):
-        assert_refused(lionheart_command(*verb.split(), path), f"{path}: no run here", "`map` wrote")
+        assert_refused(lionheart_command(*verb.split(), path), f"{path}: no run in this directory", "`map` wrote")
     assert contents(tmp_path) == {}
 
 
@@ -594,10 +594,10 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
-        (["simulate", "--cores", "0"], "cores: got 0", "at least one"),
-        (["simulate", "--cores", "9"], "cores: got 9, expected at most the 8", "give fewer"),
+        (["simulate", "--cores", "0"], "cores: got 0, expected at least one", "1 or more"),
+        (["simulate", "--cores", "9"], "cores: got 9, expected at most the 8", "use fewer"),
         (["simulate", "--inferences", "0"], "0 inferences", "at least one"),
-        (["simulate", "--max-tiles", "-1"], "max_tiles: got -1", "0 or more"),
+        (["simulate", "--max-tiles", "-1"], "max_tiles: got -1, expected 0 or more", "a number of tiles from 0"),
     ],
 )
 def test_bad_flags_of_the_other_verbs(arguments: list[str], message: str, hint: str, copied: Path):

@@ -143,7 +143,7 @@ def test_words_say_what_stays_digital_and_why(functions: Path):
     assert result.exit_code == 0
     text = " ".join(result.stderr.split())
     assert "Bilinear.forward multiplies the parameter directly, not a layer of a registered type" in text
-    assert "100.0 % of the MACs because they must" in text
+    assert "100.0 % of the MACs cannot run analog" in text
     assert max(len(line) for line in result.stderr.splitlines()) <= 80
 
 
@@ -211,7 +211,7 @@ def test_a_table_of_units(llama: str):
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     assert max(len(line) for line in lines) <= 80
-    assert "25 units, the parts of repeated blocks" in " ".join(result.stderr.split())
+    assert "25 mapping units (parts of repeated blocks)" in " ".join(result.stderr.split())
     rows = [" ".join(line.split()) for line in lines]
     assert "model.layers.*.mlp 12 2 linear 64×160 47.2 M 369 k 36" in rows
     assert "1 linear 160×64" in rows
@@ -221,7 +221,7 @@ def test_a_table_of_units(llama: str):
 def test_a_title_is_no_markup():
     # "hf:llama: ..." was shown with the emoji of that name
     pytest.importorskip("transformers")
-    assert inspect("hf:llama", "--units").stderr.startswith("hf:llama: 65 units")
+    assert inspect("hf:llama", "--units").stderr.startswith("hf:llama: 65 mapping units")
 
 
 def test_units_with_all_is_an_error(llama: str):

@@ -74,5 +74,5 @@ def test_the_verb_shows_a_table_and_writes_files(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("lionheart.jobs.profile_layers", interrupt)
     stopped = CliRunner().invoke(app, arguments, env=environment)
     assert stopped.exit_code == 130
-    assert "it goes on with p.json" in stopped.output
+    assert "To continue p.json, run the same command again." in stopped.output
     assert "72×8" in stopped.output

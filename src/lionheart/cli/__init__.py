@@ -1,4 +1,4 @@
-"""The command line: parse, make one library call, render. Data go to stdout, text for people to stderr."""
+"""Command line. Each verb parses its arguments, calls the library once and prints: data to stdout, text to stderr."""
 
 from lionheart.cli.app import app, main
 

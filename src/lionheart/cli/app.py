@@ -1,4 +1,4 @@
-"""The command line, put together: a file for each verb."""
+"""The typer application. Each verb has its own module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lionheart.cli.settings import settings
 from lionheart.cli.simulate import simulate
 from lionheart.cli.sources import sources
 from lionheart.cli.train import train
-from lionheart.cli.verbs import VerbGroup, make_command
+from lionheart.cli.verbs import Verb, VerbGroup, make_command
 
 app = typer.Typer(
     name="lionheart",
@@ -32,9 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: Each verb with what its example says after the name of the verb, in the order of the help text.
+#: Function, name and example arguments of each verb, in the order of the help text.
 _VERBS = (
-    (inspect, "inspect", "cifar10/resnet8, or lionheart inspect hf:gpt2 --exclude lm_head"),
+    (inspect, "inspect", "hf:gpt2 --exclude lm_head"),
     (map_command, "map", "cifar10/resnet8 --max-drop 2 --set search.n_chips=10"),
     (evaluate, "evaluate", "runs/first --times 1s,1h,1d,1mo,1y --chips 20"),
     (report, "report", "runs/first --out first.html"),
@@ -50,12 +50,14 @@ _VERBS = (
     (schema, "schema", "results > results.schema.json"),
 )
 for _verb, _name, _example in _VERBS:
-    app.command(name=_name, epilog=f"Example: lionheart {_name} {_example}".rstrip())(make_command(_verb, _name))
+    app.command(name=_name, cls=Verb, epilog=f"Example: lionheart {_name} {_example}".rstrip())(
+        make_command(_verb, _name)
+    )
 
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        from importlib import metadata  # takes as long to import as the rest of this file
+        from importlib import metadata  # slow to import, and rarely needed
 
         typer.echo(f"lionheart {metadata.version('lionheart-aimc')}")
         raise typer.Exit
@@ -64,12 +66,12 @@ def _print_version(is_asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print errors and warnings only; --json still writes to stdout.")
+        bool, typer.Option("--quiet", "-q", help="Print only errors and warnings. --json still writes to stdout.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of errors.")] = False,
 ) -> None:
     pass
 

@@ -1,4 +1,4 @@
-"""What the command shell completes. Nothing here imports torch, so a completion takes no longer than a help text."""
+"""Completion of names in the command shell. This module must not import torch, so that completion is fast."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ PRESETS = ("quick", "robust", "paper")
 
 
 def complete_presets(incomplete: str) -> list[str]:
-    """Return the presets that begin with a text."""
+    """Return the presets that start with `incomplete`."""
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """Return the tasks whose weights are in the package and that begin with a text."""
+    """Return the tasks that start with `incomplete` and whose weights are in the package."""
     files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
     return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
 
 
 def complete_platforms(incomplete: str) -> list[str]:
-    """Return the platforms that begin with a text."""
+    """Return the platforms that start with `incomplete`."""
     names = sorted(path.stem for path in (_PACKAGE / "system" / "platforms").glob("*.toml"))
     return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_settings(incomplete: str) -> list[str]:
-    """Return assignments that begin with a text, of the settings whose values are names."""
+    """Return assignments that start with `incomplete`, for settings whose values are names."""
     values = {
         "search.strategy": STRATEGIES.names(),
         "search.ranking": ("objective", *RANKINGS.names()),

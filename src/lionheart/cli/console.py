@@ -1,4 +1,4 @@
-"""What the command line prints: bars, tables, warnings, errors; and its exit codes."""
+"""Output of the command line (progress bars, tables, warnings, errors) and its exit codes."""
 
 from __future__ import annotations
 
@@ -28,23 +28,29 @@ from lionheart.errors import LionHeartWarning
 
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
-#: Progress and results for people; silent with --quiet.
+#: Progress and readable results; silent with --quiet.
 stderr = Console(stderr=True, highlight=False)
 _urgent = Console(stderr=True, highlight=False)
 
 
 def warn(text: str) -> None:
-    """Print a warning as one line, also with --quiet."""
+    """Print a warning in one line, even with --quiet."""
     _urgent.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a line that does not depend on --quiet: how a run ended early, and how it goes on."""
+    """Print a line even with --quiet, for example how to resume an interrupted run."""
     _urgent.print(text, markup=False, soft_wrap=True)
 
 
 def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
-    """Print an error and what to do about it, with `verbose` after the traceback of the exception that is handled."""
+    """Print an error and its hint.
+
+    Args:
+        message: Error message.
+        hint: What the user can do; empty = no hint.
+        verbose: Whether to print the traceback of the current exception first.
+    """
     if verbose:
         _urgent.print(traceback.format_exc(), markup=False)
     _urgent.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
@@ -54,7 +60,12 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
 
 @contextmanager
 def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Print for people unless `quiet`. Warnings of this package are one line each, unless `verbose`."""
+    """Set up the output of one verb. Each warning of this package is printed once, in one line.
+
+    Args:
+        quiet: Whether `stderr` prints nothing.
+        verbose: Whether warnings are printed with file and line number, as Python does.
+    """
     seen: set[str] = set()
     show_other = warnings.showwarning
 
@@ -94,7 +105,7 @@ class _RichBar:
 
 
 class RichProgress:
-    """Bars with rate and time left on a terminal; one line for each finished bar elsewhere."""
+    """Progress on stderr: notes as lines, and on a terminal also bars with rate and remaining time."""
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -102,7 +113,7 @@ class RichProgress:
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[_RichBar]:
-        """Open a bar that vanishes when it is done."""
+        """Show a bar that disappears at the end of the context."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
@@ -120,7 +131,7 @@ class RichProgress:
 
 
 class _Rated(_RichBar):
-    """Shows how many steps a second are done."""
+    """Bar that also shows the number of steps per second."""
 
     def advance(self, steps: float = 1) -> None:
         super().advance(steps)
@@ -130,13 +141,19 @@ class _Rated(_RichBar):
 
 
 def print_json(data: Any) -> None:
-    """Write data to stdout."""
+    """Write data to stdout as JSON."""
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return a table in the look of all verbs; columns named in `right` are right-aligned."""
-    plain = Text(title, style="bold")  # a string may hold markup: hf:llama: would end in a picture of one
+    """Return an empty table in the style of all verbs.
+
+    Args:
+        title: Title, without markup.
+        columns: Headings of the columns.
+        right: Headings of the columns that are right-aligned and never wrapped.
+    """
+    plain = Text(title, style="bold")  # rich would replace emoji codes such as ":llama:" in a string
     table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(

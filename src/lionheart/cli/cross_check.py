@@ -1,4 +1,4 @@
-"""Costs of a finished run's layers, cross-checked with another tool."""
+"""Cross-check of the estimated layer costs of a finished run with another tool."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Record]:
-    """Return what a tool says of a finished run on each platform.
+    """Return the comparison of a tool's costs with the estimates of this package, for each platform.
 
     Args:
         tool: Name of the tool.
-        run_dir: The finished run.
-        platforms: Names or files, as given.
+        run_dir: Folder of the finished run.
+        platforms: Names or TOML files of platforms.
 
     Raises:
         ConfigError: The tool is unknown or not installed.
@@ -37,10 +37,10 @@ def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Reco
 
 
 def check_tool(tool: str | None) -> None:
-    """Refuse an unknown tool, or one that is not installed, before anything is computed.
+    """Check that a tool is known and installed; None = no tool.
 
     Raises:
-        ConfigError: Says what to do.
+        ConfigError: The tool is unknown or not installed.
     """
     if tool is not None:
         from lionheart.cross_checks import CROSS_CHECKS
@@ -49,7 +49,7 @@ def check_tool(tool: str | None) -> None:
 
 
 def show_comparison(tool: str, comparison: Record) -> None:
-    """Print both costs of each layer, and what each side leaves out."""
+    """Print both costs of each layer, and what each cost model leaves out."""
     from lionheart.cross_checks import CROSS_CHECKS
 
     text = CROSS_CHECKS.find(tool).describe(comparison)

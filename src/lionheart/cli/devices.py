@@ -1,4 +1,4 @@
-"""The verb `devices`: which technologies there are, and the constants of one."""
+"""The verb `devices`: lists memory technologies and their constants."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class TechnologyRow:
-    """A technology in a line.
+    """One row of the list of technologies.
 
     Args:
-        technology: Its name.
-        summary: What it is.
+        technology: Name of the technology.
+        summary: Description in one line.
     """
 
     technology: str
@@ -33,7 +33,7 @@ class TechnologyRow:
 @final
 @dataclass(frozen=True)
 class TechnologyList:
-    """All technologies."""
+    """List of all technologies."""
 
     technologies: tuple[TechnologyRow, ...]
 
@@ -41,13 +41,13 @@ class TechnologyList:
 @final
 @dataclass(frozen=True)
 class TechnologyPage:
-    """All that is known of a technology.
+    """Settings and constants of one technology.
 
     Args:
-        technology: Its name.
-        summary: What it is.
-        constants: Defaults of settings, with unit, source and kind.
-        settings: Name -> description.
+        technology: Name of the technology.
+        summary: Description in one line.
+        constants: Default values of settings, with unit, source and kind (measured, fitted, derived or assumed).
+        settings: Setting -> description.
     """
 
     technology: str
@@ -58,11 +58,19 @@ class TechnologyPage:
 
 def devices(
     technology: Annotated[
-        str | None, typer.Argument(metavar="[DEVICE]", help="A technology, or the TOML file of a device of your own.")
+        str | None,
+        typer.Argument(
+            metavar="DEVICE",
+            help="Memory technology, or TOML file of a user-defined device. Without it, list all technologies.",
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the memory technologies, or every constant of one with its unit, source and kind."""
+    """List the memory technologies, or the constants and settings of one.
+
+    Each constant is shown with its unit, its source and its kind: measured,
+    fitted, derived or assumed.
+    """
     if technology is None:
         listed = list_technologies()
         if as_json:
@@ -78,17 +86,20 @@ def devices(
 
 
 def list_technologies() -> TechnologyList:
-    """Return name and summary of every technology."""
+    """Return name and summary of each technology."""
     from lionheart.devices import DEVICES
 
     return TechnologyList(tuple(TechnologyRow(name, each.spec.summary) for name, each in DEVICES.items()))
 
 
 def describe_technology(name: str) -> TechnologyPage:
-    """Return the settings of a technology, and its constants with their sources; `name` may be a device's TOML file.
+    """Return the settings of a technology, and its constants with their sources.
+
+    Args:
+        name: Name of the technology, or TOML file of a user-defined device.
 
     Raises:
-        ConfigError: There is no such technology.
+        ConfigError: The technology is unknown.
         ArtifactError: The file cannot be read.
     """
     from lionheart.constants import load_constants
@@ -104,7 +115,7 @@ def describe_technology(name: str) -> TechnologyPage:
 
 
 def _belongs(constant: str, settings: Any) -> bool:
-    """Whether a setting has this constant as its default, or as one of several that it chooses from."""
+    """Return whether a setting has this constant as its default or as one of several defaults."""
     return any(constant == name or constant.startswith(f"{name}_") for name in settings)
 
 
@@ -118,12 +129,14 @@ def _describe(spec: Any, constants: Mapping[str, Constant]) -> TechnologyPage:
 
 
 def _show_list(listed: TechnologyList) -> None:
-    table = make_table("memory technologies", "technology", "what it is")
+    table = make_table("memory technologies", "technology", "description")
     for row in listed.technologies:
         table.add_row(row.technology, row.summary)
     stderr.print(table)
     stderr.print(
-        "More on one: lionheart devices pcm. How to use and define them: docs/how-to/devices.md.", markup=False
+        "`lionheart devices pcm` shows the constants of one technology. Use and definition of devices: "
+        "docs/how-to/devices.md.",
+        markup=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""The verb `evaluate`: accuracy of a finished run over time on fresh chips."""
+"""The verb `evaluate`: accuracy of a finished run over time, on newly simulated chips."""
 
 from __future__ import annotations
 
@@ -14,25 +14,38 @@ from lionheart.cli.render import show_accuracy
 def evaluate(
     run: RunPath,
     times: Times = "1s,1h,1d,1mo,1y",
-    chips: Annotated[int, typer.Option(metavar="N", help="Fresh chips.")] = 20,
-    split: Annotated[str, typer.Option(metavar="NAME", help="test or validation.")] = "test",
-    samples: Annotated[int | None, typer.Option(metavar="N", help="First samples only.", show_default="all")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the chips.", show_default="the run's")] = None,
+    chips: Annotated[
+        int, typer.Option(metavar="N", help="Number of simulated chips, each with newly drawn noise.")
+    ] = 20,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Data split: test or validation.")] = "test",
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of samples, from the start of the split.", show_default="all"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the chips' noise.", show_default="the run's")
+    ] = None,
     task: MovedTask = None,
     backend: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What computes analog layers: lionheart, or aihwkit if installed.",
+            help="Simulator of the analog layers: lionheart, or aihwkit if installed.",
             show_default="the run's",
         ),
     ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Run under torch.compile if it is long enough.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Use torch.compile if the evaluation is long enough.")
+    ] = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure a finished run's accuracy over time on fresh chips."""
-    import lionheart.interop  # noqa: F401  makes its backends known
+    """Evaluate the mapped network of a finished run at several times after programming.
+
+    The chips are newly simulated: no decision of the run used them. The task may
+    have another metric than accuracy, for example perplexity.
+    """
+    import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
     from lionheart.jobs import evaluate_run
     from lionheart.jobs.evaluate import open_finished
@@ -56,5 +69,5 @@ def evaluate(
     if as_json:
         print_json(found.to_json())
     else:
-        title = f"{split} {found.metric.name}, {chips} fresh chips"
+        title = f"{split} {found.metric.name} over time, {chips} new chips"
         show_accuracy(found.accuracy_over_time, title, found.confidence, found.metric)

@@ -1,4 +1,4 @@
-"""The verb `export`: a finished run for the next tool."""
+"""The verb `export`: writes a finished run in the format of another tool."""
 
 from __future__ import annotations
 
@@ -17,22 +17,45 @@ if TYPE_CHECKING:
 
 def export(
     run: RunPath,
-    to: Annotated[str, typer.Option(help="; ".join(f"{name}: {each.help}" for name, each in EXPORTS.items()) + ".")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Format. " + "; ".join(f"{name}: {each.help}" for name, each in EXPORTS.items()) + ".",
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="New folder of the program, or file of the mapping.", show_default="RUN/alpine, stdout"),
+        typer.Option(
+            metavar="PATH",
+            help="New folder for alpine, file for json.",
+            show_default="RUN/alpine; stdout for json",
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Build and run the program, and compare its outputs bit for bit.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Build and run the program, and compare its outputs with the reference bit by bit; alpine only.",
+        ),
     ] = False,
-    samples: Annotated[int, typer.Option(help="Training samples that decide the scales.")] = 64,
-    inputs: Annotated[int, typer.Option(help="Validation samples stored with the program.")] = 8,
+    samples: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Number of training samples that calibrate the quantisation scales; alpine only."
+        ),
+    ] = 64,
+    inputs: Annotated[
+        int, typer.Option(metavar="N", help="Number of validation samples stored with the program; alpine only.")
+    ] = 8,
     task: MovedTask = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hand a finished run to another tool: its mapping, or its network as a C++ program with analog tiles.
+    """Export a finished run: its mapping as JSON, or its network as a C++ program for ALPINE.
 
-    docs/how-to/export.md says what can be exported and how exact it is.
+    ALPINE is a gem5-based simulator of CPU cores with analog tiles.
+    docs/how-to/export.md lists the supported networks and the accuracy of the
+    exported program.
     """
     request = ExportRequest(run, lambda: _load_task(run, task), out, check, samples, inputs)
     found = EXPORTS.find(to).export(request)

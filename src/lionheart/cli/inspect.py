@@ -1,4 +1,4 @@
-"""The verb `inspect`: what of a network could go analog."""
+"""The verb `inspect`: projections of a network, their tiles, and the reasons why some stay digital."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lionheart.units import format_count, format_si
 if TYPE_CHECKING:
     from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
 
-_MANY = 40  # projections; more are shown together where blocks repeat
+_MANY = 40  # projections; a longer table has one row for equal projections of repeated blocks
 
 
 def inspect(
@@ -25,15 +25,31 @@ def inspect(
     platform: PlatformName = "alpine-high-power",
     include: IncludeRules = None,
     exclude: ExcludeRules = None,
-    rows: Annotated[int, typer.Option(metavar="N", help="Inputs of a crossbar.")] = 256,
-    cols: Annotated[int, typer.Option(metavar="N", help="Outputs of a crossbar.")] = 256,
-    every: Annotated[bool, typer.Option("--all", help="A line for each projection, also where blocks repeat.")] = False,
-    by_unit: Annotated[bool, typer.Option("--units", help="A line for each part of a repeated block instead.")] = False,
+    rows: Annotated[int, typer.Option(metavar="N", help="Number of rows (inputs) of a crossbar.")] = 256,
+    cols: Annotated[int, typer.Option(metavar="N", help="Number of columns (outputs) of a crossbar.")] = 256,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help=f"Show one row per projection, even for repeated blocks (grouped from {_MANY + 1} projections on).",
+        ),
+    ] = False,
+    by_unit: Annotated[
+        bool,
+        typer.Option(
+            "--units", help="Show one row per mapping unit, which is a part of a repeated block such as its attention."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what of a network could go analog, on how many tiles, and why the rest could not."""
+    """List the projections of a network: MACs, tiles, latencies, and why some cannot run analog.
+
+    A projection is a product of activations and weights: a linear layer, a
+    convolution, or a part of an attention or recurrent layer. Built-in tasks and
+    Hugging Face models need neither trained weights nor data.
+    """
     if every and by_unit:
-        raise ConfigError("--all, --units: got both, expected one", hint="--json has the unit of each projection")
+        raise ConfigError("--all, --units: got both, expected one", hint="--json writes the unit of each projection")
     with _without_collection():
         from lionheart.cli.models import load_graph
         from lionheart.devices import TileSpec
@@ -50,7 +66,7 @@ def inspect(
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Look for no garbage while libraries are imported: they make many objects and drop none, and looking costs a sixth."""
+    """Disable garbage collection: the imports create many objects and drop none, and collection takes a sixth of their time."""
     gc.disable()
     try:
         yield
@@ -59,12 +75,13 @@ def _without_collection() -> Iterator[None]:
 
 
 def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool = False) -> None:
-    """Print the projections of a network, or with many of them and not `every` one line for those that blocks repeat.
+    """Print the projections of a network and a summary.
 
     Args:
-        data: The audit.
-        every: Show each projection, also of many.
-        by_unit: Show the mapping units instead.
+        data: Audit of the network.
+        every: Whether each projection has its own row; otherwise a long table has one row for equal projections of repeated
+            blocks.
+        by_unit: Whether the rows are mapping units.
     """
     if by_unit:
         _show_units(data)
@@ -75,10 +92,10 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
     totals, n = data.totals, len(data.projections)
     stderr.print(
         f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. "
-        f"{_share(totals, totals.macs_mappable)} may go analog, on {totals.n_tiles_all_analog} tiles; "
-        f"{_share(totals, totals.macs_by_choice)} stay digital by choice, "
-        f"{_share(totals, totals.macs_not_mappable)} because they must. "
-        f"Times: {data.platform}.",
+        f"{_share(totals, totals.macs_mappable)} can run analog, on {totals.n_tiles_all_analog} tiles. "
+        f"{_share(totals, totals.macs_by_choice)} stay digital by choice of the user. "
+        f"{_share(totals, totals.macs_not_mappable)} cannot run analog. "
+        f"Latencies are those of one inference on {data.platform}.",
         markup=False,
     )
     for group in data.groups:
@@ -87,16 +104,18 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
             stderr.print(f"  digital: {group.pattern}{count}: {group.reason}", markup=False)
     for row in data.projections:
         if row.aliases:
-            stderr.print(f"  one weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
+            stderr.print(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
     if data.unused:
-        stderr.print(f"did not run on these inputs: {', '.join(data.unused)}", markup=False)
+        stderr.print(f"not used with the example inputs: {', '.join(data.unused)}", markup=False)
     if totals.macs_dynamic:
-        stderr.print(f"products of activations, always digital: {format_count(totals.macs_dynamic)}MACs", markup=False)
+        stderr.print(
+            f"always digital, products of two activations: {format_count(totals.macs_dynamic)}MACs", markup=False
+        )
     others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
     if others:
-        stderr.print(f"always digital (elements written): {others}", markup=False)
+        stderr.print(f"always digital, other operations (output elements): {others}", markup=False)
     if data.unpriced_ops:
-        stderr.print(f"without a price on {data.platform}: {', '.join(data.unpriced_ops)}", markup=False)
+        stderr.print(f"not in the cost model of {data.platform}: {', '.join(data.unpriced_ops)}", markup=False)
 
 
 def _share(totals: CoverageTotals, macs: int) -> str:
@@ -109,7 +128,7 @@ def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
 
 def _show_groups(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data.task}: projections, those of repeated blocks together (--all: each)",
+        f"{data.task}: projections, equal ones of repeated blocks in one row (--all: one row each)",
         "projections", "number", "type", "rows×cols", "MACs", "weights", "tiles",
         right=("number", "rows×cols", "MACs", "weights", "tiles"),
     )  # fmt: skip
@@ -128,8 +147,8 @@ def _show_groups(data: CoverageAudit) -> None:
 
 def _show_units(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data.task}: {data.totals.n_units} units, the parts of repeated blocks",
-        "unit", "number", "each holds", "MACs", "weights", "tiles",
+        f"{data.task}: {data.totals.n_units} mapping units (parts of repeated blocks)",
+        "unit", "number", "projections of each", "MACs", "weights", "tiles",
         right=("number", "MACs", "weights", "tiles"),
     )  # fmt: skip
     for row in data.units:
@@ -146,7 +165,7 @@ def _show_units(data: CoverageAudit) -> None:
 
 def _show_projections(data: CoverageAudit) -> None:
     table = make_table(
-        f"{data.task}: projections in the network's order",
+        f"{data.task}: projections in execution order",
         "projection", "type", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
         right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The verb `map`: the mapping of a network under a bound on its drop."""
+"""The verb `map`: searches for a mapping of a network whose accuracy drop is within a bound."""
 
 from __future__ import annotations
 
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from lionheart.metrics import Metric
     from lionheart.runs import Results
 
-_NOTES = 10  # reasons why a projection stays digital that are shown
-_OUTCOMES = {"infeasible": "No layer could be mapped within the bound. ", "budget": "The budget ended the search. "}
+_NOTES = 10  # number of projections for which the reason why they stay digital is shown
+_OUTCOMES = {
+    "infeasible": "No mapping within the bound was found. ",
+    "budget": "The search ended early because its budget was used up. ",
+}
 
 
 def map_command(
@@ -44,7 +47,7 @@ def map_command(
         str | None,
         typer.Option(
             metavar="PP",
-            help="Largest accuracy drop, in percentage points; for perplexity in log-percent.",
+            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
             show_default="1.0",
         ),
     ] = None,
@@ -58,7 +61,8 @@ def map_command(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a stopped run; with --finish measure its best mapping so far, without further search.",
+            help="Continue the stopped run in this folder, with its settings. Add --finish to end the search and evaluate the "
+            "best mapping so far.",
         ),
     ] = None,
     device: DeviceName = None,
@@ -66,11 +70,16 @@ def map_command(
     finish: Annotated[bool, typer.Option("--finish", hidden=True)] = False,
     confidence: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Map a network: convert, retrain, evaluate on fresh chips, keep or undo, layer by layer.
+    """Search for the projections that can run on analog tiles within a bound on the accuracy drop.
 
-    Exit code 3 says that no layer could go analog within the bound.
+    A projection is a layer, or part of one, that multiplies by weights. The
+    default strategy converts one projection after another: it retrains the
+    network, evaluates it on simulated chips with new noise, and undoes the
+    conversion if the drop exceeds the bound. The run folder gets the mapping,
+    the weights and an HTML report. Exit code 3: the mapping found has no
+    analog projection.
     """
-    import lionheart.interop  # noqa: F401  makes its backends known
+    import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.candidates import GraphRecord
     from lionheart.cli.tasks import load_task
     from lionheart.jobs import map_layers, read_settings, resume_run
@@ -84,14 +93,22 @@ def map_command(
     assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
-            raise ConfigError("map: a resumed run keeps its settings", hint="give --resume alone, or start a new run")
+            raise ConfigError(
+                "map: a resumed run keeps its settings", hint="give --resume without settings, or start a new run"
+            )
         name = task or RunDirectory.open(resume).description().task
         with _telling_how_to_resume(resume):
             result = resume_run(load_task(name, progress, device), resume, finish=finish, progress=progress)
     elif finish:
-        raise ConfigError("--finish: got no run to finish", hint="give --resume RUN with it")
+        raise ConfigError(
+            "--finish: got no run to finish, expected --resume too",
+            hint="for example: lionheart map --resume RUN --finish",
+        )
     elif task is None:
-        raise ConfigError("map: got no task", hint="for example: lionheart map cifar10/resnet8 --max-drop 2")
+        raise ConfigError(
+            "map: got no task, expected TASK or --resume RUN",
+            hint="for example: lionheart map cifar10/resnet8 --max-drop 2",
+        )
     else:
         chosen = read_settings(preset, config, assignments=assignments)
         command = shlex.join(["lionheart", *sys.argv[1:]])
@@ -117,21 +134,27 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if (path / "run.json").exists():
             command = shlex.join(["lionheart", "map", "--resume", str(path)])
-            text = f"stopped. Go on with: {command}\nor measure what was found so far: {command} --finish"
+            text = f"Stopped. To continue the run: {command}\nTo evaluate its best mapping so far: {command} --finish"
             say(text)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
-    """Print the mapping, the accuracy, or what the task measures, over time and the cost."""
+    """Print the mapping, the task's metric over time, the costs and a summary.
+
+    Args:
+        results: Results of the run.
+        graph: Graph of the network.
+        elapsed_s: Wall time of the command [s].
+    """
     metric = results.metric
     _show_projections(results, graph)
     notes = list(results.notes.items())
     for fqn, note in notes[:_NOTES]:
         stderr.print(f"  digital: {fqn}: {note}", markup=False)
     if len(notes) > _NOTES:
-        stderr.print(f"  digital for their tiles or their cost: {len(notes) - _NOTES} more", markup=False)
-    show_accuracy(results.test_over_time, f"test {metric.name} over time, fresh chips", results.confidence, metric)
+        stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost", markup=False)
+    show_accuracy(results.test_over_time, f"test {metric.name} over time, new chips", results.confidence, metric)
     show_system(results.system)
     stderr.print(f"\n{_summarise(results, graph, elapsed_s)}", markup=False, style="bold")
 
@@ -141,7 +164,7 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
     tried = {decision.fqn: decision for decision in results.decisions}
     in_groups = any(name not in placements for name in tried)
     table = make_table(
-        "mapping, in the network's order", "projection", "rows×cols", "MACs", "share", "runs", metric.name, "drop",
+        "mapping, in execution order", "projection", "rows×cols", "MACs", "share", "runs", metric.name, "drop",
         right=("rows×cols", "MACs", "share", metric.name, "drop"),
     )  # fmt: skip
     for node in graph.nodes:
@@ -161,20 +184,41 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
 def _summarise(results: Results, graph: GraphRecord, elapsed_s: float) -> str:
     from lionheart.report.text import describe_objective, describe_tiles
 
-    metric, validation, test = results.metric, results.validation, results.baseline.test_accuracy
+    metric, test = results.metric, results.baseline.test_accuracy
     n_analog = len(results.mapping.analog)
     tiles = describe_tiles(results.n_tiles, results.max_tiles)
     objective = describe_objective(results.objective, results.system[0].platform if results.system else None)
-    some = "" if results.final_samples is None else f" (first {results.final_samples:,} samples)"
-    digital = "" if test is None else f"Digital test {metric.name}{some}: {metric.format_value(test)}."
-    searched = "" if results.elapsed_s is None else f"Search {format_elapsed(results.elapsed_s)}, "
+    some = _describe_samples(results)
+    digital = "" if test is None else f"Digital test {metric.name}{some}: {metric.format_value(test)}. "
+    total = f"total time {format_elapsed(elapsed_s)}."
+    times = (
+        total.capitalize() if results.elapsed_s is None else f"Search time {format_elapsed(results.elapsed_s)}, {total}"
+    )
     return (
-        f"{_OUTCOMES.get(results.outcome, '')}{n_analog} of {len(graph.nodes)} projections, "
-        f"{100 * results.analog_mac_share:.1f} % of the MACs, run analog on {tiles}.{f' {objective}' if objective else ''}\n"
-        f"Validation{some} after {format_duration(results.t_inference)}: {metric.format_value(validation.mean)} "
-        f"{metric.format_interval(validation.low, validation.high)}, drop {metric.format_drop(results.validation_drop_pp)} "
-        f"(bound {results.max_drop_pp:g}). {_describe_tests(results, metric)}{_describe_post_search(results, n_analog)}"
-        f"{digital}\n{searched}everything {format_elapsed(elapsed_s)}."
+        f"{_OUTCOMES.get(results.outcome, '')}{n_analog} of {len(graph.nodes)} projections "
+        f"({100 * results.analog_mac_share:.1f} % of the MACs) run analog on {tiles}.{f' {objective}' if objective else ''}\n"
+        f"{digital}{_describe_tests(results, metric)}{_describe_post_search(results, n_analog)}{times}\n"
+        f"{_describe_validation(results, metric)}"
+    )
+
+
+def _describe_samples(results: Results) -> str:
+    return "" if results.final_samples is None else f" (first {results.final_samples:,} samples)"
+
+
+def _describe_validation(results: Results, metric: Metric) -> str:
+    """Return the validation score and whether the drop is within the bound."""
+    from lionheart.metrics import is_within
+
+    validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp
+    within, digits = is_within(drop, bound), 2
+    while not within and digits < 6 and round(drop, digits) == round(bound, digits):
+        digits += 1
+    return (
+        f"Validation {metric.name}{_describe_samples(results)} {format_duration(results.t_inference)} after programming: "
+        f"{metric.format_value(validation.mean)}, {100 * results.confidence:g} % interval "
+        f"{metric.format_interval(validation.low, validation.high)}; drop {metric.format_drop(drop, digits)}, "
+        f"{'within' if within else 'beyond'} the bound of {bound:g} {metric.drop_unit}."
     )
 
 
@@ -193,6 +237,6 @@ def _describe_tests(results: Results, metric: Metric) -> str:
     drop, n = tests[-1].drop, len(tests)
     sure = "" if drop.confidence is None else f"with {100 * drop.confidence:g} % confidence "
     return (
-        f"Held-out samples: drop {metric.format_drop(drop.drop_pp)}, {sure}at most "
+        f"Hold-out test: drop {metric.format_drop(drop.drop_pp)}, {sure}at most "
         f"{metric.format_drop(drop.drop_ucb_pp)} ({n} mapping{'s' if n > 1 else ''} tested). "
     )

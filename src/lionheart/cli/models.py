@@ -1,4 +1,4 @@
-"""From a name on the command line to the graph of a model."""
+"""Graph of a model that is named on the command line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
     """Return the graph of the model called `name`.
 
     Args:
-        name: A built-in task; ``hf:`` and a folder, a name on the hub or a model type; or ``path/to/file.py:function`` or
-            ``package.module:function``, which returns a module, ``(module, example_inputs)`` or a `Task`.
-        progress: Where downloads show themselves.
+        name: One of the following. A built-in task. ``hf:`` and a folder, a name on the Hugging Face hub or a model type.
+            ``path/to/file.py:function`` or ``package.module:function``: a function that returns a module,
+            ``(module, example_inputs)`` or a `Task`.
+        progress: Display of the progress of downloads.
 
     Raises:
-        ConfigError: There is no such model or function, or it returns something else.
+        ConfigError: The model or function is unknown, or the function returns another type.
         ArtifactError: A file cannot be read.
         GraphError: The model does not run on its inputs.
     """

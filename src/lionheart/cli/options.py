@@ -11,70 +11,97 @@ import typer
 from lionheart.cli.completion import complete_platforms, complete_presets, complete_settings, complete_tasks
 from lionheart.registry import RANKINGS, STRATEGIES
 
-RULES = "name, shell pattern, re:REGEX or kind:KIND; repeatable."
+RULES = "name, shell pattern, re:REGEX or type:TYPE (layer type); repeatable."
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="As for `map`.", autocompletion=complete_tasks)]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
+_TASK = (
+    "Built-in task, for example cifar10/resnet8; or a function, FILE.py:FUNCTION or MODULE:FUNCTION, that returns a "
+    "lionheart.Task."
+)
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help=_TASK, autocompletion=complete_tasks)]
 OptionalTaskName = Annotated[
     str | None,
-    typer.Argument(metavar="TASK", help="As for `inspect`; not needed with --resume.", autocompletion=complete_tasks),
+    typer.Argument(
+        metavar="TASK",
+        help=f"{_TASK} With --resume, the default is the task of the run.",
+        autocompletion=complete_tasks,
+    ),
 ]
 ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A built-in task, path/to/file.py:function or package.module:function that returns a module or "
-        "(module, example_inputs), or hf: and a folder with config.json, a name on the hub or a model type.",
+        help="Built-in task, for example cifar10/resnet8; or a function, FILE.py:FUNCTION or MODULE:FUNCTION, that returns a "
+        "lionheart.Task, a torch module or (module, example_inputs); or a Hugging Face model, hf:NAME, with a name on the "
+        "hub, a model type or a folder with config.json.",
         autocompletion=complete_tasks,
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `lionheart map` wrote.")]
-MovedTask = Annotated[str | None, typer.Option(metavar="TASK", help="The run's task, if it moved.")]
-IncludeRules = Annotated[list[str] | None, typer.Option(metavar="RULE", help=f"Only these may go analog; {RULES}")]
-ExcludeRules = Annotated[list[str] | None, typer.Option(metavar="RULE", help="Keep these digital; the same.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of `lionheart map`.")]
+MovedTask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK",
+        help="Name of the run's task, if its file or module has another path now.",
+        show_default="the run's",
+    ),
+]
+IncludeRules = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULE", help=f"Projections that may run on analog tiles: {RULES}", show_default="all"),
+]
+ExcludeRules = Annotated[
+    list[str] | None, typer.Option(metavar="RULE", help=f"Projections that stay digital: {RULES}", show_default="none")
+]
 PlatformNames = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A known platform or a TOML file; repeatable.",
-        show_default="both ALPINE ones",
+        help="Platform name or TOML file; repeatable. `lionheart platforms` lists the names.",
+        show_default="alpine-high-power, alpine-low-power",
         autocompletion=complete_platforms,
     ),
 ]
 PlatformName = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Platform that prices each projection.", autocompletion=complete_platforms),
+    typer.Option(
+        metavar="NAME",
+        help="Platform for which latencies are estimated: name or TOML file.",
+        autocompletion=complete_platforms,
+    ),
 ]
 ReadTime = Annotated[
     str | None,
     typer.Option(
         "--at",
         metavar="DURATION",
-        help="When accuracy counts, after programming: 1s, 1h, 1d, 1mo, 1y.",
+        help="Time after programming at which the bound on the drop must hold: 1s, 1h, 1d, 1mo, 1y.",
         show_default="1d",
     ),
 ]
-Times = Annotated[str, typer.Option(metavar="DURATIONS", help="Times after programming, with commas.")]
+Times = Annotated[str, typer.Option(metavar="DURATIONS", help="Times after programming, separated by commas.")]
 PresetName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="quick: short retraining, 6 chips a decision; robust: few, longer retrainings, columns calibrated on each "
-        "chip; paper: the paper's protocol, hours.",
+        help="Named set of defaults. quick: short retrainings, 6 chips per decision. robust: few, longer retrainings with "
+        "distillation, and columns calibrated on each chip. paper: protocol of the LionHeart paper, takes hours.",
         autocompletion=complete_presets,
     ),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="TOML file with tables search, tile, train; flags win over it."),
+    typer.Option(
+        metavar="FILE", help="TOML file with settings in the tables search, tile and train. Flags override the file."
+    ),
 ]
 SetFlags = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting, repeatable: search.n_chips=20, tile.device.technology=reram_cmo, train.max_epochs=5; "
-        "`lionheart settings` lists them.",
+        help="Set one setting; repeatable. Examples: search.n_chips=20, tile.device.technology=reram_cmo, "
+        "train.max_epochs=5. `lionheart settings` lists all settings.",
         autocompletion=complete_settings,
     ),
 ]
@@ -83,31 +110,36 @@ SearchSetFlags = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting, repeatable: search.n_chips=20, tile.hwa.weight_clip_sigma=2, train.max_epochs=5; "
-        "`lionheart settings` lists them. "
-        f"search.strategy: {', '.join(STRATEGIES.names())}. search.ranking: {', '.join(['objective', *RANKINGS.names()])}.",
+        help="Set one setting; repeatable. Examples: search.n_chips=20, tile.hwa.weight_clip_sigma=2, train.max_epochs=5. "
+        "`lionheart settings` lists all settings. "
+        f"Values of search.strategy: {', '.join(STRATEGIES.names())}. "
+        f"Values of search.ranking: {', '.join(['objective', *RANKINGS.names()])}.",
         autocompletion=complete_settings,
     ),
 ]
-NewRun = Annotated[Path | None, typer.Option(metavar="FOLDER", help="New run folder.", show_default="below ./runs")]
-StoppedRun = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")]
-Seed = Annotated[str | None, typer.Option(metavar="N", help="Root of all random numbers.", show_default="0")]
+NewRun = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of the new run.", show_default="new folder in ./runs")
+]
+StoppedRun = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Continue the stopped run in this folder, with its settings.")
+]
+Seed = Annotated[str | None, typer.Option(metavar="N", help="Seed of all random numbers.", show_default="0")]
 DeviceName = Annotated[
     str | None,
     typer.Option(
         "--device",
         metavar="NAME",
-        help="Where the network runs: cpu, cuda, auto (a GPU if there is one). The chips of a seed differ between them.",
-        show_default="the task's; cpu for built-in ones",
+        help="PyTorch device: cpu, cuda, or auto (a GPU if available). The same seed gives other chips on another device.",
+        show_default="the task's; cpu for built-in tasks",
     ),
 ]
 
 
 def list_assignments(flags: Mapping[str, str | None], assignments: Sequence[str] | None) -> list[str]:
-    """Return what was given to flags of their own and to ``--set``, all as for ``--set``.
+    """Return the values of dedicated flags and of ``--set`` as assignments, ``"search.n_chips=20"``.
 
     Args:
-        flags: Setting -> what its flag was given; None if it was not.
-        assignments: What ``--set`` was given.
+        flags: Setting -> value of its dedicated flag; None = the flag was not given.
+        assignments: Values of ``--set``.
     """
     return [*(f"{path}={text}" for path, text in flags.items() if text is not None), *(assignments or ())]

@@ -1,4 +1,4 @@
-"""The verb `pareto`: the front of accuracy against analog MACs, time or energy."""
+"""The verb `pareto`: the Pareto front of accuracy against digital MACs, digital weights, time or energy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.completion import complete_presets, complete_tasks
 from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
     JsonFlag,
     NewRun,
+    OptionalTaskName,
+    PresetName,
     ReadTime,
     Seed,
     SetFlags,
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
 
 
 def pareto(
-    task: Annotated[
-        str | None,
-        typer.Argument(metavar="TASK", help="As for `map`; not needed with --resume.", autocompletion=complete_tasks),
-    ] = None,
+    task: OptionalTaskName = None,
     objective: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Next to accuracy: macs, weights, time or energy (on the first of platforms).",
+            help="Cost to minimise besides the drop: macs or weights (left digital), time or energy (of one inference on the "
+            "first of the platforms).",
             show_default="macs",
         ),
     ] = None,
@@ -46,14 +45,12 @@ def pareto(
         str | None,
         typer.Option(
             metavar="PP,PP",
-            help="Drops in percentage points, with commas; a mapping for each.",
+            help="Bounds on the drop in percentage points, separated by commas. The best mapping within each is saved.",
             show_default="0.5,1,2,5",
         ),
     ] = None,
     t_inference: ReadTime = None,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="As for `map`.", autocompletion=complete_presets)
-    ] = "quick",
+    preset: PresetName = "quick",
     config: ConfigFile = None,
     settings: SetFlags = None,
     seed: Seed = None,
@@ -63,18 +60,19 @@ def pareto(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where Optuna keeps the study: postgresql://...",
-            show_default="SQLite file in the run",
+            help="Database of the Optuna study, for example postgresql://HOST/NAME.",
+            show_default="SQLite file in the run folder",
         ),
     ] = None,
     device: DeviceName = None,
     as_json: JsonFlag = False,
 ) -> None:
-    r"""Find the front of accuracy against cost, without retraining, and the best mapping for each of several bounds.
+    r"""Search for the Pareto front of accuracy against cost, without retraining.
 
-    Ctrl-C ends it with the front so far. The front is chosen on the same chips
-    and samples for every mapping, then measured again on fresh ones. Needs
-    Optuna: pip install 'lionheart-aimc\[pareto]'.
+    All mappings are compared on the same chips and samples. The mappings of the
+    front are then evaluated again on other chips and on all samples. Ctrl-C ends
+    the search and shows the front found so far. Requires Optuna:
+    pip install 'lionheart-aimc\[pareto]'.
     """
     flags = {
         "pareto.objective": objective,
@@ -87,10 +85,12 @@ def pareto(
         if assignments or out is not None or config is not None:
             raise ConfigError(
                 "pareto: a resumed run keeps its settings",
-                hint="give --resume alone or with --storage, or start a new run",
+                hint="give --resume without settings, or start a new run",
             )
     elif task is None:
-        raise ConfigError("pareto: got no task", hint="for example: lionheart pareto cifar10/resnet8")
+        raise ConfigError(
+            "pareto: got no task, expected TASK or --resume RUN", hint="for example: lionheart pareto cifar10/resnet8"
+        )
     _work(task, resume, storage, preset, config, out, assignments, device=device, as_json=as_json)
 
 
@@ -106,7 +106,7 @@ def _work(
     device: str | None,
     as_json: bool,
 ) -> None:
-    import lionheart.interop  # noqa: F401  makes its backends known
+    import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
     from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
     from lionheart.jobs import read_settings
@@ -133,7 +133,7 @@ def _work(
             _show(path, as_json=as_json)
         if (path / "run.json").exists():
             again = shlex.join(["lionheart", "pareto", "--resume", str(path)])
-            say(f"stopped. Go on with: {again}")
+            say(f"Stopped. To continue the run: {again}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(path, as_json=as_json)
 
@@ -152,12 +152,12 @@ def _show(path: Path, *, as_json: bool) -> None:
 
 
 def show_front(results: FrontResults) -> None:
-    """Print the front of accuracy against cost, cheapest first, and the best mapping for each bound."""
+    """Print the Pareto front, and the best mapping within each bound."""
     metric = results.metric
     table = make_table(
-        f"{results.task}: the front of {metric.name} against {results.objective}",
-        "trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles", "within",
-        right=("trial", "analog", "MACs", "drop", "fresh chips", "time", "energy", "tiles"),
+        f"{results.task}: Pareto front of {metric.name} against {results.objective}",
+        "trial", "analog", "MACs", "drop", "new chips", "time", "energy", "tiles", "within",
+        right=("trial", "analog", "MACs", "drop", "new chips", "time", "energy", "tiles"),
     )  # fmt: skip
     for row in results.front_rows:
         fresh = row.fresh
@@ -175,12 +175,13 @@ def show_front(results: FrontResults) -> None:
     stderr.print(table)
     baseline, samples = results.baseline, results.validation_samples
     stderr.print(
-        f"{len(results.mappings)} mappings measured in {format_elapsed(results.elapsed_s)}"
-        f"{'' if results.complete else ', stopped early'}. Drops in {metric.drop_unit} of validation {metric.name} "
-        f"{format_duration(results.t_inference)} after programming. The front was chosen by "
-        f"{results.n_chips} chips on {'all' if samples is None else f'the first {samples}'} samples "
-        f"(digital {metric.format_value(baseline.decision)}); fresh: {results.n_chips_final} other chips, all samples "
-        f"(digital {metric.format_value(baseline.validation)}). Time and energy: {results.platform or 'no platform'}.",
+        f"{len(results.mappings)} mappings were evaluated in {format_elapsed(results.elapsed_s)}"
+        f"{'' if results.complete else ' before the search was stopped'}. Drops: validation {metric.name}, in "
+        f"{metric.drop_unit}, {format_duration(results.t_inference)} after programming. Column drop, which selected the "
+        f"front: {results.n_chips} chips, {'all' if samples is None else f'first {samples}'} samples "
+        f"(digital {metric.format_value(baseline.decision)}). Column new chips: {results.n_chips_final} other chips, all "
+        f"samples (digital {metric.format_value(baseline.validation)}). "
+        f"Time and energy of one inference: {results.platform or 'no platform'}.",
         markup=False,
     )
     for bound in results.bounds:
@@ -189,10 +190,10 @@ def show_front(results: FrontResults) -> None:
 
 def _show_bound(bound: BoundRow, results: FrontResults) -> None:
     if bound.number is None:
-        text = "no mapping is within this bound"
+        text = "no mapping found"
     else:
         text = f"{100 * results.rows[bound.number].analog_mac_share:.1f} % of the MACs analog, {bound.file}"
-        text += "" if bound.is_confirmed else " (not confirmed on fresh chips yet)"
+        text += "" if bound.is_confirmed else " (not yet evaluated on new chips)"
     if bound.first_choice != bound.number:
-        text += f"; trial {bound.first_choice} did not hold on fresh chips"
-    stderr.print(f"{bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")
+        text += f"; trial {bound.first_choice} exceeded the bound on new chips"
+    stderr.print(f"within {bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")

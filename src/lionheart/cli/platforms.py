@@ -1,4 +1,4 @@
-"""The verb `platforms`: which there are, every constant of one, and a template for one's own."""
+"""The verb `platforms`: lists platforms and their constants, and writes a template for a new platform."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ if TYPE_CHECKING:
 
 def platforms(
     show: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Every constant of a platform or of a TOML file of your own.")
+        str | None, typer.Option(metavar="NAME", help="Show the constants of this platform: name or TOML file.")
     ] = None,
     template: Annotated[
-        bool, typer.Option("--template", help="Write a platform file with every key explained to stdout.")
+        bool,
+        typer.Option("--template", help="Write a TOML file to stdout that defines a platform and explains each key."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the platforms, or every constant of one with its unit, source and kind, or write a template for your own."""
+    """List the platforms of the cost model, or the constants of one.
+
+    A platform describes CPU cores, memory and analog tiles. Each constant is
+    shown with its unit, its source and its kind: measured, fitted, derived or
+    assumed.
+    """
     from lionheart.errors import ConfigError
 
     if template and (show is not None or as_json):
         raise ConfigError(
-            "--template: got another option with it, expected it alone", hint="--show NAME lists constants"
+            "--template: got another flag too, expected --template alone", hint="give --show NAME in a separate command"
         )
     if template:
         from lionheart.system.platform_template import render_template
@@ -46,13 +52,14 @@ def platforms(
 
 
 def _show_list(data: PlatformList) -> None:
-    table = make_table("platforms", "platform", "what it is")
+    table = make_table("platforms", "platform", "description")
     for row in data.platforms:
         table.add_row(row.platform, row.description)
     stderr.print(table)
     stderr.print(
-        "More on one: lionheart platforms --show hermes. To write your own:\n"
-        "$ lionheart platforms --template > mine.toml; docs/how-to/platforms.md has more.",
+        "`lionheart platforms --show hermes` shows the constants of one platform.\n"
+        "`lionheart platforms --template > mine.toml` writes a template for a new platform;\n"
+        "docs/how-to/platforms.md explains it.",
         markup=False,
     )
 

@@ -1,4 +1,4 @@
-"""The verb `profile`: how much the task's metric loses with one projection at a time on tiles."""
+"""The verb `profile`: drop of the task's metric with one projection at a time on tiles."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ def profile(
     task: TaskName,
     times: Annotated[
         str,
-        typer.Option(metavar="DURATIONS", help="Times after programming, with commas; the first orders the table."),
+        typer.Option(
+            metavar="DURATIONS",
+            help="Times after programming, separated by commas. The drop at the first time sorts the table.",
+        ),
     ] = "1d",
-    chips: Annotated[int, typer.Option(metavar="N", help="Fresh chips for each projection.")] = 10,
+    chips: Annotated[
+        int, typer.Option(metavar="N", help="Number of simulated chips per projection, each with newly drawn noise.")
+    ] = 10,
     samples: Annotated[
-        int | None, typer.Option(metavar="N", help="First validation samples only.", show_default="all")
+        int | None,
+        typer.Option(
+            metavar="N", help="Number of validation samples, from the start of the split.", show_default="all"
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with a table tile, as for `map`.")
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML file with settings in the table tile. Flags override the file."),
     ] = None,
     settings: SetFlags = None,
     seed: Seed = None,
@@ -35,14 +44,18 @@ def profile(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="JSON file, with a .csv next to it; goes on if it is there.",
+            help="JSON file of the profile; a .csv file is written next to it. An unfinished profile is continued.",
             show_default="TASK-profile.json",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure what each projection costs when it alone is on tiles: fresh chips, no retraining."""
-    import lionheart.interop  # noqa: F401  makes its backends known
+    """Evaluate the network with one projection at a time on analog tiles, without retraining.
+
+    The profile shows how sensitive each projection is: the drop of the task's
+    metric at each time after programming, averaged over simulated chips.
+    """
+    import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
     from lionheart.files import read_json
     from lionheart.jobs import profile_layers, read_settings
@@ -66,7 +79,7 @@ def profile(
     except KeyboardInterrupt:
         if path.exists():
             show_profile(Profile.from_json(read_json(path), str(path)))
-            say(f"stopped; run it again and it goes on with {path}")
+            say(f"Stopped. To continue {path}, run the same command again.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         print_json(found.to_json())
@@ -76,12 +89,12 @@ def profile(
 
 
 def show_profile(profile: Profile) -> None:
-    """Print the projections, the most sensitive at the first time first."""
+    """Print the drop of each projection; the most sensitive projection at the first time comes first."""
     metric = profile.metric
     times = [format_duration(t) for t in profile.times]
     names = [name for t in times for name in (f"after {t}", "drop")]
     table = make_table(
-        f"{profile.task}: {metric.name} with one projection at a time on tiles, {profile.n_chips} fresh chips; drops in "
+        f"{profile.task}: {metric.name} with one projection at a time on tiles, {profile.n_chips} chips; drops in "
         f"{metric.drop_unit}",
         "projection", "rows×cols", "tiles", *names,
         right=("rows×cols", "tiles", *names),
@@ -94,10 +107,10 @@ def show_profile(profile: Profile) -> None:
         table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)
-    unfinished = f"{left} projections are not measured yet. " if left else ""
+    unfinished = f"{left} projections are not yet evaluated. " if left else ""
     stderr.print(
-        f"{unfinished}Digital {metric.name}: {metric.format_value(profile.digital)}, on {profile.n_samples} validation "
-        f"samples. ±: {100 * profile.confidence:g} % interval of the mean over chips.",
+        f"{unfinished}Digital {metric.name}: {metric.format_value(profile.digital)} on {profile.n_samples} validation "
+        f"samples. ± is half the width of the {100 * profile.confidence:g} % confidence interval of the mean over chips.",
         markup=False,
     )
     if metric.rises_with_drop:

@@ -1,4 +1,4 @@
-"""Tables that several verbs show."""
+"""Tables that several verbs print."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 
 def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, metric: Metric) -> None:
-    """Print accuracy, or what the task measures, at each time."""
+    """Print the task's metric at each time.
+
+    Args:
+        points: Scores at each time.
+        title: Title of the table.
+        confidence: Coverage probability of the intervals.
+        metric: Metric of the task.
+    """
     table = make_table(
-        title, "time", metric.name, f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips",
-        right=(metric.name, "chip to chip", "worst chip", "chips"),
+        title, "time", metric.name, f"{100 * confidence:g} % interval", "std. dev.", "worst chip", "chips",
+        right=(metric.name, "std. dev.", "worst chip", "chips"),
     )  # fmt: skip
     for point in points:
         table.add_row(
@@ -35,9 +42,10 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
 
 
 def show_system(estimates: Sequence[SystemRecord]) -> None:
-    """Print time and energy of each platform."""
+    """Print latency and energy of one inference on each platform, all-digital and mapped."""
     table = make_table(
-        "one inference", "platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles",
+        "latency and energy of one inference",
+        "platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles",
         right=("digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles"),
     )  # fmt: skip
     for row in estimates:
@@ -58,17 +66,21 @@ def show_system(estimates: Sequence[SystemRecord]) -> None:
 
 
 def _describe_programming(row: SystemRecord) -> list[str]:
-    """Return what programming takes and when it is paid for, and tiles that are missing; older results have neither."""
+    """Return lines on missing tiles and on the cost of programming. Older results have neither."""
     lines, cost = [], row.programming
     if row.tiles_missing:
-        lines.append(f"{row.platform}: {row.tiles_missing} of these tiles are more than it has")
+        lines.append(
+            f"{row.platform} has {row.tiles_missing} tile{'' if row.tiles_missing == 1 else 's'} too few for this mapping"
+        )
     if cost is not None and cost.n_devices:
         text = cost.reason_unknown
         if cost.time_s is not None and cost.energy_j is not None:
             after = cost.break_even_energy
             paid = (
-                "its energy is never saved" if after is None else f"energy saved after {format_count(after)} inferences"
+                "the mapping saves no energy"
+                if after is None
+                else f"repaid by the energy saved in {format_count(after)} inferences"
             )
             text = f"{format_si(cost.time_s, 's')}, {format_si(cost.energy_j, 'J')}; {paid}"
-        lines.append(f"programming, {row.platform}: {text}")
+        lines.append(f"programming the tiles once, {row.platform}: {text}")
     return lines

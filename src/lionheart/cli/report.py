@@ -1,4 +1,4 @@
-"""The verb `report`: the HTML page of a finished run."""
+"""The verb `report`: writes the HTML report of a finished run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from lionheart.cli.options import JsonFlag, RunPath
 
 def report(
     run: RunPath,
-    out: Annotated[Path | None, typer.Option(help="The page.", show_default="RUN/report.html")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="HTML file to write.", show_default="RUN/report.html")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a finished run's HTML page, readable without network."""
+    """Write the report of a finished run: one HTML file that needs no network access."""
     from lionheart.report import report_run
 
     page = report_run(run, out)

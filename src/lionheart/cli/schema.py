@@ -1,4 +1,4 @@
-"""The verb `schema`: the JSON schemas of what runs write, made from the records."""
+"""The verb `schema`: JSON schemas of the files that runs write, generated from the record classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lionheart.cli.console import make_table, print_json, stderr
 from lionheart.cli.options import JsonFlag
 from lionheart.registry import Registry
 
-#: What has a schema: module and class of the record, which is imported when it is asked for, and the file that holds it.
+#: Module and class of a record, imported when its schema is requested, and name of the file that holds the record.
 SCHEMAS: Registry[tuple[str, str, str]] = Registry("schema", "schemas")
 SCHEMAS.add("results", ("lionheart.runs", "Results", "results.json"))
 SCHEMAS.add("evaluation", ("lionheart.runs", "Evaluation", "evaluation.json"))
@@ -22,27 +22,30 @@ SCHEMAS.add("run", ("lionheart.runs", "RunDescription", "run.json"))
 
 def schema(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=f"{', '.join(SCHEMAS.names())}; without one they are listed.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help=f"Schema to write: {', '.join(SCHEMAS.names())}. Without it, list the schemas."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the JSON schema of what a run writes to stdout, or list what has one."""
+    """Write the JSON schema of a result file to stdout, or list the schemas."""
     if name is not None:
         print_json(read_schema(name))
     elif as_json:
         print_json({"schemas": [{"schema": each, "file": file} for each, (_, _, file) in SCHEMAS.items()]})
     else:
-        table = make_table("JSON schemas", "schema", "of")
+        table = make_table("JSON schemas", "schema", "file")
         for each, (_, _, file) in SCHEMAS.items():
             table.add_row(each, file)
         stderr.print(table)
 
 
 def read_schema(name: str) -> dict[str, Any]:
-    """Return the JSON schema of a record as it is written.
+    """Return the JSON schema of a record in the form that files have.
 
     Raises:
-        ConfigError: There is no such record.
+        ConfigError: The schema is unknown.
     """
     from lionheart.record import describe_schema
 

@@ -1,4 +1,4 @@
-"""The verb `simulate`: time and energy of a mapping, on one core or on several with so many tiles."""
+"""The verb `simulate`: latency and energy of a mapping, on one core or on several cores with a number of tiles."""
 
 from __future__ import annotations
 
@@ -24,27 +24,40 @@ def simulate(
     platform: PlatformNames = None,
     cores: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Also on several cores, layers pipelined over them.", show_default="no"),
+        typer.Option(
+            metavar="N",
+            help="Number of cores over which the layers are pipelined, simulated in addition to the estimate for one core.",
+            show_default="no pipeline",
+        ),
     ] = None,
     inferences: Annotated[
-        int | None, typer.Option(metavar="N", help="How many pass one after another.", show_default=str(_N_INFERENCES))
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of inferences that pass through the cores one after another.",
+            show_default=str(_N_INFERENCES),
+        ),
     ] = None,
     max_tiles: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Tiles there are. Layers share them if they must; those that do not fit stay digital.",
+            help="Number of available tiles. If they are too few, layers share tiles, and layers that do not fit stay digital.",
             show_default="the platform's",
         ),
     ] = None,
     reprogram: Annotated[
-        bool, typer.Option("--reprogram", help="Program layers that do not fit again for every inference instead.")
+        bool,
+        typer.Option(
+            "--reprogram",
+            help="Reprogram tiles in every inference for layers that do not fit, instead of running these layers digitally.",
+        ),
     ] = False,
     cross_check: Annotated[
         str | None,
         typer.Option(
             metavar="TOOL",
-            help="Costs by another tool too; "
+            help="Also show the layer costs of another tool. "
             + "; ".join(f"{name}: {each.help}" for name, each in CROSS_CHECKS.items())
             + ".",
             show_default="none",
@@ -52,10 +65,11 @@ def simulate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Estimate time and energy of a finished run's mapping, against all-digital.
+    """Estimate latency and energy of a finished run's mapping and of the all-digital network.
 
-    On several cores or with few tiles the mapping is simulated, and all-digital
-    on as many cores. The report shows what each core does when.
+    With --cores, --inferences, --max-tiles or --reprogram, both networks are
+    also simulated on one or several cores. The report of the run then shows the
+    activity of each core over time.
     """
     from lionheart.cli.cross_check import check_tool, compare_run, show_comparison
     from lionheart.jobs import estimate_run
@@ -94,7 +108,7 @@ def _read_request(
 
 
 def show_pipeline(data: PipelineRecord) -> None:
-    """Print a mapping on several cores, and all-digital on as many."""
+    """Print the simulation of a mapping and of the all-digital network on the same number of cores."""
     from lionheart.report.text import describe_shared_tiles
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores
@@ -103,10 +117,10 @@ def show_pipeline(data: PipelineRecord) -> None:
     table = make_table("simulated", "", "digital", "mapped", "better", right=("digital", "mapped", "better"))
     table.title = None
     for name, before, after, unit, gain in (
-        ("first result after", digital.latency_s, mapped.latency_s, "s", data.latency_gain),
-        ("then one every", digital.interval_s, mapped.interval_s, "s", data.throughput_gain),
-        ("results a second", 1 / digital.interval_s, 1 / mapped.interval_s, "", None),
-        ("energy of each", digital.energy_per_inference_j, mapped.energy_per_inference_j, "J", data.energy_gain),
+        ("latency of the first result", digital.latency_s, mapped.latency_s, "s", data.latency_gain),
+        ("interval between results", digital.interval_s, mapped.interval_s, "s", data.throughput_gain),
+        ("results per second", 1 / digital.interval_s, 1 / mapped.interval_s, "", None),
+        ("energy per inference", digital.energy_per_inference_j, mapped.energy_per_inference_j, "J", data.energy_gain),
     ):
         values = [format_si(value, unit).strip() for value in (before, after)]
         table.add_row(name, *values, "" if gain is None else f"{gain:.2f}×")
@@ -117,7 +131,7 @@ def show_pipeline(data: PipelineRecord) -> None:
 
 def _show_cores(digital: tuple[CoreRecord, ...], mapped: tuple[CoreRecord, ...]) -> None:
     table = make_table(
-        "share of the time in which each core works", "core", "digital", "layers", "mapped", "layers ",
+        "utilisation of each core (share of the time)", "core", "digital", "layers", "mapped", "layers ",
         right=("core", "digital", "mapped"),
     )  # fmt: skip
     for number in range(max(len(digital), len(mapped))):
@@ -128,7 +142,7 @@ def _show_cores(digital: tuple[CoreRecord, ...], mapped: tuple[CoreRecord, ...])
 
 def _describe_core(core: CoreRecord | None) -> tuple[str, str]:
     if core is None:
-        return "off", ""
+        return "unused", ""
     layers = core.layers
     text = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]} ({len(layers)})"
     return f"{100 * core.utilisation:.0f} %", text

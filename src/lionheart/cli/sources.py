@@ -1,4 +1,4 @@
-"""The verb `sources`: every physical constant and where it comes from."""
+"""The verb `sources`: lists all physical constants with their sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def sources(as_json: JsonFlag = False) -> None:
-    """List every physical constant with its value, unit, source and kind."""
+    """List all physical constants with value, unit, source and kind.
+
+    The kind says whether a value is measured, fitted, derived or assumed.
+    """
     from lionheart.constants import data_files, load_constants
     from lionheart.record import write_record
 
@@ -25,7 +28,7 @@ def sources(as_json: JsonFlag = False) -> None:
 
 
 def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
-    """Print every constant."""
+    """Print all constants, by file."""
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():

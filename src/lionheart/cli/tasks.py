@@ -1,4 +1,4 @@
-"""From a name on the command line to a `Task`: a built-in one, or a function in the user's file or package."""
+"""Tasks that are named on the command line: built-in tasks, and functions in the user's files or packages."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def load_task(name: str, progress: Progress, device: str | None = None) -> Task:
     """Return the task called ``cifar10/resnet8``, ``path/to/file.py:function`` or ``package.module:function``.
 
     Args:
-        name: Of the task.
-        progress: Where downloads show themselves.
-        device: Where its model is put: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one; None leaves it where the task
-            has it, which for built-in tasks is the CPU.
+        name: Name of the task.
+        progress: Display of the progress of downloads.
+        device: PyTorch device of the model: ``cpu``, ``cuda``, or ``auto`` for a GPU if available. None = the device on which
+            the task has its model; the CPU for built-in tasks.
 
     Raises:
-        ConfigError: There is no such task, function or device, or the function does not return a `Task`.
+        ConfigError: The task, function or device is unknown, or the function does not return a `Task`.
         ArtifactError: The file cannot be read.
     """
-    chosen = None if device is None else choose_device(device)  # before anything is downloaded
+    chosen = None if device is None else choose_device(device)  # raises before a download starts
     task = _find_task(name, progress)
     if chosen is not None:
         task.model.to(chosen)
@@ -57,7 +57,7 @@ def build_known(name: str, progress: Progress) -> Task:
 
 
 def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
-    """Return a built-in task's network, untrained, and inputs for it; None if it takes the task's data to know them."""
+    """Return the untrained network and example inputs of a built-in task; None if they depend on the task's data."""
     _require_known(name)
     return build_example(name)
 
@@ -71,7 +71,12 @@ def _require_known(name: str) -> None:
 
 
 def call_function(name: str) -> Any:
-    """Return what the user's function called ``path/to/file.py:function`` or ``package.module:function`` returns."""
+    """Call the function ``path/to/file.py:function`` or ``package.module:function`` without arguments and return its result.
+
+    Raises:
+        ConfigError: The module or function is unknown, or fails.
+        ArtifactError: The file cannot be read.
+    """
     where, _, function = name.rpartition(":")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     build = getattr(module, function, None)
@@ -87,12 +92,12 @@ def call_function(name: str) -> Any:
     except Exception as error:
         raise ConfigError(
             f"task: {name} failed: {type(error).__name__}: {error}",
-            hint="it is called without arguments; --verbose shows where it failed",
+            hint="the function is called without arguments; --verbose shows the traceback",
         ) from error
 
 
 def _renamed(task: Task, name: str) -> Task:
-    """Return the task under the name by which it can be found again, for example to resume a run."""
+    """Return the task under the name with which it can be loaded again, for example to resume a run."""
     return dataclasses.replace(task, name=name)
 
 
@@ -100,10 +105,12 @@ def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f"task: cannot import {name!r}: {error}", hint="is it installed, and spelt right?") from error
+        raise ConfigError(
+            f"task: cannot import {name!r}: {error}", hint="check its spelling, and that it is installed"
+        ) from error
     except Exception as error:
         raise ConfigError(
-            f"{name}: failed on import: {type(error).__name__}: {error}", hint="fix the module"
+            f"{name}: failed on import: {type(error).__name__}: {error}", hint="correct the module"
         ) from error
 
 
@@ -118,5 +125,7 @@ def _load_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"{path}: failed on import: {type(error).__name__}: {error}", hint="fix the file") from error
+        raise ConfigError(
+            f"{path}: failed on import: {type(error).__name__}: {error}", hint="correct the file"
+        ) from error
     return module

@@ -1,4 +1,4 @@
-"""The verb `train`: the weights of a built-in task."""
+"""The verb `train`: trains the weights of a built-in task."""
 
 from __future__ import annotations
 
@@ -12,33 +12,49 @@ from lionheart.cli.options import JsonFlag
 
 
 def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A built-in task.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Built-in task, for example cifar10/resnet8.")],
     out: Annotated[
-        Path | None, typer.Option(help="Weights; the card goes next to them.", show_default="TASK.safetensors")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights to write. A JSON card with settings and scores is written next to them.",
+            show_default="TASK.safetensors",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights and data order.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Epochs.", show_default="the recipe's")] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the initial weights and of the order of the data.")
+    ] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of epochs.", show_default="the task's")
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate.", show_default="the recipe's")
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate.", show_default="the task's")
     ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to begin with, of an earlier training; give another --seed then.", show_default="fresh"
+            metavar="FILE",
+            help="Initial weights, from an earlier training. Give another --seed, for another order of the data.",
+            show_default="random",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="PyTorch device: cpu, cuda, or auto (a GPU if available).")
+    ] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Train a built-in task's network, from scratch unless --start; run it again after a stop and it goes on."""
+    """Train the network of a built-in task.
+
+    To continue an interrupted training, run the same command again.
+    """
     from lionheart.jobs import train_task
     from lionheart.tasks.registry import find_recipe
 
     recipe = find_recipe(task)
     if recipe.load_published is not None:
         stderr.print(
-            f"{task}: trains new weights from scratch; `map` and the other commands keep to the published ones, "
-            "and build_task(..., weights=...) in Python takes yours",
+            f"{task}: this command trains new weights. `map` and the other verbs use the published weights. "
+            "To use the new weights, call build_task(..., weights=...) in Python.",
             markup=False,
             soft_wrap=True,
         )
@@ -55,7 +71,7 @@ def train(
             metric.format_value(metric.mean_of(found[metric.name])) for found in (card.test, card.validation)
         )
         stderr.print(
-            f"{task}: test {metric.name} {test}, validation {validation}; weights in {target}",
+            f"{task}: test {metric.name} {test}, validation {metric.name} {validation}; weights: {target}",
             markup=False,
             soft_wrap=True,
         )

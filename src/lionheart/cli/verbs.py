@@ -1,4 +1,4 @@
-"""What all verbs have in common: --quiet and --verbose, old flags, errors as one message and an exit code, unknown names."""
+"""Behaviour that all verbs share: --quiet and --verbose, deprecated flags, errors and exit codes, unknown names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lionheart.cli.console import (
     EXIT_BAD_INPUT,
@@ -27,19 +27,20 @@ from lionheart.cli.console import (
 from lionheart.deprecated import FLAGS, OldFlag, describe_deprecated
 from lionheart.errors import ConfigError, LionHeartError, suggest
 
-_SETTINGS = "settings"  # parameter of verbs that have --set
+_SETTINGS = "settings"  # parameter of --set
 _TYPES = {"value": str | None, "list": list[str] | None, "switch": bool}
-_UsageError: Any = typer.BadParameter.__base__  # of click, or of its copy in typer
+_UsageError: Any = typer.BadParameter.__base__  # class of click, or of the copy of click in typer
 
 
 def make_command(verb: Callable[..., None], name: str) -> Callable[..., None]:
-    """Return a verb with the flags that all verbs have and its old flags, all of them hidden.
+    """Return a verb with the flags that all verbs share and with its deprecated flags; both are hidden in help texts.
 
-    Old flags that are settings now reach the verb as if they were given to --set. Errors become one message and an exit code.
+    A deprecated flag that a setting replaced has the effect of --set. Errors are printed as one message and become an exit
+    code.
 
     Args:
-        verb: Function with a parameter for each of its own flags.
-        name: Name on the command line.
+        verb: Function with one parameter per flag.
+        name: Name of the verb on the command line.
     """
     signature = inspect.signature(verb, eval_str=True)
     old = {_parameter(flag): (flag, each) for flag, each in {**FLAGS[""], **FLAGS.get(name, {})}.items()}
@@ -77,7 +78,7 @@ def _hidden(name: str, annotation: Any, *flags: str) -> inspect.Parameter:
 def _take_old_flags(
     values: dict[str, Any], given: Mapping[str, tuple[OldFlag, Any]], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a verb with what old flags stand for, and say what replaces each of them."""
+    """Return the arguments of a verb with the values of deprecated flags, and warn about each of these flags."""
     for flag, (old, value) in given.items():
         if value in (None, False, []):
             continue
@@ -87,7 +88,9 @@ def _take_old_flags(
         if old.is_renamed:
             name = old.replacement.strip("-").replace("-", "_")
             if values[name] != defaults[name]:
-                raise ConfigError(f"{flag}: got {old.replacement} too", hint=f"give {old.replacement} alone")
+                raise ConfigError(
+                    f"{flag}: got {old.replacement} too, expected one of them", hint=f"give {old.replacement} alone"
+                )
             values[name] = value
         else:
             text = json.dumps(value) if old.form == "list" else "true" if old.form == "switch" else value
@@ -97,37 +100,58 @@ def _take_old_flags(
 
 @contextmanager
 def _exit_codes(*, verbose: bool) -> Iterator[None]:
-    """Turn errors into one message and an exit code."""
+    """Print an error as one message, and exit with its code."""
     try:
         yield
     except LionHeartError as error:
         show_error(error.message, error.hint, verbose=verbose)
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
-        say("stopped. A training goes on where it was when it is run again.")
+        say("Stopped. `lionheart train` continues an interrupted training when the same command is run again.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except typer.Exit:
         raise
     except Exception as error:
-        hint = "this is a bug in lionheart; run again with --verbose and report it"
+        hint = "this is a bug in lionheart; run the command again with --verbose and report the traceback"
         show_error(f"internal error: {type(error).__name__}: {error}", hint, verbose=verbose)
         raise typer.Exit(EXIT_BUG) from None
 
 
-class VerbGroup(TyperGroup):
-    """The verbs. Unknown verbs, unknown flags and missing values are errors like all others: one message and a hint."""
+class Verb(TyperCommand):
+    """A verb. Its help text shows no type for switches and arguments."""
 
-    _asked: str = ""  # the verb, for errors that do not say where they come from
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters of the verb."""
+        return [_hide_type(each) for each in super().get_params(ctx)]
+
+
+def _hide_type(parameter: Any) -> Any:
+    """Return a parameter whose help text has no type if it is a switch or an argument; typer would show <bool> or <str>."""
+    if parameter.param_type_name == "argument" or parameter.is_flag:
+        parameter.display_type_rich = lambda ctx: None
+    return parameter
+
+
+class VerbGroup(TyperGroup):
+    """Group of all verbs. Unknown verbs, unknown flags and missing values are reported as one message and a hint."""
+
+    _asked: str = ""  # verb of the command, for errors without a context
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters that precede the verb."""
+        return [_hide_type(each) for each in super().get_params(ctx)]
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a verb and exit."""
+        """Run a verb and exit with its exit code."""
         self._asked, options["standalone_mode"] = "", False
         try:
             sys.exit(super().main(*arguments, **options) or EXIT_DONE)
         except LionHeartError as error:
             show_error(error.message, error.hint)
         except _UsageError as error:
-            if type(error).__name__ == "NoArgsIsHelpError":  # the help text is printed already, or is the message
+            if (
+                type(error).__name__ == "NoArgsIsHelpError"
+            ):  # the message is the help text, or the help text is already printed
                 error.show()
             else:
                 found = _describe_usage(error, self._asked)
@@ -137,19 +161,21 @@ class VerbGroup(TyperGroup):
         sys.exit(EXIT_BAD_INPUT)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the verb that the arguments begin with.
+        """Return the verb that the first argument names.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: The verb is unknown.
         """
         if args and args[0] not in self.commands and not ctx.resilient_parsing:
-            raise ConfigError(f"lionheart: got {args[0]!r}", hint=suggest(args[0], self.commands, label="verbs"))
+            raise ConfigError(
+                f"lionheart: got {args[0]!r}, expected a verb", hint=suggest(args[0], self.commands, label="verbs")
+            )
         self._asked = args[0] if args else ""
         return super().resolve_command(ctx, args)
 
 
 def _describe_usage(error: Any, verb: str) -> ConfigError:
-    """Return what the parser found in the words of this package."""
+    """Return an error of the command-line parser as an error of this package."""
     context, name = error.ctx, verb or "lionheart"
     command = f"lionheart {verb} --help" if verb else "lionheart --help"
     if type(error).__name__ == "NoSuchOption" and context is not None:
@@ -157,11 +183,11 @@ def _describe_usage(error: Any, verb: str) -> ConfigError:
         start = f"did you mean {near}? " if near else ""
         return ConfigError(f"{name}: unknown flag {error.option_name}", hint=f"{start}{command} lists all flags")
     text = " ".join(error.format_message().split()).rstrip(".")
-    return ConfigError(f"{name}: {text[:1].lower()}{text[1:]}", hint=f"{command} shows what is expected")
+    return ConfigError(f"{name}: {text[:1].lower()}{text[1:]}", hint=f"{command} explains all flags and arguments")
 
 
 def _find_flag(context: Any, verb: str, given: str) -> str | None:
-    """Return the flag, or the setting, whose name is nearest to the one that was given."""
+    """Return the flag or setting whose name is most similar to an unknown flag; None = no name is similar."""
     known: dict[str, str] = {
         flag: flag for each in context.command.params if not getattr(each, "hidden", False) for flag in each.opts
     }

@@ -1,7 +1,7 @@
-"""Settings given as text, ``search.n_chips=20``, read by the type of the setting.
+"""Assignments: settings as text, ``search.n_chips=20``, parsed according to the type of the setting.
 
-Takes: the settings of a preset and a file, as plain data, and assignments. Returns: the same data with the values in place.
-Used by `lionheart.jobs.settings`; knows no verb of the command line.
+Input: settings as plain data, and assignments. Output: the same data with the assigned values. `lionheart.jobs.settings` uses
+this module. It must not import the command line.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _CONFIG = ConfigDict(allow_inf_nan=False)
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NONE = ("none", "null")
 _EXAMPLE = "for example --set search.n_chips=20"
-_SELECTORS = ("technology", "kind")  # settings that decide which other settings their group has
+_SELECTORS = ("technology", "kind")  # settings whose values determine the other settings of their group
 
 
 @final
 @dataclass(frozen=True)
 class Setting:
-    """One value that can be set.
+    """One setting that can be assigned.
 
     Args:
-        path: Groups and name, joined by dots: ``"tile.hwa.weight_noise"``.
-        owner: Spec that has the setting.
+        path: Names of the groups and of the setting, joined by dots: ``"tile.hwa.weight_noise"``.
+        owner: Spec class with the setting.
         field: Type, default, limits and description of the setting.
-        choices: Values that decide which settings the rest of the group has, such as the memory technologies; empty for all
-            other settings.
+        choices: Possible values of a setting that determines the other settings of its group, for example the memory
+            technologies; empty for all other settings.
     """
 
     path: str
@@ -49,15 +49,16 @@ class Setting:
     choices: tuple[str, ...] = ()
 
     def read(self, text: str) -> Any:
-        """Return the value that a text stands for, within the limits of the setting.
+        """Parse a text and check the value against the limits of the setting.
 
         Raises:
-            ConfigError: The text does not stand for a value of the setting.
+            ConfigError: The text is not a valid value of the setting.
         """
         if self.choices:
             if text not in self.choices:
                 raise ConfigError(
-                    f"{self.path}: got {text!r}", hint=suggest(text, self.choices, label="possible values")
+                    f"{self.path}: got {text!r}, expected one of the possible values",
+                    hint=suggest(text, self.choices, label="possible values"),
                 )
             return text
         try:
@@ -73,7 +74,7 @@ class Setting:
         return value
 
     def _refuse(self, error: ValidationError) -> ConfigError:
-        """Turn what pydantic found into an error with the whole path of the setting."""
+        """Return an error of pydantic as an error with the full path of the setting."""
         fault = error.errors()[0]
         where = ".".join([self.path, *(str(part) for part in fault["loc"] if isinstance(part, int))])
         if fault["type"] == "missing":
@@ -84,19 +85,19 @@ class Setting:
         return ConfigError(f"{where}: got {fault['input']!r}: {fault['msg']}", hint=self._meaning())
 
     def _meaning(self) -> str:
-        return f"{self.path} is: {self.field.description}"
+        return f"meaning of {self.path}: {self.field.description}"
 
 
 def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
-    """Return all settings of a spec and of the groups in it by their paths, in the order of the fields.
+    """Return path -> setting for all settings of a spec and its groups, in the order of the fields.
 
     Args:
         spec: Class of the settings.
-        given: Values as plain data. They decide the class of groups that have several, such as the memory device.
-        prefix: Start of each path.
+        given: Values as plain data. They determine the class of a group that has several, for example the memory device.
+        prefix: Prefix of each path.
 
     Raises:
-        ConfigError: The given values name an unknown class of a group.
+        ConfigError: A value selects an unknown class of a group.
     """
     found: dict[str, Setting] = {}
     for name, field in spec.model_fields.items():
@@ -116,11 +117,11 @@ def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") 
 @final
 @dataclass(frozen=True)
 class SettingRow:
-    """A setting for people.
+    """Value and description of one setting.
 
     Args:
         value: Value as plain data.
-        text: The value as an assignment has it.
+        text: Value as text, in the form of an assignment.
         meaning: Description of the setting.
     """
 
@@ -130,7 +131,7 @@ class SettingRow:
 
 
 def describe_settings(settings: Spec) -> dict[str, SettingRow]:
-    """Return the settings of a spec and of the groups in it by their paths, with values and descriptions."""
+    """Return path -> value and description for all settings of a spec and its groups."""
     data = settings.model_dump(mode="json")
     rows = {}
     for path, setting in list_settings(type(settings), data).items():
@@ -148,21 +149,23 @@ def _write(value: Any) -> str:
 
 
 def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> None:
-    """Set values in plain data.
+    """Assign settings in plain data.
 
     Args:
         spec: Class of the settings.
         settings: Values as plain data, changed in place.
-        texts: Assignments, ``"search.n_chips=20"``. A name without its groups is enough where only one setting has it. Each
-            setting may be assigned once, in any order.
+        texts: Assignments, ``"search.n_chips=20"``, in any order. The groups may be omitted if only one setting has the name.
+            Each setting may be assigned once.
 
     Raises:
-        ConfigError: An assignment has no ``=``, names no setting or several, or its value is impossible. The error has all
-            faults.
+        ConfigError: An assignment has no ``=``, its name fits no setting or several settings, or its value is invalid. The
+            error lists all invalid assignments.
     """
     faults: list[ConfigError] = []
     given: dict[str, str] = {}
-    for text in sorted(texts, key=_is_selector, reverse=True):  # they decide which other settings there are
+    for text in sorted(
+        texts, key=_is_selector, reverse=True
+    ):  # selectors come first: they determine which settings exist
         try:
             key, value = _split(text)
             known = list_settings(spec, settings)
@@ -172,7 +175,7 @@ def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> 
                     f"{path}: given twice, {given[path]!r} and {value!r}, expected one value",
                     hint=f"several values of a list are separated by commas: {path}=A,B"
                     if _is_list(known[path])
-                    else "give it once",
+                    else "assign the setting once",
                 )
             given[path] = value
             _put(spec, settings, path, known[path].read(value))
@@ -195,25 +198,28 @@ def _is_selector(text: str) -> bool:
 
 
 def _find_path(known: Mapping[str, Setting], key: str) -> str:
-    """Return the whole path of a setting that is called `key`, with its groups or without them."""
+    """Return the full path of the setting `key`, which may omit the groups."""
     if key in known:
         return key
     fitting = [path for path in known if path.endswith(f".{key}")]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise ConfigError(f"--set {key}: the name of {len(fitting)} settings", hint=f"give one of {', '.join(fitting)}")
+        raise ConfigError(
+            f"--set {key}: {len(fitting)} settings have this name, expected a full name",
+            hint=f"give one of {', '.join(fitting)}",
+        )
     renamed = _find_renamed(known, key)
     if renamed is not None:
         return renamed
     inside = [path for path in known if path.startswith(f"{key}.") or f".{key}." in path]
     if inside:
-        raise ConfigError(f"--set {key}: a group of settings, expected one of them", hint=", ".join(inside))
+        raise ConfigError(f"--set {key}: got a group of settings, expected one setting of it", hint=", ".join(inside))
     raise ConfigError(f"--set {key}: unknown setting", hint=_suggest_setting(known, key))
 
 
 def _find_renamed(known: Mapping[str, Setting], key: str) -> str | None:
-    """Return the present path of a setting that `key` named in the previous version, and warn."""
+    """Return the path of the setting whose deprecated name is `key`, and warn; None = no setting has this deprecated name."""
     group, _, name = key.rpartition(".")
     for path, setting in known.items():
         for old, new in SETTINGS.get(setting.owner.__name__, {}).items():
@@ -235,7 +241,7 @@ def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
 
 
 def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value in nested tables; a group of several classes also gets the name of the class that it has."""
+    """Set a value in nested tables. If a group has several classes, its selector is set too."""
     name, _, rest = path.partition(".")
     if not rest:
         settings[name] = value
@@ -244,7 +250,7 @@ def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> N
     inner = dict(settings[name]) if isinstance(settings.get(name), Mapping) else {}
     group = _find_group(field, inner)
     if group is None:
-        raise TypeError(f"{path}: {name} is no group of settings")
+        raise TypeError(f"{path}: {name} is not a group of settings")
     if field.discriminator is not None:
         inner.setdefault(str(field.discriminator), group.model_fields[str(field.discriminator)].default)
     _put(group, inner, rest, value)
@@ -264,11 +270,11 @@ def _find_group(field: FieldInfo, given: Mapping[str, Any]) -> type[Spec] | None
     default = field.get_default(call_default_factory=True)
     if len(groups) > 1 and isinstance(default, Spec):
         return type(default)
-    return type(groups[0].__new__(groups[0], **given))  # of the memory device: that of its technology
+    return type(groups[0].__new__(groups[0], **given))  # a memory device: class of its technology
 
 
 def _find_selector(field: FieldInfo) -> tuple[str | None, tuple[str, ...]]:
-    """Return the setting of a group that decides which other settings it has, and its values."""
+    """Return the name and the values of the setting that determines the other settings of a group; None = no such setting."""
     if field.annotation is DeviceSpec:
         return "technology", DEVICES.names()
     key = field.discriminator
@@ -278,7 +284,7 @@ def _find_selector(field: FieldInfo) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the types of a union, or the type itself, without what is annotated to them."""
+    """Return the members of a union, or the type itself, without annotations."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -294,15 +300,15 @@ def _is_list(setting: Setting) -> bool:
 
 
 def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
-    """Return the value of a type that a text stands for. Limits are for pydantic.
+    """Parse a text as a value of a type. Limits are checked later, by pydantic.
 
     Args:
         annotation: Type of the setting.
-        text: What was given.
-        is_time: Whether numbers are seconds, so that durations such as ``1d`` are numbers too.
+        text: Text of the value.
+        is_time: Whether the unit of the setting is seconds. Then durations such as ``1d`` are accepted too.
 
     Raises:
-        ConfigError: The text stands for no value of this type.
+        ConfigError: The text is not a value of the type.
     """
     members = _members(annotation)
     choices = [each for member in members if get_origin(member) is Literal for each in get_args(member)]
@@ -314,7 +320,9 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
         if get_origin(member) is tuple:
             return _read_list(get_args(member)[0], text, is_time=is_time)
     if choices:
-        raise ConfigError(f"got {text!r}", hint=suggest(text, choices, label="possible values"))
+        raise ConfigError(
+            f"got {text!r}, expected one of the possible values", hint=suggest(text, choices, label="possible values")
+        )
     for member in members:
         if member in _READERS:
             return _READERS[member](text, is_time)
@@ -322,7 +330,7 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
 
 
 def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
-    """Read ``[1, 2]`` as in TOML, or ``1,2``; pydantic makes a tuple of it."""
+    """Parse a list in the form of TOML, ``[1, 2]``, or ``1,2``; pydantic converts it to a tuple."""
     if text.startswith("["):
         try:
             values = tomllib.loads(f"values = {text}")["values"]
@@ -333,7 +341,7 @@ def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
                 ) from None
         else:
             if str not in _members(item) or all(isinstance(value, str) for value in values):
-                return list(values)  # else a shell pattern: [07]
+                return list(values)  # otherwise a shell pattern such as [07]
     return [_read(item, part.strip(), is_time=is_time) for part in text.split(",")] if text else []
 
 

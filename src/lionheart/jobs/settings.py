@@ -1,4 +1,4 @@
-"""All settings of a mapping run in one object, from presets, a TOML file, and single values."""
+"""Settings of a run: `MapSettings`, combined from a preset, a TOML file and single values."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ from lionheart.training import TrainSpec
 
 
 class MapSettings(Spec):
-    """What a run needs besides the task."""
+    """All settings of a run. Together with the task and the versions of the software they determine its results."""
 
-    search: SearchSpec = Field(default_factory=SearchSpec, description="bound, time, chips, budget")
-    tile: TileSpec = Field(default_factory=TileSpec, description="crossbar, converters, device, HWA noise")
-    train: TrainSpec = Field(default_factory=TrainSpec, description="retraining after each conversion")
-    pareto: ParetoSpec = Field(default_factory=ParetoSpec, description="of `lionheart pareto` alone")
-    platforms: tuple[str, ...] = Field(
-        ("alpine-high-power", "alpine-low-power"), description="platforms that price the mapping"
+    search: SearchSpec = Field(
+        default_factory=SearchSpec, description="settings of the search: bound, time, chips, budget"
     )
-    seed: int = Field(0, ge=0, description="root of all random streams")
+    tile: TileSpec = Field(
+        default_factory=TileSpec,
+        description="settings of the tiles: crossbar, converters, device, noise of hardware-aware training",
+    )
+    train: TrainSpec = Field(default_factory=TrainSpec, description="settings of the retraining after each conversion")
+    pareto: ParetoSpec = Field(default_factory=ParetoSpec, description="settings that only `lionheart pareto` uses")
+    platforms: tuple[str, ...] = Field(
+        ("alpine-high-power", "alpine-low-power"), description="platforms for which time and energy are estimated"
+    )
+    seed: int = Field(0, ge=0, description="seed of all random streams")
     backend: str = Field(
-        "lionheart", description="what computes analog layers: lionheart, or aihwkit where it is installed"
+        "lionheart", description="simulator of the analog layers: lionheart, or aihwkit if it is installed"
     )
     compile: bool = Field(
-        False, description="run long evaluations and retrainings under torch.compile; needs a C++ compiler"
+        False, description="use torch.compile for long evaluations and retrainings; requires a C++ compiler"
     )
 
     @classmethod
     def preset(cls, name: str = "quick", **settings: Any) -> Self:
-        """Return the settings of a preset, some of them changed. The command line starts from the same presets.
+        """Return the settings of a preset with some settings replaced. The command line uses the same presets.
 
         Args:
             name: ``"quick"``, ``"robust"`` or ``"paper"``.
-            **settings: Settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this class (``seed=3``), or a whole
-                group: a mapping changes settings of the preset's group (``train={"max_epochs": 3}``), a spec replaces it.
+            **settings: Settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this class (``seed=3``) or groups. A
+                mapping changes single settings of the preset's group (``train={"max_epochs": 3}``). A spec replaces the group.
 
         Raises:
-            ConfigError: The preset or a setting is unknown, or a value is impossible.
+            ConfigError: The preset or a setting is unknown, or a value is invalid.
         """
         merged = _find_preset(name)
         known = {**SearchSpec.model_fields, **cls.model_fields}
@@ -63,11 +68,11 @@ class MapSettings(Spec):
         return cls(**merged)
 
 
-#: Named amounts of work. "quick" fits a coffee break on two cores: short epochs, and a hardware noise drawn from the device
-#: model with tightly clipped weights, which needs fewer steps than Gaussian noise (docs/adr/0007). "robust" retrains seldom and
-#: longer, towards the outputs of the digital network, and calibrates columns on each chip (docs/adr/0016). "paper" is the
-#: protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining until the loss has not fallen for 5 epochs of the
-#: whole training set, 20 chips a decision.
+#: Presets: name -> group -> setting -> value. "quick" takes minutes on two CPU cores: short epochs, training noise drawn from
+#: the device model, and tightly clipped weights, which need fewer steps than Gaussian noise (docs/adr/0007). "robust" has few,
+#: longer retrainings with distillation from the digital network, and calibrates columns on each chip (docs/adr/0016). "paper"
+#: is the protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining on the whole training set until the loss has
+#: not decreased for 5 epochs, and 20 chips per decision.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
@@ -115,23 +120,23 @@ def read_settings(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     assignments: Sequence[str] = (),
 ) -> MapSettings:
-    """Combine a preset, a TOML file and single values, later ones winning.
+    """Combine a preset, a TOML file and single values. Each of them overrides those before it.
 
     Args:
-        preset: A name in `PRESETS`.
-        config: TOML with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
+        preset: Name of a preset in `PRESETS`.
+        config: TOML file with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
             top-level keys.
-        overrides: Group -> setting -> value; the group ``""`` is the top level; None values are left out.
-        assignments: Settings as text, ``"search.n_chips=20"`` or ``"n_chips=20"``, as ``--set`` of the command line takes them.
+        overrides: Group -> setting -> value. The group ``""`` is the top level. Values that are None are ignored.
+        assignments: Settings as text in the form of ``--set``: ``"search.n_chips=20"`` or ``"n_chips=20"``.
 
     Raises:
-        ConfigError: A preset, table or setting is unknown or impossible.
+        ConfigError: The preset, a table or a setting is unknown, or a value is invalid.
         ArtifactError: The file cannot be read.
     """
     merged = _find_preset(preset)
     if config is not None:
         _merge(merged, _rename_groups(_read_toml(config)))
-        MapSettings.from_json(merged)  # before single values could hide a fault of the file
+        MapSettings.from_json(merged)  # reports errors in the file that single values would hide
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
@@ -140,7 +145,7 @@ def read_settings(
 
 
 def _rename_groups(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a file under their present names, so that single values can win over them."""
+    """Return the settings of a file under their present names, so that single values can override them."""
     renamed = dict(settings)
     for name, group in settings.items():
         owner: Any = MapSettings.model_fields[name].annotation if name in MapSettings.model_fields else None
@@ -151,7 +156,9 @@ def _rename_groups(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _find_preset(name: str) -> dict[str, Any]:
     if name not in PRESETS:
-        raise ConfigError(f"preset: got {name!r}", hint=suggest(str(name), PRESETS, label="presets"))
+        raise ConfigError(
+            f"preset: got {name!r}, expected the name of a preset", hint=suggest(str(name), PRESETS, label="presets")
+        )
     return copy.deepcopy(PRESETS[name])
 
 
@@ -167,6 +174,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file", hint="check the path of --config") from error
+        raise ArtifactError(f"{path}: no such file", hint="check the path of the settings file (--config)") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="fix the file") from error
+        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="correct the file") from error

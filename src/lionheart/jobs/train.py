@@ -21,7 +21,7 @@ from torch import nn
 
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError
-from lionheart.evaluation import evaluate_metrics
+from lionheart.evaluation import ScoreFunction, evaluate_metrics
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
@@ -214,7 +214,7 @@ def train_task(
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
     """Return the value of the task's metric and the mean scores of further metrics, by the name of the metric."""
-    metrics = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
+    metrics: dict[str, ScoreFunction] = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
     return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
 

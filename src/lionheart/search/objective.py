@@ -166,7 +166,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return a reason for each digital projection, by name, that saves no cost on tiles or needs more tiles than are left."""
+        """Return the reason why a digital projection saves no cost on tiles or needs too many tiles, by projection name."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)

@@ -515,7 +515,7 @@ def test_for_people_and_programs(tmp_path: Path):
     result = pareto_command("quadrants:build_task", *FLAGS, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert "the front of accuracy against macs" in result.stderr
+    assert "Pareto front of accuracy against macs" in result.stderr
     assert "mapping-2pp.json" in result.stderr
     inside = [line for line in result.stderr.splitlines() if "run:" not in line and "page:" not in line]
     assert max(map(len, inside)) <= 80
@@ -533,9 +533,9 @@ def test_ctrl_c_shows_the_front_so_far(tmp_path: Path, monkeypatch: pytest.Monke
         Stopper(patch, 3, KeyboardInterrupt)
         result = pareto_command("quadrants:build_task", *FLAGS, "--out", tmp_path / "run")
     assert result.exit_code == 130
-    assert "2 mappings measured" in " ".join(result.stderr.split())
-    assert "stopped early" in " ".join(result.stderr.split())
-    assert f"stopped. Go on with: lionheart pareto --resume {tmp_path / 'run'}" in result.stderr
+    assert "2 mappings were evaluated" in " ".join(result.stderr.split())
+    assert "before the search was stopped" in " ".join(result.stderr.split())
+    assert f"Stopped. To continue the run: lionheart pareto --resume {tmp_path / 'run'}" in result.stderr
     assert (tmp_path / "run" / "pareto.html").exists()
     assert pareto_command("--resume", tmp_path / "run").exit_code == 0
 

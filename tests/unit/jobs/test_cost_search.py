@@ -442,7 +442,7 @@ def test_a_run_by_energy_on_few_tiles(strategy: str, tmp_path: Path, monkeypatch
         assert tracker.with_change(fqn).energy_j > tracker.cost.energy_j
     assert results.system[0].mapped.energy_j == pytest.approx(tracker.cost.energy_j, rel=1e-12)
     page = report_run(tmp_path / "run").read_text()
-    assert "least energy" in page
+    assert "minimised the energy of one inference" in page
     assert f"{results.n_tiles} of 4" in page.replace("\xa0", " ")
     for note in results.notes.values():
         assert note.split(",")[0] in page.replace("\xa0", " ")

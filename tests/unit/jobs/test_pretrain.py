@@ -229,7 +229,7 @@ def test_training_a_task_with_published_weights_says_so(
     put_recipe(monkeypatch, "tiny/net", replace(recipe, load_published=lambda model, progress: None))
     result = CliRunner().invoke(app, ["train", "tiny/net", "--out", str(tmp_path / "own.safetensors")])
     assert result.exit_code == 0, result.stderr
-    assert "tiny/net: trains new weights from scratch" in " ".join(result.stderr.split())
+    assert "tiny/net: this command trains new weights." in " ".join(result.stderr.split())
 
 
 CARDS = sorted(

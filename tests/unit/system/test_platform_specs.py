@@ -196,7 +196,7 @@ def test_a_mapping_that_saves_nothing_never_pays() -> None:
     found = estimate(slow).programming
     assert (found.break_even_time, found.break_even_energy) == (None, None)
     assert found.at_age(3600.0).inferences_per_s is None
-    assert "never saved" in _describe_programming(estimate(slow).summary())[0]
+    assert "saves no energy" in _describe_programming(estimate(slow).summary())[0]
 
 
 def test_programming_is_shown() -> None:
@@ -205,10 +205,10 @@ def test_programming_is_shown() -> None:
     assert shown.energy_j == pytest.approx(sum(shown.energy_breakdown_j.values()))
     assert shown.reprogramming.reprogram_after == 86_400.0
     [line] = _describe_programming(data)
-    assert line.startswith("programming, alpine-high-power: ")
-    assert "energy saved after" in line
+    assert line.startswith("programming the tiles once, alpine-high-power: ")
+    assert "repaid by the energy saved in" in line
     few = estimate(HIGH.replace(n_tiles=3)).summary()
-    assert _describe_programming(few)[0] == "alpine-high-power: 3 of these tiles are more than it has"
+    assert _describe_programming(few)[0] == "alpine-high-power has 3 tiles too few for this mapping"
     older = {key: value for key, value in data.to_json().items() if key not in ("programming", "tiles_missing")}
     assert _describe_programming(SystemRecord.from_json(older, "system")) == []
 

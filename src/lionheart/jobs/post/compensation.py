@@ -8,7 +8,7 @@ from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
 from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import is_within
+from lionheart.metrics import Metric, is_within
 from lionheart.runs import AgeTrial, CompensationTrial, RefreshInterval
 from lionheart.units import format_duration, parse_duration
 
@@ -147,4 +147,5 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
 
 
 def _format_drop(context: Context, drop_pp: float) -> str:
-    return context.task.metric.format_drop(drop_pp, sign=True)
+    metric: Metric = context.task.metric
+    return metric.format_drop(drop_pp, sign=True)
