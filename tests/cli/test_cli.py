@@ -594,7 +594,7 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
         (["evaluate", "--split", "tset"], "split: got 'tset'", "did you mean 'test'"),
         (["simulate", "--platform", "alpine-highpower"], "platform: got 'alpine-highpower'", "'alpine-high-power'"),
         (["simulate", "--platform", "none.toml"], "none.toml: cannot be read", "path"),
-        (["simulate", "--cores", "0"], "cores: got 0", "at least one"),
+        (["simulate", "--cores", "0"], "cores: got 0", "1 or more"),
         (["simulate", "--cores", "9"], "cores: got 9, expected at most the 8", "use fewer cores"),
         (["simulate", "--inferences", "0"], "0 inferences", "at least one"),
         (["simulate", "--max-tiles", "-1"], "max_tiles: got -1", "0 or more"),
