@@ -166,7 +166,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return a reason for each digital projection, by name, that saves no cost on tiles or needs more tiles than are left."""
+        """Return, by name, why digital projections should stay digital: they save no cost on tiles, or too few tiles are left."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)
