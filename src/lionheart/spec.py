@@ -43,22 +43,23 @@ def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: 
 
 def with_config_errors(cls: type[T]) -> type[T]:
     """Decorate a pydantic dataclass so that invalid arguments of its constructor raise a `ConfigError`."""
-    construct, names = cls.__init__, [each.name for each in fields(cls)]  # type: ignore[arg-type,misc]
+    decorated: Any = cls
+    construct, names = decorated.__init__, [each.name for each in fields(decorated)]
 
     @functools.wraps(construct)
-    def construct_checked(self: T, *args: Any, **kwargs: Any) -> None:
+    def construct_checked(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
             lines = []
             for fault in error.errors():
                 first, *rest = fault["loc"] or ("",)
-                known = isinstance(first, int) and first < len(names)
-                path = ".".join(str(part) for part in (names[first] if known else first, *rest) if part != "")
+                name = names[first] if isinstance(first, int) and first < len(names) else first
+                path = ".".join(str(each) for each in (name, *rest) if each != "")
                 lines.append(f"{cls.__name__}.{path}: got {fault['input']!r}: {fault['msg']}")
             raise ConfigError("\n".join(lines), hint=f"arguments: {', '.join(names)}") from None
 
-    cls.__init__ = construct_checked  # type: ignore[method-assign,misc]
+    decorated.__init__ = construct_checked
     return cls
 
 

@@ -70,11 +70,11 @@ def parse_durations(times: str | float | Iterable[str | float], where: str) -> l
         ConfigError: There is no duration, or one of them is invalid.
     """
     hint = f'write {where.rpartition(" ")[2]}=["1s", "1d"]'
-    single = isinstance(times, (str, int, float))
-    if not single and not isinstance(times, Iterable):
+    given = [times] if isinstance(times, (str, int, float)) else times
+    if not isinstance(given, Iterable):
         raise ConfigError(f"{where}: got {type(times).__name__}, expected durations", hint=hint)
     moments = []
-    for each in [times] if single else times:  # type: ignore[list-item]
+    for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int, float)):
             raise ConfigError(f"{where}: got {each!r}, expected a duration", hint=hint)
         try:

@@ -1,4 +1,4 @@
-"""`Context`, the state that the functions of one job share. Other packages do not depend on `Context`."""
+"""`Context`, the state that the functions of one job share: task, settings, network graph, candidates and journal."""
 
 from __future__ import annotations
 

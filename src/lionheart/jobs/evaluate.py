@@ -98,10 +98,10 @@ def evaluate_run(
             accuracy_over_time=tuple(found),
         )
 
-    moments = ",".join(f"{t:g}" for t in times)
+    listed = ",".join(f"{t:g}" for t in moments)
     samples = "all" if n_samples is None else n_samples
     weights = sha256_file(run.file("weights.safetensors"))[:12]
-    key = f"evaluated {split} at {moments} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
+    key = f"evaluated {split} at {listed} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
     evaluation = run.journal.once(key, Evaluation, measure)
     run.write("evaluation.json", evaluation)
     return evaluation

@@ -166,7 +166,7 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return the reason why a digital projection saves no cost on tiles or needs too many tiles, by projection name."""
+        """Return, by name, why digital projections should stay digital: no cost is saved on tiles, or too few tiles left."""
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)

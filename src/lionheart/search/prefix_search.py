@@ -73,7 +73,7 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
     Moves (additions and exchanges) are tried in decreasing order of gain times probability of staying within the bound. The
     probability is assumed to fall linearly with the sum of loss increases, from 1 at the current mapping to 0 at `too_much`.
     Moves with a gain below the fraction `_LEAST_GAIN` of the largest possible gain, or with a probability below
-    `_LEAST_CHANCE`, are not tried. The function returns after `_MAX_FAILURES` rejected moves, or if no move is left.
+    `_LEAST_CHANCE`, are not tried. The function returns after `_MAX_FAILURES` rejected moves or without a move left.
 
     Args:
         loop: Loop of the search.
@@ -126,12 +126,12 @@ def _best_move(
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
-    """Return the assumed probability that a set of candidates is within the bound.
+    """Return the assumed probability that a set of candidates is within the bound, linear between the two known sums.
 
     Args:
         total: Sum of the loss increases in the set.
         enough: Sum known to be within the bound; up to this sum the probability is 1.
-        too_much: Sum known to be beyond the bound; from this sum on the probability is 0. In between, it is linear.
+        too_much: Sum known to be beyond the bound; from this sum on the probability is 0. Infinite = none known.
     """
     if total >= too_much:
         return 0.0
