@@ -424,7 +424,10 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "wrong layer name": (
         lambda net: lionheart.calibrate_(net, pairs(), ["70"]), r"'70' matches no projection of the network\n.*did you mean '7'"
     ),
-    "wrong device": (lambda net: lionheart.convert_to_analog_(make_net(), "pmc"), "got 'pmc'\n.*did you mean 'pcm'"),
+    "wrong device": (
+        lambda net: lionheart.convert_to_analog_(make_net(), "pmc"),
+        "got 'pmc', expected the name of a device\n.*did you mean 'pcm'",
+    ),
     "device of a wrong type": (lambda net: lionheart.convert_to_analog_(make_net(), 3), "tile: got int"),
     "wrong rule": (
         lambda net: lionheart.convert_to_analog_(make_net(), TILE, ["conv*"]), r"layers: 'conv\*' matches no projection"
@@ -441,7 +444,9 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
         lambda net: lionheart.estimate_cost(net, "all", "hermse", example_inputs=X), "did you mean 'hermes'"
     ),
     "platform of a wrong type": (lambda net: lionheart.estimate_cost(net, "all", 3, example_inputs=X), "platform: got int"),
-    "no example inputs": (lambda net: lionheart.estimate_cost(net), "example_inputs: got none"),
+    "no example inputs": (
+        lambda net: lionheart.estimate_cost(net), "example_inputs: got None, expected the inputs of one inference"
+    ),
     "many example inputs": (
         lambda net: lionheart.estimate_cost(net, example_inputs=pairs()[0][0]), r"got 32 samples, shape \(32, 3, 8, 8\)"
     ),

@@ -265,5 +265,5 @@ def test_an_ensemble_compiled_or_in_chunks_gives_the_same():
 
 def test_an_ensemble_without_calibration_inputs_is_one_clear_error():
     model, x = analog_convs("affine")
-    with pytest.raises(ConfigError, match="first: the tile has a column calibration"):
+    with pytest.raises(ConfigError, match="layer 'first': the tile has a column calibration"):
         evaluate_over_chips(model, OneBatch(x), scores, times=[DAY], n_chips=2, streams=RandomStreams(0))
