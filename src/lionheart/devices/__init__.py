@@ -1,9 +1,11 @@
 """Settings and physics of memory devices, and settings of crossbar tiles.
 
-Each technology of memory devices has a module with its settings and its physics. Settings are read from Python, JSON, TOML or
-CSV, and are validated and immutable. The physics are functions that map tensors of target conductances [µS] to programmed and
-read conductances [µS]. Only the module `converter` handles weights, as plain matrices. Reading settings does not import
-PyTorch. This package must not depend on layers, networks or higher-level packages.
+Each technology of memory devices, for example phase-change memory, has a module. The module contains a class for the settings
+of the technology, and functions for the physics of the devices. Settings are given in Python, or read from a JSON, TOML or CSV
+file. All settings are validated and immutable. The physics functions map tensors of target conductances to programmed
+conductances, and programmed conductances to the conductances that a read measures [µS]. Only the module `converter` handles
+weights, which are plain matrices. Reading settings does not import PyTorch. This package must not depend on layers, networks or
+higher-level packages.
 """
 
 from lionheart.devices.base import (

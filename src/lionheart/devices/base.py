@@ -30,7 +30,14 @@ _DEFAULT_TECHNOLOGY = "pcm"
 
 
 def default_of(file: str, name: str) -> Any:
-    """Return the value of the constant `name` from a TOML file in the package `lionheart.devices`, with lists as tuples."""
+    """Return the value of the constant called `name` in a TOML file of the package `lionheart.devices`.
+
+    A list in the file is returned as a tuple.
+
+    Args:
+        file: Name of the TOML file.
+        name: Name of the constant.
+    """
 
     def frozen(value: Any) -> Any:
         return tuple(frozen(item) for item in value) if isinstance(value, list) else value
@@ -46,8 +53,8 @@ class DeviceModel(Protocol):
     Attributes:
         silent_at_zero: Whether reading a device with a conductance of 0 µS always returns 0 µS. If True, no noise needs to be
             drawn for the unused device of a pair.
-        reads_targets: Whether `read` starts from the target conductances that are stored in the state. If True, the result is
-            converted to weights with the scale of the targets, else with a scale computed from the programmed weights.
+        reads_targets: Whether the conductances that `read` returns are converted to weights with the scale of the target
+            conductances. If False, the conductances are converted with a scale that is computed from the programmed weights.
     """
 
     silent_at_zero: bool
@@ -100,13 +107,16 @@ Model = TypeVar("Model", bound=DeviceModel)
 
 
 def register_device(spec: type[DeviceSpec]) -> Callable[[type[Model]], type[Model]]:
-    """Return a decorator that registers a technology with the decorated class, a `DeviceModel`, as its physics.
+    """Return a class decorator that registers a technology of memory devices.
+
+    The decorated class is a `DeviceModel` that implements the physics of the technology.
 
     Args:
-        spec: Class of the settings. The default value of the field ``technology`` is the name of the technology.
+        spec: Class of the settings of the technology. The default value of the field ``technology`` is the name of the
+            technology.
 
     Raises:
-        ConfigError: A technology of this name is already registered.
+        ConfigError: A technology of this name is already registered. The error is raised when the decorator is applied.
     """
 
     def keep(model: type[Model]) -> type[Model]:
@@ -138,7 +148,7 @@ def _parse(value: Any) -> DeviceSpec:
     if isinstance(value, DeviceSpec):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError("expected a DeviceSpec or a mapping from names of device settings to values")
+        raise ValueError("expected a DeviceSpec, or a mapping whose keys are names of device settings")
     make: Callable[..., DeviceSpec] = DeviceSpec
     return make(**value)
 
@@ -163,7 +173,10 @@ class DeviceSpec(Spec):
     stuck_on: float = Field(0.0, ge=0, le=1, description="fraction of devices that are stuck at g_max [-]")
 
     def __new__(cls, **settings: Any) -> Self:
-        """Return an instance without values, whose class is selected by the setting ``technology``."""
+        """Create an instance whose settings have no values yet; ``__init__`` sets the values.
+
+        For ``DeviceSpec(...)``, the instance belongs to the subclass of the technology that the setting ``technology`` names.
+        """
         spec: Any = _find_spec(settings) if cls is DeviceSpec else cls
         made: Self = super().__new__(spec)
         return made
@@ -210,50 +223,64 @@ class DeviceSpec(Spec):
 
     @classmethod
     def pcm(cls, **changes: Any) -> DeviceSpec:
-        """Return settings of phase-change memory (PCM) as in AIHWKIT's PCM-like model; `changes` replace default values."""
+        """Return the settings of phase-change memory (PCM), by default those of AIHWKIT's PCM-like model.
+
+        Args:
+            changes: Settings by name, which replace default values.
+        """
         return DeviceSpec(technology="pcm", **changes)
 
     @classmethod
     def pcm_custom_drift(cls, **settings: Any) -> DeviceSpec:
-        """Return settings of phase-change memory whose drift exponents are drawn from a user-defined table.
+        """Return the settings of phase-change memory with a user-defined table for the distribution of drift exponents.
 
         Args:
-            settings: Settings of `PCMCustomDriftSpec`. The required setting ``drift_table`` is a sequence of rows ``(target
-                conductance [µS], mean of the drift exponent [-], standard deviation of the drift exponent [-])``.
+            settings: Settings of `PCMCustomDriftSpec` by name. The required setting ``drift_table`` is a sequence of rows
+                ``(target conductance [µS], mean of the drift exponent [-], standard deviation of the drift exponent [-])``.
         """
         return DeviceSpec(technology="pcm_custom_drift", **settings)
 
     @classmethod
     def reram_wan2022(cls, **changes: Any) -> DeviceSpec:
-        """Return settings of the resistive memory that Wan et al. (2022) measured 1 s, 1 day and 2 days after programming.
+        """Return the settings of the resistive memory that Wan et al. (2022) measured 1 s, 1 day and 2 days after programming.
 
-        `changes` replace default values.
+        Args:
+            changes: Settings by name, which replace default values.
         """
         return DeviceSpec(technology="reram_wan2022", **changes)
 
     @classmethod
     def reram_cmo(cls, **changes: Any) -> DeviceSpec:
-        """Return settings of conductive-metal-oxide/HfOx resistive memory; `changes` replace default values."""
+        """Return the settings of conductive-metal-oxide/HfOx resistive memory.
+
+        Args:
+            changes: Settings by name, which replace default values.
+        """
         return DeviceSpec(technology="reram_cmo", **changes)
 
     @classmethod
     def ideal(cls, **changes: Any) -> DeviceSpec:
-        """Return settings of a device without noise and drift; `changes` replace default values."""
+        """Return the settings of an ideal memory device without noise and drift.
+
+        Args:
+            changes: Settings by name, which replace default values.
+        """
         return DeviceSpec(technology="ideal", **changes)
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> DeviceSpec:
         """Return the settings of a user-defined device from a TOML file.
 
-        The file contains curves of programming noise, drift and read noise. A template is in docs/how-to/devices.md.
+        The file contains curves of programming noise, drift and read noise. A template of the file is in
+        docs/how-to/devices.md.
 
         Args:
             path: TOML file.
-            changes: Settings that replace values from the file.
+            changes: Settings by name, which replace values from the file.
 
         Raises:
-            ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
-            ConfigError: A setting is unknown or its value is not allowed.
+            ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
+            ConfigError: A setting is unknown, or the value of a setting is not allowed.
         """
         return DEVICES.find("table").spec.from_toml(path, **changes)
 
@@ -261,14 +288,14 @@ class DeviceSpec(Spec):
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
         """Return the settings of a user-defined device from a CSV file of measured conductances.
 
-        The columns are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS].
+        The columns of the file are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS].
 
         Args:
             path: CSV file.
-            changes: Settings that replace values from the file.
+            changes: Settings by name, which replace values computed from the file.
 
         Raises:
-            ArtifactError: The file cannot be read, a line is invalid, or there are too few measurements.
-            ConfigError: A setting is unknown or its value is not allowed.
+            ArtifactError: The file cannot be read, a line is invalid, or there are too few targets or measurements.
+            ConfigError: A setting is unknown, or the value of a setting is not allowed.
         """
         return DEVICES.find("samples").spec.from_samples(path, **changes)

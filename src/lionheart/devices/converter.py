@@ -1,8 +1,8 @@
 """Converters, which define how memory devices represent a weight, and functions that convert weights to conductances and back.
 
-A weight is represented by a pair of devices, by several pairs with different significance, by pairs with tables of
-conductances, or by a single device. Weights have the shape ``(..., cols, rows)`` and any unit. Every index of the leading
-dimensions selects a separate crossbar with its own scale.
+A weight is represented by a pair of devices, by several pairs with different significance, by pairs of devices whose
+conductances are given by tables, or by a single device. Weights have the shape ``(..., cols, rows)`` and any unit. Every index
+of the leading dimensions selects a separate crossbar with its own scale.
 
 Source:
     AIHWKIT 1.1.0 inference/converter/conductance.py.
@@ -32,9 +32,11 @@ _SMALLEST_WEIGHT = 1e-7  # lower bound of the largest weight, as in AIHWKIT; avo
 class PairConverter(Spec):
     """Converter that represents a signed weight by one pair of devices, or by several pairs with different significance.
 
-    One device of a pair carries positive weights, the other carries negative weights. The unused device is at ``g_min``. If
-    there are several pairs, the least significant pair is filled first. One pair of significance 1 corresponds to AIHWKIT's
-    single-pair converter. Several pairs correspond to its dual-pair and N-pair converters.
+    One device of a pair carries positive weights, the other device carries negative weights. The unused device is at ``g_min``.
+    The significance of a pair is the factor by which the current of the pair is multiplied. If there are several pairs, the
+    least significant pair is used first. The next pair carries the part of a weight that exceeds the range of the pairs before
+    it. One pair of significance 1 corresponds to AIHWKIT's single-pair converter. Several pairs correspond to AIHWKIT's
+    dual-pair and N-pair converters.
     """
 
     kind: Literal["pair"] = Field("pair", description="type of converter")
@@ -52,7 +54,7 @@ class CustomPairConverter(Spec):
     """Converter that represents a weight by pairs of devices whose conductances are given by tables.
 
     The entries of a table are the conductances for equidistant weights from -max to max, where max is the largest magnitude of
-    the weights of a crossbar. Between entries, the conductance is interpolated linearly.
+    the weights on a crossbar. Between two entries, the conductance is interpolated linearly in the weight.
     """
 
     kind: Literal["custom_pair"] = Field("custom_pair", description="type of converter")
@@ -68,8 +70,8 @@ class CustomPairConverter(Spec):
         lengths = {len(table) for table in (*self.g_plus, *self.g_minus)}
         if len(self.g_plus) != len(self.significance) or len(self.g_minus) != len(self.significance):
             raise ValueError(
-                f"g_plus and g_minus must each have one table per entry of significance, {len(self.significance)}, "
-                f"got {len(self.g_plus)} and {len(self.g_minus)} tables"
+                f"g_plus and g_minus must each have one table per entry of significance, which has "
+                f"{len(self.significance)}, got {len(self.g_plus)} table(s) in g_plus and {len(self.g_minus)} in g_minus"
             )
         if len(lengths) != 1 or min(lengths) < 2:
             raise ValueError(
@@ -83,12 +85,16 @@ class CustomPairConverter(Spec):
             abs(g - largest * (2 * i / steps - 1)) > _LARGEST_BEND * largest for i, g in enumerate(net)
         ):
             raise ValueError(
-                f"the sum of significance * (g_plus - g_minus) must increase linearly from -max to max with max > 0, got {net}"
+                f"the net conductance, significance * (g_plus - g_minus) summed over the pairs, must increase linearly along "
+                f"the tables from -m to m for some m > 0 µS, got {net}"
             )
         return self
 
     def net(self) -> tuple[float, ...]:
-        """Return the net conductance of each table entry [µS]: significance * (g_plus - g_minus), summed over pairs."""
+        """Return the net conductance at each index of the tables [µS].
+
+        The net conductance is ``significance * (g_plus - g_minus)``, summed over the pairs of devices.
+        """
         pairs = [
             [factor * (plus - minus) for plus, minus in zip(p, m, strict=True)]
             for factor, p, m in zip(self.significance, self.g_plus, self.g_minus, strict=True)
@@ -132,12 +138,13 @@ class WeightHolder(Protocol):
 @final
 @dataclass(frozen=True)
 class Scale:
-    """Linear map from weights to conductances, one for each crossbar.
+    """Linear map from weights to conductances, with a separate factor and offset for each crossbar.
 
     Args:
-        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``. For several pairs, the conductance is the sum over pairs,
-            weighted by significance.
-        offset: Weight that is mapped to ``g_min`` if one device represents a weight, ``(..., 1, 1)``; None for pairs.
+        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``. If several pairs represent a weight, the conductance is
+            the sum of the net conductances of the pairs, each multiplied by the significance of the pair.
+        offset: Weight that is mapped to ``g_min`` if one device represents a weight, ``(..., 1, 1)``. None if pairs of devices
+            represent a weight.
     """
 
     factor: Tensor
@@ -185,17 +192,23 @@ def convert_to_net(weights: Tensor, device: WeightHolder) -> tuple[Tensor, Scale
     """Return the magnitude of the net conductance that represents each weight on one pair of devices, and the scale.
 
     The net conductance is the difference of the conductances of the positive and the negative device [µS], shaped like
-    `weights`, ``(..., cols, rows)``.
+    `weights`. The scale converts net conductances back to weights.
+
+    Args:
+        weights: Weights ``(..., cols, rows)`` in any unit.
+        device: Settings with the conductance range.
     """
     scale = Scale((device.g_max - device.g_min) / _largest(weights))
     return weights.abs().mul_(scale.factor), scale
 
 
 def convert_to_weights(conductances: Sequence[Tensor], scale: Scale, device: WeightHolder) -> Tensor:
-    """Return the weights ``(..., cols, rows)`` that conductances represent, the inverse of `convert_to_conductances`.
+    """Return the weights ``(..., cols, rows)`` that conductances represent.
+
+    This function is the inverse of `convert_to_conductances`.
 
     Args:
-        conductances: Conductances [µS] in the order in which `convert_to_conductances` returns targets.
+        conductances: Conductances [µS] in the order in which `convert_to_conductances` returns target conductances.
         scale: Scale that `convert_to_conductances` returned.
         device: Settings with the conductance range and the converter.
     """
@@ -216,7 +229,7 @@ def _largest(weights: Tensor) -> Tensor:
 
 
 def _look_up(position: Tensor, table: Sequence[float]) -> Tensor:
-    """Return the linearly interpolated values of a table at positions from 0 (first entry) to 1 (last entry)."""
+    """Return the entries of `table`, interpolated linearly at each `position` from 0 (first entry) to 1 (last entry)."""
     values = position.new_tensor(table)
     at = position * (len(table) - 1)
     left = at.long().clamp_(max=len(table) - 2)

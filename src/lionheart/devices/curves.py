@@ -1,4 +1,7 @@
-"""Curves, which are functions of a conductance: polynomials, and linear interpolation between points."""
+"""Curves, which are functions of a conductance.
+
+A curve is a polynomial, or a linear interpolation between points.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ Curve: TypeAlias = tuple[tuple[float, float], ...] | tuple[float, ...]
 
 
 def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Return ``c0 + c1 x + c2 x^2 + ...`` for each element of `x`, where ``c0, c1, ...`` are the `coefficients`."""
+    """Return the polynomial ``c0 + c1 x + c2 x^2 + ...`` at each element of `x`; ``c0, c1, ...`` are the `coefficients`."""
     total = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total.mul_(x).add_(c)
@@ -28,11 +31,11 @@ def evaluate_polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[float]) -> Tensor:
-    """Return a function that is given at some points, interpolated linearly at each element of `x`.
+    """Return the linear interpolation between the given points at each element of `x`, shaped like `x`.
 
     Args:
-        x: Positions of any shape.
-        points: Positions with known values, in strictly ascending order; at least two.
+        x: Positions at which the interpolation is evaluated, of any shape.
+        points: Positions of the given points, in strictly ascending order; at least two.
         values: Value at each of the `points`. Outside the range of the points, the value at the nearest point is returned.
     """
     at, of = x.new_tensor(points), x.new_tensor(values)
@@ -42,7 +45,13 @@ def interpolate_points(x: Tensor, points: Sequence[float], values: Sequence[floa
 
 
 def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
-    """Return the values of a curve at the conductances `g` [µS], shaped like `g`; `g_max` [µS] scales ``x = g / g_max``."""
+    """Return the value of a curve at each conductance in `g`, shaped like `g`.
+
+    Args:
+        curve: Coefficients of a polynomial in ``x = g / g_max``, lowest power first, or points ``(g [µS], value)``.
+        g: Conductances [µS].
+        g_max: Largest conductance of a device [µS].
+    """
     points = [point for point in curve if isinstance(point, tuple)]
     if points:
         return interpolate_points(g, [at for at, _ in points], [value for _, value in points])
@@ -50,7 +59,13 @@ def evaluate_curve(curve: Curve, g: Tensor, g_max: float) -> Tensor:
 
 
 def curve_value(curve: Curve, g: float, g_max: float) -> float:
-    """Return the value of a curve at one conductance `g` [µS], computed without PyTorch."""
+    """Return the value of a curve at one conductance, computed without PyTorch.
+
+    Args:
+        curve: Coefficients of a polynomial in ``x = g / g_max``, lowest power first, or points ``(g [µS], value)``.
+        g: Conductance [µS].
+        g_max: Largest conductance of a device [µS].
+    """
     points = [point for point in curve if isinstance(point, tuple)]
     if not points:
         coefficients = [c for c in curve if not isinstance(c, tuple)]
@@ -64,7 +79,10 @@ def curve_value(curve: Curve, g: float, g_max: float) -> float:
 
 
 def require_ascending(name: str, values: list[float], at_least: int = 2) -> None:
-    """Raise a `ValueError` that mentions `name`, unless there are at least `at_least` values in strictly ascending order."""
+    """Raise a `ValueError` unless `values` contains at least `at_least` numbers in strictly ascending order.
+
+    The message of the error calls the numbers `name`.
+    """
     if len(values) < at_least:
         raise ValueError(f"the number of entries of {name} must be at least {at_least}, got {len(values)}")
     for one, other in itertools.pairwise(values):

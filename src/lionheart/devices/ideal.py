@@ -33,7 +33,10 @@ class IdealModel:
     reads_targets = False
 
     def program(self, g_target: Tensor, device: IdealSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return copies of the targets [µS] as programmed conductances, and states of 0, because reading needs no state."""
+        """Return a copy of the target conductances [µS] as programmed conductances, and a tensor of zeros as states.
+
+        The states are not used by `read`.
+        """
         return g_target.clone(), torch.zeros_like(g_target)
 
     def read(
@@ -45,5 +48,5 @@ class IdealModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return a copy of the programmed conductances [µS], whatever the time."""
+        """Return a copy of the programmed conductances [µS], for any `t_inference`."""
         return g_programmed.clone()

@@ -30,11 +30,11 @@ def _pcm(name: str) -> Any:
 
 
 class PCMNoise(DeviceSpec):
-    """Settings shared by the technologies of phase-change memory: programming noise, read noise, and a scale for each effect.
+    """Settings that all technologies of phase-change memory have, such as programming noise and read noise.
 
-    In the descriptions, ``x`` is the relative target conductance ``g_target / g_max``. The settings
-    ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale`` each multiply one effect. A scale of 0 disables the
-    effect.
+    In the descriptions of the settings, ``x`` is the relative target conductance ``g_target / g_max``. The settings
+    ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale`` are factors of the programming noise, the drift
+    exponents and the read noise. A factor of 0 disables the effect.
     """
 
     g_max: float = Field(_pcm("g_max"), gt=0, description="largest conductance [µS]")
@@ -66,11 +66,11 @@ class PCMNoise(DeviceSpec):
 
 @final
 class PCMSpec(PCMNoise):
-    """Settings of phase-change memory, with default values and their sources in ``devices/pcm.toml``.
+    """Settings of phase-change memory (PCM) whose drift exponents follow a published fit.
 
-    In the descriptions, ``x`` is the relative target conductance ``g_target / g_max``. The settings
-    ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale`` each multiply one effect. A scale of 0 disables the
-    effect.
+    Default values and their sources are in ``devices/pcm.toml``. In the descriptions of the settings, ``x`` is the relative
+    target conductance ``g_target / g_max``. The settings ``programming_noise_scale``, ``drift_scale`` and ``read_noise_scale``
+    are factors of the programming noise, the drift exponents and the read noise. A factor of 0 disables the effect.
     """
 
     summary: ClassVar[str] = "phase-change memory, AIHWKIT's PCM-like model"
@@ -99,10 +99,10 @@ class PCMSpec(PCMNoise):
 
 @final
 class PCMCustomDriftSpec(PCMNoise):
-    """Settings of phase-change memory with a user-defined table of drift exponents.
+    """Settings of phase-change memory (PCM) with a user-defined table of drift exponents.
 
-    Each row gives the mean and the standard deviation of the drift exponent at one target conductance. Between rows, both are
-    interpolated linearly.
+    Each row of the table gives the mean and the standard deviation of the drift exponent at one target conductance. Between
+    rows, the mean and the standard deviation are interpolated linearly in the target conductance.
     """
 
     summary: ClassVar[str] = "phase-change memory with a user-defined drift table"
@@ -120,7 +120,7 @@ class PCMCustomDriftSpec(PCMNoise):
         require_ascending("drift_table", g)
         if g[0] > self.g_min or g[-1] < self.g_max:
             raise ValueError(
-                f"drift_table must cover the range from g_min={self.g_min} µS to g_max={self.g_max} µS, "
+                f"the conductances in drift_table must cover the range from g_min={self.g_min} µS to g_max={self.g_max} µS, "
                 f"got {g[0]} .. {g[-1]} µS"
             )
         if any(sigma < 0 for _, _, sigma in self.drift_table):
@@ -131,7 +131,8 @@ class PCMCustomDriftSpec(PCMNoise):
 def programming_sigma(g_target: Tensor, device: PCMNoise) -> Tensor:
     """Return the standard deviation of the programming noise [µS], shaped like `g_target` [µS].
 
-    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / g_max_of_fit`` with ``x = g_target / g_max``.
+    ``sigma = scale * (c0 + c1 x + c2 x^2) * g_max / g_max_of_fit`` with ``x = g_target / g_max``. In the settings `device`,
+    ``scale`` is ``programming_noise_scale``, and ``c0, c1, c2`` are ``programming_noise``.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -155,7 +156,8 @@ def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Gener
     """Return a randomly drawn drift exponent for each device, ``scale * |mean(x) + sigma(x) N|`` [-].
 
     ``x = g_target / g_max`` is the relative target conductance, and ``N`` is a standard normal number. The mean and the
-    standard deviation ``sigma`` are linear functions of ``ln x`` that are clamped to given limits.
+    standard deviation ``sigma`` are linear functions of ``ln x`` that are clamped to limits. The settings ``drift_nu_mean``,
+    ``drift_nu_sigma`` and ``drift_scale`` in `device` contain the coefficients, the limits and ``scale``.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -172,13 +174,13 @@ def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Gener
 
 
 def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
-    """Return conductances after drift [µS]: ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
+    """Return the conductances after drift [µS]: ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
 
     Args:
         g_programmed: Conductances at the end of programming [µS].
         drift_nu: Drift exponent of each device [-].
-        t_inference: Time since programming ended [s], >= 0.
-        t_0: Reference time of the fit [s], > 0.
+        t_inference: Time since the end of programming [s], finite and >= 0.
+        t_0: Reference time of the drift [s], > 0.
 
     Raises:
         ConfigError: `t_inference` or `t_0` is out of range.
@@ -191,10 +193,12 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
 
 
 def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
-    """Return the standard deviation of the read noise of each device [µS], which grows with time (1/f noise).
+    """Return the standard deviation of the read noise of each device [µS].
 
+    The standard deviation ``sigma`` grows with time (1/f noise):
     ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0``,
-    ``Q = min(c0 / max(x^c1, c2), c3)`` and ``x = g_programmed / g_max``. Conductances are in µS, times in s.
+    ``Q = min(c0 / max(x^c1, c2), c3)`` and ``x = g_programmed / g_max``. In the settings `device`, ``scale`` is
+    ``read_noise_scale``, and ``c0 .. c3`` are ``read_noise``. Conductances are in µS, times in s.
 
     Source:
         Nandakumar et al., ICECS 2019; Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -210,7 +214,7 @@ def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: 
     """Return a randomly drawn drift exponent for each device, ``scale * |mean(g) + sigma(g) N|`` [-].
 
     The mean and the standard deviation ``sigma`` at the target conductance ``g`` are interpolated linearly between the rows of
-    ``device.drift_table``. ``N`` is a standard normal number.
+    ``device.drift_table``. ``scale`` is ``device.drift_scale``, and ``N`` is a standard normal number.
 
     Source:
         AIHWKIT 1.1.0 inference/noise/pcm.py, CustomDriftPCMLikeNoiseModel.
@@ -221,7 +225,7 @@ def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: 
 
 
 class _PCMModel:
-    """Base class of the physics of phase-change memory (PCM), which implements drift and read noise."""
+    """Base class that implements drift and read noise for the device models of phase-change memory (PCM)."""
 
     silent_at_zero = True  # drift and read noise are relative to the conductance
     reads_targets = False
@@ -235,7 +239,10 @@ class _PCMModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances that one noisy read measures [µS], >= 0; `state` contains the drift exponents [-]."""
+        """Return the conductances that one noisy read measures, clamped to at least 0 µS.
+
+        `g_programmed` contains the programmed conductances [µS], and `state` contains the drift exponent of each device [-].
+        """
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
         return normal_like(g_drifted, generator).mul_(sigma).add_(g_drifted).clamp_(min=0)
@@ -243,21 +250,27 @@ class _PCMModel:
 
 @register_device(PCMSpec)
 class PCMModel(_PCMModel):
-    """Physics of phase-change memory (PCM) whose drift exponents follow a published fit; see `sample_drift_nu`."""
+    """Physics of phase-change memory (PCM). `sample_drift_nu` draws the drift exponents from a published fit."""
 
     def program(self, g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`."""
+        """Return the programmed conductances [µS] and the states of the devices, both shaped like `g_target`.
+
+        The state of a device is the drift exponent of the device [-].
+        """
         g_programmed = program_conductances(g_target, device, generator=generator)
         return g_programmed, sample_drift_nu(g_target, device, generator=generator)
 
 
 @register_device(PCMCustomDriftSpec)
 class PCMCustomDriftModel(_PCMModel):
-    """Physics of phase-change memory (PCM) whose drift exponents follow the user-defined ``drift_table`` in the settings."""
+    """Physics of phase-change memory (PCM) with drift exponents from a user-defined table, the setting ``drift_table``."""
 
     def program(
         self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`."""
+        """Return the programmed conductances [µS] and the states of the devices, both shaped like `g_target`.
+
+        The state of a device is the drift exponent of the device [-].
+        """
         g_programmed = program_conductances(g_target, device, generator=generator)
         return g_programmed, sample_table_nu(g_target, device, generator=generator)

@@ -1,7 +1,7 @@
-"""Settings and physics of conductive-metal-oxide (CMO) HfOx resistive memory, with one device per weight.
+"""Settings and physics of conductive-metal-oxide/HfOx (CMO/HfOx) resistive memory.
 
-After programming, the conductance changes with the logarithm of time. All conductances are in µS. Coefficients and their
-sources are in ``reram_cmo.toml``.
+By default one device represents a weight. After programming, the conductance changes with the logarithm of time. All
+conductances are in µS. Coefficients and their sources are in ``reram_cmo.toml``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def _cmo(name: str) -> Any:
 
 @final
 class ReRAMCMOSpec(DeviceSpec):
-    """Settings of conductive-metal-oxide (CMO) HfOx resistive memory, by default with one device per weight.
+    """Settings of conductive-metal-oxide/HfOx (CMO/HfOx) resistive memory.
 
-    After programming, the conductance changes with the logarithm of time.
+    By default one device represents a weight. After programming, the conductance changes with the logarithm of time.
     """
 
     summary: ClassVar[str] = "CMO/HfOx resistive memory, one device per weight"
@@ -64,9 +64,11 @@ class ReRAMCMOSpec(DeviceSpec):
         return self
 
     def programming_coefficients(self) -> tuple[float, float]:
-        """Return ``c0`` [µS] and ``c1`` [-] of the standard deviation of the programming noise, ``sigma = c0 + c1 g`` [µS].
+        """Return ``c0`` [µS] and ``c1`` [-] of the standard deviation of the programming noise.
 
-        The values are those of ``programming_noise`` if it is set, else those measured for the acceptance range.
+        The standard deviation is ``c0 + c1 g`` [µS], where ``g`` is the target conductance [µS]. The coefficients are the
+        setting ``programming_noise``. If ``programming_noise`` is None, ``c0`` and ``c1`` are the default coefficients for the
+        setting ``acceptance``.
         """
         if self.programming_noise is not None:
             return self.programming_noise
@@ -77,20 +79,22 @@ class ReRAMCMOSpec(DeviceSpec):
 
 @register_device(ReRAMCMOSpec)
 class ReRAMCMOModel:
-    """Physics of conductive-metal-oxide HfOx resistive memory.
+    """Physics of conductive-metal-oxide/HfOx (CMO/HfOx) resistive memory.
 
-    The standard deviation of the programming noise is linear in the target conductance. The change of the conductance over time
-    does not depend on the conductance. Each read adds noise.
+    The standard deviation of the programming noise is a linear function of the target conductance. The change of the
+    conductance over time does not depend on the conductance. Each read adds noise.
     """
 
     silent_at_zero = False
     reads_targets = False
 
     def program(self, g_target: Tensor, device: ReRAMCMOSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the programmed conductances [µS] and states of 0, because reading needs no state.
+        """Return the programmed conductances [µS], and a tensor of zeros as states.
 
-        The noise is ``scale * (c0 + c1 g) N``, where ``g`` is the target and ``N`` a standard normal number. As in AIHWKIT, the
-        conductances are not clamped: the default ``g_min`` is at least 79 standard deviations above 0.
+        The states are not used by `read`. The programming noise is ``scale * (c0 + c1 g) N``, where ``scale`` is
+        ``device.programming_noise_scale``, ``g`` is the target conductance and ``N`` is a standard normal number.
+        `ReRAMCMOSpec.programming_coefficients` returns ``c0`` and ``c1``. As in AIHWKIT, the programmed conductances are not
+        clamped: the default ``g_min`` is at least 79 standard deviations of the noise above 0 µS.
         """
         c0, c1 = device.programming_coefficients()
         sigma = (g_target * c1).add_(c0).mul_(device.programming_noise_scale)
@@ -108,11 +112,13 @@ class ReRAMCMOModel:
     ) -> Tensor:
         """Return the conductances that one noisy read measures, clamped to ``g_min .. g_max`` [µS].
 
-        At ``t_inference = 0`` the programmed conductances are returned without noise. At later times ``t``, the relaxed
-        conductance is ``g_relaxed = g + scale * (m ln t + (s1 ln t + s0) N)``. The read returns
-        ``g_relaxed + scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N``. The read noise is 0 for ``g_relaxed``
-        below 1 µS, where the logarithm is negative or undefined. Standard deviations that the formulas make negative at very
-        early times are set to 0.
+        At ``t_inference = 0`` the programmed conductances ``g`` are returned without noise. At later times ``t``, the
+        conductance first relaxes to ``g_relaxed = g + drift_scale * (m ln t + (s1 ln t + s0) N)``. The read then returns
+        ``g_relaxed + read_noise_scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N'``. ``N`` and ``N'`` are
+        standard normal numbers. In the settings `device`, ``m`` is ``relaxation_mean``, ``s1`` and ``s0`` are
+        ``relaxation_sigma``, and ``K`` is ``read_noise``. Conductances are in µS, times in s. The read noise is 0 for
+        ``g_relaxed`` below 1 µS, where the logarithm is negative or undefined. At very early times, the formulas give a
+        negative or undefined standard deviation, which is replaced by 0.
 
         Source:
             AIHWKIT 1.1.0 inference/noise/reram.py, ReRamCMONoiseModel.

@@ -1,7 +1,7 @@
 """Settings and physics of the resistive memory (ReRAM) that Wan et al. measured, Nature 608 (2022).
 
-The conductance has a random deviation from its target, which was measured at a few times after programming. All conductances
-are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
+The conductance of a device deviates randomly from the target conductance. The standard deviation was measured at a few times
+after programming. All conductances are in µS. Coefficients and their sources are in ``reram_wan2022.toml``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def _wan(name: str) -> Any:
 
 @final
 class ReRAMWan2022Spec(DeviceSpec):
-    """Settings of the resistive memory that Wan et al. measured, Nature 608 (2022).
+    """Settings of the resistive memory (ReRAM) that Wan et al. measured, Nature 608 (2022).
 
-    The conductance has a random deviation from its target, which was measured at a few times after programming. The mean does
-    not drift. Results are available at the measured times only.
+    The conductance of a device deviates randomly from the target conductance. The standard deviation was measured at a few
+    times after programming, and devices can be read at these times only. The mean conductance does not drift.
     """
 
     summary: ClassVar[str] = "resistive memory of Wan et al. (2022): 1 s, 1 day, 2 days"
@@ -55,13 +55,19 @@ class ReRAMWan2022Spec(DeviceSpec):
         require_ascending("times", list(self.times), at_least=1)
         if self.times[0] <= 0 or len(self.times) != len(self.noise) or not all(self.noise):
             raise ValueError(
-                "noise must have one non-empty list of coefficients for each entry of times, and times must be greater than 0 s"
+                "noise must have one non-empty list of coefficients for each entry of times, and times must be > 0 s,"
+                f" got {len(self.noise)} list(s) of coefficients for times={self.times} s"
             )
         return self
 
 
 def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> Tensor:
-    """Return the standard deviation of the conductance from its target [µS] at the measured time ``device.times[index]``.
+    """Return the standard deviation of the conductance around the target conductance [µS], shaped like `g_target`.
+
+    Args:
+        g_target: Target conductances [µS].
+        device: Settings of the technology.
+        index: Index of the measured time in ``device.times``.
 
     Source:
         Wan et al., Nature 608, 504 (2022), as fitted by AIHWKIT's ReRamWan2022NoiseModel.
@@ -72,9 +78,9 @@ def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> T
 
 @register_device(ReRAMWan2022Spec)
 class ReRAMWan2022Model:
-    """Physics of the resistive memory that Wan et al. measured, Nature 608 (2022).
+    """Physics of the resistive memory (ReRAM) that Wan et al. measured, Nature 608 (2022).
 
-    Every read draws a new deviation from the target, independently of the programmed conductance.
+    Every read draws a new deviation from the target conductance. The deviation does not depend on the programmed conductance.
     """
 
     silent_at_zero = False
@@ -85,7 +91,10 @@ class ReRAMWan2022Model:
     def program(
         self, g_target: Tensor, device: ReRAMWan2022Spec, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return conductances drawn for the first measured time [µS] and, as states, the targets [µS]."""
+        """Return the programmed conductances [µS], and a copy of the target conductances [µS] as states.
+
+        The programmed conductances are drawn with the standard deviation at the first measured time.
+        """
         return self._spread(g_target, device, 0, generator), g_target.clone()
 
     def read(
@@ -97,7 +106,9 @@ class ReRAMWan2022Model:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return conductances drawn for the measured time `t_inference` [µS]; `state` contains the targets [µS].
+        """Return conductances that are drawn around the target conductances in `state` [µS].
+
+        The conductances are drawn with the standard deviation at the measured time `t_inference` [s].
 
         Raises:
             ConfigError: `t_inference` is not one of the measured times.

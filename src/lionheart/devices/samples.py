@@ -1,6 +1,6 @@
-"""A user-defined memory device that is described by quantiles of measured conductances.
+"""Settings and physics of a user-defined memory device that is described by quantiles of measured conductances.
 
-The quantiles are given in Python, or computed from a CSV file of measurements. All conductances are in µS.
+The quantiles are given in Python, or computed from a CSV file of measured conductances. All conductances are in µS.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _N_RANKS = 101
 class SamplesSpec(DeviceSpec):
     """Settings of a user-defined memory device that is described by quantiles of measured conductances.
 
-    Between measurements, the quantiles are interpolated linearly in the target conductance and in the logarithm of time. Each
-    device keeps its rank: among devices with the same target, the highest conductance always belongs to the same device.
+    Between the measured targets and times, the quantiles are interpolated linearly in the target conductance and in the
+    logarithm of time. Each device keeps its rank: among devices with the same target, the highest conductance always belongs to
+    the same device.
     """
 
     summary: ClassVar[str] = "user-defined device, from a CSV file of measurements"
@@ -83,7 +84,7 @@ class SamplesSpec(DeviceSpec):
 
     @classmethod
     def from_samples(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Return the settings of a device from a CSV file of measured conductances; see `DeviceSpec.from_samples`."""
+        """Return device settings computed from a CSV file of measured conductances; see `DeviceSpec.from_samples`."""
         return cls(**{**read_samples(Path(path)), **changes})
 
 
@@ -91,20 +92,22 @@ class SamplesSpec(DeviceSpec):
 class SamplesModel:
     """Physics of a user-defined memory device that is described by quantiles of measured conductances.
 
-    Programming draws a rank from 0 to 1 for each device. The rank selects the quantile at every later read.
+    Programming draws a rank for each device, from 0 (lowest conductance) to 1 (highest conductance). Every later read returns
+    the quantile of the measured conductances for this rank.
 
     Assumes:
         A device keeps its rank over time. Measurements at different times need not belong to the same physical devices. The
-        measured spread between devices includes the read noise. Two reads at the same time therefore return equal values.
+        measured spread between devices includes the read noise. Two reads at the same time therefore return equal conductances.
     """
 
     silent_at_zero = False
     reads_targets = True
 
     def program(self, g_target: Tensor, device: SamplesSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the conductances at the first measured time [µS] and the state ``(2, ...)``.
+        """Return the conductances at the first measured time [µS], and the states ``(2, ...)`` of the devices.
 
-        The state contains the targets [µS] and the ranks of the devices, 0 to 1.
+        The first element of the states contains the target conductances [µS]. The second element contains the ranks of the
+        devices, 0 (lowest conductance) to 1 (highest conductance).
         """
         state = torch.stack([g_target, uniform_like(g_target, generator)])
         return self.read(g_target, state, device, t_inference=0.0, generator=generator), state
@@ -118,12 +121,13 @@ class SamplesModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductance of each device at `t_inference` [µS], from the quantile that its rank selects.
+        """Return the conductance of each device [µS] at the time `t_inference` after programming [s].
 
-        Before the first measured time, the conductances at the first measured time are returned.
+        The conductance is the quantile for the rank of the device. The targets and the ranks are stored in `state`. Before the
+        first measured time, the conductances at the first measured time are returned.
 
         Raises:
-            ConfigError: `t_inference` is after the last measured time.
+            ConfigError: `t_inference` is negative or not finite, or is after the last measured time.
         """
         check_time(t_inference)
         if t_inference > device.times[-1]:
@@ -154,10 +158,10 @@ def _quantiles_at(like: Tensor, device: SamplesSpec, t_inference: float) -> Tens
 
 
 def read_samples(path: Path) -> dict[str, Any]:
-    """Return the settings of a `SamplesSpec`, by name, computed from a CSV file of measured conductances.
+    """Return a dict of settings for a `SamplesSpec`, computed from a CSV file of measured conductances.
 
-    The columns are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS]. At least 2 targets are needed, and
-    at least 10 measurements for each combination of target and time.
+    The columns of the file are ``target`` [µS], ``time`` after programming [s] and ``conductance`` [µS]. At least 2 targets are
+    needed, and at least 10 measurements for each combination of target and time.
 
     Raises:
         ArtifactError: The file cannot be read, a line is invalid, or there are too few targets or measurements.
@@ -169,7 +173,7 @@ def read_samples(path: Path) -> dict[str, Any]:
     times = sorted({time for _, time in groups})
     if len(targets) < 2:
         raise ArtifactError(
-            f"{path}: got {len(targets)} different target(s), expected at least 2",
+            f"{path}: got {len(targets)} different target conductance(s), expected at least 2",
             hint="measure at least at the smallest and the largest conductance of the device",
         )
     for target in targets:
@@ -214,7 +218,7 @@ def _parse_lines(path: Path, lines: Iterable[list[str]]) -> Iterator[tuple[float
         yield target, time, conductance
     if not header_seen:
         raise ArtifactError(
-            f"{path}: got a file without data, expected the header {','.join(COLUMNS)!r} and a measurement in each line"
+            f"{path}: got a file without data, expected the header {','.join(COLUMNS)!r} and one measurement per line"
         )
 
 

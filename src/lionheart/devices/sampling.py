@@ -16,7 +16,7 @@ else:
 
 
 def normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a tensor of standard normal random numbers with the shape, type and device of `reference`.
+    """Return a tensor of standard normal random numbers with the shape and dtype of `reference`, on the same PyTorch device.
 
     The numbers are drawn in row-major order, whatever the memory layout of `reference`.
     """
@@ -24,7 +24,7 @@ def normal_like(reference: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def uniform_like(reference: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a tensor of uniform random numbers in [0, 1) with the shape, type and device of `reference`.
+    """Return a tensor of uniform random numbers in [0, 1) with the shape and dtype of `reference`, on the same PyTorch device.
 
     The numbers are drawn in row-major order, whatever the memory layout of `reference`.
     """

@@ -1,6 +1,6 @@
-"""Settings and physics of a user-defined memory device with curves of programming noise, drift and read noise.
+"""Settings and physics of a user-defined memory device whose programming noise, drift and read noise are given by curves.
 
-The curves are given in Python or read from a TOML file. All conductances are in µS.
+A curve is a function of the conductance. The curves are given in Python or read from a TOML file. All conductances are in µS.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @final
 class TableSpec(DeviceSpec):
-    """Settings of a user-defined memory device, with one curve over the conductance for each effect.
+    """Settings of a user-defined memory device whose programming noise, drift and read noise are given by curves.
 
-    A curve is a list of coefficients of a polynomial in ``x = g / g_max``, lowest power first, or a list of points
-    ``(g [µS], value)``. Values between two points are interpolated linearly. Outside the range of the points, a curve has the
-    value of the nearest point.
+    A curve is a function of the conductance ``g``. It is given by a list of coefficients of a polynomial in ``x = g / g_max``,
+    lowest power first, or by a list of points ``(g [µS], value)``. Values between two points are interpolated linearly. Outside
+    the range of the points, a curve has the value of the nearest point.
     """
 
     summary: ClassVar[str] = "user-defined device, from a TOML file of curves"
@@ -70,7 +70,7 @@ class TableSpec(DeviceSpec):
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes: Any) -> DeviceSpec:
-        """Return the settings of a device from a TOML file of curves; see `DeviceSpec.from_toml`."""
+        """Return device settings read from a TOML file of curves; see `DeviceSpec.from_toml`."""
         return cls(**{**read_table_device(Path(path)), **changes})
 
 
@@ -82,10 +82,12 @@ class TableModel:
     reads_targets = False
 
     def program(self, g_target: Tensor, device: TableSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the programmed conductances [µS] and, as states, the drift exponents [-], both shaped like `g_target`.
+        """Return the programmed conductances [µS] and the states of the devices, both shaped like `g_target`.
 
-        Conductances are ``max(g_target + scale * sigma N, 0)``. Drift exponents are ``scale * (mean + sigma N)`` and may be
-        negative. ``N`` is a standard normal number. Each ``mean`` and ``sigma`` is the value of a curve at the target.
+        The state of a device is the drift exponent of the device [-]. Conductances are
+        ``max(g_target + programming_noise_scale * sigma N, 0)``. Drift exponents are ``drift_scale * (mean + sigma N)`` and may
+        be negative. ``N`` is a standard normal number. Each ``mean`` and ``sigma`` is the value of a curve in `device` at the
+        target conductance.
         """
         sigma = evaluate_curve(device.programming_noise, g_target, device.g_max)
         noise = normal_like(g_target, generator).mul_(sigma).mul_(device.programming_noise_scale)
@@ -102,7 +104,10 @@ class TableModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances that one noisy read measures [µS], >= 0; `state` contains the drift exponents [-]."""
+        """Return the conductances that one noisy read measures, clamped to at least 0 µS.
+
+        `g_programmed` contains the programmed conductances [µS], and `state` contains the drift exponent of each device [-].
+        """
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         growth = device.read_noise_scale
         if device.t_read is not None:
@@ -112,19 +117,19 @@ class TableModel:
 
 
 def read_device_constants(path: Path) -> Mapping[str, Constant]:
-    """Return the constants in a TOML file that defines a device, by name.
+    """Return the `Constant` for each name in a TOML file that defines a memory device.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
+        ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
     """
     return parse_constants(read_text(path), str(path))
 
 
 def read_table_device(path: Path) -> dict[str, Any]:
-    """Return the settings of a `TableSpec` in a TOML file, by name.
+    """Return a dict of settings for a `TableSpec`, read from a TOML file.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number has no unit, source or kind of provenance.
+        ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
         ConfigError: The file contains an unknown setting or a value that is not allowed.
     """
     settings = {name: constant.value for name, constant in read_device_constants(path).items()}

@@ -1,4 +1,4 @@
-"""Settings of a crossbar tile, and of the noise that hardware-aware training injects."""
+"""Settings of a crossbar tile, and settings of hardware-aware training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _default(name: str) -> Any:
 
 
 class HWASpec(Spec):
-    """Settings of hardware-aware (HWA) training: noise, quantisation and weight clipping that are applied to analog layers."""
+    """Settings of hardware-aware (HWA) training, which applies noise, quantisation and weight clipping to analog layers."""
 
     weight_noise: float = Field(
         _default("hwa_weight_noise"),
@@ -69,7 +69,8 @@ class TileSpec(Spec):
     """Settings of a crossbar tile with its digital-to-analog (DAC) and analog-to-digital (ADC) converters.
 
     Default values are those of the LionHeart paper, with sources in ``devices/tile.toml``. The weights on a tile are divided by
-    the largest magnitude in their column. Settings "in units of the largest weight" are therefore relative to this magnitude.
+    the largest magnitude of the weights in their column. Settings "in units of the largest weight" are therefore relative to
+    this magnitude.
     """
 
     rows: int = Field(_default("crossbar_rows"), ge=1, description="inputs of the crossbar")
@@ -159,17 +160,24 @@ class TileSpec(Spec):
 
     @property
     def has_input_range(self) -> bool:
-        """Whether inputs have a full-scale value, which a DAC, an output bound or output noise requires."""
+        """Whether the tile needs a full-scale value of its inputs.
+
+        A DAC, an output bound and output noise need this value.
+        """
         return self.dac_bits is not None or self.output_noise != 0 or self.output_bound is not None
 
     @classmethod
     def pcm(cls, **changes: Any) -> Self:
-        """Return settings of the tile of phase-change memory (PCM) in the LionHeart paper; `changes` replace default values."""
+        """Return the settings of the tile in the LionHeart paper, with devices of phase-change memory (PCM).
+
+        Args:
+            changes: Settings by name, which replace default values.
+        """
         return cls(**{"device": DeviceSpec.pcm(), **changes})
 
     @classmethod
     def ideal(cls, rows: int = 256, cols: int = 256) -> Self:
-        """Return settings of a tile that computes exact products, with ideal devices and converters and without noise.
+        """Return the settings of a tile that computes exact products: devices, DAC and ADC are ideal, and there is no noise.
 
         Args:
             rows: Number of inputs of the crossbar.
