@@ -56,7 +56,10 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write arrays to an ``.npz`` file under the names of the keyword arguments, atomically."""
+    """Write arrays to an ``.npz`` file under the names of the keyword arguments.
+
+    The file is written atomically: an interrupted call leaves no incomplete file at `path`.
+    """
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:

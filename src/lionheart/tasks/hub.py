@@ -32,7 +32,7 @@ _READER_BATCH, _TEXT_BATCH = 16, 8
 
 @HUB_TASKS.register("squad")
 def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``squad@NAME``: SQuAD's questions with a Hugging Face model fine-tuned for question answering.
+    """Return the task ``squad@NAME``: a Hugging Face model that is fine-tuned for question answering, with SQuAD's questions.
 
     Dropout probabilities of the model are set to 0, because dropout would draw from the global random state.
 
@@ -70,9 +70,9 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
 
 
 def _takes_types(model: Any) -> bool:
-    """Return whether a model distinguishes question and paragraph by the argument ``token_type_ids``.
+    """Return whether a model distinguishes question and paragraph by its argument ``token_type_ids``.
 
-    The model is inspected, because the settings of its tokenizer may be wrong.
+    The model is inspected instead of its tokenizer, because the settings of the tokenizer may be wrong.
     """
     takes = "token_type_ids" in inspect.signature(model.forward).parameters
     return takes and getattr(model.config, "type_vocab_size", 0) > 1

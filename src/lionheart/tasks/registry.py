@@ -34,7 +34,10 @@ def find_recipe(name: str) -> Recipe:
 
 
 def checkpoint_path(name: str) -> Path:
-    """Return the path at which the package stores weights of a built-in task; the file may not exist."""
+    """Return the path in the package at which trained weights of a built-in task are stored.
+
+    The file need not exist.
+    """
     return Path(
         str(resources.files("lionheart.tasks").joinpath("checkpoints", name.replace("/", "_") + ".safetensors"))
     )
@@ -54,8 +57,8 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
 def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
     """Return the network of a built-in task with initial weights, and zeros with the shape of one sample as its input.
 
-    The result suffices to trace the structure of the network, and is computed without trained weights and without data. None is
-    returned if tracing the network needs samples of the data.
+    The result suffices to trace the structure of the network without trained weights and without data. Return None if tracing
+    the network needs samples of the data.
 
     Raises:
         ConfigError: The task does not exist.

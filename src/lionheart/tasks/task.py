@@ -76,8 +76,9 @@ class Task:
         train: Batches for retraining: a `DataLoader`, a list of ``(inputs, targets)`` pairs, or a `BatchSource`.
         validation: Batches on which the search bases its decisions. They must not share samples with `train`.
         test: Batches for the reported results, used once at the end. They must not share samples with `train` or `validation`.
-        metric: Metric in which quality is measured: a `Metric`, or a function of ``(outputs, targets)`` that returns one score
-            for each sample. The bound on the drop refers to the mean score. Reports show the name of the function.
+        metric: Metric that measures the quality of a network: a `Metric`, or a function of ``(outputs, targets)`` that returns
+            one score for each sample. The bound on the drop of the metric refers to the mean score. Reports show the name of
+            the function.
         loss: Function of ``(outputs, targets)`` that returns a scalar, for retraining.
         name: Name of the task in reports.
         measure: Deprecated; use `metric`.
@@ -138,5 +139,5 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model's first parameter; the CPU if the model has no parameters."""
+        """PyTorch device of the model's first parameter, or the CPU if the model has no parameters."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))

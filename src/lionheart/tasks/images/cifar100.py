@@ -1,7 +1,7 @@
 """Data set CIFAR-100: 60,000 colour images of 32x32 pixels in 100 classes, from the official archive.
 
-The archive is checked against its published MD5, because no SHA-256 is published. The SHA-256 of the decoded images is computed
-once and stored with the images in the user's cache directory. Every later load checks this SHA-256.
+The MD5 of the archive is compared with the published MD5, because no SHA-256 is published. The SHA-256 of the decoded images is
+computed once and stored with the images in the user's cache directory. Every later load checks this SHA-256.
 """
 
 from __future__ import annotations
@@ -79,14 +79,17 @@ def _load_cached(folder: Path) -> Stored | None:
         if _digests(images, labels) != recorded.get(split):
             raise ArtifactError(
                 f"{path}: images and labels do not have the SHA-256 in {record}",
-                hint=f"one of the two files is damaged; delete {record} and run the command again to download the data",
+                hint=f"{path.name} or {record.name} is damaged; delete {record} and run the command again to download the data",
             )
         stored[split] = (images, labels)
     return stored
 
 
 def _fetch(folder: Path, progress: Progress) -> Stored:
-    """Return the decoded images from the archive in `folder`, or else from a downloaded archive, which is then deleted."""
+    """Return the decoded images and labels from the archive of CIFAR-100 in `folder`.
+
+    If `folder` contains no archive, the archive is downloaded, decoded and deleted.
+    """
     by_hand = folder / ARCHIVE
     if by_hand.is_file():
         return decode_archive(by_hand, str(by_hand))
@@ -138,7 +141,9 @@ def decode_archive(archive: Path, where: str) -> Stored:
 
 def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
     if len(content) != n_images * _RECORD_BYTES:
-        raise ValueError(f"got {len(content)} bytes, expected {n_images} records of {_RECORD_BYTES} bytes")
+        raise ValueError(
+            f"got {len(content)} bytes, expected {n_images} records of {_RECORD_BYTES} bytes in a file of the archive"
+        )
     table = np.frombuffer(content, np.uint8).reshape(n_images, _RECORD_BYTES)
     coarse, fine = table[:, 0], table[:, 1]
     for name, labels, n_classes in (("coarse", coarse, _N_COARSE), ("fine", fine, _N_FINE)):

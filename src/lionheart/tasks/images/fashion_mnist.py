@@ -69,8 +69,8 @@ def load_fashion_mnist(progress: Progress = SILENT) -> ImageSplits:
     """Return the 55,000 training, 5,000 validation and 10,000 test images of Fashion-MNIST, padded to ``(n, 1, 32, 32)``.
 
     The following sources are tried in order: the cache, the official address, the installed Debian package
-    dataset-fashion-mnist, and the same package downloaded with ``apt-get download``. The last needs no root permissions and
-    installs nothing.
+    dataset-fashion-mnist, and the same package downloaded with ``apt-get download``. The command ``apt-get download`` needs no
+    root permissions and installs nothing.
 
     Raises:
         ArtifactError: No source is available, or the data in the cache is damaged.

@@ -34,10 +34,12 @@ class ImageSplits:
 
 
 def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
-    """Return three splits, made by moving 5,000 randomly chosen training images to the validation split.
+    """Return training, validation and test images, each with labels.
+
+    5,000 randomly chosen images of `train` become the validation images.
 
     Args:
-        name: Name of the data set. For a given number of images, the choice depends only on the name.
+        name: Name of the data set. For a given number of images, the random choice depends only on the name.
         train: Images and labels for training and validation.
         test: Images and labels for test, which are returned unchanged.
     """
@@ -48,7 +50,7 @@ def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images that are shifted by up to 4 pixels in each direction and mirrored horizontally with probability 0.5.
+    """Return copies of images that are randomly shifted by up to 4 pixels and mirrored horizontally with probability 0.5.
 
     Pixels that are shifted into an image from outside are 0.
 
@@ -83,8 +85,8 @@ def build_image_batches(
 
     Args:
         load: Function of a `Progress` that returns images and labels.
-        mean: Mean of each channel, in units of ``image / 255``.
-        std: Standard deviation of each channel, in units of ``image / 255``.
+        mean: Mean of each channel, for pixels from 0 to 1.
+        std: Standard deviation of each channel, for pixels from 0 to 1.
         batch_size: Number of images in a training batch.
         progress: Receiver of progress bars and messages.
     """

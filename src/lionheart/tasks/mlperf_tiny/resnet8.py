@@ -74,7 +74,7 @@ class SamePadConv2d(nn.Sequential):
 
 
 class MlperfBlock(nn.Module):
-    """Two 3x3 convolutions with biases, to whose output the input is added by a shortcut.
+    """Two 3x3 convolutions with biases, and a shortcut whose output is added to the output of the convolutions.
 
     The shortcut is the identity if input and output have the same shape, else a 1x1 convolution without normalisation.
 
@@ -94,7 +94,7 @@ class MlperfBlock(nn.Module):
         self.shortcut = nn.Identity() if is_same else SamePadConv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
+        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
@@ -184,7 +184,7 @@ def read_keras_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _to_torch(groups: Mapping[str, Any], name: str) -> Tensor:
-    """Return the tensor called `name` in PyTorch's layout, from the groups of a Keras file.
+    """Return the tensor called `name` from the groups of a Keras file, converted to PyTorch's layout.
 
     Keras stores the kernels of convolutions as ``(height, width, in, out)`` and of linear layers as ``(in, out)``.
     """

@@ -66,7 +66,14 @@ def find_answer_spans(
 
 
 def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
-    """Return the predicted answer to each question as text; an empty text if no span of tokens is valid."""
+    """Return the text of the predicted answer to each question.
+
+    The text is empty if no span of tokens is valid.
+
+    Args:
+        outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
+        targets: Targets of the same batch.
+    """
     spans, scores = find_answer_spans(outputs, targets)
     texts = []
     for question, (window, first, last), score in zip(targets.questions, spans.tolist(), scores.tolist(), strict=True):

@@ -33,7 +33,7 @@ Splits = tuple[IndexedBatches, IndexedBatches, IndexedBatches]
 
 
 class Reader(nn.Module):
-    """Wrapper around a Hugging Face model for question answering that returns the logits as one tensor."""
+    """Network that calls a Hugging Face model for question answering, and returns the logits as one tensor."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -85,10 +85,10 @@ def build_minilm_batches(*, batch_size: int, progress: Progress = SILENT) -> Spl
 def make_splits(
     tokenizer: Any, n_tokens: int, *, batch_size: int, progress: Progress, pad_id: int = 0, with_types: bool = True
 ) -> Splits:
-    """Return train, validation and test batches of questions that are tokenised with a given tokenizer.
+    """Return train, validation and test batches of questions that are tokenised with `tokenizer`.
 
-    The data sets are SQuADShifts for training and validation, and SQuAD for test. A question with its paragraph is split into
-    one or more windows of `n_tokens` tokens.
+    The data sets are SQuADShifts for training and validation, and SQuAD for test. Each question has one or more windows of
+    `n_tokens` tokens. A window contains the question and a part of its paragraph.
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts.

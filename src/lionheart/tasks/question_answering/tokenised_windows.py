@@ -53,7 +53,7 @@ class Windows:
 
 
 def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
-    """Return questions and their paragraphs as windows of tokens.
+    """Return windows of tokens, into which questions and their paragraphs are split.
 
     A window contains the question and a part of the paragraph. Questions with more than a sixth of `n_tokens` are truncated.
     Consecutive windows of a question overlap by a third of `n_tokens`.
@@ -108,9 +108,9 @@ def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: in
 
 
 def _locate(span: tuple[int, int] | None, offsets: np.ndarray, first: int, end: int) -> tuple[int, int]:
-    """Return the positions of the first and the last token of a span of characters in a window.
+    """Return the positions, in a window, of the first and the last token of a span of characters.
 
-    The result is 0 and 0 if there is no span, or if the window does not contain the whole span.
+    Both positions are 0 if there is no span, or if the window does not contain the whole span.
 
     Args:
         span: Index of the first character in the paragraph, and of the last character plus 1.
@@ -150,7 +150,7 @@ class SpanTargets:
 
     @property
     def classes(self) -> Tensor:
-        """Correct positions of the first and the last token, ``(windows, 2)``, as class indices for a classification loss."""
+        """Positions of the answer's first and last token, ``(windows, 2)``, as class indices for a classification loss."""
         return self.spans
 
 
@@ -166,11 +166,12 @@ def batch_questions(
     shuffle: bool = False,
     with_types: bool = True,
 ) -> IndexedBatches:
-    """Return batches of questions. Inputs are a dict with the tokens of all windows; targets are `SpanTargets`.
+    """Return batches of tokenised questions.
 
-    The length of a batch is the length of its longest window, rounded up to a multiple of 8 tokens. Questions of similar length
-    are grouped in batches to reduce padding. Without shuffling, questions are sorted by length in descending order. With
-    shuffling, each epoch draws a new order, in which groups of 32 batches are sorted by length before they are split.
+    The inputs of a batch are a dict with the tokens of all windows. The targets are `SpanTargets`. The windows of a batch are
+    padded to the length of the longest window, rounded up to a multiple of 8 tokens. Questions of similar length are grouped in
+    batches to reduce padding. Without shuffling, questions are sorted by length in descending order. With shuffling, each epoch
+    draws a new order, in which the questions of every 32 consecutive batches are sorted by length.
 
     Args:
         windows: Windows of all questions.

@@ -52,7 +52,7 @@ PACKAGE = PackagedFiles(
 
 
 def load_texts(progress: Progress = SILENT) -> dict[str, list[str]]:
-    """Return the texts of each split, ``train``, ``validation`` and ``test``, in the order of their years.
+    """Return the addresses in each split, ``train``, ``validation`` and ``test``, in the order of their years.
 
     The texts are downloaded if they are not in the cache.
 
@@ -114,13 +114,13 @@ def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
 
 
 def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where: str = "text") -> Tensor:
-    """Concatenate tokenised texts and cut the result into blocks of equal length, ``(n, n_tokens + 1)`` int64.
+    """Return blocks of equal length that are cut from the concatenated texts, ``(n, n_tokens + 1)`` int64.
 
     The last token of a block is also the first token of the next block, so that every token except the first is predicted once.
     An incomplete last block is dropped.
 
     Args:
-        streams: Tokens of each text.
+        streams: Tokens of each text, which are concatenated in this order.
         end: Token that is inserted after each text.
         n_tokens: Number of tokens that a block predicts.
         where: Name of the texts in error messages.
@@ -139,8 +139,8 @@ def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where:
 def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> IndexedBatches:
     """Return batches for next-token prediction, made from blocks of tokens.
 
-    The inputs are all tokens of a block except the last. The targets are all tokens except the first. Both have the shape
-    ``(batch, n_tokens)``.
+    The inputs are all tokens of a block except the last. The targets are all tokens of the block except the first. Inputs and
+    targets have the shape ``(batch, n_tokens)``.
 
     Args:
         blocks: Tokens ``(n, n_tokens + 1)`` int64.

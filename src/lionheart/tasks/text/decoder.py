@@ -20,7 +20,7 @@ _N_ENTRIES, _WIDTH, _N_LAYERS, _N_HEADS = 2048, 192, 4, 6
 
 
 class Decoder(nn.Module):
-    """Wrapper around a causal language model of `transformers` that returns only the logits, as a tensor."""
+    """Network that calls a causal language model of `transformers`, and returns only the logits, as a tensor."""
 
     def __init__(self, lm: nn.Module) -> None:
         super().__init__()

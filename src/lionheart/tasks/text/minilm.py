@@ -78,7 +78,7 @@ class SentenceClassifier(nn.Module):
 
 
 def pool_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the mean output of `encoder` over the tokens of each sentence, ``(batch, width)``; padding is left out.
+    """Return the mean output of `encoder` over the tokens of each sentence without padding, ``(batch, width)``.
 
     Args:
         encoder: Encoder as in `transformers`, whose output has the attribute ``last_hidden_state``.
@@ -153,8 +153,8 @@ def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[Ba
 def build_features(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
     """Return train, validation and test batches for training the linear head alone.
 
-    The inputs are the mean outputs of MiniLM-L6 for sentences from movie reviews, ``(batch, width)``. The targets are labels of
-    the sentiment.
+    The inputs are the outputs of MiniLM-L6 for sentences from movie reviews, averaged over tokens, ``(batch, width)``. The
+    targets are labels of the sentiment.
 
     Args:
         batch_size: Number of sentences in a batch of any split.

@@ -86,7 +86,7 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
         where: Name of the table in error messages.
 
     Raises:
-        ArtifactError: A line has another format.
+        ArtifactError: A line does not have this format.
     """
     labels: dict[str, int] = {}
     texts: dict[str, str] = {}
@@ -96,7 +96,7 @@ def split_sentences(table: str, where: str) -> dict[str, Sentences]:
             praise = float(rating)
         except ValueError as error:
             raise ArtifactError(
-                f"{where}:{number}: expected number, rating and sentence, separated by tabs: {error}",
+                f"{where}:{number}: expected a number, a rating and a sentence, separated by tabs: {error}",
                 hint="delete the file and run the command again to download it",
             ) from error
         key = digest_of(text)
@@ -120,7 +120,9 @@ def digest_of(text: str) -> str:
 
 
 def split_of(digest: str) -> str:
-    """Return the split to which a sentence belongs, determined by the first 64 bits of its SHA-256 modulo 10.
+    """Return the split to which a sentence belongs: ``train``, ``validation`` or ``test``.
+
+    The split depends on the first 64 bits of `digest`, the SHA-256 of the sentence, modulo 10.
 
     About 70 % of the sentences are in ``train``, 10 % in ``validation`` and 20 % in ``test``.
     """
@@ -134,10 +136,11 @@ _STEP = 8
 def batch_sentences(
     input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool = False
 ) -> IndexedBatches:
-    """Return batches of tokenised sentences. Inputs are a dict of ``input_ids`` and ``attention_mask``; targets are the labels.
+    """Return batches of tokenised sentences with their labels as targets.
 
-    The length of a batch is the length of its longest sentence, rounded up to a multiple of 8 tokens. Without shuffling,
-    sentences are sorted by length in descending order, which reduces padding.
+    The inputs of a batch are a dict of ``input_ids`` and ``attention_mask``. The sentences of a batch are padded to the length
+    of the longest sentence, rounded up to a multiple of 8 tokens. Without shuffling, sentences are sorted by length in
+    descending order, which reduces padding.
 
     Args:
         input_ids: Tokens ``(n, n_tokens)`` int64, padded at the end.

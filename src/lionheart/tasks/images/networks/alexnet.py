@@ -18,8 +18,8 @@ class AlexNet(nn.Module):
 
     The first linear layer has 6,400 inputs and 2,048 outputs. The network has 7 projections (weight matrices) with 15,378,112
     weights for 10 classes and 15,562,432 weights for 100 classes. These numbers agree with the LionHeart paper (Lammie et al.,
-    arXiv:2401.09420v3, Table I), which gives no structure. The kernel size of 3x3 and the 6,400 inputs (256 channels of 5x5
-    pixels) follow from the numbers. The numbers do not determine the following choices:
+    arXiv:2401.09420v3, Table I). The paper does not describe the structure of the network. The kernel size of 3x3 and the 6,400
+    inputs (256 channels of 5x5 pixels) follow from the numbers. The numbers do not determine the following choices:
 
     - The padding of the first convolution is 5. The image then has 40x40 pixels, which three poolings reduce to 5x5. There are
       273.9 million multiply-accumulate operations per image.

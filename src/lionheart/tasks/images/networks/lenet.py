@@ -11,10 +11,10 @@ class LeNet5(nn.Module):
 
     For 10 classes, the 5 projections (weight matrices) have 61,470 weights without biases. There are 0.42 million
     multiply-accumulate operations per image. The network was introduced by LeCun et al., Proc. IEEE 86(11), 1998, section II.B.
-    It differs from the publication in usual ways:
+    This implementation differs from the published network in common ways:
 
     - ReLU replaces tanh.
-    - Max pooling replaces pooling with weights.
+    - Max pooling replaces pooling with trainable weights.
     - The second convolution connects every output channel to all six input channels.
     - The output layer is linear.
 

@@ -32,7 +32,7 @@ class SeparableBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
+        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
         return F.relu(self.bn2(self.pointwise(F.relu(self.bn1(self.depthwise(x))))))
 
 
@@ -41,7 +41,7 @@ class MobileNet(nn.Module):
 
     The network has width multiplier 1, and stride 1 in the first convolution. It was introduced by Howard et al. 2017,
     arXiv:1704.04861, Table 1. The LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I) gives the numbers of layers and
-    weights, but no structure. The structure is derived from these numbers:
+    weights, but not the structure. The structure is derived from the numbers:
 
     - The paper counts 15 layers that can be analog: the first convolution, the 13 pointwise (1x1) convolutions and the linear
       layer, with 44.9 million multiply-accumulate operations (MACs). The 13 depthwise convolutions stay digital in the paper.
@@ -105,7 +105,7 @@ class InvertedResidual(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
+        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
         out: Tensor = self.bn2(self.project(F.relu6(self.bn1(self.depthwise(self.expand(x))))))
         return x + out if self.is_residual else out
 
@@ -115,8 +115,8 @@ class MobileNetV2(nn.Module):
 
     A convolution is followed by 17 inverted residuals, a 1x1 convolution to 1,280 channels, and a linear layer. The network was
     introduced by Sandler et al., CVPR 2018, arXiv:1801.04381, Table 2. As usual for 32x32 pixels, the first convolution and the
-    blocks with 24 channels have stride 1, so that the last feature maps have 4x4 pixels. The authors of MPS (Nature
-    Communications 2026) use a MobileNetV2 too, but state neither its strides nor its numbers of weights.
+    blocks with 24 channels have stride 1, so that the last feature maps have 4x4 pixels. The authors of the mapping method MPS
+    (Nature Communications 2026) also use a MobileNetV2, but state neither its strides nor its numbers of weights.
 
     - The network has 53 projections (weight matrices), of which 17 are depthwise convolutions. ``--exclude '*.depthwise'``
       keeps the depthwise convolutions digital.

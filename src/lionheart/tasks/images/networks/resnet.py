@@ -12,7 +12,7 @@ from lionheart.tasks.images.training import cosine, one_cycle
 
 
 class ZeroPadShortcut(nn.Module):
-    """Shortcut without weights that halves the image and increases the number of channels.
+    """Shortcut without weights that halves height and width of the feature maps and increases the number of channels.
 
     Every other row and column of pixels is kept. Channels of zeros are added before and after the existing channels.
     """
@@ -23,12 +23,12 @@ class ZeroPadShortcut(nn.Module):
         self.after = out_channels - in_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / 2, w / 2)``."""
+        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / 2, w / 2)``."""
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, to whose output the input is added by a shortcut.
+    """Residual block: two 3x3 convolutions, and a shortcut whose output is added to the output of the convolutions.
 
     The shortcut is the identity, or a layer that changes the shape of the input if necessary.
 
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``."""
+        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
@@ -93,8 +93,8 @@ class ResNet8(nn.Module):
 class ResNetCifar(nn.Module):
     """Residual networks for CIFAR, such as ResNet20: a convolution, three stages of residual blocks, and a linear layer.
 
-    The blocks in the three stages have 16, 32 and 64 channels, and shortcuts that are padded with zeros. The networks were
-    introduced by He et al., CVPR 2016, arXiv:1512.03385, section 4.2, option A.
+    The blocks in the three stages have 16, 32 and 64 channels. Shortcuts between stages fill additional channels with zeros.
+    The networks were introduced by He et al., CVPR 2016, arXiv:1512.03385, section 4.2, option A.
 
     ResNet20 for 10 classes has 20 projections (weight matrices) with 268,336 weights, and 40.55 million multiply-accumulate
     operations per image. These numbers agree with the LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I). For 100

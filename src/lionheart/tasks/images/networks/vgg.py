@@ -16,8 +16,8 @@ class Vgg16(nn.Module):
 
     The original VGG-16 for ImageNet has three linear layers (Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556, configuration
     D). This network has 14 projections (weight matrices) with 14,715,584 weights for 10 classes and 14,761,664 weights for 100
-    classes. These numbers agree with the LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I), which gives no
-    structure. There are 313.2 million multiply-accumulate operations per image.
+    classes. These numbers agree with the LionHeart paper (Lammie et al., arXiv:2401.09420v3, Table I). There are 313.2 million
+    multiply-accumulate operations per image.
 
     Args:
         n_classes: Number of outputs.
