@@ -1,6 +1,6 @@
-"""Settings shared by all memory devices, the protocol of device physics, and the registry of device technologies.
+"""Settings that all memory devices have, the protocol of device models, and the registry of device technologies.
 
-A technology is a kind of memory device, for example phase-change memory.
+A technology is a type of memory device, for example phase-change memory. A device model implements the physics of a technology.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Technology:
 
     Args:
         spec: Class of the settings, a subclass of `DeviceSpec`.
-        model: Physics of the technology.
+        model: Device model, which implements the physics of the technology.
     """
 
     spec: type[DeviceSpec]
@@ -127,7 +127,7 @@ def register_device(spec: type[DeviceSpec]) -> Callable[[type[Model]], type[Mode
 
 
 def find_device_model(device: DeviceSpec) -> DeviceModel:
-    """Return the registered physics for the technology that is set in `device`.
+    """Return the registered device model of the technology that the setting ``device.technology`` names.
 
     Raises:
         ConfigError: The technology is not registered.

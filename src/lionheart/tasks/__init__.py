@@ -1,8 +1,8 @@
 """Built-in tasks. A task is a network with trained weights, data, a loss and a metric.
 
 `build_task` returns the `Task` with a given name, for example ``"cifar10/resnet8"``. Modules in the subpackages register
-recipes in `TASKS` and are imported automatically. Only this package contains code for particular data sets. The package must
-not depend on mappings, chips or search.
+recipes, from which tasks are built, in `TASKS`. These modules are imported automatically. Only this package contains code for
+particular data sets. The package must not depend on mappings, chips or search.
 """
 
 from typing import Any

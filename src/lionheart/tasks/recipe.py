@@ -51,8 +51,8 @@ class Recipe:
         pretrained: Frozen network that precedes the trained part; None = the whole network is trained.
         load_published: Function that loads published weights into the whole network; None = no weights are published. Training
             from scratch does not use published weights.
-        input_shape: Shape of one sample without the batch dimension. Networks with an input shape are traced with zeros; None =
-            tracing needs samples of the data.
+        input_shape: Shape of one sample without the batch dimension. Zeros of this shape suffice to record the layers of
+            the network in a forward pass. None = samples of the data are needed.
         loss: Function of ``(outputs, targets)`` that returns a scalar, for training from scratch and for retraining.
         metric: Metric that measures the quality of the network.
         extra_metrics: Further metrics in the model card: functions that return scores from 0 to 1, by name of the metric.

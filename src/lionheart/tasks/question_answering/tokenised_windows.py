@@ -132,7 +132,8 @@ class SpanTargets:
     """Targets of a batch of questions, for the loss and the metrics. ``len()`` returns the number of questions.
 
     Args:
-        spans: Positions of the first and the last token of the answer in each window ``(windows, 2)`` int64, as in `Windows`.
+        spans: Positions of the first and the last token of the answer in each window ``(windows, 2)`` int64; 0 and 0 if the
+            window does not contain the whole answer.
         context: Position of the first token of the paragraph, and of the last token plus 1, ``(windows, 2)`` int64.
         offsets: Index of the first character of each token, and of the last character plus 1, ``(windows, n_tokens, 2)`` int32.
         question: Index in `questions` for each window ``(windows,)`` int64, in ascending order.

@@ -152,7 +152,8 @@ def batch_tokens(blocks: Tensor, *, batch_size: int, shuffle: bool = False) -> I
     """
     if blocks.ndim != 2 or len(blocks) == 0 or blocks.shape[1] < 2:
         raise ConfigError(
-            f"text: got blocks of shape {tuple(blocks.shape)}, expected the shape (n, n_tokens + 1) with n and n_tokens > 0"
+            f"text: got blocks of shape {tuple(blocks.shape)}, expected the shape (n, n_tokens + 1) with n and n_tokens > 0",
+            hint="use lionheart.tasks.text.addresses.cut_blocks to cut tokenised texts into blocks",
         )
 
     def collate(numbers: Tensor, generator: torch.Generator) -> Batch:

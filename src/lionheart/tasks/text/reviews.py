@@ -155,7 +155,8 @@ def batch_sentences(
     if not len(input_ids) == len(attention_mask) == len(labels) > 0:
         raise ConfigError(
             f"reviews: got {len(input_ids)} sentences, {len(attention_mask)} masks and {len(labels)} labels, "
-            "expected three equal numbers > 0"
+            "expected three equal numbers > 0",
+            hint="give one row of tokens, one row of the mask and one label for each sentence",
         )
     lengths = attention_mask.sum(dim=1)
 
