@@ -43,7 +43,7 @@ def find_answer_spans(
 
     Args:
         outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
-        targets: Targets of the same batch.
+        targets: Targets of the batch for which `outputs` was computed.
         n_best: Number of candidates for the first token, and number of candidates for the last token.
         max_tokens: Largest number of tokens in an answer.
 
@@ -72,7 +72,7 @@ def answer_questions(outputs: Tensor, targets: SpanTargets) -> list[str]:
 
     Args:
         outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
-        targets: Targets of the same batch.
+        targets: Targets of the batch for which `outputs` was computed.
     """
     spans, scores = find_answer_spans(outputs, targets)
     texts = []
@@ -110,7 +110,7 @@ def f1_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
 
     Args:
         outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
-        targets: Targets of the same batch.
+        targets: Targets of the batch for which `outputs` was computed.
 
     Source:
         Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
@@ -123,7 +123,7 @@ def exact_match_scores(outputs: Tensor, targets: SpanTargets) -> Tensor:
 
     Args:
         outputs: Logits ``(windows, 2, n_tokens)`` for the position of the first and the last token of the answer.
-        targets: Targets of the same batch.
+        targets: Targets of the batch for which `outputs` was computed.
 
     Source:
         Rajpurkar et al., EMNLP 2016, arXiv:1606.05250, section 6.1; the official script evaluate-v1.1.py.
