@@ -85,7 +85,7 @@ def test_first_sentences_stand_for_all():
     "line", ["7\t1.0", "7\tgood\tA film", "7\t1.0\tA\tfilm", ""], ids=["short", "word", "long", "empty"]
 )
 def test_line_of_another_form_is_named(line: str):
-    with pytest.raises(ArtifactError, match="table:3: expected number, rating and sentence"):
+    with pytest.raises(ArtifactError, match="table:3: expected a number, a rating and a sentence"):
         split_sentences("\n".join([*TABLE.splitlines()[:2], line, "8\t1.0\tFine"]), "table")
 
 
