@@ -46,7 +46,9 @@ class TilePartition:
 def split_evenly(size: int, largest: int) -> tuple[int, ...]:
     """Split a matrix dimension of length `size` into as few pieces of length `largest` or less as possible.
 
-    Return the lengths of the pieces. The lengths differ by at most one, and longer pieces are first. For example, with ``largest=256``, 768 is split into 3 x 256, and 576 into 3 x 192. AIHWKIT's `TileModuleArray` splits matrices by the same rule.
+    Return the lengths of the pieces. The lengths differ by at most one, and longer pieces are first. For example, with
+    ``largest=256``, 768 is split into 3 x 256, and 576 into 3 x 192. AIHWKIT's `TileModuleArray` splits matrices by the same
+    rule.
 
     Raises:
         TilingError: `size` or `largest` is less than 1.

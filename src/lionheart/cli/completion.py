@@ -16,7 +16,7 @@ def complete_presets(incomplete: str) -> list[str]:
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """Return the names of tasks that start with `incomplete`, of those tasks whose weights are part of the package."""
+    """Return the names that start with `incomplete`, among the tasks whose weights are part of the package."""
     files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
     return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
 

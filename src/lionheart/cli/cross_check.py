@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Record]:
-    """Compare the layer costs that another tool estimates with those that lionheart estimates, on each platform.
+    """Compare the layer costs of a finished run that another tool and lionheart estimate, on each platform.
 
     Args:
         tool: Name of the other tool.

@@ -89,7 +89,7 @@ def profile(
 
 
 def show_profile(profile: Profile) -> None:
-    """Print a table with the drop that each projection causes at each time, in the order of `profile`."""
+    """Print a table with the drop that each projection causes at each time, in the order of the projections in `profile`."""
     metric = profile.metric
     times = [format_duration(t) for t in profile.times]
     names = [name for t in times for name in (f"after {t}", "drop")]

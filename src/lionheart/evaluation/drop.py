@@ -35,7 +35,7 @@ def estimate_drop(
         chips: Mean score of each chip over samples, shape ``(chips,)``.
         samples: Mean score of each sample over chips, shape ``(samples,)``.
         reference: Score of each sample in the digital network, shape ``(samples,)``.
-        confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimate.
+        confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimated drop.
         chip_yield: Fraction of chips, between 0 and 1. The result is then the drop that this fraction of chips does not exceed.
             None = the result is the mean drop over chips.
 

@@ -192,9 +192,9 @@ class ChipEnsemble:
         on_pass: Callable[[], None],
         cache: PrefixCache,
     ) -> tuple[Tensor, Tensor]:
-        """Return the scores of the chips in one chunk, summed over samples and summed over chips.
+        """Evaluate the chips in one chunk, and return the scores summed over samples and the scores summed over chips.
 
-        The shapes are ``(times, chips)`` and ``(times, samples)``.
+        The shapes are ``(times, chips)`` and ``(times, samples)``, in this order.
         """
         n_chips = 1 + max(each.chip for each in instances)
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)

@@ -106,7 +106,7 @@ class Journal:
         self._known = {}
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """Return the events in which a value is recorded, by the key of the value."""
+        """Return the journal events in which a value is recorded, by the key of the value."""
         if self._known is None:
             self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
         return self._known

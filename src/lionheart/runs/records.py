@@ -142,7 +142,7 @@ class AgeTrial(Record):
 
 
 class RefreshInterval(Record):
-    """Longest time since programming at which the accuracy drop is within its bound. Chips must then be reprogrammed."""
+    """Longest time since programming at which the accuracy drop is within its bound; after it, chips must be reprogrammed."""
 
     holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
     longest_s: float = Field(description="largest age that could be tried [s]")
