@@ -167,7 +167,7 @@ def explain_choices(
     *,
     options: tuple[str, str] = ("include", "exclude"),
 ) -> dict[str, str]:
-    """Return the reason why a projection stays digital, by name, for each projection that the rules keep digital.
+    """Return the reason why each projection that the rules keep digital stays digital, by name of the projection.
 
     Args:
         nodes: Projections that the rules are compared with.

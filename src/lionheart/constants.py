@@ -103,7 +103,7 @@ def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
 
 
 def _find_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Return a description of each error in the TOML entry of a constant, without the name of the constant."""
+    """Return a description of each error in the TOML entry of a constant. The name of the constant is not included."""
     if set(entry) != set(_KEYS):
         unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
         missing = [f"missing: {key}" for key in _KEYS if key not in entry]

@@ -104,7 +104,7 @@ def _document(schema: dict[str, Any]) -> None:
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:
-    """Return one line for each validation error of pydantic, with the path of the field, the value, and the type."""
+    """Return one line for each validation error of pydantic, with the path of the field, its value, and the expected type."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 
