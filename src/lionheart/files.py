@@ -18,7 +18,7 @@ CACHE_VARIABLE = "LIONHEART_CACHE"
 
 
 def cache_dir() -> Path:
-    """Return the path of the cache folder, in which downloaded and computed files are stored.
+    """Return the path of the cache folder, in which downloaded and compiled files are stored.
 
     The path is ``$LIONHEART_CACHE`` or, if this variable is not set, ``$XDG_CACHE_HOME/lionheart``. If neither variable is
     set, the path is ``~/.cache/lionheart``.

@@ -90,7 +90,7 @@ def format_text(blocks: Sequence[Block]) -> str:
 
 
 def format_html(blocks: Sequence[Block]) -> str:
-    """Return blocks (strings and tables) as HTML. All strings are escaped, and a table has at most 25 lines below its heading."""
+    """Return blocks (strings and tables) as HTML. Strings are escaped. A table has at most 25 lines below its heading."""
     parts = []
     for block in blocks:
         if isinstance(block, str):
