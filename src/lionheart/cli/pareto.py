@@ -85,7 +85,7 @@ def pareto(
         if assignments or out is not None or config is not None:
             raise ConfigError(
                 "pareto: got settings for --resume, but a resumed run keeps its settings",
-                hint="give --resume without settings, --config and --out, or start a new run without --resume",
+                hint="give --resume without settings, --config and --out (--storage is allowed), or start a new run",
             )
     elif task is None:
         raise ConfigError(
