@@ -52,7 +52,7 @@ def check_tool(tool: str | None) -> None:
 
 
 def show_comparison(tool: str, comparison: Record) -> None:
-    """Print the costs of each layer from both cost models, and the costs that each cost model does not include."""
+    """Print the costs of each layer in the models of `tool` and lionheart, and the costs that each model does not include."""
     from lionheart.cross_checks import CROSS_CHECKS
 
     text = CROSS_CHECKS.find(tool).describe(comparison)

@@ -167,7 +167,7 @@ class ChipEnsemble:
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
-        """Program the chip with index `chip`. For each time after programming, yield the weights of each analog layer."""
+        """Program the chip with index `chip`. For each time after programming, yield a list of the layer weights."""
         generator = self.streams.generator("chip", chip, device=self._device)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
@@ -243,7 +243,10 @@ class ChipEnsemble:
 
     @contextmanager
     def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
-        """Cache outputs within the context, so that modules before the first analog layer run only once for each batch."""
+        """Cache the outputs of modules that run before the first analog layer, and yield the cache.
+
+        Within the context, these modules run only once for each batch.
+        """
         before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
         try:
             first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
