@@ -21,7 +21,7 @@ from lionheart.partition import TilePartition, partition_graph
 
 
 class Named(Protocol):
-    """A projection (weight matrix) with the attributes that rules are compared with: names and layer type."""
+    """A projection (weight matrix) with its names and its layer type, which user rules are compared with."""
 
     @property
     def fqn(self) -> str:
@@ -60,7 +60,7 @@ class Candidate:
 
     @property
     def judgement(self) -> Judgement:
-        """The decision without the projection, in the form that is stored in files."""
+        """Decision whether the projection may become analog, in the form that is stored in files."""
         return Judgement(
             mappable=self.is_mappable,
             reason=self.reason,
@@ -98,7 +98,7 @@ class Judgement:
 @final
 @record(frozen=True, kw_only=True)
 class CandidateRecord(Judgement):
-    """A candidate in the form that is stored in ``graph.json``: the name of a projection and the decision about it.
+    """A candidate in the form that is stored in ``graph.json``: the name of a projection, and whether it may become analog.
 
     Args:
         fqn: Fully qualified name of the projection.
@@ -110,7 +110,7 @@ class CandidateRecord(Judgement):
 @final
 @record(frozen=True, kw_only=True)
 class GraphRecord(LayerGraph):
-    """A graph in the form that is stored in ``graph.json``, with one candidate for each projection.
+    """The layer graph of a network in the form that is stored in ``graph.json``, with one candidate for each projection.
 
     Args:
         candidates: Candidates in the order in which the network runs the projections.
@@ -120,13 +120,16 @@ class GraphRecord(LayerGraph):
 
 
 def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRecord:
-    """Return a graph and the candidates of its projections as one record, which is stored in ``graph.json``."""
+    """Return one record with a layer graph and the candidates for its projections, which is stored in ``graph.json``."""
     rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
 
 def list_fields(record: Any) -> dict[str, Any]:
-    """Return a dict of the field values of a dataclass by field name; nested dataclasses are not converted to dicts."""
+    """Return a dict of the field values of the dataclass object `record`, by field name.
+
+    Field values that are dataclass objects are not converted to dicts.
+    """
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
@@ -164,7 +167,7 @@ def explain_choices(
     *,
     options: tuple[str, str] = ("include", "exclude"),
 ) -> dict[str, str]:
-    """Return the reason for each projection that rules keep digital, by the name of the projection.
+    """Return the reason why each projection that the rules keep digital stays digital, by name of the projection.
 
     Args:
         nodes: Projections that the rules are compared with.
@@ -201,7 +204,7 @@ def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tu
 
 
 def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
-    """Return the names of all projections that match at least one rule; a rule that matches none is an error."""
+    """Return the names of all projections that match at least one rule. Raise an error for a rule without a match."""
     matched: set[str] = set()
     for rule in rules:
         found = {node.fqn for node in nodes if _matches(option, rule, node)}

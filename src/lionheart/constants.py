@@ -1,4 +1,4 @@
-"""Readers for TOML files of physical constants.
+"""Functions that read physical constants from TOML files.
 
 Every constant in these files has a value, a unit, a source, and a kind: measured, fitted, derived or assumed.
 """
@@ -57,7 +57,7 @@ class ConstantsFile:
 
 
 def read_constants(text: str, where: str) -> ConstantsFile:
-    """Read constants from TOML text; invalid entries are described in the result instead of raising an error.
+    """Read constants from TOML text. Invalid entries do not raise an error, but are described in `faults` of the result.
 
     Args:
         text: TOML text.
@@ -103,7 +103,7 @@ def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
 
 
 def _find_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Return a description of each error in the entry of a constant; the caller puts the name of the entry in front."""
+    """Return a description of each error in the TOML entry of a constant. The name of the constant is not included."""
     if set(entry) != set(_KEYS):
         unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
         missing = [f"missing: {key}" for key in _KEYS if key not in entry]
@@ -139,7 +139,7 @@ def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 @cache
 def load_constants(package: str, file: str) -> Mapping[str, Constant]:
-    """Return the constants in a TOML file that is part of lionheart, by name; the result is cached.
+    """Return the constants in a TOML file that is part of lionheart, by name. Each file is read only once.
 
     Args:
         package: Name of the Python package that contains the file, such as ``"lionheart.devices"``.

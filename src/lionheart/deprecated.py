@@ -1,7 +1,8 @@
-"""Deprecated names of settings, public names and flags, with their replacements. Each works in this version, with a warning.
+"""Deprecated settings, Python names and command-line flags, with their replacements.
 
-Input: a deprecated name. Output: its replacement. This module must not import other modules of the package. No other module
-uses a deprecated name, except `lionheart.runs.upgrade`, which reads files of the previous version.
+Deprecated names still work in this version, but their use causes a warning. This module must not import other modules
+of the package. No other module uses a deprecated name, except `lionheart.runs.upgrade`, which reads files of the previous
+version.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class OldFlag:
 
     Args:
         replacement: Setting for ``--set`` (``"search.n_chips"``), or flag (``"--preset"``).
-        form: Form of the deprecated flag: one value, repeatable with the values of a list, or without a value (switch).
+        form: ``value`` if the deprecated flag has one value, ``list`` if the flag may be repeated and its values form a list,
+            ``switch`` if the flag has no value.
     """
 
     replacement: str
@@ -58,11 +60,11 @@ class OldFlag:
 
     @property
     def is_renamed(self) -> bool:
-        """Whether the replacement is a flag, not a setting."""
+        """Whether the replacement of the deprecated flag is another flag, and not a setting."""
         return self.replacement.startswith("--")
 
     def describe(self) -> str:
-        """Return the replacement as it is written on the command line."""
+        """Return the replacement of the deprecated flag in the form in which it is written on the command line."""
         if self.is_renamed:
             return self.replacement
         return f"--set {self.replacement}={'true' if self.form == 'switch' else '...'}"
@@ -114,17 +116,17 @@ class DeprecatedNameWarning(FutureWarning):
 
 
 def describe_deprecated(old: str, new: str) -> str:
-    """Return a message that `new` replaces the deprecated name `old`."""
+    """Return the text of a warning, which states that `new` replaces the deprecated name `old`."""
     return f"{old} is now {new}; the old name works in this version and will be removed in the next"
 
 
 def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn that `new` replaces the deprecated name `old`."""
+    """Issue a `DeprecatedNameWarning`, which states that `new` replaces `old`; for `stacklevel` see `warnings.warn`."""
     warnings.warn(describe_deprecated(old, new), DeprecatedNameWarning, stacklevel=stacklevel)
 
 
 def find_renamed(module: str, name: str) -> Any:
-    """Return the object that a deprecated public name of a module refers to; a module calls this in its ``__getattr__``.
+    """Return the object that has replaced a deprecated name of a module. Modules call this function in ``__getattr__``.
 
     Raises:
         AttributeError: The module has no such deprecated name.
@@ -138,7 +140,7 @@ def find_renamed(module: str, name: str) -> Any:
 
 
 def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) -> list[str]:
-    """Return rules that select projections, with the prefix ``type:`` in place of the deprecated ``kind:``.
+    """Return rules that select projections, in which the prefix ``type:`` replaces the deprecated prefix ``kind:``.
 
     Args:
         option: Name of the setting that holds the rules, for the warning.
@@ -156,11 +158,12 @@ def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) ->
 
 
 def rename_settings(owner: str, settings: Mapping[str, Any], *, is_file: bool = False) -> dict[str, Any]:
-    """Return the settings of a class under their present names.
+    """Return settings in which the current name of a setting replaces the deprecated name.
 
     Args:
         owner: Name of the settings class.
-        settings: Setting -> value. If both names of a setting are given, the deprecated name is kept; validation rejects it.
+        settings: Values by name of the setting. If the deprecated and the current name of a setting are both given, both are
+            kept, and the validation of the settings class rejects the deprecated name.
         is_file: Whether the settings come from the file of an earlier run. Then no warning is given.
     """
     renamed = dict(settings)

@@ -33,15 +33,15 @@ class ConfigError(LionHeartError, ValueError):
 
 
 class GraphError(LionHeartError, RuntimeError):
-    """The network cannot be traced, because its forward pass fails or computes no projection."""
+    """The network cannot be traced, because its forward pass fails or computes no projection (product with a weight matrix)."""
 
 
 class UnsupportedLayerError(LionHeartError, TypeError):
-    """A layer cannot be converted to analog."""
+    """A layer of a network cannot be converted to an analog layer."""
 
 
 class TilingError(LionHeartError, ValueError):
-    """A weight matrix cannot be partitioned over tiles."""
+    """A weight matrix cannot be partitioned over analog tiles, or a given partition does not fit the matrix or the tiles."""
 
 
 class NumericsError(LionHeartError, ArithmeticError):
@@ -61,7 +61,7 @@ class CalibrationWarning(LionHeartWarning):
 
 
 class NumericsWarning(LionHeartWarning):
-    """A result is finite but may be inaccurate."""
+    """The result of a computation is finite but may be inaccurate."""
 
 
 class ExtrapolationWarning(LionHeartWarning):
@@ -69,13 +69,13 @@ class ExtrapolationWarning(LionHeartWarning):
 
 
 def check_type(value: object, expected: type | tuple[type, ...], where: str, hint: str = "") -> None:
-    """Raise an error if an argument has a wrong type.
+    """Raise a `ConfigError` if an argument does not have one of the expected types.
 
     Args:
-        value: Argument.
-        expected: Type, or alternative types.
+        value: Value of the argument.
+        expected: Expected type, or a tuple of allowed types.
         where: Name of the argument, for the message.
-        hint: Action that resolves the error.
+        hint: Action that resolves the error, for the message; empty = no hint.
 
     Raises:
         ConfigError: `value` is not an instance of `expected`.
@@ -87,7 +87,9 @@ def check_type(value: object, expected: type | tuple[type, ...], where: str, hin
 
 
 def suggest(name: str, known: Iterable[str], *, label: str = "known names") -> str:
-    """Return a hint for an unknown name: the most similar known name, if any, and up to 12 known names in alphabetical order.
+    """Return a hint for an unknown name, with the most similar known name and a list of up to 12 known names.
+
+    The list is in alphabetical order. If no known name is similar to the unknown name, the hint contains only the list.
 
     Args:
         name: Unknown name.

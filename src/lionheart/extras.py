@@ -31,7 +31,7 @@ def import_extra(module: str, extra: str, where: str) -> Any:
 
 @final
 class _LazyModule(ModuleType):
-    """A placeholder for a module, which is imported when one of its attributes is first used; attributes are cached."""
+    """A placeholder for a module. The module is imported when one of its attributes is first used. Attributes are cached."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), name)

@@ -18,7 +18,11 @@ CACHE_VARIABLE = "LIONHEART_CACHE"
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: ``$LIONHEART_CACHE``, else ``$XDG_CACHE_HOME/lionheart``, else ``~/.cache/lionheart``."""
+    """Return the path of the cache folder, in which downloaded and compiled files are stored.
+
+    The path is ``$LIONHEART_CACHE`` or, if this variable is not set, ``$XDG_CACHE_HOME/lionheart``. If neither variable is
+    set, the path is ``~/.cache/lionheart``.
+    """
     explicit = os.environ.get(CACHE_VARIABLE)
     if explicit:
         return Path(explicit)
@@ -32,7 +36,7 @@ def sha256_file(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file; a byte order mark at the start is removed.
+    """Return the text of a UTF-8 file without the byte order mark that may precede the text.
 
     Raises:
         ArtifactError: The file does not exist, cannot be read, or is not UTF-8.
@@ -117,7 +121,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write data as indented JSON atomically: the file at `path` is replaced as a whole. NaN and infinity raise an error."""
+    """Write plain data (JSON types) as indented JSON atomically: the file at `path` is replaced as a whole.
+
+    Raises:
+        ValueError: The data contain NaN or infinity.
+    """
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
@@ -139,10 +147,14 @@ def read_json(path: Path) -> Any:
 
 
 def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:
-    """Return `data`, read from the JSON file `path`, if it is a JSON object (dict), else raise an `ArtifactError`."""
+    """Return `data`, the contents of the JSON file `path`, if they are a JSON object (dict).
+
+    Raises:
+        ArtifactError: The contents are not a JSON object.
+    """
     if not isinstance(data, dict):
         raise ArtifactError(
             f"{path}: got a JSON value of type {type(data).__name__}, expected a JSON object",
-            hint="check that this is the right file",
+            hint="check that the path is correct and that the file is complete",
         )
     return data

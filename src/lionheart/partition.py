@@ -33,7 +33,7 @@ class TilePartition:
 
     @property
     def n_tiles(self) -> int:
-        """Number of tiles that store the projection, over all groups."""
+        """Number of tiles that store the weight matrix of the projection, over all groups."""
         return len(self.row_sizes) * len(self.col_sizes) * self.groups
 
     @property
@@ -44,16 +44,20 @@ class TilePartition:
 
 
 def split_evenly(size: int, largest: int) -> tuple[int, ...]:
-    """Split `size` into the smallest number of pieces of at most `largest`, and return the sizes of the pieces.
+    """Split a matrix dimension of length `size` into as few pieces of length `largest` or less as possible.
 
-    The sizes differ by at most one, and larger pieces are first. AIHWKIT's `TileModuleArray` splits matrices by the same rule.
-    For example, with ``largest=256``, 768 is split into 3 x 256, and 576 into 3 x 192.
+    Return the lengths of the pieces. The lengths differ by at most one, and longer pieces are first. For example, with
+    ``largest=256``, 768 is split into 3 x 256, and 576 into 3 x 192. AIHWKIT's `TileModuleArray` splits matrices by the same
+    rule.
 
     Raises:
         TilingError: `size` or `largest` is less than 1.
     """
     if size < 1 or largest < 1:
-        raise TilingError(f"tiling: got size {size} and largest piece {largest}, expected numbers > 0")
+        raise TilingError(
+            f"tiling: got a matrix size of {size} and a crossbar size of {largest}, expected sizes >= 1",
+            hint="check the shape of the weight matrix, and the settings tile.rows and tile.cols",
+        )
     n = math.ceil(size / largest)
     base, rest = divmod(size, n)
     return (base + 1,) * rest + (base,) * (n - rest)

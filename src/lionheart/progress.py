@@ -45,7 +45,7 @@ class _SilentBar:
 
 
 class SilentProgress:
-    """A `Progress` object that displays nothing; the default value of all parameters `progress`."""
+    """A `Progress` object that displays nothing. Library functions use this object if no other is passed as `progress`."""
 
     def note(self, text: str) -> None:
         """Do nothing."""

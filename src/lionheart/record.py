@@ -35,7 +35,7 @@ _EXPECTED = {
 
 
 class Record(BaseModel):
-    """Base class of immutable groups of results. Unknown keys in plain data are ignored; NaN and infinity are rejected."""
+    """Base class of records: immutable groups of named results. Unknown keys are ignored; NaN and infinity are rejected."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, **_PLAIN)
 
@@ -50,7 +50,7 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Self:
-        """Return the record that plain data describe.
+        """Convert plain data (JSON types) to a record of this class, and return the record.
 
         Args:
             data: Plain data that `to_json` returned.
@@ -63,15 +63,15 @@ class Record(BaseModel):
 
 
 def write_record(record: Any) -> Any:
-    """Return a record, a dataclass, or a collection of records as plain data (JSON types)."""
+    """Convert a record, a dataclass, or a collection of records to plain data (JSON types), and return these data."""
     return _adapter(type(record)).dump_python(record, mode="json")
 
 
 def read_record(kind: type[T], data: Any, where: str) -> T:
-    """Return the record, dataclass, or collection of records that plain data describe.
+    """Convert plain data (JSON types) to a record, a dataclass, or a collection of records, and return this object.
 
     Args:
-        kind: Type of the result, such as ``tuple[Accuracy, ...]``.
+        kind: Type of the returned object, such as ``tuple[Accuracy, ...]``.
         data: Plain data that `write_record` returned.
         where: Name of the data in error messages, for example a path.
 
@@ -94,7 +94,7 @@ def describe_schema(kind: Any) -> dict[str, Any]:
 
 
 def _document(schema: dict[str, Any]) -> None:
-    """Replace the docstring of a class in its JSON schema by the summary line; set field descriptions from its ``Args:``."""
+    """Shorten the docstring in the JSON schema of a class to the summary, and copy the text of ``Args:`` to the fields."""
     summary, _, rest = schema.get("description", "").partition("\n\n")
     if summary:
         schema["description"] = " ".join(summary.split())
@@ -104,7 +104,7 @@ def _document(schema: dict[str, Any]) -> None:
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:
-    """Return one line for each validation error of pydantic, with the path of the field, the value, and the expected type."""
+    """Return one line for each validation error of pydantic, with the path of the field, its value, and the expected type."""
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 

@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         return add
 
     def add(self, name: str, entry: T) -> None:
-        """Register an entry under `name`.
+        """Register the object `entry` under `name`.
 
         Raises:
             ConfigError: The name is already registered.
@@ -68,7 +68,10 @@ class Registry(Generic[T]):
         if self._one_per_module:
             self._load(name)  # the names of modules that are not yet imported are taken too
         if name in self._entries:
-            raise ConfigError(f"{self.setting}: {name!r} is already registered", hint="choose another name")
+            raise ConfigError(
+                f"{self.setting}: {name!r} is already registered",
+                hint="use another name, or remove the registered entry first",
+            )
         self._entries[name] = entry
         self._removed.discard(name)
 
@@ -93,7 +96,10 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all entries, in the order of modules with `one_per_module`, else in the order of registration."""
+        """Return the names of all entries in the order of registration.
+
+        With `one_per_module`, the order is that of the module names.
+        """
         if self._one_per_module:
             known = dict.fromkeys([*self._modules(), *self._entries])
             return tuple(name for name in known if name not in self._removed)
@@ -114,7 +120,7 @@ class Registry(Generic[T]):
         return len(self.names())
 
     def _modules(self) -> dict[str, str]:
-        """Return the names of the modules in the package that register entries, by the name of the entry."""
+        """Return a dict from the name of each entry to the name of the module that registers the entry."""
         if self._package is None:
             return {}
         root, *below = self._package.split(".")
@@ -125,7 +131,7 @@ class Registry(Generic[T]):
         return {self._renamed.get(name, name.replace("_", "-")): name for name in found if not name.startswith("_")}
 
     def _load(self, name: str | None = None) -> None:
-        """Import the modules that register entries; with `one_per_module` and a name, import only the module of this entry."""
+        """Import all modules that register entries. With `one_per_module`, import only the module of the entry `name`."""
         if self._is_loaded:
             return
         modules = self._modules()

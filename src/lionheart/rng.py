@@ -32,12 +32,12 @@ class RandomStreams:
         return RandomStreams(self.seed, self.path + path)
 
     def derive_seed(self, *path: str | int) -> int:
-        """Return the seed for the stream `path`, an integer of 63 bits."""
+        """Return the seed of the stream identified by `path`, an integer from 0 to 2**63 - 1."""
         text = "/".join(str(each) for each in (self.seed, *self.path, *path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-        """Return a new generator for the stream `path`; its state depends only on the root seed, the prefix and the path.
+        """Return a new generator for the stream identified by `path`, seeded with the root seed, the prefix and `path`.
 
         Args:
             path: Names and indices of the stream.

@@ -95,7 +95,7 @@ class Spec(BaseModel):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the settings that plain data describe, which `to_json` returned.
+        """Return the settings object that is described by plain data (JSON types), which `to_json` returned.
 
         Raises:
             ConfigError: The schema version is unknown, or a setting is unknown or its value is not allowed.
@@ -105,6 +105,6 @@ class Spec(BaseModel):
         if version != cls.schema_version:
             raise ConfigError(
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
-                hint="another version of lionheart wrote these settings; install that version to read them",
+                hint="another version of lionheart wrote these settings; use that version, or create the settings again",
             )
         return cls(**settings)

@@ -1,7 +1,7 @@
 """Formatting of results as plain text of at most 25 lines and 80 columns, or as HTML for notebooks.
 
-The functions format blocks. A block is a string or a `Table` of strings. This module does not depend on the meaning of the
-results.
+The functions format blocks. A block is a string or a `Table` of strings. This module does not depend on particular types
+of results.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Table:
     sizes: tuple[float, ...] | None = None
 
     def shorten(self, n_lines: int) -> tuple[tuple[tuple[str, ...], ...], int]:
-        """Return the rows that fit into `n_lines` lines, and the number of omitted rows, for which one line is reserved."""
+        """Return the rows that fit into `n_lines` lines, and the number of omitted rows.
+
+        If rows are omitted, one line is reserved to show their number.
+        """
         if len(self.rows) <= n_lines:
             return self.rows, 0
         n_shown = max(n_lines - 1, 0)
@@ -56,7 +59,7 @@ Block = str | Table
 
 
 class Printable:
-    """Base class of results that `print` and notebooks show as text and tables, which subclasses return from `to_blocks`."""
+    """Base class of results that `print` and notebooks show as text and tables. Subclasses return them from `to_blocks`."""
 
     def to_blocks(self) -> Sequence[Block]:
         """Return the strings and tables of the result in the order in which they are shown."""
@@ -70,7 +73,7 @@ class Printable:
 
 
 def format_text(blocks: Sequence[Block]) -> str:
-    """Return blocks as plain text of at most 25 lines and 80 columns; rows of long tables and long strings are cut."""
+    """Return blocks (strings and tables) as plain text. Rows and text that exceed 25 lines or 80 columns are omitted."""
     texts = {index: _wrap(block) for index, block in enumerate(blocks) if isinstance(block, str)}
     tables = {index: block for index, block in enumerate(blocks) if isinstance(block, Table) and block.rows}
     shown = [index for index in range(len(blocks)) if index in texts or index in tables]
@@ -87,7 +90,7 @@ def format_text(blocks: Sequence[Block]) -> str:
 
 
 def format_html(blocks: Sequence[Block]) -> str:
-    """Return blocks as HTML, in which all strings are escaped; of a long table, at most 25 rows are shown."""
+    """Return blocks (strings and tables) as HTML. Strings are escaped. A table has at most 25 lines below its heading."""
     parts = []
     for block in blocks:
         if isinstance(block, str):
@@ -128,7 +131,7 @@ def _share_lines(wanted: Sequence[int], n_lines: int) -> list[int]:
 
     Args:
         wanted: Number of rows of each table.
-        n_lines: Number of lines to distribute; at least two lines for each table are distributed in any case.
+        n_lines: Number of available lines. If it is less than twice the number of tables, two lines for each table are used.
     """
     given = [0] * len(wanted)
     left = max(n_lines, 2 * len(wanted))
@@ -171,7 +174,7 @@ def _format_row(cells: Sequence[str], widths: Sequence[int], table: Table) -> st
 
 
 def _cut(text: str, width: int) -> str:
-    """Return a string of at most `width` characters; if necessary, the middle is replaced by an ellipsis character."""
+    """Return `text` with at most `width` characters. In a longer text, an ellipsis character replaces the middle."""
     if len(text) <= width:
         return text
     n_end = (width - 1) // 2

@@ -279,7 +279,7 @@ def test_verbose_shows_tracebacks(arguments: list[str]):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["mpa"], "lionheart: got 'mpa'", "did you mean 'map'? verbs: "),
+        (["mpa"], "lionheart: got 'mpa'", "did you mean 'map'? commands: "),
         (["--jsno"], "lionheart: unknown flag --jsno", "lionheart --help lists all flags"),
         (["map", "--max-dorp", "3"], "map: unknown flag --max-dorp", "did you mean --max-drop?"),
         (["map", "--chip", "3"], "map: unknown flag --chip", "did you mean --set search.n_chips=...?"),

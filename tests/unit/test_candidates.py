@@ -60,7 +60,7 @@ def test_split_is_aihwkits(size: int, largest: int, pieces: tuple[int, ...]):
 
 @pytest.mark.parametrize(("size", "largest"), [(0, 256), (-3, 256), (5, 0), (5, -1)])
 def test_split_refuses_what_is_not_positive(size: int, largest: int):
-    with pytest.raises(TilingError, match=f"got size {size} and largest piece {largest}"):
+    with pytest.raises(TilingError, match=f"got a matrix size of {size} and a crossbar size of {largest}"):
         split_evenly(size, largest)
 
 

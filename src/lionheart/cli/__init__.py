@@ -1,4 +1,4 @@
-"""Command line. Each verb parses its arguments, calls the library once and prints: data to stdout, text to stderr."""
+"""Command line. Each command parses its arguments, calls the library once, and prints data to stdout and text to stderr."""
 
 from lionheart.cli.app import app, main
 

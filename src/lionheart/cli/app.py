@@ -1,4 +1,4 @@
-"""The typer application. Each verb has its own module."""
+"""The typer application of the command line. Each command is defined in its own module."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command ``lionheart`` with the arguments of the process."""
     app(prog_name="lionheart")

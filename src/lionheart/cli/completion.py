@@ -1,4 +1,4 @@
-"""Completion of names in the command shell. This module must not import torch, so that completion is fast."""
+"""Tab completion of names on the command line. This module must not import torch, so that completion is fast."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ PRESETS = ("quick", "robust", "paper")
 
 
 def complete_presets(incomplete: str) -> list[str]:
-    """Return the presets that start with `incomplete`."""
+    """Return the names of the presets that start with `incomplete`."""
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """Return the tasks that start with `incomplete` and whose weights are in the package."""
+    """Return the names that start with `incomplete`, among the tasks whose weights are part of the package."""
     files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
     return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
 
 
 def complete_platforms(incomplete: str) -> list[str]:
-    """Return the platforms that start with `incomplete`."""
+    """Return the names of the hardware platforms that start with `incomplete`."""
     names = sorted(path.stem for path in (_PACKAGE / "system" / "platforms").glob("*.toml"))
     return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_settings(incomplete: str) -> list[str]:
-    """Return assignments that start with `incomplete`, for settings whose values are names."""
+    """Return the assignments ``setting=name`` that start with `incomplete`, for settings whose value is a known name."""
     values = {
         "search.strategy": STRATEGIES.names(),
         "search.ranking": ("objective", *RANKINGS.names()),

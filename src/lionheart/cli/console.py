@@ -34,12 +34,12 @@ _urgent = Console(stderr=True, highlight=False)
 
 
 def warn(text: str) -> None:
-    """Print a warning in one line, even with --quiet."""
+    """Print a warning to stderr as one line, even with --quiet."""
     _urgent.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a line even with --quiet, for example how to resume an interrupted run."""
+    """Print a line to stderr, even with --quiet, for example how to resume an interrupted run."""
     _urgent.print(text, markup=False, soft_wrap=True)
 
 
@@ -48,7 +48,7 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
 
     Args:
         message: Error message.
-        hint: What the user can do; empty = no hint.
+        hint: Action that resolves the error; empty = no hint.
         verbose: Whether to print the traceback of the current exception first.
     """
     if verbose:
@@ -60,11 +60,11 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
 
 @contextmanager
 def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Set up the output of one verb. Each warning of this package is printed once, in one line.
+    """Set up the output of one command within the context. Each warning of this package is printed once, in one line.
 
     Args:
-        quiet: Whether `stderr` prints nothing.
-        verbose: Whether warnings are printed with file and line number, as Python does.
+        quiet: Whether only errors, warnings and data are printed.
+        verbose: Whether warnings are printed with file and line number, in the format of Python.
     """
     seen: set[str] = set()
     show_other = warnings.showwarning
@@ -105,15 +105,15 @@ class _RichBar:
 
 
 class RichProgress:
-    """Progress on stderr: notes as lines, and on a terminal also bars with rate and remaining time."""
+    """Display of progress on stderr. Notes are lines; on a terminal, progress bars show the rate and the remaining time."""
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print `text` as a line."""
         stderr.print(text, markup=False)
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[_RichBar]:
-        """Show a bar that disappears at the end of the context."""
+        """Show a progress bar that disappears at the end of the context."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
@@ -131,7 +131,7 @@ class RichProgress:
 
 
 class _Rated(_RichBar):
-    """Bar that also shows the number of steps per second."""
+    """Progress bar that also shows the number of steps per second."""
 
     def advance(self, steps: float = 1) -> None:
         super().advance(steps)
@@ -141,12 +141,12 @@ class _Rated(_RichBar):
 
 
 def print_json(data: Any) -> None:
-    """Write data to stdout as JSON."""
+    """Write plain data (JSON types) to stdout as JSON."""
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return an empty table in the style of all verbs.
+    """Return an empty table in the style that all commands use.
 
     Args:
         title: Title, without markup.

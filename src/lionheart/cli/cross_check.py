@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Record]:
-    """Return the comparison of a tool's costs with the estimates of this package, for each platform.
+    """Compare the layer costs of a finished run that another tool and lionheart estimate, on each platform.
 
     Args:
-        tool: Name of the tool.
+        tool: Name of the other tool.
         run_dir: Folder of the finished run.
-        platforms: Names or TOML files of platforms.
+        platforms: Names or TOML files of hardware platforms.
+
+    Returns:
+        One comparison for each platform, in the order of `platforms`.
 
     Raises:
         ConfigError: The tool is unknown or not installed.
@@ -37,7 +40,7 @@ def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Reco
 
 
 def check_tool(tool: str | None) -> None:
-    """Check that a tool is known and installed; None = no tool.
+    """Check that a tool for the cross-check is known and installed. If `tool` is None, nothing is checked.
 
     Raises:
         ConfigError: The tool is unknown or not installed.
@@ -49,7 +52,7 @@ def check_tool(tool: str | None) -> None:
 
 
 def show_comparison(tool: str, comparison: Record) -> None:
-    """Print both costs of each layer, and what each cost model leaves out."""
+    """Print the costs of each layer in the models of `tool` and lionheart, and the costs that each model does not include."""
     from lionheart.cross_checks import CROSS_CHECKS
 
     text = CROSS_CHECKS.find(tool).describe(comparison)

@@ -1,4 +1,4 @@
-"""The verb `devices`: lists memory technologies and their constants."""
+"""The command ``lionheart devices``, which lists memory technologies and their constants."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class TechnologyRow:
-    """One row of the list of technologies.
+    """One row of the list of memory technologies.
 
     Args:
-        technology: Name of the technology.
+        technology: Name of the memory technology.
         summary: Description in one line.
     """
 
@@ -33,7 +33,7 @@ class TechnologyRow:
 @final
 @dataclass(frozen=True)
 class TechnologyList:
-    """List of all technologies."""
+    """List of all memory technologies."""
 
     technologies: tuple[TechnologyRow, ...]
 
@@ -41,13 +41,13 @@ class TechnologyList:
 @final
 @dataclass(frozen=True)
 class TechnologyPage:
-    """Settings and constants of one technology.
+    """Settings and constants of one memory technology.
 
     Args:
-        technology: Name of the technology.
+        technology: Name of the memory technology.
         summary: Description in one line.
-        constants: Default values of settings, with unit, source and kind (measured, fitted, derived or assumed).
-        settings: Setting -> description.
+        constants: Default values by name of the setting, with unit, source and kind (measured, fitted, derived or assumed).
+        settings: Descriptions of all settings, by name of the setting.
     """
 
     technology: str
@@ -66,7 +66,7 @@ def devices(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the memory technologies, or the constants and settings of one.
+    """List the memory technologies, or the constants and settings of one technology.
 
     Each constant is shown with its unit, its source and its kind: measured,
     fitted, derived or assumed.
@@ -86,17 +86,17 @@ def devices(
 
 
 def list_technologies() -> TechnologyList:
-    """Return name and summary of each technology."""
+    """Return the name and the summary of each memory technology."""
     from lionheart.devices import DEVICES
 
     return TechnologyList(tuple(TechnologyRow(name, each.spec.summary) for name, each in DEVICES.items()))
 
 
 def describe_technology(name: str) -> TechnologyPage:
-    """Return the settings of a technology, and its constants with their sources.
+    """Return the settings of a memory technology, and its constants with their sources.
 
     Args:
-        name: Name of the technology, or TOML file of a user-defined device.
+        name: Name of the memory technology, or TOML file of a user-defined device.
 
     Raises:
         ConfigError: The technology is unknown.
@@ -115,7 +115,7 @@ def describe_technology(name: str) -> TechnologyPage:
 
 
 def _belongs(constant: str, settings: Any) -> bool:
-    """Return whether a setting has this constant as its default or as one of several defaults."""
+    """Return whether the name of a constant is that of a setting, or begins with that of a setting and an underscore."""
     return any(constant == name or constant.startswith(f"{name}_") for name in settings)
 
 

@@ -1,4 +1,4 @@
-"""The verb `export`: writes a finished run in the format of another tool."""
+"""The command ``lionheart export``, which writes a finished run in the format of another tool."""
 
 from __future__ import annotations
 

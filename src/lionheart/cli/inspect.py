@@ -1,4 +1,4 @@
-"""The verb `inspect`: projections of a network, their tiles, and the reasons why some stay digital."""
+"""The command ``lionheart inspect``, which lists the projections of a network, their tiles, and why some stay digital."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def inspect(
     Hugging Face models need neither trained weights nor data.
     """
     if every and by_unit:
-        raise ConfigError("--all, --units: got both, expected one", hint="--json writes the unit of each projection")
+        raise ConfigError(
+            "--all, --units: got both, expected one",
+            hint="give only one of the flags; --json writes all projections with their units",
+        )
     with _without_collection():
         from lionheart.cli.models import load_graph
         from lionheart.devices import TileSpec
@@ -66,7 +69,10 @@ def inspect(
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Disable garbage collection: the imports create many objects and drop none, and collection takes a sixth of their time."""
+    """Disable garbage collection within the context.
+
+    The imports create many objects and free none. Garbage collection would take a sixth of the import time.
+    """
     gc.disable()
     try:
         yield

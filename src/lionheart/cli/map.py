@@ -1,4 +1,4 @@
-"""The verb `map`: searches for a mapping of a network whose accuracy drop is within a bound."""
+"""The command ``lionheart map``, which searches for a mapping of a network whose accuracy drop is within a bound."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def map_command(
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(
-                "map: a resumed run keeps its settings", hint="give --resume without settings, or start a new run"
+                "map: got settings for --resume, but a resumed run keeps its settings",
+                hint="give --resume without settings, --config and --out, or start a new run without --resume",
             )
         name = task or RunDirectory.open(resume).description().task
         with _telling_how_to_resume(resume):
@@ -145,7 +146,7 @@ def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None
     Args:
         results: Results of the run.
         graph: Graph of the network.
-        elapsed_s: Wall time of the command [s].
+        elapsed_s: Wall time that the command has taken [s].
     """
     metric = results.metric
     _show_projections(results, graph)
@@ -207,7 +208,7 @@ def _describe_samples(results: Results) -> str:
 
 
 def _describe_validation(results: Results, metric: Metric) -> str:
-    """Return the validation score and whether the drop is within the bound."""
+    """Return a sentence with the validation score, the drop, and whether the drop is within its bound."""
     from lionheart.metrics import is_within
 
     validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp

@@ -1,4 +1,4 @@
-"""Graph of a model that is named on the command line."""
+"""Loading of the layer graph of a model that is named on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lionheart.progress import Progress
 
 
 def load_graph(name: str, progress: Progress) -> LayerGraph:
-    """Return the graph of the model called `name`.
+    """Return the layer graph of the model called `name`.
 
     Args:
         name: One of the following. A built-in task. ``hf:`` and a folder, a name on the Hugging Face hub or a model type.
@@ -19,7 +19,7 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
         progress: Display of the progress of downloads.
 
     Raises:
-        ConfigError: The model or function is unknown, or the function returns another type.
+        ConfigError: The model or function is unknown, or the function returns an object of another type.
         ArtifactError: A file cannot be read.
         GraphError: The model does not run on its inputs.
     """

@@ -1,4 +1,4 @@
-"""The verb `pareto`: the Pareto front of accuracy against digital MACs, digital weights, time or energy."""
+"""The command ``lionheart pareto``, which searches for the Pareto front of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def pareto(
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(
-                "pareto: a resumed run keeps its settings",
-                hint="give --resume without settings, or start a new run",
+                "pareto: got settings for --resume, but a resumed run keeps its settings",
+                hint="give --resume without settings, --config and --out (--storage is allowed), or start a new run",
             )
     elif task is None:
         raise ConfigError(
@@ -152,7 +152,7 @@ def _show(path: Path, *, as_json: bool) -> None:
 
 
 def show_front(results: FrontResults) -> None:
-    """Print the Pareto front, and the best mapping within each bound."""
+    """Print the Pareto front, and the best mapping within each bound on the drop."""
     metric = results.metric
     table = make_table(
         f"{results.task}: Pareto front of {metric.name} against {results.objective}",

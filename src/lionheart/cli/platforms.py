@@ -1,4 +1,4 @@
-"""The verb `platforms`: lists platforms and their constants, and writes a template for a new platform."""
+"""The command ``lionheart platforms``, which lists hardware platforms or writes a template for a new one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def platforms(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the platforms of the cost model, or the constants of one.
+    """List the platforms of the cost model, or the constants of one platform.
 
     A platform describes CPU cores, memory and analog tiles. Each constant is
     shown with its unit, its source and its kind: measured, fitted, derived or
@@ -34,7 +34,8 @@ def platforms(
 
     if template and (show is not None or as_json):
         raise ConfigError(
-            "--template: got another flag too, expected --template alone", hint="give --show NAME in a separate command"
+            "--template: got --show or --json too, expected --template alone",
+            hint="give --show NAME or --json in a separate command",
         )
     if template:
         from lionheart.system.platform_template import render_template

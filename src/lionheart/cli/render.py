@@ -1,4 +1,4 @@
-"""Tables that several verbs print."""
+"""Tables that several commands print."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, metric: Metric) -> None:
-    """Print the task's metric at each time.
+    """Print a table with the task's metric and its confidence interval at each time after programming.
 
     Args:
-        points: Scores at each time.
+        points: Scores over chips, one object for each time.
         title: Title of the table.
         confidence: Coverage probability of the intervals.
         metric: Metric of the task.
@@ -42,7 +42,7 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
 
 
 def show_system(estimates: Sequence[SystemRecord]) -> None:
-    """Print latency and energy of one inference on each platform, all-digital and mapped."""
+    """Print latency and energy of one inference of the all-digital and the mapped network on each platform."""
     table = make_table(
         "latency and energy of one inference",
         "platform", "digital", "mapped", "faster", "digital ", "mapped ", "saving", "tiles",
@@ -66,7 +66,7 @@ def show_system(estimates: Sequence[SystemRecord]) -> None:
 
 
 def _describe_programming(row: SystemRecord) -> list[str]:
-    """Return lines on missing tiles and on the cost of programming. Older results have neither."""
+    """Return lines of text on missing tiles and on the cost of programming, if `row` contains these results."""
     lines, cost = [], row.programming
     if row.tiles_missing:
         lines.append(

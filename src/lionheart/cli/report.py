@@ -1,4 +1,4 @@
-"""The verb `report`: writes the HTML report of a finished run."""
+"""The command ``lionheart report``, which writes the HTML report of a finished run."""
 
 from __future__ import annotations
 

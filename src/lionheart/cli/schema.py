@@ -1,4 +1,4 @@
-"""The verb `schema`: JSON schemas of the files that runs write, generated from the record classes."""
+"""The command ``lionheart schema``, which writes JSON schemas of result files, generated from the record classes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def schema(
 
 
 def read_schema(name: str) -> dict[str, Any]:
-    """Return the JSON schema of a record in the form that files have.
+    """Return the JSON schema called `name`, which describes a result file.
 
     Raises:
         ConfigError: The schema is unknown.

@@ -1,4 +1,4 @@
-"""The verb `settings`: lists the settings that --set accepts, with value and description."""
+"""The command ``lionheart settings``, which lists the settings that --set accepts, with value and description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `simulate`: latency and energy of a mapping, on one core or on several cores with a number of tiles."""
+"""The command ``lionheart simulate``, which estimates latency and energy of a mapping on one core or on several cores."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _read_request(
 
 
 def show_pipeline(data: PipelineRecord) -> None:
-    """Print the simulation of a mapping and of the all-digital network on the same number of cores."""
+    """Print the simulation results of a mapped network and of the all-digital network on the same number of cores."""
     from lionheart.report.text import describe_shared_tiles
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores

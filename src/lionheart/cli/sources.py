@@ -1,4 +1,4 @@
-"""The verb `sources`: lists all physical constants with their sources."""
+"""The command ``lionheart sources``, which lists all physical constants with their sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def sources(as_json: JsonFlag = False) -> None:
     """List all physical constants with value, unit, source and kind.
 
-    The kind says whether a value is measured, fitted, derived or assumed.
+    The kind states whether a value is measured, fitted, derived or assumed.
     """
     from lionheart.constants import data_files, load_constants
     from lionheart.record import write_record
@@ -28,7 +28,7 @@ def sources(as_json: JsonFlag = False) -> None:
 
 
 def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
-    """Print all constants, by file."""
+    """Print all constants, grouped by the file that contains them."""
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():

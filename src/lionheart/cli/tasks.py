@@ -1,4 +1,4 @@
-"""Tasks that are named on the command line: built-in tasks, and functions in the user's files or packages."""
+"""Loading of tasks that are named on the command line: built-in tasks, and functions in the user's files or packages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _find_task(name: str, progress: Progress) -> Task:
 
 
 def build_known(name: str, progress: Progress) -> Task:
-    """Return a built-in task."""
+    """Return the built-in task called `name`."""
     _require_known(name)
     return build_task(name, progress=progress)
 
@@ -97,7 +97,7 @@ def call_function(name: str) -> Any:
 
 
 def _renamed(task: Task, name: str) -> Task:
-    """Return the task under the name with which it can be loaded again, for example to resume a run."""
+    """Return a copy of the task with the name `name`, with which the task can be loaded again, for example to resume a run."""
     return dataclasses.replace(task, name=name)
 
 
@@ -106,11 +106,12 @@ def _load_module(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"task: cannot import {name!r}: {error}", hint="check its spelling, and that it is installed"
+            f"task: cannot import {name!r}: {error}",
+            hint="check the spelling of the module, and that its package is installed",
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"{name}: failed on import: {type(error).__name__}: {error}", hint="correct the module"
+            f"{name}: failed on import: {type(error).__name__}: {error}", hint="correct the error in the module"
         ) from error
 
 
@@ -119,7 +120,7 @@ def _load_file(path: Path) -> Any:
         raise ArtifactError(f"{path}: no such file", hint="check the path before the colon")
     spec = importlib.util.spec_from_file_location(f"lionheart_user_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ArtifactError(f"{path}: cannot be imported", hint="expected a Python file")
+        raise ArtifactError(f"{path}: cannot be imported", hint="give the path of a Python file before the colon")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

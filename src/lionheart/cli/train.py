@@ -1,4 +1,4 @@
-"""The verb `train`: trains the weights of a built-in task."""
+"""The command ``lionheart train``, which trains the weights of a built-in task."""
 
 from __future__ import annotations
 

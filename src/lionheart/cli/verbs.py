@@ -1,4 +1,4 @@
-"""Behaviour that all verbs share: --quiet and --verbose, deprecated flags, errors and exit codes, unknown names."""
+"""Behaviour that all commands share: --quiet and --verbose, deprecated flags, errors and exit codes, unknown names."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _UsageError: Any = typer.BadParameter.__base__  # class of click, or of the copy
 
 
 def make_command(verb: Callable[..., None], name: str) -> Callable[..., None]:
-    """Return a verb with the flags that all verbs share and with its deprecated flags; both are hidden in help texts.
+    """Return a command with additional flags: those that all commands share, and the deprecated flags of the command.
 
-    A deprecated flag that a setting replaced has the effect of --set. Errors are printed as one message and become an exit
-    code.
+    The additional flags are hidden in help texts. A deprecated flag that a setting replaced has the effect of --set.
+    Errors are printed as one message and determine the exit code.
 
     Args:
-        verb: Function with one parameter per flag.
-        name: Name of the verb on the command line.
+        verb: Function that runs the command, with one parameter per flag.
+        name: Name of the command on the command line.
     """
     signature = inspect.signature(verb, eval_str=True)
     old = {_parameter(flag): (flag, each) for flag, each in {**FLAGS[""], **FLAGS.get(name, {})}.items()}
@@ -78,7 +78,7 @@ def _hidden(name: str, annotation: Any, *flags: str) -> inspect.Parameter:
 def _take_old_flags(
     values: dict[str, Any], given: Mapping[str, tuple[OldFlag, Any]], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a verb with the values of deprecated flags, and warn about each of these flags."""
+    """Return the arguments of a command with the values of deprecated flags, and print a warning for each of these flags."""
     for flag, (old, value) in given.items():
         if value in (None, False, []):
             continue
@@ -89,7 +89,8 @@ def _take_old_flags(
             name = old.replacement.strip("-").replace("-", "_")
             if values[name] != defaults[name]:
                 raise ConfigError(
-                    f"{flag}: got {old.replacement} too, expected one of them", hint=f"give {old.replacement} alone"
+                    f"{flag}: got {old.replacement} too, expected only one of these flags",
+                    hint=f"give only {old.replacement}",
                 )
             values[name] = value
         else:
@@ -100,7 +101,7 @@ def _take_old_flags(
 
 @contextmanager
 def _exit_codes(*, verbose: bool) -> Iterator[None]:
-    """Print an error as one message, and exit with its code."""
+    """Print an error that is raised in the context as one message, and exit with the exit code for this error."""
     try:
         yield
     except LionHeartError as error:
@@ -118,10 +119,10 @@ def _exit_codes(*, verbose: bool) -> Iterator[None]:
 
 
 class Verb(TyperCommand):
-    """A verb. Its help text shows no type for switches and arguments."""
+    """A command of the command line, whose help text shows no type for switches and arguments."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters of the verb."""
+        """Return the flags and arguments of the command."""
         return [_hide_type(each) for each in super().get_params(ctx)]
 
 
@@ -133,16 +134,16 @@ def _hide_type(parameter: Any) -> Any:
 
 
 class VerbGroup(TyperGroup):
-    """Group of all verbs. Unknown verbs, unknown flags and missing values are reported as one message and a hint."""
+    """Group of all commands. Unknown commands, unknown flags and missing values are reported as one message and a hint."""
 
     _asked: str = ""  # verb of the command, for errors without a context
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters that precede the verb."""
+        """Return the flags that precede the command name, such as ``--version``."""
         return [_hide_type(each) for each in super().get_params(ctx)]
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a verb and exit with its exit code."""
+        """Run the command that the arguments name, and exit the process with the exit code of the command."""
         self._asked, options["standalone_mode"] = "", False
         try:
             sys.exit(super().main(*arguments, **options) or EXIT_DONE)
@@ -161,21 +162,22 @@ class VerbGroup(TyperGroup):
         sys.exit(EXIT_BAD_INPUT)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the verb that the first argument names.
+        """Return the command that the first argument names.
 
         Raises:
-            ConfigError: The verb is unknown.
+            ConfigError: The command is unknown.
         """
         if args and args[0] not in self.commands and not ctx.resilient_parsing:
             raise ConfigError(
-                f"lionheart: got {args[0]!r}, expected a verb", hint=suggest(args[0], self.commands, label="verbs")
+                f"lionheart: got {args[0]!r}, expected the name of a command",
+                hint=suggest(args[0], self.commands, label="commands"),
             )
         self._asked = args[0] if args else ""
         return super().resolve_command(ctx, args)
 
 
 def _describe_usage(error: Any, verb: str) -> ConfigError:
-    """Return an error of the command-line parser as an error of this package."""
+    """Convert an error of the command-line parser to an error of this package, with a hint."""
     context, name = error.ctx, verb or "lionheart"
     command = f"lionheart {verb} --help" if verb else "lionheart --help"
     if type(error).__name__ == "NoSuchOption" and context is not None:

@@ -1,4 +1,4 @@
-"""Clear error messages for an evaluation that fails because the model, the data and the metric do not fit together."""
+"""Error messages for an evaluation that fails because the model, the data and the metric do not fit together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
 def run_explained(
     where: str, model: nn.Module, batches: BatchSource, compute: Callable[[], Any], metric: ScoreFunction | None = None
 ) -> Any:
-    """Return the result of `compute`. If it fails, run the model on the first batch to find and explain the error.
+    """Return the result of `compute`. If `compute` fails, run the model on the first batch to find and explain the cause.
 
     Args:
         where: Name of the caller, with which the error message begins.

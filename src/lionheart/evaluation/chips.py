@@ -45,7 +45,7 @@ def estimate_mean(
     if wrong is not None:
         raise NumericsError(
             f"evaluation: the mean score of a chip is {wrong}, expected a finite number",
-            hint="check the weights, the inputs and the results of the metric for NaN and infinity",
+            hint="check the weights, the inputs and the scores that the metric returns for NaN and infinity",
         )
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0

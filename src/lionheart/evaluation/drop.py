@@ -32,10 +32,10 @@ def estimate_drop(
     normally distributed, and a bound on the error from samples. Each term has half of the error probability.
 
     Args:
-        chips: Mean score of each chip over samples, 0 to 1, shape ``(chips,)``.
-        samples: Mean score of each sample over chips, 0 to 1, shape ``(samples,)``.
-        reference: Score of each sample in the digital network, 0 to 1, shape ``(samples,)``.
-        confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimate.
+        chips: Mean score of each chip over samples, shape ``(chips,)``.
+        samples: Mean score of each sample over chips, shape ``(samples,)``.
+        reference: Score of each sample in the digital network, shape ``(samples,)``.
+        confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimated drop.
         chip_yield: Fraction of chips, between 0 and 1. The result is then the drop that this fraction of chips does not exceed.
             None = the result is the mean drop over chips.
 
@@ -52,14 +52,15 @@ def estimate_drop(
     """
     if samples.shape != reference.shape:
         raise ConfigError(
-            f"drop: got scores of shape {tuple(samples.shape)} and a reference of shape {tuple(reference.shape)}, expected "
-            "equal shapes",
-            hint="evaluate both networks on the same samples",
+            f"drop: got scores of shape {tuple(samples.shape)} and reference scores of shape {tuple(reference.shape)}, "
+            "expected equal shapes",
+            hint="evaluate the mapped network and the digital network on the same samples",
         )
     n_chips, n_samples = len(chips), len(samples)
     if (confidence is not None or chip_yield is not None) and (n_chips < 2 or n_samples < 2):
         raise ConfigError(
-            f"drop: got {n_chips} chips and {n_samples} samples, expected at least 2 of each for a confidence level or a yield",
+            f"drop: got {n_chips} chips and {n_samples} samples, expected at least 2 of each for a confidence bound or a "
+            "chip yield",
             hint="raise search.n_chips, or give more samples",
         )
     differences = drop_pp(reference.double(), samples.double())

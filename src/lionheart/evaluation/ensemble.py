@@ -49,11 +49,11 @@ class EnsembleScores:
 @final
 @dataclass(frozen=True)
 class _Instance:
-    """One chip at one time, with its weights and noise.
+    """Weights and noise of one simulated chip at one time after programming.
 
     Args:
         time: Index of the time in the list of times.
-        chip: Index of the chip in its chunk.
+        chip: Index of the chip in its chunk, which is a group of chips whose weights are in memory together.
         reads: Weights of each analog layer at this time.
         noise: Source of the output noise.
     """
@@ -167,7 +167,7 @@ class ChipEnsemble:
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
-        """Program the chip with index `chip`, and yield a list with the weights of its layers for each time."""
+        """Program the chip with index `chip`. For each time after programming, yield a list of the layer weights."""
         generator = self.streams.generator("chip", chip, device=self._device)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
@@ -192,7 +192,10 @@ class ChipEnsemble:
         on_pass: Callable[[], None],
         cache: PrefixCache,
     ) -> tuple[Tensor, Tensor]:
-        """Return scores summed over samples, shape ``(times, chips)``, and scores summed over chips, ``(times, samples)``."""
+        """Evaluate the chips in one chunk, and return the scores summed over samples and the scores summed over chips.
+
+        The shapes are ``(times, chips)`` and ``(times, samples)``, in this order.
+        """
         n_chips = 1 + max(each.chip for each in instances)
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
         samples = []
@@ -217,7 +220,10 @@ class ChipEnsemble:
         return totals.cpu(), per_sample.cpu()
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
-        """Return the column calibration with the output statistics of the exact weights; None if no tile uses a calibration."""
+        """Return an object that calibrates tile columns to the output statistics of the exact weights.
+
+        Return None if no tile has a column calibration.
+        """
         wanting = [fqn for fqn, e in analog_layers(self.model).items() if e.tile.column_calibration != "none"]
         if not wanting:
             return None
@@ -237,7 +243,10 @@ class ChipEnsemble:
 
     @contextmanager
     def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
-        """Return a context in which the modules before the first analog layer run only once for each batch."""
+        """Cache the outputs of modules that run before the first analog layer, and yield the cache.
+
+        Within the context, these modules run only once for each batch.
+        """
         before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
         try:
             first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
@@ -254,7 +263,9 @@ class ChipEnsemble:
 
 
 def _split_batches(batches: BatchSource, looks: Sequence[float]) -> Iterator[Callable[[], Iterable[Any]]]:
-    """Split the batches into sections, and yield a function for each section that returns its batches at each call.
+    """Split the batches into sections of consecutive batches, and yield one function for each section.
+
+    Each call of a function returns all batches of its section.
 
     Args:
         batches: Source of the batches.

@@ -75,7 +75,10 @@ class PrefixCache:
 
 @contextmanager
 def computing_once(modules: list[nn.Module]) -> Iterator[PrefixCache]:
-    """Return a context in which each of the modules runs only once until the cache that the context returns is cleared."""
+    """Cache the outputs of `modules` within the context, and yield the cache.
+
+    Each module runs once. Further calls of the module return the cached output until the cache is cleared.
+    """
     cache = PrefixCache()
     try:
         for module in modules:

@@ -1,7 +1,8 @@
-"""Runs: the directory of a run, which holds its settings, journal, weights and results, and the types of these results.
+"""Run directories, and the record types of the files in a run directory.
 
-All files stay readable if the process is killed at any time. The package does not compute any results, and depends on no
-package that does.
+A run directory holds the settings, the journal, the weights and the results of one run of a LionHeart command. All files stay
+readable if the process is killed at any time. The package does not compute any results, and depends on no package that
+computes results.
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment

@@ -1,6 +1,7 @@
-"""Records of cost estimates: time and energy of inference on a platform, of programming chips, and of several cores.
+"""Records of cost estimates: time and energy of inference on one core, of inference on several cores, and of programming chips.
 
-Fields that older versions did not write have a default value, so that their results can be read.
+Fields that older versions of lionheart did not write have a default value, so that the result files of these versions can be
+read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lionheart.record import Record
 
 
 class WorkKind(StrEnum):
-    """Type of work that a core does in one step of a schedule."""
+    """Type of the work that a core does in one time interval of a schedule, such as digital layers or programming of tiles."""
 
     NETWORK_IO = "network io"
     DIGITAL = "digital"
@@ -78,7 +79,7 @@ class CostRecord(CostTotals):
 class LayerCostRecord(CostRecord):
     """Time and energy of one projection (weight matrix) in one inference, with its placement in the mapping.
 
-    The inherited fields are those of the mapped projection.
+    The inherited fields are the time and energy of the projection with its placement in the mapping.
 
     Args:
         fqn: Fully qualified name of the projection.
@@ -99,7 +100,7 @@ class LayerCostRecord(CostRecord):
 class OpCostRecord(Record):
     """Time and energy of all operations of one type that use no weight matrix, such as all activation functions.
 
-    The cost does not depend on the mapping.
+    Time and energy of these operations do not depend on the mapping.
 
     Args:
         name: Name of the operation.
@@ -116,7 +117,7 @@ class OpCostRecord(Record):
 
 @final
 class AgeCost(Record):
-    """Cost of reprogramming a chip at regular intervals, as drift makes it necessary.
+    """Cost of reprogramming a chip at regular intervals, which is necessary because the stored weights drift.
 
     Args:
         reprogram_after: Time from the start of one programming to the start of the next [s].
@@ -218,7 +219,8 @@ class PipelineRecord(Record):
         n_tiles: Number of tiles in use.
         n_tiles_wanted: Number of tiles that the mapping needs if every layer has its own tiles.
         n_tiles_packed: Number of tiles that the mapping needs if layers share tiles.
-        without_tiles: Names of layers that are analog in the mapping but digital here, because they do not fit on the tiles.
+        without_tiles: Names of layers that are analog in the mapping but digital in the simulation, because they do not fit on
+            the available tiles.
         reprogrammed: Names of layers whose tiles are reprogrammed for every inference.
         sharing: Names of the layers on each shared tile, one tuple for each tile that more than one layer uses.
         latency_gain: Latency of the all-digital network divided by the latency of the mapped network [-].
@@ -263,7 +265,7 @@ class SystemRecord(Record):
         energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
         n_tiles: Number of tiles that the mapping needs.
         tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has.
-        programming: Cost of programming the tiles; None = not recorded.
+        programming: Time and energy to program the tiles; None = not recorded.
         layers: Cost of each projection (weight matrix), in the order of the network.
         other_ops: Cost of all other operations, one row for each name; None = not recorded.
         pipeline: Comparison on several cores; None = not simulated.

@@ -46,7 +46,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, description: RunDescription) -> RunDirectory:
-        """Create the directory, write ``run.json``, and return the new run.
+        """Create the directory `path`, write `description` to ``run.json`` in this directory, and return the new run.
 
         Raises:
             ArtifactError: The directory already holds a run, cannot be written, or has too little free space.
@@ -108,7 +108,8 @@ class RunDirectory:
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{self.path}: an older version started the run (schema_version {version}, expected {SCHEMA_VERSION})",
-                hint="continue the run with the older version, or start a new run; results of a finished run can be read",
+                hint="continue the run with the version of lionheart that started it, or start a new run; the results of a "
+                "finished run can be read with this version",
             )
 
     def file(self, name: str) -> Path:
@@ -133,26 +134,26 @@ class RunDirectory:
         data = upgrade_run(require_mapping(read_json(where), where))
         if data.get("schema_version") not in _READABLE:
             raise ArtifactError(
-                f"{where}: schema_version: got {data.get('schema_version')!r}, expected {SCHEMA_VERSION}",
-                hint="another version of lionheart wrote this run; install that version to read it",
+                f"{where}: schema_version: got {data.get('schema_version')!r}, expected 1 or {SCHEMA_VERSION}",
+                hint="another version of lionheart wrote this file; read the run with the version in its key lionheart_version",
             )
         return RunDescription.from_json(data, str(where))
 
     def results(self) -> Results:
-        """Return the contents of ``results.json``; files that older versions wrote are converted.
+        """Return the contents of ``results.json``. A file of an older version of lionheart is converted to the current format.
 
         Raises:
-            ArtifactError: The file is missing or damaged.
+            ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
         """
         where = self.file("results.json")
         return Results.from_json(upgrade(read_json(where), where), str(where))
 
     def read(self, name: str, kind: type[T]) -> T:
-        """Return the contents of a JSON file of the run.
+        """Return the contents of a JSON file of the run as an object of the type `kind`.
 
         Args:
             name: Name of the file, such as ``"graph.json"``.
-            kind: Type of the result, such as a `Record`.
+            kind: Type of the returned object, such as a subclass of `Record`.
 
         Raises:
             ArtifactError: The file is missing or damaged.
@@ -187,7 +188,7 @@ class RunDirectory:
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return the software versions, the processor, the number of threads and the device, which can affect results of a run."""
+    """Return a record of the software versions, processor, number of threads and device, on which results can depend."""
     return Environment(
         lionheart=metadata.version("lionheart-aimc"),
         python=host.python_version(),

@@ -74,7 +74,10 @@ class Journal:
         return number
 
     def elapsed_s(self, *steps: str) -> float:
-        """Return the total elapsed time [s] of all steps with one of these names, with or without a number."""
+        """Return the total elapsed time of all recorded steps whose name is in `steps` [s].
+
+        A number after the name, as in ``"decision 3"``, is ignored in the comparison.
+        """
         rows = [entry for key, entry in self._entries().items() if key in steps or key.partition(" ")[0] in steps]
         return sum(float(entry.get("elapsed_s", 0.0)) for entry in rows)
 
@@ -97,13 +100,13 @@ class Journal:
         return found
 
     def remove(self) -> None:
-        """Delete the file of the journal, and forget all recorded values."""
+        """Delete the journal file, and forget all recorded values."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         self._known = {}
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """Return the events that contain a value, by key."""
+        """Return the journal events in which a value is recorded, by the key of the value."""
         if self._known is None:
             self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
         return self._known
@@ -119,7 +122,7 @@ class Journal:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Append a line to a file and flush the file to the disk; if its last line is incomplete, end that line first."""
+    """Append a line to a file and flush the file to the disk. If the file ends with an incomplete line, end this line first."""
     try:
         with path.open("ab+") as stream:
             if stream.tell() > 0:

@@ -1,4 +1,4 @@
-"""Records of the values that a run computes: accuracies, decisions of the search, tests, and the results as a whole.
+"""Records of the values that a run computes: accuracies, decisions of the search, hold-out tests, and the results as a whole.
 
 The journal, the results files, the report and the output of ``--json`` contain these records. The command ``lionheart schema
 results`` generates the JSON schema of ``results.json`` from these classes.
@@ -23,7 +23,7 @@ RESULTS_VERSION = 2
 
 
 class SearchOutcome(StrEnum):
-    """Outcome of a search: a mapping was found, no mapping satisfies the bound, or the budget was used up first."""
+    """Outcome of a search: a mapping within the bound on the drop, no such mapping, or a search budget that was used up."""
 
     MAPPED = "mapped"
     INFEASIBLE = "infeasible"
@@ -31,7 +31,10 @@ class SearchOutcome(StrEnum):
 
 
 class Accuracy(Record):
-    """Mean score over several programmed chips at one time after programming. Accuracies are scores from 0 to 1."""
+    """Mean score of a network over several programmed chips at one time after programming.
+
+    A score is a fraction from 0 to 1, or a negative cross-entropy in nats if the metric is perplexity.
+    """
 
     t_inference: float = Field(description="time since programming ended [s]")
     mean: float = Field(description="mean score over chips")
@@ -46,7 +49,7 @@ class Accuracy(Record):
     )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether all fields are equal, except for `samples`, which are not written to files."""
+        """Return whether `other` has equal fields. The field `samples` is not compared, because it is not written to files."""
         return isinstance(other, Accuracy) and type(self) is type(other) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
@@ -74,7 +77,7 @@ class Drop(Record):
 
 
 class TrainTrace(Record):
-    """Record of a training: the loss of each epoch, the duration, and the reason for the end."""
+    """Record of a training: the loss of each epoch, the duration, and the reason why the training ended."""
 
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
     n_steps: int = Field(0, description="number of optimiser steps")
@@ -87,7 +90,7 @@ class TrainTrace(Record):
 
 
 class Decision(Record):
-    """One decision of a search: a mapping was tried, and accepted or rejected."""
+    """One decision of a search, in which a mapping was evaluated and then accepted or rejected."""
 
     index: int = Field(description="number of the decision, from 0")
     fqn: str = Field(
@@ -139,7 +142,7 @@ class AgeTrial(Record):
 
 
 class RefreshInterval(Record):
-    """Longest time since programming at which the drop is within the bound, after which chips must be reprogrammed."""
+    """Longest time since programming at which the accuracy drop is within its bound; after it, chips must be reprogrammed."""
 
     holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
     longest_s: float = Field(description="largest age that could be tried [s]")
@@ -154,7 +157,7 @@ class DigitalBaseline(Record):
 
 
 class Baseline(Record):
-    """Scores of the digital network with which the final results are compared."""
+    """Scores of the digital network with which the final scores of the mapped network are compared."""
 
     validation_accuracy: float = Field(description="score on the validation samples of the final results")
     test_accuracy: float | None = Field(None, description="score on the test samples of the final results")

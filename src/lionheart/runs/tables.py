@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Metric) -> Table:
-    """Return a table with the mean score over chips, its interval and the worst chip, one row for each time."""
+    """Return a table with the mean score over chips, its confidence interval and the score of the worst chip at each time."""
     rows = [
         (
             format_duration(point.t_inference),
@@ -32,7 +32,7 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
 
 
 def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
-    """Return a table with time and energy of one inference, digital and mapped, one row for each platform."""
+    """Return a table with time and energy of one inference of the all-digital and the mapped network on each platform."""
     rows = [
         (
             row.platform,

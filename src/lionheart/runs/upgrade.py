@@ -25,7 +25,7 @@ _OPTIONAL = (
 
 
 def upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return the plain data in ``results.json`` in the current format.
+    """Return the contents of ``results.json``, converted to the current format.
 
     Version 1 had other names for some fields (``measure``, ``limit_pp``, ``certificate``, ``reprogramming`` and
     ``test_digital_accuracy``), and did not nest the drop of a hold-out test. Fields that version 1 lacked are omitted here and
@@ -45,7 +45,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     if version != 1:
         raise ArtifactError(
             f"{where}: schema_version: got {version!r}, expected 1 or {RESULTS_VERSION}",
-            hint="another version of lionheart wrote this file; install that version to read it",
+            hint="another version of lionheart wrote this file; read it with the version in lionheart_version of run.json",
         )
     metric = results.get("measure")
     results |= {"schema_version": RESULTS_VERSION, "metric": _ACCURACY if metric is None else metric}
@@ -58,7 +58,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
 
 
 def upgrade_graph(data: Any) -> Any:
-    """Return the plain data in ``graph.json`` with the current names of fields; damaged data are not changed."""
+    """Return the contents of ``graph.json`` (`data`) with current field names. Damaged contents are returned unchanged."""
     if not isinstance(data, Mapping):
         return data
     graph = _renamed(data, {"idle": "unused"})
@@ -72,7 +72,7 @@ def upgrade_graph(data: Any) -> Any:
 
 
 def upgrade_run(data: Any) -> Any:
-    """Return the plain data in ``run.json`` with the current names of settings; damaged data are not changed."""
+    """Return the contents of ``run.json`` (`data`) with current names of settings. Damaged contents are returned unchanged."""
     if not isinstance(data, Mapping) or not isinstance(data.get("settings"), Mapping):
         return data
     settings = dict(data["settings"])
@@ -104,9 +104,10 @@ def _upgrade_refresh(refresh: Any) -> Any:
 
 
 def _rename(row: Any) -> Any:
-    """Return a row with ``drop_ucb_pp`` instead of ``limit_pp``, or instead of ``drop_pp`` if ``limit_pp`` is missing.
+    """Return a row of an old file with the key ``drop_ucb_pp``, for the drop that was compared with the bound on the drop.
 
-    The first versions had no upper confidence bound, and compared ``drop_pp`` with the bound.
+    The value is that of ``limit_pp``, or that of ``drop_pp`` if ``limit_pp`` is missing: the first versions of lionheart
+    computed no upper confidence bound, and compared ``drop_pp`` with the bound on the drop.
     """
     if not isinstance(row, Mapping):
         return row

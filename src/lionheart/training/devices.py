@@ -11,7 +11,7 @@ _NAMES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the torch device for a name; ``auto`` means a CUDA GPU if PyTorch finds one, else the CPU.
+    """Return the torch device called `name`. The name ``auto`` selects a CUDA GPU if PyTorch finds one, else the CPU.
 
     Args:
         name: ``auto``, ``cpu`` or ``cuda``.
@@ -44,12 +44,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_arithmetic(spec: TrainSpec, device: torch.device) -> str:
-    """Return the data type in which a torch device computes with the setting `spec.precision`: ``float32`` or ``bfloat16``."""
+    """Return the name of the data type in which training computes outputs and losses: ``float32`` or ``bfloat16``.
+
+    If `spec.precision` is ``auto``, the data type is ``bfloat16`` on devices with fast bfloat16 products, else ``float32``.
+    """
     if spec.precision == "auto":
         return "bfloat16" if has_fast_bfloat16(device) else "float32"
     return spec.precision
 
 
 def training_autocast(spec: TrainSpec, device: torch.device) -> torch.autocast:
-    """Return the autocast context in which training computes outputs and losses, in the precision that `spec` selects."""
+    """Return the autocast context in which training computes outputs and losses with the precision in `spec`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=choose_arithmetic(spec, device) == "bfloat16")

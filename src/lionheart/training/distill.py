@@ -1,4 +1,4 @@
-"""Knowledge distillation: training with the labels and with the outputs of another network, the teacher."""
+"""Knowledge distillation: training of a network on the labels and on the outputs of another network, the teacher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
     Args:
         source: Source of batches ``(inputs, targets)``.
         teacher: Teacher network, which is set to ``eval()`` mode and runs on the torch device of its parameters.
-        spec: Training settings, of which the precision is used for the teacher too.
+        spec: Training settings. The teacher computes its outputs with the precision in these settings.
 
     Raises:
         ConfigError: The teacher does not return a tensor. The error is raised when batches are read.
@@ -51,7 +51,7 @@ def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
 
     Args:
         loss: Function that maps outputs and targets to a scalar loss.
-        spec: Training settings, of which distillation weight and temperature are used.
+        spec: Training settings, which contain the distillation weight and the temperature.
 
     Source:
         Hinton et al., arXiv:1503.02531.

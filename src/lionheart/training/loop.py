@@ -57,7 +57,7 @@ class TrainSession:
         checkpoint: File to which the state is written after each epoch. If the file exists, training resumes from its state.
             None = no checkpoint.
         progress: Object that displays a progress bar.
-        label: Text next to the progress bar, with which error messages begin too.
+        label: Text next to the progress bar. Error messages begin with this text too.
     """
 
     checkpoint: Path | None = None
@@ -106,7 +106,10 @@ def learning_rate_at(spec: TrainSpec, progress: float) -> float:
 
 
 def is_flat(losses: Sequence[float], patience: int | None) -> bool:
-    """Return whether no loss of the last `patience` epochs is below the lowest loss before; `patience` None gives False."""
+    """Return whether no loss of the last `patience` epochs is below the lowest loss of the epochs before them.
+
+    Return False if `patience` is None or there are no epochs before them.
+    """
     if patience is None or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])
@@ -200,7 +203,7 @@ def train(
 
 
 def _judge(trace: TrainTrace, spec: TrainSpec, hooks: TrainHooks) -> TrainTrace:
-    """Return the trace with a new outcome, which is ``running`` if training continues.
+    """Return the training record `trace` with a new outcome, which is ``running`` if training continues.
 
     If training stops, the outcome is ``flat`` if the loss no longer decreases, ``cap`` after `spec.max_epochs` epochs, or
     ``budget`` if `hooks.should_stop` returns True.

@@ -88,7 +88,7 @@ def test_a_network_that_never_differs_has_no_doubt():
 def test_one_chip_or_other_samples_are_clear_errors():
     with pytest.raises(ConfigError, match="got 1 chips and 9 samples, expected at least 2"):
         estimate_drop(torch.ones(1), torch.ones(9), torch.ones(9), confidence=0.9)
-    with pytest.raises(ConfigError, match="a reference of shape"):
+    with pytest.raises(ConfigError, match="reference scores of shape"):
         estimate_drop(torch.ones(2), torch.ones(9), torch.ones(8))
 
 
