@@ -27,8 +27,8 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
         )
         for point in points
     ]
-    columns = ("time", metric.name, f"{100 * confidence:g} % interval", "chip to chip", "worst chip", "chips")
-    return Table(columns, tuple(rows), right=(metric.name, "chip to chip", "worst chip", "chips"))
+    columns = ("time", metric.name, f"{100 * confidence:g} % interval", "std. dev.", "worst chip", "chips")
+    return Table(columns, tuple(rows), right=(metric.name, "std. dev.", "worst chip", "chips"))
 
 
 def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
@@ -60,16 +60,16 @@ def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_mi
     """
     lines = []
     if tiles_missing:
-        lines.append(f"{platform}: {tiles_missing} of these tiles are more than it has")
+        lines.append(f"{platform} has {tiles_missing} tile{'' if tiles_missing == 1 else 's'} too few for this mapping")
     if cost is not None and cost.n_devices:
         text = cost.reason_unknown
         if cost.time_s is not None and cost.energy_j is not None:
             n_inferences = cost.break_even_energy
             paid = (
-                "its energy is never saved"
+                "the mapping saves no energy"
                 if n_inferences is None
-                else f"energy saved after {format_count(n_inferences)} inferences"
+                else f"repaid by the energy saved in {format_count(n_inferences)} inferences"
             )
             text = f"{format_si(cost.time_s, 's')}, {format_si(cost.energy_j, 'J')}; {paid}"
-        lines.append(f"programming, {platform}: {text}")
+        lines.append(f"programming the tiles once, {platform}: {text}")
     return lines
