@@ -345,8 +345,8 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
     """Return the projections (weight matrices) of a recurrent layer.
 
-    All gates read the same vector, so the weights of all gates form one matrix. The inputs and
-    the hidden states have separate matrices. An LSTM with ``proj_size`` also has a matrix that projects the hidden states.
+    All gates read the same vector, so the weights of all gates form one matrix. The inputs and the hidden states have separate
+    matrices. An LSTM with ``proj_size`` also has a matrix that projects the hidden states.
     """
     layer_type, projections = rnn.mode.lower().partition("_")[0], []
     for layer in range(rnn.num_layers):

@@ -1,4 +1,4 @@
-"""Names of the tensor operations of PyTorch in layer graphs, and the number of arithmetic operations of each call."""
+"""Names that the tensor operations of PyTorch have in layer graphs, and the number of arithmetic operations of a call."""
 
 from __future__ import annotations
 

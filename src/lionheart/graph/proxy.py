@@ -90,7 +90,8 @@ class WeightProxy:
     def transpose(self, first: int, second: int) -> Any:
         """Return a proxy for the transposed weight if `first` and `second` are the two dimensions of a matrix.
 
-        For other dimensions, report the call as an operation that is not a product, and return the transposed weight itself.
+        For other dimensions, report the call as an operation that is not a product, and return the weight itself with these
+        dimensions exchanged.
 
         Raises:
             UnsupportedLayerError: The call is not the transpose of a matrix, and the proxy was created with ``note=None``.

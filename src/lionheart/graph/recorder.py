@@ -146,7 +146,7 @@ class TraceRecorder:
         producers: Iterable[str],
         has_bias: bool,
     ) -> list[str]:
-        """Add one product of inputs with a weight to the counts of the projections (weight matrices) in the weight tensor.
+        """Count one product of inputs with the tensor `weight` for each projection (weight matrix) that this tensor contains.
 
         Args:
             origin: Parameters from which the weight tensor is computed.

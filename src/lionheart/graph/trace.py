@@ -151,7 +151,7 @@ class _Probes:
     """Installs weight proxies in the modules whose analog version runs the original forward.
 
     A weight proxy replaces a weight while the forward runs. The proxies record the products with the weight, and the first use
-    of the weight that is not a product. Such a weight must stay digital.
+    of the weight that is not a product. A weight with a use that is not a product must stay digital.
     """
 
     def __init__(self, recorder: TraceRecorder) -> None:

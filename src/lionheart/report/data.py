@@ -47,7 +47,7 @@ class ReportData:
             wrong = sorted(set(fqns) ^ set(names))
             if wrong:
                 raise ArtifactError(
-                    f"{where}: got {len(names)} projections, expected the {len(fqns)} projections of the graph; "
+                    f"{where}: got {len(names)} projections, expected the {len(fqns)} projections of the layer graph; "
                     f"first difference: {wrong[0]!r}",
                     hint="graph.json and results.json must be the unchanged files of one run; restore both files from a backup",
                 )
@@ -89,7 +89,7 @@ class ReportData:
 
     @property
     def age(self) -> str:
-        """Time since programming of the tiles for which the mapping was selected, in words, for example ``"1 day"``."""
+        """Time after programming the tiles at which the mapping must meet the bound, in words, for example ``"1 day"``."""
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:

@@ -309,8 +309,8 @@ def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.
         minimum: Smallest width of a layer [% of a row].
 
     Returns:
-        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if the rows
-        are too short for all layers with this width.
+        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if
+        the rows are too short for all layers with this width.
     """
     roots = [math.sqrt(max(value, 0.0)) for value in work]
     left = 100.0 * math.ceil(len(roots) / per_row)

@@ -105,7 +105,7 @@ def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
-    """Return `positions` moved apart so that neighbours are at least `gap` apart. The order and the mean do not change."""
+    """Return `positions`, moved so that neighbours are at least `gap` apart. The order and the mean do not change."""
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     moved = list(positions)
     for _ in range(20 * len(positions)):

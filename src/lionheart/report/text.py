@@ -165,11 +165,11 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
 
 
 def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
-    """Return a sentence about the longest time since programming at which chips meet the bound.
+    """Return a sentence about the longest time since programming up to which chips meet the accuracy bound.
 
     Args:
         found: Result of the search for this time. If None, the time was not requested, and the sentence is empty.
-        bound_pp: Largest allowed accuracy drop [pp].
+        bound_pp: Largest allowed accuracy drop, in the drop unit of `metric` (pp for an accuracy).
         metric: Metric that defines the unit of the drop.
     """
     if found is None:

@@ -50,7 +50,8 @@ class ParetoResult:
     """Results of a search for a Pareto front of mappings.
 
     Args:
-        results: All measured mappings, the mappings on the front, and the best mapping for each bound, as in ``pareto.json``.
+        results: All measured mappings, the mappings on the front, and the mapping with the lowest cost for each bound of the
+            accuracy drop, as in ``pareto.json``.
         run: Run directory of the search.
     """
 
@@ -92,13 +93,13 @@ def find_pareto_front(
     A mapping states for each projection (weight matrix) whether it runs on analog tiles or digitally. All mappings are measured
     with the same samples and the same chip seeds, and these measurements determine the front. Mappings on the front are then
     measured again on fresh chips and all validation samples. The results contain both measurements, and the mapping for a bound
-    must meet the bound in both. The test set is not used.
+    must meet the bound in both measurements. The test set is not used.
 
     Args:
         task: Task with model, data and metric.
         settings: Settings of the run; None for the preset ``quick``. The group ``pareto`` sets the objective, the bounds and
-            the number of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the rules
-            that select layers by name, and the tile limit. Time and energy are estimated for the first platform in the
+            the number of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the
+            rules that select layers by name, and the tile limit. Time and energy are estimated for the first platform in the
             settings.
         storage: URL of the Optuna storage; None for a file in the run directory.
         run_dir: New directory for the run; None for a directory below ``./runs``.
@@ -195,7 +196,7 @@ class _ParetoJob:
         self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
-        """Search for the front, measure its mappings on fresh chips, and write the results.
+        """Search for the Pareto front, measure the mappings on the front again on fresh chips, and write the results.
 
         If the search is interrupted or fails, the results of the measurements so far are written.
 

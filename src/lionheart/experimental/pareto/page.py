@@ -45,7 +45,7 @@ class _Axis:
 def _require(value: float | None) -> float:
     if value is None:
         raise ArtifactError(
-            "pareto.json: mappings: got a mapping without a time or energy of one inference, expected a number",
+            "pareto.json: mappings: got a mapping without 'latency_s' or 'energy_j', expected a time and an energy",
             hint="restore the file from a backup, or run the search again",
         )
     return value
@@ -168,7 +168,7 @@ def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
 
 
 def _steps(front: Sequence[FrontRow], x: LinearScale, y: LinearScale, axis: _Axis) -> str:
-    """Return the points of a step line for the front, as the attribute ``points`` of an SVG polyline.
+    """Return the points of a step line for the front, in the format of the attribute ``points`` of an SVG polyline.
 
     At each cost, the line shows the best accuracy of all mappings that cost at most as much.
     """

@@ -1,4 +1,4 @@
-"""Records of a search for a Pareto front, which are stored in ``pareto.json`` and in the journal of the run."""
+"""Records that a search for a Pareto front stores in ``pareto.json`` and in the journal of the run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class BoundRow(Record):
 
 
 class FrontResults(Record):
-    """Results of a search for a Pareto front, which are stored in ``pareto.json``."""
+    """Results of a search for a Pareto front, as stored in ``pareto.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     task: str = Field(description="name of the task")
@@ -100,7 +100,7 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """All measured mappings, by the number of the trial of each mapping."""
+        """All measured mappings, by the number of the first trial that proposed the mapping."""
         return {row.number: row for row in self.mappings}
 
     @property

@@ -78,9 +78,9 @@ def search_front(
     """Search for the Pareto front of accuracy against cost, and return all measured mappings.
 
     The mappings in ``problem.seeds`` are measured first and form the first generation of NSGA-II. The search stops when
-    ``problem.n_trials`` different mappings, or all allowed mappings, have been measured. If NSGA-II
-    proposes a mapping that was already measured, the mapping is not measured again. The next trial is then a new mapping, which
-    differs from the proposed mapping in a few randomly chosen projections (weight matrices).
+    ``problem.n_trials`` different mappings, or all allowed mappings, have been measured. If NSGA-II proposes a mapping that was
+    already measured, the mapping is not measured again. The next trial is then a new mapping, which differs from the proposed
+    mapping in a few randomly chosen projections (weight matrices).
 
     Args:
         problem: Candidates of the search, and functions that measure mappings.
@@ -172,8 +172,8 @@ def hide_password(text: str) -> str:
 class _StatelessSampler(BaseSampler):
     """NSGA-II sampler that uses a separate random stream for each trial number and accepts enqueued trials as parents.
 
-    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers
-    than an uninterrupted study. The sampler of Optuna also does not accept enqueued trials as parents.
+    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers than an
+    uninterrupted study. The sampler of Optuna also does not accept enqueued trials as parents.
     """
 
     def __init__(self, names: Sequence[str], population_size: int, streams: RandomStreams) -> None:

@@ -188,7 +188,7 @@ def _describe_validation(data: ReportData) -> str:
 
 
 def list_key_figures(data: ReportData) -> list[dict[str, str]]:
-    """Return the most important results of a run: for each result, its value, a label, a remark and a CSS class as text."""
+    """Return the most important results of a run. Each result is a dict with a value, a label, a remark and a CSS class."""
     results, metric = data.results, data.metric
     projections = f"{data.n_analog} of {data.n_projections} projections"
     tiles = f"on {describe_tiles(results.n_tiles, results.max_tiles)}"
