@@ -1,6 +1,6 @@
 """Layer graph: a list of all operations that a network performs in one inference, with their sizes.
 
-The package traces any `nn.Module` with the inputs of one inference and returns an immutable `LayerGraph`. A Hugging Face model can
+The package traces any `nn.Module` with the inputs of one inference and returns a frozen `LayerGraph`. A Hugging Face model can
 also be built from its configuration, without weights. The graph lists every projection (a weight matrix that multiplies
 vectors) with its shape, its number of matrix-vector multiplications (MVMs) and its number of multiply-accumulate operations
 (MACs). It also lists every other operation, except operations that only move, view or allocate data. Layer types define which
