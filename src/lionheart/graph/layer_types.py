@@ -187,7 +187,7 @@ def describe_module(module: nn.Module) -> list[Projection]:
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Return whether a module runs another forward than the registered class in its inheritance chain.
+    """Return whether a module overrides the forward of the registered class in its inheritance chain.
 
     The registered class is the first class in the chain for which a layer type is registered. Return False if there is no such
     class.
@@ -199,8 +199,8 @@ def has_own_forward(module: nn.Module) -> bool:
 def needs_proxy(module: nn.Module) -> bool:
     """Return whether the analog version of a module must run the original forward with weight proxies.
 
-    A weight proxy replaces a weight while the forward runs, and redirects products with the weight. Proxies are needed if the
-    forward may compute more than a product with the weight and the addition of a bias.
+    A weight proxy replaces a weight while the forward runs, so that the products with the weight can be computed on tiles.
+    Proxies are needed if the forward may compute more than a product with the weight and the addition of a bias.
     """
     projections = describe_module(module)
     if not projections or _is_wrapped(module):
