@@ -72,7 +72,7 @@ class ParetoResult:
         bounds = {row.max_drop_pp: row.number for row in self.results.bounds}
         if bound_pp not in bounds:
             raise ConfigError(
-                f"bound_pp: got {bound_pp:g}, expected a bound in the settings of the run",
+                f"bound_pp: got {bound_pp:g} pp, expected a bound in the settings of the run",
                 hint=f"bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
             )
         number = bounds[bound_pp]
