@@ -1,4 +1,7 @@
-"""Group projections (weight matrices) into mapping units. A unit contains the projections in one child of a repeated block."""
+"""Group projections (weight matrices) into mapping units.
+
+A mapping unit contains the projections in one child module of a block that the network repeats, such as a transformer layer.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +60,20 @@ def make_unit_pattern(unit: str) -> str:
 
 
 def _elements(name: Sequence[str]) -> list[int]:
-    """Return the lengths of the prefixes of a name that end with a list index: 2 and 4 for ``layer.3.ffn.0.dense``."""
+    """Return the lengths of the prefixes of a name that end with a list index, in components of the name.
+
+    For ``layer.3.ffn.0.dense``, the lengths are 2 and 4. An index that is the last component of the name is ignored.
+    """
     return [length for length in range(1, len(name)) if name[length - 1].isdigit()]
 
 
 def _find_stages(names: Iterable[Sequence[str]]) -> set[str]:
-    """Return the names of list elements that have more than half of their projections in nested lists.
+    """Return the names of the list elements in which more than half of the projections are inside nested lists.
 
     Each index in the returned names is replaced by ``*``.
+
+    Args:
+        names: Names of all projections (weight matrices) of a network, each split at the dots.
     """
     held: Counter[str] = Counter()
     deeper: Counter[str] = Counter()
@@ -78,7 +87,12 @@ def _find_stages(names: Iterable[Sequence[str]]) -> set[str]:
 
 
 def _unit_length(name: Sequence[str], stages: set[str]) -> int:
-    """Return the number of leading components of a projection's name that form the name of its mapping unit."""
+    """Return the number of leading components of a projection's name that form the name of its mapping unit.
+
+    Args:
+        name: Name of the projection (weight matrix), split at the dots.
+        stages: Names of the list elements that are not blocks, with each index replaced by ``*``.
+    """
     elements = _elements(name)
     block = next((length for length in elements if make_pattern(".".join(name[:length])) not in stages), None)
     if block is None:

@@ -1,4 +1,7 @@
-"""Tables of the convolutions in PyTorch. Each entry names the layer type, the module class and the function."""
+"""Tables of the convolutions in PyTorch.
+
+Each entry contains the layer type, the number of spatial dimensions, the module class and the function of a convolution.
+"""
 
 from __future__ import annotations
 

@@ -30,16 +30,16 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
     Args:
         name: Folder with a ``config.json``, path of a configuration file, name of a model on the Hugging Face hub, or model
-            type such as ``gpt2``. A model type selects its default configuration, unless the configuration of a model with this
-            name is already in the local cache of the hub.
+            type such as ``gpt2``. For a model type, the default configuration is used, unless the local cache of the hub
+            contains the configuration of a model with the same name.
 
     Returns:
-        Model in evaluation mode, and its inputs by names of arguments.
+        Model in evaluation mode, and its example inputs by names of arguments.
 
     Raises:
         ConfigError: transformers is not installed, or it does not support the model type. The error is also raised if the main
             input of the model is not supported.
-        ArtifactError: The configuration does not exist or cannot be read.
+        ArtifactError: The configuration of the model does not exist or cannot be read.
     """
     transformers = import_extra("transformers", "hf", f"hf:{name}")
     config = _load_config(name)
@@ -47,7 +47,8 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     if model_class is None:
         raise ConfigError(
             f"hf:{name}: transformers {transformers.__version__} has no PyTorch model for the model type {config.model_type!r}",
-            hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead",
+            hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead "
+            f"of hf:{name}",
         )
     with torch.device("meta"):
         model = model_class(config)
@@ -84,7 +85,8 @@ def _load_config(name: str) -> Any:
         known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(
             f"hf:{name}: could not load a configuration from a folder or from the hub: {str(error).splitlines()[0]}",
-            hint=f"give a folder with a config.json, the name of a model on the Hugging Face hub, or a model type; {known}",
+            hint="give a folder with a config.json, the name of a model on the Hugging Face hub, or a model type; for a model "
+            f"on the hub, check the network connection; {known}",
         ) from error
 
 
@@ -95,9 +97,10 @@ def _is_cached(name: str) -> bool:
 
 
 def _model_class(config: Any) -> Any:
-    """Return the model class named in the configuration.
+    """Return the model class that a Hugging Face configuration names.
 
-    If this class is missing, return the first suitable class that the tables in `_HEADS` list for the model type, or None.
+    If transformers does not contain the named class, return the first suitable class that the tables in `_HEADS` list for
+    the model type. Return None if the tables list no suitable class.
     """
     import transformers
     from transformers.models.auto import modeling_auto
@@ -122,7 +125,7 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         model: Hugging Face model, with the attributes ``config`` and ``main_input_name``.
 
     Returns:
-        Input tensors of batch size 1 by names of arguments.
+        Input tensors with batch size 1, by names of arguments of the model.
 
     Raises:
         ConfigError: The main input of the model is not supported.
@@ -139,9 +142,10 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         inputs[main] = torch.zeros(1, _SAMPLES)
     else:
         raise ConfigError(
-            f"{type(model).__name__}: got the main input {main!r}, expected 'input_ids', 'pixel_values', 'input_features' or "
-            "'input_values'",
-            hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead",
+            f"{type(model).__name__}: the main input of the model is {main!r}, expected 'input_ids', 'pixel_values', "
+            "'input_features' or 'input_values'",
+            hint="write a Python function that returns (model, example_inputs), and give the model as "
+            "path/to/file.py:function",
         )
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = _tokens(config, _TARGETS)

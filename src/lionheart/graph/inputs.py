@@ -1,4 +1,7 @@
-"""Trace models without example inputs. The shape and data type of the inputs are guessed from the first layer."""
+"""Trace models for which no example inputs are given.
+
+The inputs are guessed from the configuration of a Hugging Face model, or from the first layer of a model.
+"""
 
 from __future__ import annotations
 

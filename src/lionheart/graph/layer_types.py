@@ -1,7 +1,7 @@
-"""Layer types: descriptions of the projections (weight matrices) in the modules of a class.
+"""Layer types, each of which describes the projections (weight matrices) in the modules of one class.
 
-A function with the decorator `register_layer_type` adds a layer type. It returns the projections of a module and the names of
-the parameters that store their weights.
+A layer type is added with the decorator `register_layer_type`. The decorated function takes a module and returns the
+projections of this module, with the names of the parameters that store the weights.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ class Projection:
             module.
         weight: Name of the parameter that stores the weight. The name is dotted if a child module owns the parameter.
         bias: Name of the parameter that is added to the outputs, or None.
-        outputs: First and last (exclusive) index of the projection in the first dimension of the weight if the weight stores
-            several projections; None for the whole weight.
-        bias_outputs: First and last (exclusive) index of the projection in the bias; None for the whole bias.
+        outputs: First and last (exclusive) index of the projection along the first dimension of the parameter `weight`, if
+            this parameter stores several projections. None if the projection is the whole parameter.
+        bias_outputs: First and last (exclusive) index of the elements of the parameter `bias` that belong to the projection.
+            None for all elements.
         inputs_first: Whether the weight is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``, instead of
             ``(cols, rows)``.
         is_module: Whether the module computes only ``inputs @ matrix + bias`` over the last dimension of its inputs. If False,
-            an analog module runs the forward of the original module, in which only the product is replaced.
+            the analog version of the module runs the original forward, in which only the product is replaced. Convolutions and
+            layer types with ``is_wrapped=True`` are exceptions.
     """
 
     layer_type: str
@@ -55,15 +57,25 @@ class Projection:
     is_module: bool = False
 
     def fqn_in(self, module_fqn: str) -> str:
-        """Return the fully qualified name of the projection (weight matrix) if its module is named `module_fqn` in a model."""
+        """Return the fully qualified name of the projection (weight matrix) in a model.
+
+        Args:
+            module_fqn: Fully qualified name of the module that contains the projection.
+        """
         return ".".join(name for name in (module_fqn, self.name) if name)
 
     def stored_weight(self, module: nn.Module) -> Tensor:
-        """Return the weight as a view of the parameter of `module` that stores it, in the layout of the parameter."""
+        """Return the weight matrix of the projection as a view of the parameter of `module` that stores this matrix.
+
+        The view has the same dimensions, in the same order, as the parameter.
+        """
         return _slice(find_tensor(module, self.weight), self.outputs)
 
     def stored_bias(self, module: nn.Module) -> Tensor | None:
-        """Return the bias as a view of shape ``(groups * cols,)`` of a parameter of `module`, or None if there is no bias."""
+        """Return the bias of the projection (weight matrix), or None if the projection has no bias.
+
+        The bias has the shape ``(groups * cols,)`` and is a view of the parameter of `module` that stores the bias.
+        """
         return None if self.bias is None else _slice(find_tensor(module, self.bias), self.bias_outputs)
 
 
@@ -80,10 +92,10 @@ class LayerType:
     """A layer type: a module class, and a function that returns the projections (weight matrices) of its modules.
 
     Args:
-        module_type: Module class, or its dotted name if importing the class is slow. Subclasses are included.
+        module_type: Module class, or its dotted name if importing the class is slow. The layer type also applies to subclasses.
         describe: Function that takes a module of this class and returns its projections.
         is_wrapped: Whether the analog version of a module runs a forward from `lionheart.analog.layers.wrappers` instead of the
-            original forward. A subclass that overrides forward then stays digital.
+            original forward. If True, a module whose class overrides the forward of the registered class stays digital.
     """
 
     module_type: type[nn.Module] | str
@@ -110,7 +122,7 @@ def register_layer_type(
             original forward.
 
     Raises:
-        ConfigError: The class is already registered.
+        ConfigError: `module_type` is neither a class nor a string, or a layer type is already registered for this class.
     """
     check_type(module_type, (type, str), "register_layer_type", hint="give a module class, or its dotted name")
 
@@ -119,8 +131,8 @@ def register_layer_type(
         if name in LAYER_TYPES:
             if LAYER_TYPES.find(name).module_type == module_type:
                 raise ConfigError(
-                    f"register_layer_type: {module_type} is already registered",
-                    hint="register a subclass, or call unregister_layer_type first",
+                    f"register_layer_type: a layer type for {module_type} is already registered",
+                    hint="remove this layer type with unregister_layer_type first, or register a subclass",
                 )
             LAYER_TYPES.remove(name)
         LAYER_TYPES.add(name, LayerType(module_type, describe, is_wrapped))
@@ -143,12 +155,19 @@ def _dotted(module_type: type | str) -> str:
 
 
 def _find_layer_type(module: nn.Module) -> tuple[type[nn.Module], LayerType] | None:
-    """Return the nearest registered class in the inheritance chain of a module and its layer type, or None if there is none."""
+    """Return the layer type that applies to a module, as a pair ``(class, layer type)``.
+
+    The class is the first class in the inheritance chain of the module for which a layer type is registered. Return None if no
+    class in the chain is registered.
+    """
     return next(_layer_types(module), None)
 
 
 def _layer_types(module: nn.Module) -> Iterator[tuple[type[nn.Module], LayerType]]:
-    """Yield the registered classes in the inheritance chain of a module with their layer types, nearest class first."""
+    """Yield a pair ``(class, layer type)`` for each registered class in the inheritance chain of a module.
+
+    Subclasses precede their base classes.
+    """
     for each in type(module).__mro__:
         name = _dotted(each)
         if name in LAYER_TYPES:
@@ -160,14 +179,19 @@ def _layer_types(module: nn.Module) -> Iterator[tuple[type[nn.Module], LayerType
 def describe_module(module: nn.Module) -> list[Projection]:
     """Return the projections (weight matrices) of a module according to its layer type.
 
-    The list is empty if no layer type is registered for the class of the module. Children are not searched for projections.
+    The list is empty if no layer type is registered for the class of the module or for a base class. Child modules are not
+    searched for projections.
     """
     found = _find_layer_type(module)
     return [] if found is None else found[1].describe(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Return whether the class of a module overrides the forward of the class that is registered as a layer type."""
+    """Return whether a module overrides the forward of the registered class in its inheritance chain.
+
+    The registered class is the first class in the chain for which a layer type is registered. Return False if there is no such
+    class.
+    """
     found = _find_layer_type(module)
     return found is not None and type(module).forward is not found[0].forward
 
@@ -175,7 +199,8 @@ def has_own_forward(module: nn.Module) -> bool:
 def needs_proxy(module: nn.Module) -> bool:
     """Return whether the analog version of a module must run the original forward with weight proxies.
 
-    Weight proxies, which redirect products with a weight, are needed if the forward may compute more than a product.
+    A weight proxy replaces a weight while the forward runs, so that the products with the weight can be computed on tiles.
+    Proxies are needed if the forward may compute more than a product with the weight and the addition of a bias.
     """
     projections = describe_module(module)
     if not projections or _is_wrapped(module):
@@ -190,7 +215,10 @@ def _is_wrapped(module: nn.Module) -> bool:
 
 
 def find_tensor(module: nn.Module, name: str) -> Tensor:
-    """Return the parameter, buffer or attribute `name` of a module. The name is dotted if a child module owns the tensor."""
+    """Return the parameter, buffer or attribute `name` of a module.
+
+    The name is dotted if a child module owns the tensor, for example ``out_proj.weight``.
+    """
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path) if path else module
     found = owner._parameters.get(leaf)  # before attributes, because a weight proxy may hide the parameter
@@ -216,12 +244,12 @@ class PlacedProjection:
 
     @property
     def is_computed(self) -> bool:
-        """Whether the weight is computed from other parameters, for example by a parametrisation, and is not a parameter."""
+        """Whether the weight is not a parameter but is computed from other parameters, for example by a parametrisation."""
         owner, _, leaf = self.projection.weight.rpartition(".")
         return leaf not in self.module.get_submodule(owner)._parameters
 
     def key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for projections (weight matrices) that share one weight."""
+        """Return a dictionary key that is the same for all projections (weight matrices) that use the same weight."""
         if self.is_computed:
             return id(self.module), self.projection.outputs
         return id(find_tensor(self.module, self.projection.weight)), self.projection.outputs
@@ -233,7 +261,7 @@ def find_projections(
     """Yield the projections (weight matrices) of a model in the order of its modules.
 
     If a model contains a module several times, its projections are yielded once. A child module is skipped if a projection of
-    its parent uses the weight of the child, as in the output projection of an attention layer.
+    its parent uses the weight of the child. An example is the child ``out_proj`` of `nn.MultiheadAttention`.
 
     Args:
         model: Model to search.
@@ -274,9 +302,10 @@ def _describe_convolution(layer_type: str, conv: nn.Conv2d) -> list[Projection]:
 
 
 def _describe_transposed(layer_type: str, conv: nn.ConvTranspose2d) -> list[Projection]:
-    """Return the projection (weight matrix) of a transposed convolution. It multiplies one vector for each input position.
+    """Return a list with the projection (weight matrix) of a transposed convolution.
 
-    The products that belong to the same output position are added digitally.
+    The matrix multiplies one vector for each input position. Products that belong to the same output position are added
+    digitally.
     """
     rows, cols = conv.in_channels // conv.groups, conv.out_channels // conv.groups * math.prod(conv.kernel_size)
     return [Projection(layer_type, rows, cols, conv.groups)]
@@ -316,7 +345,8 @@ def _describe_attention(attention: nn.MultiheadAttention) -> list[Projection]:
 def _describe_recurrent(rnn: nn.RNNBase) -> list[Projection]:
     """Return the projections (weight matrices) of a recurrent layer.
 
-    All gates read the same vector, so the weights of all gates form one matrix. Inputs and states have separate matrices.
+    All gates read the same vector, so the weights of all gates form one matrix. The inputs and the hidden states have separate
+    matrices. An LSTM with ``proj_size`` also has a matrix that projects the hidden states.
     """
     layer_type, projections = rnn.mode.lower().partition("_")[0], []
     for layer in range(rnn.num_layers):

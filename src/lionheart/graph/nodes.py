@@ -26,14 +26,14 @@ class LayerNode:
             kernel.
         cols: Number of outputs of the weight matrix of one group.
         groups: Number of groups. Each group has its own weight matrix.
-        n_mvms: Number of matrix-vector multiplications per inference in each group, for example the number of tokens or of
+        n_mvms: Number of matrix-vector multiplications per inference in each group, for example the number of tokens or
             output positions.
         n_calls: Number of products with the weight per inference, summed over all layers that share the weight.
         n_inputs: Number of input elements per inference, without the copies that im2col makes for a convolution.
         n_outputs: Number of output elements per inference.
         has_bias: Whether a bias is added to the products. A bias is always added digitally.
-        aliases: Names of the other layers that use the same weight. They can be projections, which always have the same
-            placement as this node, or embeddings.
+        aliases: Names of the other layers that use the same weight. Such a layer is an embedding, or a projection that always
+            has the same placement as this node.
         unsupported_reason: Reason why the projection cannot run on analog tiles; empty if it can.
     """
 
@@ -58,7 +58,7 @@ class LayerNode:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def tied_to(self) -> str | None:
-        """Name of the first other layer that uses the same weight, or None."""
+        """First name in `aliases`, the other layers that use the same weight. None if no other layer uses the weight."""
         return self.aliases[0] if self.aliases else None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -77,7 +77,7 @@ class LayerNode:
 @final
 @dataclass(frozen=True)
 class DigitalOp:
-    """An operation without a weight matrix. One entry sums the calls that are scheduled after the same projection.
+    """An operation without a weight matrix. One object sums all calls that are scheduled after the same projection.
 
     Args:
         name: Name of the operation, for example ``relu`` or ``add``.
@@ -103,7 +103,7 @@ class DigitalOp:
 
 
 class GraphTotals(Record):
-    """Sums over all projections (weight matrices) of a network.
+    """Total numbers of operations and of weights, summed over all projections (weight matrices) of a network.
 
     Args:
         macs: Number of multiply-accumulate operations (MACs) per inference.
@@ -136,7 +136,7 @@ class LayerGraph:
         if fqn in self._by_name:
             return self._by_name[fqn]
         raise ConfigError(
-            f"layer: got {fqn!r}, expected a projection of this network",
+            f"layer: got {fqn!r}, expected the name of a projection (weight matrix) of the network",
             hint=suggest(fqn, (node.fqn for node in self.nodes), label="projections"),
         )
 
@@ -151,7 +151,10 @@ class LayerGraph:
 
     @property
     def ops_by_name(self) -> tuple[DigitalOp, ...]:
-        """The other operations, summed to one entry for each name. In these entries `scheduled_after` is empty."""
+        """Operations in `other_ops`, with one entry for each operation name.
+
+        An entry sums all calls of the operation, and its `scheduled_after` is empty.
+        """
         rows: dict[str, DigitalOp] = {}
         for op in self.other_ops:
             rows[op.name] = _add(rows[op.name], op) if op.name in rows else replace(op, scheduled_after="")
@@ -175,6 +178,6 @@ class LayerGraph:
 
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:
-    """Return `first` with its counts increased by the counts of `second`; both are entries for the same operation."""
+    """Return a copy of `first` with the counts of `second` added. `first` and `second` describe the same operation."""
     counts = [item.name for item in fields(DigitalOp) if item.name not in ("name", "scheduled_after")]
     return replace(first, **{count: getattr(first, count) + getattr(second, count) for count in counts})

@@ -1,4 +1,4 @@
-"""Names of tensor operations, and the number of arithmetic operations that each of them performs."""
+"""Names that the tensor operations of PyTorch have in layer graphs, and the number of arithmetic operations of a call."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ _ADDENDS = {aten.addmm: 0, aten.baddbmm: 0, aten.addmv: 0, aten.convolution: 2, 
 
 
 def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
-    """Return the number of multiply-accumulate operations (MACs) in a product, or None for any other operation.
+    """Return the number of multiply-accumulate operations (MACs) of a call, or None if the operation is not a product.
 
-    PyTorch's FLOP counter counts the MACs of most products. The MACs of matrix-vector, vector-vector and trilinear products,
-    which the counter does not support, are counted by this function.
+    The FLOP counter of PyTorch gives the number for most products. The counter does not support matrix-vector, vector-vector
+    and trilinear products, for which this function derives the number from the shapes of the arguments.
 
     Args:
         packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.
@@ -137,7 +137,10 @@ def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 
 
 def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Return the two factors of a product, or None for an operation without two known factors, such as fused attention.
+    """Return the two tensors that a product multiplies, or None for any other operation.
+
+    In a layer, the inputs are usually the first tensor, and the weight is the second. Products without two known factors, such
+    as fused attention, count as other operations.
 
     Args:
         packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.
@@ -148,7 +151,7 @@ def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | No
 
 
 def has_addend(packet: Any, args: tuple[Any, ...]) -> bool:
-    """Return whether a product also adds a tensor, such as a bias.
+    """Return whether a call of a product operation also adds a tensor, such as a bias, to the product.
 
     Args:
         packet: Overload packet of the called operation, for example ``torch.ops.aten.addmm``.

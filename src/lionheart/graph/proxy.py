@@ -1,8 +1,9 @@
-"""Weight proxies: objects that replace a weight while the forward of its module runs, and redirect products with the weight.
+"""Weight proxies: objects that replace a weight while the forward of its module runs.
 
-Proxies are needed for modules that override forward, such as a subclass of `nn.Linear` that scales its inputs. A proxy replaces
-products by `F.linear`, by a convolution function, by `torch.addmm`, or by a matrix product such as ``inputs @ weight.T``. For
-any other use of the weight, the proxy calls a function or raises an error.
+A proxy passes the inputs of products with the weight to another function, for example a product on analog tiles. Proxies are
+needed for modules that override forward, such as a subclass of `nn.Linear` that scales its inputs. The supported products are
+calls of `F.linear`, a convolution function or `torch.addmm`, and matrix products such as ``inputs @ weight.T``. Any other use
+of the weight is reported to a function or raises an error.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ _ADDMMS = (torch.addmm, Tensor.addmm)
 
 @final
 class WeightProxy:
-    """An object that replaces a weight in the forward of a module and computes products with the weight by `multiply`.
+    """An object that replaces a weight in the forward of a module and calls `multiply` for each product with the weight.
 
     Args:
         weight: Weight to replace. The proxy has the same shape, data type and torch device.
         multiply: Function that maps inputs to their product with the weight, without bias. The product is
             ``F.linear(inputs, matrix)`` or the convolution of the module.
         inputs_first: Whether the weight is stored as ``(in, out)`` instead of ``(out, in)``.
-        geometry: Tuple of stride, padding, dilation and groups, which a convolution call must match to be replaced; None if the
-            module is not a convolution.
+        geometry: Tuple of stride, padding, dilation and groups of the module; None if the module is not a convolution. A
+            convolution call with other values is not a supported product.
         note: Function that is called with the name of each operation on the weight that is not a supported product. The
             operation then uses the weight itself. If `note` is None, the operation raises an error.
         transposed: Whether the proxy represents the transposed weight.
@@ -89,7 +90,8 @@ class WeightProxy:
     def transpose(self, first: int, second: int) -> Any:
         """Return a proxy for the transposed weight if `first` and `second` are the two dimensions of a matrix.
 
-        Otherwise, treat the call as an operation that is not a product, and transpose the weight itself.
+        For other dimensions, report the call as an operation that is not a product, and return the weight itself with these
+        dimensions exchanged.
 
         Raises:
             UnsupportedLayerError: The call is not the transpose of a matrix, and the proxy was created with ``note=None``.
@@ -100,7 +102,10 @@ class WeightProxy:
         return self.seen().transpose(first, second)
 
     def to(self, *args: Any, **kwargs: Any) -> WeightProxy:
-        """Ignore the arguments and return the proxy itself, because products have the data type of the inputs."""
+        """Return the proxy itself.
+
+        The arguments of `Tensor.to` are ignored, because each product has the data type of its inputs.
+        """
         return self
 
     def __rmatmul__(self, inputs: Tensor) -> Any:
@@ -123,8 +128,9 @@ class WeightProxy:
     ) -> Any:
         """Run a PyTorch function that received a weight proxy as an argument.
 
-        A supported product is computed by the function `multiply` of the proxy. Any other function is reported to `note` and
-        called with the weight itself. If `note` is None, an error is raised instead.
+        A supported product is computed by the function `multiply` of the proxy. The name of any other function is passed to the
+        function `note` of the proxy, and the other function is then called with the weight itself. If `note` is None, an error
+        is raised instead.
         """
         given = dict(kwargs or {})
         product = _find_product(function, args, given)
@@ -140,13 +146,13 @@ class WeightProxy:
     def _refuse(self, name: str) -> None:
         if self._note is None:
             raise UnsupportedLayerError(
-                f"weight: got the operation {name!r} in the forward of the layer, expected a product of inputs with the weight",
+                f"weight: the forward of the layer uses the weight in {name!r}, expected a product of inputs with the weight",
                 hint="keep the layer digital, or use its weight only in F.linear, a convolution function, matmul, mm or addmm",
             )
         self._note(name)
 
     def _is_matrix(self) -> bool:
-        """Return whether the proxy has the shape ``(in, out)``, which is required of the right factor in a matrix product."""
+        """Return whether the proxy is a matrix of shape ``(in, out)``, which can be the right factor of a matrix product."""
         return self._weight.ndim == 2 and self._transposed != self._inputs_first
 
 
@@ -165,7 +171,10 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "neg", "matmul", "mod"):
 def _find_product(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, WeightProxy, Tensor | None] | None:
-    """Return ``(inputs, proxy, bias)`` if a call is a product with a weight proxy, else None. The bias may be None."""
+    """Return ``(inputs, proxy, bias)`` if a function call is a supported product with a weight proxy, else None.
+
+    In the tuple, the bias is None if the call adds no bias to the product.
+    """
     bias: Tensor | None = None
     if function is F.linear:
         x, weight, bias = _bind(args, kwargs, ("input", "weight", "bias"))

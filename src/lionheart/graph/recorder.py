@@ -21,7 +21,7 @@ class _Row:
 
     Args:
         users: Projections (weight matrices) that use the weight; empty for a parameter outside layers of registered types.
-        region: First and last (exclusive) element of the weight in the memory of its parameter.
+        region: Positions of the first and last (exclusive) element of the weight in the memory of its parameter, in elements.
     """
 
     def __init__(self, users: list[PlacedProjection], region: tuple[int, int]) -> None:
@@ -38,7 +38,10 @@ class _Row:
 
     @property
     def parameter(self) -> str:
-        """Name of the parameter in the model; empty if the parameter belongs to no layer of a registered type."""
+        """Fully qualified name of the parameter that stores the weight.
+
+        The name is empty if the parameter belongs to no layer of a registered type.
+        """
         return f"{self.users[0].module_fqn}.{self.users[0].projection.weight}".lstrip(".") if self.users else ""
 
     @property
@@ -111,13 +114,15 @@ class TraceRecorder:
     def add_operation(
         self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
     ) -> None:
-        """Count an operation without a weight. The operation is scheduled after the producer that ran last.
+        """Add one call of an operation without a weight matrix to the counts.
+
+        The call is scheduled after the projection (weight matrix) in `producers` that ran last.
 
         Args:
             name: Name of the operation, for example ``relu``.
             inputs: Input tensors of the operation.
             output: Output tensor of the operation.
-            producers: Names of the projections (weight matrices) that produced the inputs.
+            producers: Names of the projections that produced the inputs.
             macs: Number of multiply-accumulate operations (MACs) if the operation is a product; else 0.
         """
         inputs = list(inputs)
@@ -141,17 +146,18 @@ class TraceRecorder:
         producers: Iterable[str],
         has_bias: bool,
     ) -> list[str]:
-        """Count a product of inputs with a weight.
+        """Count one product of inputs with the tensor `weight` for each projection (weight matrix) that this tensor contains.
 
         Args:
             origin: Parameters from which the weight tensor is computed.
-            module: Module that runs, as a pair of its name and the module itself.
+            module: Module that computes the product, as a pair of its name and the module itself; ``("", None)`` outside all
+                modules.
             macs: Number of multiply-accumulate operations (MACs) in the product.
             x: Inputs of the product.
             weight: Weight tensor of the product.
             output: Output tensor of the product.
-            producers: Names of the projections (weight matrices) that produced the inputs.
-            has_bias: Whether the operation also adds a bias.
+            producers: Names of the projections that produced the inputs.
+            has_bias: Whether the operation also adds a bias to the product.
 
         Returns:
             Names of the projections in the product. There are several if the weight tensor stores several projections.
@@ -186,9 +192,10 @@ class TraceRecorder:
         self._other_uses.setdefault((module, weight), use)
 
     def _shares(self, origin: Origin, module: Module, weight: Tensor) -> list[tuple[_Row, float]]:
-        """Return the counts of all weights in a product, each with the fraction of the product that the weight computes.
+        """Return pairs of the counts of a weight and the fraction of a product that this weight computes.
 
-        The fractions are between 0 and 1 and sum to 1.
+        There are several pairs if the tensor `weight` contains the weights of several projections. The fractions are between
+        0 and 1 and sum to 1.
         """
         if origin.region is None:
             rows = self._computed.get(module[1], []) if module[1] is not None else []
@@ -231,7 +238,7 @@ class TraceRecorder:
     # -- after the pass ------------------------------------------------------------------------------------------------
 
     def to_graph(self) -> LayerGraph:
-        """Return the layer graph of the forward pass, with all counts."""
+        """Return the layer graph of the recorded forward pass, with the counts of all operations."""
         names = {id(tensor): [] for tensor in self._parameters.values()}  # type: dict[int, list[str]]
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), []).append(name.rpartition(".")[0])
@@ -260,7 +267,10 @@ class TraceRecorder:
         return tuple(known)
 
     def _unsupported_reason(self, row: _Row) -> str:
-        """Return the reason why a projection (weight matrix) cannot run on analog tiles, or an empty string if it can."""
+        """Return the reason why the projection (weight matrix) that `row` counts cannot run on analog tiles.
+
+        Return an empty string if the projection can run on tiles.
+        """
         for user in row.users:
             name = type(user.module).__name__
             if user.is_computed:

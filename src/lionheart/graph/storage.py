@@ -19,8 +19,8 @@ class Origin:
 
     Args:
         names: Names of the parameters and buffers; empty for a constant.
-        region: First and last (exclusive) element in the memory of the parameter if the tensor is a view or a copy of this
-            region; else None.
+        region: Part of the parameter of which the tensor is a view or a copy, as the positions of the first and last
+            (exclusive) element in the memory of the parameter. None if the tensor is not such a view or copy.
     """
 
     names: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ _CONSTANT = Origin()
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the positions of the first and last (exclusive) element of a tensor in its memory, in elements."""
+    """Return the positions of the first and last (exclusive) element of a tensor in its storage, in elements."""
     start = int(tensor.storage_offset())
     if tensor.numel() == 0:
         return start, start
@@ -39,7 +39,7 @@ def extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def memory_of(tensor: Tensor) -> int:
-    """Return an identifier of the memory of a tensor, which all views of the tensor share. Works on all torch devices."""
+    """Return an identifier of the memory of a tensor, on any torch device. All views of a tensor have the same identifier."""
     return int(tensor.untyped_storage()._cdata)
 
 

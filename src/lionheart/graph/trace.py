@@ -148,9 +148,10 @@ def _watch(
 
 
 class _Probes:
-    """Installs weight proxies in modules that run their own forward.
+    """Installs weight proxies in the modules whose analog version runs the original forward.
 
-    The proxies record whether all uses of a weight in a forward are products that can be replaced.
+    A weight proxy replaces a weight while the forward runs. The proxies record the products with the weight, and the first use
+    of the weight that is not a product. A weight with a use that is not a product must stay digital.
     """
 
     def __init__(self, recorder: TraceRecorder) -> None:

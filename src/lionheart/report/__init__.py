@@ -1,9 +1,9 @@
 """Report: one HTML page that explains a run of LionHeart.
 
 The package reads the records of a run: its description, the layer graph of the network, and the results. It writes one
-self-contained HTML file with light, dark and print styles, which loads nothing over the network. Each module in `sections`
-renders one section of the page. The page shows recorded values and computes only fractions and accuracy drops, so this package
-must not depend on the modules that compute the results.
+self-contained HTML file with light, dark and print styles. Browsers can show this file without an internet connection. Each
+module in `sections` renders one section of the page. The page shows recorded values and computes only fractions and accuracy
+drops, so this package must not depend on the modules that compute the results.
 """
 
 from lionheart.report.data import ReportData

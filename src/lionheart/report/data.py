@@ -1,4 +1,4 @@
-"""The records of a run, and values derived from these records that several sections of the report page use."""
+"""The records of a run that the report page shows, and values that several sections of the page derive from the records."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class ReportData:
 
     Args:
         run: Description of the run: task, settings, versions, command.
-        graph: Layer graph of the network: projections (weight matrices), other operations, candidates.
+        graph: Layer graph of the network: projections (weight matrices), other operations, and candidates (the number of tiles
+            of each projection).
         results: Results of the search: mapping, accuracies, decisions, time and energy.
         pipelines: Schedules of the mapped network on several cores, one for each simulated platform.
 
     Raises:
-        ArtifactError: The graph and the results contain different projections.
+        ArtifactError: The projections in `results`, or the candidates in `graph`, are not the projections of the layer graph.
     """
 
     run: RunDescription
@@ -46,19 +47,19 @@ class ReportData:
             wrong = sorted(set(fqns) ^ set(names))
             if wrong:
                 raise ArtifactError(
-                    f"{where}: got {len(names)} projections, expected the {len(fqns)} projections of the graph; "
+                    f"{where}: got {len(names)} projections, expected the {len(fqns)} projections of the layer graph; "
                     f"first difference: {wrong[0]!r}",
-                    hint="read graph.json and results.json from the same run directory",
+                    hint="graph.json and results.json must be the unchanged files of one run; restore both files from a backup",
                 )
 
     @cached_property
     def settings(self) -> MapSettings:
-        """Settings that the run used."""
+        """Settings of the run."""
         return MapSettings.from_json(self.run.settings)
 
     @property
     def placements(self) -> dict[str, Placement]:
-        """Placements (analog or digital) by names of projections (weight matrices)."""
+        """Placement of each projection (weight matrix), analog or digital, by the name of the projection."""
         return self.results.mapping.placements
 
     @property
@@ -73,30 +74,31 @@ class ReportData:
 
     @property
     def metric(self) -> Metric:
-        """Metric of the scores, for example accuracy."""
+        """Metric in which the run measured the network, for example accuracy."""
         return self.results.metric
 
     @property
     def bound_pp(self) -> float:
-        """Largest accuracy drop that the run allows [pp]."""
+        """Largest accuracy drop against the digital network that the run allows [pp]."""
         return self.results.max_drop_pp
 
     @property
     def bound(self) -> str:
-        """Largest accuracy drop that the run allows, as text with a unit."""
+        """Largest accuracy drop that the run allows, as text with a unit, for example ``"1 pp"``."""
         return f"{self.bound_pp:g} {self.metric.drop_unit}"
 
     @property
     def age(self) -> str:
-        """Time since programming for which the mapping was decided, in words."""
+        """Time after programming the tiles at which the mapping must meet the bound, in words, for example ``"1 day"``."""
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return words for the samples on which the final results of a split were measured.
+        """Return a phrase for the samples of a split on which the final accuracies were measured, such as ``"the test set"``.
 
         Args:
             split: Name of the split: ``"validation"`` or ``"test"``.
-            brief: Whether to use a short form if only the first samples of the split were used.
+            brief: Whether to return a short form, such as ``"test, first 1,000"``, if only the first samples of the split were
+                used.
         """
         number = self.results.final_samples
         if brief and number is not None:
@@ -104,19 +106,22 @@ class ReportData:
         return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
     def write_drop(self, drop: float) -> str:
-        """Return an accuracy drop [pp] as text with its unit, with enough digits to distinguish the drop from the bound."""
+        """Return an accuracy drop [pp] as text with its unit.
+
+        The text has enough digits to distinguish the drop from the largest drop that the run allows.
+        """
         return format_pp(drop, self.bound_pp, self.metric)
 
     @property
     def tries_groups(self) -> bool:
-        """Whether the search tried several projections (weight matrices) in one step."""
+        """Whether a step of the search tried to place several projections (weight matrices) on tiles together."""
         return any(decision.fqn not in self.placements for decision in self.results.decisions)
 
     @property
     def untried(self) -> list[str]:
-        """Names of the projections (weight matrices) that may run analog but were never tried by the search.
+        """Names of the projections (weight matrices) that may run analog but that the search never tried to place on tiles.
 
-        The list is empty if the search tried several projections in one step.
+        The list is empty if a step of the search tried several projections together.
         """
         if self.tries_groups:
             return []
@@ -125,14 +130,19 @@ class ReportData:
 
     @property
     def test_point(self) -> Accuracy | None:
-        """Test accuracy at the time for which the mapping was decided; None if it was not measured at this time."""
+        """Test accuracy at the time since programming for which the mapping was selected.
+
+        None if the test accuracy was not measured at this time.
+        """
         for point in self.results.test_over_time:
             if math.isclose(point.t_inference, self.results.t_inference, rel_tol=1e-6):
                 return point
         return None
 
     def test_drop_of(self, mean: float) -> float | None:
-        """Return the drop of a test accuracy against the digital network [pp]; None if the digital accuracy is unknown.
+        """Return how far a test accuracy is below the test accuracy of the digital network [pp].
+
+        Return None if the test accuracy of the digital network was not measured.
 
         Args:
             mean: Mean test accuracy over chips, 0 to 1.
@@ -142,14 +152,17 @@ class ReportData:
 
     @property
     def test_drop_pp(self) -> float | None:
-        """Drop of the test accuracy in `test_point` against the digital network [pp]; None if unknown."""
+        """Drop of the test accuracy in `test_point` against the digital network [pp].
+
+        None if one of the two test accuracies was not measured.
+        """
         return None if self.test_point is None else self.test_drop_of(self.test_point.mean)
 
     def exceeds(self, drop: float | None) -> bool:
-        """Return whether an accuracy drop [pp] is known and larger than the bound of the run."""
+        """Return whether an accuracy drop [pp] is larger than the run allows; False if the drop is None (unknown)."""
         return drop is not None and not is_within(drop, self.bound_pp)
 
     @property
     def exceeds_bound(self) -> bool:
-        """Whether the test accuracy dropped by more than the bound; False if the drop is unknown."""
+        """Whether the drop of the test accuracy is larger than the run allows; False if the drop is unknown."""
         return self.exceeds(self.test_drop_pp)

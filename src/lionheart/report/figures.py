@@ -1,7 +1,7 @@
 """Draw figures as inline SVG. The style sheet of the page sets the colours.
 
-All functions are pure and return SVG elements. Values have a ``<title>`` element, which browsers show as a tooltip. The widths
-of bars are percentages of the width of the drawing.
+The drawing functions have no side effects and return SVG elements. Points, bars and reference lines have a ``<title>`` element,
+which browsers show as a tooltip. The widths of bars are percentages of the width of the drawing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TICK_GAP, _LABEL_GAP = 34.0, 15.0
 @final
 @dataclass(frozen=True)
 class TimePoint:
-    """The scores of all chips at one time since programming. Accuracies are in percent; perplexities have no unit.
+    """The scores of all chips at one time since programming. A score is an accuracy in percent or a perplexity.
 
     Args:
         t_inference: Time since programming [s].
@@ -110,7 +110,8 @@ def draw_time_chart(
     Args:
         points: Scores at one or more times, in ascending order of time.
         guides: Horizontal reference lines.
-        t_marked: Time for which the mapping was decided [s], which is marked in the chart; None for no mark.
+        t_marked: Time since programming for which the mapping was selected [s]. The chart has a vertical line at this time.
+            None for no line.
         style: Size and labels of the chart.
     """
     times = [p.t_inference for p in points] + ([] if t_marked is None else [t_marked])
@@ -246,8 +247,8 @@ def draw_bullet(value: float, bound: float, *, full: float, css_class: str, labe
 
     Args:
         value: Length of the bar. A negative value is drawn as zero.
-        bound: Position of the tick mark.
-        full: Value that corresponds to the whole width of the drawing. Larger values are drawn with this length.
+        bound: Position of the tick mark, in the unit of `value`.
+        full: Value that corresponds to the whole width of the drawing. A bar with a larger value also has the whole width.
         css_class: CSS class that sets the colour of the bar.
         label: Text that browsers show as a tooltip.
         height: Height of the bar [px].
@@ -300,7 +301,7 @@ def draw_sparkline(values: Sequence[float], *, label: str, width: float = 96.0, 
 
 
 def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.0) -> list[float]:
-    """Return the widths of layers that are drawn side by side in rows, proportional to the square root of their MACs.
+    """Return the widths at which layers are drawn in rows. A width is proportional to the square root of the layer's MACs.
 
     Args:
         work: Number of multiply-accumulate operations (MACs) of each layer, in the order of the network.
@@ -308,8 +309,8 @@ def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.
         minimum: Smallest width of a layer [% of a row].
 
     Returns:
-        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if the layers do not fit
-        otherwise.
+        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if
+        the rows are too short for all layers with this width.
     """
     roots = [math.sqrt(max(value, 0.0)) for value in work]
     left = 100.0 * math.ceil(len(roots) / per_row)

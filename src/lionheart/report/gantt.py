@@ -23,7 +23,7 @@ class GanttBar:
     """One bar of a Gantt chart: a period in which a core performs one kind of work.
 
     Args:
-        lane: Index of the row, counted from 0 at the top.
+        lane: Index of the row of the core, counted from 0 at the top.
         number: Number of the inference, counted from 1. The number is written at the first bar of the inference in each row.
         start_s: Start time [s].
         end_s: End time [s].
@@ -96,7 +96,10 @@ def _draw_bar(bar: GanttBar, x: LinearScale) -> Markup:
 
 
 def _draw_numbers(bars: Sequence[GanttBar], x: LinearScale) -> list[Markup]:
-    """Return a line at the start of each inference in each row, with the inference number where there is enough space."""
+    """Return SVG elements that mark the start of each inference in each row.
+
+    Each start has a line. The number of the inference is written at the line if there is enough space.
+    """
     first: dict[tuple[int, int], float] = {}
     for bar in bars:
         key = (bar.lane, bar.number)

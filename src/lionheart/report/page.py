@@ -17,13 +17,13 @@ from lionheart.report.text import tie_units
 
 
 def _break_dots(name: str) -> Markup:
-    """Return `name` as HTML that allows a line break after each dot, except before an index."""
+    """Return a dotted name as HTML that allows a line break after each dot, unless an index follows the dot."""
     return Markup(".<wbr>").join(escape(part) for part in re.split(r"\.(?!\d)", name))
 
 
 @cache
 def environment(package: str = "lionheart.report") -> Environment:
-    """Return a Jinja environment that finds templates in `package` and in `lionheart.report`."""
+    """Return a Jinja environment that searches for templates in the package `package` and then in `lionheart.report`."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "lionheart.report"])]),
         autoescape=True,

@@ -14,7 +14,10 @@ from lionheart.runs.costs import SystemRecord
 
 
 class SystemFile(Record):
-    """Content of ``system.json``: the times and energies that the latest `lionheart simulate` estimated for each platform."""
+    """Content of ``system.json``: estimated times and energies for each platform.
+
+    The estimates are those of the latest call of the command `lionheart simulate` for the run.
+    """
 
     system: tuple[SystemRecord, ...] = ()
 
@@ -22,7 +25,7 @@ class SystemFile(Record):
 def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
     """Write the report page of a finished run.
 
-    The page includes schedules on several cores if `lionheart simulate` has computed them.
+    The page includes schedules on several cores if the command `lionheart simulate` has computed schedules for the run.
 
     Args:
         run_dir: Directory of the run.
@@ -39,7 +42,7 @@ def report_run(run_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def read_report_data(run: RunDirectory) -> ReportData:
-    """Read the records that the report page shows from the directory of a finished run.
+    """Return the records that the report page shows, read from the directory of a finished run.
 
     Raises:
         ArtifactError: A file of the run is damaged.

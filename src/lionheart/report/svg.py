@@ -16,7 +16,7 @@ def element(name: str, *children: str, **attributes: str | float | None) -> Mark
 
     Args:
         name: Name of the element, for example ``"rect"``.
-        *children: Content of the element. Strings are escaped, except `Markup`.
+        *children: Content of the element. Strings are escaped, except strings of type `Markup`.
         **attributes: Attributes of the element. Attributes with the value None are left out, and floats are rounded to two
             decimal places. In names, a trailing underscore is removed (``class_`` sets ``class``), and other underscores become
             dashes.
@@ -92,7 +92,10 @@ class TimeScale:
 
 
 def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
-    """Return about `n_ticks` values in ``[low, high]`` in ascending order. Their distance is 1, 2 or 5 times a power of ten."""
+    """Return about `n_ticks` evenly spaced tick positions in ``[low, high]``, in ascending order.
+
+    The distance between neighbouring ticks is 1, 2 or 5 times a power of ten.
+    """
     raw = (high - low) / max(n_ticks, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
@@ -102,7 +105,7 @@ def choose_ticks(low: float, high: float, n_ticks: int = 5) -> list[float]:
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
-    """Return `positions` moved apart so that neighbours are at least `gap` apart. The order and the mean do not change."""
+    """Return `positions`, moved so that neighbours are at least `gap` apart. The order and the mean do not change."""
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     moved = list(positions)
     for _ in range(20 * len(positions)):

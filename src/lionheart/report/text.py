@@ -28,12 +28,12 @@ def format_percent(fraction: float, digits: int = 1) -> str:
 
 
 def format_interval(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Return the confidence interval of a mean score, for example ``"[84.6, 85.6]"`` for an accuracy in percent."""
+    """Return the confidence interval of a mean score as text, for example ``"[84.6, 85.6]"`` for an accuracy in percent."""
     return metric.format_interval(accuracy.low, accuracy.high, 1)
 
 
 def format_accuracy(accuracy: Accuracy, metric: Metric = ACCURACY) -> str:
-    """Return a mean score with its confidence interval, for example ``"85.1 % [84.6, 85.6]"`` for an accuracy."""
+    """Return a mean score and its confidence interval as text, for example ``"85.1 % [84.6, 85.6]"`` for an accuracy."""
     return f"{metric.format_value(accuracy.mean, 1)} {format_interval(accuracy, metric)}"
 
 
@@ -41,9 +41,9 @@ def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = AC
     """Return an accuracy drop as text with its unit.
 
     Args:
-        drop_pp: Drop against the digital network [pp, or the drop unit of `metric`].
-        bound_pp: Bound of the drop, in the same unit. One to four decimal places are used, as few as are needed to distinguish
-            the drop from the bound.
+        drop_pp: Drop against the digital network, in the drop unit of `metric` (pp for an accuracy).
+        bound_pp: Largest allowed drop, in the unit of `drop_pp`. The text has one to four decimal places, as few as are needed
+            to distinguish the drop from this bound. If None, the text has one decimal place.
         metric: Metric that defines the unit.
     """
     digits = 1
@@ -63,12 +63,14 @@ def describe_duration(seconds: float) -> str:
 
 
 def describe_gain(factor: float, more: str, less: str) -> str:
-    """Return a gain in words. For example, ``describe_gain(0.5, "faster", "slower")`` returns ``"2.00× slower"``.
+    """Return a gain factor in words.
+
+    For example, ``describe_gain(0.5, "faster", "slower")`` returns ``"2.00× slower"``.
 
     Args:
-        factor: Gain; an improvement if greater than 1.
-        more: Word for an improvement.
-        less: Word for a loss.
+        factor: Gain factor. A factor greater than 1 is an improvement.
+        more: Word for an improvement, for example ``"faster"``.
+        less: Word for a loss, for example ``"slower"``.
     """
     if factor <= 0:
         return "–"
@@ -111,21 +113,28 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tupl
 
 
 def tie_units(text: str) -> str:
-    """Replace the space between each number and its unit with a no-break space."""
+    """Return `text` with the space between each number and its unit replaced by a no-break space."""
     return _BEFORE_UNIT.sub("\u00a0", text)
 
 
 def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:
-    """Return the number of tiles in use, with the limit if there is one: ``"36 tiles"`` or ``"36 of 40 tiles"``."""
+    """Return the number of tiles in use as text: ``"36 tiles"``, or ``"36 of 40 tiles"`` if the number is limited.
+
+    Args:
+        n_tiles: Number of tiles in use.
+        max_tiles: Largest allowed number of tiles; None for no limit.
+    """
     return f"{n_tiles} tile{'' if n_tiles == 1 else 's'}" if max_tiles is None else f"{n_tiles} of {max_tiles} tiles"
 
 
 def describe_objective(objective: str, platform: str | None) -> str:
-    """Return a sentence that states what the search minimised; empty for the default objective, digital MACs.
+    """Return a sentence that names the quantity that the search minimised.
+
+    The sentence is empty for the default objective, the number of digital MACs.
 
     Args:
         objective: ``"macs"``, ``"weights"``, ``"time"`` or ``"energy"``.
-        platform: Name of the platform for which time and energy were estimated, or None.
+        platform: Name of the platform for which time and energy were estimated; None for no platform.
     """
     if objective == "macs":
         return ""
@@ -134,10 +143,12 @@ def describe_objective(objective: str, platform: str | None) -> str:
 
 
 def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
-    """Return a sentence about the layers with fewer error corrections than in the tile settings of the run; empty without any.
+    """Return a sentence that lists the layers that need fewer error corrections than the tile settings of the run specify.
+
+    The sentence is empty if there are no such layers.
 
     Args:
-        tiles: Changed tile settings of each layer, as names and values, by names of layers.
+        tiles: For each name of a layer, the names and values of the tile settings that differ from the settings of the run.
         n_analog: Number of analog layers in the mapping.
     """
     layers: dict[tuple[str, str], list[str]] = {}
@@ -154,11 +165,11 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
 
 
 def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
-    """Return a sentence about the longest time since programming at which chips meet the bound.
+    """Return a sentence about the longest time since programming up to which chips meet the accuracy bound.
 
     Args:
-        found: Result of the search for this time; None if it was not requested, in which case the sentence is empty.
-        bound_pp: Largest allowed accuracy drop [pp].
+        found: Result of the search for this time. If None, the time was not requested, and the sentence is empty.
+        bound_pp: Largest allowed accuracy drop, in the drop unit of `metric` (pp for an accuracy).
         metric: Metric that defines the unit of the drop.
     """
     if found is None:
@@ -173,7 +184,11 @@ def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Met
 
 
 def describe_shared_tiles(pipeline: PipelineRecord) -> str:
-    """Return sentences about the number of tiles, the layers that share tiles, and the layers for which no tiles are left."""
+    """Return sentences about the use of tiles in a simulated schedule.
+
+    The sentences state the number of tiles, the number of layers that share tiles, the layers that stay digital because there
+    are not enough tiles, and the layers that are reprogrammed for every inference.
+    """
     wanted, packed, used = pipeline.n_tiles_wanted, pipeline.n_tiles_packed, pipeline.n_tiles
     limit = "" if pipeline.max_tiles is None else f" of {pipeline.max_tiles}"
     text = f"{used}{limit} tile{'' if used == 1 else 's'} in use; all analog layers need {wanted}"

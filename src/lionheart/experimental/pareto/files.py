@@ -15,9 +15,10 @@ RESULTS = "pareto.json"
 
 
 def read_front(run: RunDirectory) -> FrontResults:
-    """Return the results of a search for a Pareto front from its run directory. The search may be unfinished.
+    """Return the results of a search for a Pareto front, read from ``pareto.json`` in a run directory.
 
-    Files of older versions are converted to the format of this version.
+    The search may be unfinished. Results of older versions of LionHeart are converted to the format of this version, and the
+    file is not changed.
 
     Args:
         run: Run directory that contains ``pareto.json``.
@@ -40,7 +41,12 @@ def read_front(run: RunDirectory) -> FrontResults:
 def _upgrade(data: Any, where: Path) -> dict[str, Any]:
     """Return the content of ``pareto.json`` in the format of this version.
 
-    In version 1, the key ``metric`` was named ``measure``, and the accuracy and the drop on fresh chips were in one object.
+    Version 1 of the format had the key ``measure`` instead of ``metric``. It stored the accuracy and the accuracy drop on fresh
+    chips in one object.
+
+    Args:
+        data: Content of ``pareto.json`` in the format of any version.
+        where: Path of the file, for error messages.
     """
     results = dict(require_mapping(data, where))
     if results.get("schema_version") == 1 and isinstance(results.get("mappings"), list):

@@ -30,9 +30,9 @@ def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
 
 
 def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
-    """Return the cheapest mapping with an accuracy drop within a bound; None if there is none.
+    """Return the mapping with the lowest cost among the mappings whose accuracy drop is within a bound.
 
-    Of mappings with equal cost, the most accurate is returned.
+    Of several mappings with this cost, the most accurate mapping is returned. Return None if no mapping is within the bound.
 
     Args:
         front: Mappings to choose from.
@@ -46,7 +46,7 @@ def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: 
 def nested_prefixes(order: Sequence[T], most: int) -> list[Sequence[T]]:
     """Return at most `most` prefixes of `order` with evenly spaced lengths, shortest first.
 
-    If `most` is greater than 1, the empty prefix and the whole sequence are included.
+    The empty prefix is always included. The whole sequence is included if `most` is greater than 1.
     """
     n_steps = min(most - 1, len(order))
     lengths = [0] if n_steps < 1 else [round(step * len(order) / n_steps) for step in range(n_steps + 1)]

@@ -1,4 +1,4 @@
-"""Job that searches for the Pareto front of accuracy against a cost, without retraining the network."""
+"""Job that searches for the mappings on the Pareto front of accuracy against cost, without retraining the network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class ParetoResult:
     """Results of a search for a Pareto front of mappings.
 
     Args:
-        results: All measured mappings, the mappings on the front, and the best mapping for each bound, as in ``pareto.json``.
+        results: All measured mappings, the mappings on the front, and the mapping with the lowest cost for each bound of the
+            accuracy drop, as in ``pareto.json``.
         run: Run directory of the search.
     """
 
@@ -58,18 +59,20 @@ class ParetoResult:
     run: RunDirectory
 
     def mapping_within(self, bound_pp: float) -> LayerMapping | None:
-        """Return the best mapping on the front for a bound; None if no mapping meets the bound.
+        """Return the mapping on the front that has the lowest cost and meets a bound of the accuracy drop.
+
+        The mapping meets the bound in all its measurements. Return None if no mapping on the front meets the bound.
 
         Args:
             bound_pp: Largest allowed accuracy drop [pp]; one of the bounds in the settings of the run.
 
         Raises:
-            ConfigError: The settings do not contain this bound.
+            ConfigError: `bound_pp` is not a bound in the settings of the run.
         """
         bounds = {row.max_drop_pp: row.number for row in self.results.bounds}
         if bound_pp not in bounds:
             raise ConfigError(
-                f"bound_pp: got {bound_pp:g}, expected a bound in the settings of the run",
+                f"bound_pp: got {bound_pp:g} pp, expected a bound in the settings of the run",
                 hint=f"bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
             )
         number = bounds[bound_pp]
@@ -85,18 +88,19 @@ def find_pareto_front(
     command: str = "",
     progress: Progress = SILENT,
 ) -> ParetoResult:
-    """Search for the Pareto front of accuracy against cost, without retraining the network.
+    """Search for the mappings on the Pareto front of accuracy against cost, without retraining the network.
 
     A mapping states for each projection (weight matrix) whether it runs on analog tiles or digitally. All mappings are measured
     with the same samples and the same chip seeds, and these measurements determine the front. Mappings on the front are then
     measured again on fresh chips and all validation samples. The results contain both measurements, and the mapping for a bound
-    must meet the bound in both. The test set is not used.
+    must meet the bound in both measurements. The test set is not used.
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings of the run; None = the preset ``quick``. The group ``pareto`` sets the objective, the bounds and the
-            number of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the rules
-            that select layers by name, and the tile limit. Costs are estimated for the first platform.
+        settings: Settings of the run; None for the preset ``quick``. The group ``pareto`` sets the objective, the bounds and
+            the number of trials. The group ``search`` sets the time since programming, the numbers of chips and samples, the
+            rules that select layers by name, and the tile limit. Time and energy are estimated for the first platform in the
+            settings.
         storage: URL of the Optuna storage; None for a file in the run directory.
         run_dir: New directory for the run; None for a directory below ``./runs``.
         command: Command line to record in the run description.
@@ -109,7 +113,7 @@ def find_pareto_front(
     Raises:
         ConfigError: A setting or the storage URL is invalid. No run directory is created.
         GraphError: The model cannot be traced. No run directory is created.
-        ArtifactError: A file cannot be used, or the storage fails.
+        ArtifactError: The run directory already contains a run or cannot be written, or the storage fails.
     """
     from lionheart.experimental.pareto.search import hide_password, open_storage
 
@@ -146,7 +150,7 @@ def resume_pareto_front(
 
     Raises:
         ArtifactError: The run does not exist, or the run belongs to another network.
-        ConfigError: The recorded storage URL contains a password, and `storage` is None.
+        ConfigError: The storage URL of the run had a password, which was not recorded, and `storage` is None.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
@@ -154,7 +158,7 @@ def resume_pareto_front(
     url = storage or run.description().storage
     if storage is None and url is not None and "***" in url:
         raise ConfigError(
-            f"storage: the password in the URL {url!r} is not recorded",
+            f"storage: the password in the URL {url!r} is not recorded in the run directory",
             hint="give the URL with its password again, with the option --storage or the argument storage",
         )
     graph, candidates = _prepare(task, settings)
@@ -178,7 +182,7 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
 
 @final
 class _ParetoJob:
-    """Searches for one Pareto front. Every measurement is recorded in the journal, so a killed process can be resumed."""
+    """Searches for one Pareto front. Every measurement is recorded in the journal, so a killed search can be resumed."""
 
     def __init__(self, context: Context, run: RunDirectory) -> None:
         self.context, self.run, self.journal = context, run, context.journal
@@ -192,9 +196,9 @@ class _ParetoJob:
         self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
-        """Search for the front, measure its mappings on fresh chips, and write the results.
+        """Search for the Pareto front, measure the mappings on the front again on fresh chips, and write the results.
 
-        If the search is interrupted, the results so far are written.
+        If the search is interrupted or fails, the results of the measurements so far are written.
 
         Args:
             storage: URL of the Optuna storage; None for a file in the run directory.
@@ -220,7 +224,7 @@ class _ParetoJob:
     # -- measurements --------------------------------------------------------------------------------------------------
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Measure the accuracy of the digital network on the samples of the search and on all validation samples."""
+        """Return the accuracy of the digital network on the samples of the search, and on all validation samples."""
         task, progress = self.context.task, self.context.progress
         decision = whole = digital_accuracy(task.model, self.samples, task, progress, "digital baseline")
         if self.samples is not task.validation:
@@ -259,10 +263,11 @@ class _ParetoJob:
             )
 
     def _seeds(self) -> list[LayerMapping]:
-        """Return the mappings that the search measures first. They use at most half of the trials, or two if there are few.
+        """Return the mappings that the search measures first.
 
-        In each mapping, the least sensitive candidates are analog. Their number ranges from none to all candidates, or to as
-        many as fit on the tiles.
+        The number of these mappings is at most half of the number of trials, or two if there are only two or three trials. In
+        each mapping, the least sensitive candidates are analog. The number of analog candidates ranges from 0 to the number of
+        all candidates, or to the number of candidates that fit on the tiles.
         """
         graph, n_trials = self.context.graph, self.context.settings.pareto.n_trials
         ordered = order_by_sensitivity(self.context.mappable, self._loss_increase(), self._gains)
@@ -276,7 +281,10 @@ class _ParetoJob:
         return self.objective.gains(LayerMapping.all_digital(self.context.graph), self.names)
 
     def _fit(self, mapping: LayerMapping) -> LayerMapping:
-        """Return `mapping` if there are enough tiles; otherwise keep only the analog projections that save most per tile."""
+        """Return `mapping` if its analog projections (weight matrices) fit on the available tiles.
+
+        Otherwise, return a mapping in which only the analog projections that save most cost per tile are still analog.
+        """
         if self.objective.fits(mapping.analog):
             return mapping
         return LayerMapping.from_analog(self.context.graph, self.objective.pack(mapping.analog, self._gains))
@@ -307,9 +315,9 @@ class _ParetoJob:
         )
 
     def _measure_again(self, mapping: LayerMapping) -> Accuracy:
-        """Measure a mapping on the front with fresh chips and all validation samples.
+        """Return the accuracy of a mapping on the front, measured on fresh chips and all validation samples.
 
-        The result is recorded in the journal, so each mapping is measured once in a run.
+        The accuracy is recorded in the journal, so the mapping is not measured again when a run is resumed.
         """
         n_chips = self.context.settings.search.n_chips_final
         label = f"the front, {len(mapping.analog)} analog, fresh chips"
@@ -320,7 +328,17 @@ class _ParetoJob:
         )
 
     def _measure(self, mapping: LayerMapping, batches: BatchSource, n_chips: int, chips: str, label: str) -> Accuracy:
-        """Measure the accuracy of a mapping with the weights of the task, independently of earlier measurements."""
+        """Return the accuracy of a mapping, measured with an analog copy of the task's model.
+
+        Every call starts from the weights of this model, so the accuracy does not depend on earlier measurements.
+
+        Args:
+            mapping: Placement of each projection (weight matrix).
+            batches: Samples to measure on.
+            n_chips: Number of simulated chips.
+            chips: Name of the random streams of the chips. Chips with the same name have the same seeds.
+            label: Label of the progress display.
+        """
         task, settings = self.context.task, self.context.settings
         model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
         device, streams = next(model.parameters()).device, self.context.streams.scope("pareto")
@@ -371,9 +389,10 @@ class _ParetoJob:
         self.run.write(RESULTS, results)
 
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
-        """Write the best mapping on the front for a bound to a separate file, and return its row in the results.
+        """Write the best mapping for a bound to a file in the run directory, and return the row of the bound in the results.
 
-        The mapping must meet the bound in all measurements. If there is no such mapping, an existing file is deleted.
+        The best mapping is the mapping with the lowest cost on the front that meets the bound in all its measurements. If there
+        is no such mapping, the file is deleted if it exists.
         """
         name = f"mapping-{bound:g}pp.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}
@@ -419,5 +438,5 @@ class _ParetoJob:
 
 
 def _fresh(mapping: LayerMapping) -> str:
-    """Return the journal key under which the measurement of a mapping on fresh chips is stored."""
+    """Return the key under which the journal stores the accuracy of a mapping on fresh chips."""
     return f"fresh {','.join(mapping.analog)}"

@@ -31,7 +31,11 @@ _BELOW = 1.0  # distance from the last bound to the lower end of the chart, as a
 @final
 @dataclass(frozen=True)
 class _Axis:
-    """Horizontal axis of the chart for one objective, with functions that return the value of a mapping and format a value."""
+    """Horizontal axis of the chart for one objective of the search.
+
+    The function `value_of` returns the position of a mapping on the axis, and the function `write` formats a position as
+    text.
+    """
 
     name: str
     value_of: Callable[[FrontRow], float]
@@ -41,7 +45,7 @@ class _Axis:
 def _require(value: float | None) -> float:
     if value is None:
         raise ArtifactError(
-            "pareto.json: mappings: got a mapping without time or energy, expected both",
+            "pareto.json: mappings: got a mapping without 'latency_s' or 'energy_j', expected a time and an energy",
             hint="restore the file from a backup, or run the search again",
         )
     return value
@@ -68,7 +72,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
         Path of the written HTML file.
 
     Raises:
-        ArtifactError: ``pareto.json`` is missing or damaged.
+        ArtifactError: The run was started by another command than `lionheart pareto`, or ``pareto.json`` is missing or damaged.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
@@ -133,7 +137,7 @@ def draw_front(results: FrontResults) -> Markup:
 
 
 def _describe(row: FrontRow, results: FrontResults) -> dict[str, Any]:
-    """Return the table row of a mapping on the front, as text by names of columns."""
+    """Return the table row of a mapping on the front, as a dict from names of columns to values."""
     fresh, metric = row.fresh, results.metric
     digital = [fqn for fqn, place in row.mapping.placements.items() if place is Placement.DIGITAL]
     bounds = [f"{each.max_drop_pp:g} {metric.drop_unit}" for each in results.bounds if each.number == row.number]
@@ -164,7 +168,7 @@ def _scale(values: Sequence[float], start: float, end: float) -> LinearScale:
 
 
 def _steps(front: Sequence[FrontRow], x: LinearScale, y: LinearScale, axis: _Axis) -> str:
-    """Return the points of a step line for the front, in SVG coordinates.
+    """Return the points of a step line for the front, in the format of the attribute ``points`` of an SVG polyline.
 
     At each cost, the line shows the best accuracy of all mappings that cost at most as much.
     """
@@ -207,7 +211,16 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
 
 
 def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) -> list[Markup]:
-    """Return the marks of a mapping on the front, except marks that would be below the chart."""
+    """Return the SVG elements that show the accuracy of a mapping on the front, in the search and on fresh chips.
+
+    Elements that would be below the chart are left out.
+
+    Args:
+        row: Mapping to draw.
+        place: Horizontal coordinate of the mapping.
+        y: Scale of the vertical axis.
+        metric: Metric of the scores.
+    """
     parts, fresh = [], row.fresh
     if fresh is not None:
         found = fresh.accuracy

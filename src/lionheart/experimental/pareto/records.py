@@ -1,4 +1,4 @@
-"""Records of a search for a Pareto front, which are stored in ``pareto.json`` and in the journal of the run."""
+"""Records that a search for a Pareto front stores in ``pareto.json`` and in the journal of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lionheart.runs import Accuracy, DigitalBaseline
 
 
 class MeasuredMapping(Record):
-    """A mapping with its measured accuracy and its estimated cost."""
+    """A mapping that a search for a Pareto front measured, with the accuracy and the cost of the mapping."""
 
     number: int = Field(description="first trial that proposed the mapping")
     mapping: LayerMapping = Field(description="placement of each projection (weight matrix)")
@@ -23,11 +23,11 @@ class MeasuredMapping(Record):
 
     @property
     def mean(self) -> float:
-        """Mean accuracy, 0 to 1."""
+        """Mean accuracy of the mapping over chips, 0 to 1."""
         return self.accuracy.mean
 
     def drop_pp(self, baseline: float) -> float:
-        """Return the accuracy drop against the digital network [pp].
+        """Return the accuracy drop of the mapping against the digital network [pp].
 
         Args:
             baseline: Accuracy of the digital network, 0 to 1.
@@ -43,7 +43,7 @@ class FreshMeasurement(Record):
 
 
 class FrontRow(Record):
-    """One mapping that was measured in a search for a Pareto front."""
+    """One mapping that was measured in a search for a Pareto front, as stored in ``pareto.json``."""
 
     number: int = Field(description="number of the trial")
     on_front: bool = Field(description="whether the mapping is on the Pareto front of accuracy and cost")
@@ -64,7 +64,7 @@ class FrontRow(Record):
 
 
 class BoundRow(Record):
-    """The best mapping on the Pareto front for one bound of the accuracy drop."""
+    """The mapping on the Pareto front with the lowest cost that meets one bound of the accuracy drop."""
 
     max_drop_pp: float = Field(description="the bound [pp]")
     number: int | None = Field(description="trial of the mapping; None if no mapping is within the bound")
@@ -74,7 +74,7 @@ class BoundRow(Record):
 
 
 class FrontResults(Record):
-    """Results of a search for a Pareto front, which are stored in ``pareto.json``."""
+    """Results of a search for a Pareto front, as stored in ``pareto.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     task: str = Field(description="name of the task")
@@ -100,7 +100,7 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """All measured mappings by trial number."""
+        """All measured mappings, by the number of the first trial that proposed the mapping."""
         return {row.number: row for row in self.mappings}
 
     @property

@@ -1,4 +1,6 @@
-"""Search for the Pareto front of accuracy against cost with NSGA-II from Optuna. This module can be imported only with Optuna.
+"""Search for the Pareto front of accuracy against cost with NSGA-II from Optuna.
+
+This module can be imported only if Optuna is installed.
 
 The mapping of a trial depends on the seed, the number of the trial and the earlier trials, and on no other state of the
 process. A resumed study therefore proposes the same mappings as an uninterrupted study. If the storage of a study is lost, the
@@ -46,7 +48,7 @@ class FrontProblem:
         start: Mapping in which all candidates are digital.
         evaluate: Function that measures the accuracy of a mapping.
         cost: Function that returns the cost of a mapping. The search minimises the cost.
-        keep: Function that is called with every measurement before the measurement is passed to Optuna.
+        keep: Function that is called with every measured mapping before Optuna receives the measurement.
         seeds: Mappings to measure first.
         n_trials: Number of different mappings to measure.
         fit: Function that returns its argument if this mapping is allowed; otherwise an allowed mapping with fewer analog
@@ -76,8 +78,9 @@ def search_front(
     """Search for the Pareto front of accuracy against cost, and return all measured mappings.
 
     The mappings in ``problem.seeds`` are measured first and form the first generation of NSGA-II. The search stops when
-    ``problem.n_trials`` different mappings, or all allowed mappings, have been measured. If a mapping is proposed again, it is
-    not measured again, and the next trial is a new mapping that differs from it in a few random projections.
+    ``problem.n_trials`` different mappings, or all allowed mappings, have been measured. If NSGA-II proposes a mapping that was
+    already measured, the mapping is not measured again. The next trial is then a new mapping, which differs from the proposed
+    mapping in a few randomly chosen projections (weight matrices).
 
     Args:
         problem: Candidates of the search, and functions that measure mappings.
@@ -136,7 +139,7 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
 
     Raises:
         ConfigError: The storage cannot be opened.
-        ArtifactError: The storage fails within the context.
+        ArtifactError: An operation on the storage fails within the context.
     """
     shown = hide_password(url)
     try:
@@ -152,7 +155,7 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
     except (SQLAlchemyError, StorageInternalError) as error:
         raise ArtifactError(
             f"storage: {shown} failed: {_first_line(error)}",
-            hint="no measurement is lost; check the storage and continue the run with --resume",
+            hint="check that the storage can be reached, and continue the run with --resume; no recorded measurement is lost",
         ) from error
     finally:
         storage.remove_session()
@@ -169,8 +172,8 @@ def hide_password(text: str) -> str:
 class _StatelessSampler(BaseSampler):
     """NSGA-II sampler that uses a separate random stream for each trial number and accepts enqueued trials as parents.
 
-    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers. It also does not
-    accept enqueued trials as parents.
+    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers than an
+    uninterrupted study. The sampler of Optuna also does not accept enqueued trials as parents.
     """
 
     def __init__(self, names: Sequence[str], population_size: int, streams: RandomStreams) -> None:
@@ -205,7 +208,7 @@ class _StatelessSampler(BaseSampler):
 
 
 def _interrupted_trial(study: optuna.Study) -> Trial | None:
-    """Return the trial that a stopped or killed process left unfinished, or None."""
+    """Return the trial of the study that a stopped or killed process left unfinished, or None if all trials are finished."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return Trial(study, running[0]._trial_id) if running else None
 

@@ -17,7 +17,10 @@ _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template. The list of charts is empty if the test set has not been evaluated."""
+    """Return the values for the template: charts of the test accuracy over time, and one table row for each time.
+
+    The lists of charts and rows are empty if the test set has not been evaluated.
+    """
     points = sorted(data.results.test_over_time, key=lambda point: point.t_inference)
     retrained = data.results.retrained_test_accuracy
     return {
@@ -81,7 +84,10 @@ def draw_charts(data: ReportData, points: Sequence[Accuracy]) -> list[Markup]:
 
 
 def _list_guides(data: ReportData) -> list[Guide]:
-    """Return reference lines at the digital accuracy and at the lowest accuracy within the bound; empty if unknown."""
+    """Return reference lines at the test accuracy of the digital network and at the lowest accuracy that the run allows.
+
+    Return an empty list if the test accuracy of the digital network was not measured.
+    """
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []

@@ -29,7 +29,10 @@ _COLOURS = {
 
 
 def describe(data: ReportData) -> dict[str, Any] | None:
-    """Return the values for the template: one entry for each platform with a simulated schedule; None if there is none."""
+    """Return the values for the template: one entry for each platform with a simulated schedule.
+
+    Return None if there is no simulated schedule.
+    """
     schedules = [_describe_pipeline(pipeline) for pipeline in data.pipelines]
     return {"schedules": schedules} if schedules else None
 
@@ -60,7 +63,11 @@ def _describe_pipeline(pipeline: PipelineRecord) -> dict[str, Any]:
 
 
 def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]]:
-    """Return table rows for latency, interval and energy: name, all-digital value, mapped value, and gain in words."""
+    """Return the table rows for latency, interval between results, and energy.
+
+    A row contains the name of the quantity, the value of the all-digital network, the value of the mapped network, and the gain
+    in words.
+    """
     digital, mapped = pipeline.all_digital, pipeline.mapped
     energies = (digital.energy_per_inference_j, mapped.energy_per_inference_j)
     rows = (
@@ -81,7 +88,10 @@ def _list_quantities(pipeline: PipelineRecord) -> list[tuple[str, str, str, str]
 
 
 def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
-    """Return how many inferences, starting with the first, one chart can show; at least one unless `events` is empty."""
+    """Return the number of inferences whose bars fit in one chart, counted from the first inference.
+
+    The number is at least 1 unless `events` is empty.
+    """
     counts = Counter(event.inference for event in events)
     n_shown = n_bars = 0
     for inference in sorted(counts):
@@ -93,9 +103,10 @@ def _count_inferences(events: Sequence[ScheduleEvent]) -> int:
 
 
 def _join(events: Sequence[ScheduleEvent]) -> list[ScheduleEvent]:
-    """Return the events to draw, sorted by core and start time.
+    """Return the schedule events to draw, sorted by core and start time.
 
-    Consecutive events on a core are joined if their layer, inference and kind are equal. Handovers are left out.
+    Consecutive events on a core are joined if their layer, inference and kind of work are equal. Handovers of results
+    between cores are left out.
     """
     joined: list[ScheduleEvent] = []
     for event in sorted(events, key=lambda each: (each.core, each.start_s)):

@@ -26,7 +26,7 @@ _SMALL_SHARE = 0.015
 @final
 @dataclass(frozen=True)
 class _Quantity:
-    """Time or energy, with functions that read its value from cost records, and words for a gain and for a loss."""
+    """Time or energy: functions that read the value of this quantity from cost records, and words for a gain and a loss."""
 
     title: str
     unit: str
@@ -58,7 +58,11 @@ _ENERGY = _Quantity(
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: for each platform, the bars, the costs of the layers, and the assumptions."""
+    """Return the values for the template.
+
+    The values are, for each platform, the bars for time and energy, the costs of the layers, and the assumptions of the cost
+    estimates.
+    """
     systems = [_describe_system(system) for system in data.results.system]
     for before, after in itertools.pairwise(systems):
         after["same_notes_as"] = before["platform"] if after["notes"] == before["notes"] else ""
@@ -103,10 +107,15 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 
 
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
-    """Return a CSS class, which sets the colour, for each large component of the time or energy.
+    """Return the CSS classes that set the colours of the large components of the time or energy, by names of components.
 
-    Work with tiles has shades of the colour for analog, other work has shades of the colour for digital. Components that are
-    small in every breakdown, or beyond the number of shades, have no entry and are drawn together as the rest.
+    A component has a shade of the colour for analog if its work needs tiles, otherwise a shade of the colour for digital. A
+    component has no entry if it is small in every breakdown or if all shades are in use. Components without an entry are drawn
+    together as one segment.
+
+    Args:
+        breakdowns: Values of the components [s or J] by names of components, one mapping for each bar.
+        full: Value that corresponds to the whole width of the drawing [s or J].
     """
     largest: dict[str, float] = {}
     for parts in breakdowns:

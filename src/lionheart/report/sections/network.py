@@ -13,14 +13,15 @@ from lionheart.units import format_count, format_si
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template."""
+    """Return the values for the template: one entry for each layer, and one line that lists the other operations."""
     return {"layers": list_layers(data), "other_ops": list_other_ops(data)}
 
 
 def list_layers(data: ReportData) -> list[dict[str, Any]]:
-    """Return one entry for each projection (weight matrix) in the order of the network.
+    """Return one entry for each projection (weight matrix), in the order of the network.
 
-    An entry contains the width of the projection in the drawing of the network and the reason for its placement.
+    An entry contains the name, the size and the placement of the projection, the reason for this placement, and the width of
+    the projection in the drawing of the network.
     """
     nodes, total = data.graph.nodes, data.graph.macs
     candidates = {candidate.fqn: candidate for candidate in data.graph.candidates}

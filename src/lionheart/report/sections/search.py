@@ -15,7 +15,11 @@ _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template."""
+    """Return the values for the template.
+
+    The values are one entry for each step of the search, and the names of the projections (weight matrices) that the search
+    never tried.
+    """
     full = 1.15 * max([data.bound_pp, *(decision.drop_pp for decision in data.results.decisions)])
     return {
         "decisions": [_describe_decision(decision, data, full) for decision in data.results.decisions],

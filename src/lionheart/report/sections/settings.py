@@ -14,7 +14,7 @@ _TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training
 def describe(data: ReportData) -> dict[str, Any]:
     """Return the values for the template: groups of settings, each with a title and pairs of a name and a value.
 
-    Empty groups are left out.
+    Groups without settings are left out.
     """
     run = data.run
     first = {"task": run.task, "seed": run.seed, "created": run.created, "lionheart": run.lionheart_version}

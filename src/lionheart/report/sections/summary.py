@@ -22,7 +22,7 @@ from lionheart.units import format_count, format_elapsed
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template."""
+    """Return the values for the template: sentences about the outcome, badges, a warning and the most important results."""
     return {
         "summary": write_summary(data),
         "badges": list_badges(data),
@@ -35,7 +35,10 @@ def describe(data: ReportData) -> dict[str, Any]:
 
 
 def write_summary(data: ReportData) -> str:
-    """Return a sentence that states the outcome of a run, including an exceeded bound or an unfinished search."""
+    """Return a sentence that states the outcome of a run.
+
+    The sentence also states if the accuracy drop exceeds the bound, or if the search used up its time budget.
+    """
     accuracy = _describe_test(data) or _describe_validation(data)
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         return f"{_describe_infeasible(data)}; {accuracy}." if data.n_analog else f"{_describe_infeasible(data)}."
@@ -47,7 +50,7 @@ def write_summary(data: ReportData) -> str:
 
 
 def list_badges(data: ReportData) -> list[tuple[str, str]]:
-    """Return short labels that describe the outcome of a run, each with its style: ``good``, ``alert`` or ``plain``."""
+    """Return pairs of a short label for the outcome of a run and the style of the label: ``good``, ``alert`` or ``plain``."""
     badges = []
     if data.results.outcome is SearchOutcome.INFEASIBLE:
         badges.append(("no mapping within the bound", "alert"))
@@ -63,7 +66,10 @@ def list_badges(data: ReportData) -> list[tuple[str, str]]:
 
 
 def write_confidence_level(data: ReportData) -> str:
-    """Return a sentence with the result of the hold-out tests; empty if the settings of the run set no confidence level."""
+    """Return a sentence with the result of the hold-out tests, which measure mappings on held-out validation samples.
+
+    Return an empty string if the settings of the run contain no confidence level.
+    """
     level, tests = data.settings.search.confidence_level, data.results.holdout_tests
     if level is None:
         return ""
@@ -82,18 +88,22 @@ def write_confidence_level(data: ReportData) -> str:
 
 
 def write_post_search(data: ReportData) -> str:
-    """Return sentences with the results of the steps after the search; empty if these steps were not requested.
+    """Return up to two sentences with the results of the steps after the search.
 
-    The first sentence names layers with fewer error corrections. The second states when chips must be programmed again.
+    The first sentence names the layers that need fewer error corrections than the tile settings specify. The second sentence
+    states for how long after programming chips meet the accuracy bound. A sentence is left out if its step was not requested.
+    The first sentence is also left out if there are no such layers.
     """
     found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
 
 
 def write_objective(data: ReportData) -> str:
-    """Return sentences about the objective of the search, and about projections kept digital by the tile limit or the cost.
+    """Return up to two sentences about the objective of the search.
 
-    The objective is left out if it is the default, digital MACs.
+    The first sentence names the quantity that the search minimised, unless this quantity is the default, digital MACs. The
+    second sentence states how many projections (weight matrices) stay digital because of the tile limit or the cost, unless
+    there are none.
     """
     systems, notes = data.results.system, data.results.notes
     objective = describe_objective(data.results.objective, systems[0].platform if systems else None)
@@ -102,7 +112,10 @@ def write_objective(data: ReportData) -> str:
 
 
 def write_warning(data: ReportData) -> str:
-    """Return a warning if the mean test accuracy is within the bound but its confidence interval is not; else empty."""
+    """Return a warning if the mean test accuracy is within the bound but one end of its confidence interval is not.
+
+    Return an empty string otherwise.
+    """
     point, baseline = data.test_point, data.results.baseline.test_accuracy
     if point is None or baseline is None or data.exceeds_bound:
         return ""
@@ -142,7 +155,10 @@ def _describe_against(drop: float, baseline: float, data: ReportData) -> str:
 
 
 def _describe_test(data: ReportData) -> str:
-    """Return the test accuracy and the bound in words; empty if the test accuracy at the decided time is unknown."""
+    """Return the test accuracy and the bound of its drop in words.
+
+    Return an empty string if the test accuracy was not measured at the time for which the mapping was selected.
+    """
     point, drop, baseline = data.test_point, data.test_drop_pp, data.results.baseline.test_accuracy
     if point is None:
         return ""
@@ -172,7 +188,7 @@ def _describe_validation(data: ReportData) -> str:
 
 
 def list_key_figures(data: ReportData) -> list[dict[str, str]]:
-    """Return the most important results, each as a dict with a value, a label, a remark and a CSS class for the colour."""
+    """Return the most important results of a run. Each result is a dict with a value, a label, a remark and a CSS class."""
     results, metric = data.results, data.metric
     projections = f"{data.n_analog} of {data.n_projections} projections"
     tiles = f"on {describe_tiles(results.n_tiles, results.max_tiles)}"
