@@ -220,7 +220,10 @@ def _range_of(layer: AnalogLayer) -> float:
 
 
 def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
-    """Return the module that replaces a LionHeart layer, and the AIHWKIT layers within this module, whose weights are still random."""
+    """Return the module that replaces a LionHeart layer, and a list of the AIHWKIT layers in this module.
+
+    The AIHWKIT layers have random weights, which the caller must replace.
+    """
     has_bias, conv = layer.bias is not None, cast(Any, layer.digital)
     if not isinstance(layer, AnalogConv):
         linears = build_linears(layer, config, bias=has_bias)

@@ -1,4 +1,4 @@
-"""Export of a network or of a finished run as a C++ program with one function call."""
+"""Functions that export a network, or the network of a finished mapping run, as a C++ program for ALPINE in one call."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def export_model(
         return emit_program(quantised, folder, program.samples[:N_STORED])
     if stored.shape[1:] != samples.shape[1:]:
         raise ConfigError(
-            f"export: stored: got samples of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
-            hint="use stored inputs with the same shape as the calibration samples",
+            f"export: stored: got inputs of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
+            hint="pass stored inputs whose shape without the batch dimension is that of the calibration samples",
         )
     return emit_program(quantised, folder, channels_last(stored))
 
@@ -116,13 +116,14 @@ def export_run(
 
 
 def check_program(folder: Path | str) -> dict[str, str]:
-    """Run a program on this machine and for AArch64 under QEMU, and compare the outputs with the expected outputs.
+    """Run an emitted program on this machine and for AArch64 under QEMU, and compare the outputs with the expected outputs.
 
     Args:
         folder: Folder written by `emit_program`.
 
     Returns:
-        Result for each of the targets ``host`` and ``aarch64``: ``identical``, ``different``, or ``not run:`` and the reason.
+        Dictionary with one result for ``host`` (this machine) and one for ``aarch64``. A result is ``identical`` or ``different``,
+        or ``not run:`` followed by the reason.
     """
     found = {"host": _compare(folder, "host")}
     missing = missing_packages()
@@ -138,7 +139,9 @@ def _compare(folder: Path | str, target: Any) -> str:
 
 
 def _first_inputs(batches: BatchSource, n: int) -> Tensor:
-    """Return the first `n` inputs of a batch source, in an order that is the same in every call.
+    """Return the first `n` inputs of a batch source, concatenated along the batch dimension.
+
+    The order of the inputs is the same in every call, because the random seed is fixed.
 
     Raises:
         ConfigError: An input is not a single floating-point tensor.
