@@ -127,7 +127,7 @@ class _OnTheirTiles(AnalogLayer):
         return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
-        """Do nothing. Layers on AIHWKIT's tiles are never compiled, so their weights need no preparation before a forward pass."""
+        """Do nothing. Layers on AIHWKIT's tiles are never compiled, so no weights are prepared before a forward pass."""
 
     def _range_for(self, x: Tensor) -> Tensor:
         detached = self._input_range(x)

@@ -53,7 +53,7 @@ def effective_tile(tile: TileSpec) -> TileSpec:
 
 
 def effective_forward(config: Any) -> Any:
-    """Return a copy of AIHWKIT's forward-pass settings ``config.forward`` in which settings without an effect have fixed values."""
+    """Return a copy of AIHWKIT's forward-pass settings ``config.forward``, with fixed values for settings without an effect."""
     forward, default = copy.deepcopy(config.forward), IOParameters()
     if forward.is_perfect:
         forward = IOParameters(inp_res=-1.0, out_res=-1.0, inp_bound=0.0, out_bound=0.0, out_noise=0.0)
@@ -99,7 +99,7 @@ def _clips(forward: Any) -> bool:
 
 
 def effective_modifier(config: Any) -> Any:
-    """Return AIHWKIT's ``config.modifier`` (noise on the weights in training), with fixed values for settings without an effect.
+    """Return AIHWKIT's ``config.modifier`` (weight noise in training), with fixed values for settings without an effect.
 
     Modifiers of other types than Gaussian noise and discretisation are returned unchanged.
     """
@@ -127,7 +127,7 @@ def effective_modifier(config: Any) -> Any:
 
 
 def effective_clip(config: Any) -> Any:
-    """Return a copy of AIHWKIT's ``config.clip`` (weight clipping) in which settings without an effect have their default values."""
+    """Return a copy of AIHWKIT's ``config.clip`` (weight clipping), with default values for settings without an effect."""
     given = config.clip
     clip = WeightClipParameter(type=given.type)
     if given.type in (WeightClipType.FIXED_VALUE, WeightClipType.LAYER_GAUSSIAN) and given.fixed_value > 0:

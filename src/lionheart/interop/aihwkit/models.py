@@ -64,7 +64,7 @@ class ConvOverPatches(nn.Module):
         return out if batched else out.squeeze(0)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """Return the input patches ``(batch, *positions, groups, n)`` of `x`, where `n` is the number of inputs per patch and group."""
+        """Return the input patches ``(batch, *positions, groups, n)`` of `x`, with `n` inputs for each channel group."""
         conv = cast(nn.Conv2d, self.__dict__["digital"])
         n = len(conv.kernel_size)
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
@@ -333,7 +333,10 @@ def _without_range(config: Any) -> Any:
 
 
 def _ranges_of(layer: nn.Module) -> list[float]:
-    """Return the input range of each tile of an AIHWKIT layer, or 1.0 for a tile that has neither range nor constant input scale."""
+    """Return the input range of each tile of an AIHWKIT layer.
+
+    For a tile without an input range, return the constant input scale, or 1.0 if the tile has no such scale.
+    """
     ranges = []
     for place in _places_of(layer):
         forward = place.tile.rpu_config.forward

@@ -122,7 +122,7 @@ def check_program(folder: Path | str) -> dict[str, str]:
         folder: Folder written by `emit_program`.
 
     Returns:
-        Dictionary with one result for ``host`` (this machine) and one for ``aarch64``. A result is ``identical`` or ``different``,
+        Dictionary with one result for ``host`` (this machine) and one for ``aarch64``. A result is ``identical``, ``different``
         or ``not run:`` followed by the reason.
     """
     found = {"host": _compare(folder, "host")}

@@ -33,7 +33,7 @@ ZIGZAG_LEAVES_OUT = (
 
 
 class OurCost(CostTotals):
-    """Cost per inference of one or more projections (weight matrices) on the digital core, estimated by LionHeart's system model.
+    """Cost per inference of one or more projections (weight matrices) on the digital core, by LionHeart's system model.
 
     Args:
         products_s: Part of the latency that is spent on matrix products [s].
@@ -65,7 +65,8 @@ class LayerComparison(Record):
 
     Args:
         fqn: Fully qualified name of the projection.
-        placement: Placement of the projection in the mapping. The costs are those on the digital core even if the projection is analog.
+        placement: Placement of the projection in the mapping. The costs are those on the digital core also for
+            analog projections.
         macs: Number of multiply-accumulate operations (MACs) per inference.
         ours: Cost computed by the system model.
         zigzag: Cost computed by ZigZag.
@@ -90,8 +91,8 @@ class TotalComparison(Record):
 
     Args:
         n_projections: Number of projections in the sums.
-        products_macs_per_s: Multiply-accumulate operations of the projections divided by the time that the system model assigns to
-            matrix products [1/s].
+        products_macs_per_s: Multiply-accumulate operations of the projections divided by the time that the system model
+            assigns to matrix products [1/s].
         ours: Sum of the costs computed by the system model.
         zigzag: Sum of the costs computed by ZigZag.
         latency_ratio: Latency in `ours` divided by the latency in `zigzag` [-].

@@ -190,8 +190,8 @@ def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterat
 class _Port:
     """Memory port that transfers up to `bits` bits per cycle.
 
-    `kind` is ``read``, ``write`` or ``read_write``. Each entry of `moves` names an operand and ZigZag's code for the direction in
-    which the port transfers the operand.
+    `kind` is ``read``, ``write`` or ``read_write``. Each entry of `moves` names an operand and ZigZag's code for the direction
+    in which the port transfers the operand.
     """
 
     kind: str
@@ -242,6 +242,6 @@ def _memory(
 def _require_valid(where: str, *validators: Any) -> None:
     if not all(validator.validate() for validator in validators):
         raise ConfigError(
-            f"{where!r}: ZigZag rejected the description that LionHeart generated, expected the input format of zigzag-dse 3.9.1",
+            f"{where!r}: ZigZag rejected the generated description, expected the input format of zigzag-dse 3.9.1",
             hint="pip install zigzag-dse==3.9.1, and check the memory sizes and bandwidths of the platform",
         )

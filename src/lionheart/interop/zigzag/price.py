@@ -1,7 +1,7 @@
 """Latency and energy computed by ZigZag for projections (weight matrices) and for an in-memory computing array.
 
-For each projection, ZigZag searches for the loop order with the smallest energy-delay product. For the array, a closed-form model
-gives the cost.
+For each projection, ZigZag searches for the loop order with the smallest energy-delay product. For the array, a closed-form
+model gives the cost.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 
 def price_array(platform: PlatformSpec, bits_per_cycle: int) -> ArrayCost:
-    """Return the cost of one matrix-vector multiplication on an analog in-memory computing array, by ZigZag's closed-form model.
+    """Return the cost of one matrix-vector multiplication on an analog in-memory computing array, computed by ZigZag.
 
     Args:
         platform: Platform whose numbers of tile rows and columns define the size of the array.
