@@ -64,7 +64,10 @@ class ConvOverPatches(nn.Module):
         return out if batched else out.squeeze(0)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """Return the input patches ``(batch, *positions, groups, n)`` of `x`, with `n` inputs for each channel group."""
+        """Return the input patches ``(batch, *positions, groups, n)`` of `x`, with `n` inputs for each channel group.
+
+        ``positions`` is the spatial shape of the convolution's output.
+        """
         conv = cast(nn.Conv2d, self.__dict__["digital"])
         n = len(conv.kernel_size)
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
@@ -321,9 +324,10 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return AIHWKIT's `config`, or a copy with the constant 1 if `config` scales the inputs of a tile by a constant.
+    """Return AIHWKIT's `config`, with a constant input scale replaced by 1.
 
-    LionHeart stores this constant in the layer, as the input range.
+    The replacement is made in a copy, because LionHeart stores the constant input scale in the layer, as the input range. A
+    configuration without a constant input scale is returned unchanged.
     """
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config

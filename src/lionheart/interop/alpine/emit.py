@@ -173,7 +173,7 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
 
 
 def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
-    """Return the values that replace the placeholders in the templates of Makefile and README."""
+    """Return the values that replace the placeholders in the templates of Makefile and README, by placeholder name."""
     return {
         "n_tiles": program.n_tiles,
         "tile_rows": program.tile_rows,

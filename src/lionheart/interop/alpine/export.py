@@ -53,7 +53,7 @@ def export_model(
 
     Raises:
         UnsupportedLayerError: An operation cannot be exported, or an analog projection runs more than once per inference.
-        GraphError: The network cannot be traced, or a value is not finite on the samples.
+        GraphError: The network cannot be traced, or the output of an operation is not finite for the samples.
         NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
         ConfigError: An analog projection in `mapping` is not in the network, or `samples` or `stored` have a wrong shape.
         ArtifactError: The folder is not empty or cannot be written.
@@ -92,7 +92,7 @@ def export_run(
         ArtifactError: The run has not finished or cannot be read, or `folder` is not empty or cannot be written.
         ConfigError: A number of samples is less than 1, or an input of the task is not a single floating-point tensor.
         UnsupportedLayerError: An operation cannot be exported, or an analog projection (weight matrix) runs more than once.
-        GraphError: The network cannot be traced, or a value is not finite on the training samples.
+        GraphError: The network cannot be traced, or the output of an operation is not finite for the training samples.
         NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
     """
     for name, number in (("calibration", n_calibration), ("stored", n_stored)):

@@ -123,8 +123,8 @@ def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
     """Multiply input patches by the weight matrix of each group and return the exact sums.
 
     Args:
-        patches: Patches ``(n, pixels, groups, rows)``.
-        weights: Weights ``(groups, cols, rows)``.
+        patches: Patches ``(n, pixels, groups, rows)``, where `rows` is the number of inputs of each group's matrix.
+        weights: Weights ``(groups, cols, rows)``, where `cols` is the number of outputs of each group's matrix.
 
     Returns:
         Sums ``(n, pixels, groups, cols)`` as int64. The computation uses float64, which represents all sums exactly.

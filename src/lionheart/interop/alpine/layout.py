@@ -1,4 +1,8 @@
-"""Layout of an emitted program: memory offsets of values and constants, tile numbers, and numbers of code regions."""
+"""Layout of an emitted program.
+
+The layout consists of the memory offsets of layer inputs, layer outputs and constants, the numbers of the tiles, and the numbers
+of the code regions.
+"""
 
 from __future__ import annotations
 
@@ -98,10 +102,10 @@ class Constants:
 class Arena:
     """Memory for the inputs and outputs of all layers in an emitted program.
 
-    The memory ranges of two values overlap only if the program never needs both values at the same time.
+    The memory ranges of two layer inputs or outputs overlap only if the program never needs both at the same time.
 
     Args:
-        offsets: Offset of each layer input or output, by value name [bytes].
+        offsets: Offset of each layer input or output, by its name in the program [bytes].
         size: Size of the memory [bytes].
     """
 
@@ -110,7 +114,7 @@ class Arena:
 
 
 def place_values(program: QuantisedProgram) -> Arena:
-    """Return the memory offsets of the inputs and outputs of all layers in a program.
+    """Return the memory offsets of all values (inputs and outputs of layers) in a program.
 
     Each value has the lowest offset that is free from the layer that computes the value to the last layer that reads it.
     """

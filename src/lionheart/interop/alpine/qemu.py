@@ -79,8 +79,8 @@ class Counts:
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
         simd: SIMD and floating-point arithmetic and moves.
-        tile_process: ALPINE's CM_PROCESS instructions. In builds with ``LH_AIMC_DRY``, hint instructions replace all tile
-            instructions and are counted instead.
+        tile_process: ALPINE's CM_PROCESS instructions. In programs compiled with the macro ``LH_AIMC_DRY``, hint
+            instructions replace all tile instructions and are counted in the same fields.
         tile_queue: ALPINE's CM_QUEUE instructions.
         tile_dequeue: ALPINE's CM_DEQUEUE instructions.
         tile_param: ALPINE's instructions that read or write tile parameters.

@@ -1,9 +1,9 @@
 """Quantised reference for emitted programs, with int8 activations and weights, int32 sums, and ideal tiles.
 
-Emitted programs must reproduce the outputs of this reference exactly. Every value has one symmetric scale, which is computed
-from the calibration samples, and every output channel of a product has its own weight scale. Products on tiles use the same
-int8 weights and inputs as digital products. The ADC of each tile scales the exact sums, rounds them and clamps them to int8.
-Partial sums of several tiles are added digitally.
+Emitted programs must reproduce the outputs of this reference exactly. Each input and output of an operation has one
+symmetric quantisation scale, which is computed from the calibration samples. Each output channel of a product has its own
+weight scale. Products on tiles use the same int8 weights and inputs as digital products. The ADC of each tile scales the exact
+sums, rounds the scaled sums and clamps the rounded sums to int8. Partial sums of several tiles are added digitally.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class QuantisedPool:
     """Quantised max or average pooling.
 
     The int8 output of average pooling is ``round(sum * multiplier / 2**shift)``, where ``sum`` is the sum over the window. The
-    multiplier includes the division by the window size.
+    multiplier includes the division by the window size. Max pooling uses neither `multiplier` nor `shift`.
     """
 
     operation: Pool
@@ -180,7 +180,7 @@ class QuantisedProgram:
     Args:
         program: Floating-point program that is quantised.
         steps: Quantised operations in execution order.
-        scales: Real numbers that one integer step of the network input and of each operation's output represents, by name.
+        scales: Real number that one integer step represents, for the network input and for each operation's output, by name.
         tile_rows: Number of inputs of a tile.
         tile_cols: Number of outputs of a tile.
     """
@@ -218,7 +218,7 @@ class QuantisedProgram:
 
 
 def _as_shape(x: Int8s, shape: Shape) -> Int8s:
-    """Return `x` with each sample reshaped to `shape`, which must have the same number of elements."""
+    """Return `x` with each sample reshaped to `shape`, which must have as many elements as a sample of `x`."""
     return x.reshape(len(x), shape.height, shape.width, shape.channels)
 
 

@@ -136,7 +136,7 @@ def _build(source: Path, program: Path, target: Target) -> list[str]:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         raise ConfigError(
-            "export: neither g++ nor c++ found on the path, expected a C++ compiler",
+            "export: neither g++ nor c++ found on the search path (PATH), expected a C++ compiler",
             hint="on Debian or Ubuntu: apt-get install g++",
         )
     _run([compiler, *_FLAGS, "-DUSE_CHECKER", f"-I{source}", str(source / "main.cc"), "-o", str(program)])

@@ -29,7 +29,7 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     Raises:
         ConfigError: `samples` is not a tensor of 2 to 4 dimensions with at least one sample.
         UnsupportedLayerError: An operation cannot be exported. The message names the operation and its module.
-        GraphError: `torch.export` cannot trace the network, or a value is not finite on the samples.
+        GraphError: `torch.export` cannot trace the network, or the output of an operation is not finite for the samples.
     """
     if not isinstance(samples, Tensor) or samples.dim() not in (2, 3, 4) or len(samples) == 0:
         raise ConfigError(
@@ -84,7 +84,7 @@ class _Recorder(fx.Interpreter):
 def _record_ranges(
     module: fx.GraphModule, stored: Mapping[str, Tensor], samples: Tensor, names: set[str]
 ) -> dict[str, float]:
-    """Return the largest magnitude over the samples of each network value that is named in `names`.
+    """Return the largest magnitude of the output of each graph node in `names` over `samples`, by node name.
 
     `stored` holds the parameters and buffers of the network, by node name.
     """

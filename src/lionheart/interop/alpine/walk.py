@@ -135,9 +135,9 @@ class Walker:
         self._name(node, node.name)
 
     def _fused(self, node: fx.Node, kinds: tuple[type, ...]) -> Any:
-        """Return the operation that computes the first input of `node` if `node` can be merged into it, otherwise None.
+        """Return the operation that computes the first input of `node`, or None if `node` cannot be merged into this operation.
 
-        The merge is possible if the type of the operation is in `kinds` and only `node` reads the output of the operation.
+        Merging requires that the type of the operation is in `kinds` and that only `node` reads the output of the operation.
         """
         value = self._input(node)
         argument = node.args[0]
