@@ -1,4 +1,4 @@
-"""Write an exported program to a folder: C++ code, constants, inputs, expected outputs, Makefile, manifest and README."""
+"""Write the files of an exported program: C++ code, constants, inputs, expected outputs, Makefile, manifest and README."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Layout of an emitted program.
 
-The layout consists of the memory offsets of layer inputs, layer outputs and constants, the numbers of the tiles, and the numbers
-of the code regions.
+The layout consists of the memory offsets of layer inputs, layer outputs and constants, the numbers of the tiles, and the
+numbers of the code regions.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Arena:
 def place_values(program: QuantisedProgram) -> Arena:
     """Return the memory offsets of all values (inputs and outputs of layers) in a program.
 
-    Each value has the lowest offset that is free from the layer that computes the value to the last layer that reads it.
+    Each value has the lowest offset at which its memory is free from the layer that computes the value to the last layer that
+    reads the value.
     """
     graph = program.program
     last = {graph.source: 0, graph.result: len(program.steps)}

@@ -175,7 +175,7 @@ class Program:
         result: Name of the network output, which is the output of one of the operations.
         ranges: Largest magnitudes of the network input and of the output of each operation over the calibration samples, by
             name.
-        samples: Calibration samples ``(n, height, width, channels)``.
+        samples: Calibration samples ``(n, height, width, channels)``, from which `ranges` was computed.
     """
 
     source: str

@@ -143,7 +143,7 @@ CLASSES: Final = tuple(f.name for f in fields(Counts))[1:-3]
 @final
 @dataclass(frozen=True)
 class RunCounts:
-    """Instruction counts of one run of a program.
+    """Counts of instructions, data accesses and cache misses in one run of a program.
 
     Args:
         regions: Counts by region number; region 0 contains all code outside marked regions.
@@ -155,7 +155,7 @@ class RunCounts:
 
     @property
     def total(self) -> Counts:
-        """Sums of the counts over all regions."""
+        """Counts summed over all regions."""
         return sum(self.regions.values(), Counts())
 
 
