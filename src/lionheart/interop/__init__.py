@@ -1,7 +1,8 @@
-"""Conversions between LionHeart and other simulators, with one subpackage for each simulator.
+"""Connections between LionHeart and the simulators AIHWKIT, ZigZag and ALPINE, with one subpackage for each simulator.
 
-The subpackages convert settings and models, compare costs, and export programs. Importing `lionheart.interop` imports no
-simulator. It only registers the names of those simulators that can compute analog layers in `map_layers` and `evaluate_run`.
+The subpackage `aihwkit` converts settings and models, `zigzag` compares costs, and `alpine` exports networks as C++ programs.
+Importing `lionheart.interop` imports no simulator. The import only registers the backend name ``aihwkit``, with which
+`map_layers` and `evaluate_run` compute analog layers on AIHWKIT's tiles.
 """
 
 from __future__ import annotations

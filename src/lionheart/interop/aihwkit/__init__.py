@@ -1,7 +1,7 @@
 """Conversion of settings and models between LionHeart and AIHWKIT, and a backend that computes on AIHWKIT's tiles.
 
-docs/how-to/aihwkit.md lists the corresponding settings. Importing this package raises a `ConfigError` if AIHWKIT cannot be
-imported.
+docs/how-to/aihwkit.md lists which setting of AIHWKIT corresponds to each setting of LionHeart. Importing this package raises
+a `ConfigError` if AIHWKIT cannot be imported.
 """
 
 from lionheart.errors import ConfigError
@@ -11,7 +11,8 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"AIHWKIT cannot be imported: {error}",
-        hint="pip install --no-deps aihwkit==1.1.0; for compiled tiles, build 1.2.0 from source: see docs/how-to/aihwkit.md",
+        hint="pip install --no-deps aihwkit==1.1.0. AIHWKIT's compiled C++ tiles require version 1.2.0 instead, which must be "
+        "built from source as described in docs/how-to/aihwkit.md",
     ) from error
 
 from lionheart.interop.aihwkit.backend import AIHWKITBackend

@@ -1,8 +1,8 @@
-"""Backend that computes analog layers on AIHWKIT's torch tiles; LionHeart still performs search, training and evaluation.
+"""Backend that computes analog layers on AIHWKIT's torch tiles (AIHWKIT's simulation of analog tiles in PyTorch).
 
-A LionHeart layer owns the weights, the bias and the input range, so checkpoints, optimisers and `convert_to_digital_` work as
-without AIHWKIT. In every forward pass, AIHWKIT's layers use the weights of the LionHeart layer. Gradients are computed through
-AIHWKIT's code.
+LionHeart still performs search, training and evaluation. A LionHeart layer owns the weights, the bias and the input range, so
+checkpoints, optimisers and `convert_to_digital_` work as without AIHWKIT. In every forward pass, AIHWKIT's layers use the
+weights of the LionHeart layer. Gradients are computed through AIHWKIT's code.
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ _ON_DEVICES = ("programming", "device")
 
 @final
 class AIHWKITBackend:
-    """Backend that computes analog layers on AIHWKIT's torch tiles.
+    """Backend that computes analog layers on AIHWKIT's torch tiles (AIHWKIT's simulation of analog tiles in PyTorch).
 
     AIHWKIT computes the matrix products, the noise in hardware-aware training, weight clipping, programming, drift, and drift
     compensation.
     """
 
     def check_tile(self, tile: TileSpec) -> None:
-        """Raise a `ConfigError` that lists the settings of `tile` without a counterpart in AIHWKIT's torch tiles."""
+        """Raise a `ConfigError` if settings of `tile` have no counterpart in AIHWKIT's torch tiles.
+
+        The message lists all such settings.
+        """
         report_faults(examine_tile(_as_config(tile))[1], "AIHWKIT's torch tiles", strict=True)
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
-        """Replace each layer that is analog in `mapping` by a layer on AIHWKIT's tiles, in place, and return the model."""
+        """Replace each layer that is analog in `mapping` by a layer that computes on AIHWKIT's tiles with the settings `tile`.
+
+        The model is changed in place and returned.
+        """
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
@@ -57,10 +63,10 @@ class AIHWKITBackend:
 
 
 def _as_config(tile: TileSpec) -> TileSpec:
-    """Return the part of the tile settings that AIHWKIT applies; the other settings are reset because LionHeart applies them.
+    """Return a copy of `tile` for the conversion to AIHWKIT, in which settings that this backend applies itself are disabled.
 
-    LionHeart applies column calibration to the layer outputs. This backend also applies training noise that simulates
-    programmed devices, because AIHWKIT has no weight modifier for such noise.
+    This backend applies column calibration to the layer outputs. It also applies training noise that simulates programmed
+    devices, because AIHWKIT has no weight modifier for such noise.
     """
     tile = tile.replace(column_calibration="none")
     if tile.hwa.weight_noise_kind not in _ON_DEVICES:
@@ -70,7 +76,10 @@ def _as_config(tile: TileSpec) -> TileSpec:
 
 @contextmanager
 def _drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Seed the global random generator, which AIHWKIT uses, from `generator`; restore the global state on exit."""
+    """Seed PyTorch's global random generator, from which AIHWKIT draws, with a random number from `generator`.
+
+    On exit from the context, the earlier state of the global generator is restored.
+    """
     devices = [generator.device] if generator.device.type != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator, device=generator.device)))
@@ -82,14 +91,20 @@ def _is_scaled_by_constant(place: PlacedTile) -> bool:
 
 
 def _expect_full_scale(linear: nn.Module) -> None:
-    """Set constant input ranges to 1, because AIHWKIT's drift compensation reads the tiles with inputs of magnitude 1."""
+    """Set the input scale of each tile in `linear` to 1 if the tile scales its inputs by a constant.
+
+    AIHWKIT's drift compensation reads the tiles with inputs of magnitude 1.
+    """
     for place in placed_tiles(linear):
         if _is_scaled_by_constant(place):
             place.tile.rpu_config.forward.nm_thres = 1.0
 
 
 class _OnTheirTiles(AnalogLayer):
-    """Analog layer that AIHWKIT computes with one linear layer for each channel group; convolutions run over input patches."""
+    """Analog layer whose matrix products are computed by AIHWKIT, with one AIHWKIT linear layer for each channel group.
+
+    A convolution passes its input patches to the linear layers.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -99,7 +114,10 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer on AIHWKIT's tiles; the shapes of `x` and of the output are those of the digital layer."""
+        """Return the layer outputs for the inputs `x`, computed on AIHWKIT's tiles.
+
+        The shapes of `x` and of the outputs are those of the digital layer that this layer replaces.
+        """
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
             x = self._pad(x.float())
@@ -109,7 +127,7 @@ class _OnTheirTiles(AnalogLayer):
         return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
-        """Do nothing: these layers are never compiled, so no weights need to be prepared before a pass."""
+        """Do nothing. Layers on AIHWKIT's tiles are never compiled, so no weights are prepared before a forward pass."""
 
     def _range_for(self, x: Tensor) -> Tensor:
         detached = self._input_range(x)
@@ -118,7 +136,10 @@ class _OnTheirTiles(AnalogLayer):
         return self.analog_input_range.clamp(min=_SMALLEST_RANGE).view(1)
 
     def _read_vectors(self, vectors: Tensor, input_range: Tensor) -> Tensor:
-        """Return the outputs ``(n, out)`` for input `vectors` ``(n, groups * in)``, without the bias."""
+        """Return the outputs ``(n, out)`` of the tiles for the input `vectors` ``(n, groups * in)``, without the bias.
+
+        `input_range` holds the input range of the layer, shape ``(1,)``.
+        """
         weights = self._weights_of_pass()
         outputs = []
         parts = vectors.chunk(self.partition.groups, dim=1)
@@ -142,7 +163,11 @@ class _OnTheirTiles(AnalogLayer):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def _weights_of_pass(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return the normalised weights and their column scales for each group and tile; a weight is the product of both."""
+        """Return a pair (normalised weights, column scales) for each channel group and tile, for the next forward pass.
+
+        The normalised weights have the shape ``(out, in)`` and the scales the shape ``(out,)``. A normalised weight times the
+        scale of its column is the weight of the layer.
+        """
         if self._programmed and not self.training:
             return self._cut(self._programmed)
         exact = [self._normalised(first, last) for first, last in self._row_slices()]
@@ -157,7 +182,11 @@ class _OnTheirTiles(AnalogLayer):
         return self._cut(exact)
 
     def _cut(self, rows: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
-        """Split rows of tiles ``(out, rows)`` into single tiles, listed for each group in the order of `placed_tiles`."""
+        """Split the weights and scales of each row of tiles into the weights and scales of single tiles.
+
+        A row of tiles comprises all tiles with the same inputs, and its weights have the shape ``(out, rows)``. The result has
+        one list for each channel group, in the order of `placed_tiles`.
+        """
         n_cols = len(self.partition.col_sizes)
         columns = self._col_slices()
         return [
@@ -166,7 +195,10 @@ class _OnTheirTiles(AnalogLayer):
         ]
 
     def _joined(self, tiles: list[list[Tensor]]) -> list[Tensor]:
-        """Concatenate the tiles of all groups into rows of tiles ``(out, rows)``; the inverse of `_cut`."""
+        """Return one tensor ``(out, rows)`` for each row of tiles, concatenated from the tensors of the single tiles.
+
+        `tiles` has one list for each channel group. This method is the inverse of `_cut`.
+        """
         n_cols = len(self.partition.col_sizes)
         return [
             torch.cat([each for group in tiles for each in group[row * n_cols : (row + 1) * n_cols]])
@@ -177,9 +209,10 @@ class _OnTheirTiles(AnalogLayer):
         return [list(placed_tiles(linear)) for linear in self._linears()]
 
     def _fresh_chip(self) -> list[Tensor]:
-        """Program a chip with AIHWKIT's noise model and return its normalised weights as rows of tiles.
+        """Program a chip with AIHWKIT's noise model and return the normalised weights ``(out, rows)`` of each row of tiles.
 
-        With the noise kind 'device', the chip also ages to a random time, and the weights include drift compensation.
+        If the training noise is of the kind 'device', the chip also drifts for a random time, and the returned weights include
+        drift compensation.
         """
         with torch.no_grad():
             self._program()
@@ -197,7 +230,10 @@ class _OnTheirTiles(AnalogLayer):
             cast(Any, linear.eval()).program_analog_weights()
 
     def _age(self, t_inference: float) -> list[tuple[Tensor, Tensor]]:
-        """Age the chip to `t_inference` [s]; return the weights ``(out, rows)`` and drift factors of each row of tiles."""
+        """Simulate drift of the programmed chip until `t_inference` [s] after programming, and read the weights.
+
+        Return the normalised weights ``(out, rows)`` and the drift compensation factors ``(out,)`` of each row of tiles.
+        """
         for linear in self._linears():
             _expect_full_scale(linear)
             cast(Any, linear.eval()).drift_analog_weights(t_inference)
@@ -211,7 +247,10 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program a new chip from the exact weights. Call `drift_` next to read the programmed weights."""
+        """Program a new chip from the exact weights of the layer, with noise that is drawn from `generator`.
+
+        Call `drift_` next. Only `drift_` reads the programmed weights for the forward passes in evaluation mode.
+        """
         with _drawing_from(generator):
             self._program()
         self._scales = [self._normalised(first, last)[1] for first, last in self._row_slices()]
@@ -219,7 +258,10 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
-        """Age the programmed chip to `t_inference` [s] after programming and read its weights once."""
+        """Simulate drift of the programmed chip until `t_inference` [s] after programming, and read its weights once.
+
+        All later forward passes in evaluation mode use the weights from this read. Noise is drawn from `generator`.
+        """
         with _drawing_from(generator):
             reads = self._age(t_inference)
         self._programmed = [(w.clone(), scale * alpha) for (w, alpha), scale in zip(reads, self._scales, strict=True)]
@@ -227,9 +269,11 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the weights after a training step with AIHWKIT's rule, relative to the column scales before the step.
+        """Clip the weights of the layer in place with AIHWKIT's clipping rule.
 
-        AIHWKIT's remapping needs no action here, because every forward pass computes the scales of the current weights.
+        This method must be called after each training step. The rule applies to the weights divided by the column scales of the
+        last forward pass in training. AIHWKIT's remapping of weights to the conductance range needs no action here, because
+        every forward pass computes new column scales.
         """
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):

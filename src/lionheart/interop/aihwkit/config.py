@@ -54,7 +54,7 @@ class ConversionWarning(LionHeartWarning):
 def to_rpu_config(tile: TileSpec, *, compiled: bool = False, strict: bool = True) -> Any:
     """Convert LionHeart's tile settings to an AIHWKIT configuration.
 
-    docs/how-to/aihwkit.md lists the corresponding fields.
+    docs/how-to/aihwkit.md lists which field of AIHWKIT corresponds to each field of `TileSpec`.
 
     Args:
         tile: LionHeart's tile settings.
@@ -80,8 +80,8 @@ def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
             `ConversionWarning`.
 
     Raises:
-        ConfigError: `config` has another type, or `strict` is True and fields have no counterpart in `TileSpec`. The message
-            lists all such fields.
+        ConfigError: `config` has neither of these two types, or `strict` is True and fields of `config` have no counterpart in
+            `TileSpec`. In the second case, the message lists all such fields.
     """
     tile, faults = examine_config(config)
     report_faults(faults, "LionHeart", strict=strict)
@@ -89,7 +89,11 @@ def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
 
 
 def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[str]]:
-    """Return the nearest AIHWKIT configuration, and a ``name: value`` text for each field of `tile` without a counterpart."""
+    """Return the AIHWKIT configuration that is nearest to `tile`, and a list of the fields without a counterpart.
+
+    The list has a text ``name: value`` for each field of `tile` without a counterpart in AIHWKIT. If `compiled` is True, the
+    configuration is for AIHWKIT's compiled C++ tiles, otherwise for AIHWKIT's tiles in PyTorch.
+    """
     config = _write(tile, compiled=compiled)
     ours, back = effective_tile(tile), effective_tile(_read(config))
     faults = _compare(_flatten(ours.model_dump()), _flatten(back.model_dump()))
@@ -106,7 +110,9 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
 
 
 def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
-    """Return the nearest `TileSpec`, and a ``name: value`` text for each field of AIHWKIT's `config` without a counterpart.
+    """Return the `TileSpec` that is nearest to AIHWKIT's `config`, and a list of the fields without a counterpart.
+
+    The list has a text ``name: value`` for each field of `config` without a counterpart in `TileSpec`.
 
     Raises:
         ConfigError: `config` is neither a `TorchInferenceRPUConfig` nor an `InferenceRPUConfig`.
@@ -115,7 +121,7 @@ def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
     if not isinstance(config, (InferenceRPUConfig, TorchInferenceRPUConfig)):
         raise ConfigError(
             f"AIHWKIT configuration: got {name}, expected TorchInferenceRPUConfig or InferenceRPUConfig",
-            hint="use a configuration for inference; LionHeart has no counterpart of AIHWKIT's on-chip training",
+            hint="use one of these two configuration classes; LionHeart has no counterpart of AIHWKIT's on-chip training",
         )
     if type(config) not in (TorchInferenceRPUConfig, InferenceRPUConfig):
         faults.append("__class__")
@@ -126,14 +132,19 @@ def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
 
 
 def report_faults(faults: list[str], other: str, *, strict: bool) -> None:
-    """Raise a `ConfigError` that lists `faults`, the settings without a counterpart in `other`; only warn if not `strict`."""
+    """Raise a `ConfigError` that lists `faults`, or do nothing if `faults` is empty.
+
+    Each entry of `faults` describes a setting without a counterpart in the simulator `other`. If `strict` is False, issue a
+    `ConversionWarning` instead of the error.
+    """
     if not faults:
         return
     message = "\n".join(f"{fault}: no counterpart in {other}" for fault in faults)
     if strict:
         raise ConfigError(
             message,
-            hint="change these settings, or pass strict=False to the conversion to drop them; see docs/how-to/aihwkit.md",
+            hint="change these settings. The functions that convert settings or models drop such settings if called with "
+            "strict=False. See docs/how-to/aihwkit.md",
         )
     warnings.warn(message, ConversionWarning, stacklevel=3)
 
@@ -146,12 +157,15 @@ def _resolution(bits: int | None) -> float:
 
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
-    """Whether AIHWKIT must scale inputs by a constant instead of an input range: without a DAC, LionHeart clips no inputs."""
+    """Whether AIHWKIT must scale the inputs of a tile by a constant instead of an input range.
+
+    This is the case for a tile without a DAC, because LionHeart does not clip the inputs of such a tile.
+    """
     return tile.dac_bits is None
 
 
 def limits_outputs(tile: TileSpec) -> bool:
-    """Whether the tile has output noise or an output bound, so that the scale of the inputs affects the results."""
+    """Whether the tile has output noise or an output bound. In both cases the outputs depend on the scale of the inputs."""
     return tile.output_noise > 0 or tile.output_bound is not None
 
 
@@ -321,7 +335,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return a ``name: value`` text for each entry of `one` that is missing or different in `other`."""
+    """Return a text ``name: value`` for each entry of `one` that is missing in `other` or has a different value there."""
     return [f"{name}: {value!r}" for name, value in one.items() if not _is_same(value, other.get(name, _NO_MATCH))]
 
 

@@ -50,7 +50,10 @@ def write_converter(device: DeviceSpec) -> Any:
 
 
 def read_converter(converter: Any) -> dict[str, Any]:
-    """Return the `DeviceSpec` settings that correspond to an AIHWKIT conductance converter, by field name."""
+    """Return the `DeviceSpec` settings that correspond to an AIHWKIT conductance converter.
+
+    The settings are the conductance limits and the converter, in a dictionary from field names to values.
+    """
     settings: dict[str, Any] = {"g_max": float(converter.g_max), "g_min": float(converter.g_min)}
     if isinstance(converter, SingleDeviceConductanceConverter):
         settings["converter"] = SingleConverter()
@@ -67,7 +70,10 @@ def read_converter(converter: Any) -> dict[str, Any]:
 
 
 def write_noise_model(device: DeviceSpec) -> Any:
-    """Return the AIHWKIT noise model for `device`, or a model without noise if AIHWKIT has no model of the technology."""
+    """Return AIHWKIT's noise model for the technology of `device`, with the settings of `device`.
+
+    If AIHWKIT has no noise model for this technology, return a model without noise.
+    """
     converter = write_converter(device)
     if isinstance(device, PCMNoise):
         kind: Callable[..., Any] = PCMLikeNoiseModel
@@ -114,7 +120,10 @@ def write_noise_model(device: DeviceSpec) -> Any:
 
 
 def read_noise_model(model: Any) -> DeviceSpec:
-    """Return the `DeviceSpec` that is nearest to an AIHWKIT noise model, or an ideal device if the model has no counterpart."""
+    """Return the `DeviceSpec` that is nearest to an AIHWKIT noise model.
+
+    If LionHeart has no counterpart of the noise model, return an ideal device.
+    """
     settings = read_converter(model.g_converter)
     if type(model) in (PCMLikeNoiseModel, CustomDriftPCMLikeNoiseModel):
         settings |= {
@@ -166,7 +175,11 @@ def _read_cmo(model: Any, settings: dict[str, Any]) -> DeviceSpec:
 
 
 def describe_noise_model(model: Any) -> dict[str, Any]:
-    """Return the values of those fields of an AIHWKIT noise model that affect its results, by field name."""
+    """Return the fields of an AIHWKIT noise model that affect the simulated conductances, as a dictionary by field name.
+
+    The key ``""`` holds the class name of the noise model. Keys that start with ``g_converter`` describe the conductance
+    converter.
+    """
     fields: dict[str, Any] = {"": type(model).__name__}
     converter = model.g_converter
     fields["g_converter"] = type(converter).__name__

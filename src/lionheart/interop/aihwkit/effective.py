@@ -1,4 +1,7 @@
-"""Normalisation of tile settings: settings without an effect get their defaults, so that equivalent tiles compare equal."""
+"""Normalisation of LionHeart's and AIHWKIT's tile settings before settings are compared.
+
+Settings without an effect are replaced by fixed values, so that equivalent tiles compare equal.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spe
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:
-    """Return a copy of `tile` in which every setting without an effect has its default value."""
+    """Return a copy of `tile` in which every setting without an effect has a fixed value.
+
+    For example, the wire resistance has no effect without IR drop and is replaced by its default.
+    """
     hwa, device = tile.hwa, tile.device
     changes: dict[str, Any] = {}
     if hwa.weight_noise_kind != "device":
@@ -47,7 +53,7 @@ def effective_tile(tile: TileSpec) -> TileSpec:
 
 
 def effective_forward(config: Any) -> Any:
-    """Return a copy of AIHWKIT's ``config.forward`` in which settings without an effect have their default values."""
+    """Return a copy of AIHWKIT's forward-pass settings ``config.forward``, with fixed values for settings without an effect."""
     forward, default = copy.deepcopy(config.forward), IOParameters()
     if forward.is_perfect:
         forward = IOParameters(inp_res=-1.0, out_res=-1.0, inp_bound=0.0, out_bound=0.0, out_noise=0.0)
@@ -83,17 +89,20 @@ def effective_forward(config: Any) -> Any:
 
 
 def _is_constant(forward: Any) -> bool:
-    """Whether the input scale is constant, so that it does not depend on the inputs."""
+    """Whether AIHWKIT scales the inputs by a constant, which does not depend on the inputs."""
     return forward.noise_management in (NoiseManagementType.NONE, NoiseManagementType.CONSTANT)
 
 
 def _clips(forward: Any) -> bool:
-    """Whether inputs whose magnitude exceeds the constant input scale are clipped."""
+    """Whether AIHWKIT's forward-pass settings clip inputs whose magnitude exceeds the constant input scale."""
     return bool(forward.inp_res > 0 and forward.bound_management == BoundManagementType.NONE)
 
 
 def effective_modifier(config: Any) -> Any:
-    """Return AIHWKIT's ``config.modifier`` (weight noise in training); settings without an effect have their default values."""
+    """Return AIHWKIT's ``config.modifier`` (weight noise in training), with fixed values for settings without an effect.
+
+    Modifiers of other types than Gaussian noise and discretisation are returned unchanged.
+    """
     given, torch_tile = config.modifier, isinstance(config, TorchInferenceRPUConfig)
     kind = WeightModifierType.NONE if given.type == WeightModifierType.COPY else given.type
     if kind in (WeightModifierType.MULT_NORMAL, WeightModifierType.ADD_NORMAL) and given.std_dev <= 0:
@@ -118,7 +127,7 @@ def effective_modifier(config: Any) -> Any:
 
 
 def effective_clip(config: Any) -> Any:
-    """Return AIHWKIT's ``config.clip`` (weight clipping); settings without an effect have their default values."""
+    """Return a copy of AIHWKIT's ``config.clip`` (weight clipping), with default values for settings without an effect."""
     given = config.clip
     clip = WeightClipParameter(type=given.type)
     if given.type in (WeightClipType.FIXED_VALUE, WeightClipType.LAYER_GAUSSIAN) and given.fixed_value > 0:
@@ -129,9 +138,10 @@ def effective_clip(config: Any) -> Any:
 
 
 def effective_input_range(config: Any) -> Any:
-    """Return AIHWKIT's input range settings; settings without an effect have their default values.
+    """Return a copy of AIHWKIT's ``config.pre_post.input_range`` in which settings without an effect have fixed values.
 
-    A constant input scale that clips is equivalent to a fixed input range and is returned as such a range.
+    If the configuration has no input range but clips the inputs at a constant input scale, the equivalent fixed input range is
+    returned.
     """
     given, default = config.pre_post.input_range, InputRangeParameter()
     if not given.enable:

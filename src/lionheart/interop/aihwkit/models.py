@@ -1,6 +1,7 @@
-"""Conversion of models between LionHeart's and AIHWKIT's analog layers, with weights, biases and input ranges.
+"""Conversion of models with LionHeart analog layers to models with AIHWKIT analog layers, and back.
 
-Programmed chips are not converted; each simulator programs its own chips from the exact weights.
+The conversion keeps the exact weights, biases and input ranges. Programmed weights of a simulated chip are not converted,
+because each simulator programs its own chips from the exact weights.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class ConvOverPatches(nn.Module):
         return out if batched else out.squeeze(0)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """Return the input patches ``(batch, *positions, groups, n)`` with `n` inputs of each group."""
+        """Return the input patches ``(batch, *positions, groups, n)`` of `x`, with `n` inputs for each channel group.
+
+        ``positions`` is the spatial shape of the convolution's output.
+        """
         conv = cast(nn.Conv2d, self.__dict__["digital"])
         n = len(conv.kernel_size)
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
@@ -93,7 +97,7 @@ class PlacedTile:
 
 
 def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
-    """Yield the tiles of an AIHWKIT layer in ascending order of their inputs, then of their outputs."""
+    """Yield the tiles of an AIHWKIT layer in ascending order of the first input, and for equal inputs of the first output."""
     module: Any = linear.analog_module
     if not isinstance(module, TileModuleArray):
         yield PlacedTile("analog_module", module, slice(None), slice(None))
@@ -109,7 +113,10 @@ def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
 
 
 def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
-    """Return one AIHWKIT linear layer for each channel group of `layer`; the caller must set the weights."""
+    """Return one AIHWKIT linear layer with the settings `config` for each channel group of `layer`.
+
+    The returned layers have random weights, which the caller must replace. `bias` determines whether the layers have a bias.
+    """
     out, rows = layer.matrix().shape
     groups = layer.partition.groups
     with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
@@ -119,7 +126,7 @@ def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
 
 @final
 class _Faults:
-    """Messages about settings without a counterpart, each with the names of the affected layers."""
+    """Messages about settings without a counterpart in the other simulator, each with the names of the affected layers."""
 
     def __init__(self) -> None:
         self._layers: dict[str, list[str]] = {}
@@ -138,8 +145,9 @@ class _Faults:
 def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True) -> nn.Module:
     """Replace the LionHeart analog layers in a model by AIHWKIT analog layers.
 
-    Linear layers become `AnalogLinear`. Two-dimensional convolutions without groups and with zero padding become
-    `AnalogConv2d`. All other convolutions become `ConvOverPatches`.
+    Linear layers become AIHWKIT's `AnalogLinear`. Two-dimensional convolutions with one channel group and zero padding become
+    AIHWKIT's `AnalogConv2d`, unless the amount of padding is given as a string. All other convolutions become
+    `ConvOverPatches`.
 
     Args:
         model: Model with LionHeart analog layers whose input ranges are calibrated; changed in place.
@@ -151,7 +159,8 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
         The changed model. To program and drift all AIHWKIT layers, wrap the model in AIHWKIT's `AnalogWrapper`.
 
     Raises:
-        ConfigError: Settings have no counterpart in AIHWKIT, or layers lack an input range. The model is unchanged.
+        ConfigError: `strict` is True and settings have no counterpart in AIHWKIT, or layers lack an input range. The model is
+            unchanged.
         UnsupportedLayerError: A module such as attention contains analog weight matrices. The model is unchanged.
     """
     layers = analog_layers(model)
@@ -170,7 +179,7 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
     if unset:
         raise ConfigError(
             f"{', '.join(unset)}: no input range is set, expected a calibrated model",
-            hint="call calibrate_input_ranges_ on the model first",
+            hint="call calibrate_input_ranges_ on the model before the conversion",
         )
     report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
     for fqn, layer in layers.items():
@@ -209,12 +218,15 @@ def _to_theirs(layer: AnalogLayer, config: Any) -> nn.Module:
 
 
 def _range_of(layer: AnalogLayer) -> float:
-    """Return the input range of a layer, or 1.0 if no range is set because the tile needs none."""
+    """Return the input range of a LionHeart layer. Return 1.0 if the layer has no input range, which some tiles do not need."""
     return float(layer.analog_input_range.detach()) or 1.0
 
 
 def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
-    """Return the module that replaces a LionHeart layer, and the AIHWKIT layers that hold the weights of this module."""
+    """Return the module that replaces a LionHeart layer, and a list of the AIHWKIT layers in this module.
+
+    The AIHWKIT layers have random weights, which the caller must replace.
+    """
     has_bias, conv = layer.bias is not None, cast(Any, layer.digital)
     if not isinstance(layer, AnalogConv):
         linears = build_linears(layer, config, bias=has_bias)
@@ -250,8 +262,8 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
         The changed model.
 
     Raises:
-        ConfigError: `strict` is True, and settings have no counterpart in LionHeart; or the model is itself a single AIHWKIT
-            layer. The model is unchanged.
+        ConfigError: `strict` is True and settings have no counterpart in LionHeart, or the model is itself a single AIHWKIT
+            layer instead of a module that contains AIHWKIT layers. The model is unchanged.
         UnsupportedLayerError: An AIHWKIT layer is neither linear nor a convolution, or its weights have an unexpected size.
     """
     theirs = _their_layers(model)
@@ -293,8 +305,8 @@ def _their_layers(model: nn.Module) -> dict[str, nn.Module]:
             found[fqn] = module
     if "" in found:
         raise ConfigError(
-            "model: got a single AIHWKIT layer, expected a module that contains layers",
-            hint="wrap the layer: nn.Sequential(layer)",
+            "model: got a single AIHWKIT layer, expected a module that contains AIHWKIT layers",
+            hint="pass nn.Sequential(layer) instead of the layer",
         )
     return found
 
@@ -312,7 +324,11 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return `config` with any constant input scale set to 1, because LionHeart stores the scale in the layer."""
+    """Return AIHWKIT's `config`, with a constant input scale replaced by 1.
+
+    The replacement is made in a copy, because LionHeart stores the constant input scale in the layer, as the input range. A
+    configuration without a constant input scale is returned unchanged.
+    """
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config
     config = copy.deepcopy(config)
@@ -321,7 +337,10 @@ def _without_range(config: Any) -> Any:
 
 
 def _ranges_of(layer: nn.Module) -> list[float]:
-    """Return the input range of each tile of an AIHWKIT layer; 1.0 for tiles without an input range."""
+    """Return the input range of each tile of an AIHWKIT layer.
+
+    For a tile without an input range, return the constant input scale, or 1.0 if the tile has no such scale.
+    """
     ranges = []
     for place in _places_of(layer):
         forward = place.tile.rpu_config.forward
@@ -335,7 +354,10 @@ def _ranges_of(layer: nn.Module) -> list[float]:
 
 
 def _bound_of(layer: nn.Module) -> Tensor:
-    """Return the factor that converts stored to real weights for each output, the largest over all tiles of the output."""
+    """Return the largest weight scale of each output over the tiles that store weights of the output, shape ``(out,)``.
+
+    The weight scale of a tile is the factor that converts the weights stored in the tile to the weights of the layer.
+    """
     bounds = []
     for linear in _linears_of(layer):
         bound = torch.zeros(linear.get_weights()[0].shape[0])
@@ -364,7 +386,7 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
         digital = build(*shape, bias=has_bias)
     if math.prod(digital.weight.shape) != weight.numel():
         raise UnsupportedLayerError(
-            f"{fqn}: got tile weights of shape {tuple(weight.shape)}, expected {digital.weight.numel()} weights",
+            f"{fqn}: got tile weights of shape {tuple(weight.shape)}, expected {digital.weight.numel()} weights in total",
             hint="replace this layer by a digital layer before the conversion",
         )
     digital.weight = nn.Parameter(weight.view_as(digital.weight).clone())
@@ -374,7 +396,10 @@ def _to_digital(fqn: str, layer: nn.Module) -> nn.Module:
 
 
 def replace_module_(model: nn.Module, fqn: str, module: nn.Module) -> None:
-    """Replace the layer named `fqn` by `module`, also under all other names that the layer has in the model."""
+    """Replace the layer with the name `fqn` in `model` by `module`.
+
+    If the model contains the same layer under several names, the layer is replaced under all of these names.
+    """
     old = model.get_submodule(fqn)
     for place in [name for name, each in model.named_modules(remove_duplicate=False) if each is old]:
         parent, _, name = place.rpartition(".")

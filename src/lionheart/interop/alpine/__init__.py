@@ -1,9 +1,11 @@
-"""Export of a mapped network as a C++ program for ALPINE, a simulator (gem5-X) of processor cores with analog tiles.
+"""Export of a network with analog and digital layers as a C++ program for the simulator ALPINE.
+
+ALPINE, which is based on gem5-X, simulates processor cores with analog tiles.
 
 `trace_program` records the operations of a network, `quantise_program` converts the operations to integers, and `emit_program`
-writes the program to a folder. `run_program` builds and runs the program, and `count_regions` counts its instructions. The
-outputs must equal those of LionHeart's quantised reference bit for bit. docs/how-to/export.md describes the supported
-operations and the accuracy.
+writes the program to a folder. `run_program` builds and runs the program, and `count_regions` counts the executed
+instructions. The outputs of the program must equal the outputs of LionHeart's quantised reference (a NumPy implementation) bit
+for bit. docs/how-to/export.md describes the supported operations and the accuracy.
 """
 
 from lionheart.interop.alpine.emit import emit_program

@@ -26,14 +26,17 @@ _PIXELS = 32  # number of output pixels whose input patches are gathered at a ti
 @final
 @dataclass
 class Workspace:
-    """Sizes of the buffers that all layers share, in elements; each size is the largest that a layer needs."""
+    """Sizes of the buffers that all layers of an emitted program share [elements].
+
+    The buffers hold input patches, integer sums and tile outputs. Each size is the largest size that a layer needs.
+    """
 
     patches: int = 0
     sums: int = 0
     outputs: int = 0
 
     def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0) -> None:
-        """Enlarge each buffer to at least the given number of elements."""
+        """Enlarge the size of each buffer to at least the given number of elements."""
         self.patches = max(self.patches, patches)
         self.sums = max(self.sums, sums)
         self.outputs = max(self.outputs, outputs)
@@ -50,8 +53,8 @@ class LayerCode:
         constants: Constants of the program, to which `write` appends the weights and parameters of the layer.
         space: Sizes of the buffers that all layers share; `write` enlarges the buffers if necessary.
         first_tile: Number of the first tile that stores weights of the layer.
-        tiles: Tiles that store weights of the layer, set by `write`.
-        kinds: Kinds of work in the layer, set by `write`.
+        tiles: Tiles that store weights of the layer, set by `write`; empty for digital layers.
+        kinds: Kinds of work in the layer, such as ``product`` or ``pool``, set by `write`.
     """
 
     number: int
@@ -93,7 +96,10 @@ class LayerCode:
         return "\n".join(lines) + "\n"
 
     def describe(self) -> str:
-        """Return a one-line description of the layer."""
+        """Return a one-line description of the layer with its name, operation and output size.
+
+        For products, the description also contains the size of the weight matrix and the placement.
+        """
         step, shape = self.step, self.step.operation.shape
         size = f"-> {shape.height} x {shape.width} x {shape.channels}"
         if not isinstance(step, QuantisedProduct):
@@ -243,7 +249,10 @@ class LayerCode:
         ]  # fmt: skip
 
     def _tile_table(self, groups: int) -> list[str]:
-        """Return one line of C++ for each group, with number, first input, inputs, first output and outputs of each tile."""
+        """Return one line of C++ for each channel group, with five numbers for each tile of the group.
+
+        The numbers are the tile number, the first input, the number of inputs, the first output and the number of outputs.
+        """
         lines = []
         for group in range(groups):
             entries = [(t.tid, t.row, t.rows, t.col, t.cols) for t in self.tiles if t.group == group]

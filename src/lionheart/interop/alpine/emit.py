@@ -1,4 +1,4 @@
-"""Write an exported program to a folder: C++ code, constants, inputs, expected outputs, Makefile, manifest and README."""
+"""Write the files of an exported program: C++ code, constants, inputs, expected outputs, Makefile, manifest and README."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NETWORK_KINDS = ("quantise", "output", "program_tiles")
 
 
 def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> Manifest:
-    """Write a C++ program that computes a quantised network to a folder, and return the manifest of the program.
+    """Write the C++ program of a quantised network to a folder, and return the manifest of the program.
 
-    Equal arguments give equal bytes in every file.
+    The program computes the same outputs as `program`. Equal arguments give equal bytes in every file.
 
     Args:
         program: Quantised network from `quantise_program`.
@@ -89,7 +89,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _main(
     program: QuantisedProgram, layers: list[LayerCode], functions: list[str], arena: Arena, space: Workspace
 ) -> str:
-    """Return the content of the file ``main.cc``."""
+    """Return the content of the file ``main.cc``, the C++ source code of the program."""
     graph = program.program
     tiles = [(tile, layer) for layer in layers for tile in layer.tiles]
     programmed = [
@@ -173,7 +173,7 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
 
 
 def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
-    """Return the values that replace the placeholders in the templates of Makefile and README."""
+    """Return the values that replace the placeholders in the templates of Makefile and README, by placeholder name."""
     return {
         "n_tiles": program.n_tiles,
         "tile_rows": program.tile_rows,

@@ -1,4 +1,4 @@
-"""Export of a network or of a finished run as a C++ program with one function call."""
+"""Functions that export a network, or the network of a finished mapping run, as a C++ program for ALPINE in one call."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def export_model(
 
     Raises:
         UnsupportedLayerError: An operation cannot be exported, or an analog projection runs more than once per inference.
-        GraphError: The network cannot be traced, or a value is not finite on the samples.
+        GraphError: The network cannot be traced, or the output of an operation is not finite for the samples.
         NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
         ConfigError: An analog projection in `mapping` is not in the network, or `samples` or `stored` have a wrong shape.
         ArtifactError: The folder is not empty or cannot be written.
@@ -64,8 +64,8 @@ def export_model(
         return emit_program(quantised, folder, program.samples[:N_STORED])
     if stored.shape[1:] != samples.shape[1:]:
         raise ConfigError(
-            f"export: stored: got samples of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
-            hint="use stored inputs with the same shape as the calibration samples",
+            f"export: stored: got inputs of shape {tuple(stored.shape[1:])}, expected {tuple(samples.shape[1:])}",
+            hint="pass stored inputs whose shape without the batch dimension is that of the calibration samples",
         )
     return emit_program(quantised, folder, channels_last(stored))
 
@@ -92,7 +92,7 @@ def export_run(
         ArtifactError: The run has not finished or cannot be read, or `folder` is not empty or cannot be written.
         ConfigError: A number of samples is less than 1, or an input of the task is not a single floating-point tensor.
         UnsupportedLayerError: An operation cannot be exported, or an analog projection (weight matrix) runs more than once.
-        GraphError: The network cannot be traced, or a value is not finite on the training samples.
+        GraphError: The network cannot be traced, or the output of an operation is not finite for the training samples.
         NumericsError: The weights or the scales of the network exceed the range of the integer arithmetic.
     """
     for name, number in (("calibration", n_calibration), ("stored", n_stored)):
@@ -116,13 +116,14 @@ def export_run(
 
 
 def check_program(folder: Path | str) -> dict[str, str]:
-    """Run a program on this machine and for AArch64 under QEMU, and compare the outputs with the expected outputs.
+    """Run an emitted program on this machine and for AArch64 under QEMU, and compare the outputs with the expected outputs.
 
     Args:
         folder: Folder written by `emit_program`.
 
     Returns:
-        Result for each of the targets ``host`` and ``aarch64``: ``identical``, ``different``, or ``not run:`` and the reason.
+        Dictionary with one result for ``host`` (this machine) and one for ``aarch64``. A result is ``identical``, ``different``
+        or ``not run:`` followed by the reason.
     """
     found = {"host": _compare(folder, "host")}
     missing = missing_packages()
@@ -138,7 +139,9 @@ def _compare(folder: Path | str, target: Any) -> str:
 
 
 def _first_inputs(batches: BatchSource, n: int) -> Tensor:
-    """Return the first `n` inputs of a batch source, in an order that is the same in every call.
+    """Return the first `n` inputs of a batch source, concatenated along the batch dimension.
+
+    The order of the inputs is the same in every call, because the random seed is fixed.
 
     Raises:
         ConfigError: An input is not a single floating-point tensor.

@@ -18,15 +18,15 @@ PARTIAL_SUM_STEPS = 256  # a partial sum counts 1/256 of an ADC step, so that th
 def to_fixed_point(value: float) -> tuple[int, int]:
     """Return ``(multiplier, shift)`` such that ``multiplier / 2**shift`` approximates `value`.
 
-    The multiplier is at least 0 and less than 2^31, and the shift is 1 to 62. The approximation has 31 significant bits; values
-    below 2^-32 have fewer.
+    The multiplier is at least 0 and less than 2^31, and the shift is 1 to 62. The approximation has 31 significant bits, or
+    fewer if `value` is less than 2^-32.
 
     Raises:
         NumericsError: `value` is negative, not finite, or at least 2^29.
     """
     if not 0 <= value < 2**29:
         raise NumericsError(
-            f"export: got a ratio of {value} between two scales, expected at least 0 and less than 2^29",
+            f"export: got a ratio of {value} between two quantisation scales, expected at least 0 and less than 2^29",
             hint="check the weights and the calibration samples for values that are not finite or extremely large",
         )
     mantissa, exponent = math.frexp(value)
@@ -39,7 +39,10 @@ def to_fixed_point(value: float) -> tuple[int, int]:
 
 
 def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
-    """Return ``round(x * multiplier / 2**shift)``, halves rounded away from zero, as the C++ function ``lh_scale`` does."""
+    """Return ``round(x * multiplier / 2**shift)`` with halves rounded away from zero.
+
+    The C++ function ``lh_scale`` of emitted programs returns the same integers.
+    """
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
     rounded: Ints = (product + (product >> 63) + (np.int64(1) << (shift - 1))) >> shift
@@ -52,19 +55,25 @@ def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
 
 
 def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
-    """Return the int8 ADC outputs of an ideal tile: sums times `adc_scale`, rounded (halves to even) and clamped."""
+    """Return the int8 ADC outputs of an ideal tile for the integer `sums` of products.
+
+    The outputs are ``sums * adc_scale``, rounded (halves to even) and clamped to -128 to 127.
+    """
     return np.clip(np.rint(sums * adc_scale), -128, 127).astype(np.int8)
 
 
 def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
-    """Return ``round(x * inverse_scale)``, halves rounded to even and clamped to int8, as the C++ ``lh_quantise_s8`` does."""
+    """Return ``round(x * inverse_scale)`` with halves rounded to even, clamped to -128 to 127.
+
+    The C++ function ``lh_quantise_s8`` of emitted programs returns the same integers.
+    """
     scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
     steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
     return steps
 
 
 def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[np.int8]:
-    """Return the input patches of a convolution; pixels outside an image are zero.
+    """Return the input patches of a convolution, in which pixels outside an image are zero.
 
     Args:
         x: Images ``(n, height, width, channels)``.
@@ -72,7 +81,8 @@ def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[
         groups: Number of channel groups.
 
     Returns:
-        Patches ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``; one patch for each output pixel.
+        Patches ``(n, out_h * out_w, groups, kernel_h * kernel_w * channels / groups)``, one patch for each output pixel
+        and channel group.
     """
     n, (out_h, out_w) = len(x), window.out
     view = slide(x, window, fill=0)  # (n, out_h, out_w, kernel_h, kernel_w, channels)
@@ -113,8 +123,8 @@ def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
     """Multiply input patches by the weight matrix of each group and return the exact sums.
 
     Args:
-        patches: Patches ``(n, pixels, groups, rows)``.
-        weights: Weights ``(groups, cols, rows)``.
+        patches: Patches ``(n, pixels, groups, rows)``, where `rows` is the number of inputs of each group's matrix.
+        weights: Weights ``(groups, cols, rows)``, where `cols` is the number of outputs of each group's matrix.
 
     Returns:
         Sums ``(n, pixels, groups, cols)`` as int64. The computation uses float64, which represents all sums exactly.

@@ -1,4 +1,8 @@
-"""Layout of an emitted program: memory offsets of values and constants, tile numbers, and numbers of code regions."""
+"""Layout of an emitted program.
+
+The layout consists of the memory offsets of layer inputs, layer outputs and constants, the numbers of the tiles, and the
+numbers of the code regions.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,10 @@ _MOST_LAYERS = 4095
 
 
 def region_id(layer: int, kind: str) -> int:
-    """Return the number of the code region for one kind of work (a key of `KINDS`) in a layer."""
+    """Return the number of the code region for one kind of work in a layer.
+
+    `layer` is the number of the layer, from 1, or 0 for the network itself. `kind` is a key of `KINDS`.
+    """
     return 16 * layer + KINDS[kind]
 
 
@@ -54,10 +61,10 @@ class PlacedTile:
 
     Args:
         tid: Number of the tile in the program.
-        group: Channel group whose weight matrix contains the part.
-        row: First input of the part.
+        group: Index of the channel group whose weight matrix contains the part.
+        row: Index of the first input of the part.
         rows: Number of inputs of the part.
-        col: First output of the part.
+        col: Index of the first output of the part.
         cols: Number of outputs of the part.
         weights: Offset of the weights ``(rows, cols)`` in the constants of the program [bytes].
     """
@@ -74,12 +81,16 @@ class PlacedTile:
 @final
 @dataclass
 class Constants:
-    """Weights and parameters of an emitted program, in one block of memory."""
+    """Weights and parameters of an emitted program, in one contiguous memory.
+
+    Args:
+        content: Bytes of the memory, which are written to the file ``weights.bin``.
+    """
 
     content: bytearray = field(default_factory=bytearray)
 
     def add(self, array: NDArray[Any]) -> int:
-        """Append an array at an offset that is a multiple of 64 bytes, and return the offset [bytes]."""
+        """Append an array in little-endian byte order and return its offset [bytes], a multiple of 64."""
         self.content.extend(bytes(round_up(len(self.content), _ALIGNMENT) - len(self.content)))
         offset = len(self.content)
         self.content.extend(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
@@ -89,10 +100,12 @@ class Constants:
 @final
 @dataclass(frozen=True)
 class Arena:
-    """Memory for the inputs and outputs of all layers in an emitted program; values that are live together do not overlap.
+    """Memory for the inputs and outputs of all layers in an emitted program.
+
+    The memory ranges of two layer inputs or outputs overlap only if the program never needs both at the same time.
 
     Args:
-        offsets: Offset of each value, by value name [bytes].
+        offsets: Offset of each layer input or output, by its name in the program [bytes].
         size: Size of the memory [bytes].
     """
 
@@ -101,7 +114,11 @@ class Arena:
 
 
 def place_values(program: QuantisedProgram) -> Arena:
-    """Return a memory arena in which each value has the lowest offset that is free while the value is live."""
+    """Return the memory offsets of all values (inputs and outputs of layers) in a program.
+
+    Each value has the lowest offset at which its memory is free from the layer that computes the value to the last layer that
+    reads the value.
+    """
     graph = program.program
     last = {graph.source: 0, graph.result: len(program.steps)}
     for index, step in enumerate(program.steps):
@@ -133,7 +150,10 @@ def _slot(size: int) -> int:
 
 
 def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Iterator[PlacedTile]:
-    """Yield the tiles of a product, numbered from `first`, and append the weights of each tile to `constants`."""
+    """Yield the tiles that store the weights of a product, and append the weights of each tile to `constants`.
+
+    The tiles are numbered from `first`. A digital product has no tiles.
+    """
     if step.tiles is None:
         return
     partition, tid = step.tiles.partition, first
@@ -149,7 +169,7 @@ def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Itera
 
 
 def check_size(program: QuantisedProgram) -> None:
-    """Raise `UnsupportedLayerError` if the program has more than 4095 layers, the limit of the region numbers."""
+    """Raise an `UnsupportedLayerError` if the program has more than 4095 layers, the most that region numbers support."""
     if len(program.steps) > _MOST_LAYERS:
         raise UnsupportedLayerError(
             f"export: got {len(program.steps)} layers, expected at most {_MOST_LAYERS}", hint="export a smaller network"

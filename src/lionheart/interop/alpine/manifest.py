@@ -22,12 +22,12 @@ class TileSize(Record):
 
 @final
 class TensorEntry(Record):
-    """Inputs or outputs of an emitted program.
+    """Format of the inputs or of the outputs of an emitted program.
 
     Args:
         shape: Shape ``(height, width, channels)`` of one sample.
-        scale: Real number that one integer step represents.
-        dtype: Data type in the binary file.
+        scale: Real number that one step of the int8 values in the program represents.
+        dtype: Data type in the file ``inputs.bin`` or ``expected.bin``.
     """
 
     shape: tuple[int, ...]
@@ -41,11 +41,11 @@ class LayerEntry(Record):
     Args:
         number: Number of the layer, from 1.
         function: Name of the layer's C++ function.
-        about: One-line description.
+        about: One-line description of the layer.
         kind: Kind of operation: ``product``, ``add``, ``clamp``, ``pool`` or ``place``.
-        module: Name of the module that contains the operation; empty for the network itself.
+        module: Name of the innermost module that contains the operation; empty if this module is the network itself.
         shape: Shape ``(height, width, channels)`` of the output.
-        regions: Number of the code region for each kind of work in the layer.
+        regions: Number of the code region for each kind of work in the layer, such as ``product``.
     """
 
     number: int
@@ -87,7 +87,7 @@ class NetworkRegions(Record):
     """Code regions outside layers, such as the quantisation of the inputs.
 
     Args:
-        network: Number of the code region for each kind of work.
+        network: Number of the code region for each kind of work: ``quantise``, ``output`` and ``program_tiles``.
     """
 
     network: dict[str, int]
@@ -99,10 +99,10 @@ class Manifest(Record):
 
     Args:
         schema_version: Version of the file format.
-        tile: Size of a tile.
-        n_tiles: Number of tiles.
-        input: Inputs of the program.
-        output: Outputs of the program.
+        tile: Size of each analog tile.
+        n_tiles: Number of tiles that store weights of the network.
+        input: Format of the inputs of the program.
+        output: Format of the outputs of the program.
         n_samples: Number of inputs that are stored in the folder.
         regions: Code regions outside layers.
         layers: Layers in execution order.
@@ -124,5 +124,5 @@ class Manifest(Record):
 
     @property
     def n_analog(self) -> int:
-        """Number of layers that are computed on tiles."""
+        """Number of layers that are computed on analog tiles."""
         return sum(layer.placement == "analog" for layer in self.products)

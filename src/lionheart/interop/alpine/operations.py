@@ -16,7 +16,10 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class Shape:
-    """Shape of one sample of a value as an image. A vector has one pixel, and a sequence has height 1."""
+    """Shape of one sample of a layer input or output, represented as an image.
+
+    A vector is an image with one pixel, and a sequence is an image of height 1.
+    """
 
     height: int
     width: int
@@ -24,21 +27,21 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Number of elements of one sample."""
         return self.height * self.width * self.channels
 
 
 @final
 @dataclass(frozen=True)
 class Window:
-    """Geometry of a window that slides over an image, as in a convolution. All pairs are (height, width), in pixels.
+    """Geometry of a window that slides over an image, as in a convolution. All pairs have the order (height, width).
 
     Args:
         source: Shape of the image.
-        kernel: Size of the window.
-        stride: Distance between neighbouring window positions.
+        kernel: Size of the window [pixels].
+        stride: Distance between neighbouring window positions [pixels].
         padding: Number of padding rows above the image and of padding columns to the left of the image.
-        dilation: Distance between neighbouring pixels within the window.
+        dilation: Distance between neighbouring elements of the window [pixels].
         out: Number of window positions.
     """
 
@@ -60,10 +63,10 @@ class Operation:
     """One operation of an exported network.
 
     Args:
-        name: Name of the output value, unique within the network.
-        inputs: Names of the input values.
-        module: Name of the module that contains the operation; empty for the network itself.
-        shape: Shape of the output value.
+        name: Name of the output, unique within the network.
+        inputs: Names of the inputs, each of which is the output of an earlier operation or the input of the network.
+        module: Name of the innermost module that contains the operation; empty if this module is the network itself.
+        shape: Shape of the output.
     """
 
     name: str
@@ -75,13 +78,15 @@ class Operation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Product(Operation):
-    """A convolution, linear layer or separate batch norm, merged with a batch norm and an activation that follow directly.
+    """Convolution, linear layer or separate batch norm.
+
+    A batch norm and an activation that directly follow the convolution or linear layer are merged into this operation.
 
     Args:
         fqn: Fully qualified name of the projection (weight matrix); empty for a separate batch norm.
         window: Geometry of the input patches; a linear layer has windows of one pixel.
-        weight: Weights ``(out, kernel_h, kernel_w, in / groups)``.
-        bias: Bias ``(out,)``.
+        weight: Weights ``(out, kernel_h, kernel_w, in / groups)``, which include the factors of a merged batch norm.
+        bias: Bias ``(out,)``, which includes the offset of a merged batch norm.
         groups: Number of channel groups, each with its own matrix.
         bounds: Lower and upper bound to which the outputs are clamped.
     """
@@ -117,7 +122,7 @@ class Product(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Add(Operation):
-    """Sum of two values of equal shape, clamped to the lower and upper bound in `bounds`."""
+    """Sum of two inputs of equal shape, clamped to the lower and upper bound in `bounds`."""
 
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
@@ -125,7 +130,7 @@ class Add(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Clamp(Operation):
-    """Activation that clamps a value to the lower and upper bound in `bounds`."""
+    """Activation that clamps each element of its input to the lower and upper bound in `bounds`."""
 
     bounds: tuple[float, float]
 
@@ -133,7 +138,10 @@ class Clamp(Operation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operation):
-    """Maximum or mean of each window of an image. The mean divides by the window size, which includes padding pixels."""
+    """Maximum (if `is_max` is True) or mean of each window of an image.
+
+    The mean is the sum divided by the number of window elements, including those in the padding.
+    """
 
     window: Window
     is_max: bool
@@ -161,12 +169,13 @@ class Program:
     """A network as a list of floating-point operations.
 
     Args:
-        source: Name of the input value.
-        shapes: Shape of each value, by value name.
+        source: Name of the network input.
+        shapes: Shapes of the network input and of the output of each operation, by name.
         operations: Operations in execution order.
-        result: Name of the output value.
-        ranges: Largest magnitude of each value over the calibration samples, by value name.
-        samples: Calibration samples ``(n, height, width, channels)``.
+        result: Name of the network output, which is the output of one of the operations.
+        ranges: Largest magnitudes of the network input and of the output of each operation over the calibration samples, by
+            name.
+        samples: Calibration samples ``(n, height, width, channels)``, from which `ranges` was computed.
     """
 
     source: str

@@ -54,7 +54,7 @@ class CacheSpec:
     l2_ways: int = 16
 
     def __post_init__(self) -> None:
-        """Check that the line size is a power of two and that each level has a whole number of sets."""
+        """Raise a `ConfigError` unless the line size is a power of two and each cache level has a whole number of sets."""
         sizes = [(self.l1_bytes, self.l1_ways), (self.l2_bytes, self.l2_ways)]
         is_power = self.line_bytes > 0 and self.line_bytes & (self.line_bytes - 1) == 0
         if not is_power or any(min(size) < 1 or size[0] % (size[1] * self.line_bytes) for size in sizes):
@@ -79,8 +79,8 @@ class Counts:
         vector_load: Loads to SIMD and floating-point registers.
         vector_store: Stores from SIMD and floating-point registers.
         simd: SIMD and floating-point arithmetic and moves.
-        tile_process: ALPINE's CM_PROCESS instructions. In builds with ``LH_AIMC_DRY``, hint instructions replace all tile
-            instructions and are counted instead.
+        tile_process: ALPINE's CM_PROCESS instructions. In programs compiled with the macro ``LH_AIMC_DRY``, hint
+            instructions replace all tile instructions and are counted in the same fields.
         tile_queue: ALPINE's CM_QUEUE instructions.
         tile_dequeue: ALPINE's CM_DEQUEUE instructions.
         tile_param: ALPINE's instructions that read or write tile parameters.
@@ -110,7 +110,7 @@ class Counts:
 
     @property
     def instructions(self) -> int:
-        """Total number of executed instructions."""
+        """Total number of instructions executed in the region, over all instruction classes."""
         return sum(getattr(self, name) for name in CLASSES)
 
     def __add__(self, other: Counts) -> Counts:
@@ -130,7 +130,10 @@ class Counts:
         """
         names = [f.name for f in fields(cls)]
         if sorted(data) != sorted(names) or not all(type(n) is int and n >= 0 for n in data.values()):
-            raise ArtifactError(f"{where}: got {dict(data)}, expected a count >= 0 for each of {', '.join(names)}")
+            raise ArtifactError(
+                f"{where}: got {dict(data)}, expected an integer count >= 0 for each of {', '.join(names)}",
+                hint="delete the folder 'native' in LionHeart's cache folder, so that the counting plugin is compiled again",
+            )
         return cls(**data)
 
 
@@ -140,7 +143,7 @@ CLASSES: Final = tuple(f.name for f in fields(Counts))[1:-3]
 @final
 @dataclass(frozen=True)
 class RunCounts:
-    """Instruction counts of one run of a program.
+    """Counts of instructions, data accesses and cache misses in one run of a program.
 
     Args:
         regions: Counts by region number; region 0 contains all code outside marked regions.
@@ -152,7 +155,7 @@ class RunCounts:
 
     @property
     def total(self) -> Counts:
-        """Sums of the counts over all regions."""
+        """Counts summed over all regions."""
         return sum(self.regions.values(), Counts())
 
 
@@ -174,12 +177,18 @@ class Tools:
     host_cc: str
 
     def versions(self) -> dict[str, str]:
-        """Return the version line of the emulator and of the C++ cross compiler, by field name."""
+        """Return the first output line of ``--version`` for the emulator and for the C++ cross compiler.
+
+        The keys of the dictionary are ``qemu`` and ``cross_cxx``.
+        """
         return {name: _first_line(path) for name, path in (("qemu", self.qemu), ("cross_cxx", self.cross_cxx))}
 
 
 def missing_packages() -> tuple[str, ...]:
-    """Return the Debian packages of the required programs that are not on the path; empty if all programs are found."""
+    """Return the Debian packages of those required programs that are not on the search path ``PATH``.
+
+    The tuple is empty if all programs are found.
+    """
     return tuple(package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None)
 
 
@@ -187,23 +196,25 @@ def find_tools() -> Tools:
     """Return the paths of the programs that are required for counting instructions.
 
     Raises:
-        ConfigError: A program is not on the path.
+        ConfigError: A program is not on the search path ``PATH``.
     """
     missing = missing_packages()
     if missing:
         programs = [program for program, package in DEBIAN_PACKAGES.items() if package in missing]
         raise ConfigError(
-            f"instruction counts: {', '.join(programs)} not found on the path",
+            f"instruction counts: {', '.join(programs)} not found on the search path (PATH)",
             hint=f"on Debian or Ubuntu: apt-get install {' '.join(missing)}",
         )
     return Tools(*(str(shutil.which(program)) for program in DEBIAN_PACKAGES))
 
 
 def build_counter(tools: Tools) -> Path:
-    """Return the path of the compiled counting plugin in the user's cache folder; compile the plugin first if necessary.
+    """Return the path of the compiled counting plugin in the user's cache folder.
+
+    If the folder does not contain the plugin, the plugin is compiled first.
 
     Raises:
-        ArtifactError: The plugin does not compile, or the folder cannot be written.
+        ArtifactError: The plugin does not compile, or the cache folder cannot be written.
     """
     source = resources.files("lionheart.interop.alpine").joinpath("native", "counter.c").read_bytes()
     key = hashlib.sha256(source + _first_line(tools.host_cc).encode()).hexdigest()[:16]
@@ -304,9 +315,15 @@ def _read_counts(path: Path) -> dict[int, Counts]:
     data = require_mapping(read_json(path), path)
     regions = data.get("regions")
     if data.get("version") != _VERSION or not isinstance(regions, dict):
-        raise ArtifactError(f"{path.name}: got {json.dumps(data)[:80]}, expected 'regions' and 'version': {_VERSION}")
+        raise ArtifactError(
+            f"{path.name}: got {json.dumps(data)[:80]}, expected 'regions' and 'version': {_VERSION}",
+            hint="delete the folder 'native' in LionHeart's cache folder, so that the counting plugin is compiled again",
+        )
     if data.get("threads") != 1:
-        raise ArtifactError(f"instruction counts: the program ran {data.get('threads')} threads, expected one")
+        raise ArtifactError(
+            f"instruction counts: the program ran {data.get('threads')} threads, expected one",
+            hint="remove all additional threads from the program; the counting plugin supports only one thread",
+        )
     return {int(name): Counts.parse(value, f"{path.name}:region {name}") for name, value in regions.items()}
 
 
@@ -327,7 +344,10 @@ def _first_line(program: str) -> str:
 def _run(
     command: Sequence[str], what: str, timeout_s: float, env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and return its result without a check of the exit status."""
+    """Run a command and return its exit status and output. A nonzero exit status raises no error.
+
+    `what` names the command in the message about an exceeded time limit.
+    """
     try:
         return subprocess.run(  # noqa: S603  our own commands
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=env, cwd=cwd
@@ -335,7 +355,10 @@ def _run(
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(
             f"{what} did not end within {timeout_s:g} s",
-            hint="increase the time limit, or reduce the number of samples",
+            hint="increase timeout_s or reduce the number of samples; if a compiler is too slow, use a less busy machine",
         ) from error
     except OSError as error:
-        raise ArtifactError(f"{command[0]}: cannot be run: {error.strerror or error}") from error
+        raise ArtifactError(
+            f"{command[0]}: cannot be run: {error.strerror or error}",
+            hint="check that this path is an executable program; `find_tools` returns the paths of installed programs",
+        ) from error

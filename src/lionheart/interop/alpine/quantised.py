@@ -1,9 +1,9 @@
 """Quantised reference for emitted programs, with int8 activations and weights, int32 sums, and ideal tiles.
 
-Emitted programs must reproduce the outputs of this reference exactly. Every value has one symmetric scale, which is computed
-from the calibration samples, and every output channel of a product has its own weight scale. Products on tiles use the same
-int8 weights and inputs as digital products. The ADC of each tile scales the exact sums, rounds them and clamps them to int8.
-Partial sums of several tiles are added digitally.
+Emitted programs must reproduce the outputs of this reference exactly. Each input and output of an operation has one
+symmetric quantisation scale, which is computed from the calibration samples. Each output channel of a product has its own
+weight scale. Products on tiles use the same int8 weights and inputs as digital products. The ADC of each tile scales the exact
+sums, rounds the scaled sums and clamps the rounded sums to int8. Partial sums of several tiles are added digitally.
 """
 
 from __future__ import annotations
@@ -55,12 +55,15 @@ class Tiles:
 @final
 @dataclass(frozen=True)
 class QuantisedProduct:
-    """Quantised convolution, linear layer or batch norm: ``round((sum + bias) * multiplier / 2**shift)``, then clamped.
+    """Quantised convolution, linear layer or batch norm.
+
+    The int8 output is ``round((sum + bias) * multiplier / 2**shift)``, clamped to `bounds`. For digital products, ``sum`` is
+    the sum of inputs times weights. For products on tiles, ``sum`` is the sum of the ADC outputs in units of 1/256 ADC step.
 
     Args:
         operation: Floating-point operation that is quantised.
         weights: Int8 weights ``(groups, cols, rows)``, -127 to 127.
-        bias: Int32 bias ``(out,)``.
+        bias: Int32 bias ``(out,)``, in the units of ``sum``.
         multiplier: Int32 multiplier of each output ``(out,)``.
         shift: Int32 shift of each output ``(out,)``.
         bounds: Lower and upper bound of the int8 outputs, both inclusive.
@@ -96,7 +99,11 @@ class QuantisedProduct:
 @final
 @dataclass(frozen=True)
 class QuantisedAdd:
-    """Quantised sum of two values: ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``, clamped to `bounds`."""
+    """Quantised sum of two inputs.
+
+    The int8 output for the int8 inputs ``a`` and ``b`` is ``round((a * multipliers[0] + b * multipliers[1]) / 2**shift)``,
+    clamped to `bounds`.
+    """
 
     operation: Add
     multipliers: tuple[int, int]
@@ -104,7 +111,7 @@ class QuantisedAdd:
     bounds: tuple[int, int]
 
     def run(self, a: Int8s, b: Int8s) -> Int8s:
-        """Return the quantised sum of `a` and `b`."""
+        """Return the int8 outputs ``(n, height, width, channels)`` for the int8 inputs `a` and `b`."""
         left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
         total = left * self.multipliers[0] + right * self.multipliers[1]
         return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
@@ -113,14 +120,18 @@ class QuantisedAdd:
 @final
 @dataclass(frozen=True)
 class QuantisedPool:
-    """Quantised max or average pooling; the multiplier of average pooling includes the division by the window size."""
+    """Quantised max or average pooling.
+
+    The int8 output of average pooling is ``round(sum * multiplier / 2**shift)``, where ``sum`` is the sum over the window. The
+    multiplier includes the division by the window size. Max pooling uses neither `multiplier` nor `shift`.
+    """
 
     operation: Pool
     multiplier: int
     shift: int
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the pooled images for int8 images `x`."""
+        """Return the int8 pooled images ``(n, height, width, channels)`` for int8 images `x`."""
         windows = slide(x, self.operation.window, fill=-128 if self.operation.is_max else 0)
         if self.operation.is_max:
             largest: Int8s = windows.max(axis=(3, 4))
@@ -131,7 +142,7 @@ class QuantisedPool:
 @final
 @dataclass(frozen=True)
 class QuantisedClamp:
-    """Quantised activation that clamps a value to `bounds` and is not merged into another operation."""
+    """Quantised activation that clamps int8 inputs to `bounds`, for activations that are not merged into another operation."""
 
     operation: Clamp
     bounds: tuple[int, int]
@@ -149,7 +160,7 @@ class QuantisedPlace:
     operation: Place
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the output images for int8 images `x`."""
+        """Return the int8 output images ``(n, height, width, channels)`` for int8 images `x`."""
         shape, (top, left, first) = self.operation.shape, self.operation.corner
         taken = x[:, :: self.operation.step[0], :: self.operation.step[1]]
         out = np.zeros((len(x), shape.height, shape.width, shape.channels), np.int8)
@@ -164,12 +175,12 @@ Step = QuantisedProduct | QuantisedAdd | QuantisedPool | QuantisedClamp | Quanti
 @final
 @dataclass(frozen=True)
 class QuantisedProgram:
-    """A network in integer arithmetic.
+    """Network whose operations are computed in integer arithmetic.
 
     Args:
         program: Floating-point program that is quantised.
         steps: Quantised operations in execution order.
-        scales: Real number that one integer step of each value represents, by value name.
+        scales: Real number that one integer step represents, for the network input and for each operation's output, by name.
         tile_rows: Number of inputs of a tile.
         tile_cols: Number of outputs of a tile.
     """
@@ -196,7 +207,10 @@ class QuantisedProgram:
         return sum(s.tiles.partition.n_tiles for s in self.steps if isinstance(s, QuantisedProduct) and s.tiles)
 
     def run(self, samples: NDArray[np.float32]) -> Int8s:
-        """Return the int8 outputs for floating-point inputs; both have shapes of the form ``(n, height, width, channels)``."""
+        """Return the int8 outputs of the network for floating-point inputs `samples`.
+
+        Inputs and outputs have the shape ``(n, height, width, channels)``.
+        """
         values = {self.program.source: quantise_input(samples, self.inverse_input_scale)}
         for step in self.steps:
             values[step.operation.name] = run_step(step, values)
@@ -204,18 +218,24 @@ class QuantisedProgram:
 
 
 def _as_shape(x: Int8s, shape: Shape) -> Int8s:
-    """Return `x` with each sample reshaped to `shape`, which must have the same number of elements."""
+    """Return `x` with each sample reshaped to `shape`, which must have as many elements as a sample of `x`."""
     return x.reshape(len(x), shape.height, shape.width, shape.channels)
 
 
 def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
-    """Return the output of a step; `values` holds the outputs of all earlier steps by name."""
+    """Return the output of a step.
+
+    `values` holds the quantised network inputs and the outputs of all earlier steps, by name.
+    """
     inputs: list[Any] = [values[name] for name in step.operation.inputs]
     return step.run(*inputs)
 
 
 def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Iterable[Ints]:
-    """Yield the exact partial sums ``(n, pixels, groups, cols)`` that each row of tiles computes."""
+    """Yield the exact partial sums ``(n, pixels, groups, cols)`` of each row of tiles.
+
+    A row of tiles comprises all tiles that receive the same inputs.
+    """
     first = 0
     for size in partition.row_sizes:
         yield multiply(patches[..., first : first + size], weights[..., first : first + size])
@@ -273,7 +293,10 @@ def _check_analog(program: Program, mapping: LayerMapping | None) -> set[str]:
 
 
 def _find_scales(program: Program) -> dict[str, float]:
-    """Return the scale of each value by name; max pooling, clamping and copying keep the scale of their input."""
+    """Return the quantisation scales of the network input and of the output of each operation, by name.
+
+    The output of max pooling, clamping or copying has the same scale as the input of the operation.
+    """
     scales = {program.source: _scale(program.ranges[program.source])}
     for op in program.operations:
         keeps = isinstance(op, (Clamp, Place)) or (isinstance(op, Pool) and op.is_max)
@@ -304,7 +327,7 @@ def _quantise_product(
     bias = np.rint(op.bias / unit)
     if np.abs(bias).max(initial=0) >= 2**30:
         raise NumericsError(
-            f"{op.fqn or op.name}: a bias is too large for the ADC scale, expected less than 2^30 steps",
+            f"{op.fqn or op.name}: a bias is too large for the ADC, expected a magnitude below 2^30 units of 1/256 ADC step",
             hint="make this layer digital in the mapping",
         )
     pairs = [to_fixed_point(float(factor)) for factor in unit / scale_out]
@@ -313,7 +336,10 @@ def _quantise_product(
 
 
 def _calibrate_adc(op: Product, weights: Int8s, partition: TilePartition, inputs: Int8s) -> float:
-    """Return the ADC scale that maps the largest magnitude of all tiles' sums over the calibration inputs to 127."""
+    """Return the factor by which the ADCs of all tiles of a layer multiply the integer sums.
+
+    The factor maps the largest magnitude of the sums over all tiles and calibration inputs to 127.
+    """
     largest = 0
     for i in range(0, len(inputs), _CHUNK):
         patches = gather_patches(_as_shape(inputs[i : i + _CHUNK], op.window.source), op.window, op.groups)
@@ -328,7 +354,7 @@ def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
         shift = max(1, min(30, 21 - math.frexp(max(factors))[1]))
         if max(factors) * 2**shift >= 2**22:
             raise NumericsError(
-                f"{op.name}: the scale of an input is {max(factors):g} times the scale of the sum, expected less than 2^21",
+                f"{op.name}: the scale of an input is {max(factors):g} times the scale of the sum, expected a ratio below 2^21",
                 hint="check the weights of the layers before this addition, whose inputs nearly cancel each other",
             )
         left, right = (round(factor * 2**shift) for factor in factors)
@@ -341,4 +367,7 @@ def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
         return QuantisedClamp(op, _bounds(op.bounds, scales[op.name]))
     if isinstance(op, Place):
         return QuantisedPlace(op)
-    raise UnsupportedLayerError(f"{op.module or op.name}: the operation {type(op).__name__!r} cannot be quantised")
+    raise UnsupportedLayerError(
+        f"{op.module or op.name}: the operation {type(op).__name__!r} cannot be quantised",
+        hint="use only the operations Product, Add, Pool, Clamp and Place, as programs from trace_program do",
+    )

@@ -1,4 +1,4 @@
-"""Build and run an emitted program on this machine or for AArch64 under QEMU, and count its instructions."""
+"""Build and run an emitted program on this machine or for AArch64 under QEMU, and count the executed instructions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def run_program(folder: Path | str, target: Target = "host") -> ProgramRun:
 def count_regions(folder: Path | str, *, n_samples: int = 1, caches: CacheSpec | None = None) -> list[RegionCounts]:
     """Count the AArch64 instructions of an emitted program for each layer and kind of work, over `n_samples` inferences.
 
-    ALPINE's tile instructions are counted separately. All other instructions are the same as on a core of the simulator.
+    ALPINE's tile instructions are counted separately. All other instructions are the same that a core of the ALPINE simulator
+    executes. The result has one entry for each code region that the program entered.
 
     Args:
         folder: Folder written by `emit_program`.
@@ -135,7 +136,7 @@ def _build(source: Path, program: Path, target: Target) -> list[str]:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         raise ConfigError(
-            "export: neither g++ nor c++ found on the path, expected a C++ compiler",
+            "export: neither g++ nor c++ found on the search path (PATH), expected a C++ compiler",
             hint="on Debian or Ubuntu: apt-get install g++",
         )
     _run([compiler, *_FLAGS, "-DUSE_CHECKER", f"-I{source}", str(source / "main.cc"), "-o", str(program)])
@@ -146,7 +147,10 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ArtifactError(f"{command[0]}: did not complete: {error}") from error
+        raise ArtifactError(
+            f"{command[0]}: did not complete: {error}",
+            hint="check that the program is executable; if the time limit was exceeded, store fewer inputs with the program",
+        ) from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         told = next((line for line in lines if "error" in line), lines[-1])

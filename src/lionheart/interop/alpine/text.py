@@ -1,4 +1,7 @@
-"""Templates of the emitted files; values of the network replace placeholders such as ``{n_tiles}``."""
+"""Templates for the files of an emitted program.
+
+Properties of the network, such as the number of tiles, replace placeholders such as ``{n_tiles}``.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ from lionheart.interop.alpine.walk import Walker, argument_of, dims_of, pair_of
 
 
 def trace_program(model: nn.Module, samples: Tensor) -> Program:
-    """Trace a network; return its operations and the largest magnitude of each value over the calibration samples.
+    """Trace a network with `torch.export` and return a `Program` of floating-point operations.
+
+    The program also contains the largest magnitude of each operation's output over the calibration samples.
 
     Args:
         model: Floating-point network. The function traces and runs it in evaluation mode.
@@ -27,7 +29,7 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     Raises:
         ConfigError: `samples` is not a tensor of 2 to 4 dimensions with at least one sample.
         UnsupportedLayerError: An operation cannot be exported. The message names the operation and its module.
-        GraphError: `torch.export` cannot trace the network, or a value is not finite on the samples.
+        GraphError: `torch.export` cannot trace the network, or the output of an operation is not finite for the samples.
     """
     if not isinstance(samples, Tensor) or samples.dim() not in (2, 3, 4) or len(samples) == 0:
         raise ConfigError(
@@ -66,7 +68,7 @@ def channels_last(samples: Tensor) -> NDArray[np.float32]:
 
 
 class _Recorder(fx.Interpreter):
-    """Interpreter that runs an exported network and records the largest magnitude of each selected value."""
+    """Interpreter that runs an exported network and records the largest magnitude of the output of each node in `names`."""
 
     def __init__(self, module: fx.GraphModule, names: set[str]) -> None:
         super().__init__(module)
@@ -82,7 +84,10 @@ class _Recorder(fx.Interpreter):
 def _record_ranges(
     module: fx.GraphModule, stored: Mapping[str, Tensor], samples: Tensor, names: set[str]
 ) -> dict[str, float]:
-    """Return the largest magnitude of each value in `names`; `stored` holds parameters and buffers by node name."""
+    """Return the largest magnitude of the output of each graph node in `names` over `samples`, by node name.
+
+    `stored` holds the parameters and buffers of the network, by node name.
+    """
     recorder = _Recorder(module, names)
     inputs = [node.name for node in module.graph.nodes if node.op == "placeholder"]
     with torch.no_grad():
@@ -91,7 +96,7 @@ def _record_ranges(
     for name, largest in recorder.largest.items():
         if not math.isfinite(largest):
             raise GraphError(
-                f"export: value {name!r} is not finite on the calibration samples",
+                f"export: the output of node {name!r} is not finite for the calibration samples, expected only finite numbers",
                 hint="check the weights and the calibration samples for NaN and infinity",
             )
     return recorder.largest
@@ -99,7 +104,10 @@ def _record_ranges(
 
 @final
 class _Builder(Walker):
-    """Walker with one handler method for each supported ATen operation."""
+    """Converter of a graph from `torch.export` to the operations of a `Program`.
+
+    The class has one handler method for each supported ATen operation.
+    """
 
     # ---- products
 

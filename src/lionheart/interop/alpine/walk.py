@@ -1,4 +1,7 @@
-"""Traversal of an exported graph that assigns a value to each node and merges consecutive operations."""
+"""Traversal of a graph from `torch.export` that collects the operations of an emitted program.
+
+Consecutive operations, such as a convolution and an activation, are merged.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _RESHAPES = {"flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze
 
 
 class Walker:
-    """Traversal of an exported graph that collects the operations of a program.
+    """Traversal of a graph from `torch.export` that collects the operations of an emitted program.
 
     A subclass has one handler method for each ATen operation, named ``_on_`` followed by the name of the operation.
     """
@@ -46,7 +49,7 @@ class Walker:
         self.source = self.result = ""
 
     def build(self) -> list[Operation]:
-        """Visit all nodes and return the operations in execution order."""
+        """Visit all nodes of the graph and return the operations of the program in execution order."""
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise UnsupportedLayerError(
                 f"network: expected one input tensor and one output tensor, got {len(self.inputs)} and {len(self.outputs)}",
@@ -63,7 +66,7 @@ class Walker:
         if self.result in ("", self.source) or last in self.order:
             raise UnsupportedLayerError(
                 "network: the output is the input, a constant or a flattened image, expected the output of a layer",
-                hint="remove a flatten at the end; the network must contain at least one layer",
+                hint="end the network with a layer, and remove a flatten operation after the last layer",
             )
         return list(self.operations.values())
 
@@ -115,7 +118,10 @@ class Walker:
             self.order[node.name] = order
 
     def _tensor(self, node: fx.Node, position: int) -> tuple[str, Floats | None]:
-        """Return the name and content of the parameter or buffer at `position`; ``("", None)`` if the argument is absent."""
+        """Return the name and content of the parameter or buffer that is the argument of `node` at `position`.
+
+        If the node has no such argument, return ``("", None)``.
+        """
         argument = node.args[position] if position < len(node.args) else None
         if argument is None:
             return "", None
@@ -129,9 +135,9 @@ class Walker:
         self._name(node, node.name)
 
     def _fused(self, node: fx.Node, kinds: tuple[type, ...]) -> Any:
-        """Return the operation that computes the first input of `node` if both can be merged, otherwise None.
+        """Return the operation that computes the first input of `node`, or None if `node` cannot be merged into this operation.
 
-        They can be merged if the type of the operation is in `kinds` and only `node` reads the output of the operation.
+        Merging requires that the type of the operation is in `kinds` and that only `node` reads the output of the operation.
         """
         value = self._input(node)
         argument = node.args[0]
@@ -178,23 +184,29 @@ class Walker:
 
 
 def module_of(node: fx.Node) -> str:
-    """Return the name of the innermost module that contains a node; empty for the network itself."""
+    """Return the name of the innermost module that contains a graph node.
+
+    The name is empty if this module is the network itself.
+    """
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
 
 def dims_of(node: fx.Node, position: int = 0) -> tuple[int, ...]:
-    """Return the shape of the tensor argument at `position` of a node."""
+    """Return the shape of the tensor that is the argument of a graph node at `position`."""
     return tuple(node.args[position].meta["val"].shape)  # type: ignore[union-attr]
 
 
 def argument_of(node: fx.Node, position: int, default: Any) -> Any:
-    """Return the argument at `position` of a node, or `default` if the node has fewer arguments."""
+    """Return the argument of a graph node at `position`, or `default` if the node has fewer arguments."""
     return node.args[position] if len(node.args) > position else default
 
 
 def pair_of(value: Any) -> tuple[int, int]:
-    """Return a number `n` as ``(n, n)`` and a sequence as its first and last element; the order is (height, width)."""
+    """Return a size, stride, padding or dilation as a pair (height, width).
+
+    A number `n` gives ``(n, n)``, and a sequence gives its first and last element.
+    """
     if isinstance(value, Sequence) and not isinstance(value, str):
         return (value[0], value[-1])
     return (value, value)

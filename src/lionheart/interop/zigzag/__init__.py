@@ -1,7 +1,8 @@
-"""Cross-check of the system model against ZigZag, for digital layers and for one matrix-vector multiplication of a tile.
+"""Comparison of LionHeart's system model, which estimates latency and energy, with the simulator ZigZag.
 
-docs/results/zigzag.md describes the comparison and lists the effects that each model omits. Importing this package raises a
-`ConfigError` if ZigZag cannot be imported.
+The comparison covers each projection (weight matrix) on the digital core, and one matrix-vector multiplication on an analog
+tile. docs/results/zigzag.md describes the comparison and lists the effects that each of the two cost models omits. Importing
+this package raises a `ConfigError` if ZigZag cannot be imported.
 """
 
 from lionheart.errors import ConfigError

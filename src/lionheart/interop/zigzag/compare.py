@@ -65,7 +65,8 @@ class LayerComparison(Record):
 
     Args:
         fqn: Fully qualified name of the projection.
-        placement: Placement of the projection in the mapping. The costs are those on the core even if it is analog.
+        placement: Placement of the projection in the mapping. The costs are those on the digital core also for
+            analog projections.
         macs: Number of multiply-accumulate operations (MACs) per inference.
         ours: Cost computed by the system model.
         zigzag: Cost computed by ZigZag.
@@ -84,13 +85,16 @@ class LayerComparison(Record):
 
 @final
 class TotalComparison(Record):
-    """Costs of several projections (weight matrices) on the digital core, summed for the system model and for ZigZag.
+    """Summed costs per inference of several projections (weight matrices) on the digital core, by two cost models.
+
+    The two cost models are LionHeart's system model and ZigZag.
 
     Args:
         n_projections: Number of projections in the sums.
-        products_macs_per_s: Multiply-accumulate operations per second of product time in the system model [1/s].
-        ours: Summed cost by the system model.
-        zigzag: Summed cost by ZigZag.
+        products_macs_per_s: Multiply-accumulate operations of the projections divided by the time that the system model
+            assigns to matrix products [1/s].
+        ours: Sum of the costs computed by the system model.
+        zigzag: Sum of the costs computed by ZigZag.
         latency_ratio: Latency in `ours` divided by the latency in `zigzag` [-].
         energy_ratio: Energy in `ours` divided by the energy in `zigzag` [-]; None if the platform defines no energies.
     """
@@ -118,7 +122,9 @@ class Totals(Record):
 
 @final
 class ArrayRecord(CostTotals):
-    """Cost of one matrix-vector multiplication on an in-memory array of the size of a tile, computed by ZigZag.
+    """Cost of one matrix-vector multiplication on an in-memory computing array, computed by ZigZag.
+
+    The array has as many rows and columns as an analog tile of the platform.
 
     Args:
         bits_per_cycle: Number of input bits that the array processes in one cycle.
@@ -137,7 +143,7 @@ class TileComparison(Record):
         rows: Number of inputs of the tile.
         cols: Number of outputs of the tile.
         ours: Cost computed from the tile constants of the platform.
-        zigzag: Costs computed by ZigZag, one for each number of input bits per cycle.
+        zigzag: Costs computed by ZigZag, one for each number of input bits that the array processes in one cycle.
     """
 
     rows: int
@@ -174,15 +180,16 @@ class ZigZagComparison(Record):
 def compare_with_zigzag(
     graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress = SILENT
 ) -> ZigZagComparison:
-    """Compute the cost of each projection (weight matrix) on the digital core with the system model and with ZigZag.
+    """Compare the cost of each projection (weight matrix) on the digital core by the system model with the cost by ZigZag.
 
-    Projections that are analog in `mapping` are included with the cost that they would have on the core.
+    Projections that are analog in `mapping` are included with the cost that they would have on the core. The result also
+    compares one matrix-vector multiplication on an analog tile.
 
     Args:
         graph: Layer graph of a network with at least one projection.
         mapping: Placements of the projections. The field `totals.digital` of the result sums only the digital projections.
-        platform: Hardware platform that both cost models describe.
-        progress: Progress display for ZigZag's search.
+        platform: Hardware platform for which both cost models compute the costs.
+        progress: Progress display, with one step for each search by ZigZag.
 
     Raises:
         ConfigError: The mapping belongs to another network, or the system model has no cost for an operation.
@@ -236,7 +243,7 @@ def _divide(ours: float, theirs: float) -> float | None:
 
 
 def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
-    """Return the sums of the costs in `rows`."""
+    """Return the costs of the projections in `rows`, summed for the system model and for ZigZag, and the ratios of the sums."""
     ours = OurCost(
         latency_s=sum(row.ours.latency_s for row in rows),
         energy_j=sum(row.ours.energy_j for row in rows),
@@ -257,7 +264,10 @@ def _total(rows: Sequence[LayerComparison]) -> TotalComparison:
 
 
 def _compare_tile(platform: PlatformSpec) -> TileComparison:
-    """Return the costs of one matrix-vector multiplication that uses a whole tile, by the platform and by ZigZag."""
+    """Return the costs of one matrix-vector multiplication that uses a whole tile, by the system model and by ZigZag.
+
+    The costs by the system model follow from the tile constants of `platform`.
+    """
     ops = 2 * platform.tile_rows * platform.tile_cols
     energy_j = ops / platform.tile_ops_per_j * platform.tile_technology_factor
     return TileComparison(

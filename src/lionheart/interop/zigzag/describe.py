@@ -1,4 +1,7 @@
-"""Inputs for ZigZag: each layer becomes a matrix product, and a platform becomes a vector core with its memories."""
+"""Descriptions of layers and platforms in the input format of ZigZag.
+
+Each projection (weight matrix) is described as a matrix product, and a platform as a vector core with its memories.
+"""
 
 from __future__ import annotations
 
@@ -73,12 +76,12 @@ class Shape:
 
 
 def read_core(name: str) -> int:
-    """Return the constant `name` of the vector core, as stored in ``data/vector_core.toml``."""
+    """Return the integer constant of the vector core that is stored under `name` in the file ``data/vector_core.toml``."""
     return int(load_constants("lionheart.system", "data/vector_core.toml")[name].value)
 
 
 def describe_shapes(graph: LayerGraph, platform: PlatformSpec) -> dict[str, Shape]:
-    """Return the matrix product that represents each projection (weight matrix), by the name of the projection.
+    """Return the matrix product that represents each projection (weight matrix) in ZigZag, as a dictionary by projection name.
 
     The graph has no kernel sizes, so a convolution is represented by the product of its input patches and its weight matrix.
     The numbers of multiply-accumulate operations and weights are exact. An input value counts once for each patch that
@@ -97,10 +100,10 @@ def _describe_shape(node: LayerNode, platform: PlatformSpec, *, weights_fit: boo
 def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
     """Return ZigZag's workload for one matrix product.
 
-    The lanes are assigned to dimensions whose sizes are multiples of the number of lanes, if there are any. Otherwise ZigZag
-    chooses the dimension, and one lane is partly unused. Without this restriction, ZigZag's search would prefer partly unused
-    lanes: ZigZag truncates the number of lanes when it counts transfer cycles (7.99 lanes transfer as much as 7), so transfers
-    for a fractional number of lanes seem too short.
+    If the product has dimensions whose sizes are multiples of the number of lanes, the lanes are assigned to one of these
+    dimensions. Otherwise ZigZag chooses the dimension, and one lane is partly unused. Without this restriction, ZigZag's search
+    would prefer dimensions for which one lane is partly unused. ZigZag truncates a fractional number of lanes to an integer
+    when it counts transfer cycles, so such transfers seem too short.
     """
     bits = 8 * platform.activation_bytes
     layer = {
@@ -132,8 +135,8 @@ def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
     """Return ZigZag's accelerator, which consists of the lanes of the vector core and the memories of the platform.
 
     The platform's energy per active cycle is divided evenly among the lanes. Registers and L1 have no energy of their own
-    because the energy per active cycle includes both. The size of L2 is unlimited unless all operands are in DRAM, because the
-    platform's size rule has already assigned the other operands to L2.
+    because the energy per active cycle includes the accesses to both. The size of L2 is unlimited unless all operands are in
+    DRAM, because `home` already determines which operands L2 holds.
 
     Args:
         platform: Platform that defines the energies, memory sizes and bandwidths.
@@ -156,7 +159,11 @@ def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
 
 
 def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and description of each memory, from registers to DRAM; bandwidths are rounded to whole bits per cycle."""
+    """Yield the name and ZigZag's description of each memory, from registers to DRAM.
+
+    `in_dram` names the operands that remain in DRAM between two uses. If `in_dram` is empty, DRAM is omitted. Bandwidths are
+    rounded to whole bits per cycle.
+    """
     port_bits, lanes = read_core("l1_port_bits"), read_core("vector_lanes")
     element_bits, sum_bits = 8 * platform.activation_bytes, read_core("accumulator_bits")
     line_bits = 8 * platform.cache_line_bytes
@@ -181,7 +188,11 @@ def _describe_memories(platform: PlatformSpec, in_dram: Sequence[str]) -> Iterat
 @final
 @dataclass(frozen=True)
 class _Port:
-    """Memory port that transfers up to `bits` bits per cycle; each entry of `moves` names an operand and a direction."""
+    """Memory port that transfers up to `bits` bits per cycle.
+
+    `kind` is ``read``, ``write`` or ``read_write``. Each entry of `moves` names an operand and ZigZag's code for the direction
+    in which the port transfers the operand.
+    """
 
     kind: str
     bits: int
@@ -203,7 +214,10 @@ def _memory(
     energy_j: tuple[float, float] = (0.0, 0.0),
     operands: Sequence[str] = _OPERANDS,
 ) -> dict[str, Any]:
-    """Return ZigZag's description of a memory; `energy_j` holds the energies [J] of a read and a write at full port width."""
+    """Return ZigZag's description of a memory that holds `operands`.
+
+    `energy_j` holds the energies [J] of one read and of one write at full port width.
+    """
     return {
         "size": size_bits,
         "r_cost": energy_j[0] * _PJ,
@@ -228,6 +242,6 @@ def _memory(
 def _require_valid(where: str, *validators: Any) -> None:
     if not all(validator.validate() for validator in validators):
         raise ConfigError(
-            f"{where!r}: ZigZag rejected the description, expected the format of zigzag-dse 3.9.1",
+            f"{where!r}: ZigZag rejected the generated description, expected the input format of zigzag-dse 3.9.1",
             hint="pip install zigzag-dse==3.9.1, and check the memory sizes and bandwidths of the platform",
         )

@@ -1,4 +1,8 @@
-"""Costs computed by ZigZag: a search finds the best loop order of each product; a formula gives the cost of a tile."""
+"""Latency and energy computed by ZigZag for projections (weight matrices) and for an in-memory computing array.
+
+For each projection, ZigZag searches for the loop order with the smallest energy-delay product. For the array, a closed-form
+model gives the cost.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ _STAGES = (
 @final
 @dataclass(frozen=True)
 class ZigZagCost:
-    """Cost per inference of one projection (weight matrix) on the vector core, computed by ZigZag.
+    """Cost per inference of one projection (weight matrix) on the digital vector core, computed by ZigZag.
 
     Args:
         fqn: Fully qualified name of the projection.
@@ -60,14 +64,16 @@ class ZigZagCost:
 
     @property
     def energy_j(self) -> float:
-        """Total energy per inference [J]."""
+        """Total energy of the projection per inference [J]."""
         return sum(self.energy.values())
 
 
 @final
 @dataclass(frozen=True)
 class ArrayCost:
-    """Cost of one matrix-vector multiplication that uses a whole in-memory array, by ZigZag's closed-form model.
+    """Cost of one matrix-vector multiplication on an in-memory computing array, by ZigZag's closed-form model.
+
+    The multiplication uses all rows and columns of the array.
 
     Args:
         bits_per_cycle: Number of input bits that the array processes in one cycle.
@@ -88,9 +94,9 @@ class ArrayCost:
 def price_with_zigzag(
     graph: LayerGraph, platform: PlatformSpec, *, lpf_limit: int = LPF_LIMIT, progress: Progress = SILENT
 ) -> tuple[ZigZagCost, ...]:
-    """Return the cost of each projection (weight matrix) on a vector core, computed by ZigZag.
+    """Return the cost of each projection (weight matrix) on the digital vector core, computed by ZigZag.
 
-    Projections with equal matrix sizes share one search. The computation can be interrupted at any time.
+    ZigZag searches only once for all projections with equal matrix sizes. Pressing Ctrl+C interrupts the computation.
 
     Args:
         graph: Layer graph of the network.
@@ -124,7 +130,7 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
             size = f"{shape.rows}x{shape.cols} matrix (groups: {shape.groups}, matrix-vector multiplications: {shape.n_mvms})"
             raise UnsupportedLayerError(
                 f"{fqn}: ZigZag found no valid loop order for a {size}",
-                hint="check the memory sizes of the platform: the operands may not fit",
+                hint="check the memory sizes of the platform: the operands may not fit in the memories",
             ) from error
     energy = dict.fromkeys(("lanes", *LEVELS), 0.0)
     energy["lanes"] = best.mac_energy * 1e-12
@@ -139,8 +145,8 @@ def _price_shape(fqn: str, shape: Shape, platform: PlatformSpec, lpf_limit: int)
 def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
     """Return ZigZag's evaluation of the loop order with the smallest energy-delay product.
 
-    ZigZag's own command also draws and saves the loop order. Those stages are omitted here because they fail for layers that
-    fill all lanes at once.
+    ZigZag's own command has additional stages, which draw and save the loop order. These stages are omitted here because they
+    fail for layers that fill all lanes at once.
     """
     main = MainStage(
         list(_STAGES),
@@ -166,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 
 def price_array(platform: PlatformSpec, bits_per_cycle: int) -> ArrayCost:
-    """Return the cost of one matrix-vector multiplication on an analog in-memory array, by ZigZag's closed-form model.
+    """Return the cost of one matrix-vector multiplication on an analog in-memory computing array, computed by ZigZag.
 
     Args:
         platform: Platform whose numbers of tile rows and columns define the size of the array.
