@@ -1,4 +1,7 @@
-"""Platforms: cores, memory, tiles and cost coefficients of the software. Each constant has a unit, a source and a kind."""
+"""Platforms: cores, memory, tiles and cost coefficients of the software.
+
+Each constant of a platform has a unit, a source and a kind. The kind states how the value was obtained.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field of `PlatformSpec` with the unit that the constant in a platform file must have."""
+    """Return a required field of `PlatformSpec`, with the unit that a platform file must give, and limits such as ``gt=0``."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class PlatformSpec(Spec):
-    """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles.
+    """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles, and cost coefficients of the software.
 
     `load_platform` returns a platform by name. The sources of the numbers are in ``system/data/*.toml`` and
     ``system/platforms/*.toml``, the equations in ``docs/concepts/system-cost.md``.
@@ -164,7 +167,7 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
         name: Name of a shipped platform, or path to a user's ``.toml`` file.
 
     Raises:
-        ConfigError: The name is unknown, or the files contain errors.
+        ConfigError: The name is unknown, or the platform files contain errors.
         ArtifactError: A file cannot be read.
     """
     files = read_platform_files(name)
@@ -275,9 +278,10 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
 
 
 def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
-    """Return a message for each required constant that is missing; no messages if an extended file was not found.
+    """Return a message for each required constant that is missing.
 
-    With ``every=True``, messages are returned even in this case, and also for constants whose entries have errors.
+    If an extended file was not found, no messages are returned unless `every` is True. With ``every=True``, messages are also
+    returned for constants whose entries in the files have errors.
     """
     if not (files.is_whole or every):
         return []
