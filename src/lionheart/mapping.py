@@ -42,7 +42,7 @@ class LayerMapping:
     @model_validator(mode="before")
     @classmethod
     def _require_all(cls, data: Any) -> Any:
-        """Reject a dict without ``schema_version`` or ``placements``, as read from a file. Python calls may omit the arguments."""
+        """Reject a dict read from a file that lacks a key. Python calls may omit ``schema_version`` and ``placements``."""
         if isinstance(data, dict):
             for key in ("schema_version", "placements"):
                 if key not in data:
@@ -96,7 +96,10 @@ class LayerMapping:
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the fraction of the MACs (multiply-accumulate operations) in `graph` that analog projections do, 0 to 1."""
+        """Return the fraction of the MACs of all projections that are in analog projections, 0 to 1.
+
+        A projection is a weight matrix. A MAC is a multiply-accumulate operation.
+        """
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:

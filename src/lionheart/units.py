@@ -26,11 +26,11 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)
 
 
 def parse_duration(text: str | float) -> float:
-    """Convert a duration to seconds.
+    """Return a duration in seconds, given as a number or as text.
 
     Args:
         text: Number of seconds, or a string of a number and a unit, such as ``"1d"``, ``"90s"`` or ``"1mo"``. A string without
-            a unit is in seconds. Units are not case-sensitive.
+            a unit is in seconds. Units are s, m or min, h, d, w, mo (30 days) and y (365 days), in upper or lower case.
 
     Returns:
         Duration [s], finite and >= 0.
@@ -57,7 +57,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_durations(times: str | float | Iterable[str | float], where: str) -> list[float]:
-    """Convert one or more durations to seconds.
+    """Return one or more durations in seconds.
 
     Args:
         times: A duration in a form that `parse_duration` accepts, or several such durations.

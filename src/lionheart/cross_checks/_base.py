@@ -1,4 +1,7 @@
-"""The interface that a tool implements for `lionheart simulate --cross-check`, and the class of its result as text."""
+"""The interface that a tool implements for `lionheart simulate --cross-check`.
+
+The module also defines the class of the text that shows the result of a cross-check.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class CrossCheck(Protocol):
         """
 
     def describe(self, comparison: Any) -> ComparisonText:
-        """Return the record that `compare` returned as text: a table and sentences."""
+        """Return a table and sentences that show the record `comparison`, which `compare` has returned."""
 
 
 CROSS_CHECKS: Registry[CrossCheck] = Registry(

@@ -35,7 +35,7 @@ class ZigZagCheck:
         return compare_with_zigzag(graph, mapping, platform, progress=progress)
 
     def describe(self, comparison: ZigZagComparison) -> ComparisonText:
-        """Return the comparison with ZigZag as a table and sentences; see `CrossCheck.describe`."""
+        """Return a table and sentences that show a comparison with ZigZag; see `CrossCheck.describe`."""
         data, total = comparison, comparison.totals.all
         sums = [("sum", "", *_cells(total))]
         digital = data.totals.digital

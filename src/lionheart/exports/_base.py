@@ -62,10 +62,10 @@ class Export(Protocol):
     help: str
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Export a finished run in this format.
+        """Export the finished run named in `request` in this format.
 
         Raises:
-            ConfigError: The request contains an option that this format does not support.
+            ConfigError: The request contains an option that the format does not support.
             ArtifactError: The run is not finished, or the result cannot be written.
         """
 

@@ -161,8 +161,8 @@ def assign_cores(
     """Assign consecutive layers to cores so that the slowest core is as fast as possible.
 
     All layers of a loop, in which a later layer feeds an earlier layer, are assigned to the same core. If there are several
-    cores, each core additionally needs the time `handover_s`. Another core is used only if it makes the slowest core faster,
-    including this time.
+    cores, each core additionally needs the time `handover_s`. An additional core is used only if the slowest core is then
+    faster, including the time `handover_s`.
 
     Args:
         graph: Layer graph of the network.
@@ -199,7 +199,8 @@ def assign_cores(
 def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
     """Return the layers in the order of the network, divided into blocks that must each stay on one core.
 
-    The layers of a loop form one block. Every other layer is a block.
+    A loop is a part of the network in which a later layer feeds an earlier layer. The layers of a loop form one block. Every
+    other layer is a block by itself.
     """
     place = {fqn: index for index, fqn in enumerate(graph.fqns)}
     until = list(range(len(place)))  # index of the last layer of the loop that starts at each layer
@@ -228,8 +229,8 @@ def _add_stage(slowest: Sequence[float], ends: Sequence[float]) -> tuple[list[fl
         ends: Total time of all blocks up to and including each block, by index of the block [s].
 
     Returns:
-        Time of the slowest core with the new core [s], and index of the first block on the new core, both by index of the last
-        block.
+        Time of the slowest core with the new core [s], and index of the first block on the new core. Both lists are indexed by
+        the last block of the division.
     """
     found, cuts = [], []
     for end, total in enumerate(ends):
@@ -258,7 +259,7 @@ def plan_stages(
 
     A stage is named after its first and last layer. The time of a digital layer depends on the weights that other cores read
     through the shared cache, and therefore on the assignment of layers to cores. Assignment and times are recomputed for up to
-    four rounds, and the stages with the fastest slowest core are returned.
+    four rounds, and the stages whose slowest core is fastest are returned.
 
     Args:
         graph: Layer graph of the network.
@@ -302,7 +303,7 @@ def plan_stages(
 
 
 def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
-    """Return the stage (work of one core) that runs `layers` one after another; `work` gives the work of each layer by name."""
+    """Return the stage (work of one core) that runs `layers` one after another. `work` is the work of each layer, by name."""
     name = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     steps = itertools.chain.from_iterable(work[fqn].steps for fqn in layers)
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))

@@ -45,13 +45,13 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
     The time is the number of active cycles divided by the clock frequency, plus the waiting time. The energy is the sum of
     these terms:
 
-    - active cycles times the energy of an active cycle of the core;
-    - wait cycles times the energy of a wait cycle of the core;
-    - active and wait cycles times the number of idle cores and the energy of an idle cycle;
-    - bytes read from and written to the last-level cache (LLC) times the energy of a byte;
+    - number of active cycles times the energy of an active cycle of the core;
+    - number of wait cycles times the energy of a wait cycle of the core;
+    - number of active and wait cycles times the number of idle cores and the energy of an idle cycle;
+    - number of bytes read from and written to the last-level cache (LLC) times the energy of a byte;
     - leakage power of the LLC times the time;
-    - DRAM lines times the energy of a DRAM access;
-    - products on tiles times the energy of one product (`mvm_energy`);
+    - number of DRAM lines times the energy of a DRAM access;
+    - number of products on tiles times the energy of one product (`mvm_energy`);
     - power of the memory controller and IO times the time, if `count_memory_controller` is True.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())

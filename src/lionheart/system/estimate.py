@@ -108,12 +108,12 @@ class SystemEstimate(Printable):
 
     @cached_property
     def mapped(self) -> Cost:
-        """Total time and energy of the mapped network, by component."""
+        """Total time and energy of one inference of the mapped network, by component."""
         return _total(self.layers, self.other_ops)
 
     @cached_property
     def all_digital(self) -> Cost:
-        """Total time and energy of the all-digital network, by component."""
+        """Total time and energy of one inference of the all-digital network, by component."""
         return _total(self.digital_layers, self.other_ops)
 
     @property
@@ -293,7 +293,7 @@ def estimate_system(
 
 
 def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
-    """Return a copy of the graph without the operations that have no cost on the platform."""
+    """Return a copy of the graph without the operations for which the platform gives no cost."""
     return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
 
 

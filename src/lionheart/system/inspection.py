@@ -46,9 +46,9 @@ class ProjectionAudit(LayerNode, Judgement):
 
 @final
 class CoverageTotals(GraphTotals):
-    """Numbers of multiply-accumulate operations (MACs) and weights in projections that can, may not or cannot be analog.
+    """Numbers of multiply-accumulate operations (MACs) and weights of a network, by possible placement of the projections.
 
-    A projection is a weight matrix. All MACs are those of one inference.
+    A projection is a weight matrix. All numbers of MACs are those of one inference.
 
     Args:
         macs_mappable: MACs of projections that can be analog.
@@ -105,6 +105,8 @@ class ProjectionGroup(Record):
 @final
 class ShapeCount(Record):
     """Number of projections (weight matrices) that have the same shape, in one unit of the network.
+
+    A unit is a set of projections, usually one part of a repeated block.
 
     Args:
         layer_type: Layer type, for example ``linear`` or ``conv2d``.
@@ -196,8 +198,9 @@ def audit_coverage(
         tile: Tile on which the projections are placed; None = the default tile.
         platform: Name of the platform for which costs are computed. The audit lists the operations for which the platform has
             no cost.
-        include: Rules that select the projections that may become analog; empty = all projections.
-        exclude: Rules that select the projections that must stay digital.
+        include: Rules that select the projections that may become analog; empty = all projections. The rules have the syntax
+            that `find_candidates` describes.
+        exclude: Rules that select the projections that must stay digital, even if an include rule selects them.
 
     Raises:
         ConfigError: A rule matches no projection, or the platform is unknown.

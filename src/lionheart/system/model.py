@@ -74,13 +74,13 @@ class _Row:
     n_tiles: int
 
     def digital_sums(self) -> list[int]:
-        """Return what a digital projection adds to each of the nine cost sums, in the order listed in `_Prices`."""
+        """Return the nine terms that a digital projection adds to the cost sums, in the order listed in `_Prices`."""
         times = [_exact(cost.latency_s) for cost in (self.digital, self.first, self.later)]
         energies = [_exact(cost.energy_j) for cost in (self.digital, self.first, self.later)]
         return [*times, *energies, self.n_bytes, self.n_bytes_later, 0]
 
     def analog_sums(self) -> list[int]:
-        """Return what a projection on tiles adds to each of the nine cost sums, in the order listed in `_Prices`."""
+        """Return the nine terms that a projection on tiles adds to the cost sums, in the order listed in `_Prices`."""
         cost = self.analog or Cost()
         return [_exact(cost.latency_s), 0, 0, _exact(cost.energy_j), 0, 0, 0, 0, self.n_tiles]
 
@@ -132,7 +132,7 @@ class _Prices:
         return sums
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
-        """Return the fractions of weight reads that miss the last-level cache in first passes and in later passes, 0 to 1."""
+        """Return the fractions of reads that miss the last-level cache in first and in later passes over digital weights, 0 to 1."""
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:
@@ -184,7 +184,7 @@ class CostTracker:
         return self._prices.evaluate(self._prices.move(self._sums, self._analog, fqns))
 
     def change(self, *fqns: str) -> MappingCost:
-        """Move the projections `fqns` from tiles to the core, or from the core to tiles, and return the new cost.
+        """Move each projection in `fqns` to the core if it is on tiles, else to tiles, and return the new cost of the mapping.
 
         Each name may be given only once.
 

@@ -1,6 +1,7 @@
 """Pipelines of stages on several cores: time and energy of a number of inferences in closed form.
 
 A stage is the work of one core, or of several cores that divide the work equally.
+
 `lionheart.system.schedule` simulates the same stages, including tiles that several stages share. `lionheart.system.cores`
 creates the stages.
 """

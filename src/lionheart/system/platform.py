@@ -41,7 +41,7 @@ class PlatformSpec(Spec):
     """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles, and cost coefficients of the software.
 
     `load_platform` returns a platform by name. The sources of the numbers are in ``system/data/*.toml`` and
-    ``system/platforms/*.toml``, the equations in ``docs/concepts/system-cost.md``.
+    ``system/platforms/*.toml``, and the equations are in ``docs/concepts/system-cost.md``.
     """
 
     name: str = Field(min_length=1, description="name shown in results")

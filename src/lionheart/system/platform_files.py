@@ -76,7 +76,7 @@ def is_file(name: str | Path) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'NAME'?"`` with the name in `known` that is most similar to `name`.
+    """Return the suggestion ``", did you mean 'NAME'?"``, where NAME is the name in `known` that is most similar to `name`.
 
     The returned string is empty if no name in `known` is similar.
     """

@@ -1,6 +1,7 @@
 """Time and energy needed to program a network's weights into tiles.
 
-The module also computes the number of inferences after which a mapping has saved the time or energy of the programming.
+The module also computes the number of inferences after which a mapping has saved as much time or energy as
+the programming takes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ProgrammingEstimate:
         technology: Name of the device technology.
         n_devices: Number of devices that are programmed.
         write: ``row``: all devices of a row are written at the same time; ``device``: one device at a time.
-        time_s: Time of each component [s]; empty if the cost is unknown.
+        time_s: Time of each component, such as pulses and verifying reads [s]; empty if the cost is unknown.
         energy: Energy of each component [J]; empty if the cost is unknown.
         saved_s: Time of one inference of the all-digital network minus the time of one inference with the mapping [s].
         saved_j: Energy of one inference of the all-digital network minus the energy of one inference with the mapping [J].
@@ -93,7 +94,7 @@ class ProgrammingEstimate:
         if self.reason_unknown:
             raise ConfigError(
                 f"programming: {self.reason_unknown}",
-                hint="add these tables to a platform file, and select this platform",
+                hint="give the missing programming cost in a platform file, and use that platform",
             )
         if not 0 < reprogram_after < math.inf:
             raise ConfigError(

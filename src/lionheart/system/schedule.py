@@ -1,7 +1,7 @@
 """Event-driven simulation of pipeline stages on several cores.
 
-A stage is the work of one or more cores. A core waits for tiles that other stages use, for its input, and while the queue to
-the next stage is full.
+A stage is the work of one or more cores. A core waits if other stages use its tiles, if its input has not arrived, or if the
+queue to the next stage is full.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def simulate_pipeline(
     not arrived, if the queue to the next stage is full, or if another stage uses the crossbars of the next step.
 
     The order in which stages use a shared crossbar is fixed before the simulation. If stages share crossbars, two orders are
-    simulated: each stage is one inference ahead of the next stage, or two inferences. The faster of the two schedules is
-    returned. Neither
-    order depends on the number of crossbars, so sharing crossbars never shortens the total time.
+    simulated. In the first order, each stage is one inference ahead of the next stage. In the second order, each stage is two
+    inferences ahead. The faster of the two schedules is returned. Neither order depends on the number of crossbars, so sharing
+    crossbars never shortens the total time.
 
     If the DRAM bandwidth is too low for the traffic of all cores, all times are multiplied by the same factor. Without shared
     crossbars, `estimate_pipeline` returns the same total time, for any size of the queues.

@@ -60,7 +60,7 @@ def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | No
 
 
 def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one analog-to-digital conversion with a resolution of b bits: ``(a b + c 4^b) Vdd^2`` [J].
+    """Return the energy of one analog-to-digital conversion [J]: ``(a b + c 4^b) Vdd^2``, where b is the resolution `bits`.
 
     Source:
         ZigZag's model of in-memory computing; constants a, c and Vdd in ``system/data/converters.toml``.
@@ -69,7 +69,7 @@ def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
 
 
 def dac_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one digital-to-analog conversion with a resolution of b bits: ``d b Vdd^2`` [J].
+    """Return the energy of one digital-to-analog conversion [J]: ``d b Vdd^2``, where b is the resolution `bits`.
 
     Source:
         ZigZag's model of in-memory computing; constants d and Vdd in ``system/data/converters.toml``.

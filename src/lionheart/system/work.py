@@ -68,7 +68,10 @@ def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: Plat
 
 
 def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float, float, float, float]:
-    """Return the bytes read, the bytes written, the wait of the core [s] and the DRAM lines for activations of `node`."""
+    """Return the memory traffic of the inputs and outputs of a projection (weight matrix) in one inference.
+
+    The returned tuple contains the bytes read, the bytes written, the wait of the core [s] and the number of DRAM lines.
+    """
     read, written = (n * platform.activation_bytes for n in (node.n_inputs, node.n_outputs))
     wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
     return read, written, wait_s, lines

@@ -1,4 +1,4 @@
-"""Fitting of layers on a limited number of tiles.
+"""Fitting of layers on a limited number of tiles. Each tile is a crossbar.
 
 Several layers may share a crossbar. Layers that do not fit stay digital, or are reprogrammed for every inference.
 """
@@ -20,7 +20,7 @@ _PATIENCE = 20  # number of consecutive failed packings after which no further p
 @final
 @dataclass(frozen=True)
 class TileFit:
-    """Placement of each layer's weights if the number of tiles is limited.
+    """Placement of each layer's weights if the number of tiles (crossbars) is limited.
 
     The names of layers are in the order of the argument `partitions` of `fit_tiles`.
 
@@ -54,20 +54,20 @@ def fit_tiles(
     """Choose the layers whose weights stay on at most `max_tiles` crossbars, and return the placement of all layers.
 
     Layers are tried in `order`. A layer is added if it fits together with the layers that have been added before. After 20
-    consecutive layers for which no packing was found, no further packing is tried.
+    consecutive layers that did not fit, further layers are added only if no layers need to share a crossbar.
 
     The remaining layers stay digital if `reprogram` is False. Otherwise these layers use crossbars that are reserved for them,
     one layer after another. Each such layer is programmed before its products in every inference. Only a layer that needs more
     than `max_tiles` crossbars then stays digital.
 
     Layers share crossbars only if there are too few crossbars for all chosen layers. Layers in the same group of `together`
-    share crossbars first, because this costs no time. If the crossbars are still too few, layers of different groups also share
-    crossbars, in as few groups as possible.
+    share crossbars first, because sharing within a group costs no time. If the crossbars are still too few, layers of different
+    groups also share crossbars, in as few groups as possible.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
         max_tiles: Number of available crossbars.
-        order: Names of layers in descending preference. Layers that are not named come last.
+        order: Names of layers in descending preference. Layers that are not named are tried last.
         packed: Whether several layers may share a crossbar.
         reprogram: Whether layers that do not fit are reprogrammed for every inference. Otherwise these layers stay digital.
         together: Groups of names of layers that never run at the same time, such as the layers of one core. The groups have no

@@ -115,12 +115,12 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
     """Return positions at which the pieces of all layers fill few crossbars. The positions depend only on `partitions`.
 
-    Pieces are placed one after another in descending size. The size is measured in four ways (area, longer side, rows,
-    columns), and the packing with the fewest crossbars is returned. A piece is placed in the free rectangle where the smaller
-    of the two remaining gaps is smallest (maximal rectangles algorithm).
+    The pieces are packed four times, in descending order of area, longer side, number of rows and number of columns. The
+    packing with the fewest crossbars is returned. Each piece is placed on the first crossbar on which it fits, in the free
+    rectangle where the smaller of the two remaining gaps is smallest (maximal rectangles algorithm).
 
-    Up to 6 pieces that do not fill a crossbar are also placed in every possible order. More than 400 such pieces are placed in
-    rows of pieces (shelves) instead, which is faster.
+    If at most 6 pieces do not fill a crossbar, these pieces are also placed in every possible order. More than 400 such pieces
+    are placed in rows of pieces (shelves) instead, which is faster.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
@@ -156,7 +156,7 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
 
 
 def _place(sizes: Sequence[_Size], tile: _Size, bound: int) -> list[_Place]:
-    """Return the position of each piece (crossbar, first row, first column), in the given order of the pieces.
+    """Return the position of each piece (crossbar, first row, first column), in the order of `sizes`.
 
     Pieces that fill a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the
     positions that need the fewest crossbars are returned. No further order is tried if only `bound` crossbars are needed.
@@ -214,7 +214,10 @@ def _fits_in(free: _Free, rows: int, cols: int) -> bool:
 
 
 def _cut(free: Iterable[_Free], piece: _Free) -> list[_Free]:
-    """Return the largest free rectangles of a crossbar after `piece` has been placed. `free` contains those before."""
+    """Return the maximal free rectangles of a crossbar after `piece` has been placed.
+
+    The argument `free` contains the maximal free rectangles before `piece` is placed.
+    """
     top, left, rows, cols = piece
     bottom, right = top + rows, left + cols
     kept: list[_Free] = []
@@ -245,9 +248,9 @@ def _contains(outer: _Free, inner: _Free) -> bool:
 
 
 def _fill_shelves(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the shelf (row of pieces) on which the fewest crossbar rows stay unused, and return the positions.
+    """Place each piece on the shelf on which the fewest crossbar rows stay unused, and return the positions of the pieces.
 
-    The height of a shelf is the number of rows of its first piece.
+    A shelf is a row of pieces on a crossbar. The height of a shelf is the number of rows of its first piece.
     """
     shelves: list[list[int]] = []  # crossbar, first row, rows, used columns
     heights: list[int] = []  # number of used rows of each crossbar
