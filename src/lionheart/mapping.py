@@ -19,7 +19,7 @@ from lionheart.spec import with_config_errors
 
 
 class Placement(StrEnum):
-    """Placement of a projection (weight matrix): on analog tiles, or digital."""
+    """Placement of a projection (weight matrix): its products are computed on analog tiles or on the digital core."""
 
     ANALOG = "analog"
     DIGITAL = "digital"

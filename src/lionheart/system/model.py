@@ -132,7 +132,7 @@ class _Prices:
         return sums
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
-        """Return the fractions of reads that miss the last-level cache in first and in later passes over digital weights, 0 to 1."""
+        """Return the fractions of weight reads that miss the cache in first passes and in later passes, 0 to 1."""
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:

@@ -125,8 +125,8 @@ def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> No
     if identity in above:
         circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
         raise ConfigError(
-            f"{where}:extends: the files extend each other in a cycle: {circle}, "
-            "expected a last file without the key `extends`",
+            f"{where}:extends: got a cycle: {circle}, "
+            "expected a chain of files that ends with a file without `extends`",
             hint="remove the line `extends = ...` from one of these files",
         )
     file = _read_users(Path(name)) if is_file(name) else _read_shipped(where)
