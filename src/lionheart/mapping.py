@@ -42,7 +42,10 @@ class LayerMapping:
     @model_validator(mode="before")
     @classmethod
     def _require_all(cls, data: Any) -> Any:
-        """Reject a dict read from a file that lacks a key. Python calls may omit ``schema_version`` and ``placements``."""
+        """Reject a dict without ``schema_version`` or ``placements``.
+
+        A mapping file must contain both keys. Python calls may omit these arguments.
+        """
         if isinstance(data, dict):
             for key in ("schema_version", "placements"):
                 if key not in data:

@@ -52,8 +52,8 @@ class Metric:
 
     Args:
         name: Name of the mean score, for example ``"accuracy"``, ``"F1"`` or ``"perplexity"``.
-        drop_unit: Unit of a drop. A drop is 100 times the difference ``digital - analog`` between the mean scores of two
-            networks.
+        drop_unit: Unit of a drop. A drop is 100 times the difference ``digital - analog`` between the mean scores of the
+            digital and the analog network.
         kind: ``share``: each score is from 0 to 1, and the mean score is shown in percent. ``perplexity``: each score is the
             negative cross-entropy of a sample in nats, and the perplexity ``exp(-mean)`` is shown. A drop then has the
             unit log-percent and multiplies the perplexity by ``exp(drop / 100)``.

@@ -62,7 +62,7 @@ class Export(Protocol):
     help: str
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Export the finished run named in `request` in this format.
+        """Export the finished run in the directory `request.run` in this format.
 
         Raises:
             ConfigError: The request contains an option that the format does not support.

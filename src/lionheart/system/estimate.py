@@ -366,7 +366,7 @@ def find_partition(
     if node.fqn not in partitions:
         raise ConfigError(
             f"partitions: {node.fqn!r} is analog but has no tiles, "
-            "expected an entry for each analog projection (weight matrix)",
+            "expected tiles for each analog projection (weight matrix)",
             hint=suggest(node.fqn, partitions, label="projections with tiles"),
         )
     partition = partitions[node.fqn]

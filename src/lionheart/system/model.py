@@ -145,7 +145,7 @@ class _Prices:
     def _cannot_move(self, fqn: str) -> ConfigError:
         self._graph[fqn]  # raises if the projection does not exist
         return ConfigError(
-            f"partitions: {fqn!r} is analog but has no tiles, expected an entry for each analog projection (weight matrix)",
+            f"partitions: {fqn!r} is analog but has no tiles, expected tiles for each analog projection (weight matrix)",
             hint=suggest(fqn, self._moves, label="projections with tiles"),
         )
 

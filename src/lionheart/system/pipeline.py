@@ -111,7 +111,8 @@ def estimate_pipeline(
         stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
 
     Raises:
         ConfigError: `stages` is empty, `n_inferences` is below 1, or the stages need more cores than the platform has.
@@ -170,7 +171,8 @@ def pipeline_energy(
         platform: Cores and memory.
         n_inferences: Number of inferences.
         total_s: Total time of all inferences [s].
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
     """
     busy = [stage.cost for stage in stages for _ in range(stage.n_cores)]
     idle_s = len(busy) * total_s - n_inferences * sum(cost.latency_s for cost in busy)

@@ -48,8 +48,8 @@ class PlatformSpec(Spec):
     description: str = Field("", description="description in one line")
 
     clock_hz: float = _quantity("Hz", "clock frequency of the core", gt=0)
-    n_cores: int = _quantity("1", "cores that share the LLC and the DRAM", ge=1)
-    idle_cores: int = _quantity("1", "other cores, idle, whose energy is counted", ge=0)
+    n_cores: int = _quantity("1", "number of cores, which share the LLC and the DRAM", ge=1)
+    idle_cores: int = _quantity("1", "number of idle cores whose energy is counted", ge=0)
     active_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that executes", ge=0)
     wait_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that waits for memory or for a tile", ge=0)
     idle_energy_j_per_cycle: float = _quantity("J/cycle", "energy of an idle core", ge=0)
@@ -74,17 +74,23 @@ class PlatformSpec(Spec):
         description="number of tiles; not given = as many as needed [1]",
         json_schema_extra={"unit": "1"},
     )
-    tile_rows: int = _quantity("1", "inputs of the tile whose energy is given", ge=1)
-    tile_cols: int = _quantity("1", "outputs of the tile whose energy is given", ge=1)
-    tile_dac_bits: int = _quantity("bit", "resolution of the input converters of that tile", ge=1, le=24)
-    tile_adc_bits: int = _quantity("bit", "resolution of the output converters of that tile", ge=1, le=24)
+    tile_rows: int = _quantity("1", "number of inputs of the tile whose energy is given", ge=1)
+    tile_cols: int = _quantity("1", "number of outputs of the tile whose energy is given", ge=1)
+    tile_dac_bits: int = _quantity(
+        "bit", "resolution of the input converters of the tile whose energy is given", ge=1, le=24
+    )
+    tile_adc_bits: int = _quantity(
+        "bit", "resolution of the output converters of the tile whose energy is given", ge=1, le=24
+    )
     tile_mvm_s: float = _quantity("s", "time of CM_PROCESS, one MVM of a whole tile", gt=0)
     tile_bandwidth_bytes_per_s: float = _quantity("B/s", "transfer rate to or from a tile", gt=0)
     tile_ops_per_j: float = _quantity(
         "op/J", "energy efficiency of the tile in its own technology; a MAC is two operations", gt=0
     )
-    tile_technology_factor: float = _quantity("1", "factor of the tile's energy in this system", gt=0)
-    tile_converter_share: float = _quantity("1", "share of the converters in the tile's energy", ge=0, le=1)
+    tile_technology_factor: float = _quantity(
+        "1", "factor by which the tile's energy is multiplied in this system", gt=0
+    )
+    tile_converter_share: float = _quantity("1", "fraction of the tile's energy that the converters use", ge=0, le=1)
     adc_linear_f: float = _quantity("F/bit", "ADC: capacitance proportional to the bits", gt=0)
     adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance proportional to 4 to the power of the bits", ge=0)
     dac_linear_f: float = _quantity("F/bit", "DAC: capacitance proportional to the bits", gt=0)

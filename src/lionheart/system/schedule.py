@@ -104,7 +104,8 @@ def simulate_pipeline(
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
         queue_slots: Largest number of results that may wait between two consecutive stages, at least 1; None = no limit.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
 
     Raises:
         ConfigError: `stages` is empty, `n_inferences` or `queue_slots` is below 1, or the stages need more cores than the

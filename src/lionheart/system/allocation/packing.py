@@ -115,9 +115,9 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
     """Return positions at which the pieces of all layers fill few crossbars. The positions depend only on `partitions`.
 
-    The pieces are packed four times, in descending order of area, longer side, number of rows and number of columns. The
-    packing with the fewest crossbars is returned. Each piece is placed on the first crossbar on which it fits, in the free
-    rectangle where the smaller of the two remaining gaps is smallest (maximal rectangles algorithm).
+    The pieces are packed up to four times, each time in another order: by descending area, longer side, number of rows, or
+    number of columns. The packing with the fewest crossbars is returned. Each piece is placed on the first crossbar on which it
+    fits, in the free rectangle where the smaller of the two remaining gaps is smallest (maximal rectangles algorithm).
 
     If at most 6 pieces do not fill a crossbar, these pieces are also placed in every possible order. More than 400 such pieces
     are placed in rows of pieces (shelves) instead, which is faster.
