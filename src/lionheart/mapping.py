@@ -19,7 +19,7 @@ from lionheart.spec import with_config_errors
 
 
 class Placement(StrEnum):
-    """Placement of a projection (weight matrix): its products are computed on analog tiles or digitally."""
+    """Placement of a projection (weight matrix): its products are computed on analog tiles or on the digital core."""
 
     ANALOG = "analog"
     DIGITAL = "digital"
@@ -42,7 +42,10 @@ class LayerMapping:
     @model_validator(mode="before")
     @classmethod
     def _require_all(cls, data: Any) -> Any:
-        """Reject a dict without ``schema_version`` or ``placements``. Only Python calls may omit these arguments."""
+        """Reject a dict without ``schema_version`` or ``placements``.
+
+        A mapping file must contain both keys. Python calls may omit these arguments.
+        """
         if isinstance(data, dict):
             for key in ("schema_version", "placements"):
                 if key not in data:
@@ -75,7 +78,7 @@ class LayerMapping:
 
     @property
     def analog(self) -> tuple[str, ...]:
-        """Names of the analog projections, in the order of `placements`."""
+        """Names of the analog projections (weight matrices), in the order of `placements`."""
         return tuple(fqn for fqn, placement in self.placements.items() if placement is Placement.ANALOG)
 
     def is_analog(self, fqn: str) -> bool:
@@ -96,13 +99,16 @@ class LayerMapping:
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the fraction of the MACs (multiply-accumulate operations) that are in analog projections, 0 to 1."""
+        """Return the fraction of the MACs of all projections that are in analog projections, 0 to 1.
+
+        A projection is a weight matrix. A MAC is a multiply-accumulate operation.
+        """
         return sum(graph[fqn].macs for fqn in self.analog) / graph.macs
 
     def analog_weight_share(self, graph: LayerGraph) -> float:
-        """Return the fraction of the weights that are in analog projections, 0 to 1.
+        """Return the fraction of the weights in `graph` that belong to analog projections (weight matrices), 0 to 1.
 
-        A weight that several layers share counts once.
+        A weight that several layers share is counted once.
         """
         return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 

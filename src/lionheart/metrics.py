@@ -1,4 +1,6 @@
-"""Quality metrics: functions that score samples, names of mean scores, and the formatting of scores and drops.
+"""Quality metrics: functions that score samples, and the names, units and formats of mean scores and drops.
+
+A drop is 100 times the difference ``digital - analog`` between the mean scores of the digital and the analog network.
 
 The command line, the report and model cards format all scores and drops with this module.
 """
@@ -50,10 +52,11 @@ class Metric:
 
     Args:
         name: Name of the mean score, for example ``"accuracy"``, ``"F1"`` or ``"perplexity"``.
-        drop_unit: Unit of a drop. A drop is 100 times the difference between the mean scores of the digital and analog network.
+        drop_unit: Unit of a drop. A drop is 100 times the difference ``digital - analog`` between the mean scores of the
+            digital and the analog network.
         kind: ``share``: each score is from 0 to 1, and the mean score is shown in percent. ``perplexity``: each score is the
-            negative cross-entropy of a sample in nats, and the perplexity ``exp(-mean)`` is shown. In the latter case a drop is
-            in log-percent: it multiplies the perplexity by ``exp(drop / 100)``.
+            negative cross-entropy of a sample in nats, and the perplexity ``exp(-mean)`` is shown. A drop then has the
+            unit log-percent and multiplies the perplexity by ``exp(drop / 100)``.
         compute: Function that receives ``(outputs, targets)`` and returns one score for each sample, shape ``(batch,)``. None
             for a metric that is read from a file, because files do not contain functions.
 
@@ -97,7 +100,7 @@ class Metric:
         return math.exp(-mean) if -mean < _LARGEST_EXPONENT else math.inf
 
     def mean_of(self, value: float) -> float:
-        """Return the mean score for a value of the metric: the inverse function of `value_of`."""
+        """Return the mean score at which the metric has the given value. This is the inverse function of `value_of`."""
         return -math.log(value) if self.kind == "perplexity" else value
 
     @property
@@ -112,7 +115,7 @@ class Metric:
 
     @property
     def rises_with_drop(self) -> bool:
-        """Whether the value of the metric increases when the quality of the network drops. True only for perplexity."""
+        """Whether a network of lower quality has a higher value of the metric. True only for perplexity."""
         return self.kind == "perplexity"
 
     def plot_value(self, mean: float) -> float:
@@ -120,7 +123,7 @@ class Metric:
         return self.value_of(mean) if self.kind == "perplexity" else 100 * mean
 
     def format_value(self, mean: float, digits: int = 2) -> str:
-        """Format the value of the metric for a mean score with its unit.
+        """Return the value of the metric for a mean score as text with a unit.
 
         A mean score of ``0.851`` gives ``"85.10 %"``. For perplexity, a mean score of ``-3.5`` gives ``"33.12"``.
 
@@ -132,9 +135,9 @@ class Metric:
         return f"{self._write(mean, digits)} %" if self.kind == "share" else self._write(mean, digits)
 
     def format_interval(self, low: float, high: float, digits: int = 2) -> str:
-        """Format an interval of mean scores as values of the metric, without unit: ``"[84.60, 85.60]"``.
+        """Return an interval of mean scores as text that contains values of the metric, for example ``"[84.60, 85.60]"``.
 
-        The smaller value comes first.
+        The text has no unit, and the smaller value comes first.
 
         Args:
             low: Smaller mean score.
@@ -145,7 +148,7 @@ class Metric:
         return f"[{', '.join(self._write(end, digits) for end in ends)}]"
 
     def format_drop(self, drop: float, digits: int = 2, *, sign: bool = False) -> str:
-        """Format a drop with its unit, for example ``"0.53 pp"``.
+        """Return a drop as text with its unit, for example ``"0.53 pp"``.
 
         Args:
             drop: Drop in the unit `drop_unit`.
@@ -177,9 +180,9 @@ PERPLEXITY = Metric("perplexity", "log-%", "perplexity")
 
 
 def drop_pp(baseline: Score, mean: Score) -> Score:
-    """Return 100 times the score of the digital network minus the score of the analog network [pp].
+    """Return the drop, i.e. 100 times the difference ``baseline - mean`` between two scores [pp].
 
-    If the metric defines another drop unit, the result is in that unit.
+    If the metric defines another drop unit, the drop is in that unit.
 
     Args:
         baseline: Score, or mean score, of the digital network.
@@ -189,7 +192,7 @@ def drop_pp(baseline: Score, mean: Score) -> Score:
 
 
 def is_within(drop: float, bound: float) -> bool:
-    """Return whether the drop `drop` [pp] is at most `bound` [pp], with a tolerance of 1e-9 pp for rounding errors."""
+    """Return whether a quality drop [pp] is at most the limit `bound` [pp], with a tolerance of 1e-9 pp for rounding errors."""
     return drop <= bound + _ROUNDING_PP
 
 

@@ -26,11 +26,11 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)
 
 
 def parse_duration(text: str | float) -> float:
-    """Convert a duration to seconds.
+    """Return a duration in seconds, given as a number or as text.
 
     Args:
         text: Number of seconds, or a string of a number and a unit, such as ``"1d"``, ``"90s"`` or ``"1mo"``. A string without
-            a unit is in seconds. Units are not case-sensitive.
+            a unit is in seconds. Units are s, m or min, h, d, w, mo (30 days) and y (365 days), in upper or lower case.
 
     Returns:
         Duration [s], finite and >= 0.
@@ -44,7 +44,7 @@ def parse_duration(text: str | float) -> float:
         match = _DURATION.match(text)
         if match is None or (match[2] or "s").lower() not in SECONDS_PER_UNIT:
             raise ConfigError(
-                f"duration: got {text!r}, expected a number followed by a unit",
+                f"duration: got {text!r}, expected a number of seconds, or a number followed by a unit of time",
                 hint="write, for example, 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
             )
         seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
@@ -57,22 +57,24 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_durations(times: str | float | Iterable[str | float], where: str) -> list[float]:
-    """Convert one or more durations to seconds.
+    """Return one or more durations in seconds.
 
     Args:
-        times: A duration, or durations, as in `parse_duration`.
-        where: Name of the argument, for messages.
+        times: A duration in a form that `parse_duration` accepts, or several such durations.
+        where: Name of the argument that is shown in error messages.
 
     Returns:
         Durations [s], at least one.
 
     Raises:
-        ConfigError: There is no duration, or one of them is invalid.
+        ConfigError: No duration is given, or a given duration is invalid.
     """
     hint = f'write {where.rpartition(" ")[2]}=["1s", "1d"]'
     given = [times] if isinstance(times, (str, int, float)) else times
     if not isinstance(given, Iterable):
-        raise ConfigError(f"{where}: got {type(times).__name__}, expected durations", hint=hint)
+        raise ConfigError(
+            f"{where}: got {type(times).__name__}, expected a duration or a sequence of durations", hint=hint
+        )
     moments = []
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int, float)):
@@ -87,7 +89,10 @@ def parse_durations(times: str | float | Iterable[str | float], where: str) -> l
 
 
 def format_duration(seconds: float) -> str:
-    """Format a duration [s] in the largest unit (except weeks) that gives a whole number, such as ``86400`` -> ``"1d"``."""
+    """Return a duration as text in the largest unit (except weeks) that gives a whole number.
+
+    For example, 86400 s are formatted as ``"1d"``.
+    """
     if seconds == 0:
         return "0s"
     for unit in ("y", "mo", "w", "d", "h", "min"):
@@ -100,7 +105,10 @@ def format_duration(seconds: float) -> str:
 
 
 def format_elapsed(seconds: float) -> str:
-    """Format an elapsed time [s] in hours, minutes and seconds, such as ``75`` -> ``"1 min 15 s"``."""
+    """Return an elapsed time as text, in seconds, in minutes and seconds, or in hours and minutes.
+
+    For example, 75 s are formatted as ``"1 min 15 s"``.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -112,7 +120,7 @@ def format_elapsed(seconds: float) -> str:
 
 
 def format_count(value: float) -> str:
-    """Format a count with a decimal prefix, such as ``12_500_000`` -> ``"12.50 M"``."""
+    """Return a count as text with a decimal prefix, for example ``"12.50 M"`` for 12500000."""
     if abs(value) < 1000:
         return f"{value:g}"
     text = ""
@@ -124,7 +132,10 @@ def format_count(value: float) -> str:
 
 
 def format_si(value: float, unit: str, digits: int = 3) -> str:
-    """Format a quantity with an SI prefix and `digits` significant digits, such as ``(1.3e-4, "s")`` -> ``"130 µs"``."""
+    """Return a quantity as text with an SI prefix and `digits` significant digits.
+
+    For example, a `value` of 1.3e-4 with the `unit` ``"s"`` is formatted as ``"130 µs"``.
+    """
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     prefixes = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}

@@ -1,7 +1,7 @@
 """Cross-checks: comparisons of the system model's costs with the cost estimates of other tools, for each layer of a run.
 
 Each module of this package connects one tool, and the name of the tool is the name of its module. The inputs are a layer graph,
-a mapping and a platform. The outputs are a record of the costs from the tool and from `lionheart.system`, and a text that
+a mapping and a platform. The outputs are a record of the costs estimated by the tool and by `lionheart.system`, and a text that
 describes the record. Modules must import the tool inside functions.
 """
 

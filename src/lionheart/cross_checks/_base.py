@@ -1,4 +1,7 @@
-"""The interface of a tool for `lionheart simulate --cross-check`, and the text form of its result."""
+"""The interface that a tool implements for `lionheart simulate --cross-check`.
+
+The module also defines the class of the text that shows the result of a cross-check.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class ComparisonText:
         columns: Names of the columns.
         right: Names of the columns that contain numbers. These columns are right-aligned.
         rows: Rows of the table, one for each layer. A row has one cell for each column.
-        sums: Further rows that contain sums over layers, with one cell for each column.
+        sums: Rows below the rows of the layers. Each row contains sums over layers, with one cell for each column.
         lines: Sentences below the table.
     """
 
@@ -53,12 +56,12 @@ class CrossCheck(Protocol):
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
     ) -> Record:
-        """Return the cost of each layer, estimated both by the tool and by the system model in `lionheart.system`.
+        """Return a record with the cost of each layer, estimated by the tool and by the system model in `lionheart.system`.
 
         Args:
             graph: Layer graph of the network.
             mapping: Placement of each layer: on analog tiles or digital.
-            platform: Core, memory and tiles.
+            platform: Core, memory and tiles for which the system model estimates the costs.
             progress: Display of the progress.
 
         Raises:
@@ -67,7 +70,7 @@ class CrossCheck(Protocol):
         """
 
     def describe(self, comparison: Any) -> ComparisonText:
-        """Convert a result of `compare` to text."""
+        """Return a table and sentences that show the record `comparison`, which `compare` has returned."""
 
 
 CROSS_CHECKS: Registry[CrossCheck] = Registry(

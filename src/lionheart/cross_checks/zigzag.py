@@ -29,13 +29,13 @@ class ZigZagCheck:
     def compare(
         self, graph: LayerGraph, mapping: LayerMapping, platform: PlatformSpec, *, progress: Progress
     ) -> ZigZagComparison:
-        """Return the cost of each layer according to ZigZag and to the system model; see `CrossCheck.compare`."""
+        """Return the cost of each layer, estimated by ZigZag and by the system model; see `CrossCheck.compare`."""
         from lionheart.interop.zigzag import compare_with_zigzag
 
         return compare_with_zigzag(graph, mapping, platform, progress=progress)
 
     def describe(self, comparison: ZigZagComparison) -> ComparisonText:
-        """Convert a comparison with ZigZag to a table and sentences; see `CrossCheck.describe`."""
+        """Return a table and sentences that show a comparison with ZigZag; see `CrossCheck.describe`."""
         data, total = comparison, comparison.totals.all
         sums = [("sum", "", *_cells(total))]
         digital = data.totals.digital

@@ -1,4 +1,4 @@
-"""The interface of an export format of `lionheart export`, with the classes of its input and output."""
+"""The interface that an export format of `lionheart export` implements, and the classes of its input and output."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class ExportRequest:
     Args:
         run: Directory of the finished run.
         load_task: Function without arguments that loads the task (model and data) of the run.
-        out: File or directory to write; None = decided by the format: a default directory, or standard output.
-        check: Whether to run the exported program and compare its outputs with the expected outputs.
-        n_calibration: Number of training samples from which the scales of the exported program are determined.
+        out: File or directory to write; None = the format uses a default directory or standard output.
+        check: Whether to run the exported program and compare its outputs with the expected outputs, which are stored with the
+            program. Only for formats that write a program.
+        n_calibration: Number of training samples from which the quantisation scales of the exported program are computed.
         n_stored: Number of validation samples that are stored with the exported program.
     """
 
@@ -41,9 +42,10 @@ class ExportResult:
     """The result of an export.
 
     Args:
-        data: Result as plain data, which the option ``--json`` prints.
+        data: Dict that describes the export and can be written as JSON. The option ``--json`` prints this dict.
         lines: Sentences that are printed to the terminal.
-        is_output: Whether `data` is the exported content itself. If so, `data` is written to standard output.
+        is_output: Whether `data` is the exported content itself instead of a description. If so, `data` is written to standard
+            output.
         is_wrong: Whether the check of the exported program found outputs that differ from the expected outputs.
     """
 
@@ -60,10 +62,10 @@ class Export(Protocol):
     help: str
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Export a finished run in this format.
+        """Export the finished run in the directory `request.run` in this format.
 
         Raises:
-            ConfigError: The request contains an option that this format does not support.
+            ConfigError: The request contains an option that the format does not support.
             ArtifactError: The run is not finished, or the result cannot be written.
         """
 

@@ -1,4 +1,4 @@
-"""Export of a finished run's mapping (the placement of each layer) as JSON data."""
+"""Export of the mapping of a finished run as JSON data. A mapping is the placement of each layer: analog or digital."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JsonExport:
     help = "the mapping as JSON data"
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Write the mapping to `request.out`, or return it as data if `request.out` is None; see `Export.export`."""
+        """Write the mapping to `request.out`, or return it in the result if `request.out` is None; see `Export.export`."""
         from lionheart.jobs.result import open_finished
         from lionheart.mapping import LayerMapping
         from lionheart.record import write_record
@@ -23,7 +23,7 @@ class JsonExport:
         if request.check:
             raise ConfigError(
                 "--check: the format 'json' contains a mapping, not a program that could be checked",
-                hint="omit --check",
+                hint="omit --check, or export a program with --to alpine",
             )
         mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
         data = write_record(mapping)

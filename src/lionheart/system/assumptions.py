@@ -1,4 +1,4 @@
-"""Texts that every estimate contains: the costs that are included, the costs that are left out, and the assumptions."""
+"""Texts that every cost estimate contains: descriptions of the included costs, of the omitted costs, and of the assumptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Comparison of a mapped network with the all-digital network on the same number of cores, for a limited number of tiles."""
+"""Comparison of the mapped network and the all-digital network on the same number of cores.
+
+The number of tiles for the mapped network may be limited.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ class CoresRequest:
         n_cores: Number of available cores.
         n_inferences: Number of consecutive inferences.
         max_tiles: Number of available tiles; None = the number of tiles of the platform.
-        reprogram: Whether to reprogram layers that do not fit on the tiles for every inference, at the platform's programming
-            cost. Otherwise these layers stay digital.
+        reprogram: Whether layers that do not fit on the tiles are reprogrammed for every inference, at the platform's
+            programming cost. Otherwise these layers stay digital.
     """
 
     n_cores: int
@@ -56,7 +59,7 @@ class CoresComparison:
         n_cores: Number of available cores.
         max_tiles: Number of available tiles; None = as many as needed.
         fit: Crossbars of each layer, and layers that do not fit on the tiles.
-        n_tiles_packed: Number of tiles that the analog layers need if all layers may share tiles.
+        n_tiles_packed: Number of tiles that all analog layers together need if all of them may share tiles.
         mapped: Schedule of the mapped network.
         all_digital: Schedule of the all-digital network.
     """
@@ -127,22 +130,22 @@ def compare_on_cores(
     *,
     tile: TileSpec | None = None,
 ) -> CoresComparison:
-    """Simulate a mapped network and the all-digital network on the same number of cores, which share the tiles.
+    """Simulate the mapped network and the all-digital network on the same number of cores.
 
-    If there are too few tiles, layers that save more time are placed on tiles first. Layers that do not fit stay digital, or
-    are reprogrammed for every inference at the platform's programming cost.
+    All cores use the same tiles. If there are too few tiles, layers that save more time are placed on tiles first. Layers that
+    do not fit stay digital, or are reprogrammed for every inference at the platform's programming cost.
 
     Args:
         graph: Layer graph of the network.
-        mapping: Placement of each projection (weight matrix).
+        mapping: Placement of each projection (weight matrix) in the mapped network.
         platform: Cores, memory and tiles.
         partitions: Tiles of each analog projection, by name.
         cores: Numbers of cores, inferences and tiles.
         tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
-        ConfigError: A number in `cores` is out of range, the mapping belongs to another network, a partition is missing, or an
-            operation or the programming has no known cost.
+        ConfigError: A number in `cores` is out of range, the mapping belongs to another network, `partitions`
+            has no entry for an analog projection, or an operation or the programming has no known cost.
         TilingError: A partition does not match the shape of its projection.
     """
     estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)

@@ -1,7 +1,7 @@
 """Assignment of a network's layers to cores so that the slowest core is as fast as possible.
 
-The module first computes the work of each layer, including the operations that run after the layer. The work of one core is
-called a stage.
+The module first computes the work of each layer, including the operations that run after the layer. It then assigns the layers
+to cores. The work of one core is called a stage.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class LayerWork:
 
     Args:
         cost: Time and energy of one inference.
-        steps: The time in `cost` as a sequence of steps. Core work that alternates with the tiles for each product is combined
-            into one step before the tile step.
+        steps: The time in `cost` as a sequence of steps. If the core and the tiles alternate for each product, the work of the
+            core for all products is combined into one step, which is followed by one step for the tiles.
     """
 
     cost: Cost
@@ -55,7 +55,7 @@ def list_layer_work(
     crossbars: Mapping[str, tuple[int, ...]] | None = None,
     programming: Mapping[str, Cost] | None = None,
 ) -> dict[str, LayerWork]:
-    """Return the work of each layer, by layer name.
+    """Return the work of a core for each layer in one inference, by layer name.
 
     The work of the first layer includes reading the network's input. The work of the last layer includes writing the network's
     output.
@@ -89,7 +89,11 @@ def list_layer_work(
 def _sort_ops(
     graph: LayerGraph, ops: Iterable[OpCost]
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
-    """Return the costs of operations that run before each layer and after each layer, as two dicts by layer name."""
+    """Return the costs of the operations that run before each layer and after each layer, as two dicts by layer name.
+
+    Each cost has the type of its work. The cost of the network's input and output is divided between the first layer and the
+    last layer.
+    """
     first, last = graph.nodes[0], graph.nodes[-1]
     preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
     following: dict[str, list[tuple[WorkKind, Cost]]] = {}
@@ -108,9 +112,10 @@ def _sort_ops(
 
 
 def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
-    """Return the times of the parts of a layer's work [s]: core without tiles, programming of the tiles, and busy crossbars.
+    """Return the type and the time [s] of each part of a layer's work.
 
-    A digital layer has only one part.
+    An analog layer has three parts: work of the core without tiles, programming of the tiles at the cost `program`, and work of
+    the tiles. A digital layer has only one part.
     """
     if row.placement is Placement.DIGITAL:
         return [(WorkKind.DIGITAL, row.latency_s)]
@@ -122,11 +127,11 @@ def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
 def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None) -> Cost:
     """Return the cost of programming the tiles of one layer once.
 
-    The cost does not include the leakage of the last-level cache, which is counted for the whole run.
+    The cost does not include the leakage of the last-level cache, which is computed for the total time of all inferences.
 
     Args:
         partition: Tiles of the layer.
-        platform: Platform that gives the times and energies.
+        platform: Platform that gives the times and energies of the programming.
         tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
@@ -156,8 +161,8 @@ def assign_cores(
     """Assign consecutive layers to cores so that the slowest core is as fast as possible.
 
     All layers of a loop, in which a later layer feeds an earlier layer, are assigned to the same core. If there are several
-    cores, each core additionally needs the time `handover_s`. Another core is used only if it makes the slowest core faster,
-    including this time.
+    cores, each core additionally needs the time `handover_s`. An additional core is used only if the slowest core is then
+    faster, including the time `handover_s`.
 
     Args:
         graph: Layer graph of the network.
@@ -194,7 +199,8 @@ def assign_cores(
 def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
     """Return the layers in the order of the network, divided into blocks that must each stay on one core.
 
-    The layers of a loop form one block. Every other layer is a block.
+    A loop is a part of the network in which a later layer feeds an earlier layer. The layers of a loop form one block. Every
+    other layer is a block by itself.
     """
     place = {fqn: index for index, fqn in enumerate(graph.fqns)}
     until = list(range(len(place)))  # index of the last layer of the loop that starts at each layer
@@ -212,18 +218,19 @@ def _find_blocks(graph: LayerGraph) -> list[tuple[str, ...]]:
 
 
 def _add_stage(slowest: Sequence[float], ends: Sequence[float]) -> tuple[list[float], list[int]]:
-    """Add a core to the best division of blocks (layers that stay together) among cores, for each number of leading blocks.
+    """Compute the fastest division of the first 1, 2, ... blocks among cores if one more core is available.
 
-    If the new core starts at a later block, its time decreases and the time of the slowest earlier core increases. The best
-    start is therefore where the two times meet.
+    A block is a group of consecutive layers that stay on one core. The new core runs the last blocks of each division. If its
+    first block is later in the network, the time of the new core is shorter and the time of the slowest earlier core is longer.
+    The division is therefore fastest where the two times are most similar.
 
     Args:
-        slowest: Time of the slowest core before the addition, by index of the last block [s].
+        slowest: Time of the slowest core without the new core, by index of the last block [s].
         ends: Total time of all blocks up to and including each block, by index of the block [s].
 
     Returns:
-        Time of the slowest core after the addition [s], and index of the first block on the new core, both by index of the last
-        block.
+        Time of the slowest core with the new core [s], and index of the first block on the new core. Both lists are indexed by
+        the last block of the division.
     """
     found, cuts = [], []
     for end, total in enumerate(ends):
@@ -252,7 +259,7 @@ def plan_stages(
 
     A stage is named after its first and last layer. The time of a digital layer depends on the weights that other cores read
     through the shared cache, and therefore on the assignment of layers to cores. Assignment and times are recomputed for up to
-    four rounds, and the stages with the fastest slowest core are returned.
+    four rounds, and the stages whose slowest core is fastest are returned.
 
     Args:
         graph: Layer graph of the network.
@@ -266,7 +273,7 @@ def plan_stages(
 
     Raises:
         ConfigError: `n_cores` is below 1 or above the number of cores of the platform, the mapping belongs to another network,
-            a partition is missing, or an operation or the programming has no known cost.
+            `partitions` has no entry for an analog projection, or an operation or the programming has no known cost.
         TilingError: A partition does not match the shape of its projection.
     """
     if n_cores > platform.n_cores:
@@ -296,7 +303,7 @@ def plan_stages(
 
 
 def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
-    """Return the stage (work of one core) that runs `layers` one after another; `work` gives the work of each layer by name."""
+    """Return the stage (work of one core) that runs `layers` one after another. `work` is the work of each layer, by name."""
     name = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     steps = itertools.chain.from_iterable(work[fqn].steps for fqn in layers)
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))
@@ -314,10 +321,10 @@ def _slowest_s(stages: Sequence[Stage], handover_s: float) -> float:
 def share_cache(
     estimate: SystemEstimate, graph: LayerGraph, platform: PlatformSpec, cores: Sequence[Sequence[str]]
 ) -> SystemEstimate:
-    """Return the estimate with new costs of the digital layers, because cores share the last-level cache.
+    """Return a copy of `estimate` with the costs that digital layers have if several cores share the last-level cache.
 
-    A weight matrix that is read repeatedly shares the cache with the largest such matrix of each other core. The fraction of
-    these matrices that does not fit is read from DRAM.
+    A weight matrix that a layer reads repeatedly shares the cache with the largest such matrix of each other core. The fraction
+    of these matrices that does not fit in the cache is read from DRAM.
 
     Args:
         estimate: Cost estimate of the network for one core.

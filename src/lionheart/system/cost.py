@@ -14,7 +14,9 @@ from lionheart.system.work import Work
 @final
 @dataclass(frozen=True)
 class Cost:
-    """Time and energy of one inference, divided into named components. The totals are sums over the components.
+    """Time and energy of a piece of work, such as a layer in one inference, by named component.
+
+    The totals are the sums over the components.
 
     Args:
         time_s: Time of each component [s].
@@ -28,27 +30,28 @@ class Cost:
 
     @property
     def latency_s(self) -> float:
-        """Total time of one inference [s]."""
+        """Total time [s], i.e. the sum over all components."""
         return sum(self.time_s.values())
 
     @property
     def energy_j(self) -> float:
-        """Total energy of one inference [J]."""
+        """Total energy [J], i.e. the sum over all components."""
         return sum(self.energy.values())
 
 
 def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: bool = False) -> Cost:
     """Return the time and energy of `work`, by component.
 
-    The time is ``active_cycles / clock + waits``. The energy is the sum of these terms:
+    The time is the number of active cycles divided by the clock frequency, plus the waiting time. The energy is the sum of
+    these terms:
 
-    - active cycles times the energy of an active cycle of the core;
-    - wait cycles times the energy of a wait cycle of the core;
-    - active and wait cycles times the number of idle cores and the energy of an idle cycle;
-    - bytes read from and written to the last-level cache (LLC) times the energy of a byte;
+    - number of active cycles times the energy of an active cycle of the core;
+    - number of wait cycles times the energy of a wait cycle of the core;
+    - number of active and wait cycles times the number of idle cores and the energy of an idle cycle;
+    - number of bytes read from and written to the last-level cache (LLC) times the energy of a byte;
     - leakage power of the LLC times the time;
-    - DRAM lines times the energy of a DRAM access;
-    - products on tiles times the energy of one product (`mvm_energy`);
+    - number of DRAM lines times the energy of a DRAM access;
+    - number of products on tiles times the energy of one product (`mvm_energy`);
     - power of the memory controller and IO times the time, if `count_memory_controller` is True.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
@@ -77,7 +80,7 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
 
 
 def add_costs(costs: Iterable[Cost]) -> Cost:
-    """Return the sum of several costs, component by component."""
+    """Return the sum of several costs. Times and energies of components with the same name are added."""
     time_s: dict[str, float] = {}
     energy: dict[str, float] = {}
     dram_bytes = 0.0
@@ -90,7 +93,7 @@ def add_costs(costs: Iterable[Cost]) -> Cost:
 
 
 def split_cost(cost: Cost, parts: int) -> Cost:
-    """Return the cost of one part if a cost is divided into `parts` equal parts."""
+    """Return `cost` divided by `parts`: the cost of each part if the work is divided into `parts` equal parts."""
     return Cost(
         {name: value / parts for name, value in cost.time_s.items()},
         {name: value / parts for name, value in cost.energy.items()},
@@ -99,7 +102,7 @@ def split_cost(cost: Cost, parts: int) -> Cost:
 
 
 def scale_cost(cost: Cost, factor: float) -> Cost:
-    """Return a cost multiplied by `factor`, without components that are zero."""
+    """Return `cost` with all times, energies and DRAM bytes multiplied by `factor`, without components that are then zero."""
     return Cost(
         {name: value * factor for name, value in cost.time_s.items() if value * factor},
         {name: value * factor for name, value in cost.energy.items() if value * factor},

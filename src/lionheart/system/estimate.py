@@ -56,10 +56,10 @@ class LayerCost:
 @final
 @dataclass(frozen=True)
 class OpCost:
-    """Cost of an operation without a weight matrix in one inference.
+    """Cost of an operation in one inference. The operation has no weight matrix and runs on the digital core.
 
-    The cost covers all calls of the operation that are scheduled after the same projection (weight matrix), and is equal in
-    every mapping.
+    The cost covers all calls of the operation that are scheduled after the same projection (weight matrix). The cost does not
+    depend on the mapping.
 
     Args:
         name: Name of the operation.
@@ -108,12 +108,12 @@ class SystemEstimate(Printable):
 
     @cached_property
     def mapped(self) -> Cost:
-        """Total time and energy of the mapped network, by component."""
+        """Total time and energy of one inference of the mapped network, by component."""
         return _total(self.layers, self.other_ops)
 
     @cached_property
     def all_digital(self) -> Cost:
-        """Total time and energy of the all-digital network, by component."""
+        """Total time and energy of one inference of the all-digital network, by component."""
         return _total(self.digital_layers, self.other_ops)
 
     @property
@@ -133,7 +133,7 @@ class SystemEstimate(Printable):
 
     @cached_property
     def programming(self) -> ProgrammingEstimate | None:
-        """Cost of programming the tiles once, with the time and energy that the mapping saves in each inference.
+        """Cost of programming the tiles once, and the time and energy that the mapping saves in each inference.
 
         None if the programming cost was not estimated.
         """
@@ -143,11 +143,14 @@ class SystemEstimate(Printable):
 
     @property
     def tiles_missing(self) -> int:
-        """Number of tiles that the mapping needs in addition to the tiles of the platform; 0 if these are enough."""
+        """Number of tiles that the mapping needs in addition to those of the platform; 0 if the platform has enough tiles."""
         return 0 if self.n_tiles_there is None else max(self.n_tiles - self.n_tiles_there, 0)
 
     def to_blocks(self) -> list[Block]:
-        """Return the text for the terminal: the totals, then the time and energy of each projection (weight matrix)."""
+        """Return the estimate as text blocks and tables for the terminal.
+
+        The blocks show the totals, the programming cost, and the time and energy of each projection (weight matrix).
+        """
         record = self.summary()
         rows = [_show_layer(row) for row in record.layers]
         rows += [(op.name, "core", "", *[format_si(op.latency_s, "s")] * 2, *[format_si(op.energy_j, "J")] * 2)
@@ -253,16 +256,19 @@ def estimate_system(
         graph: Layer graph of the network, with the work of one inference (batch size 1).
         mapping: Placement of each projection (weight matrix) of `graph`.
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of the analog projections, by name; None = computed from the size of `tile` or of the platform's tile.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the whole time.
-        skip_unpriced: Whether to leave operations without a cost out of the totals instead of raising an error.
+        partitions: Tiles of the analog projections, by name; None = computed from the size of `tile`, or of the platform's tile
+            if `tile` is None.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the time
+            of the inference.
+        skip_unpriced: Whether to leave operations for which the platform has no cost out of the totals instead of raising an
+            error.
         concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
-        tile: Tile with the device and converters, and with the size if `partitions` is None; None = the platform's tile with
-            PCM devices.
+        tile: Tile that gives the device and the converters, and the tile size if `partitions` is None; None = the platform's
+            tile with PCM devices.
 
     Raises:
-        ConfigError: The mapping belongs to another network, a partition is missing, or an operation has no cost and
-            `skip_unpriced` is False.
+        ConfigError: The mapping belongs to another network, `partitions` has no entry for an analog projection, or the
+            platform has no cost for an operation and `skip_unpriced` is False.
         TilingError: A partition does not match the shape of its projection.
     """
     check_mapping(graph, mapping)
@@ -287,7 +293,7 @@ def estimate_system(
 
 
 def leave_out_unpriced(graph: LayerGraph, platform: PlatformSpec) -> LayerGraph:
-    """Return a copy of the graph without the operations that have no cost on the platform."""
+    """Return a copy of the graph without the operations for which the platform gives no cost."""
     return replace(graph, other_ops=tuple(op for op in graph.other_ops if has_price(op, platform)))
 
 
@@ -353,14 +359,14 @@ def find_partition(
 
     Raises:
         ConfigError: `partitions` is given and has no entry for this projection.
-        TilingError: The partition does not match the shape of the projection.
+        TilingError: The entry in `partitions` does not match the shape of the projection.
     """
     if partitions is None:
         return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
     if node.fqn not in partitions:
         raise ConfigError(
             f"partitions: {node.fqn!r} is analog but has no tiles, "
-            "expected an entry for each analog projection (weight matrix)",
+            "expected tiles for each analog projection (weight matrix)",
             hint=suggest(node.fqn, partitions, label="projections with tiles"),
         )
     partition = partitions[node.fqn]
@@ -375,7 +381,7 @@ def find_partition(
 
 
 def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
-    """Check that a mapping has a placement for every projection (weight matrix) of a graph, and for nothing else.
+    """Check that a mapping has a placement for every projection (weight matrix) of a graph, and no other placement.
 
     Raises:
         ConfigError: A projection has no placement, or a name in the mapping is not a projection of the graph.

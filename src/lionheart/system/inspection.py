@@ -33,7 +33,8 @@ class ProjectionAudit(LayerNode, Judgement):
     """A projection (weight matrix) in a coverage audit, with its costs and with the reason if it must stay digital.
 
     Args:
-        unit: Name of the unit that contains the projection. A unit is usually one part of a repeated block.
+        unit: Name of the unit that contains the projection. A unit is usually one part of a repeated block, such as the
+            attention of a transformer layer.
         digital: Cost on the digital core.
         analog: Cost on tiles; None if the projection must stay digital.
     """
@@ -45,17 +46,19 @@ class ProjectionAudit(LayerNode, Judgement):
 
 @final
 class CoverageTotals(GraphTotals):
-    """Multiply-accumulate operations (MACs) and weights of a network, by possible placement, and the size of the network.
+    """Numbers of multiply-accumulate operations (MACs) and weights of a network, by possible placement of the projections.
+
+    A projection is a weight matrix. All numbers of MACs are those of one inference.
 
     Args:
-        macs_mappable: MACs of projections (weight matrices) that can be analog.
+        macs_mappable: MACs of projections that can be analog.
         weights_mappable: Weights of projections that can be analog.
         macs_by_choice: MACs of projections that stay digital because of the user's rules.
         weights_by_choice: Weights of projections that stay digital because of the user's rules.
         macs_not_mappable: MACs of projections that cannot be analog.
         weights_not_mappable: Weights of projections that cannot be analog.
         macs_dynamic: MACs of products of two activations, which are always digital.
-        n_tiles_all_analog: Number of tiles if all projections that can be analog are analog.
+        n_tiles_all_analog: Number of tiles that are needed if all projections that can be analog are analog.
         n_units: Number of units. A unit is usually one part of a repeated block.
     """
 
@@ -82,7 +85,7 @@ class ProjectionGroup(Record):
         groups: Number of independent matrices in each projection.
         reason: Reason why the projections must stay digital; empty if they can be analog.
         n_projections: Number of projections in the group.
-        macs: MACs of the group in one inference.
+        macs: Multiply-accumulate operations of the group in one inference.
         weights: Number of weights in the group.
         n_tiles: Number of tiles that the group needs.
     """
@@ -103,6 +106,8 @@ class ProjectionGroup(Record):
 class ShapeCount(Record):
     """Number of projections (weight matrices) that have the same shape, in one unit of the network.
 
+    A unit is a set of projections, usually one part of a repeated block.
+
     Args:
         layer_type: Layer type, for example ``linear`` or ``conv2d``.
         rows: Inputs of one matrix.
@@ -120,14 +125,16 @@ class ShapeCount(Record):
 
 @final
 class UnitGroup(Record):
-    """Units that are the same part of different blocks. A unit is a group of projections, usually one part of a repeated block.
+    """Units that are the same part of different blocks, such as the attention of each transformer layer.
+
+    A unit is a set of projections (weight matrices), usually one part of a repeated block.
 
     Args:
         pattern: Common name with placeholders for the numbers; the full name if the group has only one unit.
         n_units: Number of units in the group.
-        n_projections: Number of projections (weight matrices) in all units of the group.
+        n_projections: Number of projections in all units of the group.
         shapes: Shapes of the projections in one unit. All units of the group have the same shapes.
-        macs: MACs of all units in one inference.
+        macs: Multiply-accumulate operations of all units in one inference.
         weights: Number of weights in all units.
         n_tiles_mappable: Number of tiles for the projections that can be analog.
         n_mappable: Number of projections that can be analog.
@@ -148,13 +155,13 @@ class CoverageAudit(Record):
     """Coverage audit of a network: tiles and costs of each projection (weight matrix), or the reason for staying digital.
 
     Args:
-        task: Name of the model.
+        task: Name of the network.
         platform: Name of the platform for which costs are computed.
         projections: Shape, tiles and costs of each projection, in the order of the network.
         other_ops: All operations without a weight matrix, one row for each name.
         edges: Pairs of names of projections. The second projection reads the output of the first.
-        unused: Names of projections that did not run.
-        totals: Sums over the network.
+        unused: Names of projections that did not run when the layer graph was created.
+        totals: Sums of MACs, weights and tiles over the network.
         groups: Projections grouped by name and shape, such as those of repeated blocks.
         units: Units (parts of repeated blocks) grouped by name and shapes.
         unpriced_ops: Names of operations for which the platform has no cost.
@@ -187,12 +194,13 @@ def audit_coverage(
 
     Args:
         graph: Layer graph of the network.
-        name: Name of the model, shown in the audit.
+        name: Name of the network, shown in the audit.
         tile: Tile on which the projections are placed; None = the default tile.
         platform: Name of the platform for which costs are computed. The audit lists the operations for which the platform has
             no cost.
-        include: Rules that select the projections that may become analog; empty = all projections.
-        exclude: Rules that select the projections that must stay digital.
+        include: Rules that select the projections that may become analog; empty = all projections. The rules have the syntax
+            that `find_candidates` describes.
+        exclude: Rules that select the projections that must stay digital, even if an include rule selects them.
 
     Raises:
         ConfigError: A rule matches no projection, or the platform is unknown.
@@ -232,8 +240,8 @@ def audit_coverage(
 def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_units: int) -> CoverageTotals:
     """Return sums of MACs, weights and tiles over all projections (weight matrices), by possible placement.
 
-    There are three cases: projections that can be analog, that stay digital because of the user's rules, and that cannot be
-    analog.
+    The sums are separate for projections that can be analog, for projections that stay digital because of the user's rules, and
+    for projections that cannot be analog.
     """
     mappable = [c for c in candidates if c.is_mappable]
     by_choice = [c for c in candidates if c.by_choice]
@@ -254,7 +262,7 @@ def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_uni
 
 
 def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
-    """Group projections of the same shape whose names differ only in numbers, such as those of repeated blocks."""
+    """Return groups of projections that have the same shape and whose names differ only in numbers, as in repeated blocks."""
     groups: dict[tuple[str, str, int, int, int, str], list[Candidate]] = {}
     for candidate in candidates:
         node = candidate.node
@@ -280,7 +288,10 @@ def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
 
 
 def _group_units(candidates: Sequence[Candidate], units: Mapping[str, str]) -> tuple[UnitGroup, ...]:
-    """Group units that are the same part of different blocks; each group lists the shapes in one unit."""
+    """Return groups of units that are the same part of different blocks and contain projections of the same shapes.
+
+    The dict `units` gives the name of the unit of each projection.
+    """
     members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         members.setdefault(units[candidate.node.fqn], []).append(candidate)

@@ -1,4 +1,4 @@
-"""Data for the command `lionheart platforms`: a list of the shipped platforms, and all constants of one platform."""
+"""Records that the command `lionheart platforms` prints: the list of shipped platforms, or all constants of one platform."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PlatformRow(Record):
         platform: Name of the platform.
         description: Description in one line.
         n_cores: Number of cores.
-        n_tiles: Number of tiles; None = as many as a mapping needs.
+        n_tiles: Number of tiles of the platform; None = as many as a mapping needs.
     """
 
     platform: str
@@ -36,7 +36,7 @@ class PlatformList(Record):
 
 @final
 class PlatformConstant(Record):
-    """A constant of a platform, with its origin.
+    """A constant of a platform, with its unit, its source and the file that defines it.
 
     Args:
         value: Value of the constant.

@@ -1,10 +1,10 @@
 """Cost of many mappings of one network: the cost of each projection (weight matrix) is computed once for each placement.
 
-The cost of a mapping is then a sum. Projections influence each other in only one way: all digital weights share the last-level
-cache (LLC), and the fraction that does not fit is read from DRAM. The cost of a digital projection is linear in this fraction.
-The cost of a mapping therefore follows from a few sums, and moving a projection to or from the tiles changes each sum by a
-fixed amount. The sums are integers in units of the smallest positive floating-point number, so that no number of moves causes
-rounding errors.
+The placement of a projection influences the cost of the other projections in only one way: all digital weights share the
+last-level cache (LLC), and the fraction of the weights that does not fit is read from DRAM. The cost of a digital projection is
+linear in this fraction. The cost of a mapping is therefore computed from nine sums over all projections. Moving a projection to
+or from the tiles changes each sum by a fixed amount. The sums are integers in units of the smallest positive floating-point
+number, so that rounding errors do not accumulate when many projections are moved.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _UNIT = 1 << 1074  # every finite float is an integer multiple of 1 / _UNIT
 @final
 @dataclass(frozen=True)
 class MappingCost:
-    """Cost of one inference of a network with a certain mapping.
+    """Cost of one inference of a mapped network. A mapping is the placement of each projection (weight matrix).
 
     Args:
         latency_s: Time of one inference [s].
         energy_j: Energy of one inference [J].
-        n_tiles: Number of tiles that the analog projections (weight matrices) need.
+        n_tiles: Number of tiles that the analog projections need.
     """
 
     latency_s: float
@@ -47,21 +47,22 @@ class MappingCost:
 @final
 @dataclass(frozen=True)
 class _Row:
-    """Costs of one projection (weight matrix) in both placements.
+    """Costs of one projection (weight matrix) on the digital core and on tiles.
 
-    The cost of the digital projection is ``digital + first_share * first + later_share * later``. The two shares are the
-    fractions of reads that miss the last-level cache (LLC), 0 to 1.
+    The cost on the core is ``digital + first_share * first + later_share * later``. Here, ``first_share`` and ``later_share``
+    are the fractions of reads that miss the last-level cache (LLC), 0 to 1, in the first pass over the weights and in all later
+    passes.
 
     Args:
         digital: Cost on the core if other projections cause no LLC misses.
         first: Additional cost if all reads in the first pass over the weights miss the LLC.
-        later: Additional cost if all reads in later passes miss the LLC; zero if these misses depend only on the size of this
-            projection.
+        later: Additional cost if all reads in later passes miss the LLC. This cost is zero if no other projection runs at the
+            same time, because `digital` then includes the misses in later passes.
         analog: Cost on tiles; None if no tiles are known for the projection.
         n_bytes: Size of the weights [bytes].
         n_bytes_later: Size of the weights if the digital projection reads them repeatedly while other projections run, else 0
             [bytes].
-        n_tiles: Number of tiles that the projection needs.
+        n_tiles: Number of tiles that the projection needs; 0 if no tiles are known.
     """
 
     digital: Cost
@@ -73,27 +74,38 @@ class _Row:
     n_tiles: int
 
     def digital_sums(self) -> list[int]:
-        """Return the contribution of the projection to the nine sums in `_Prices` if the projection is digital."""
+        """Return the nine terms that a digital projection adds to the cost sums, in the order listed in `_Prices`."""
         times = [_exact(cost.latency_s) for cost in (self.digital, self.first, self.later)]
         energies = [_exact(cost.energy_j) for cost in (self.digital, self.first, self.later)]
         return [*times, *energies, self.n_bytes, self.n_bytes_later, 0]
 
     def analog_sums(self) -> list[int]:
-        """Return the contribution of the projection to the nine sums in `_Prices` if the projection is on tiles."""
+        """Return the nine terms that a projection on tiles adds to the cost sums, in the order listed in `_Prices`."""
         cost = self.analog or Cost()
         return [_exact(cost.latency_s), 0, 0, _exact(cost.energy_j), 0, 0, 0, 0, self.n_tiles]
 
 
 @final
 class _Prices:
-    """Sums that determine the cost of a mapping, and the change of these sums when a projection moves to tiles.
+    """Cost sums of the all-digital network, and the change of each sum when a projection (weight matrix) moves to tiles.
 
-    There are nine sums over all projections (weight matrices) and other operations, in this order:
+    The cost of a mapping is computed from nine sums over all projections and other operations, in this order:
 
-    - times: without cache misses; added if all first passes over weights miss; added if all later passes miss;
-    - energies: the same three cases;
-    - bytes: all digital weights; digital weights that are read repeatedly while other projections run;
-    - number of tiles.
+    - sum 0: time without misses of the last-level cache (LLC);
+    - sum 1: additional time if all reads in first passes over digital weights miss the LLC;
+    - sum 2: additional time if all reads in later passes miss the LLC;
+    - sums 3 to 5: energies for the same three cases;
+    - sum 6: size of all digital weights [bytes];
+    - sum 7: size of the digital weights that are read repeatedly while other projections run [bytes];
+    - sum 8: number of tiles.
+
+    Times and energies are integers in units of ``2**-1074`` s and ``2**-1074`` J.
+
+    Args:
+        graph: Layer graph of the network.
+        rows: Costs of each projection on the core and on tiles, by name.
+        fixed: Cost of all other operations, which is equal in every mapping.
+        llc_bytes: Capacity of the LLC [bytes].
     """
 
     def __init__(self, graph: LayerGraph, rows: Mapping[str, _Row], fixed: Cost, llc_bytes: int) -> None:
@@ -108,7 +120,10 @@ class _Prices:
         }
 
     def move(self, sums: list[int], analog: Collection[str], fqns: Iterable[str]) -> list[int]:
-        """Return the sums after each projection in `fqns` has moved: to the core if named in `analog`, else to tiles."""
+        """Return the nine cost sums after the projections `fqns` have moved, given the sums before the moves.
+
+        A projection that is named in `analog` moves from tiles to the core. Any other projection moves from the core to tiles.
+        """
         for fqn in fqns:
             change = self._moves.get(fqn)
             if change is None:
@@ -117,11 +132,11 @@ class _Prices:
         return sums
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
-        """Return the fractions of reads of digital weights that miss the cache, 0 to 1: in first passes and in later passes."""
+        """Return the fractions of weight reads that miss the cache in first passes and in later passes, 0 to 1."""
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:
-        """Return the cost of the mapping whose sums are `sums`."""
+        """Return the cost of the mapping for which `sums` are the nine cost sums."""
         first, later = self.shares(sums)
         latency_s = sums[0] / _UNIT + first * (sums[1] / _UNIT) + later * (sums[2] / _UNIT)
         energy_j = sums[3] / _UNIT + first * (sums[4] / _UNIT) + later * (sums[5] / _UNIT)
@@ -130,20 +145,21 @@ class _Prices:
     def _cannot_move(self, fqn: str) -> ConfigError:
         self._graph[fqn]  # raises if the projection does not exist
         return ConfigError(
-            f"partitions: {fqn!r} is analog but has no tiles, expected an entry for each analog projection (weight matrix)",
+            f"partitions: {fqn!r} is analog but has no tiles, expected tiles for each analog projection (weight matrix)",
             hint=suggest(fqn, self._moves, label="projections with tiles"),
         )
 
 
 @final
 class CostTracker:
-    """The cost of a mapping that changes in small steps. `SystemModel.track` creates the tracker.
+    """Tracker that updates the cost of a mapping when single projections (weight matrices) move between tiles and core.
 
-    The time of an update is independent of the size of the network.
+    `SystemModel.track` creates the tracker. The attribute `cost` is the cost of the current mapping. The time for an update
+    does not depend on the size of the network.
 
     Args:
-        prices: Changes of the cost sums for each projection (weight matrix) of the network.
-        sums: Cost sums of the initial mapping.
+        prices: Changes of the nine cost sums when a projection moves, for each projection of the network.
+        sums: Cost sums of the initial mapping, in the order listed in `_Prices`.
         analog: Names of the projections that are on tiles in the initial mapping.
     """
 
@@ -157,22 +173,24 @@ class CostTracker:
         return frozenset(self._analog)
 
     def with_change(self, *fqns: str) -> MappingCost:
-        """Return the cost after a move of the projections `fqns` between tiles and core, without changing the mapping.
+        """Return the cost that the mapping would have if the projections `fqns` were moved. The mapping does not change.
 
-        Each name may be given only once.
+        A projection on tiles would be moved to the core, and a projection on the core would be moved to tiles. Each name may be
+        given only once.
 
         Raises:
-            ConfigError: A projection is unknown or has no tiles.
+            ConfigError: A name in `fqns` is not a projection of the network, or no tiles are known for the projection.
         """
         return self._prices.evaluate(self._prices.move(self._sums, self._analog, fqns))
 
     def change(self, *fqns: str) -> MappingCost:
-        """Move the projections `fqns` from tiles to the core, or from the core to tiles, and return the new cost.
+        """Move each projection in `fqns` to the core if it is on tiles, else to tiles, and return the new cost of the mapping.
 
         Each name may be given only once.
 
         Raises:
-            ConfigError: A projection is unknown or has no tiles. In this case the mapping is unchanged.
+            ConfigError: A name in `fqns` is not a projection of the network, or no tiles are known for the projection. In this
+                case the mapping is unchanged.
         """
         self._sums = self._prices.move(self._sums, self._analog, fqns)
         self._analog ^= set(fqns)
@@ -182,19 +200,22 @@ class CostTracker:
 
 @final
 class SystemModel:
-    """Time and energy of many mappings of one network on one core with tiles.
+    """Model that computes the time and energy of many mappings of one network on one core with tiles.
 
-    The results equal those of `estimate_system` up to rounding. A projection is a weight matrix of the network.
+    The times and energies equal those computed by `estimate_system` up to rounding. A mapping is the placement of each
+    projection (weight matrix).
 
     Args:
         graph: Layer graph of the network, with the work of one inference (batch size 1).
         platform: Core, memory, tiles and cost coefficients.
-        partitions: Tiles of each projection that can be analog, by name; None = computed from the size of `tile` or of the
-            platform's tile.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the whole time.
-        skip_unpriced: Whether to leave operations without a cost out of the totals instead of raising an error.
+        partitions: Tiles of each projection that can be analog, by name; None = computed from the size of `tile`, or of the
+            platform's tile if `tile` is None.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the time
+            of the inference.
+        skip_unpriced: Whether to leave operations for which the platform has no cost out of the totals instead of raising an
+            error.
         concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
-        tile: Tile with the converters, and with the size if `partitions` is None; None = the platform's tile.
+        tile: Tile that gives the converter resolutions, and the tile size if `partitions` is None; None = the platform's tile.
 
     Raises:
         ConfigError: An operation has no cost on the platform, and `skip_unpriced` is False.
@@ -227,10 +248,10 @@ class SystemModel:
         self._prices = _Prices(graph, self._rows, self._fixed, platform.llc_bytes)
 
     def cost(self, mapping: LayerMapping) -> MappingCost:
-        """Return the time, the energy and the number of tiles of a mapping.
+        """Return the time and energy of one inference with a mapping, and the number of tiles that the mapping needs.
 
         Raises:
-            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
+            ConfigError: The mapping belongs to another network, or no tiles are known for an analog projection.
         """
         return self._prices.evaluate(self._sums(mapping))
 
@@ -241,15 +262,15 @@ class SystemModel:
             mapping: Initial mapping.
 
         Raises:
-            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
+            ConfigError: The mapping belongs to another network, or no tiles are known for an analog projection.
         """
         return CostTracker(self._prices, self._sums(mapping), mapping.analog)
 
     def breakdown(self, mapping: LayerMapping) -> Cost:
-        """Return the time and energy of a mapping, divided into components such as products and memory accesses.
+        """Return the time and energy of one inference with a mapping, by component, such as products and memory accesses.
 
         Raises:
-            ConfigError: The mapping belongs to another network, or an analog projection has no tiles.
+            ConfigError: The mapping belongs to another network, or no tiles are known for an analog projection.
         """
         first, later = self._prices.shares(self._sums(mapping))
         costs = [self._fixed]
@@ -266,7 +287,7 @@ class SystemModel:
         return self._prices.move(self._prices.all_digital, (), mapping.analog)
 
     def _price(self, node: LayerNode, partition: TilePartition | None) -> _Row:
-        """Return the costs of a projection in both placements.
+        """Return the costs of a projection (weight matrix) on the core and on the tiles in `partition`, if given.
 
         The additional cost of cache misses is the cost if all reads miss minus the cost if no reads miss.
         """

@@ -1,5 +1,7 @@
 """Pipelines of stages on several cores: time and energy of a number of inferences in closed form.
 
+A stage is the work of one core, or of several cores that divide the work equally.
+
 `lionheart.system.schedule` simulates the same stages, including tiles that several stages share. `lionheart.system.cores`
 creates the stages.
 """
@@ -99,16 +101,18 @@ def estimate_pipeline(
 ) -> PipelineEstimate:
     """Return the time and energy of `n_inferences` consecutive inferences that pass through `stages` in order.
 
-    The total time is ``sum(stage) + (n - 1) * max(stage)``, but at least the time of the DRAM traffic of all cores. This
-    equation is exact if each stage takes the same time in every inference and never fills its queue. A handover takes
-    ``handover_cycles``, in which the cores are idle. A single stage on one core has no handover. The last-level cache leaks
-    over the total time.
+    The total time of n inferences is ``sum(stage_s) + (n - 1) * max(stage_s)``, where ``stage_s`` are the times of the stages
+    including handovers. The total time is at least the time of the DRAM traffic of all cores. The equation is exact if each
+    stage takes the same time in every inference and no stage waits for a full queue. A handover takes ``handover_cycles`` of
+    the platform, in which the cores are idle. A single stage on one core has no handover. The leakage energy of the last-level
+    cache is computed for the total time.
 
     Args:
         stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
 
     Raises:
         ConfigError: `stages` is empty, `n_inferences` is below 1, or the stages need more cores than the platform has.
@@ -147,7 +151,7 @@ def handover_time_s(stages: Sequence[Stage], platform: PlatformSpec) -> float:
 
 
 def dram_time_s(stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int) -> float:
-    """Return the shortest time in which the DRAM can transfer the data of all cores and all inferences [s]."""
+    """Return the time that the DRAM needs to transfer the bytes of all cores in all inferences at its full bandwidth [s]."""
     n_bytes = sum(stage.n_cores * stage.cost.dram_bytes for stage in stages)
     return n_inferences * n_bytes / platform.dram_bandwidth_bytes_per_s
 
@@ -160,14 +164,15 @@ def pipeline_energy(
     *,
     count_memory_controller: bool = False,
 ) -> dict[str, float]:
-    """Return the energy of all inferences by component [J]: active cores, leakage over the total time, and idle cores.
+    """Return the energy of all inferences together, by component [J], including leakage and idle cores for the total time.
 
     Args:
         stages: Stages of the pipeline.
         platform: Cores and memory.
         n_inferences: Number of inferences.
         total_s: Total time of all inferences [s].
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
     """
     busy = [stage.cost for stage in stages for _ in range(stage.n_cores)]
     idle_s = len(busy) * total_s - n_inferences * sum(cost.latency_s for cost in busy)

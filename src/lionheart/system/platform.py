@@ -1,4 +1,7 @@
-"""Platforms: cores, memory, tiles and cost coefficients of the software. Each constant has a unit, a source and a kind."""
+"""Platforms: cores, memory, tiles and cost coefficients of the software.
+
+Each constant of a platform has a unit, a source and a kind. The kind states how the value was obtained.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +33,23 @@ TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field of `PlatformSpec` with the unit that the constant in a platform file must have."""
+    """Return a required field of `PlatformSpec`, with the unit that a platform file must give, and limits such as ``gt=0``."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class PlatformSpec(Spec):
-    """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles.
+    """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles, and cost coefficients of the software.
 
     `load_platform` returns a platform by name. The sources of the numbers are in ``system/data/*.toml`` and
-    ``system/platforms/*.toml``, the equations in ``docs/concepts/system-cost.md``.
+    ``system/platforms/*.toml``, and the equations are in ``docs/concepts/system-cost.md``.
     """
 
     name: str = Field(min_length=1, description="name shown in results")
     description: str = Field("", description="description in one line")
 
     clock_hz: float = _quantity("Hz", "clock frequency of the core", gt=0)
-    n_cores: int = _quantity("1", "cores that share the LLC and the DRAM", ge=1)
-    idle_cores: int = _quantity("1", "other cores, idle, whose energy is counted", ge=0)
+    n_cores: int = _quantity("1", "number of cores, which share the LLC and the DRAM", ge=1)
+    idle_cores: int = _quantity("1", "number of idle cores whose energy is counted", ge=0)
     active_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that executes", ge=0)
     wait_energy_j_per_cycle: float = _quantity("J/cycle", "energy of a core that waits for memory or for a tile", ge=0)
     idle_energy_j_per_cycle: float = _quantity("J/cycle", "energy of an idle core", ge=0)
@@ -71,17 +74,23 @@ class PlatformSpec(Spec):
         description="number of tiles; not given = as many as needed [1]",
         json_schema_extra={"unit": "1"},
     )
-    tile_rows: int = _quantity("1", "inputs of the tile whose energy is given", ge=1)
-    tile_cols: int = _quantity("1", "outputs of the tile whose energy is given", ge=1)
-    tile_dac_bits: int = _quantity("bit", "resolution of the input converters of that tile", ge=1, le=24)
-    tile_adc_bits: int = _quantity("bit", "resolution of the output converters of that tile", ge=1, le=24)
+    tile_rows: int = _quantity("1", "number of inputs of the tile whose energy is given", ge=1)
+    tile_cols: int = _quantity("1", "number of outputs of the tile whose energy is given", ge=1)
+    tile_dac_bits: int = _quantity(
+        "bit", "resolution of the input converters of the tile whose energy is given", ge=1, le=24
+    )
+    tile_adc_bits: int = _quantity(
+        "bit", "resolution of the output converters of the tile whose energy is given", ge=1, le=24
+    )
     tile_mvm_s: float = _quantity("s", "time of CM_PROCESS, one MVM of a whole tile", gt=0)
     tile_bandwidth_bytes_per_s: float = _quantity("B/s", "transfer rate to or from a tile", gt=0)
     tile_ops_per_j: float = _quantity(
         "op/J", "energy efficiency of the tile in its own technology; a MAC is two operations", gt=0
     )
-    tile_technology_factor: float = _quantity("1", "factor of the tile's energy in this system", gt=0)
-    tile_converter_share: float = _quantity("1", "share of the converters in the tile's energy", ge=0, le=1)
+    tile_technology_factor: float = _quantity(
+        "1", "factor by which the tile's energy is multiplied in this system", gt=0
+    )
+    tile_converter_share: float = _quantity("1", "fraction of the tile's energy that the converters use", ge=0, le=1)
     adc_linear_f: float = _quantity("F/bit", "ADC: capacitance proportional to the bits", gt=0)
     adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance proportional to 4 to the power of the bits", ge=0)
     dac_linear_f: float = _quantity("F/bit", "DAC: capacitance proportional to the bits", gt=0)
@@ -164,7 +173,7 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
         name: Name of a shipped platform, or path to a user's ``.toml`` file.
 
     Raises:
-        ConfigError: The name is unknown, or the files contain errors.
+        ConfigError: The name is unknown, or the platform files contain errors.
         ArtifactError: A file cannot be read.
     """
     files = read_platform_files(name)
@@ -275,9 +284,10 @@ def _find_range_faults(settings: Mapping[str, Any], files: PlatformFiles) -> Ite
 
 
 def _find_missing(settings: Mapping[str, Any], files: PlatformFiles, *, every: bool = False) -> list[str]:
-    """Return a message for each required constant that is missing; no messages if an extended file was not found.
+    """Return a message for each required constant that is missing.
 
-    With ``every=True``, messages are returned even in this case, and also for constants whose entries have errors.
+    If an extended file was not found, no messages are returned unless `every` is True. With ``every=True``, messages are also
+    returned for constants whose entries in the files have errors.
     """
     if not (files.is_whole or every):
         return []

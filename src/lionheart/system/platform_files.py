@@ -1,6 +1,6 @@
-"""Reading of platform files, shipped with LionHeart or written by users, and of the files that they extend.
+"""Reading of platform files. A platform file is shipped with LionHeart or written by a user.
 
-This module does not check the values in the files.
+A platform file may extend another platform file, which is then also read. This module does not check the values of constants.
 """
 
 from __future__ import annotations
@@ -57,7 +57,13 @@ class PlatformFiles:
 
 @dataclass
 class _Chain:
-    """The files of a platform, from the shared files to the platform's own file, and the errors in their ``extends`` lines."""
+    """The files from which a platform is read, and messages for the errors in their ``extends`` lines.
+
+    Args:
+        files: Name or path and content of each file, from the shared files to the platform's own file.
+        faults: Messages for the errors.
+        is_whole: Whether all extended files were found.
+    """
 
     files: list[tuple[str, ConstantsFile]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -65,18 +71,21 @@ class _Chain:
 
 
 def is_file(name: str | Path) -> bool:
-    """Return whether a platform is given as a file: as a `Path`, or as a string that ends with ``.toml``."""
+    """Return whether `name` denotes a platform file, i.e. is a `Path` or a string that ends with ``.toml``."""
     return isinstance(name, Path) or name.endswith(".toml")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'NAME'?"`` with the most similar name in `known`; empty if no name is similar."""
+    """Return the suggestion ``", did you mean 'NAME'?"``, where NAME is the name in `known` that is most similar to `name`.
+
+    The returned string is empty if no name in `known` is similar.
+    """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {found[0]!r}?" if found else ""
 
 
 def read_platform_files(name: str | Path) -> PlatformFiles:
-    """Read the file of a platform and all files that it extends.
+    """Read the file of a platform and all files that it extends, and return their constants.
 
     Args:
         name: Name of a shipped platform, or path to a user's ``.toml`` file.
@@ -109,15 +118,16 @@ def read_platform_files(name: str | Path) -> PlatformFiles:
 def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> None:
     """Append to `chain` the files that the platform `name` extends, then the platform's own file.
 
-    The tuple `above` contains the files that extend this one, directly or indirectly, so that cycles are detected.
+    The tuple `above` contains the files that extend the platform `name`, directly or indirectly, so that cycles are detected.
     """
     where = str(name) if is_file(name) else PLATFORMS.find(str(name))
     identity = str(Path(name).resolve()) if is_file(name) else where
     if identity in above:
         circle = " -> ".join(Path(part).name for part in (*above[above.index(identity) :], identity))
         raise ConfigError(
-            f"{where}:extends: got a cycle: {circle}, expected a last file without the key `extends`",
-            hint="remove the line `extends` from one of these files",
+            f"{where}:extends: got a cycle: {circle}, "
+            "expected a chain of files that ends with a file without `extends`",
+            hint="remove the line `extends = ...` from one of these files",
         )
     file = _read_users(Path(name)) if is_file(name) else _read_shipped(where)
     base = file.texts.get("extends")
@@ -134,9 +144,10 @@ def _append_chain(chain: _Chain, name: str | Path, above: tuple[str, ...]) -> No
 
 
 def _lay_over(constants: dict[str, Constant], origins: dict[str, str], where: str, file: ConstantsFile) -> None:
-    """Override `constants` and `origins` with the constants in `file`.
+    """Copy the constants in `file` to `constants`, and set their entries in `origins` to the file name `where`.
 
-    An operation that `file` lists in one cost table is first removed from all cost tables.
+    A constant in `file` replaces an earlier constant of the same name. If `file` gives the cost of an operation in one of the
+    tables `OPERATION_TABLES`, earlier costs of this operation are removed from all these tables.
     """
     moved = set()
     for key in file.constants:
@@ -167,7 +178,7 @@ def _read_users(path: Path) -> ConstantsFile:
 
 
 def _check_texts(file: ConstantsFile, where: str) -> ConstantsFile:
-    """Return `file` with an error for each string under an unknown key, such as a misspelt ``extends``."""
+    """Return a copy of `file` with an error message for each string under an unknown key, such as a misspelt ``extends``."""
     faults = [
         f"{where}:{key}: got the bare string {text!r}, expected a table with value, unit, source and kind; "
         f"only {' and '.join(TEXTS)} may be bare strings"

@@ -1,6 +1,7 @@
 """Time and energy needed to program a network's weights into tiles.
 
-The module also computes the number of inferences after which a mapping has saved as much time or energy.
+The module also computes the number of inferences after which a mapping has saved as much time or energy as
+the programming takes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ProgrammingEstimate:
         technology: Name of the device technology.
         n_devices: Number of devices that are programmed.
         write: ``row``: all devices of a row are written at the same time; ``device``: one device at a time.
-        time_s: Time of each component [s]; empty if the cost is unknown.
+        time_s: Time of each component, such as pulses and verifying reads [s]; empty if the cost is unknown.
         energy: Energy of each component [J]; empty if the cost is unknown.
         saved_s: Time of one inference of the all-digital network minus the time of one inference with the mapping [s].
         saved_j: Energy of one inference of the all-digital network minus the energy of one inference with the mapping [J].
@@ -61,17 +62,17 @@ class ProgrammingEstimate:
 
     @property
     def break_even_time(self) -> int | None:
-        """Number of inferences after which the mapping has saved the programming time; None if it saves no time.
+        """Number of inferences after which the mapping has saved as much time as the programming takes.
 
-        None also if the programming cost is unknown.
+        None if the mapping saves no time in an inference, or if the programming cost is unknown.
         """
         return self._divide(self.duration_s, self.saved_s)
 
     @property
     def break_even_energy(self) -> int | None:
-        """Number of inferences after which the mapping has saved the programming energy; None if it saves no energy.
+        """Number of inferences after which the mapping has saved as much energy as the programming takes.
 
-        None also if the programming cost is unknown.
+        None if the mapping saves no energy in an inference, or if the programming cost is unknown.
         """
         return self._divide(self.energy_j, self.saved_j)
 
@@ -79,15 +80,27 @@ class ProgrammingEstimate:
         return math.ceil(spent / saved) if saved > 0 and not self.reason_unknown else None
 
     def at_age(self, reprogram_after: float) -> AgeCost:
-        """Return the cost of reprogramming the chip every `reprogram_after` seconds.
+        """Return the mean power and the fraction of time that are needed if the chip is reprogrammed at regular intervals.
+
+        The returned record also contains the inference rate [1/s] above which the mapping saves more energy than the
+        programming needs.
+
+        Args:
+            reprogram_after: Time from the start of one programming to the start of the next [s].
 
         Raises:
             ConfigError: `reprogram_after` is not a positive, finite number, or the programming cost is unknown.
         """
         if self.reason_unknown:
-            raise ConfigError(f"programming: {self.reason_unknown}")
+            raise ConfigError(
+                f"programming: {self.reason_unknown}",
+                hint="give the missing programming cost in a platform file, and use that platform",
+            )
         if not 0 < reprogram_after < math.inf:
-            raise ConfigError(f"reprogram_after: got {reprogram_after} s, expected more than 0 and less than infinity")
+            raise ConfigError(
+                f"reprogram_after: got {reprogram_after} s, expected more than 0 and less than infinity",
+                hint="give the time between two programmings in seconds, for example 86400 for one day",
+            )
         power_w = self.energy_j / reprogram_after
         rate = power_w / self.saved_j if self.saved_j > 0 else None
         return AgeCost(
@@ -98,7 +111,7 @@ class ProgrammingEstimate:
         )
 
     def summary(self) -> ProgrammingRecord:
-        """Return the estimate as a record for result files. Its times and energies are None if the cost is unknown."""
+        """Return the estimate as a record for result files. The total time and energy are None if the cost is unknown."""
         known = not self.reason_unknown
         return ProgrammingRecord(
             technology=self.technology,
@@ -124,10 +137,11 @@ def estimate_programming(
     saved_s: float = 0.0,
     saved_j: float = 0.0,
 ) -> ProgrammingEstimate:
-    """Return the time and energy of programming the devices of `partitions` once.
+    """Return the time and energy of programming all devices on the tiles in `partitions` once.
 
-    Each device receives one reset pulse and then ``n_pulses`` further pulses. A read after each further pulse verifies the
-    conductance. A read costs as much as a product of the whole tile, although only one row is switched on.
+    Each device receives one reset pulse and then further pulses, whose number is a constant of the platform. A read after each
+    further pulse verifies the conductance. A read costs as much as a product of the whole tile, although only one row is
+    switched on.
 
     With ``write="row"``, the devices of a row that belong to the same plane are pulsed and read together. A plane contains, for
     example, the positive devices of all pairs. With ``write="device"``, one device is pulsed and read after another. Tiles are
@@ -135,7 +149,7 @@ def estimate_programming(
 
     Args:
         partitions: Tiles of each analog projection (weight matrix), by name.
-        platform: Platform that gives the times and energies.
+        platform: Platform that gives the times and energies of pulses, reads and memory accesses.
         tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
         write: Devices that are written at the same time: ``row`` = the devices of a row, ``device`` = a single device.
         saved_s: Time that the mapping saves in each inference, for the break-even number of inferences [s].
@@ -150,7 +164,10 @@ def estimate_programming(
         Devices that hold no weight are not programmed. A read takes the same time and energy as a product.
     """
     if write not in WRITES:
-        raise ConfigError(f"write: got {write!r}, expected {' or '.join(map(repr, WRITES))}")
+        raise ConfigError(
+            f"write: got {write!r}, expected {' or '.join(map(repr, WRITES))}",
+            hint="use 'row' to write the devices of a row at the same time, or 'device' to write one device after another",
+        )
     spec = tile or _default_tile()
     n_weights = sum(sum(p.row_sizes) * sum(p.col_sizes) * p.groups for p in partitions.values())
     one = _of_one_device(spec.device.technology, platform)
@@ -186,7 +203,7 @@ def estimate_programming(
 def _count_writes(
     partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
 ) -> tuple[int, float]:
-    """Return the number of writes, and the total energy of one read after each write [J].
+    """Return the number of writes, and the total energy of the verifying reads if each write is followed by one read [J].
 
     A write comprises all pulses of the devices that are written together.
     """
@@ -206,7 +223,7 @@ def _default_tile() -> TileSpec:
 
 
 def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] | str:
-    """Return the programming cost of one device by quantity, or the reason why the cost is unknown."""
+    """Return each quantity in `PROGRAMMING_UNITS` for one device, by name, or the reason why the cost is unknown."""
     name = _SAME_DEVICE.get(technology, technology)
     keys = {quantity: f"{name}.{quantity}" for quantity in PROGRAMMING_UNITS}
     missing = [key for key in keys.values() if key not in platform.programming]
@@ -225,5 +242,6 @@ def _n_planes(tile: TileSpec) -> int:
         return 2 * len(converter.significance)
     raise ConfigError(
         f"device.converter: got {type(converter).__name__}, expected SingleConverter, PairConverter or CustomPairConverter, "
-        "because the number of devices per weight must be known"
+        "because the number of devices per weight must be known",
+        hint="estimate the programming cost with a device that uses one of these converters",
     )

@@ -1,6 +1,7 @@
 """Event-driven simulation of pipeline stages on several cores.
 
-Cores wait for tiles, for inputs, and while the queue to the next stage is full.
+A stage is the work of one or more cores. A core waits if other stages use its tiles, if its input has not arrived, or if the
+queue to the next stage is full.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ def simulate_pipeline(
     not arrived, if the queue to the next stage is full, or if another stage uses the crossbars of the next step.
 
     The order in which stages use a shared crossbar is fixed before the simulation. If stages share crossbars, two orders are
-    simulated: each stage is one or two inferences ahead of the next stage. The faster of the two schedules is returned. Neither
-    order depends on the number of crossbars, so sharing crossbars never shortens the total time.
+    simulated. In the first order, each stage is one inference ahead of the next stage. In the second order, each stage is two
+    inferences ahead. The faster of the two schedules is returned. Neither order depends on the number of crossbars, so sharing
+    crossbars never shortens the total time.
 
     If the DRAM bandwidth is too low for the traffic of all cores, all times are multiplied by the same factor. Without shared
     crossbars, `estimate_pipeline` returns the same total time, for any size of the queues.
@@ -101,8 +103,9 @@ def simulate_pipeline(
         stages: Stages of the pipeline, at least one.
         platform: Cores and memory.
         n_inferences: Number of inferences, at least 1.
-        queue_slots: Largest number of results that may wait between two stages, at least 1; None = no limit.
-        count_memory_controller: Whether to add the energy of the memory controller and IO: their power times the total time.
+        queue_slots: Largest number of results that may wait between two consecutive stages, at least 1; None = no limit.
+        count_memory_controller: Whether to add the energy of the memory controller and IO, which is their power times the
+            total time.
 
     Raises:
         ConfigError: `stages` is empty, `n_inferences` or `queue_slots` is below 1, or the stages need more cores than the
@@ -132,11 +135,12 @@ def _share_crossbars(stages: Sequence[Stage]) -> bool:
 
 @final
 class _Turns:
-    """The order in which steps use each shared crossbar, with one simulation event for the end of each use.
+    """The order in which stages use each shared crossbar, with one simulation event for the end of each use.
 
-    Uses are sorted by ``inference + lead * stage``. In case of a tie, uses of later stages come first, and then uses of earlier
-    steps. If every queue has at least one slot, a use only waits for work that is earlier in this order, so no deadlock can
-    occur.
+    A use is one step of a stage in one inference. The uses of a crossbar are sorted by ``inference + lead * stage``, so that
+    each stage is `lead` inferences ahead of the next stage. In case of a tie, uses of later stages come first, and then uses of
+    earlier steps. If every queue has at least one slot, a use only waits for work that is earlier in this order, so no deadlock
+    can occur.
     """
 
     def __init__(self, env: simpy.Environment, stages: Sequence[Stage], n_inferences: int, lead: int) -> None:
@@ -154,7 +158,10 @@ class _Turns:
                 self._chain(crossbar, sorted(keys))
 
     def key(self, stage: int, inference: int, step: int) -> _Use:
-        """Return the key by which the uses of a crossbar are sorted."""
+        """Return the sort key for the use of a crossbar by one step of a stage in one inference.
+
+        All three arguments are indices that start at 0.
+        """
         return inference + self._lead * stage, -stage, step
 
     def _chain(self, crossbar: int, keys: Iterable[_Use]) -> None:
@@ -177,7 +184,7 @@ class _Turns:
 
 @final
 class _Simulation:
-    """A single simulation run, with a SimPy process for each stage and a queue between consecutive stages."""
+    """Simulation of a pipeline for one order of crossbar uses. Each stage is a SimPy process, with queues between stages."""
 
     def __init__(
         self, stages: Sequence[Stage], platform: PlatformSpec, n_inferences: int, queue_slots: int | None, lead: int
@@ -193,7 +200,7 @@ class _Simulation:
         self.finished_s: list[float] = []
 
     def run(self) -> tuple[list[ScheduleEvent], list[float]]:
-        """Run the simulation, and return all events and the time at which each inference ended [s]."""
+        """Run the simulation, and return all pieces of work and the time at which each inference ended [s]."""
         core = 0
         for place, stage in enumerate(self.stages):
             self.env.process(self._work(place, stage, range(core, core + stage.n_cores)))

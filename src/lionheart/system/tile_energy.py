@@ -1,6 +1,6 @@
 """Energy of a matrix-vector product on a tile.
 
-A measured energy is scaled to other tile sizes and converter resolutions with a published closed form.
+The measured energy of one tile is scaled to other tile sizes and converter resolutions with a published closed form.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def reference_point(platform: PlatformSpec) -> TilePoint:
 
 
 def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | None = None) -> tuple[TilePoint, float]:
-    """Return the parameters for the energy of a product on a tile of ``rows x cols``, and a factor for this energy.
+    """Return a `TilePoint` and a factor. The energy of a product is the energy at the `TilePoint`, multiplied by the factor.
 
-    With a `tile`, the parameters are the given size and the converter resolutions of `tile`, and the factor is 1. An ideal
-    converter has no resolution, so it is counted with the resolution of the platform's converter.
+    If `tile` is given, the `TilePoint` contains the given size and the converter resolutions of `tile`, and the factor is 1. An
+    ideal converter has no resolution, so it is counted with the resolution of the platform's converter.
 
-    Without a `tile`, the converter resolutions are unknown. The parameters are then those of the platform's tile, and the
-    factor is the ratio of the numbers of cells. The energy per operation is therefore the same at any size, as in ALPINE.
+    If `tile` is None, the converter resolutions are unknown. The `TilePoint` then describes the platform's own tile. The factor
+    is ``rows * cols`` divided by the number of cells of the platform's own tile. The energy per operation is therefore the same
+    for any tile size, as in the ALPINE simulator.
 
     Args:
         platform: Platform that gives the energy, size and converter resolutions of its own tile.
@@ -59,7 +60,7 @@ def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | No
 
 
 def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one analog-to-digital conversion with a resolution of b bits: ``(a b + c 4^b) Vdd^2`` [J].
+    """Return the energy of one analog-to-digital conversion [J]: ``(a b + c 4^b) Vdd^2``, where b is the resolution `bits`.
 
     Source:
         ZigZag's model of in-memory computing; constants a, c and Vdd in ``system/data/converters.toml``.
@@ -68,7 +69,7 @@ def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
 
 
 def dac_energy_j(platform: PlatformSpec, bits: int) -> float:
-    """Return the energy of one digital-to-analog conversion with a resolution of b bits: ``d b Vdd^2`` [J].
+    """Return the energy of one digital-to-analog conversion [J]: ``d b Vdd^2``, where b is the resolution `bits`.
 
     Source:
         ZigZag's model of in-memory computing; constants d and Vdd in ``system/data/converters.toml``.

@@ -45,7 +45,7 @@ class Work:
 
 
 def _n_patches(node: LayerNode) -> int:
-    """Return the number of elements that im2col copies into patches; 0 for a linear layer or a kernel of size 1.
+    """Return the number of elements that im2col copies into patches per inference; 0 for a linear layer or a kernel of size 1.
 
     The layer graph does not contain the kernel size. The kernel is larger than 1 if the patches have more elements than the
     input, because im2col then repeats elements.
@@ -55,9 +55,10 @@ def _n_patches(node: LayerNode) -> int:
 
 
 def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the time that the core waits for a stream of data [s], and the number of DRAM lines in the stream.
+    """Return the time that the core waits for reading and writing activations [s], and the number of DRAM lines.
 
-    Writes are buffered, so the core waits for writes only if the data are in DRAM.
+    If `in_dram` is True, the activations are in DRAM, otherwise in the last-level cache. Writes to the cache are buffered, so
+    the core does not wait for them.
     """
     read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
     if in_dram:
@@ -67,7 +68,10 @@ def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: Plat
 
 
 def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float, float, float, float]:
-    """Return the traffic of a projection's inputs and outputs: (bytes read, bytes written, wait [s], DRAM lines)."""
+    """Return the memory traffic of the inputs and outputs of a projection (weight matrix) in one inference.
+
+    The returned tuple contains the bytes read, the bytes written, the wait of the core [s] and the number of DRAM lines.
+    """
     read, written = (n * platform.activation_bytes for n in (node.n_inputs, node.n_outputs))
     wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
     return read, written, wait_s, lines
@@ -90,7 +94,7 @@ class Residency:
 
 
 def overflow_share(n_bytes: float, capacity: float) -> float:
-    """Return the fraction of reads that miss if ``n_bytes`` are read repeatedly through a cache of `capacity` bytes, 0 to 1.
+    """Return the fraction of reads that miss a cache of `capacity` bytes if `n_bytes` bytes are read repeatedly, 0 to 1.
 
     If not all bytes fit in the cache, the fraction is ``1 - capacity / n_bytes``. A cache with strict least-recently-used
     replacement would then always miss. A cache with random replacement would also miss more often, but with such a model the
@@ -100,7 +104,10 @@ def overflow_share(n_bytes: float, capacity: float) -> float:
 
 
 def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpec) -> tuple[float, float, float]:
-    """Return the traffic of a digital weight matrix over all its passes: (bytes read from the LLC, wait [s], DRAM lines)."""
+    """Return the traffic of a digital weight matrix for all passes over the matrix in one inference.
+
+    The returned tuple contains the bytes read from the last-level cache, the wait of the core [s] and the number of DRAM lines.
+    """
     size = node.weights * platform.activation_bytes
     n_passes = max(math.ceil(node.n_mvms / platform.mvms_per_weight_pass), 1)
     lines = math.ceil(size / platform.cache_line_bytes)
@@ -113,12 +120,12 @@ def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpe
 
 
 def _dram_line_s(platform: PlatformSpec) -> float:
-    """Return the time in which a single core reads one cache line of a stream from DRAM [s]."""
+    """Return the time in which a single core reads one cache line from DRAM, if the lines are read one after another [s]."""
     return platform.cache_line_bytes / platform.dram_stream_bandwidth_bytes_per_s
 
 
 def _products_per_cycle(node: LayerNode, platform: PlatformSpec) -> float:
-    """Return the rate of the digital kernel that computes the products of a projection (weight matrix) [MAC/cycle].
+    """Return the rate at which the digital core computes the products of a projection (weight matrix) [MAC/cycle].
 
     A convolution with several groups of one output each is depthwise and has its own rate.
     """
@@ -158,9 +165,10 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
 
 
 def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> tuple[float, float]:
-    """Return (cycles for instructions, additional wait [s]) of moving int8 elements to or from tiles.
+    """Return the core cycles and the additional wait [s] for moving int8 elements to or from tiles.
 
-    The wait is the time by which the port of the tiles takes longer than the instructions.
+    The core executes `n_instructions` instructions that move `n_elements` elements. It then waits until the port of the tiles
+    has transferred the remaining elements.
     """
     issue = n_instructions * platform.queue_instruction_cycles
     port_s = n_elements / platform.tile_bandwidth_bytes_per_s
@@ -170,9 +178,9 @@ def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> t
 def analog_projection(
     node: LayerNode, partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None
 ) -> Work:
-    """Return the work of a projection (weight matrix) on tiles, which one core serves one after another.
+    """Return the work of a projection (weight matrix) on tiles. One core serves the tiles one after another.
 
-    Each column of tiles receives its own copy of the input. The core packs each input element once and queues the packed
+    Each column of tiles receives its own copy of the input. The core packs each input element once and sends the packed
     element to every column. The tiles of a projection compute one after another. The core adds the partial sums of the tiles in
     a column digitally.
 
@@ -180,7 +188,7 @@ def analog_projection(
         node: Projection.
         partition: Tiles of the projection.
         platform: Cost coefficients.
-        tile: Tile that gives the converters; None = the energy per operation is that of the platform's tile at any tile size.
+        tile: Tile that gives the converter resolutions; None = each operation takes the same energy as on the platform's tile.
     """
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
@@ -228,7 +236,7 @@ def element_op(op: DigitalOp, platform: PlatformSpec) -> tuple[Work, str]:
     The reason is empty if the operation is not free.
 
     Raises:
-        ConfigError: The platform has no cost for the operation and does not declare it free.
+        ConfigError: The platform has no cost for the operation and does not declare the operation free.
     """
     size = platform.activation_bytes
     if op.macs > 0:

@@ -1,4 +1,4 @@
-"""Allocation of the weights of several layers to crossbars, also if there are too few crossbars for all layers.
+"""Allocation of the weights of several layers to crossbars. The number of crossbars may be too small for all layers.
 
 The input is the `TilePartition` of each layer, which divides a weight matrix into pieces. The output is a `Packing` (positions
 of the pieces), or a `TileFit` for a limited number of crossbars. This package must not depend on platforms.

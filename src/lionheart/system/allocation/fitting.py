@@ -1,6 +1,6 @@
-"""Fitting of layers on a limited number of tiles.
+"""Fitting of layers on a limited number of tiles. Each tile is a crossbar.
 
-Layers may share crossbars. Layers that do not fit stay digital, or are reprogrammed for every inference.
+Several layers may share a crossbar. Layers that do not fit stay digital, or are reprogrammed for every inference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _PATIENCE = 20  # number of consecutive failed packings after which no further p
 @final
 @dataclass(frozen=True)
 class TileFit:
-    """Placement of each layer's weights if the number of tiles is limited. Layer names are in the order of the partitions.
+    """Placement of each layer's weights if the number of tiles (crossbars) is limited.
+
+    The names of layers are in the order of the argument `partitions` of `fit_tiles`.
 
     Args:
         resident: Names of layers whose weights stay on tiles.
@@ -29,7 +31,7 @@ class TileFit:
         crossbars: Indices of the crossbars that each layer uses, by layer name. Layers with a common crossbar run one after
             another.
         n_crossbars: Number of crossbars in use.
-        n_tiles: Number of crossbars that all layers would need without sharing.
+        n_tiles: Number of crossbars that all layers would need if no layers shared a crossbar.
     """
 
     resident: tuple[str, ...]
@@ -49,24 +51,25 @@ def fit_tiles(
     reprogram: bool = False,
     together: Sequence[Sequence[str]] = (),
 ) -> TileFit:
-    """Choose the layers whose weights stay on at most `max_tiles` crossbars, and the placement of all other layers.
+    """Choose the layers whose weights stay on at most `max_tiles` crossbars, and return the placement of all layers.
 
     Layers are tried in `order`. A layer is added if it fits together with the layers that have been added before. After 20
-    consecutive layers for which no packing was found, no further packing is tried.
+    consecutive layers that did not fit, further layers are added only if no layers need to share a crossbar.
 
     The remaining layers stay digital if `reprogram` is False. Otherwise these layers use crossbars that are reserved for them,
     one layer after another. Each such layer is programmed before its products in every inference. Only a layer that needs more
     than `max_tiles` crossbars then stays digital.
 
-    Crossbars are shared only if there are too few for all chosen layers. Layers in the same group of `together` share crossbars
-    first, because this costs no time. If that is not enough, crossbars are also shared between as few groups as possible.
+    Layers share crossbars only if there are too few crossbars for all chosen layers. Layers in the same group of `together`
+    share crossbars first, because sharing within a group costs no time. If the crossbars are still too few, layers of different
+    groups also share crossbars, in as few groups as possible.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
         max_tiles: Number of available crossbars.
-        order: Names of layers in descending preference. Layers that are not named come last.
+        order: Names of layers in descending preference. Layers that are not named are tried last.
         packed: Whether several layers may share a crossbar.
-        reprogram: Whether to reprogram layers that do not fit for every inference. Otherwise these layers stay digital.
+        reprogram: Whether layers that do not fit are reprogrammed for every inference. Otherwise these layers stay digital.
         together: Groups of names of layers that never run at the same time, such as the layers of one core. The groups have no
             influence on which layers fit. A layer without a group forms its own group.
 
@@ -116,7 +119,7 @@ def _choose_resident(
     *,
     packed: bool,
 ) -> set[str]:
-    """Return the names of the layers whose weights stay on tiles.
+    """Return the names of the layers whose weights stay on tiles. Layers are tried in the order of `ranked`.
 
     The dict `turn_sizes` gives the number of crossbars of each layer that can be reprogrammed. Enough crossbars are kept free
     for the largest of the remaining layers, so that these layers can use the free crossbars one after another.
@@ -144,8 +147,8 @@ def _arrange(
 ) -> dict[str, tuple[int, ...]]:
     """Return the crossbars of each layer, by layer name.
 
-    If there are enough crossbars, each layer has crossbars of its own. Otherwise, the layers of some groups share crossbars
-    only within their group, and the layers of all remaining groups share the other crossbars.
+    If `free_tiles` crossbars are enough, each layer has crossbars of its own. Otherwise, the layers of some groups in
+    `together` share crossbars only within their group, and the layers of all remaining groups share the other crossbars.
     """
     if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)
@@ -178,7 +181,7 @@ def _can_share(partitions: Mapping[str, TilePartition], free_tiles: int) -> bool
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:
     """Return the crossbars of each layer, by layer name.
 
-    If `packed` is True, layers may share crossbars. Otherwise each piece has a crossbar of its own.
+    If `packed` is True, layers may share crossbars. Otherwise each piece of a weight matrix has a crossbar of its own.
     """
     if packed:
         return dict(pack_tiles(partitions).crossbars)

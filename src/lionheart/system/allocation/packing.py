@@ -52,7 +52,7 @@ class Packing:
     """Positions of all pieces of several layers' weight matrices on crossbars of one size.
 
     Args:
-        pieces: Pieces of one layer after another, in the given order of the layers.
+        pieces: Pieces of one layer after another, with the layers in the order in which they were given to `pack_tiles`.
         tile_rows: Number of inputs of a crossbar.
         tile_cols: Number of outputs of a crossbar.
     """
@@ -81,7 +81,7 @@ class Packing:
         return {fqn: tuple(sorted(numbers)) for fqn, numbers in found.items()}
 
     def can_run_together(self, first: str, second: str) -> bool:
-        """Return whether two layers have no common crossbar. A crossbar can compute for only one layer at a time."""
+        """Return whether the layers `first` and `second` have no common crossbar and can therefore run at the same time."""
         return not set(self.crossbars[first]) & set(self.crossbars[second])
 
 
@@ -92,10 +92,10 @@ def list_pieces(partition: TilePartition) -> list[_Size]:
 
 
 def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
-    """Return a lower bound of the number of crossbars that any packing needs.
+    """Return a lower bound of the number of crossbars that any packing of the layers with these partitions needs.
 
     The bound is the larger of two numbers: the total area of all pieces divided by the area of a crossbar, rounded up, and the
-    number of pieces that are longer than half a crossbar in both directions.
+    number of pieces that have more than half of a crossbar's rows and more than half of its columns.
     """
     devices, large, size = 0, 0, 1
     for partition in partitions:
@@ -113,14 +113,14 @@ def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
 
 
 def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
-    """Pack the pieces of all layers into few crossbars. The result depends only on `partitions`.
+    """Return positions at which the pieces of all layers fill few crossbars. The positions depend only on `partitions`.
 
-    Pieces are placed one after another in descending size. The size is measured in four ways (area, longer side, rows,
-    columns), and the result with the fewest crossbars is kept. A piece is placed in the free rectangle where the smaller of the
-    two remaining gaps is smallest (maximal rectangles algorithm).
+    The pieces are packed up to four times, each time in another order: by descending area, longer side, number of rows, or
+    number of columns. The packing with the fewest crossbars is returned. Each piece is placed on the first crossbar on which it
+    fits, in the free rectangle where the smaller of the two remaining gaps is smallest (maximal rectangles algorithm).
 
-    Up to 6 pieces that do not fill a crossbar are also placed in every possible order. More than 400 such pieces are placed in
-    rows of pieces (shelves) instead, which is faster.
+    If at most 6 pieces do not fill a crossbar, these pieces are also placed in every possible order. More than 400 such pieces
+    are placed in rows of pieces (shelves) instead, which is faster.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
@@ -149,16 +149,17 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
         if largest[0] > tile[0] or largest[1] > tile[1]:
             raise TilingError(
                 f"{fqn}: got pieces with up to {largest[0]} rows and {largest[1]} columns, "
-                f"expected at most the {tile[0]} rows and {tile[1]} columns of a crossbar"
+                f"expected at most the {tile[0]} rows and {tile[1]} columns of a crossbar",
+                hint="partition_graph(graph, tile) divides the weight matrices into pieces that fit on a crossbar",
             )
     return tile
 
 
 def _place(sizes: Sequence[_Size], tile: _Size, bound: int) -> list[_Place]:
-    """Return the position of each piece (crossbar, first row, first column), in the given order of the pieces.
+    """Return the position of each piece (crossbar, first row, first column), in the order of `sizes`.
 
-    Pieces that fill a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the best
-    result is kept.
+    Pieces that fill a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the
+    positions that need the fewest crossbars are returned. No further order is tried if only `bound` crossbars are needed.
     """
     whole = [index for index, size in enumerate(sizes) if size == tile]
     rest = [index for index, size in enumerate(sizes) if size != tile]
@@ -191,7 +192,7 @@ def _orders(indices: Sequence[int], sizes: Sequence[_Size]) -> Iterator[Sequence
 
 
 def _fill_rectangles(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the first crossbar that has a large enough free rectangle.
+    """Place each piece on the first crossbar that has a large enough free rectangle, and return the positions of the pieces.
 
     If the crossbar has several such rectangles, the rectangle with the smallest remaining gap is used.
     """
@@ -213,7 +214,10 @@ def _fits_in(free: _Free, rows: int, cols: int) -> bool:
 
 
 def _cut(free: Iterable[_Free], piece: _Free) -> list[_Free]:
-    """Return the maximal free rectangles of a crossbar after `piece` has been placed, given the rectangles before."""
+    """Return the maximal free rectangles of a crossbar after `piece` has been placed.
+
+    The argument `free` contains the maximal free rectangles before `piece` is placed.
+    """
     top, left, rows, cols = piece
     bottom, right = top + rows, left + cols
     kept: list[_Free] = []
@@ -244,9 +248,9 @@ def _contains(outer: _Free, inner: _Free) -> bool:
 
 
 def _fill_shelves(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the shelf (row of pieces) on which the fewest crossbar rows stay unused.
+    """Place each piece on the shelf on which the fewest crossbar rows stay unused, and return the positions of the pieces.
 
-    The height of a shelf is the number of rows of its first piece.
+    A shelf is a row of pieces on a crossbar. The height of a shelf is the number of rows of its first piece.
     """
     shelves: list[list[int]] = []  # crossbar, first row, rows, used columns
     heights: list[int] = []  # number of used rows of each crossbar
