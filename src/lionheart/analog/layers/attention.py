@@ -1,4 +1,4 @@
-"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four products with weight matrices."""
+"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four weight products."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def attend(
         inputs: Arguments of ``nn.MultiheadAttention.forward``.
 
     Returns:
-        Outputs with the shape of the queries, and the attention weights after dropout, or None if ``need_weights`` is False. The
-        attention weights have the shape ``(N, L, S)`` if averaged over the heads, else ``(N, num_heads, L, S)``. ``N`` is omitted for
-        unbatched inputs. ``S`` includes the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
+        Outputs with the shape of the queries, and the attention weights after dropout, or None if ``need_weights`` is False.
+        The attention weights have the shape ``(N, L, S)`` if averaged over the heads, else ``(N, num_heads, L, S)``. ``N`` is
+        omitted for unbatched inputs. ``S`` includes the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
 
     Raises:
         ConfigError: The shape of an input is wrong, the shape or data type of a mask is wrong, or a causal mask is missing.
@@ -108,7 +108,7 @@ def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, 
         )
     widths = (attention.embed_dim, attention.kdim, attention.vdim)
     if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
-        raise ConfigError(f"attention: got {shapes}, expected the sizes {widths} of the last dimensions")
+        raise ConfigError(f"attention: got {shapes}, expected {widths} as the sizes of the last dimensions")
     if key.shape[:-1] != value.shape[:-1]:
         raise ConfigError(
             f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)"
@@ -167,7 +167,7 @@ def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
         return mask
     if mask.dtype != torch.bool:
         raise ConfigError(
-            f"{name}: got a mask of type {mask.dtype}, expected torch.bool (True = ignore) or a floating-point type (added to scores)"
+            f"{name}: got a mask of type {mask.dtype}, expected torch.bool (True = ignore) or a floating-point type"
         )
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 

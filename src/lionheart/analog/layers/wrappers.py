@@ -93,7 +93,7 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Return the outputs of the projection `name` for the inputs `x`, from its analog layer if there is one, else digital."""
+        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if analog, else digitally."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
