@@ -67,7 +67,7 @@ def evaluate(
     """Measure the accuracy of a model with analog layers on newly programmed chips, at several times after programming.
 
     A digital model is evaluated once, without chips. The weights of the model do not change. A chip that `program_` has
-    programmed before is discarded. The test results of a mapping run with the same seed are from the same chips.
+    programmed before is discarded. A mapping run with the same seed uses the same chips for its test results.
 
     Args:
         model: Digital model, or a model that `convert_to_analog_` has converted and `calibrate_` has calibrated.

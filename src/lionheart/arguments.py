@@ -64,7 +64,8 @@ def as_platform(platform: Any, where: str) -> PlatformSpec:
     if isinstance(platform, (str, Path)):
         return load_platform(platform)
     raise ConfigError(
-        f"{where}: platform: got {type(platform).__name__}, expected a platform name, the path of a TOML file or a PlatformSpec",
+        f"{where}: platform: got {type(platform).__name__}, expected a platform name, the path of a TOML file or "
+        "a PlatformSpec",
         hint=f"platform names: {', '.join(platform_names())}",
     )
 
@@ -128,7 +129,7 @@ def as_data(data: Any, where: str) -> BatchSource:
 
 
 def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]:
-    """Return a function that runs a model on the inputs of the first `n_batches` batches, or fewer if the data end before."""
+    """Return a function that runs a model on the inputs of, at most, the first `n_batches` batches of `batches`."""
 
     def run(model: nn.Module) -> None:
         source = batches.epoch(torch.Generator().manual_seed(0))
@@ -191,7 +192,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def check_model(model: Any, where: str, expected: str = "a torch.nn.Module") -> None:
-    """Raise a `ConfigError` unless `model` is a ``torch.nn.Module`` with parameters. `expected` is text for the message."""
+    """Raise a `ConfigError` unless `model` is a ``torch.nn.Module`` with parameters. `expected` names the valid types."""
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f"{where}: model: got {type(model).__name__}, expected {expected}",

@@ -39,7 +39,7 @@ class DivisibleSource(BatchSource, Protocol):
     """A source of batches that can be split at any sample, not only between batches."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
-        """Return a source of the next `n_samples` samples after the first `after` samples; None = all remaining samples."""
+        """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples."""
 
 
 class IndexedBatches:
@@ -91,7 +91,7 @@ class IndexedBatches:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
     def take(self, n_samples: int | None, *, after: int = 0) -> Self:
-        """Return a source of the next `n_samples` samples after the first `after` samples; None = all remaining samples.
+        """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples.
 
         Samples are counted in the order of their indices.
         """

@@ -98,15 +98,15 @@ class AnalogLayer(nn.Module, ABC):
         return bool(self._programmed)
 
     def matrix(self) -> Tensor:
-        """Return the weight as a matrix ``(out, in)``. For a convolution, ``in`` is in the order of an im2col vector."""
+        """Return the weight as a matrix ``(out, in)``. For a convolution, the inputs are in the order of an im2col vector."""
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of the layer for the inputs `x`. The shapes are those of the digital layer.
 
         Gradient checkpointing computes a layer a second time in the backward pass. The second computation repeats the noise
-        from the forward pass. If a layer runs several times within a checkpointed region, the noise of its calls is repeated
-        in reverse order.
+        from the forward pass. If a layer runs several times within a checkpointed region, the first call of the second
+        computation uses the noise of the last call in the forward pass, and so on in reverse order.
         """
         if not self.training:
             return self._correct(self._compute(x))
@@ -134,7 +134,7 @@ class AnalogLayer(nn.Module, ABC):
         return run_tiles(self, x, self.bias, params, self.noise)
 
     def _correct(self, out: Tensor) -> Tensor:
-        """Return `out` after the digital correction (gain and offset of each output), or `out` itself without correction."""
+        """Return `out` after the digital correction (gain and offset of each output), or `out` itself if none is set."""
         if self._correction is None:
             return out
         gain, offset = (self.over_outputs(each.to(out.dtype), out) for each in self._correction)
@@ -150,7 +150,7 @@ class AnalogLayer(nn.Module, ABC):
         self._correction = gain, offset
 
     def check_range(self) -> bool:
-        """Return whether the input range is set or dynamic. If not, the first batch will set the input range."""
+        """Return whether the input range is set or dynamic. If False, the first batch will set the input range."""
         self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
         return self._has_range
 
@@ -310,12 +310,12 @@ class AnalogLayer(nn.Module, ABC):
         return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
-        """Use the programmed crossbars and the last read weights of `owner`, another analog layer with the same weight."""
+        """Use the programmed crossbars and the most recent read of `owner`, another analog layer with the same weight."""
         self._chip, self._programmed, self._chip_params = owner._chip, owner._programmed, None
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Use the weights and the correction in `read`, an earlier result of `take_read`, until the chip is read again."""
+        """Use the weights and column correction in `read`, a result of `take_read`, until the chip is read again."""
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:

@@ -1,4 +1,4 @@
-"""Functions that program, drift and clear the simulated chip of a model, clip its weights, and set the source of its noise.
+"""Functions that program, read and clear the simulated chip of a model, clip the model's weights, and set its noise source.
 
 The simulated chip of a model contains the programmed weights of all analog layers.
 """

@@ -51,7 +51,8 @@ class ColumnCalibration:
     """Digital correction of programmed chips, so that their outputs have the mean and variance of outputs with exact weights.
 
     The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
-    outputs of a programmed chip and sets the corrections. Layers are corrected in the order in which they run, so the inputs of
+    outputs of a programmed chip and sets the corrections. With ``column_calibration="offset"``, only the mean is corrected.
+    Layers are corrected in the order in which they run, so the inputs of
     a layer come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed
     after each run from all runs up to this point.
 

@@ -27,7 +27,7 @@ _KEPT = "_before_analog"
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Return a dictionary of the analog layers of a model, with the fully qualified name of their projection as key.
+    """Return a dictionary of the analog layers of a model, with the fully qualified names of their projections as keys.
 
     A projection is a weight matrix, for example the weight of a linear layer or one of the four matrices in an attention layer.
     """

@@ -143,7 +143,7 @@ def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
 
 
 def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch.Generator) -> StuckDevices | None:
-    """Return randomly drawn stuck devices in the arrays `conductances` [µS], or None if the device settings define none."""
+    """Return randomly drawn stuck devices in the arrays `conductances` [µS], or None if `device` has no stuck devices."""
     if device.stuck_off == 0 and device.stuck_on == 0:
         return None
     draws = [uniform_like(g, generator) for g in conductances]

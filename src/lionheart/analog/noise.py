@@ -94,7 +94,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return standard normal numbers with the shape and memory order of `reference`, for a fast addition."""
+        """Return standard normal numbers with the shape and memory order of `reference`. The same order makes adding fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -107,7 +107,10 @@ class NoiseSource:
         return float(max(longest, 1.0) ** share)
 
     def _arrange(self, shape: torch.Size) -> Tensor:
-        """Return numbers from the pool in the given shape. More than half of the pool size may contain repeated numbers."""
+        """Return a tensor of the given shape with numbers from the pool.
+
+        A tensor with more elements than half of the pool may contain the same number several times.
+        """
         n, longest = shape.numel(), self.pool_size // 2
         if n <= longest:
             return self._slice(n).view(shape)

@@ -169,7 +169,7 @@ class TileProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the loss gradients for inputs, weight, bias and input range, and None for the other arguments of `forward`."""
+        """Return the gradients for the inputs, weight, bias and input range, and None for the other arguments of `forward`."""
         x, weights = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
         wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]

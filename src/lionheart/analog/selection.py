@@ -273,7 +273,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
 
 
 def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
-    """Yield a `Choice` for each module that has a parameter with two or more dimensions outside of any projection."""
+    """Yield a `Choice` for each module that has a parameter with two or more dimensions that belongs to no projection."""
     placed = list(find_projections(model, describe_present))
     weights = {id(find_tensor(each.module, each.projection.weight)) for each in placed if not each.is_computed}
     computed = tuple(f"{each.module_fqn}." if each.module_fqn else "" for each in placed if each.is_computed)

@@ -1,4 +1,4 @@
-"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four weight products."""
+"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four products with weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AttentionInputs(NamedTuple):
 def attend(
     attention: nn.MultiheadAttention, project: Callable[[str, Tensor], Tensor], inputs: AttentionInputs
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the result of ``nn.MultiheadAttention.forward``, with the projections (weight matrices) computed by `project`.
+    """Return the result of ``nn.MultiheadAttention.forward``. The function `project` computes the products with weights.
 
     Args:
         attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. The

@@ -275,7 +275,10 @@ def _as_hx(states: State) -> Tensor | tuple[Tensor, Tensor]:
 
 
 def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name: str) -> None:
-    """Raise an error for the argument `name` unless `inputs` has an allowed number of dimensions, the last of `input_size`."""
+    """Raise an error unless `inputs.ndim` is in `n_dims` and the last dimension of `inputs` has the size `input_size`.
+
+    The error message begins with `name`.
+    """
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
         raise ConfigError(f"{name}: got a tensor of shape {tuple(inputs.shape)}, expected {allowed}")

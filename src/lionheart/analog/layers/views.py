@@ -89,7 +89,7 @@ class ConvView(DigitalProjection):
 
 @final
 class TapsView(DigitalProjection):
-    """Digital layer that computes the products in a transposed convolution, which `add_up_taps` adds up.
+    """Digital layer that computes the products in a transposed convolution. `add_up_taps` adds the products up.
 
     Each input position is multiplied with the weights of all kernel positions. For each input position, there are
     ``groups * cols`` products, one for each output channel and kernel position.

@@ -80,7 +80,7 @@ class AnalogWrapper(nn.Module):
         return any(each is layer for _, each in self.analog_views())
 
     def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
-        """Replace the analog layer `old` by `new`."""
+        """Replace the analog layer `old` of this wrapper by the analog layer `new`."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         layers[next(key for key, each in layers.items() if each is old)] = new
 
@@ -93,7 +93,7 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if analog, else digitally."""
+        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if the projection is analog."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
@@ -212,13 +212,13 @@ class AnalogProduct(AnalogWrapper):
 
 @final
 class AnalogInside(AnalogWrapper):
-    """Wrapper that runs ``forward`` of the wrapped module, in which tiles compute the products with the analog weights."""
+    """Wrapper that runs ``forward`` of the wrapped module. Tiles compute the products with those weights that are analog."""
 
     adds_bias = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the result of ``forward`` of the wrapped module. The arguments are the same."""
+        """Return the result of ``forward`` of the wrapped module. The arguments are passed on unchanged."""
         digital: nn.Module = self.__dict__["digital"]
         with proxied(digital, self._proxies(digital)):
             return digital.forward(*args, **kwargs)
