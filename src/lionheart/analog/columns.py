@@ -52,9 +52,8 @@ class ColumnCalibration:
 
     The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
     outputs of a programmed chip and sets the corrections. With ``column_calibration="offset"``, only the mean is corrected.
-    Layers are corrected in the order in which they run, so the inputs of
-    a layer come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed
-    after each run from all runs up to this point.
+    Layers are corrected in the order in which they run, so the inputs of a layer come from corrected layers. If a layer runs
+    several times, as in a recurrent network, the correction is computed after each run from all runs up to this point.
 
     Args:
         model: Model with analog layers and no programmed chip. Layers with ``column_calibration="none"`` are not corrected.

@@ -104,19 +104,25 @@ def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, 
     shapes = f"the shapes query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
         raise ConfigError(
-            f"attention: got {shapes}, expected three 3-D tensors, or three 2-D tensors without a batch dimension"
+            f"attention: got {shapes}, expected three 3-D tensors, or three 2-D tensors without a batch dimension",
+            hint="add the batch dimension where it is missing",
         )
     widths = (attention.embed_dim, attention.kdim, attention.vdim)
     if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
-        raise ConfigError(f"attention: got {shapes}, expected {widths} as the sizes of the last dimensions")
+        raise ConfigError(
+            f"attention: got {shapes}, expected {widths} as the sizes of the last dimensions",
+            hint="these sizes are embed_dim, kdim and vdim of the layer",
+        )
     if key.shape[:-1] != value.shape[:-1]:
         raise ConfigError(
-            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)"
+            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)",
+            hint="pass keys and values with the same batch size and sequence length",
         )
     batch_axis = 0 if attention.batch_first else 1
     if query.ndim == 3 and query.shape[batch_axis] != key.shape[batch_axis]:
         raise ConfigError(
-            f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch dimension"
+            f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch dimension",
+            hint="if the batch is in another dimension, change batch_first of the layer or transpose the inputs",
         )
     return query.ndim == 3
 
@@ -145,7 +151,8 @@ def _merge_masks(
         expected = ((n_queries, n_keys), (n_batch * n_heads, n_queries, n_keys))
         if tuple(attn_mask.shape) not in expected:
             raise ConfigError(
-                f"attn_mask: got the shape {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}"
+                f"attn_mask: got the shape {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}",
+                hint="the last two dimensions are queries and keys; a 3-D mask begins with batch size times number of heads",
             )
         mask = _to_summand(attn_mask, "attn_mask", dtype)
         mask = mask.reshape(scores_shape if mask.ndim == 3 else (1, 1, n_queries, n_keys))
@@ -167,7 +174,8 @@ def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
         return mask
     if mask.dtype != torch.bool:
         raise ConfigError(
-            f"{name}: got a mask of type {mask.dtype}, expected torch.bool (True = ignore) or a floating-point type"
+            f"{name}: got a mask of type {mask.dtype}, expected torch.bool (True = ignore) or a floating-point type",
+            hint="convert the mask, for example with mask.bool()",
         )
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 

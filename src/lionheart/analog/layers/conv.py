@@ -16,8 +16,8 @@ from lionheart.graph.convolutions import CONVOLVE
 class AnalogConv(AnalogLayer):
     """Analog layer that replaces `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, including grouped and depthwise convolutions.
 
-    The DAC conversion is applied to the layer inputs, not to the im2col matrix, which is not built. The result is the same. If
-    the tile settings require separate treatment of each input vector, the im2col matrix is built.
+    The layer builds the im2col matrix only if the tile settings require separate treatment of each input vector. Otherwise the
+    inputs are converted to DAC codes before an ordinary convolution, with the same result.
     """
 
     def _pad(self, x: Tensor) -> Tensor:

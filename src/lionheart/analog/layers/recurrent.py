@@ -240,7 +240,7 @@ def _initial_states(
 ) -> State:  # (layers * directions, N, hidden) each
     """Return the initial states in `hx` with a batch dimension, or zeros if `hx` is None."""
     if len(steps) == 0:
-        raise ConfigError("inputs: got 0 time steps, expected at least one")
+        raise ConfigError("inputs: got 0 time steps, expected at least one", hint="remove empty sequences")
     n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
     widths = [rnn.proj_size or rnn.hidden_size, rnn.hidden_size][: _n_states(rnn.mode)]
     return _take_states(hx, [(n_runs, steps.shape[1], width) for width in widths], steps, None if is_batched else 1)
@@ -266,7 +266,10 @@ def _take_states(
     expected = [tuple(n for axis, n in enumerate(shape) if axis != batch_axis) for shape in shapes]
     if [tuple(state.shape) for state in given] != expected:
         got = ", ".join(str(tuple(state.shape)) for state in given)
-        raise ConfigError(f"hx: got states of the shapes {got}, expected {', '.join(map(str, expected))}")
+        raise ConfigError(
+            f"hx: got states of the shapes {got}, expected {', '.join(map(str, expected))}",
+            hint="omit hx to begin with states of zeros",
+        )
     return tuple(state if batch_axis is None else state.unsqueeze(batch_axis) for state in given)
 
 
@@ -284,5 +287,6 @@ def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name
         raise ConfigError(f"{name}: got a tensor of shape {tuple(inputs.shape)}, expected {allowed}")
     if inputs.shape[-1] != input_size:
         raise ConfigError(
-            f"{name}: got shape {tuple(inputs.shape)}, expected the size {input_size} (input_size) in the last dimension"
+            f"{name}: got shape {tuple(inputs.shape)}, expected the size {input_size} (input_size) in the last dimension",
+            hint="the last dimension contains the features of one time step",
         )
