@@ -67,7 +67,7 @@ def evaluate(
     """Measure the accuracy of a model with analog layers on newly programmed chips, at several times after programming.
 
     A digital model is evaluated once, without chips. The weights of the model do not change. A chip that `program_` has
-    programmed before is discarded. The chips are the same as those of the test results of a mapping run with the same seed.
+    programmed before is discarded. A mapping run with the same seed uses the same chips for its test results.
 
     Args:
         model: Digital model, or a model that `convert_to_analog_` has converted and `calibrate_` has calibrated.
@@ -76,8 +76,8 @@ def evaluate(
         n_chips: Number of simulated chips, >= 1. Each chip is programmed independently.
         seed: Seed of the random numbers of all chips, >= 0.
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample, shape ``(batch,)``.
-        calibration: Batches for the column calibration (digital correction of each tile column), of which the first is used.
-            Required if `column_calibration` of the tile is not ``"none"``.
+        calibration: Batches for the column calibration (digital correction of each tile column). Only the first batch is used.
+            Required if the tile setting ``column_calibration`` is not ``"none"``.
         progress: Object that displays the progress.
 
     Returns:
@@ -126,7 +126,7 @@ def evaluate(
 
 
 def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all") -> InputRanges:
-    """Set the static input range of analog layers in place, chosen from the inputs that each layer receives.
+    """Set the static input range of analog layers in place, computed from the inputs that each layer receives.
 
     All analog layers compute digitally while their inputs are recorded. Layers with a dynamic input range need no calibration
     and do not change.
@@ -161,7 +161,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
 
 
 def program_(model: nn.Module, seed: int = 0) -> ChipState:
-    """Simulate in place the programming of the model's weights to a new chip, which is read 1 s after programming.
+    """Program the weights of all analog layers on a new simulated chip, in place, and read the chip 1 s after programming.
 
     In ``eval()`` mode, the model then computes with the weights read from this chip. Another call of `program_`, an evaluation
     or a conversion discards the chip.
@@ -171,7 +171,7 @@ def program_(model: nn.Module, seed: int = 0) -> ChipState:
         seed: Seed of the random numbers of the chip, >= 0. The same seed gives the same chip.
 
     Returns:
-        The layers on the chip, the number of tiles, and the time since programming.
+        The number of tiles of each layer on the chip, and the time since programming [s].
 
     Raises:
         ConfigError: The model has no analog layers or is not calibrated, or the seed is invalid.
@@ -185,16 +185,16 @@ def program_(model: nn.Module, seed: int = 0) -> ChipState:
 
 
 def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipState:
-    """Simulate in place the drift of a programmed chip up to a time after programming, and read the chip at this time.
+    """Simulate the drift of a programmed chip until a time after programming, in place, and read the chip at this time.
 
     Args:
         model: Model that `program_` has programmed.
-        t_inference: Time since programming ended, as a string such as ``"1d"`` or in seconds. The time may be earlier than that
-            of the previous call, because drift is computed from the programmed state.
+        t_inference: Time since programming ended, as a string such as ``"1d"`` or in seconds. The time may be earlier than
+            that in the previous call, because each call computes the drift from the programmed state.
         seed: Seed of the read noise, >= 0. The same seed and time give the same noise.
 
     Returns:
-        The layers on the chip, the number of tiles, and the time since programming.
+        The number of tiles of each layer on the chip, and the time since programming [s].
 
     Raises:
         ConfigError: The model has no analog layers, no chip is programmed, or an argument is invalid.
@@ -233,10 +233,10 @@ def convert_to_analog_(
             device. ``"ideal"`` computes exact products. None = ``"pcm"``.
         layers: ``"all"``, a `LayerMapping`, or one or more rules. A rule is a layer name, a shell pattern (``"conv*"``),
             ``"re:"`` followed by a regular expression, or ``"type:"`` followed by a layer type (``"type:linear"``).
-        exclude: Rules of the layers that stay digital, even if `layers` includes them.
+        exclude: One or more rules that choose layers to keep digital, even if `layers` includes them.
         example_inputs: Inputs of one inference, with which the model is traced. The result then also lists weights that are
-            multiplied outside of layers, and layers that do not run.
-        generator: Random generator of the noise of the analog layers; None = a generator with seed 0.
+            multiplied outside of layers, and layers that do not run in this inference.
+        generator: Random generator from which the analog layers draw noise; None = a new generator with seed 0.
 
     Returns:
         Whether each layer is analog or digital, and the reason for each digital layer.
@@ -291,7 +291,7 @@ def estimate_cost(
 ) -> SystemEstimate:
     """Estimate the time [s] and energy [J] of one inference on a processor core with analog tiles.
 
-    The result also has the time and energy of the network on the same core without tiles, for comparison.
+    For comparison, the result includes the time and energy of the same network on this core without tiles.
 
     Args:
         model_or_graph: A model, digital or converted by `convert_to_analog_`, or the `LayerGraph` of a model.
@@ -301,8 +301,8 @@ def estimate_cost(
             `PlatformSpec`.
         example_inputs: Inputs of one inference (batch size 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
             If data are given as in `evaluate`, their first sample is used. Required if a model is given.
-        tile: Tile to use, as in `convert_to_analog_`. None = the tile of a converted model if `mapping` is None too, else the
-            tile of the platform.
+        tile: Tile to use, as in `convert_to_analog_`. None = the tile of the platform, or the tile of a converted model if
+            `mapping` is also None.
 
     Returns:
         Time and energy of each operation and in total.
@@ -344,22 +344,22 @@ def map_layers(
     The command ``lionheart map`` performs the same search.
 
     Args:
-        task: Network, data and metric.
+        task: Network to map, with its data and metric.
         settings: All settings of the search. None = the settings of `preset`, changed by `max_drop_pp` and `changes`.
-        max_drop_pp: Largest drop against the digital network, in percentage points [pp] or in the unit of the metric. None =
-            the value of the preset.
+        max_drop_pp: Largest accuracy drop against the digital network, in percentage points [pp] or in the unit of the metric.
+            None = the value of the preset.
         preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
         **changes: Settings by name, as in `MapSettings.preset`: ``t_inference="1d"``, ``seed=3``, ``train={"max_epochs": 3}``.
-            Cannot be combined with `settings`, and neither can `max_drop_pp` and `preset`.
+            `changes`, `max_drop_pp` and `preset` cannot be combined with `settings`.
 
     Returns:
         The mapping, the retrained model and all results. The same data are stored in the run directory.
 
     Raises:
-        ConfigError: An argument is invalid; the run directory is not created in this case.
+        ConfigError: An argument is invalid. In this case the run directory is not created.
     """
     if not isinstance(task, Task):
         raise ConfigError(
@@ -381,7 +381,7 @@ def map_layers(
         if changes or preset is not None:
             names = ", ".join([*(["preset"] if preset is not None else []), *changes])
             raise ConfigError(
-                f"map_layers: got settings and {names}, expected either settings or single values, not both",
+                f"map_layers: got settings together with {names}, expected either settings or single values",
                 hint='omit settings, or create settings that include the values: MapSettings.preset("quick", ...)',
             )
         settings = settings if backend is None else settings.replace(backend=backend)
@@ -389,7 +389,7 @@ def map_layers(
 
 
 def load_run(path: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
-    """Load the results and the mapped network of a finished mapping run; neither the task nor its data are needed.
+    """Load the results and the mapped network of a finished mapping run. The task and its data are not needed.
 
     Args:
         path: Directory of the run.

@@ -30,7 +30,10 @@ _DATA_HINT = "give a DataLoader, a list of (inputs, targets) pairs or a BatchSou
 
 
 def as_tile(tile: Any, where: str) -> TileSpec:
-    """Return the `TileSpec` for an argument `tile`: a `TileSpec`, a `DeviceSpec`, a device name, a file path, or None."""
+    """Return the `TileSpec` for an argument `tile`: a `TileSpec`, a `DeviceSpec`, a device name, a file path, or None.
+
+    A device is combined with the default settings of `TileSpec`. None = the tile of `TileSpec.pcm`.
+    """
     if tile is None:
         return TileSpec.pcm()
     if isinstance(tile, TileSpec):
@@ -61,16 +64,18 @@ def as_platform(platform: Any, where: str) -> PlatformSpec:
     if isinstance(platform, (str, Path)):
         return load_platform(platform)
     raise ConfigError(
-        f"{where}: platform: got {type(platform).__name__}, expected a name, the path of a TOML file or a PlatformSpec",
+        f"{where}: platform: got {type(platform).__name__}, expected a platform name, the path of a TOML file or "
+        "a PlatformSpec",
         hint=f"platform names: {', '.join(platform_names())}",
     )
 
 
 def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMapping, tuple[str, ...]]:
-    """Return the mapping for an argument `mapping`, and a note for each chosen layer that cannot be computed on tiles.
+    """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that cannot run on tiles.
 
     Args:
-        mapping: A `LayerMapping`, which is returned unchanged; ``"all"``, ``"none"``, or rules; None = ``"all"``.
+        mapping: A `LayerMapping` (returned unchanged), ``"all"``, ``"none"``, or rules that choose the layers for tiles. None =
+            ``"all"``.
         graph: Network whose layers the rules choose.
         where: Name of the public function, for error messages.
     """
@@ -86,7 +91,7 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
 
 
 def as_rules(rules: Any, where: str) -> tuple[str, ...]:
-    """Return one or more rules as a tuple; ``"all"`` gives an empty tuple, which callers treat as all layers."""
+    """Return one or more rules that choose layers as a tuple. The result for ``"all"`` is empty, which means all layers."""
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
         raise ConfigError(
@@ -94,12 +99,15 @@ def as_rules(rules: Any, where: str) -> tuple[str, ...]:
             hint="each string is a layer name, a shell pattern, re:REGEX or type:LAYER_TYPE; 'all' chooses every layer",
         )
     if not listed and where.endswith(("layers", "mapping")):
-        raise ConfigError(f"{where}: got an empty list, expected at least one rule", hint="'all' chooses every layer")
+        raise ConfigError(
+            f"{where}: got an empty list, expected at least one rule",
+            hint="give layer names or patterns, or 'all' to choose every layer",
+        )
     return () if listed == ("all",) else listed
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return an argument `data` as a `BatchSource`; data of unknown length and data without batches are rejected."""
+    """Return an argument `data` as a `BatchSource`. Raise a `ConfigError` if the number of batches is unknown or 0."""
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
@@ -112,14 +120,16 @@ def as_data(data: Any, where: str) -> BatchSource:
         n_batches = len(batches)
     except (ConfigError, TypeError) as error:
         what = f"{type(data).__name__} without a length" if isinstance(error, TypeError) else type(data).__name__
-        raise ConfigError(f"{where}: data: got {what}, expected a known number of batches", hint=_DATA_HINT) from error
+        raise ConfigError(
+            f"{where}: data: got {what}, expected batches whose number is known", hint=_DATA_HINT
+        ) from error
     if n_batches == 0:
         raise ConfigError(f"{where}: data: got no batches, expected at least one", hint=_DATA_HINT)
     return batches
 
 
 def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]:
-    """Return a function that runs a model on the inputs of the first `n_batches` batches, or of all if there are fewer."""
+    """Return a function that runs a model on the inputs of, at most, the first `n_batches` batches of `batches`."""
 
     def run(model: nn.Module) -> None:
         source = batches.epoch(torch.Generator().manual_seed(0))
@@ -130,14 +140,16 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
 
 
 def as_times(times: Any, where: str) -> list[float]:
-    """Return an argument `times` as a list of at least one time after programming [s]."""
+    """Return an argument `times` (one or more times after programming) as a list of numbers [s] with at least one element."""
     return parse_durations(times, f"{where}: times")
 
 
 def as_seconds(value: Any, where: str) -> float:
-    """Return the duration `value`, a number of seconds or a string such as ``"1d"``, in seconds; the result is >= 0."""
+    """Return the duration `value`, a number of seconds or a string such as ``"1d"``, as a number of seconds >= 0."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ConfigError(f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or seconds')
+        raise ConfigError(
+            f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or a number of seconds'
+        )
     try:
         return parse_duration(value)
     except ConfigError as error:
@@ -145,7 +157,7 @@ def as_seconds(value: Any, where: str) -> float:
 
 
 def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph:
-    """Return the graph of the digital form of a model; the model itself is not changed.
+    """Return the `LayerGraph` of a model, traced with its digital layers. The model itself is not changed.
 
     Args:
         model: Model, which is copied to the CPU for the trace if it has analog layers or is on another device.
@@ -180,10 +192,11 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def check_model(model: Any, where: str, expected: str = "a torch.nn.Module") -> None:
-    """Raise a `ConfigError` unless `model` is a ``torch.nn.Module`` with parameters; `expected` describes the valid types."""
+    """Raise a `ConfigError` unless `model` is a ``torch.nn.Module`` with parameters. `expected` names the valid types."""
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"{where}: model: got {type(model).__name__}, expected {expected}", hint="give the network itself"
+            f"{where}: model: got {type(model).__name__}, expected {expected}",
+            hint="pass the network object itself, not its class, name or state_dict",
         )
     if next(model.parameters(), None) is None:
         raise ConfigError(
@@ -202,11 +215,11 @@ def check_converted(model: Any, where: str) -> None:
 
 
 def check_calibrated(model: nn.Module, where: str) -> None:
-    """Raise a `ConfigError` unless every analog layer of `model` that needs a static input range has a calibrated one."""
+    """Raise a `ConfigError` unless every analog layer of `model` that needs a static input range has a calibrated range."""
     missing = find_uncalibrated(model)
     if missing:
         raise ConfigError(
-            f"{where}: layer {missing[0]!r} has no input range ({len(missing)} uncalibrated in total), expected a calibrated "
+            f"{where}: layer {missing[0]!r} has no input range ({len(missing)} such layers in total), expected a calibrated "
             "model",
             hint="calibrate the model first: lionheart.calibrate_(model, data)",
         )
@@ -215,5 +228,8 @@ def check_calibrated(model: nn.Module, where: str) -> None:
 def check_count(where: str, value: Any, least: int) -> int:
     """Return `value` if it is a whole number >= `least`, else raise a `ConfigError` whose message begins with `where`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{where}: got {value!r}, expected a whole number >= {least}", hint=f"give {max(least, 1)}")
+        raise ConfigError(
+            f"{where}: got {value!r}, expected a whole number >= {least}",
+            hint=f"give a whole number such as {max(least, 1)}",
+        )
     return value

@@ -31,7 +31,7 @@ class BatchSource(Protocol):
         """Return the number of batches in one epoch."""
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches ``(inputs, targets)`` of one epoch; `generator` supplies all random numbers."""
+        """Yield the batches ``(inputs, targets)`` of one epoch. All random numbers are drawn from `generator`."""
 
 
 @runtime_checkable
@@ -39,11 +39,11 @@ class DivisibleSource(BatchSource, Protocol):
     """A source of batches that can be split at any sample, not only between batches."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
-        """Return a source of `n_samples` samples (None = all that remain), without the first `after` samples."""
+        """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples."""
 
 
 class IndexedBatches:
-    """A source of batches of samples, each of which is identified by an index from 0 to ``n_samples - 1``.
+    """A source of batches that a function builds from sample indices. The indices are 0 to ``n_samples - 1``.
 
     Args:
         n_samples: Number of samples.
@@ -84,14 +84,14 @@ class IndexedBatches:
 
     @property
     def batch_size(self) -> int:
-        """Number of samples per batch, limited to the number of samples in the source."""
+        """Number of samples per batch, at most the number of samples in the source."""
         return max(1, min(self._batch_size, self.n_samples))
 
     def __len__(self) -> int:
         return self.n_samples // self.batch_size if self.shuffle else math.ceil(self.n_samples / self.batch_size)
 
     def take(self, n_samples: int | None, *, after: int = 0) -> Self:
-        """Return a source of `n_samples` samples (None = all that remain), without the first `after` samples.
+        """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples.
 
         Samples are counted in the order of their indices.
         """
@@ -100,7 +100,7 @@ class IndexedBatches:
         return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch; `generator` determines their order and augmentation."""
+        """Yield the batches of one epoch. `generator` determines the order and the augmentation of the samples."""
         for numbers in self._draw(generator):
             yield self._collate(numbers, generator)
 
@@ -190,7 +190,7 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches that the loader yields in one epoch; `generator` determines their order.
+        """Yield the batches of the loader in one epoch. `generator` determines the order of the samples if the loader shuffles.
 
         Raises:
             ConfigError: A batch is not a pair ``(inputs, targets)``.
@@ -231,7 +231,7 @@ class BatchSlice:
         return self.last - self.first
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Return an iterator over the batches of the range in one epoch; `generator` is passed to the source."""
+        """Return an iterator over the batches `first` to `last` (exclusive) of an epoch of `source`, drawn with `generator`."""
         return itertools.islice(self.source.epoch(generator), self.first, self.last)
 
 
@@ -241,7 +241,7 @@ class MappedBatches:
 
     Args:
         source: Source of the original batches.
-        change: Function that returns the new batch, given the inputs and the targets of the original batch.
+        change: Function that returns the new batch ``(inputs, targets)``, given the inputs and targets of the original batch.
     """
 
     def __init__(self, source: BatchSource, change: Callable[[Any, Any], Batch]) -> None:
@@ -251,7 +251,7 @@ class MappedBatches:
         return len(self.source)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Return an iterator over the changed batches of one epoch; `generator` is passed to the original source."""
+        """Return an iterator over the changed batches of an epoch of `source`, drawn with `generator`."""
         return itertools.starmap(self.change, self.source.epoch(generator))
 
 
@@ -272,10 +272,10 @@ def as_batches(source: Any) -> BatchSource:
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
-    """Return a source that yields the first `n_samples` samples of another source; None = the source itself.
+    """Return a source that yields the first `n_samples` samples of `batches`, or `batches` itself if `n_samples` is None.
 
-    If the source is not a `DivisibleSource`, the result has the smallest number of whole batches with at least `n_samples`
-    samples.
+    If `batches` is not a `DivisibleSource`, the result has the smallest number of whole batches that contain at least
+    `n_samples` samples.
 
     Raises:
         ConfigError: `n_samples` is less than 1.
@@ -286,7 +286,7 @@ def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
 def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, BatchSource]:
     """Split a source into a source of the first `n_samples` samples and a source of the remaining samples.
 
-    If the source is not a `DivisibleSource`, it is split after the batch that contains sample `n_samples`.
+    If the source is not a `DivisibleSource`, it is split after the batch that contains the last of these `n_samples` samples.
 
     Raises:
         ConfigError: `n_samples` is less than 1.
@@ -307,17 +307,17 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
 
 
 def count_samples(batches: BatchSource) -> int:
-    """Return the number of samples in one epoch of a source, which is read completely to count them."""
+    """Return the number of samples in one epoch of a source. The function reads all batches of the epoch."""
     return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
 def move_batch(value: Any, device: torch.device) -> Any:
-    """Return `value`, a tensor or nested tuples, lists and dicts, with all tensors moved to a torch device."""
+    """Return `value`, a tensor or nested tuples, lists and dicts of tensors, with all tensors moved to `device`."""
     return _map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def first_sample(inputs: Any) -> Any:
-    """Return inputs, a tensor or nested tuples, lists and dicts, with all tensors cut to the first sample (batch size 1)."""
+    """Return `inputs`, a tensor or nested tuples, lists and dicts of tensors, with all tensors cut to batch size 1."""
     return _map_tensors(inputs, lambda tensor: tensor[:1])
 
 

@@ -456,7 +456,7 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "wrong preset": (lambda net: lionheart.map_layers(build_task(), preset="quik"), "did you mean 'quick'"),
     "wrong setting": (lambda net: lionheart.map_layers(build_task(), max_drop=1), "did you mean 'max_drop_pp'"),
     "two sources of settings": (
-        lambda net: lionheart.map_layers(build_task(), make_settings(), max_drop_pp=1), "got settings and max_drop_pp"
+        lambda net: lionheart.map_layers(build_task(), make_settings(), max_drop_pp=1), "got settings together with max_drop_pp"
     ),
     "settings of a wrong type": (lambda net: lionheart.map_layers(build_task(), "quick"), "settings: got str"),
     "no model to load": (lambda net: lionheart.load_run("runs/none", "net"), "load_run: model: got str"),
@@ -483,7 +483,7 @@ def test_an_uncalibrated_model_is_refused(call: Callable[[nn.Module], Any]):
     net = make_net()
     lionheart.convert_to_analog_(net, TILE)
     with pytest.raises(
-        ConfigError, match="layer '0' has no input range \\(3 uncalibrated in total\\), expected a calibrated model"
+        ConfigError, match="layer '0' has no input range \\(3 such layers in total\\), expected a calibrated model"
     ):
         call(net)
 

@@ -1,8 +1,8 @@
 """Analog layers, which simulate products with weight matrices on analog tiles.
 
-The conversion replaces layers of a model in place, as a `LayerMapping` and a `TileSpec` prescribe, and can be undone. Analog
-layers simulate a programmed chip in ``eval()`` and inject hardware noise in ``train()``. This package does not depend on
-training loops, accuracy or platforms.
+`convert_to_analog_` replaces layers of a model in place, as a `LayerMapping` and a `TileSpec` prescribe. `convert_to_digital_`
+restores the digital layers. Analog layers simulate a programmed chip in ``eval()`` and add the noise of the hardware in
+``train()``. This package imports no code for training loops, accuracy measurements or platforms.
 """
 
 from lionheart.analog.base import AnalogLayer

@@ -39,11 +39,13 @@ class AnalogLayer(nn.Module, ABC):
     """A linear or convolution layer on analog tiles, with the same parameter objects as the digital layer that it replaces.
 
     In ``train()`` the layer injects the noise that the tile's settings for hardware-aware (HWA) training define. In ``eval()``
-    it uses the weights of the programmed chip, or the exact weights if no chip is programmed. Converters and output noise apply
-    in both cases. The bias and the partial sums over tiles are computed digitally.
+    it uses the weights read from the programmed chip, or the exact weights if no chip is programmed. Converters and output
+    noise are simulated in ``eval()``, and in ``train()`` if the HWA settings enable them. The bias and the partial sums over
+    tiles are added digitally.
 
-    Crossbars store weights in tile units: each weight is divided by the scale of its output column. The scale is usually the
-    largest magnitude in the column.
+    Crossbars store weights in tile units: each weight is divided by the scale of its output column, that is of the weights of
+    one output. The scale is the largest weight magnitude in the column at the time of the conversion. If the setting ``remap``
+    for hardware-aware training is True, the scale follows the present weights of each row of tiles instead.
 
     Args:
         digital: Digital layer to replace; `convert_to_digital_` restores the same object.
@@ -82,29 +84,29 @@ class AnalogLayer(nn.Module, ABC):
     analog_weight_bound: Tensor
 
     def _take_parameters(self, digital: nn.Module) -> None:
-        """Register the digital layer's parameters as parameters of this layer."""
+        """Register the weight and the bias of the layer `digital` as parameters of this layer."""
         self.weight = cast(nn.Parameter, digital.weight)
         self.bias = cast(nn.Parameter | None, digital.bias)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for two layers if they use the same weight."""
+        """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""
         return id(self.weight), None
 
     @property
     def is_programmed(self) -> bool:
-        """Whether a chip is programmed and its weights have been read."""
+        """Whether this layer has weights that were read from a programmed chip."""
         return bool(self._programmed)
 
     def matrix(self) -> Tensor:
-        """Return the weight as a matrix ``(out, in)``. The inputs of a convolution are in im2col order."""
+        """Return the weight as a matrix ``(out, in)``. For a convolution, the inputs are in the order of an im2col vector."""
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the layer, with the same shapes as in the digital layer.
+        """Return the outputs of the layer for the inputs `x`. The shapes are those of the digital layer.
 
         Gradient checkpointing computes a layer a second time in the backward pass. The second computation repeats the noise
-        from the forward pass. If a layer runs several times within a checkpointed region, the noise of its calls is repeated
-        in reverse order.
+        from the forward pass. If a layer runs several times within a checkpointed region, the first call of the second
+        computation uses the noise of the last call in the forward pass, and so on in reverse order.
         """
         if not self.training:
             return self._correct(self._compute(x))
@@ -132,14 +134,14 @@ class AnalogLayer(nn.Module, ABC):
         return run_tiles(self, x, self.bias, params, self.noise)
 
     def _correct(self, out: Tensor) -> Tensor:
-        """Return the outputs `out` with the column correction of the programmed chip; unchanged if no correction is set."""
+        """Return `out` after the digital correction (gain and offset of each output), or `out` itself if none is set."""
         if self._correction is None:
             return out
         gain, offset = (self.over_outputs(each.to(out.dtype), out) for each in self._correction)
         return torch.addcmul(offset, out, gain)
 
     def set_correction_(self, gain: Tensor, offset: Tensor) -> None:
-        """Set a digital correction that is applied to the outputs in ``eval()`` until the programmed chip is read again.
+        """Set a digital gain and offset that correct the outputs in ``eval()`` until the programmed chip is read again.
 
         Args:
             gain: Factor of each output ``(out,)``.
@@ -148,12 +150,16 @@ class AnalogLayer(nn.Module, ABC):
         self._correction = gain, offset
 
     def check_range(self) -> bool:
-        """Return whether the layer needs no first batch to set its input range, because the range is set or dynamic."""
+        """Return whether the input range is set or dynamic. If False, the first batch will set the input range."""
         self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
         return self._has_range
 
     def prepare_pass_(self) -> None:
-        """Prepare the weights for the next forward pass if `torch.compile` cannot compile their computation."""
+        """Compute the weights for the next forward pass in advance if `torch.compile` cannot compile the computation.
+
+        In ``eval()`` this applies to the weights of a programmed chip. In ``train()`` it applies to weight noise that simulates
+        memory devices.
+        """
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
             self._step_weights = self._draw_step_weights()
         elif not self.training and self._programmed and self._has_range:
@@ -163,7 +169,7 @@ class AnalogLayer(nn.Module, ABC):
 
     @contextmanager
     def same_weights(self) -> Iterator[None]:
-        """Use one draw of training weight noise for all calls within the context, for example for all steps of a sequence."""
+        """Use one draw of training weight noise for all calls of this layer within the context, such as all time steps."""
         if not self.training or self._step_weights is not None:
             yield
             return
@@ -179,7 +185,7 @@ class AnalogLayer(nn.Module, ABC):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _forward_vectors(self, x: Tensor, params: MVMParams) -> Tensor:
-        """Compute the layer vector by vector from its im2col matrix, with separate input scaling and noise for each vector."""
+        """Return the outputs of the layer, computed with separate input scaling and noise for each im2col vector of `x`."""
         limit = None
         if self.tile.input_range != "dynamic" and params.dac_bits is not None:
             limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
@@ -198,7 +204,7 @@ class AnalogLayer(nn.Module, ABC):
         return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
     def _normalised(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return the weights of inputs `first` to `last` (exclusive) divided by the scale of their column, and the scales.
+        """Return the weights of inputs `first` to `last` (exclusive), each divided by its column scale, and the column scales.
 
         Returns:
             Scaled weights ``(out, last - first)``, and the scale of each column ``(out,)``.
@@ -209,9 +215,9 @@ class AnalogLayer(nn.Module, ABC):
         return weights / column_scale.unsqueeze(1), column_scale
 
     def _mvm_params(self, x: Tensor) -> MVMParams:
-        """Return weights and converter settings for this forward pass.
+        """Return the weights, converter settings and noise strength for a forward pass with the inputs `x`.
 
-        In ``eval()`` with a programmed chip, the result is cached until the chip is read again.
+        In ``eval()`` with a programmed chip, the result is cached until the chip is read again or the data type of `x` changes.
         """
         uses_chip = bool(self._programmed) and not self.training
         if uses_chip and self._chip_params is not None and self._chip_params.dtype == x.dtype:
@@ -245,18 +251,18 @@ class AnalogLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def _draw_step_weights(self) -> list[Tensor]:
-        """Return the weights of each row of tiles, in tile units, with one draw of hardware-aware training noise."""
+        """Return the weights of each row of tiles, divided by their column scale, with one draw of the training noise."""
         return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
 
     def _modified(self, weights: Tensor) -> Tensor:
-        """Return `weights` of a row of tiles, divided by the scale of their column, with hardware-aware training noise."""
+        """Return `weights`, the weights of a row of tiles divided by their column scale, with hardware-aware training noise."""
         return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def program_(self, generator: torch.Generator) -> None:
-        """Program the exact weights on new crossbars. Call `drift_` next to read the programmed weights."""
+        """Program the exact weights of this layer on new crossbars. Call `drift_` next to read the programmed weights."""
         self._chip, self._scales, self._reference = [], [], []
         compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
@@ -273,7 +279,8 @@ class AnalogLayer(nn.Module, ABC):
     def drift_(self, t_inference: float, generator: torch.Generator) -> None:
         """Let the programmed chip drift until `t_inference` [s] after programming and read its weights once.
 
-        If the tile setting ``reprogram_after`` is given, the chip is reprogrammed at every multiple of ``reprogram_after`` [s].
+        If the tile setting ``reprogram_after`` [s] is given, the chip is reprogrammed at every multiple of this time, and drift
+        starts again.
         """
         if self.tile.reprogram_after is not None:
             n_programmings, t_inference = divmod(t_inference, self.tile.reprogram_after)
@@ -288,7 +295,7 @@ class AnalogLayer(nn.Module, ABC):
         self._programmed, self._chip_params, self._correction = programmed, None, None
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
-        """Split the weights of a row of tiles into crossbars ``(cols, rows)``.
+        """Split the weights of a row of tiles into one matrix ``(cols, rows)`` for each crossbar.
 
         If each group of a grouped layer has exactly one crossbar, the crossbars are stacked in one tensor
         ``(groups, cols, rows)``.
@@ -299,26 +306,29 @@ class AnalogLayer(nn.Module, ABC):
         return [weights[cols] for cols in self._col_slices()]
 
     def take_read(self) -> ChipRead:
-        """Return the weights that were last read from the programmed chip. `use_read_` can restore them later."""
+        """Return the weights last read from the programmed chip, and the column correction, for a later `use_read_`."""
         return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
-        """Use the programmed crossbars of `owner`, another analog layer with the same weight."""
+        """Use the programmed crossbars and the most recent read of `owner`, another analog layer with the same weight."""
         self._chip, self._programmed, self._chip_params = owner._chip, owner._programmed, None
         self._correction = None
 
     def use_read_(self, read: ChipRead) -> None:
-        """Use the weights in `read`, an earlier result of `take_read`, until the chip is read again."""
+        """Use the weights and column correction in `read`, a result of `take_read`, until the chip is read again."""
         self._programmed, self._chip_params, self._correction = read.weights, None, read.correction
 
     def clear_chip_(self) -> None:
-        """Discard the programmed chip, so that the layer uses its exact weights, which programming does not change."""
+        """Discard the programmed chip of this layer. The layer then uses its exact weights again."""
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_params, self._correction = None, None
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the exact weights in place to the bounds in the tile's HWA settings; call after each optimiser step."""
+        """Clip the exact weights in place to the bounds in the tile settings for hardware-aware (HWA) training.
+
+        Call this method after each optimiser step.
+        """
         hwa = self.tile.hwa
         if hwa.weight_clip is not None:
             largest = self.analog_weight_bound
@@ -348,7 +358,10 @@ class AnalogLayer(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _find_range(self, x: Tensor) -> None:
-        """Set an input range that is not calibrated to the largest magnitude in `x`, the first batch."""
+        """Set the input range, if missing, to the largest magnitude in `x`, the first batch.
+
+        If the tile needs no input range or all inputs are 0, set the range to 1.
+        """
         if self.analog_input_range == 0:
             if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
@@ -365,14 +378,14 @@ class AnalogLayer(nn.Module, ABC):
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
-        """Return `x` with padding if `multiply` does not pad its inputs; otherwise return `x`."""
+        """Return the inputs `x` with the padding that `multiply` does not add, or `x` itself if `multiply` adds all padding."""
 
     @abstractmethod
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
         """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects.
 
         Args:
-            weights: Weights ``(out, last - first)``.
+            weights: Weights of these crossbar rows ``(out, last - first)``.
             first: Index of the first row, that is of the first input in im2col order.
             last: Index after the last row.
         """
@@ -383,21 +396,21 @@ class AnalogLayer(nn.Module, ABC):
 
     @abstractmethod
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the products of DAC codes and weights.
+        """Return the product of the DAC codes `codes` and the weights `kernel` of one row of tiles, in the output shape.
 
         Args:
-            codes: DAC codes of the inputs, a result of `rows_of` after conversion.
-            kernel: Weights, a result of `kernel`.
+            codes: DAC codes of the inputs that the row of tiles receives.
+            kernel: Weights of the row of tiles, as returned by the method `kernel`.
         """
 
     @abstractmethod
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients with respect to the DAC codes and the weights; None for each gradient that is not wanted.
+        """Return the gradients of the loss with respect to the DAC codes and to the weights, or None where not wanted.
 
         Args:
-            grad: Gradient with respect to the outputs.
+            grad: Gradient of the loss with respect to the result of `multiply`.
             codes: DAC codes of the inputs.
             weights: Weights ``(out, in)``.
             wanted: Whether to compute the gradient of the codes, and whether to compute the gradient of the weights.
@@ -409,11 +422,11 @@ class AnalogLayer(nn.Module, ABC):
 
     @abstractmethod
     def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
-        """Reshape the output vectors ``(n, out)`` to the shape of the layer's outputs for the inputs `x`."""
+        """Return the output vectors `vectors` ``(n, out)`` in the shape of the layer's outputs for the inputs `x`."""
 
     @abstractmethod
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
+        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
 
     # -- attributes of the digital layer -------------------------------------------------------------------------------
 
@@ -433,6 +446,6 @@ class AnalogLayer(nn.Module, ABC):
         self._has_range = False
 
     def extra_repr(self) -> str:
-        """Return the size of the weight matrix, the number of tiles and the size of one tile as text."""
+        """Return the size of the weight matrix, the number of tiles and the size of one tile, as text for ``print(model)``."""
         out, rows = self.matrix().shape
         return f"{rows}x{out} on {self.partition.n_tiles} tile(s) of {self.tile.rows}x{self.tile.cols}"

@@ -1,6 +1,7 @@
-"""Calibration of the input ranges of analog layers on data.
+"""Calibration of the input ranges of analog layers with representative inputs.
 
-A small range clips large inputs. A large range increases the effect of output noise and of rounding in the converters.
+The input range of a layer is the largest input magnitude that its DAC represents. A small range clips large inputs. A large
+range increases the effect of output noise and of rounding in the converters.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def calibrate_input_ranges_(
         Input range of each calibrated layer by the layer's name, in units of the layer's input.
 
     Raises:
-        ConfigError: A name is not the name of an analog layer, or a layer to calibrate does not run on the inputs.
+        ConfigError: `fqns` contains a name that is not that of an analog layer, or a layer to calibrate does not run.
     """
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
@@ -83,14 +84,14 @@ def calibrate_input_ranges_(
 
 
 def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the analog layers that need an input range but have none."""
+    """Return the fully qualified names of the analog layers that need an input range but have none."""
     return tuple(
         fqn for fqn, layer in analog_layers(model).items() if layer.tile.has_input_range and not layer.check_range()
     )
 
 
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    """Return the input range that minimises the expected squared error of a layer's outputs.
+    """Return the input range, among 16 candidates, with the smallest expected squared error of the layer's outputs.
 
     Args:
         layer: Analog layer. The digital layer that it replaces computes the exact outputs.
@@ -144,7 +145,7 @@ def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module
 
 @contextmanager
 def _computing_digitally(layers: Iterable[AnalogLayer]) -> Iterator[None]:
-    """Compute `layers` digitally within the context."""
+    """Let each analog layer in `layers` compute the outputs of its digital layer within the context."""
     chosen = list(layers)
     for layer in chosen:
         layer.__dict__["forward"] = layer.digital.forward

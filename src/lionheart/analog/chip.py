@@ -1,4 +1,7 @@
-"""Operations on the simulated chip of a model, that is on all analog layers: program, drift, clear, seed noise."""
+"""Functions that program, read and clear the simulated chip of a model, clip the model's weights, and set its noise source.
+
+The simulated chip of a model contains the programmed weights of all analog layers.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +56,12 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
 
 
 def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the analog layers that have no programmed chip."""
+    """Return the fully qualified names of the analog layers that have no programmed chip."""
     return tuple(fqn for fqn, layer in analog_layers(model).items() if not layer._chip)
 
 
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
-    """Yield each layer with the first layer that has the same weight, or with None if the layer itself is the first."""
+    """Yield pairs of a layer and the first layer that uses the same weight, or None if the layer itself is the first one."""
     owners: dict[Any, AnalogLayer] = {}
     for layer in layers.values():
         owner = owners.setdefault(layer.weight_key(), layer)

@@ -28,9 +28,9 @@ class Moments:
     """Mean and variance of the outputs of each column of a layer.
 
     Args:
-        count: Number of outputs of each column.
-        mean: Mean of each column, ``(out,)``.
-        variance: Population variance of each column, ``(out,)``.
+        count: Number of outputs of each column from which mean and variance are computed.
+        mean: Mean of the outputs of each column, ``(out,)``.
+        variance: Population variance of the outputs of each column, ``(out,)``.
     """
 
     count: int
@@ -38,7 +38,7 @@ class Moments:
     variance: Tensor
 
     def merge(self, other: Moments) -> Moments:
-        """Return the mean and variance of the outputs of `self` and `other` together."""
+        """Return the mean and variance over the outputs from `self` and the outputs from `other` together."""
         count = self.count + other.count
         share = other.count / count
         shift = other.mean - self.mean
@@ -48,12 +48,12 @@ class Moments:
 
 @final
 class ColumnCalibration:
-    """Digital correction that restores the output statistics of the exact weights on programmed chips.
+    """Digital correction of programmed chips, so that their outputs have the mean and variance of outputs with exact weights.
 
     The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
-    outputs of a programmed chip and sets the corrections. Layers are corrected in the order in which they run, so the inputs of
-    a layer come from corrected layers. If a layer runs several times, as in a recurrent network, the correction is computed
-    after each run from all runs up to this point.
+    outputs of a programmed chip and sets the corrections. With ``column_calibration="offset"``, only the mean is corrected.
+    Layers are corrected in the order in which they run, so the inputs of a layer come from corrected layers. If a layer runs
+    several times, as in a recurrent network, the correction is computed after each run from all runs up to this point.
 
     Args:
         model: Model with analog layers and no programmed chip. Layers with ``column_calibration="none"`` are not corrected.
@@ -90,7 +90,7 @@ class ColumnCalibration:
                 )
 
     def calibrate_(self) -> None:
-        """Measure the outputs of the programmed chip and set its column corrections in place; call after `drift_chip_`."""
+        """Measure the outputs of the programmed chip and set the column corrections in place. Call after `drift_chip_`."""
         if not self._layers:
             return
         seen: dict[str, Moments] = {}
@@ -152,7 +152,7 @@ def _correction(layer: AnalogLayer, seen: Moments, expected: Moments) -> tuple[T
 
 @contextmanager
 def _evaluating_eagerly(model: nn.Module) -> Iterator[None]:
-    """Use `model` in ``eval()`` and without compilation within the context, so that the hooks of its layers are called."""
+    """Set `model` to ``eval()`` and run it uncompiled within the context, so that the hooks of its layers are called."""
     compiled, model._compiled_call_impl = model._compiled_call_impl, None
     try:
         with eval_mode(model):

@@ -1,6 +1,6 @@
-"""Compilation of models with analog layers.
+"""Compilation of models with analog layers by `torch.compile`.
 
-`torch.compile` fuses the operations for converters, noise and partial sums with neighbouring operations.
+The compiler fuses the operations for converters, noise and partial sums with neighbouring operations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
     """Compile a model with analog layers in place, like `nn.Module.compile`, for evaluation and training.
 
     Steps that cannot be compiled run before each forward pass. These steps prepare the weights of a programmed chip, draw the
-    hardware-aware training noise that simulates devices, and choose a window of the noise pool.
+    hardware-aware training noise that simulates devices, and choose the part of the noise pool that the pass uses.
 
     Compilation takes tens of seconds in each mode (``eval()``, ``train()``) and needs a C++ compiler. In each mode, the model
     is compiled for the shapes of the first inputs. Inputs with other shapes run eagerly, unless ``dynamic=True`` is passed.
@@ -85,6 +85,6 @@ def _end_pass(layers: list[AnalogLayer]) -> None:
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a copy of `function` with a new code object, because PyTorch limits the recompilations for each code object."""
+    """Return a copy of `function` with a new code object, as PyTorch limits how often one code object is compiled."""
     code = function.__code__.replace(co_name=f"forward_{next(_numbers)}")
     return FunctionType(code, function.__globals__, closure=function.__closure__)

@@ -27,7 +27,7 @@ _KEPT = "_before_analog"
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Return the analog layers of a model by the fully qualified names of the projections that they compute.
+    """Return a dictionary of the analog layers of a model, with the fully qualified names of their projections as keys.
 
     A projection is a weight matrix, for example the weight of a linear layer or one of the four matrices in an attention layer.
     """
@@ -120,9 +120,9 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
             same["input_range"] = tile.input_range
         if present.replace(**same) != tile:
             raise ConfigError(
-                f"tiles: got a tile for layer {fqn!r} that differs from the present tile in more than drift compensation, "
-                "column calibration and input range (static or dynamic)",
-                hint="to change other settings, convert the layer to digital and then to analog with the new tile",
+                f"tiles: the new tile for layer {fqn!r} differs from the present tile in a setting that cannot be changed; "
+                "expected changes in drift compensation, column calibration and static or dynamic input range only",
+                hint="to change other settings, convert the layer to digital and then to analog again with the new tile",
             )
     for fqn, tile in tiles.items():
         layers[fqn].tile = tile
@@ -141,14 +141,17 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
 
 
 def describe_present(module: nn.Module) -> list[Projection]:
-    """Return the projections (weight matrices) of a module; for an analog module, of the digital module that it replaces."""
+    """Return the projections (weight matrices) of a module.
+
+    For an analog module, return the projections of the digital module that it replaces.
+    """
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
     return describe_module(module)
 
 
 def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: nn.Module) -> set[str]:
-    """Return the names of all projections to run on tiles.
+    """Return the fully qualified names of all projections to run on tiles.
 
     The result contains the analog projections in `mapping`, and all projections that share a weight with an analog projection.
     """
@@ -175,7 +178,10 @@ def _resolve(placed: Iterable[PlacedProjection], mapping: LayerMapping, model: n
 
 
 def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
-    """Return the reason why a projection (weight matrix) of `model` cannot run on tiles; empty if it can run on tiles."""
+    """Return the reason why a projection (weight matrix) of `model` cannot run on tiles.
+
+    Return an empty string if the projection can run on tiles.
+    """
     if placed.module is model:
         return "the model itself is the layer to convert, expected a module that contains the layer"
     if placed.is_computed:
@@ -190,7 +196,9 @@ def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
     if reason and placed.module is model:
         raise ConfigError(f"mapping: {reason}", hint="wrap the layer: nn.Sequential(layer)")
     if reason:
-        raise UnsupportedLayerError(f"{placed.fqn}: {reason}", hint="keep the layer digital")
+        raise UnsupportedLayerError(
+            f"mapping: layer {placed.fqn!r} cannot run on tiles: {reason}", hint="keep the layer digital"
+        )
 
 
 def _move_(
@@ -201,7 +209,7 @@ def _move_(
     tile: TileSpec,
     noise: NoiseSource,
 ) -> None:
-    """Convert a module so that exactly its projections `names` run on tiles.
+    """Convert a module so that exactly those of its projections that are named in `names` run on tiles.
 
     Args:
         model: Model that contains the module.
@@ -251,7 +259,7 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _keep_from_fusing_(model: nn.Module) -> None:
-    """Disable PyTorch's fused transformer encoder in modules with analog layers, and restore the setting in all others."""
+    """Disable PyTorch's fused transformer encoder in modules with analog layers, and enable it again in other modules."""
     for module in model.modules():
         for module_type, (name, value) in _FUSED.items():
             if not isinstance(module, module_type) or not hasattr(module, name):

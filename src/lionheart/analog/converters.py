@@ -1,4 +1,4 @@
-"""Functions that compute the conversions in a DAC and an ADC.
+"""Functions that simulate the digital-to-analog converter (DAC) and the analog-to-digital converter (ADC) of a tile.
 
 The functions work in place where possible, because memory traffic dominates their run time on a CPU.
 """
@@ -15,17 +15,17 @@ def code_limit(bits: int) -> int:
 
 
 def full_scale(bits: int | None) -> float:
-    """Return the number that represents a full-scale input: the largest code of a DAC with `bits` [bit], or 1 if None."""
+    """Return the value of a full-scale input: the largest code of a DAC with a resolution of `bits` [bit], or 1 if None."""
     return 1.0 if bits is None else float(code_limit(bits))
 
 
 def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> Tensor:
-    """Convert inputs in a DAC.
+    """Return the DAC codes of the inputs `x`.
 
     Args:
         x: Inputs of any shape.
         input_range: Magnitude of a full-scale input, > 0, as a number or a tensor ``()``. The DAC clips larger inputs.
-        bits: Resolution of the DAC [bit]; None = no DAC, neither rounding nor clipping.
+        bits: Resolution of the DAC [bit]; None = no DAC, so that inputs are neither rounded nor clipped.
 
     Returns:
         Integer codes as floating-point numbers, or ``x / input_range`` without a DAC. Codes with up to 8 bits are exact in
@@ -38,7 +38,7 @@ def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> 
 
 
 def adc_step(bits: int | None, bound: float | None) -> float:
-    """Return the difference between two adjacent ADC values, or 1 if the resolution `bits` or the bound is None.
+    """Return the difference between two adjacent ADC values, or 1 if `bits` (the resolution [bit]) or `bound` is None.
 
     The result and `bound`, the largest magnitude that the ADC represents, are in the same units.
     """
@@ -50,7 +50,7 @@ def read_columns(
 ) -> Tensor:
     """Add output noise to the column sums of a crossbar, and round and clip the sums in an ADC, in place.
 
-    Sums, `sigma` and `bound` are relative to the product of a full-scale input and a weight of 1.
+    The column sums, `sigma` and `bound` are given as multiples of the product of a full-scale input and a weight of 1.
 
     Args:
         z: Column sums of any shape; overwritten with the result.
@@ -58,7 +58,8 @@ def read_columns(
         sigma: Standard deviation of the output noise.
         bits: Resolution of the ADC [bit]; None = no rounding.
         bound: Largest magnitude that the ADC represents; None = no clipping.
-        in_steps: Whether `z` and the result are multiples of the ADC step instead; `sigma` and `bound` are not.
+        in_steps: Whether `z` and the result are given as multiples of the ADC step instead. The units of `sigma` and `bound` do
+            not change.
 
     Returns:
         The tensor `z` with the converted sums.

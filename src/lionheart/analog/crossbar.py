@@ -23,13 +23,13 @@ from lionheart.devices.sampling import uniform_like
 class StuckDevices:
     """The stuck devices of crossbars, and the programmed conductances.
 
-    If several devices represent a weight, there is one array of devices, and one tensor, for each of these devices.
+    Each argument is a tuple with one tensor for each array of devices. If ``k`` devices represent a weight, there are ``k``
+    arrays, and each array has one of these devices for every weight.
 
     Args:
-        off: Boolean mask ``(..., cols, rows)`` for each array of devices; True = stuck at 0 µS.
-        on: Boolean mask ``(..., cols, rows)`` for each array of devices; True = stuck at ``g_max``.
-        g_programmed: Conductances ``(..., cols, rows)`` at the end of programming [µS] for each array of devices, as if no
-            device were stuck.
+        off: Boolean masks ``(..., cols, rows)``; True = stuck at 0 µS.
+        on: Boolean masks ``(..., cols, rows)``; True = stuck at ``g_max``.
+        g_programmed: Conductances ``(..., cols, rows)`` at the end of programming [µS], as if no device were stuck.
     """
 
     off: tuple[Tensor, ...]
@@ -48,12 +48,12 @@ class ProgrammedCrossbar:
 
     Args:
         weights: Weights ``(..., cols, rows)`` at the end of programming, divided by the scale of their column.
-        drift_nu: Device states ``(..., cols, rows)``, for PCM the drift exponents [-], if a pair of devices represents each
-            weight and one device of the pair stays at 0 µS. The state is that of the other device. None for all other cases.
+        drift_nu: Device states ``(..., cols, rows)``, such as the drift exponents [-] of PCM. Given only if a pair of devices
+            represents each weight and one device of the pair stays at 0 µS; the states are those of the other device.
         states: Device states ``(..., cols, rows)`` for each array of devices, in the order that the device setting
-            ``converter`` defines; empty if `drift_nu` is given.
-        scale: Conversion from weights to conductances at programming. It is used to read technologies whose reads start from
-            target conductances, and weights with stuck devices. None if `drift_nu` is given.
+            ``converter`` defines. Empty if `drift_nu` is given.
+        scale: Conversion from weights to conductances that programming used. A read uses this conversion for weights with
+            stuck devices, and for technologies whose device model reads target conductances. None if `drift_nu` is given.
         stuck: Stuck devices; None if no device can be stuck.
     """
 
@@ -65,7 +65,7 @@ class ProgrammedCrossbar:
 
 
 def program_crossbar(weights: Tensor, device: DeviceSpec, *, generator: torch.Generator) -> ProgrammedCrossbar:
-    """Program weights on memory devices with newly drawn programming noise.
+    """Return the state of crossbars after `weights` are programmed on their devices, with newly drawn programming noise.
 
     Args:
         weights: Weights ``(..., cols, rows)``, divided by the scale of their column. The largest magnitude in each crossbar is
@@ -143,7 +143,7 @@ def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
 
 
 def _draw_stuck(conductances: list[Tensor], device: DeviceSpec, generator: torch.Generator) -> StuckDevices | None:
-    """Draw at random which devices are stuck; return None, without a draw, if the device settings allow no stuck devices."""
+    """Return randomly drawn stuck devices in the arrays `conductances` [µS], or None if `device` has no stuck devices."""
     if device.stuck_off == 0 and device.stuck_on == 0:
         return None
     draws = [uniform_like(g, generator) for g in conductances]

@@ -15,11 +15,11 @@ from lionheart.devices import TileSpec
 
 
 def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop_below: float) -> Tensor:
-    """Return noisy weights of a row of tiles for one forward pass of hardware-aware (HWA) training.
+    """Return the weights of a row of tiles with quantisation, noise and DropConnect for one pass of hardware-aware training.
 
     Args:
         weights: Exact weights ``(out, rows)``, divided by the scale of their output column.
-        tile: Tile with the HWA settings to apply.
+        tile: Tile settings, including those for hardware-aware (HWA) training.
         source: Source of the noise.
         drop_below: Threshold for DropConnect. A standard normal number is drawn for each weight, and the weight becomes 0 if
             the number is below the threshold.
@@ -43,7 +43,7 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
-    """Return the weights of a row of tiles after programming on simulated devices.
+    """Return `weights`, the weights of a row of tiles, after programming on simulated memory devices.
 
     If ``weight_noise_kind="device"``, the weights also drift for a random time, and the drift is compensated.
     """

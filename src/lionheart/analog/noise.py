@@ -20,11 +20,13 @@ _STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # a golden-ratio sequence, w
 
 @final
 class NoiseSource:
-    """Source of standard normal numbers with a pool of drawn numbers, shared by the analog layers of a model.
+    """Source of standard normal numbers, which the analog layers of a model share.
+
+    To save time, the numbers are slices of a pool, a tensor of normal numbers that is drawn once.
 
     Args:
         generator: Random number generator on the torch device of the model.
-        pool_size: Number of elements in the pool; 0 = no pool, every number is newly drawn.
+        pool_size: Number of elements in the pool; 0 = no pool, so that every number is newly drawn.
         pool: Pool ``(pool_size,)`` to share with other sources. Each source chooses its slices independently. None = a new pool
             is drawn at the first use.
     """
@@ -37,14 +39,14 @@ class NoiseSource:
         self._position = 0
 
     def remember(self) -> NoiseState:
-        """Return the current state. `drawing_again` can later repeat all numbers that are drawn after this call."""
+        """Return the current state of the source, with which `drawing_again` can repeat all numbers drawn after this call."""
         return self.generator.get_state(), self._pool
 
     @contextmanager
     def drawing_again(self, state: NoiseState) -> Iterator[None]:
         """Draw the same numbers within the context as after the call of `remember` that returned `state`.
 
-        The present state is restored on exit.
+        On exit, the state from before the context is restored.
         """
         now = self.remember()
         self.generator.set_state(state[0])
@@ -56,7 +58,7 @@ class NoiseSource:
             self._pool = now[1]
 
     def _fill_pool(self) -> Tensor:
-        """Return the pool of normal numbers; the first call draws the numbers."""
+        """Return the pool of normal numbers. The first call draws these numbers."""
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
         return self._pool
@@ -78,7 +80,7 @@ class NoiseSource:
         self._window = None
 
     def normal(self, shape: torch.Size) -> Tensor:
-        """Return a row-major float32 tensor of standard normal numbers.
+        """Return a row-major float32 tensor of standard normal numbers with the given shape.
 
         Do not modify the tensor, because it may share memory with the pool.
         """
@@ -92,7 +94,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return standard normal numbers with the shape and memory order of `reference`, so that their addition is fast."""
+        """Return standard normal numbers with the shape and memory order of `reference`. The same order makes adding fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -105,7 +107,10 @@ class NoiseSource:
         return float(max(longest, 1.0) ** share)
 
     def _arrange(self, shape: torch.Size) -> Tensor:
-        """Return numbers from the pool as a tensor. A tensor larger than half of the pool may contain numbers repeatedly."""
+        """Return a tensor of the given shape with numbers from the pool.
+
+        A tensor with more elements than half of the pool may contain the same number several times.
+        """
         n, longest = shape.numel(), self.pool_size // 2
         if n <= longest:
             return self._slice(n).view(shape)
@@ -118,7 +123,7 @@ class NoiseSource:
     def _slice(self, n: int) -> Tensor:
         """Return a slice of `n` numbers from the pool.
 
-        The position is random, or the next position of a fixed sequence between `begin_pass` and `end_pass`.
+        The position of the slice is random. Between `begin_pass` and `end_pass`, it follows a fixed sequence instead.
         """
         if self._window is not None:
             self._position = (self._position + _STRIDE) % _MODULUS

@@ -1,4 +1,4 @@
-"""Products of inputs and weights on the tiles of a layer, for inference and training.
+"""Products of the inputs and weights of a layer, computed on tiles, for inference and training.
 
 Gradients use the straight-through estimator. Only inputs and weights are saved for the backward pass, as for a digital product,
 and the DAC codes are computed a second time. An analog layer therefore needs no more memory in training than a digital layer.
@@ -76,15 +76,15 @@ class Product(Protocol):
         """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the products of the DAC codes `codes` and the weights `kernel` of a row of tiles."""
+        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients with respect to `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
+        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
+        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
 
 
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams, noise: NoiseSource) -> Tensor:
@@ -145,8 +145,8 @@ _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad)
 class TileProduct(torch.autograd.Function):
     """Differentiable version of `run_tiles`.
 
-    The gradients are computed as for the exact product with the weights that the forward pass used. The gradient of an input
-    that the DAC clips is 0.
+    The gradients are those of a product without converters and output noise, with the weights that the forward pass used. The
+    gradient of an input that the DAC clips is 0.
     """
 
     @staticmethod
@@ -160,7 +160,7 @@ class TileProduct(torch.autograd.Function):
         params: MVMParams,
         noise: NoiseSource,
     ) -> Tensor:
-        """Return the outputs of `run_tiles`, and save inputs and weights for the backward pass."""
+        """Return the layer outputs that `run_tiles` computes, and save inputs and weights for the backward pass."""
         ctx.save_for_backward(x, params.matrix())
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)
@@ -169,7 +169,7 @@ class TileProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of inputs, weight, bias and input range, and None for the other arguments of `forward`."""
+        """Return the gradients for the inputs, weight, bias and input range, and None for the other arguments of `forward`."""
         x, weights = ctx.saved_tensors
         grad = grads[0].to(x.dtype)
         wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]

@@ -35,7 +35,7 @@ class ChipRead:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that all tensors of this object use [bytes]."""
+        """Memory that the tensors in this object use in total [bytes]."""
         pairs = [*self.weights, *([] if self.correction is None else [self.correction])]
         return sum(each.numel() * each.element_size() for pair in pairs for each in pair)
 
@@ -48,7 +48,7 @@ def read_row(
     t_inference: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Read the programmed crossbars of a row of tiles once.
+    """Read the weights of a row of tiles once from the programmed crossbars, and compute the factors that compensate drift.
 
     Args:
         row: Programmed crossbars of all tiles in the row.

@@ -1,4 +1,7 @@
-"""Selection of the projections (weight matrices) of a model to run on tiles, and results that describe analog layers."""
+"""Selection of the projections (weight matrices) of a model to run on tiles.
+
+The module also defines the objects that conversion, calibration and programming return.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ class Choice:
 
     Args:
         fqn: Fully qualified name of the projection or module.
-        layer_type: Registered layer type; for other modules the name of their class.
-        unsupported_reason: Reason why the weight cannot run on tiles; empty if the weight can run on tiles.
+        layer_type: Registered layer type, or the class name of a module without a registered layer type.
+        unsupported_reason: Reason why the weight cannot run on tiles, or an empty string if the weight can run on tiles.
         aliases: Other names of the same weight, if several projections share the weight.
     """
 
@@ -49,10 +52,10 @@ class Conversion(Printable):
         model: The model, which was converted in place.
         mapping: Placement of each projection, analog or digital.
         layer_types: Layer type of each projection, by fully qualified name.
-        tiles: Number of tiles of each analog layer, by name.
-        unsupported: Reasons why projections and other weights cannot run on tiles, by name.
-        by_choice: Reasons why the caller's rules keep projections digital, by name.
-        tile: Tile settings that the caller requested; None if not given.
+        tiles: Number of tiles of each analog layer, by fully qualified name.
+        unsupported: Reason why each unsupported projection or other weight cannot run on tiles, by fully qualified name.
+        by_choice: Reason why the caller's rules keep a projection digital, for each such projection by fully qualified name.
+        tile: Tile settings that the caller requested; None = no tile settings requested.
         n_uncalibrated: Number of analog layers that need an input range but have none.
     """
 
@@ -66,7 +69,7 @@ class Conversion(Printable):
     n_uncalibrated: int = 0
 
     def to_blocks(self) -> list[Block]:
-        """Return summary lines, and a table of all projections with their placement, number of tiles and reason."""
+        """Return summary lines, and a table of all projections with placement, number of tiles and reason for being digital."""
         lines = [f"{len(self.tiles)} of {len(self.layer_types)} projections on {sum(self.tiles.values())} tiles"]
         lines += [] if self.tile is None or not self.tiles else [f"tile: {describe_tile(self.tile)}"]
         if self.n_uncalibrated:
@@ -84,7 +87,7 @@ class Conversion(Printable):
 @final
 @dataclass(frozen=True)
 class InputRanges(Printable):
-    """Result of a calibration of input ranges.
+    """Result of a calibration of the input ranges of analog layers.
 
     Args:
         ranges: Calibrated input range of each analog layer by name, in units of the layer's input.
@@ -124,7 +127,7 @@ class ChipState(Printable):
     is_training: bool = False
 
     def to_blocks(self) -> list[Block]:
-        """Return a line with the time since programming, and a table with the number of tiles of each layer."""
+        """Return a line with the time since programming, and a table with the number of tiles of each analog layer."""
         line = (
             f"chip: {len(self.tiles)} layers on {sum(self.tiles.values())} tiles of {self.technology}, read "
             f"{format_duration(self.t_inference)} after programming (seed {self.seed})"
@@ -137,7 +140,7 @@ class ChipState(Printable):
 
 
 def describe_tile(tile: TileSpec) -> str:
-    """Return crossbar size, device technology, converters and drift compensation of a tile as one line of text."""
+    """Return one line of text with the crossbar size, device technology, converters and drift compensation of a tile."""
 
     def bits(n: int | None) -> str:
         return "ideal" if n is None else f"{n} bit"
@@ -173,10 +176,10 @@ def describe_conversion(
 
     Args:
         model: Model with or without analog layers.
-        unsupported: Reasons why projections cannot run on tiles, by name; None = no such projection.
-        by_choice: Reasons why the caller's rules keep projections digital, by name. Analog layers in it are ignored. None = no
-            such projection.
-        tile: Tile settings to describe; None = not described.
+        unsupported: Reason why each unsupported projection cannot run on tiles, by fully qualified name. None = no projection.
+        by_choice: Reason why the caller's rules keep a projection digital, by fully qualified name. Names of analog layers are
+            ignored. None = no projection.
+        tile: Tile settings to include in the result. None = no tile settings.
     """
     layers = analog_layers(model)
     types = {each.fqn: each.projection.layer_type for each in find_projections(model, describe_present)}
@@ -240,7 +243,7 @@ def select_projections(
 
 
 def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[Choice]:
-    """Yield all projections of a model, and other weights with two or more dimensions.
+    """Yield a `Choice` for each projection (weight matrix) of a model, and for each other weight with two or more dimensions.
 
     Args:
         model: Model with or without analog layers.
@@ -270,7 +273,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
 
 
 def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
-    """Yield each module with a parameter that has two or more dimensions and is not the weight of a projection."""
+    """Yield a `Choice` for each module that has a parameter with two or more dimensions that belongs to no projection."""
     placed = list(find_projections(model, describe_present))
     weights = {id(find_tensor(each.module, each.projection.weight)) for each in placed if not each.is_computed}
     computed = tuple(f"{each.module_fqn}." if each.module_fqn else "" for each in placed if each.is_computed)

@@ -36,7 +36,7 @@ def run_vectors(
 
     Args:
         vectors: im2col vectors ``(n, groups * in)``.
-        weight: Exact weight of the layer. The gradient of the outputs is computed with respect to this tensor.
+        weight: Exact weight of the layer, to which the gradient is propagated. The outputs use the weights in `params`.
         partition: Partition of the weight matrix over tiles.
         tile: Settings of the noise and other non-idealities of the product.
         params: Weights and converter settings of the forward pass.
@@ -96,7 +96,7 @@ def multiply_groups(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
 def read_tile(
     x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
-    """Return the outputs ``(n, cols)`` of one tile after the ADC, as products of `x` and `weights`.
+    """Return the outputs ``(n, cols)`` of one tile after the ADC, in the units of the product of `x` and `weights`.
 
     Args:
         x: Input vectors ``(n, rows)``.
@@ -173,7 +173,7 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
 
 
 def _is_last(reduction: float, params: MVMParams) -> bool:
-    """Return whether bound management must not divide the inputs by more than `reduction`."""
+    """Return whether `reduction` is the largest factor by which bound management may divide the inputs."""
     if reduction > _LARGEST_REDUCTION:
         return True
     return params.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(params.dac_bits)

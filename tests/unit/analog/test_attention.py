@@ -276,16 +276,24 @@ X = torch.zeros(BATCH, KEYS, EMBED)
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        ([X[0, 0]] * 3, {}, r"query \(12,\).*expected all 3-D, or all 2-D"),
-        ([X, X[0], X[0]], {}, r"key \(5, 12\).*expected all 3-D"),
-        ([X, X, X[..., 1:]], {}, r"value \(2, 5, 11\), expected the last dimensions \(12, 12, 12\)"),
+        ([X[0, 0]] * 3, {}, r"query \(12,\).*expected three 3-D tensors, or three 2-D"),
+        ([X, X[0], X[0]], {}, r"key \(5, 12\).*expected three 3-D tensors"),
+        ([X, X, X[..., 1:]], {}, r"value \(2, 5, 11\), expected \(12, 12, 12\) as the sizes"),
         ([X, X, X[:, 1:]], {}, "expected a value for every key"),
         ([X, X[1:], X[1:]], {}, "expected the same size in dimension 0, the batch"),
         ([X] * 3, {"is_causal": True}, "is_causal=True without attn_mask"),
-        ([X] * 3, {"attn_mask": X[0]}, r"attn_mask: got \(5, 12\), expected \(5, 5\) or \(6, 5, 5\)"),
-        ([X] * 3, {"attn_mask": torch.zeros(2, 5, 5)}, r"attn_mask: got \(2, 5, 5\)"),
-        ([X] * 3, {"key_padding_mask": torch.zeros(2, 4)}, r"key_padding_mask: got \(2, 4\), expected \(2, 5\)"),
-        ([X] * 3, {"attn_mask": torch.zeros(5, 5, dtype=torch.int64)}, "attn_mask: got torch.int64, expected boolean"),
+        ([X] * 3, {"attn_mask": X[0]}, r"attn_mask: got the shape \(5, 12\), expected \(5, 5\) or \(6, 5, 5\)"),
+        ([X] * 3, {"attn_mask": torch.zeros(2, 5, 5)}, r"attn_mask: got the shape \(2, 5, 5\)"),
+        (
+            [X] * 3,
+            {"key_padding_mask": torch.zeros(2, 4)},
+            r"key_padding_mask: got the shape \(2, 4\), expected \(2, 5\)",
+        ),
+        (
+            [X] * 3,
+            {"attn_mask": torch.zeros(5, 5, dtype=torch.int64)},
+            "attn_mask: got a mask of type torch.int64, expected torch.bool",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit(inputs: list[Tensor], options: dict[str, Any], message: str) -> None:

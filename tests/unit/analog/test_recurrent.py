@@ -297,16 +297,16 @@ H = torch.zeros(1, BATCH, HIDDEN)
 @pytest.mark.parametrize(
     ("kind", "inputs", "hx", "message"),
     [
-        ("gru", X[0, 0], None, r"inputs: got \(5,\), expected 2-D or 3-D"),
-        ("gru", X[..., 1:], None, r"inputs: got \(6, 3, 4\), expected the last dimension 5"),
+        ("gru", X[0, 0], None, r"inputs: got a tensor of shape \(5,\), expected 2-D or 3-D"),
+        ("gru", X[..., 1:], None, r"inputs: got shape \(6, 3, 4\), expected the size 5"),
         ("gru", X[:0], None, "got 0 time steps"),
-        ("gru", X, H[0], r"hx: got \(3, 4\), expected \(1, 3, 4\)"),
-        ("gru", X[:, 0], H, r"hx: got \(1, 3, 4\), expected \(1, 4\)"),
-        ("gru", X, (H, H), r"hx: got \(1, 3, 4\), \(1, 3, 4\), expected \(1, 3, 4\)"),
-        ("lstm", X, H, r"hx: got \(1, 3, 4\), expected \(1, 3, 4\), \(1, 3, 4\)"),
+        ("gru", X, H[0], r"hx: got states of the shapes \(3, 4\), expected \(1, 3, 4\)"),
+        ("gru", X[:, 0], H, r"hx: got states of the shapes \(1, 3, 4\), expected \(1, 4\)"),
+        ("gru", X, (H, H), r"hx: got states of the shapes \(1, 3, 4\), \(1, 3, 4\), expected \(1, 3, 4\)"),
+        ("lstm", X, H, r"hx: got states of the shapes \(1, 3, 4\), expected \(1, 3, 4\), \(1, 3, 4\)"),
         ("projected lstm", X, (H, H), r"expected \(1, 3, 3\), \(1, 3, 4\)"),
-        ("gru", pack_sequence([X[:, 0, 1:]]), None, r"data of the packed inputs: got \(6, 4\)"),
-        ("gru", pack_sequence([X[:, 0]]), H, r"hx: got \(1, 3, 4\), expected \(1, 1, 4\)"),
+        ("gru", pack_sequence([X[:, 0, 1:]]), None, r"data of the packed inputs: got shape \(6, 4\)"),
+        ("gru", pack_sequence([X[:, 0]]), H, r"hx: got states of the shapes \(1, 3, 4\), expected \(1, 1, 4\)"),
     ],
 )
 def test_inputs_that_do_not_fit(kind: str, inputs: Any, hx: Any, message: str) -> None:
@@ -321,8 +321,8 @@ def test_cells_refuse_what_does_not_fit() -> None:
     cell = nn.GRUCell(IN, HIDDEN)
     for inputs, hx, message in (
         (X, None, "expected 1-D or 2-D"),
-        (X[0, :, 1:], None, "expected the last dimension 5"),
-        (X[0], H[0, 0], r"hx: got \(4,\), expected \(3, 4\)"),
+        (X[0, :, 1:], None, "expected the size 5"),
+        (X[0], H[0, 0], r"hx: got states of the shapes \(4,\), expected \(3, 4\)"),
     ):
         with pytest.raises(ConfigError, match=message):
             run_cell(cell, products_of(cell), inputs, hx)

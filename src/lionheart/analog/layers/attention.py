@@ -1,4 +1,4 @@
-"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four projections."""
+"""Multi-head attention as in `nn.MultiheadAttention`, except that a callback computes the four products with weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AttentionInputs(NamedTuple):
 def attend(
     attention: nn.MultiheadAttention, project: Callable[[str, Tensor], Tensor], inputs: AttentionInputs
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the result of ``nn.MultiheadAttention.forward``, with the projections (weight matrices) computed by `project`.
+    """Return the result of ``nn.MultiheadAttention.forward``. The function `project` computes the products with weights.
 
     Args:
         attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. The
@@ -50,9 +50,9 @@ def attend(
         inputs: Arguments of ``nn.MultiheadAttention.forward``.
 
     Returns:
-        Outputs with the shape of the queries, and the attention weights after dropout, or None if not needed. The attention
-        weights have the shape ``(N, L, S)`` if averaged over the heads, else ``(N, num_heads, L, S)``. ``N`` is omitted for
-        unbatched inputs. ``S`` includes the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
+        Outputs with the shape of the queries, and the attention weights after dropout, or None if ``need_weights`` is False.
+        The attention weights have the shape ``(N, L, S)`` if averaged over the heads, else ``(N, num_heads, L, S)``. ``N`` is
+        omitted for unbatched inputs. ``S`` includes the extra keys that ``add_bias_kv`` and ``add_zero_attn`` append.
 
     Raises:
         ConfigError: The shape of an input is wrong, the shape or data type of a mask is wrong, or a causal mask is missing.
@@ -95,32 +95,40 @@ def attend(
 
 
 def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether the inputs have a batch dimension, and raise an error if a shape does not match the layer."""
+    """Raise an error if a shape does not match the layer `attention`. Return whether the inputs have a batch dimension."""
     if query.is_nested or key.is_nested or value.is_nested:
         raise UnsupportedLayerError(
             "attention: got a nested tensor, expected padded tensors",
             hint="pad the inputs and pass a key_padding_mask; for nn.TransformerEncoder, set enable_nested_tensor=False",
         )
-    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    shapes = f"the shapes query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
-        raise ConfigError(f"attention: got {shapes}, expected all 3-D, or all 2-D if there is no batch dimension")
+        raise ConfigError(
+            f"attention: got {shapes}, expected three 3-D tensors, or three 2-D tensors without a batch dimension",
+            hint="add the batch dimension where it is missing",
+        )
     widths = (attention.embed_dim, attention.kdim, attention.vdim)
     if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
-        raise ConfigError(f"attention: got {shapes}, expected the last dimensions {widths}, respectively")
+        raise ConfigError(
+            f"attention: got {shapes}, expected {widths} as the sizes of the last dimensions",
+            hint="these sizes are embed_dim, kdim and vdim of the layer",
+        )
     if key.shape[:-1] != value.shape[:-1]:
         raise ConfigError(
-            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)"
+            f"attention: got {shapes}, expected a value for every key (equal shapes except for the last dimension)",
+            hint="pass keys and values with the same batch size and sequence length",
         )
     batch_axis = 0 if attention.batch_first else 1
     if query.ndim == 3 and query.shape[batch_axis] != key.shape[batch_axis]:
         raise ConfigError(
-            f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch dimension"
+            f"attention: got {shapes}, expected the same size in dimension {batch_axis}, the batch dimension",
+            hint="if the batch is in another dimension, change batch_first of the layer or transpose the inputs",
         )
     return query.ndim == 3
 
 
 def _sizes(query: Tensor, key: Tensor, batch_first: bool) -> tuple[int, int, int]:
-    """Return the batch size, the number of queries and the number of keys."""
+    """Return the batch size, the number of queries and the number of keys, from the shapes of `query` and `key`."""
     if batch_first:
         return query.shape[0], query.shape[1], key.shape[1]
     return query.shape[1], query.shape[0], key.shape[0]
@@ -142,13 +150,16 @@ def _merge_masks(
     if attn_mask is not None:
         expected = ((n_queries, n_keys), (n_batch * n_heads, n_queries, n_keys))
         if tuple(attn_mask.shape) not in expected:
-            raise ConfigError(f"attn_mask: got {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}")
+            raise ConfigError(
+                f"attn_mask: got the shape {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}",
+                hint="the last two dimensions are queries and keys; a 3-D mask begins with batch size times number of heads",
+            )
         mask = _to_summand(attn_mask, "attn_mask", dtype)
         mask = mask.reshape(scores_shape if mask.ndim == 3 else (1, 1, n_queries, n_keys))
     if key_padding_mask is not None:
         if tuple(key_padding_mask.shape) != (n_batch, n_keys):
             raise ConfigError(
-                f"key_padding_mask: got {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
+                f"key_padding_mask: got the shape {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
                 hint="both shapes include the batch dimension, which has size 1 for unbatched inputs",
             )
         padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
@@ -163,7 +174,8 @@ def _to_summand(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
         return mask
     if mask.dtype != torch.bool:
         raise ConfigError(
-            f"{name}: got {mask.dtype}, expected booleans (True = ignore) or floating-point numbers to add"
+            f"{name}: got a mask of type {mask.dtype}, expected torch.bool (True = ignore) or a floating-point type",
+            hint="convert the mask, for example with mask.bool()",
         )
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 
@@ -179,7 +191,7 @@ def _add_extra_keys(
     bias: Tensor | None,  # (1, 1, embed_dim)
     attention: nn.MultiheadAttention,
 ) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
-    """Append the extra key or value `bias`, if given, and a key or value of zeros if ``add_zero_attn`` is set."""
+    """Return the keys (or values) `x` with the extra key `bias` appended, if given, and zeros if ``add_zero_attn`` is set."""
     keys = [x]
     if bias is not None:
         keys.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))

@@ -16,8 +16,8 @@ from lionheart.graph.convolutions import CONVOLVE
 class AnalogConv(AnalogLayer):
     """Analog layer that replaces `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, including grouped and depthwise convolutions.
 
-    Inputs are quantised before the convolution instead of after im2col, unless the tile settings require separate treatment of
-    each input vector. The result is the same, and the im2col matrix is not built.
+    The layer builds the im2col matrix only if the tile settings require separate treatment of each input vector. Otherwise the
+    inputs are converted to DAC codes before an ordinary convolution, with the same result.
     """
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class AnalogConv(AnalogLayer):
         return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without batch dimension
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the products of the DAC codes `codes` and the weights `kernel`."""
+        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
         conv = cast(nn.Conv2d, self.digital)
         product: Tensor = CONVOLVE[kernel.ndim - 2](
             codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups
@@ -75,7 +75,7 @@ class AnalogConv(AnalogLayer):
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
+        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
         conv = cast(nn.Conv2d, self.digital)
         kernel = weights.view(len(weights), -1, *conv.kernel_size)
         if kernel.ndim == 4:
@@ -121,5 +121,5 @@ class AnalogConv(AnalogLayer):
         return out if x.ndim == n + 2 else out.squeeze(0)
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
+        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
         return values.view(-1, *[1] * (self.weight.ndim - 2))

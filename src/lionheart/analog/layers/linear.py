@@ -23,13 +23,13 @@ class AnalogLinear(AnalogLayer):
         return x[..., first:last]
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the products of the DAC codes `codes` and the weights `kernel`."""
+        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
         return F.linear(codes, kernel)
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of `codes` and `weights`; None for a gradient whose flag in `wanted` is False."""
+        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
         grad_codes = grad @ weights if wanted[0] else None
         grad_weights = grad.reshape(-1, grad.shape[-1]).T @ codes.reshape(-1, codes.shape[-1]) if wanted[1] else None
         return grad_codes, grad_weights
@@ -41,5 +41,5 @@ class AnalogLinear(AnalogLayer):
         return vectors.view(*x.shape[:-1], vectors.shape[-1])
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Reshape `values`, one number for each output ``(out,)``, so that they broadcast over the tensor `outputs`."""
+        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
         return values

@@ -1,4 +1,4 @@
-"""Recurrent layers and cells (RNN, LSTM, GRU) as in PyTorch, except that a callback computes the projections."""
+"""Recurrent layers and cells (RNN, LSTM, GRU) as in PyTorch, except that a callback computes the products with weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_recurrent(
     inputs: Tensor | PackedSequence,  # (T, N, in), (N, T, in) if batch_first, or (T, in)
     hx: Tensor | Sequence[Tensor] | None = None,  # (layers * directions, N, hidden) or (layers * directions, hidden)
 ) -> tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Compute the result of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with the products with the weights computed by `project`.
+    """Return the result of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``. The function `project` computes the products with weights.
 
     Args:
         rnn: Recurrent layer, or an object with its settings. The weights of the layer are not used.
@@ -52,8 +52,8 @@ def run_recurrent(
         hx: Initial hidden state; for an LSTM, initial hidden state and cell state. None = zeros.
 
     Returns:
-        Outputs of the last layer ``(T, N, directions * hidden)``, with dimensions in the order of `inputs`, and the final
-        states, shaped like `hx`.
+        Outputs of the last layer, and the final states, shaped like `hx`. The outputs have the form of `inputs` (tensor or
+        packed sequences) and the size ``directions * hidden`` in the last dimension.
 
     Raises:
         ConfigError: The shape of an input or a state is wrong, or there are no time steps.
@@ -87,7 +87,7 @@ def run_cell(
     inputs: Tensor,  # (N, in) or (in,)
     hx: Tensor | Sequence[Tensor] | None = None,  # (N, hidden) or (hidden,)
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Compute the result of ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell``, with the projections computed by `project`.
+    """Return the result of ``nn.RNNCell``, ``nn.LSTMCell`` or ``nn.GRUCell``. `project` computes the products with weights.
 
     Args:
         cell: Cell with the settings to use. Its weights are not used.
@@ -115,7 +115,7 @@ def run_cell(
 
 
 def _mode_of_cell(cell: nn.RNNCellBase) -> str:
-    """Return the mode of the recurrent layer type that corresponds to `cell`, for example ``LSTM``."""
+    """Return the mode of the recurrent layer with the same computation as `cell`, for example ``"LSTM"``."""
     if isinstance(cell, nn.LSTMCell):
         return "LSTM"
     if isinstance(cell, nn.GRUCell):
@@ -131,7 +131,7 @@ def _mode_of_cell(cell: nn.RNNCellBase) -> str:
 def _run_packed(
     rnn: RecurrentSettings, project: Project, inputs: PackedSequence, hx: Tensor | Sequence[Tensor] | None
 ) -> tuple[PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Compute a recurrent layer on packed sequences, which are padded to one tensor and sorted by descending length."""
+    """Return the outputs and the final states of a recurrent layer for packed sequences, which are padded to one tensor."""
     data, batch_sizes, sorted_indices, unsorted_indices = inputs
     _check_inputs(data, rnn.input_size, (2,), "data of the packed inputs")
     steps, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
@@ -182,7 +182,8 @@ def _run_direction(
 ) -> tuple[Tensor, State]:  # (T, N, hidden), (N, hidden) each
     """Compute one direction of one layer, and return the outputs of all time steps and the final state.
 
-    Where `mask` is False, the state does not change and the output is 0.
+    `name` identifies layer and direction in the names of projections, for example ``l0_reverse``. Where `mask` is False, the
+    state does not change and the output is 0.
     """
     update, is_reverse = _UPDATES[rnn.mode], name.endswith("_reverse")
     from_inputs = project(f"ih_{name}", inputs).unbind(0)
@@ -237,9 +238,9 @@ def _initial_states(
     hx: Tensor | Sequence[Tensor] | None,
     is_batched: bool,
 ) -> State:  # (layers * directions, N, hidden) each
-    """Return the initial states from `hx`, with a batch dimension; zeros if `hx` is None."""
+    """Return the initial states in `hx` with a batch dimension, or zeros if `hx` is None."""
     if len(steps) == 0:
-        raise ConfigError("inputs: got 0 time steps, expected at least one")
+        raise ConfigError("inputs: got 0 time steps, expected at least one", hint="remove empty sequences")
     n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
     widths = [rnn.proj_size or rnn.hidden_size, rnn.hidden_size][: _n_states(rnn.mode)]
     return _take_states(hx, [(n_runs, steps.shape[1], width) for width in widths], steps, None if is_batched else 1)
@@ -265,7 +266,10 @@ def _take_states(
     expected = [tuple(n for axis, n in enumerate(shape) if axis != batch_axis) for shape in shapes]
     if [tuple(state.shape) for state in given] != expected:
         got = ", ".join(str(tuple(state.shape)) for state in given)
-        raise ConfigError(f"hx: got {got}, expected {', '.join(map(str, expected))} (state shapes)")
+        raise ConfigError(
+            f"hx: got states of the shapes {got}, expected {', '.join(map(str, expected))}",
+            hint="omit hx to begin with states of zeros",
+        )
     return tuple(state if batch_axis is None else state.unsqueeze(batch_axis) for state in given)
 
 
@@ -274,9 +278,15 @@ def _as_hx(states: State) -> Tensor | tuple[Tensor, Tensor]:
 
 
 def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name: str) -> None:
-    """Raise an error unless `inputs.ndim` is in `n_dims` and the last dimension has size `input_size`."""
+    """Raise an error unless `inputs.ndim` is in `n_dims` and the last dimension of `inputs` has the size `input_size`.
+
+    The error message begins with `name`.
+    """
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
-        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected {allowed} input")
+        raise ConfigError(f"{name}: got a tensor of shape {tuple(inputs.shape)}, expected {allowed}")
     if inputs.shape[-1] != input_size:
-        raise ConfigError(f"{name}: got {tuple(inputs.shape)}, expected the last dimension {input_size} (input_size)")
+        raise ConfigError(
+            f"{name}: got shape {tuple(inputs.shape)}, expected the size {input_size} (input_size) in the last dimension",
+            hint="the last dimension contains the features of one time step",
+        )

@@ -1,4 +1,4 @@
-"""Digital and analog layers that compute one projection (weight matrix) inside a module, with the module's parameters."""
+"""Digital and analog layers that compute one projection (weight matrix) of a module and use the module's parameters."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DigitalProjection(nn.Module):
 
 @final
 class ConvView(DigitalProjection):
-    """Digital layer that computes the product in a convolution whose class overrides ``forward``, without bias."""
+    """Digital layer that computes, without bias, the product in a convolution whose class overrides ``forward``."""
 
     @property
     def weight(self) -> Tensor:
@@ -89,9 +89,10 @@ class ConvView(DigitalProjection):
 
 @final
 class TapsView(DigitalProjection):
-    """Digital layer that computes the products in a transposed convolution: each input position times all kernel positions.
+    """Digital layer that computes the products in a transposed convolution. `add_up_taps` adds the products up.
 
-    For each input position, there are ``groups * cols`` products, one for each output channel and kernel position.
+    Each input position is multiplied with the weights of all kernel positions. For each input position, there are
+    ``groups * cols`` products, one for each output channel and kernel position.
     """
 
     padding_mode = "zeros"
@@ -119,7 +120,7 @@ class TapsView(DigitalProjection):
         stored.copy_(taps.reshape(stored.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the products of each input position and all kernel positions."""
+        """Return the products of each input position in `x` and the weights of all kernel positions, without bias."""
         return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
@@ -130,16 +131,16 @@ class ProjectionView:
 
     @property
     def weight(self) -> Tensor:
-        """Weight of the `DigitalProjection`."""
+        """Weight of the digital layer that this layer replaces."""
         return self.digital.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """Bias of the `DigitalProjection`, or None."""
+        """Bias of the digital layer that this layer replaces, or None without a bias."""
         return self.digital.bias
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a key that is equal for two layers if they use the same weight."""
+        """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
 
@@ -152,12 +153,12 @@ class ProjectionView:
 
 @final
 class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
-    """Analog layer that computes a linear projection (weight matrix) of a module, with the module's parameters."""
+    """Analog layer that computes a linear projection (weight matrix) of a module and uses the module's parameters."""
 
 
 @final
 class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
-    """Analog layer that computes the product in a convolution that overrides ``forward``, or in a transposed convolution."""
+    """Analog layer for the products in a convolution whose class overrides ``forward``, or in a transposed convolution."""
 
 
 def digital_projection(
@@ -179,7 +180,7 @@ def digital_projection(
 
 
 def analog_view(view: DigitalProjection, tile: TileSpec, noise: NoiseSource) -> AnalogLayer:
-    """Return the analog layer that computes the projection of the digital layer `view` on tiles."""
+    """Return a new analog layer that replaces the digital layer `view` and computes the projection on tiles."""
     layout = view.projection
     partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
     layer = AnalogConvView if isinstance(view, (ConvView, TapsView)) else AnalogLinearView
@@ -187,7 +188,7 @@ def analog_view(view: DigitalProjection, tile: TileSpec, noise: NoiseSource) -> 
 
 
 def add_up_taps(taps: Tensor, conv: nn.ConvTranspose2d, output_padding: tuple[int, ...]) -> Tensor:
-    """Add up the products in a transposed convolution at the output positions to which they contribute.
+    """Return the outputs of a transposed convolution, given the products of each input position and kernel position.
 
     Args:
         taps: Products ``(batch, channels * taps, *positions)`` of each input position and each kernel position (tap). The

@@ -53,12 +53,12 @@ class AnalogWrapper(nn.Module):
         self.training = digital.training
 
     def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
-        """Yield each analog layer of this wrapper, after the name of the projection that the layer computes."""
+        """Yield pairs of a projection name and the analog layer of this wrapper that computes the projection."""
         for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
             yield cast(DigitalProjection, layer.digital).projection.name, cast(AnalogLayer, layer)
 
     def move_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
-        """Convert the module so that exactly the projections named in `wanted` run on tiles.
+        """Convert the wrapped module so that exactly the projections named in `wanted` run on tiles.
 
         Analog layers that remain analog keep their state.
 
@@ -80,7 +80,7 @@ class AnalogWrapper(nn.Module):
         return any(each is layer for _, each in self.analog_views())
 
     def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
-        """Replace the analog layer `old` by `new`."""
+        """Replace the analog layer `old` of this wrapper by the analog layer `new`."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         layers[next(key for key, each in layers.items() if each is old)] = new
 
@@ -93,7 +93,7 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if it is analog, else digitally."""
+        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if the projection is analog."""
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
@@ -116,13 +116,13 @@ class AnalogWrapper(nn.Module):
             return getattr(digital, name)
 
     def extra_repr(self) -> str:
-        """Return the class name of the wrapped module."""
+        """Return the class name of the wrapped module, as text for ``print(model)``."""
         return f"for {type(self.__dict__['digital']).__name__}"
 
 
 @final
 class AnalogMultiheadAttention(AnalogWrapper):
-    """Wrapper that replaces `nn.MultiheadAttention` and runs some or all of its projections on tiles."""
+    """Wrapper that replaces `nn.MultiheadAttention` and runs some or all of its projections (weight matrices) on tiles."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return the results of the attention layer. Arguments and results are as in `nn.MultiheadAttention`."""
@@ -132,7 +132,7 @@ class AnalogMultiheadAttention(AnalogWrapper):
 @final
 @dataclass
 class _Recurrent:
-    """Settings of a recurrent layer, as attributes with the names that PyTorch uses."""
+    """Settings of a recurrent layer, under the attribute names of `nn.RNN`, `nn.LSTM` and `nn.GRU`."""
 
     mode: str
     input_size: int
@@ -153,14 +153,14 @@ class AnalogRecurrent(AnalogWrapper):
     """
 
     def forward(self, inputs: Any, hx: Any = None) -> Any:
-        """Return the outputs for a batch of sequences and the final states. Arguments and results are as in PyTorch."""
+        """Return the outputs for a batch of sequences, and the final states, as the wrapped recurrent layer does."""
         with ExitStack() as stack:
             for _, layer in self.analog_views():
                 stack.enter_context(layer.same_weights())
             return run_recurrent(self._settings(), self.project, inputs, hx)
 
     def _settings(self) -> RecurrentSettings:
-        """Return the settings as an object that `torch.compile` can trace, in contrast to the digital module."""
+        """Return the settings of the recurrent layer as an object that `torch.compile` can trace."""
         return _Recurrent(**self._options, training=self.training)
 
     def __init__(self, digital: nn.Module) -> None:
@@ -206,19 +206,19 @@ class AnalogProduct(AnalogWrapper):
     """Wrapper of a module that computes one linear projection and is not an `nn.Linear`, such as Hugging Face's ``Conv1D``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the projection. The last dimension of `x` contains the input vectors."""
+        """Return the outputs ``(..., out)`` of the projection for the inputs `x` ``(..., in)``."""
         return self.project("", x)
 
 
 @final
 class AnalogInside(AnalogWrapper):
-    """Wrapper that runs the ``forward`` of the wrapped module, except that tiles compute the products with its weights."""
+    """Wrapper that runs ``forward`` of the wrapped module. Tiles compute the products with those weights that are analog."""
 
     adds_bias = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the ``forward`` of the wrapped module. Arguments and results are as in the wrapped module."""
+        """Return the result of ``forward`` of the wrapped module. The arguments are passed on unchanged."""
         digital: nn.Module = self.__dict__["digital"]
         with proxied(digital, self._proxies(digital)):
             return digital.forward(*args, **kwargs)
@@ -243,7 +243,7 @@ class AnalogInside(AnalogWrapper):
 
 
 def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
-    """Return the wrapper class for `module`; None if an analog layer replaces the module without a wrapper."""
+    """Return the wrapper class that replaces `module`, or None if an analog layer replaces the module without a wrapper."""
     if needs_proxy(module):
         return AnalogInside
     if isinstance(module, nn.MultiheadAttention):
@@ -258,7 +258,7 @@ def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:
 
 
 def wrapper_unsupported_reason(module: nn.Module) -> str:
-    """Return the reason why no wrapper can replace `module`; empty if the module can be replaced."""
+    """Return the reason why no wrapper can replace `module`, or an empty string if the module can be replaced."""
     needs_ours = wrapper_for(module) not in (None, AnalogInside, AnalogProduct)
     return f"{type(module).__name__} overrides forward" if needs_ours and has_own_forward(module) else ""
 
