@@ -195,7 +195,8 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
             f"search.tune_compensation: got backend={settings.backend!r}, but True needs backend={DEFAULT_BACKEND!r}",
-            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends use the same tile settings for all layers",
+            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends use "
+            "the same tile settings for all layers",
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
