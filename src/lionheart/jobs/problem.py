@@ -276,7 +276,7 @@ class MappingProblem:
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Apply `mapping` with the current weights. If no projection is analog, load the original weights of the task's model."""
+        """Apply `mapping` with the current weights. If no projection is analog, load the weights of the task's model."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
