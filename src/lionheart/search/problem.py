@@ -38,7 +38,10 @@ class Problem(Protocol):
         """Number of decisions that were recorded before the run was resumed; 0 in a new run."""
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return the decision with number `index` if it was recorded before a resume; else call `decide` and record its result."""
+        """Return the decision with number `index`, which `decide` makes unless it was recorded before a resume.
+
+        A new decision is recorded.
+        """
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
         """Apply a mapping to the network, and evaluate the network on simulated chips.
