@@ -194,7 +194,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     check_ranking(settings)
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
-            f"search.tune_compensation: got backend={settings.backend!r}, but True needs backend={DEFAULT_BACKEND!r}",
+            f"search.tune_compensation=True needs backend={DEFAULT_BACKEND!r}, got backend={settings.backend!r}",
             hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends use "
             "the same tile settings for all layers",
         )
@@ -268,7 +268,8 @@ class _MapJob:
     def _measure_baseline(self) -> DigitalBaseline:
         """Return two accuracies of the digital network, each measured once per run and then read from the journal.
 
-        One is measured on the samples used for decisions, the other on the validation samples of the final results.
+        The first accuracy is measured on the samples used for decisions, the second accuracy on the validation samples that are
+        used for the final results.
         """
         chips, context = self.problem.chips, self.context
         is_new = not context.journal.has("baseline")

@@ -38,7 +38,7 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
 
 
 def find_system(context: Context) -> SystemModel | None:
-    """Return the model of time and energy on the first platform in the settings; None if they name no platform."""
+    """Return the model of time and energy on the first platform in the settings, or None if no platform is set."""
     platforms = context.settings.platforms
     if not platforms:
         return None

@@ -237,8 +237,8 @@ class MappingProblem:
             confidence: Confidence level of the upper bound of the drop, 0 to 1.
 
         Returns:
-            Accuracy and drop at one of the times at which the bound on the drop must hold. It is the time at which the upper
-            confidence bound of the drop is largest.
+            Accuracy and drop at one time since programming. Among the times at which the bound on the drop must hold, this time
+            has the largest upper confidence bound of the drop.
         """
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog, held-out samples"

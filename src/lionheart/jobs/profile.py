@@ -113,11 +113,11 @@ def profile_layers(
 
     Args:
         task: Task whose network is measured. The network is not changed.
-        settings: Settings of the run, e.g. the tile, the backend, the seed and the projections to include; None = the preset
+        settings: Settings, e.g. the tile, the backend, the seed and the projections to include; None = the preset
             ``quick``.
         times: Times since programming: durations such as ``"1d"``, or seconds. The first time determines the order of the rows.
         n_chips: Number of simulated chips for each projection.
-        n_samples: Number of validation samples, taken from the start of the validation samples; None = all.
+        n_samples: Number of validation samples to evaluate, starting from the first; None = all.
         out: JSON file for the profile; None = no file. The file is written after each projection, with a table in a ``.csv``
             file next to it. A ``.journal`` file exists until all projections are measured. If these files exist from an earlier
             call with the same settings, the projections measured in that call are not measured again.

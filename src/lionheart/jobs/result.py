@@ -84,7 +84,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
-            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, because tile settings of the run differ between layers",
+            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, because the tile settings of the run differ by layer",
             hint=f"use backend={DEFAULT_BACKEND!r}",
         )
     set_tiles_(model, tiles)

@@ -230,7 +230,7 @@ def _describe_hardware(device: torch.device, environment: Environment) -> str:
 def _describe_start(start: Path) -> TrainingCard | Weights:
     """Return the training card of the weights in the file `start`; without such a card, only the hash of the file.
 
-    A training card next to the file counts only if the hash in the card equals the hash of the file.
+    A training card next to the file is used only if the hash in the card equals the hash of the file.
     """
     digest = sha256_file(start)
     try:

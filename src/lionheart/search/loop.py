@@ -58,7 +58,7 @@ class SearchLoop:
 
     @property
     def last_drop_ucb_pp(self) -> float:
-        """Accuracy drop in the last decision that was compared with the bound [pp].
+        """Accuracy drop [pp] that was compared with the bound in the last decision.
 
         The value is the upper confidence bound of the drop, or the estimated drop if the settings contain no confidence level.
         """
@@ -161,7 +161,8 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search.max_tiles: the strategy tried a mapping of projections to {n_tiles} tiles, expected at most {most}",
+                    f"search.max_tiles: the strategy tried a mapping of projections to {n_tiles} tiles, "
+                    f"expected at most {most}",
                     hint="in the strategy, call `loop.attempt(mapping, ...)` only if `loop.objective.fits(mapping.analog)`",
                 )
 

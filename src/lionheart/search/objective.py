@@ -180,8 +180,8 @@ class Objective:
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
         """Return the reason why each digital projection should stay digital, by the name of the projection.
 
-        A reason is that the projection saves no cost on tiles, or that too few tiles are left. Projections for which neither
-        applies are not included.
+        The reason is that the projection saves no cost on tiles, or that too few tiles are left. Projections with
+        neither reason are not included.
 
         Args:
             mapping: Mapping that determines the digital projections and the number of tiles left.

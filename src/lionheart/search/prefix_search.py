@@ -62,8 +62,8 @@ def _where_bound_is_met(
     """Return the number of the largest set, between `low` and `high`, whose predicted drop is within the bound.
 
     The prediction is a straight line through two known drops. If no set between `low` and `high` (both exclusive) is predicted
-    to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The result
-    is then the number halfway, or ``high - 1`` if a set was within the bound and no set was beyond the bound.
+    to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The
+    result is then the number halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the bound.
 
     Args:
         sums: Sum of the loss increases of each set, in ascending order.
@@ -114,14 +114,14 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 def _best_move(
     loop: SearchLoop, sets: PrefixSets, tried: Collection[frozenset[str]], too_much: float
 ) -> tuple[list[Candidate], str, int] | None:
-    """Find the addition or exchange of a candidate with the largest expected gain, which is not in `tried`.
+    """Find the untried addition or exchange of a candidate with the largest expected gain.
 
     The expected gain is the saved cost times the assumed probability that the new mapping is within the bound.
 
     Args:
         loop: Loop of the search.
         sets: Candidates in the order of sensitivity.
-        tried: Sets of names of analog projections that were already tried.
+        tried: Sets of analog projections that were already tried, each given by the names of the projections.
         too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
 
     Returns:
@@ -186,7 +186,7 @@ def _moves(
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain the network with all candidates analog. If the mapping is rejected, add only half as many candidates.
+    """Retrain the network with all candidates analog. If no mapping is accepted, retrain with half of the added candidates.
 
     The number of added candidates is halved until a mapping is accepted, none is left to add, or the budget is spent.
     """

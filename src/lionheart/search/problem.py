@@ -38,9 +38,9 @@ class Problem(Protocol):
         """Number of decisions that were recorded before the run was resumed; 0 in a new run."""
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return the decision with number `index`, which `decide` makes unless it was recorded before a resume.
+        """Return the decision with number `index`: the recorded decision after a resume, else the result of `decide`.
 
-        A new decision is recorded.
+        A decision made by `decide` is recorded.
         """
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:

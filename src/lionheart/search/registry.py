@@ -18,7 +18,7 @@ Search = Callable[[SearchLoop], None]
 @final
 @dataclass(frozen=True)
 class Strategy:
-    """A search function, with the options that its search needs.
+    """A search function and its options.
 
     Args:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.

@@ -91,8 +91,8 @@ class ChipEvaluator:
             confidence: Confidence level of the upper bound of the drop, 0 to 1.
 
         Returns:
-            Accuracy and drop at one of the times at which the bound on the drop must hold. It is the time at which the upper
-            confidence bound of the drop, `drop_ucb_pp`, is largest.
+            Accuracy and drop at one time since programming. Among the times at which the bound on the drop must hold, this time
+            has the largest upper confidence bound of the drop, `drop_ucb_pp`.
         """
         n_chips = self.settings.search.n_chips_final
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)

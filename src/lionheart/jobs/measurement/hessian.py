@@ -54,8 +54,8 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
 
     The Hessian is computed for the loss of the task's digital network. The weight errors are simulated with the tile settings
     of the run, at ``t_inference`` since programming, and always with the backend ``lionheart``. The loss increase estimated
-    from both has the unit of the loss, like the result of `measure_loss_increase`, but does not include converters, output
-    noise and terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the product of
+    from both has the unit of the loss, like the result of `measure_loss_increase`, but does not include the effects of
+    converters and output noise, nor terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the product of
     trace and squared error by the number of weights.
 
     Args:
@@ -199,7 +199,7 @@ def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None
 def _check_differentiable(slope: Tensor) -> None:
     """Check that the autograd graph of a gradient contains no function that cannot be differentiated again.
 
-    PyTorch would treat the result of such a function as a constant.
+    Without this check, PyTorch would treat the result of such a function as a constant when it differentiates the gradient.
 
     Raises:
         RuntimeError: The graph contains such a function.
