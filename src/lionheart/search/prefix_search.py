@@ -62,8 +62,9 @@ def _where_bound_is_met(
     """Return the number of the largest set, between `low` and `high`, whose predicted drop is within the bound.
 
     The prediction is a straight line through two known drops. If no set between `low` and `high` (both exclusive) is predicted
-    to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The
-    result is then the number halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the bound.
+    to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The result
+    is then the number halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the
+    bound.
 
     Args:
         sums: Sum of the loss increases of each set, in ascending order.

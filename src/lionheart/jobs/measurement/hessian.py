@@ -55,8 +55,8 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
     The Hessian is computed for the loss of the task's digital network. The weight errors are simulated with the tile settings
     of the run, at ``t_inference`` since programming, and always with the backend ``lionheart``. The loss increase estimated
     from both has the unit of the loss, like the result of `measure_loss_increase`, but does not include the effects of
-    converters and output noise, nor terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the product of
-    trace and squared error by the number of weights.
+    converters and output noise, nor terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and
+    divides the product of trace and squared error by the number of weights.
 
     Args:
         context: Context of the job. The task's network is not changed.

@@ -33,8 +33,8 @@ def run_holdout_tests(
         found: Result of the search.
 
     Returns:
-        A mapping and the tests. The mapping is the mapping that passed, or the all-digital mapping if none passed, or the mapping
-        in `found` if no test was made. The tests are in the order in which they were made.
+        A mapping and the tests. The mapping is the mapping that passed, or the all-digital mapping if none passed, or the
+        mapping in `found` if no test was made. The tests are in the order in which they were made.
     """
     search = context.settings.search
     if search.confidence_level is None:
