@@ -74,7 +74,7 @@ class Setting:
         return value
 
     def _refuse(self, error: ValidationError) -> ConfigError:
-        """Return a `ConfigError` that contains the message of a pydantic error and the full path of the setting."""
+        """Convert an error of pydantic to a `ConfigError` that contains the full path of the setting."""
         fault = error.errors()[0]
         where = ".".join([self.path, *(str(part) for part in fault["loc"] if isinstance(part, int))])
         if fault["type"] == "missing":
@@ -256,7 +256,7 @@ def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
 def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> None:
     """Store a value under the dotted `path` in nested dictionaries of settings, in place.
 
-    If the group of the setting has several possible classes, the setting that selects the class is also stored.
+    If the group of the setting is a union of spec classes, the setting that selects the class is also stored.
     """
     name, _, rest = path.partition(".")
     if not rest:

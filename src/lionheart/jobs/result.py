@@ -61,7 +61,7 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
 
 
 def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return the result of a finished run. Its model is a copy of the digital network with the weights of the run.
+    """Return the result of a finished run. Its model is a copy of the network with analog layers and the run's weights.
 
     Args:
         network: Task with which the run was started, or the model of this task.
