@@ -1,9 +1,9 @@
 """Jobs on a task's network: mapping, profiling, training, evaluation, and estimates of time and energy.
 
 Only this package combines the packages for tasks, training, evaluation, search, system and runs. A job receives a `Task` and
-settings. It returns records and writes a run directory, with which the run can be resumed, evaluated and reported. The
-functions of one job share a `Context`. The subpackage `measurement` contains the measurements that jobs make, `rankings` the
-orders in which candidates are tried, and `post` the steps that follow a search.
+settings. The job returns its results and writes a run directory, from which the run can be resumed, evaluated and reported. The
+functions of one job share a `Context`. The subpackage `measurement` contains the measurements that jobs make. The subpackage
+`rankings` contains the orders in which candidates can be tried. The subpackage `post` contains the steps that follow a search.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Assignments: settings as text, ``search.n_chips=20``, parsed according to the type of the setting.
+"""Assignments of values to settings, given as text such as ``search.n_chips=20``.
 
-Input: settings as plain data, and assignments. Output: the same data with the assigned values. `lionheart.jobs.settings` uses
-this module. It must not import the command line.
+`assign` parses each value according to the type of the setting, and stores the value in nested dictionaries of settings. The
+module `lionheart.jobs.settings` uses this module. This module must not import the command line.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SELECTORS = ("technology", "kind")  # settings whose values determine the other
 @final
 @dataclass(frozen=True)
 class Setting:
-    """One setting that can be assigned.
+    """One setting to which a value can be assigned.
 
     Args:
-        path: Names of the groups and of the setting, joined by dots: ``"tile.hwa.weight_noise"``.
-        owner: Spec class with the setting.
-        field: Type, default, limits and description of the setting.
-        choices: Possible values of a setting that determines the other settings of its group, for example the memory
-            technologies; empty for all other settings.
+        path: Names of the groups that contain the setting and name of the setting, joined by dots: ``"tile.hwa.weight_noise"``.
+        owner: Spec class that defines the setting.
+        field: Pydantic field with the type, the default, the limits and the description of the setting.
+        choices: Possible values, only for a setting that determines which other settings its group has, e.g. the memory
+            technology. Empty for all other settings.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Setting:
     choices: tuple[str, ...] = ()
 
     def read(self, text: str) -> Any:
-        """Parse a text and check the value against the limits of the setting.
+        """Convert a text to a value of this setting's type, and check the value against the limits of the setting.
 
         Raises:
             ConfigError: The text is not a valid value of the setting.
@@ -74,7 +74,7 @@ class Setting:
         return value
 
     def _refuse(self, error: ValidationError) -> ConfigError:
-        """Return an error of pydantic as an error with the full path of the setting."""
+        """Convert an error of pydantic to a `ConfigError` that contains the full path of the setting."""
         fault = error.errors()[0]
         where = ".".join([self.path, *(str(part) for part in fault["loc"] if isinstance(part, int))])
         if fault["type"] == "missing":
@@ -89,15 +89,16 @@ class Setting:
 
 
 def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
-    """Return path -> setting for all settings of a spec and its groups, in the order of the fields.
+    """Return all settings of a spec class and its groups, by path, in the order of the fields.
 
     Args:
-        spec: Class of the settings.
-        given: Values as plain data. They determine the class of a group that has several, for example the memory device.
-        prefix: Prefix of each path.
+        spec: Spec class of the settings.
+        given: Values of settings in nested dictionaries. If a group has several possible classes, e.g. one for each memory
+            technology, the values select the class.
+        prefix: Text before each path, e.g. ``"tile."``.
 
     Raises:
-        ConfigError: A value selects an unknown class of a group.
+        ConfigError: A value in `given` selects a class that does not exist, e.g. an unknown memory technology.
     """
     found: dict[str, Setting] = {}
     for name, field in spec.model_fields.items():
@@ -117,11 +118,11 @@ def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") 
 @final
 @dataclass(frozen=True)
 class SettingRow:
-    """Value and description of one setting.
+    """Value and description of one setting, as needed for display.
 
     Args:
-        value: Value as plain data.
-        text: Value as text, in the form of an assignment.
+        value: Value of the setting as in JSON.
+        text: Value of the setting as text, as it is written in an assignment.
         meaning: Description of the setting.
     """
 
@@ -131,7 +132,7 @@ class SettingRow:
 
 
 def describe_settings(settings: Spec) -> dict[str, SettingRow]:
-    """Return path -> value and description for all settings of a spec and its groups."""
+    """Return the value and the description of each setting of a spec and its groups, by the path of the setting."""
     data = settings.model_dump(mode="json")
     rows = {}
     for path, setting in list_settings(type(settings), data).items():
@@ -149,17 +150,17 @@ def _write(value: Any) -> str:
 
 
 def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> None:
-    """Assign settings in plain data.
+    """Parse assignments, and store the assigned values in nested dictionaries of settings.
 
     Args:
-        spec: Class of the settings.
-        settings: Values as plain data, changed in place.
-        texts: Assignments, ``"search.n_chips=20"``, in any order. The groups may be omitted if only one setting has the name.
-            Each setting may be assigned once.
+        spec: Spec class of the settings.
+        settings: Values of settings in nested dictionaries, changed in place.
+        texts: Assignments such as ``"search.n_chips=20"``, in any order. The names of the groups may be omitted if only one
+            setting has the name. Each setting may be assigned only once.
 
     Raises:
-        ConfigError: An assignment has no ``=``, its name fits no setting or several settings, or its value is invalid. The
-            error lists all invalid assignments.
+        ConfigError: An assignment has no ``=``, no setting or several settings have the given name, a setting is assigned
+            twice, or a value is invalid. The error lists all invalid assignments.
     """
     faults: list[ConfigError] = []
     given: dict[str, str] = {}
@@ -189,7 +190,9 @@ def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> 
 def _split(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
-        raise ConfigError(f"--set: got {text!r}, expected a setting, '=' and a value", hint=_EXAMPLE)
+        raise ConfigError(
+            f"--set: got {text!r}, expected a setting, '=' and a value, as in SETTING=VALUE", hint=_EXAMPLE
+        )
     return key.strip(), value.strip()
 
 
@@ -198,7 +201,11 @@ def _is_selector(text: str) -> bool:
 
 
 def _find_path(known: Mapping[str, Setting], key: str) -> str:
-    """Return the full path of the setting `key`, which may omit the groups."""
+    """Return the full path of the setting with the name `key`. The names of the groups may be missing in `key`.
+
+    Raises:
+        ConfigError: No setting or several settings have this name, or `key` is the name of a group.
+    """
     if key in known:
         return key
     fitting = [path for path in known if path.endswith(f".{key}")]
@@ -206,20 +213,26 @@ def _find_path(known: Mapping[str, Setting], key: str) -> str:
         return fitting[0]
     if fitting:
         raise ConfigError(
-            f"--set {key}: {len(fitting)} settings have this name, expected a full name",
-            hint=f"give one of {', '.join(fitting)}",
+            f"--set {key}: {len(fitting)} settings have this name, expected a full name with its groups",
+            hint=f"use one of the full names {', '.join(fitting)}",
         )
     renamed = _find_renamed(known, key)
     if renamed is not None:
         return renamed
     inside = [path for path in known if path.startswith(f"{key}.") or f".{key}." in path]
     if inside:
-        raise ConfigError(f"--set {key}: got a group of settings, expected one setting of it", hint=", ".join(inside))
+        raise ConfigError(
+            f"--set {key}: got a group of settings, expected one setting of this group",
+            hint=f"settings: {', '.join(inside)}",
+        )
     raise ConfigError(f"--set {key}: unknown setting", hint=_suggest_setting(known, key))
 
 
 def _find_renamed(known: Mapping[str, Setting], key: str) -> str | None:
-    """Return the path of the setting whose deprecated name is `key`, and warn; None = no setting has this deprecated name."""
+    """Return the current path of the setting that has `key` as a deprecated name, and emit a deprecation warning.
+
+    Return None if `key` is not a deprecated name.
+    """
     group, _, name = key.rpartition(".")
     for path, setting in known.items():
         for old, new in SETTINGS.get(setting.owner.__name__, {}).items():
@@ -241,7 +254,10 @@ def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
 
 
 def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value in nested tables. If a group has several classes, its selector is set too."""
+    """Store a value under the dotted `path` in nested dictionaries of settings, in place.
+
+    If the group of the setting is a union of spec classes, the setting that selects the class is also stored.
+    """
     name, _, rest = path.partition(".")
     if not rest:
         settings[name] = value
@@ -250,7 +266,7 @@ def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> N
     inner = dict(settings[name]) if isinstance(settings.get(name), Mapping) else {}
     group = _find_group(field, inner)
     if group is None:
-        raise TypeError(f"{path}: {name} is not a group of settings")
+        raise TypeError(f"{path}: {name!r} is a single setting, not a group of settings")
     if field.discriminator is not None:
         inner.setdefault(str(field.discriminator), group.model_fields[str(field.discriminator)].default)
     _put(group, inner, rest, value)
@@ -258,7 +274,10 @@ def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> N
 
 
 def _find_group(field: FieldInfo, given: Mapping[str, Any]) -> type[Spec] | None:
-    """Return the class of a group of settings; None for a single value."""
+    """Return the spec class of a field that is a group of settings; None if the field is a single setting.
+
+    If the group has several possible classes, the values in `given` select the class.
+    """
     groups = [each for each in _members(field.annotation) if inspect.isclass(each) and issubclass(each, Spec)]
     if not groups:
         return None
@@ -274,7 +293,10 @@ def _find_group(field: FieldInfo, given: Mapping[str, Any]) -> type[Spec] | None
 
 
 def _find_selector(field: FieldInfo) -> tuple[str | None, tuple[str, ...]]:
-    """Return the name and the values of the setting that determines the other settings of a group; None = no such setting."""
+    """Return the name and the possible values of the setting that selects the class of a group.
+
+    If the group has only one possible class, the name is None and the tuple of values is empty.
+    """
     if field.annotation is DeviceSpec:
         return "technology", DEVICES.names()
     key = field.discriminator
@@ -284,7 +306,7 @@ def _find_selector(field: FieldInfo) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the type itself, without annotations."""
+    """Return the member types of a union type, or the type itself if it is no union. ``Annotated`` is removed."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -300,12 +322,12 @@ def _is_list(setting: Setting) -> bool:
 
 
 def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
-    """Parse a text as a value of a type. Limits are checked later, by pydantic.
+    """Convert the text of a value to the type of a setting. Limits of the setting, such as a minimum, are not checked.
 
     Args:
-        annotation: Type of the setting.
+        annotation: Type annotation of the setting.
         text: Text of the value.
-        is_time: Whether the unit of the setting is seconds. Then durations such as ``1d`` are accepted too.
+        is_time: Whether the unit of the setting is seconds. If so, durations such as ``1d`` are accepted as well.
 
     Raises:
         ConfigError: The text is not a value of the type.
@@ -330,14 +352,21 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
 
 
 def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
-    """Parse a list in the form of TOML, ``[1, 2]``, or ``1,2``; pydantic converts it to a tuple."""
+    """Return the elements of a list given as text: separated by commas, ``1,2``, or as in TOML, ``[1, 2]``.
+
+    Args:
+        item: Type annotation of the elements.
+        text: Text of the list.
+        is_time: Whether the unit of the elements is seconds. If so, durations such as ``1d`` are accepted as well.
+    """
     if text.startswith("["):
         try:
             values = tomllib.loads(f"values = {text}")["values"]
         except tomllib.TOMLDecodeError as error:
             if str not in _members(item):
                 raise ConfigError(
-                    f"got {text!r}, expected a list: {error}", hint="for example 1,2,5, or [[1, 2], [3, 4]]"
+                    f"got {text!r}, expected a list: {error}",
+                    hint="write a list as 1,2,5, and a list of lists as [[1, 2], [3, 4]]",
                 ) from None
         else:
             if str not in _members(item) or all(isinstance(value, str) for value in values):

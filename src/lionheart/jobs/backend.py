@@ -1,8 +1,8 @@
 """Backends: simulators that compute the outputs of analog layers.
 
-The default backend is ``lionheart``; `lionheart.interop` registers other simulators. A backend inserts its own subclass of
-`AnalogLayer` into the model. The rest of the package uses only the interface of `AnalogLayer`, so that training, search and
-evaluation are the same for every backend.
+The default backend is ``lionheart``. The package `lionheart.interop` registers other simulators. A backend inserts its own
+subclass of `AnalogLayer` into the model. Training, search and evaluation use only the interface of `AnalogLayer`, and therefore
+work in the same way with every backend.
 """
 
 from __future__ import annotations
@@ -22,37 +22,42 @@ DEFAULT_BACKEND = "lionheart"
 
 
 class Backend(Protocol):
-    """Operations that every simulator must provide for a mapping run."""
+    """Interface of a backend, i.e. of a simulator that computes the outputs of analog layers in a mapping run."""
 
     def check_tile(self, tile: TileSpec) -> None:
-        """Raise a `ConfigError` if this backend does not support some settings of `tile`; the error lists these settings."""
+        """Check that this backend supports all settings in `tile`.
+
+        Raises:
+            ConfigError: This backend does not support some of the settings. The error lists these settings.
+        """
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
         """Replace the projections (weight matrices) that are analog in `mapping` by analog layers of this backend, in place.
 
-        Implementations behave like `convert_to_analog_`. Parameters stay the same objects. Layers that are already analog keep
-        their state, and analog layers that are digital in `mapping` are converted back. `convert_to_digital_` reverts the
-        conversion. Names and shapes in the model's ``state_dict`` do not depend on the backend.
+        Every implementation must behave like `convert_to_analog_`. The parameters of the model stay the same objects. Layers
+        that are already analog keep their state. Analog layers that are digital in `mapping` become digital layers again.
+        `convert_to_digital_` reverts the conversion. The names and shapes in the model's ``state_dict`` do not depend on the
+        backend.
 
         Args:
             model: Model to convert, changed in place.
-            mapping: Placement of each projection.
+            mapping: Placement of each projection, analog or digital.
             tile: Tile settings of the layers that become analog.
 
         Returns:
-            The same model.
+            The object `model`.
         """
 
 
 @final
 class OwnBackend:
-    """The default backend, which uses the analog layers of this package."""
+    """The default backend ``lionheart``, which uses the analog layers of the package `lionheart.analog`."""
 
     def check_tile(self, tile: TileSpec) -> None:
-        """Accept `tile`; this backend supports all tile settings."""
+        """Do nothing, because this backend supports all tile settings."""
 
     def convert_(self, model: nn.Module, mapping: LayerMapping, tile: TileSpec) -> nn.Module:
-        """Convert the model with `convert_to_analog_`, and return the same model."""
+        """Convert the model in place with `convert_to_analog_`, and return the object `model`."""
         return convert_to_analog_(model, mapping, tile)
 
 
@@ -62,23 +67,23 @@ BACKENDS.add(DEFAULT_BACKEND, OwnBackend)
 
 
 def register_backend(name: str, load: Callable[[], Backend]) -> None:
-    """Register a backend by name.
+    """Register a backend (simulator of analog layers) under a name.
 
     Args:
         name: Name of the backend.
         load: Function that returns the backend. `find_backend` calls the function each time.
 
     Raises:
-        ConfigError: The name is already registered.
+        ConfigError: A backend is already registered under this name.
     """
     BACKENDS.add(name, load)
 
 
 def find_backend(name: str) -> Backend:
-    """Return the backend registered as `name`.
+    """Return the backend (simulator of analog layers) that is registered under `name`.
 
     Raises:
-        ConfigError: The backend is unknown, or a package that it requires is not installed.
+        ConfigError: No backend has this name, or a package that the backend requires is not installed.
     """
     if name not in BACKENDS and len(BACKENDS) == 1:
         hint = f"use backend={DEFAULT_BACKEND!r}, or register other simulators with: import lionheart.interop"

@@ -20,14 +20,14 @@ from lionheart.tasks import Task
 @final
 @dataclass(frozen=True)
 class Context:
-    """The task, the settings and the candidates of one job.
+    """Objects that the functions of one job share.
 
     Args:
         task: Model, data and metric. The job never changes the task's model.
         settings: Settings of the job.
-        graph: Layer graph of the task's network.
+        graph: Graph of the layers, traced from the task's network.
         candidates: All projections (weight matrices) of the network, including projections that must stay digital.
-        journal: Journal that stores each result of the job, so that an interrupted job can be resumed.
+        journal: Journal in which each result of the job is stored, so that an interrupted job can be resumed.
         progress: Receiver of progress bars and messages.
     """
 
@@ -40,20 +40,23 @@ class Context:
 
     @cached_property
     def streams(self) -> RandomStreams:
-        """Random streams for all random numbers of the job, derived from the seed in the settings."""
+        """Source of all random numbers of the job, derived from the seed in the settings."""
         return RandomStreams(self.settings.seed)
 
     @cached_property
     def backend(self) -> Backend:
-        """Simulator of the analog layers, as named in the settings."""
+        """Simulator of the analog layers, found by the name in the settings."""
         return find_backend(self.settings.backend)
 
     @cached_property
     def mappable(self) -> tuple[Candidate, ...]:
-        """Candidates that are allowed to run on analog tiles."""
+        """Candidates that may run on analog tiles, i.e. all projections except those that must stay digital."""
         return tuple(each for each in self.candidates if each.is_mappable)
 
     @cached_property
     def partitions(self) -> dict[str, TilePartition]:
-        """Partition of each projection into tiles, by name, including projections that must stay digital."""
+        """Partition of each projection (weight matrix) into tiles, by the name of the projection.
+
+        Projections that must stay digital are included.
+        """
         return {each.node.fqn: each.partition for each in self.candidates}

@@ -1,4 +1,4 @@
-"""Evaluation of the mapped network of a finished run, on other simulated chips or at other times."""
+"""Evaluation of a finished run: simulate its mapped network on other chips or at other times since programming."""
 
 from __future__ import annotations
 
@@ -43,19 +43,21 @@ def evaluate_run(
         run_dir: Directory of a finished run.
         times: Times since programming: durations such as ``"1d"``, or seconds.
         n_chips: Number of simulated chips.
-        split: Samples to evaluate on: ``test`` or ``validation``.
+        split: Samples on which the network is evaluated: ``test`` or ``validation``.
         n_samples: Number of samples, taken from the start of the split; None = all.
-        seed: Seed of the chips; None = the seed of the run, with which the chips of the run's final results are reproduced.
+        seed: Seed from which the chips are simulated; None = the seed of the run. With the seed of the run, the chips are the
+            chips on which the run's final results were measured.
         backend: Name of the simulator of the analog layers; None = the backend of the run.
         compiled: Whether to run forward passes under `torch.compile`. A short evaluation is not compiled, because compiling
             would take longer than the evaluation.
         progress: Receiver of progress bars and messages.
 
     Returns:
-        The accuracy at each time, with the settings of the evaluation.
+        The accuracy at each time since programming, and the settings of the evaluation.
 
     Raises:
-        ConfigError: The split or the backend is unknown, or the backend does not support the tile settings of the run.
+        ConfigError: An argument is invalid, the backend is unknown, or the backend does not support the tile settings of the
+            run.
         ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
     check_type(task, Task, "task", hint="pass the task of the run")

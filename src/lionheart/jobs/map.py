@@ -58,14 +58,14 @@ def map_layers(
 
     Args:
         task: Model, data and metric.
-        settings: Bound, tile, training, platforms, seed and backend; None = the preset ``quick``.
+        settings: Settings of the run, e.g. the bound on the accuracy drop, the tile and the seed; None = the preset ``quick``.
         backend: Name of the simulator of the analog layers; None = the backend named in the settings.
         run_dir: Directory to create for the run; None = a new directory below ``./runs``.
         command: Command line that started the run, recorded in ``run.json``.
         progress: Receiver of progress bars and messages.
 
     Returns:
-        The mapping, the retrained model and all results, which are also stored in the run directory.
+        The mapping, the retrained model and the results. The run directory contains the mapping, the weights and the results.
 
     Raises:
         ConfigError: The task or a setting is invalid.
@@ -83,7 +83,7 @@ def map_layers(
 
 
 def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progress: Progress = SILENT) -> MappingResult:
-    """Continue a mapping run that was stopped or killed. The result of a finished run is loaded without changes.
+    """Continue a mapping run that was stopped or killed. If the run is already finished, load its result.
 
     Args:
         task: Task with which the run was started.
@@ -92,11 +92,11 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         progress: Receiver of progress bars and messages.
 
     Returns:
-        The mapping, the retrained model and all results, which are also stored in the run directory.
+        The mapping, the retrained model and the results. The run directory contains the mapping, the weights and the results.
 
     Raises:
-        ArtifactError: `run_dir` holds no mapping run, the run belongs to another network, or the run was started by an older
-            version whose runs cannot be resumed.
+        ArtifactError: `run_dir` holds no mapping run, the run belongs to another network, or the run was started with an older
+            version of LionHeart whose runs cannot be resumed.
     """
     run = RunDirectory.open(run_dir)
     run.require_job("map")
@@ -121,10 +121,12 @@ def open_context(
     run: RunDirectory,
     progress: Progress,
 ) -> Context:
-    """Return the context of a job that stores its results in `run`. If ``graph.json`` is missing in the run, write it.
+    """Return the context of a job that stores its results in the run directory `run`.
+
+    If the run directory contains no ``graph.json`` yet, the graph and the candidates are written to this file.
 
     Raises:
-        ArtifactError: The run belongs to another network than `graph`.
+        ArtifactError: The run was started with another network than the network that `graph` describes.
     """
     if not run.has("graph.json"):
         run.write("graph.json", record_graph(graph, candidates))
@@ -136,7 +138,7 @@ def require_network(run: RunDirectory, graph: LayerGraph) -> None:
     """Check that a run was started with the network that `graph` describes.
 
     Raises:
-        ArtifactError: The projections in ``graph.json`` of the run differ from those in `graph`.
+        ArtifactError: The projections listed in ``graph.json`` of the run directory differ from the projections in `graph`.
     """
     if run.has("graph.json") and run.read("graph.json", LayerGraph).nodes != graph.nodes:
         raise ArtifactError(
@@ -152,7 +154,7 @@ def default_run_dir(name: str) -> Path:
 
 
 def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
-    """Return the description of a new run, which is stored as ``run.json``."""
+    """Return the description of a new run: task, settings, command, software and hardware. It is stored as ``run.json``."""
     environment = describe_environment(task.device)
     return RunDescription(
         lionheart_version=environment.lionheart,
@@ -166,9 +168,9 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 
 def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
-    """Trace the task's network and find its candidates.
+    """Check the task and the settings, trace the task's network, and list its projections (weight matrices).
 
-    Settings and task are checked as well, so that invalid input raises an error before the search starts.
+    With this check, invalid input raises an error before the search starts.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -192,8 +194,9 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     check_ranking(settings)
     if search.tune_compensation and settings.backend != DEFAULT_BACKEND:
         raise ConfigError(
-            f"search.tune_compensation: got backend={settings.backend!r}, expected backend={DEFAULT_BACKEND!r}",
-            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends cannot tune single layers",
+            f"search.tune_compensation=True needs backend={DEFAULT_BACKEND!r}, got backend={settings.backend!r}",
+            hint=f"use search.tune_compensation=False or backend={DEFAULT_BACKEND!r}; other backends use "
+            "the same tile settings for all layers",
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
@@ -211,7 +214,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
 
 @final
 class _MapJob:
-    """A mapping run. Each decision is stored in the journal, so that the run can be killed and resumed at any time."""
+    """Execution of a mapping run. The journal stores each decision, so that the run can be killed and resumed at any time."""
 
     def __init__(self, context: Context, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.run = context, run
@@ -221,7 +224,10 @@ class _MapJob:
         self.problem = MappingProblem(context, self.model, run, finish=finish)
 
     def work(self) -> MappingResult:
-        """Run the search and the steps that follow, measure the final results, and write them to the run directory."""
+        """Run the search and the steps that follow, measure the final results, and return them.
+
+        The results are also written to the run directory.
+        """
         context, problem = self.context, self.problem
         baseline = self._measure_baseline()
         ranked = rank_for_run(context, problem)
@@ -260,9 +266,10 @@ class _MapJob:
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Return the accuracy of the digital network on the samples used for decisions and for the final results.
+        """Return two accuracies of the digital network, each measured once per run and then read from the journal.
 
-        The accuracy is measured once per run and then read from the journal.
+        The first accuracy is measured on the samples used for decisions, the second accuracy on the validation samples that are
+        used for the final results.
         """
         chips, context = self.problem.chips, self.context
         is_new = not context.journal.has("baseline")
@@ -342,7 +349,7 @@ class _MapJob:
         return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
 
     def _search_s(self, found: SearchResult) -> float:
-        """Return the wall time of all decisions and measurements of the run [s], including the time before a resume."""
+        """Return the total wall time of all decisions and other measurements of the run [s], including time before a resume."""
         return sum(decision.elapsed_s for decision in found.decisions) + self.problem.measuring_s()
 
     def _write_mapping(self, mapping: LayerMapping) -> None:
@@ -360,9 +367,9 @@ class _MapJob:
         )
 
     def _note_duration(self, ranked: list[Candidate]) -> None:
-        """Report an upper limit on the duration of the remaining trials, only for the strategy ``lionheart``.
+        """If the strategy is ``lionheart``, show a message with an upper limit on the duration of the remaining trials.
 
-        This strategy retrains and evaluates the network once per candidate.
+        This strategy makes one trial, with retraining and evaluation, for each candidate.
         """
         n_left = len(ranked) - self.problem.n_decided
         if n_left and self.context.settings.search.strategy == "lionheart":
@@ -373,7 +380,10 @@ class _MapJob:
 
 
 def _describe_objective(settings: MapSettings) -> str:
-    """Return the objective and the limit on the number of tiles as text; empty for the default settings."""
+    """Return text for a progress message: the cost to minimise and the limit on the number of tiles.
+
+    The text is empty for the default settings.
+    """
     search = settings.search
     wish = "" if search.objective == "macs" else f"; least {search.objective}"
     wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""

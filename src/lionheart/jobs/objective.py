@@ -1,4 +1,7 @@
-"""The objective that a run minimises: digital MACs or weights, or time or energy of one inference on a platform."""
+"""The objective of a run, i.e. the cost that the run minimises.
+
+The cost is the number of MACs or weights on digital cores, or the time or energy of one inference on a platform.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives
 
 
 def check_objective(where: str, name: str, settings: MapSettings) -> None:
-    """Check that the cost that an objective minimises can be computed.
+    """Check that the settings name a platform if the cost to minimise is time or energy.
 
     Args:
         where: Name of the setting that holds the objective, for the error message.
@@ -35,7 +38,7 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
 
 
 def find_system(context: Context) -> SystemModel | None:
-    """Return the cost model of the first platform in the settings; None if the settings name no platform."""
+    """Return the model of time and energy on the first platform in the settings, or None if no platform is set."""
     platforms = context.settings.platforms
     if not platforms:
         return None
@@ -63,7 +66,8 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     system = find_system(context)
     if system is None:
         raise ConfigError(
-            f"search.objective: {name!r} needs a platform", hint="add a platform to the setting platforms"
+            f"search.objective: {name!r} needs a platform, but the setting platforms is empty",
+            hint="add a platform to the setting platforms",
         )
     field, unit = PRICED[name]
     return Objective(

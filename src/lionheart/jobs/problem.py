@@ -1,4 +1,4 @@
-"""`MappingProblem`, which applies mappings to a model, retrains and evaluates it, and commits each trial or rolls it back."""
+"""`MappingProblem`, which applies mappings to a model, retrains and evaluates the model, and keeps or reverts each trial."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MappingProblem:
         context: Context of the job.
         model: Model to map, changed in place.
         run: Run directory in which checkpoints are stored.
-        finish: Whether to treat the budget as spent from the start, so that the search ends at once.
+        finish: Whether to treat the budget of the run as spent from the start, so that the search ends at once.
     """
 
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
@@ -74,11 +74,14 @@ class MappingProblem:
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions that were recorded before a resume; 0 in a new run."""
+        """Number of decisions that were recorded before the run was resumed; 0 in a new run."""
         return self._n_decided
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return decision `index` if it was recorded before a resume; else call `decide`, and record and report the result."""
+        """Return the decision with number `index`: from the journal if it was recorded before a resume, else from `decide`.
+
+        A new decision is recorded in the journal and shown as a progress message.
+        """
         if index < self._n_decided:
             return self._decision(index)
         decision = self.context.journal.once(f"decision {index}", Decision, decide)
@@ -89,9 +92,16 @@ class MappingProblem:
         return decision
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
-        """Apply a mapping, set missing input ranges, optionally retrain all weights, and evaluate on new simulated chips.
+        """Apply a mapping to the model, optionally retrain all weights, and evaluate the model on new simulated chips.
 
-        The arguments are those of `Problem.try_mapping`.
+        Input ranges are calibrated for layers that have none yet.
+
+        Args:
+            mapping: Mapping to apply.
+            index: Number of the decision, counted from 0.
+            label: Short description of the decision.
+            retrain: Whether to retrain the model before the evaluation.
+            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
         """
         begin = time.perf_counter()
         self._apply(mapping)
@@ -99,9 +109,13 @@ class MappingProblem:
         return self._trial(("decision", index), label, early_stop, trace, begin)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Apply another mapping without retraining, and evaluate the model on other simulated chips.
+        """Apply another mapping during a trial without retraining, and evaluate the model on other simulated chips.
 
-        The arguments are those of `Problem.remeasure`.
+        Args:
+            mapping: Mapping to apply.
+            index: Number of the trial, equal to the number of its decision.
+            number: Number of this evaluation within the trial, counted from 0.
+            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
         """
         begin = time.perf_counter()
         self._apply(mapping)
@@ -110,14 +124,24 @@ class MappingProblem:
         return self._trial(path, label, early_stop, TrainTrace(), begin)
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the last trial, and make `mapping` the current mapping."""
+        """Keep the weights of the last trial, make `mapping` the current mapping, and write a checkpoint.
+
+        Args:
+            decision: Decision that concludes the trial.
+            mapping: Mapping to apply.
+        """
         if decision.train.losses:
             self._ranges = {}
         self._apply(mapping)
         self._save_accepted(mapping)
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the last trial, and apply the current mapping `mapping`."""
+        """Restore the weights and the optimiser state from before the last trial, and apply a mapping.
+
+        Args:
+            decision: Decision that concludes the trial.
+            mapping: Current mapping, i.e. the mapping that was applied before the trial.
+        """
         if decision.train.losses:
             self._ranges = {}
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
@@ -129,7 +153,7 @@ class MappingProblem:
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """For each named projection, return the measured loss increase with only this projection analog and no retraining.
 
-        The values are measured once per run and then read from the journal.
+        All increases are measured once per run and then read from the journal.
         """
 
         def measure() -> dict[str, float]:
@@ -140,7 +164,7 @@ class MappingProblem:
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
 
-        The values are computed once per run, with the task's digital network, and then read from the journal.
+        All estimates are computed once per run, with the task's digital network, and then read from the journal.
         """
 
         def measure() -> dict[str, Curvature]:
@@ -150,7 +174,10 @@ class MappingProblem:
         return {fqn: row.expected_loss_increase for fqn, row in rows.items()}
 
     def is_out_of_budget(self) -> bool:
-        """Return whether the run has spent its budget of retraining epochs or of minutes."""
+        """Return whether the run has spent its budget, i.e. the limit on retraining epochs or on minutes in the settings.
+
+        The result is always True if this object was created with ``finish=True``.
+        """
         return self._is_spent(0)
 
     def measuring_s(self) -> float:
@@ -158,7 +185,7 @@ class MappingProblem:
         return self.context.journal.elapsed_s(*_MEASUREMENTS)
 
     def _decision(self, index: int) -> Decision:
-        """Return decision `index`, counted from 0, from the journal."""
+        """Return the decision with number `index`, counted from 0, from the journal."""
         return self.context.journal.read(f"decision {index}", Decision)
 
     def _measure_once(self, step: str, label: str, kind: type[T], measure: Callable[[], T]) -> T:
@@ -166,9 +193,9 @@ class MappingProblem:
 
         Args:
             step: Name of the measurement in the journal.
-            label: Description of the measurement for the message about its duration.
+            label: Description of the measurement, shown in a progress message together with its duration.
             kind: Type of the result.
-            measure: Function that makes the measurement.
+            measure: Function that makes the measurement and returns its result.
         """
         is_new = not self.context.journal.has(step)
         found = self.context.journal.once(step, kind, measure)
@@ -190,7 +217,10 @@ class MappingProblem:
         )
 
     def _time_left(self, n_done: int) -> str:
-        """Return the number and the expected duration of the remaining trials as text; empty if the number is unknown."""
+        """Return text with the number of remaining trials and their expected total duration.
+
+        The text is empty if the total number of trials is unknown or no trial remains.
+        """
         if self.n_trials is None or n_done >= self.n_trials:
             return ""
         left_s = (self.n_trials - n_done) * statistics.fmean(self._new_times_s)
@@ -199,22 +229,27 @@ class MappingProblem:
     # -- steps after the search ----------------------------------------------------------------------------------------
 
     def test_holdout(self, mapping: LayerMapping, number: int, confidence: float) -> tuple[Accuracy, Drop]:
-        """Evaluate a mapping with the current weights on held-out samples and on chips that no decision used.
+        """Evaluate a mapping with the current weights on held-out samples and on chips that no decision has used.
 
         Args:
             mapping: Mapping to apply.
-            number: Number of the test, counted from 0.
+            number: Number of the hold-out test, counted from 0.
             confidence: Confidence level of the upper bound of the drop, 0 to 1.
 
         Returns:
-            Accuracy and drop, at that time of the bound at which the upper confidence bound of the drop is largest.
+            Accuracy and drop at one time since programming. Among the times at which the bound on the drop must hold, this time
+            has the largest upper confidence bound of the drop.
         """
         self._apply(mapping)
         label = f"{len(mapping.analog)} projections analog, held-out samples"
         return self.chips.test_holdout((HOLDOUT_STREAM, number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
-        """Set the tile settings of layers, by name, for all further evaluations; other layers use the run's settings."""
+        """Use other tile settings for some analog layers in all further evaluations.
+
+        Args:
+            tiles: Tile settings by layer name. Layers that are not named use the tile settings of the run.
+        """
         self._tiles = dict(tiles)
 
     def measure_again(
@@ -235,24 +270,24 @@ class MappingProblem:
             times: Times since programming [s]; None = the times at which the bound must hold.
 
         Returns:
-            The drop at the time with the largest upper confidence bound.
+            The accuracy drop at the time at which its upper confidence bound is largest.
         """
         self._apply(mapping)
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Apply `mapping` with the current weights. If no projection is analog, load the original weights of the task."""
+        """Apply `mapping` with the current weights. If no projection is analog, load the weights of the task's model."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
 
     def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
-        """Return an upper estimate of the duration of trials with retraining [s].
+        """Return an upper estimate of the total duration of trials with retraining [s].
 
         One training step and the evaluation of one batch are timed on a copy of the model.
 
         Args:
-            everything: Mapping applied to the copy, in which all candidates are analog.
+            everything: Mapping in which all candidates are analog. It is applied to the copy.
             n_trials: Number of trials.
         """
         twin = self.context.backend.convert_(
@@ -288,7 +323,7 @@ class MappingProblem:
     def _trial(
         self, path: tuple[str | int, ...], label: str, early_stop: bool, trace: TrainTrace, begin: float
     ) -> Trial:
-        """Evaluate the model as it is on the samples used for decisions, and return the trial.
+        """Evaluate the model, with its present weights and mapping, on the samples used for decisions, and return the trial.
 
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
@@ -301,7 +336,10 @@ class MappingProblem:
         return Trial(estimate, drop.drop_pp, drop.drop_ucb_pp, trace, time.perf_counter() - begin)
 
     def _calibrate(self) -> None:
-        """Set the input ranges of new analog layers. The same weights always give the same ranges."""
+        """Calibrate the input ranges of analog layers that have no input range yet.
+
+        With the same weights, a layer always gets the same input range.
+        """
         layers = analog_layers(self.model)
         new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
         unknown = [fqn for fqn in new if fqn not in self._ranges]
@@ -364,7 +402,7 @@ class MappingProblem:
         self._keep_analog_state(mapping)
 
     def return_to_accepted(self) -> LayerMapping:
-        """Restore mapping, weights and optimiser from the last commit, and return the mapping.
+        """Restore the mapping, the weights and the optimiser state of the last commit, and return the mapping.
 
         A trial that is neither committed nor rolled back is discarded.
         """
@@ -387,7 +425,7 @@ class MappingProblem:
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `repeats` calls of `work` [s], after a first call that is not timed."""
+    """Return the median wall time of `repeats` calls of `work` [s]. One call before them is not timed."""
     work()
     times = []
     for _ in range(repeats):

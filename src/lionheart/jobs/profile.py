@@ -1,4 +1,4 @@
-"""Sensitivity profile: how much a network's metric drops if exactly one projection runs on tiles, for each projection."""
+"""Sensitivity profile: for each projection, how much the network's metric drops if only this projection runs on tiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def _read_tile(data: Any) -> Any:
 
 
 class Change(Record):
-    """Value of the metric minus its value for the digital network, in the unit of the metric, over simulated chips."""
+    """Change of the metric: its value with one projection on tiles minus its value for the digital network.
+
+    The change has the unit of the metric. The mean and the confidence interval are computed over simulated chips.
+    """
 
     mean: float = Field(description="mean over chips")
     low: float = Field(description="lower end of the confidence interval")
@@ -44,7 +47,7 @@ class Change(Record):
 
 
 class ProfilePoint(Accuracy):
-    """Metric of the network at one time since programming, with exactly one projection (weight matrix) on tiles."""
+    """Metric of the network at one time since programming, with only one projection (weight matrix) on tiles."""
 
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_low_pp: float = Field(description="lower end of the confidence interval of the drop [pp]")
@@ -53,7 +56,7 @@ class ProfilePoint(Accuracy):
 
 
 class ProfileRow(Record):
-    """Results for one projection (weight matrix), measured while all other projections are digital."""
+    """Sensitivity of one projection (weight matrix), measured while all other projections are digital."""
 
     fqn: str = Field(description="name of the projection")
     layer_type: str = Field(description="layer type", validation_alias=AliasChoices("layer_type", "kind"))
@@ -65,7 +68,7 @@ class ProfileRow(Record):
 
 
 class Profile(Record):
-    """Sensitivity profile of a network: the drop of its metric with only one projection on tiles, for each projection."""
+    """Sensitivity profile: for each projection, the drop of the network's metric with only this projection on tiles."""
 
     task: str = Field(description="name of the task")
     metric: Metric = Field(
@@ -77,7 +80,7 @@ class Profile(Record):
     n_chips: int = Field(description="simulated chips for each projection")
     n_samples: int = Field(description="validation samples")
     confidence: float = Field(description="coverage probability of the confidence intervals")
-    seed: int = Field(description="root of all random streams")
+    seed: int = Field(description="seed of all random streams")
     backend: str = Field(description="backend that computed the analog layers")
     tile: Annotated[TileSpec, BeforeValidator(_read_tile)] = Field(description="tile of the analog layers")
     n_projections: int = Field(description="number of projections to measure")
@@ -88,7 +91,7 @@ class Profile(Record):
     )
 
     def with_rows(self, rows: Sequence[ProfileRow]) -> Profile:
-        """Return a copy of the profile with `rows`, sorted by the drop at the first time, largest first."""
+        """Return a copy of the profile with the given rows, sorted by the drop at the first time in descending order."""
         ordered = sorted(rows, key=lambda row: -row.over_time[0].drop_pp)
         return self.replace(complete=len(rows) == self.n_projections, projections=tuple(ordered))
 
@@ -110,14 +113,14 @@ def profile_layers(
 
     Args:
         task: Task whose network is measured. The network is not changed.
-        settings: Tile, backend, seed, confidence, and the projections to include; None = the preset ``quick``.
-        times: Times since programming: durations such as ``"1d"``, or seconds. The first
-            time determines the order of the rows.
+        settings: Settings, e.g. the tile, the backend, the seed and the projections to include; None = the preset
+            ``quick``.
+        times: Times since programming: durations such as ``"1d"``, or seconds. The first time determines the order of the rows.
         n_chips: Number of simulated chips for each projection.
-        n_samples: Number of validation samples, taken from the start of the split; None = all.
+        n_samples: Number of validation samples to evaluate, starting from the first; None = all.
         out: JSON file for the profile; None = no file. The file is written after each projection, with a table in a ``.csv``
-            file next to it. A ``.journal`` file exists until all projections are measured. If the files exist and their
-            settings are the same, projections already measured are not measured again.
+            file next to it. A ``.journal`` file exists until all projections are measured. If these files exist from an earlier
+            call with the same settings, the projections measured in that call are not measured again.
         progress: Receiver of progress bars and messages.
 
     Returns:
@@ -155,7 +158,7 @@ def profile_layers(
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
-    """Return the complete profile. Only projections that are missing in the journal are measured.
+    """Measure all projections that are missing in the journal, and return the complete profile.
 
     Args:
         context: Context of the job.
@@ -232,7 +235,7 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
 def write_profile(profile: Profile, out: Path) -> None:
     """Write a profile to the JSON file `out`, and a table to the ``.csv`` file next to `out`.
 
-    The table has one line for each projection and time.
+    The table has one line for each projection at each time.
     """
     write_json(out, profile.to_json())
     buffer = io.StringIO()
@@ -251,6 +254,10 @@ def write_profile(profile: Profile, out: Path) -> None:
 def _read_stored(empty: Profile, out: Path) -> Profile:
     """Return the profile stored in the file `out`.
 
+    Args:
+        empty: Profile without rows, which contains the settings of the measurement.
+        out: JSON file of the profile.
+
     Raises:
         ArtifactError: The file is not a profile, or the settings in the file differ from the settings in `empty`.
     """
@@ -258,7 +265,9 @@ def _read_stored(empty: Profile, out: Path) -> Profile:
         stored = Profile.from_json(read_json(out), str(out))
     except ArtifactError as error:
         hint = "choose another output file (--out), or delete this file"
-        raise ArtifactError(f"{out}: the file exists and is not a profile: {error.message}", hint=hint) from error
+        raise ArtifactError(
+            f"{out}: the file exists and is not a sensitivity profile: {error.message}", hint=hint
+        ) from error
     _require_same(stored.replace(complete=False, projections=()), empty, out)
     return stored
 
@@ -267,6 +276,6 @@ def _require_same(stored: Profile, empty: Profile, path: Path | None) -> None:
     for name in type(empty).model_fields:
         if getattr(stored, name) != getattr(empty, name):
             raise ArtifactError(
-                f"{path}: the file contains a profile with a different {name}",
-                hint="use the settings of that profile, choose another output file (--out), or delete the file",
+                f"{path}: the file contains a profile with a different {name} than requested",
+                hint="use the settings that the file contains, choose another output file (--out), or delete the file",
             )

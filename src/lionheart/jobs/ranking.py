@@ -18,17 +18,18 @@ from lionheart.search import Problem
 
 
 class Ranking(Protocol):
-    """Function that returns a value for each candidate; candidates are tried in descending order of this value."""
+    """Function that returns a value for each candidate. A run tries the candidates in descending order of this value."""
 
     def __call__(self, context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, Any]:
-        """Return a value for each candidate, by name.
+        """Return a value for each candidate, by the name of the candidate.
 
-        The candidate with the largest value is tried first. Among equal values, candidates with more MACs are tried first.
+        The candidate with the largest value is tried first. Among candidates of equal value, candidates with more MACs are
+        tried first.
 
         Args:
             context: Context of the job.
             candidates: Projections (weight matrices) that may become analog, in decreasing order of MACs.
-            problem: Interface through which the network can be measured.
+            problem: Interface through which a ranking can measure the network.
         """
 
 
@@ -46,7 +47,7 @@ def register_ranking(name: str) -> Callable[[Ranking], Ranking]:
 
 
 def check_ranking(settings: MapSettings) -> None:
-    """Check that the ranking that the settings name can be computed.
+    """Check that the ranking named in the settings exists, and that the settings name a platform if the ranking needs one.
 
     Raises:
         ConfigError: The ranking is unknown, or the ranking needs a platform and the settings name none.
@@ -59,7 +60,7 @@ def check_ranking(settings: MapSettings) -> None:
         )
     if by in PRICED and not settings.platforms:
         raise ConfigError(
-            f"search.ranking: {by!r} needs a platform",
+            f"search.ranking: {by!r} needs a platform, but the setting platforms is empty",
             hint="add a platform to the setting platforms, or choose another ranking",
         )
 
@@ -77,12 +78,12 @@ def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
 
 
 def savings(context: Context, candidates: Sequence[Candidate], objective: str) -> dict[str, float]:
-    """For each candidate, return the cost saved with only this candidate on tiles, in the unit of the objective.
+    """For each candidate, return the cost saved if only this candidate runs on tiles, in the unit of the objective.
 
     Args:
         context: Context of the job.
-        candidates: Candidates to return values for.
-        objective: Name of the objective, i.e. of the cost.
+        candidates: Candidates to return the saved cost for.
+        objective: Name of the cost: ``macs``, ``weights``, ``time`` or ``energy``.
     """
     gains = make_objective(context, objective).gains
     return gains(LayerMapping.all_digital(context.graph), [each.node.fqn for each in candidates])
@@ -91,10 +92,13 @@ def savings(context: Context, candidates: Sequence[Candidate], objective: str) -
 def least_loss_per_gain(
     context: Context, candidates: Sequence[Candidate], rises: Mapping[str, float]
 ) -> dict[str, float]:
-    """For each candidate, return minus the loss increase per cost saved; minus infinity if the candidate saves no cost.
+    """For each candidate, return the negated ratio of loss increase to saved cost, by the name of the candidate.
+
+    The ratio refers to a mapping in which only this candidate is analog. If the candidate saves no cost, the returned value is
+    minus infinity.
 
     Args:
-        context: Context of the job, whose settings name the objective, i.e. the cost.
+        context: Context of the job. Its settings name the objective, i.e. the cost.
         candidates: Candidates to return values for.
         rises: Loss increase for each candidate, by name, with only this candidate analog; a decrease counts as 0.
     """

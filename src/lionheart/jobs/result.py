@@ -23,14 +23,14 @@ from lionheart.training import load_weights
 @final
 @dataclass(frozen=True)
 class MappingResult(Printable):
-    """The result of a mapping run.
+    """Result of a mapping run: the mapping, the retrained model and the measured accuracy and cost.
 
     Args:
         mapping: Placement of each projection (weight matrix), on tiles or on the digital core.
         model: Retrained copy of the task's model with analog layers, ready to be programmed. The task's model is unchanged.
         outcome: ``mapped``, ``infeasible`` (no projection could become analog) or ``budget`` (the search ended early, with the
             best mapping so far).
-        results: All results, as stored in ``results.json``.
+        results: Accuracy, cost and decisions of the run, as stored in ``results.json``.
         run: Run directory, which contains all files of the run.
     """
 
@@ -61,7 +61,7 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
 
 
 def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return the result of a finished run, with the weights of the run loaded into a copy of the digital network.
+    """Return the result of a finished run. Its model is a copy of the network with analog layers and the run's weights.
 
     Args:
         network: Task with which the run was started, or the model of this task.
@@ -84,7 +84,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
-            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}: the layers of the run have different tile settings",
+            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, because the tile settings of the run differ by layer",
             hint=f"use backend={DEFAULT_BACKEND!r}",
         )
     set_tiles_(model, tiles)
@@ -92,7 +92,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
 
 
 def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
-    """Load the result of a finished run, given only the digital network; neither a task nor data are needed.
+    """Load the result of a finished run. Only the digital network is needed, not the task or its data.
 
     Args:
         run_dir: Directory of the run.

@@ -22,7 +22,7 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
         settings: Settings of the run. Samples are held out only if `confidence_level` is set.
 
     Returns:
-        The samples for decisions, and the samples for the hold-out test or None.
+        The samples for decisions, and the samples for the hold-out test. The second element is None if no samples are held out.
 
     Raises:
         ConfigError: No sample is left for the hold-out test.
@@ -43,9 +43,9 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
 
 
 def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
-    """Return a function that runs a model on a batch of training samples for the column calibration.
+    """Return a function that runs a model on a batch of training samples, for the calibration of the columns of tiles.
 
-    Each call uses the same batch.
+    The returned function receives the model and returns its outputs. All calls use the same batch.
     """
     generator = torch.Generator().manual_seed(0)
 

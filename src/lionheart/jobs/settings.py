@@ -1,4 +1,4 @@
-"""Settings of a run: `MapSettings`, combined from a preset, a TOML file and single values."""
+"""Settings of a run, `MapSettings`. They are combined from a preset, a TOML file and values of single settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lionheart.training import TrainSpec
 
 
 class MapSettings(Spec):
-    """All settings of a run. Together with the task and the versions of the software they determine its results."""
+    """All settings of a run. The settings, the task and the versions of the software determine the results of the run."""
 
     search: SearchSpec = Field(
         default_factory=SearchSpec, description="settings of the search: bound, time, chips, budget"
@@ -47,9 +47,10 @@ class MapSettings(Spec):
         """Return the settings of a preset with some settings replaced. The command line uses the same presets.
 
         Args:
-            name: ``"quick"``, ``"robust"`` or ``"paper"``.
-            **settings: Settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this class (``seed=3``) or groups. A
-                mapping changes single settings of the preset's group (``train={"max_epochs": 3}``). A spec replaces the group.
+            name: Name of the preset: ``"quick"``, ``"robust"`` or ``"paper"``.
+            **settings: Settings to replace. They are settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this
+                class (``seed=3``), or groups of settings. If a group is given as a mapping (``train={"max_epochs": 3}``), only
+                the settings in the mapping are replaced. If a group is given as a spec, all settings of the group are replaced.
 
         Raises:
             ConfigError: The preset or a setting is unknown, or a value is invalid.
@@ -120,18 +121,21 @@ def read_settings(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     assignments: Sequence[str] = (),
 ) -> MapSettings:
-    """Combine a preset, a TOML file and single values. Each of them overrides those before it.
+    """Return the settings of a preset, changed first by a TOML file and then by values of single settings.
+
+    The file overrides the preset, `overrides` overrides the file, and `assignments` overrides all others.
 
     Args:
         preset: Name of a preset in `PRESETS`.
         config: TOML file with tables ``[search]``, ``[tile]``, ``[tile.device]``, ``[tile.hwa]``, ``[train]``, ``[pareto]`` and
-            top-level keys.
-        overrides: Group -> setting -> value. The group ``""`` is the top level. Values that are None are ignored.
+            top-level keys; None = no file.
+        overrides: Values by group and name of the setting, e.g. ``{"search": {"n_chips": 20}}``. The group ``""`` contains the
+            settings outside groups. Values that are None are ignored.
         assignments: Settings as text in the form of ``--set``: ``"search.n_chips=20"`` or ``"n_chips=20"``.
 
     Raises:
         ConfigError: The preset, a table or a setting is unknown, or a value is invalid.
-        ArtifactError: The file cannot be read.
+        ArtifactError: The file cannot be read or is not valid TOML.
     """
     merged = _find_preset(preset)
     if config is not None:
@@ -145,7 +149,10 @@ def read_settings(
 
 
 def _rename_groups(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a file under their present names, so that single values can override them."""
+    """Return the settings of a file with deprecated names replaced by the current names.
+
+    The current names are needed so that values of single settings can override the settings of the file.
+    """
     renamed = dict(settings)
     for name, group in settings.items():
         owner: Any = MapSettings.model_fields[name].annotation if name in MapSettings.model_fields else None
@@ -176,4 +183,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file", hint="check the path of the settings file (--config)") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArtifactError(f"{path}: not readable as TOML: {error}", hint="correct the file") from error
+        raise ArtifactError(
+            f"{path}: not readable as TOML: {error}", hint="correct the file; it must be a readable TOML file in UTF-8"
+        ) from error

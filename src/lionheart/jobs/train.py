@@ -1,4 +1,4 @@
-"""Train the network of a built-in task, and write its weights and a training card."""
+"""Training of the network of a built-in task. The weights and a training card are written to files."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def _read_spec(data: Any) -> Any:
 
 @final
 class Weights(Record):
-    """Weights for which no training card exists, identified by the hash of their file."""
+    """Reference to weights for which no training card exists. The weights are identified by the hash of their file."""
 
     weights_sha256: str = Field(description="SHA-256 of the file of weights")
 
 
 @final
 class TrainingCard(Record):
-    """Record of a training: task, settings, hardware and results. The record is stored as ``.json`` next to the weights.
+    """Record of a training: task, settings, hardware and results. The record is stored as a ``.json`` file next to the weights.
 
-    The values of each metric are stored under the keys ``validation_METRIC`` and ``test_METRIC``, where METRIC is the name of
-    the metric. Other keys that are not fields of this class are kept.
+    The value of each metric is stored under the keys ``validation_METRIC`` and ``test_METRIC``, where METRIC is the name of the
+    metric. Keys in the file that are not fields of this class are kept.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -129,17 +129,19 @@ def train_task(
 ) -> TrainingCard:
     """Train the network of a built-in task, and write the weights and a training card.
 
-    The training starts from initial weights or from `start`, even if trained weights of the task are published. A training that
-    was interrupted resumes if its checkpoint exists: the file `out` with ``.partial`` appended to its name.
+    The training starts from untrained initial weights or from `start`, even if trained weights of the task are published. A
+    training that was interrupted resumes if its checkpoint exists: the file `out` with ``.partial`` appended to its name.
 
     Args:
         name: Name of a built-in task.
-        out: File for the weights, with the suffix ``.safetensors``. The training card has the same name with ``.json``.
+        out: File for the weights, with the suffix ``.safetensors``. The training card is a file of the same name with the
+            suffix ``.json``.
         seed: Seed of the initial weights, the data order and the augmentation.
         spec: Training settings; None = the settings in the recipe of the task.
         device: Name of the device; ``auto`` selects a CUDA GPU if PyTorch finds one.
         start: File of weights from which the training starts; None = initial weights. With `start`, the seed determines only
-            data order and augmentation. Use another seed than in the earlier training, so that these are not repeated.
+            the data order and the augmentation. Use another seed than in the earlier training, so that data order and
+            augmentation are not repeated.
         progress: Receiver of progress bars and messages.
 
     Returns:
@@ -213,7 +215,7 @@ def train_task(
 
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
-    """Return the value of the task's metric and the mean scores of further metrics, by the name of the metric."""
+    """Return the value of the task's metric and the mean scores of further metrics on `source`, by name of the metric."""
     metrics: dict[str, ScoreFunction] = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
     return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
@@ -226,7 +228,10 @@ def _describe_hardware(device: torch.device, environment: Environment) -> str:
 
 
 def _describe_start(start: Path) -> TrainingCard | Weights:
-    """Return the training card next to the file `start` if the card describes this file, else only the hash of the file."""
+    """Return the training card of the weights in the file `start`; without such a card, only the hash of the file.
+
+    A training card next to the file is used only if the hash in the card equals the hash of the file.
+    """
     digest = sha256_file(start)
     try:
         card = read_card(start.with_suffix(".json"))
@@ -236,7 +241,10 @@ def _describe_start(start: Path) -> TrainingCard | Weights:
 
 
 def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:
-    """Return the command line that reproduces the weights, or a Python call if `spec` has settings without an option."""
+    """Return the command line that repeats the training.
+
+    If `spec` has settings for which the command line has no option, a Python call is returned instead.
+    """
     if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
         begin = "" if start is None else f", start={start.name!r}"
         return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
@@ -248,6 +256,9 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
 
 
 def _count_macs(name: str) -> int | None:
-    """Return the number of multiply-accumulates of one inference; None if the network cannot be traced without data."""
+    """Return the multiply-accumulates of one inference with the network of a built-in task.
+
+    The result is None if the network cannot be traced without the data of the task.
+    """
     example = build_example(name)
     return None if example is None else trace_graph(*example).macs

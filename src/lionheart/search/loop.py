@@ -1,6 +1,6 @@
 """`SearchLoop`, which tries the mappings that a strategy proposes and commits each mapping or rolls it back.
 
-After a resume, decisions that are already in the journal are replayed.
+If a run is resumed, the decisions that are already in the journal are repeated without measuring again.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class SearchLoop:
         self.ended_early = False
 
     def can_go_on(self) -> bool:
-        """Return whether another decision may be made: a recorded decision is left to replay, or the budget is not spent.
+        """Return whether another decision may be made: a recorded decision can be replayed, or the budget is not spent.
 
-        Once this method has returned False, it always does, and the outcome of the search is ``budget``.
+        After this method has returned False for the first time, all later calls return False too, and the outcome of the search
+        is ``budget``.
         """
         if len(self.decisions) >= self._problem.n_decided and self._problem.is_out_of_budget():
             self.ended_early = True
@@ -57,15 +58,24 @@ class SearchLoop:
 
     @property
     def last_drop_ucb_pp(self) -> float:
-        """Accuracy drop in the last decision [pp]: the value that was compared with the bound."""
+        """Accuracy drop [pp] that was compared with the bound in the last decision.
+
+        The value is the upper confidence bound of the drop, or the estimated drop if the settings contain no confidence level.
+        """
         return self.decisions[-1].drop_ucb_pp
 
     def loss_increase(self) -> Mapping[str, float]:
-        """For each candidate, return the measured loss increase with only this candidate analog and without retraining."""
+        """For each candidate, return the measured loss increase with only this candidate analog and without retraining.
+
+        The keys of the mapping are the names of the candidates.
+        """
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
     def expected_loss_increase(self) -> Mapping[str, float]:
-        """For each candidate, return an estimate from the Hessian of the loss increase with only this candidate analog."""
+        """For each candidate, estimate from the Hessian the loss increase with only this candidate analog.
+
+        The keys of the mapping are the names of the candidates.
+        """
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
     def attempt(
@@ -86,14 +96,14 @@ class SearchLoop:
             label: Short description of the decision, e.g. the name of the candidate.
             macs: Number of MACs that the decision moves from digital cores to tiles.
             retrain: Whether to retrain the network before the evaluation.
-            smaller: Alternative mappings, tried only if `mapping` is beyond the bound. The last mapping of the sequence that is
-                within the bound is found by bisection and committed. The drop is assumed to increase along the sequence. All
+            smaller: Alternative mappings, tried only if `mapping` is beyond the bound. The last mapping of this sequence that
+                is within the bound is found by bisection and committed. The drop is assumed to increase along the sequence. All
                 alternatives are evaluated with the weights of this trial.
             always: Whether to commit `mapping` even if the drop is beyond the bound.
             note: Text stored with the decision, e.g. the candidates that the decision leaves digital and the reasons.
 
         Returns:
-            Whether a mapping was committed. `self.mapping` then is the committed mapping.
+            Whether a mapping was committed. If so, `self.mapping` is the committed mapping.
 
         Raises:
             ConfigError: `mapping` or a mapping in `smaller` needs more tiles than `Objective.max_tiles`.
@@ -134,7 +144,10 @@ class SearchLoop:
         return decision.accepted
 
     def result(self) -> SearchResult:
-        """Return the current mapping, all decisions, the outcome, and the reasons why candidates stayed digital."""
+        """Return the result of the search: the current mapping, all decisions, the outcome, and notes.
+
+        The notes contain the reasons why candidates stayed digital.
+        """
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
         return SearchResult(
             self.mapping,
@@ -148,8 +161,9 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search.max_tiles: the strategy tried a mapping of {n_tiles} tiles, expected at most {most}",
-                    hint="in the strategy, call `loop.objective.fits(mapping.analog)` before `loop.attempt(mapping, ...)`",
+                    f"search.max_tiles: the strategy tried a mapping of projections to {n_tiles} tiles, "
+                    f"expected at most {most}",
+                    hint="in the strategy, call `loop.attempt(mapping, ...)` only if `loop.objective.fits(mapping.analog)`",
                 )
 
     def _largest_within(
@@ -157,9 +171,14 @@ class SearchLoop:
     ) -> tuple[LayerMapping | None, Trial, list[float]]:
         """Find by bisection the last mapping of `smaller` within the bound.
 
+        Args:
+            smaller: Mappings to evaluate. The drop is assumed to increase along the sequence.
+            index: Number of the decision, counted from 0.
+            first: Trial of the larger mapping that is beyond the bound.
+
         Returns:
-            The mapping, or None if none was found within the bound; the trial of the mapping, or `first`; and the wall time of
-            each evaluation [s].
+            The mapping that was found, the trial that evaluated this mapping, and the wall time of each evaluation [s]. If no
+            evaluated mapping is within the bound, the first two elements are None and `first`.
         """
         kept, last = None, first
         times: list[float] = []

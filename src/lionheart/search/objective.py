@@ -12,12 +12,13 @@ _MOST_NOTES = 5  # largest number of projections that a note names
 
 
 class Moves(Protocol):
-    """Function that returns the cost of one mapping, or its cost after projections have moved to or from the tiles."""
+    """Function that returns the cost of a fixed mapping, or its cost after projections have moved to or from the tiles."""
 
     def __call__(self, *fqns: str) -> float:
         """Return the cost of the mapping after the named projections have moved.
 
-        Analog projections move to the digital core, digital projections move to tiles. Without names, the mapping is unchanged.
+        Analog projections move to the digital core, and digital projections move to tiles. Without names, the cost of the
+        unchanged mapping is returned.
         """
 
 
@@ -26,7 +27,7 @@ Pricing = Callable[[LayerMapping], Moves]
 
 
 def count_digital(worth: Mapping[str, int]) -> Pricing:
-    """Return a `Pricing` whose cost is the sum of `worth` over the digital projections.
+    """Return a `Pricing` function for which the cost of a mapping is the sum of `worth` over its digital projections.
 
     Args:
         worth: Contribution of each projection to the cost, e.g. its MACs, by name; absent projections contribute 0.
@@ -49,7 +50,7 @@ class Objective:
     """The cost that a search minimises, and the limit on the number of tiles.
 
     Args:
-        price: Function that returns the cost function of a mapping; see `Pricing`.
+        price: Function that receives a mapping and returns a function for the cost of this mapping; see `Pricing`.
         n_tiles: Number of tiles that each projection (weight matrix) needs, by name.
         name: Name of the cost, e.g. ``macs`` or ``energy``.
         max_tiles: Largest number of tiles of all analog projections together; None = no limit.
@@ -73,7 +74,7 @@ class Objective:
 
     @classmethod
     def of_macs(cls, candidates: Sequence[Candidate]) -> Objective:
-        """Return the default objective: the fewest MACs on digital cores, without a limit on the number of tiles."""
+        """Return the default objective: minimise the MACs on digital cores, without a limit on the number of tiles."""
         macs = {each.node.fqn: each.node.macs for each in candidates}
         return cls(count_digital(macs), {each.node.fqn: each.partition.n_tiles for each in candidates})
 
@@ -104,7 +105,9 @@ class Objective:
         return sum(counts)
 
     def pack(self, fqns: Sequence[str], gains: Mapping[str, float]) -> list[str]:
-        """Return projections that together fit on `max_tiles` tiles, chosen greedily by the largest gain per tile.
+        """Return the names of projections that together fit on `max_tiles` tiles.
+
+        The projections are chosen greedily: a projection with a larger gain (saved cost) per tile is chosen before others.
 
         Args:
             fqns: Names of the projections to choose from; the result keeps their order.
@@ -122,13 +125,17 @@ class Objective:
     # -- cost ----------------------------------------------------------------------------------------------------------
 
     def cost(self, mapping: LayerMapping) -> float:
-        """Return the cost of a mapping, in the unit of this objective."""
+        """Return the cost of a mapping, in the unit of this objective: MACs, weights, seconds or joules."""
         return self.price(mapping)()
 
     def gains(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, float]:
-        """For each named projection, return the cost saved by moving only this projection; negative = the cost increases.
+        """For each named projection, return the cost saved by moving only this projection; negative if the cost increases.
 
-        Analog projections move to the digital core, digital projections move to tiles.
+        Analog projections move to the digital core, and digital projections move to tiles.
+
+        Args:
+            mapping: Mapping before the move.
+            fqns: Names of the projections.
         """
         cost_with = self.price(mapping)
         cost = cost_with()
@@ -137,7 +144,8 @@ class Objective:
     def drop_unprofitable(self, mapping: LayerMapping) -> LayerMapping:
         """Return the mapping after analog projections that are not cheaper on tiles have moved to the digital core.
 
-        Projections move one at a time, first the projection that saves the most. Savings are recomputed after each move.
+        Projections move one at a time. The projection whose move saves the most cost moves first. The savings are computed
+        again after each move.
         """
         while self.may_lose and mapping.analog:
             gains = self.gains(mapping, mapping.analog)
@@ -148,10 +156,14 @@ class Objective:
         return mapping
 
     def without_losers(self, start: LayerMapping, fqns: Sequence[str]) -> list[str]:
-        """Return, in the given order, the projections that save cost on tiles.
+        """Return the names of the projections that save cost on tiles, in the given order.
 
-        A projection is returned if it saves cost alone on tiles, or within a set of projections that each save cost while all
-        others of the set are on tiles too.
+        A projection is returned in two cases: it saves cost if no other projection moves to tiles, or it belongs to a set of
+        projections that each save cost while all others of the set are on tiles too.
+
+        Args:
+            start: Mapping from which projections move to tiles.
+            fqns: Names of the digital projections to check.
         """
         if not self.may_lose:
             return list(fqns)
@@ -166,7 +178,15 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return, by name, why digital projections should stay digital: no cost is saved on tiles, or too few tiles left."""
+        """Return the reason why each digital projection should stay digital, by the name of the projection.
+
+        The reason is that the projection saves no cost on tiles, or that too few tiles are left. Projections with
+        neither reason are not included.
+
+        Args:
+            mapping: Mapping that determines the digital projections and the number of tiles left.
+            fqns: Names of the projections to explain. Analog projections are skipped.
+        """
         if self.is_plain:
             return {}
         used = self.count_tiles(mapping.analog)
@@ -181,9 +201,9 @@ class Objective:
         return reasons
 
     def note(self, wanted: Collection[str], mapping: LayerMapping) -> str:
-        """Return a line of text with the `wanted` projections that are digital in the mapping and the reasons.
+        """Return a line of text that names the digital projections among `wanted`, with the reason for each.
 
-        The text is empty if all wanted projections are analog.
+        The text is empty if all projections in `wanted` are analog in `mapping`.
         """
         left = [fqn for fqn in wanted if not mapping.is_analog(fqn)]
         reasons = self.explain(mapping, left)
@@ -195,12 +215,12 @@ class Objective:
 
 
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
-    """Return a copy of the mapping in which the named projections are also analog."""
+    """Return a copy of the mapping in which the named projections are analog too."""
     return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:
-    """Return a copy of the mapping in which `candidates` are also analog."""
+    """Return a copy of the mapping in which `candidates` are analog too."""
     return on_tiles(mapping, (each.node.fqn for each in candidates))
 
 

@@ -31,14 +31,17 @@ class Trial:
 
 
 class Problem(Protocol):
-    """Operations that a search performs on the network."""
+    """Interface through which a search changes, retrains and evaluates the network."""
 
     @property
     def n_decided(self) -> int:
-        """Number of decisions that were recorded before a resume; 0 in a new run."""
+        """Number of decisions that were recorded before the run was resumed; 0 in a new run."""
 
     def decide_once(self, index: int, decide: Callable[[], Decision]) -> Decision:
-        """Return decision `index` if it was recorded before a resume; else call `decide` and record the new decision."""
+        """Return the decision with number `index`: the recorded decision after a resume, else the result of `decide`.
+
+        A decision made by `decide` is recorded.
+        """
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
         """Apply a mapping to the network, and evaluate the network on simulated chips.
@@ -62,10 +65,15 @@ class Problem(Protocol):
         """
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the last trial, and make `mapping` the current mapping."""
+        """Keep the weights of the last trial, and make `mapping` the current mapping. `decision` concludes the trial."""
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the last trial, and apply the current mapping `mapping`."""
+        """Restore the weights and the optimiser state from before the last trial, and apply a mapping.
+
+        Args:
+            decision: Decision that concludes the trial.
+            mapping: Current mapping, i.e. the mapping that was applied before the trial.
+        """
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
         """For each named projection, return the measured loss increase with only this projection analog and no retraining."""
@@ -73,11 +81,11 @@ class Problem(Protocol):
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
         """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
 
-        The estimate also depends on the weight errors of simulated chips. It is never negative.
+        The estimate is computed from the Hessian of the loss and the weight errors on simulated chips. It is never negative.
         """
 
     def is_out_of_budget(self) -> bool:
-        """Return whether the run has spent its budget of retraining epochs or of minutes."""
+        """Return whether the run has spent its budget, i.e. the limit on retraining epochs or on minutes in the settings."""
 
 
 @final
@@ -89,8 +97,8 @@ class SearchResult:
         mapping: Final mapping.
         decisions: All decisions, in the order in which they were made.
         outcome: Whether projections were mapped, none could be mapped, or the search ended early.
-        notes: Reasons why candidates stay digital, by name. Only candidates that do not fit on the remaining tiles or that
-            would not lower the cost are included.
+        notes: Reasons why candidates stay digital, by the name of the candidate. Only candidates that do not fit on the
+            remaining tiles or that would not lower the cost are included.
     """
 
     mapping: LayerMapping

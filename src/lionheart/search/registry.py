@@ -1,4 +1,4 @@
-"""Registry of search strategies, in which each strategy has a name."""
+"""Registry of search strategies, each registered under a name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Search = Callable[[SearchLoop], None]
 @final
 @dataclass(frozen=True)
 class Strategy:
-    """A search function and its requirements.
+    """A search function and its options.
 
     Args:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
-        early_stop: Whether to end an evaluation as soon as the accuracy drop is clearly beyond the bound.
+        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
         max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
     """
 
@@ -41,7 +41,7 @@ def register_strategy(
 
     Args:
         name: Name of the strategy.
-        early_stop: Whether to end an evaluation as soon as the accuracy drop is clearly beyond the bound.
+        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
         max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
     """
 
@@ -53,14 +53,14 @@ def register_strategy(
 
 
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
-    """Check that a strategy accepts this number of candidates.
+    """Check that a strategy accepts as many candidates as the run has.
 
     Args:
         name: Name of the strategy.
         candidates: Candidates of the run.
 
     Raises:
-        ConfigError: The strategy does not exist, or there are more than `max_candidates` candidates.
+        ConfigError: The strategy does not exist, or accepts fewer candidates.
     """
     largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:

@@ -1,4 +1,4 @@
-"""The order of candidates by sensitivity (loss increase per cost saved), and the sets of candidates that a search tries."""
+"""The order of candidates by sensitivity (loss increase per saved cost), and the sets of candidates that a search tries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lionheart.search.objective import on_tiles, with_analog
 def order_by_sensitivity(
     candidates: Sequence[Candidate], rises: Mapping[str, float], gains: Mapping[str, float] | None = None
 ) -> list[Candidate]:
-    """Return the candidates in increasing order of loss increase per gain (cost saved).
+    """Return the candidates in ascending order of sensitivity, i.e. of loss increase per gain (saved cost).
 
     Candidates whose gain is not positive come last.
 
     Args:
-        candidates: Candidates to order; ties keep the given order.
+        candidates: Candidates to order; candidates of equal sensitivity keep the given order.
         rises: Loss increase for each candidate, by name, with only this candidate analog; a decrease counts as 0.
         gains: Cost saved by each candidate, by name, with only this candidate analog; None = its number of MACs.
     """
@@ -36,11 +36,11 @@ def order_by_sensitivity(
 
 @final
 class PrefixSets:
-    """Candidates in the order of sensitivity (loss increase per cost saved), and a sequence of candidate sets to try.
+    """Candidates in the order of sensitivity (loss increase per saved cost), and a sequence of candidate sets to try.
 
-    If the number of tiles is not limited and every candidate lowers the cost, the sets are the prefixes of the ordered
-    candidates. Otherwise each set contains those candidates of a prefix that fit on the tiles and together save cost. A set is
-    kept only if it costs less than all sets before it.
+    If the number of tiles is not limited and every candidate lowers the cost, set number n contains the first n candidates.
+    Otherwise each set contains those of the first candidates that fit on the tiles and together save cost. The sets are in
+    ascending order of their sum of loss increases. A set is kept only if it costs less than all sets before it.
 
     Args:
         loop: Loop of the search, which provides candidates, objective and current mapping.
@@ -65,13 +65,17 @@ class PrefixSets:
         return [each for each in self.order if not self._loop.mapping.is_analog(each.node.fqn)]
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
-        """Return the sum of the candidates' loss increases, which estimates the loss increase with all of them analog."""
+        """Return the sum of the loss increases of the chosen candidates.
+
+        The sum is an estimate of the loss increase with all of these candidates analog.
+        """
         return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
-        """Return mappings in which more and more candidates of `extra` are analog, in addition to the current ones.
+        """Return mappings in which one, two, three and more candidates of `extra` are added to the analog projections.
 
-        The mappings are in decreasing order of cost, and each costs less than the current mapping.
+        Candidates that do not fit on the tiles or save no cost stay digital. A mapping is left out if it does not cost less
+        than the current mapping and all mappings before it. The mappings are therefore in decreasing order of cost.
         """
         present, found = [each for each in self.order if self._loop.mapping.is_analog(each.node.fqn)], []
         best = self.objective.cost(self._loop.mapping)
@@ -84,12 +88,18 @@ class PrefixSets:
         return found
 
     def label(self, number: int) -> str:
-        """Return the label under which set `number`, counted from 0, appears in the list of decisions."""
+        """Return the label of the decision that tries the prefix set with index `number` (from 0).
+
+        A prefix set contains the first candidates in the order of sensitivity.
+        """
         first = "first " if self.objective.is_plain else ""
         return f"{first}{len(self.sets[number])} of {len(self.order)}, not retrained"
 
     def note(self, number: int) -> str:
-        """Return a line of text with the candidates that set `number` skips and the reasons; empty if none is skipped."""
+        """Return a line of text that names the candidates skipped by the prefix set with index `number` (from 0).
+
+        The line also contains the reason for each candidate. The text is empty if the set skips no candidate.
+        """
         if self.objective.is_plain or not self.sets[number]:
             return ""
         wanted = [each.node.fqn for each in self.order]
@@ -100,7 +110,10 @@ class PrefixSets:
         return [self._rises[each.node.fqn] for each in chosen]
 
     def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
-        """Return the start mapping with those `wanted` candidates analog that fit on the tiles and together save cost."""
+        """Return a copy of the start mapping in which some candidates of `wanted` are analog.
+
+        These are the candidates that fit on the tiles and together save cost.
+        """
         fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
         return self.objective.drop_unprofitable(on_tiles(self._loop.start, fitting))
 

@@ -37,7 +37,7 @@ class SearchSpec(Spec):
         None,
         gt=0.5,
         lt=1,
-        description="share of chips that must each be within the bound; None = the mean over chips must be within the bound",
+        description="fraction of chips that must each be within the bound; None = the mean over chips must be within the bound",
     )
     strategy: str = Field(
         "lionheart",
@@ -70,9 +70,12 @@ class SearchSpec(Spec):
     )
     exclude: tuple[str, ...] = Field((), description="rules of projections that stay digital")
     n_chips: int = Field(20, ge=1, description="simulated chips for each decision")
-    n_chips_final: int = Field(20, ge=1, description="simulated chips for the final results on validation and test")
+    n_chips_final: int = Field(
+        20, ge=1, description="simulated chips for the final results on validation and test samples"
+    )
     report_times: tuple[Seconds, ...] = Field(
-        (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0), description="times of the final results on test [s]"
+        (1.0, 3_600.0, 86_400.0, 2_592_000.0, 31_536_000.0),
+        description="times since programming of the final results on test samples [s]",
     )
     interval_coverage: float = Field(
         0.95, gt=0, lt=1, description="coverage probability of the reported confidence intervals"
@@ -105,7 +108,7 @@ class SearchSpec(Spec):
 
 
 class ParetoSpec(Spec):
-    """Settings of a Pareto front: the cost to trade off against accuracy, and the number of mappings to evaluate."""
+    """Settings of a Pareto front between a cost and the accuracy drop, e.g. the number of mappings to evaluate."""
 
     objective: Literal["macs", "weights", "time", "energy"] = Field(
         "macs",

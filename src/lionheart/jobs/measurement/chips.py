@@ -1,4 +1,4 @@
-"""Evaluation of a model on simulated chips: for decisions, for the hold-out test, and for the final results."""
+"""Evaluation of a model on simulated chips: for decisions of the search, for the hold-out test, and for final results."""
 
 from __future__ import annotations
 
@@ -50,21 +50,22 @@ class ChipEvaluator:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Scores of the digital network on the samples used for decisions, one per sample, ``(samples,)``."""
+        """Scores of the task's digital network on the samples used for decisions, one per sample, ``(samples,)``."""
         return score_samples(self.task.model, self.validation, self.task.metric)
 
     @cached_property
     def held_out_reference(self) -> Tensor:
-        """Scores of the digital network on the held-out validation samples, one per sample, ``(samples,)``."""
+        """Scores of the task's digital network on the held-out validation samples, one per sample, ``(samples,)``."""
         return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
 
     def decide(
         self, path: tuple[str | int, ...], label: str, *, early_stop: bool, times: Sequence[float] | None = None
     ) -> tuple[Accuracy, Drop]:
-        """Evaluate the model on the samples used for decisions, and return the results at the time with the largest drop.
+        """Evaluate the model on the samples used for decisions, and return accuracy and drop at the worst time.
 
-        An early stop is possible only if the drop is beyond the bound. If the drop is within the bound, all samples are
-        evaluated, because selecting the best of many short evaluations would be biased (winner's curse).
+        The evaluation ends early only if the accuracy drop is beyond the bound `max_drop_pp` of the settings. If the drop is
+        within the bound, all samples are evaluated, because selecting the best of many short evaluations would be biased
+        (winner's curse).
 
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
@@ -73,7 +74,7 @@ class ChipEvaluator:
             times: Times since programming [s]; None = the times at which the bound must hold.
 
         Returns:
-            Accuracy and drop at the time with the largest `drop_ucb_pp`.
+            Accuracy and drop at the time at which the upper confidence bound of the drop, `drop_ucb_pp`, is largest.
         """
         search = self.settings.search
         is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
@@ -82,7 +83,7 @@ class ChipEvaluator:
         )
 
     def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
-        """Evaluate the model on held-out samples and on new chips, neither of which were used for decisions.
+        """Evaluate the model on held-out samples and on new chips. No decision has used these samples or these chips.
 
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
@@ -90,21 +91,26 @@ class ChipEvaluator:
             confidence: Confidence level of the upper bound of the drop, 0 to 1.
 
         Returns:
-            Accuracy and drop, at that time of the bound at which `drop_ucb_pp` is largest.
+            Accuracy and drop at one time since programming. Among the times at which the bound on the drop must hold, this time
+            has the largest upper confidence bound of the drop, `drop_ucb_pp`.
         """
         n_chips = self.settings.search.n_chips_final
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
     def validate(self) -> list[Accuracy]:
-        """Return the validation accuracy at each time at which the bound must hold, on chips that no decision used."""
+        """Return the accuracy on validation samples and new chips, for each time at which the bound on the drop must hold.
+
+        No decision has used these chips.
+        """
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
         return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[Accuracy]:
-        """Return the test accuracy on new chips, in ascending order of time. Called once per run, for the final results.
+        """Return the accuracy on test samples and new chips for several times since programming, in ascending order of time.
 
-        The times are the settings `report_times` and `t_inference` and the times at which the bound must hold.
+        The times are the settings `report_times` and `t_inference` and the times at which the bound on the accuracy drop must
+        hold. This method is called once per run, for the final results.
         """
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
@@ -145,7 +151,10 @@ class ChipEvaluator:
         is_enough: Callable[[list[Accuracy]], bool] | None = None,
         times: Sequence[float] | None = None,
     ) -> tuple[Accuracy, Drop]:
-        """Evaluate the model, and return accuracy and drop at the time with the largest `drop_ucb_pp`."""
+        """Evaluate the model on `n_chips` simulated chips at all `times`, and return accuracy and drop at the worst time.
+
+        The worst time is the time at which the upper confidence bound of the drop, `drop_ucb_pp`, is largest.
+        """
         search = self.settings.search
         found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
@@ -161,7 +170,11 @@ class ChipEvaluator:
         return self.held_out
 
     def _is_beyond(self, found: Sequence[Accuracy]) -> bool:
-        """Return whether the drop is beyond the bound with confidence `_CLEAR`, given the samples evaluated so far."""
+        """Return whether the accuracy drop is beyond the bound at any time, with confidence level `_CLEAR`.
+
+        Args:
+            found: Accuracy at each time, on the samples evaluated so far.
+        """
         reference = self.reference[: found[0].n_samples]
         if len(reference) < _FEWEST_SAMPLES:
             return False
@@ -171,11 +184,11 @@ class ChipEvaluator:
 
 @contextmanager
 def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[None]:
-    """Run the model under `torch.compile` inside the ``with`` block, if this saves time.
+    """Run the model under `torch.compile` inside the ``with`` block, if the block is long enough to save time.
 
     Args:
         model: Model to compile, changed in place; reverted at the end of the block.
-        n_passes: Number of forward passes in the block. With few passes, the model is not compiled.
+        n_passes: Number of forward passes in the block. With fewer than `_WORTH_COMPILING` passes, the model is not compiled.
         enabled: Whether compilation is allowed.
     """
     if not enabled or n_passes < _WORTH_COMPILING:
@@ -194,12 +207,13 @@ def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chi
     Args:
         estimate: Accuracy of the analog network on simulated chips, as returned by `evaluate_over_chips`.
         reference: Scores of the digital network on the same samples, ``(samples,)``.
-        confidence: Confidence level of the upper bound, 0 to 1; None = the bound is equal to the estimated drop.
-        chip_yield: Fraction of the chips whose drop must not exceed the result, 0 to 1; None = the mean drop over chips.
+        confidence: Confidence level of the upper bound, 0 to 1; None = the upper bound is equal to the estimated drop.
+        chip_yield: Fraction of the chips, 0 to 1. The returned drop is the drop that this fraction of the chips does not
+            exceed. None = the returned drop is the mean over chips.
 
     Raises:
-        ConfigError: `estimate` has no scores for each sample, `reference` has another number of samples, or there are too few
-            chips or samples for a bound.
+        ConfigError: `estimate` contains no per-sample scores, `reference` has another number of samples, or there are too few
+            chips or samples for an upper bound.
     """
     if estimate.samples is None:
         raise ConfigError(
@@ -211,6 +225,14 @@ def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chi
 
 
 def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:
-    """Return the accuracy (mean score) of a digital model on `batches`; `label` is the label of the progress bar."""
+    """Return the accuracy of a digital model on `batches`, i.e. the mean score over samples.
+
+    Args:
+        model: Digital model to evaluate.
+        batches: Samples on which the model is evaluated.
+        task: Task whose metric computes the scores.
+        progress: Receiver of the progress bar.
+        label: Label of the progress bar.
+    """
     with progress.bar(label, len(batches)) as bar:
         return evaluate_accuracy(model, batches, task.metric, on_batch=bar.advance)

@@ -1,4 +1,7 @@
-"""Estimate, from the Hessian and the weight errors of chips, how much the loss increases with one projection analog."""
+"""Estimate of the loss increase if a single projection (weight matrix) runs on tiles.
+
+The estimate is computed from the Hessian of the loss and from the weight errors on simulated chips.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ _CHIPS, _VECTORS = 3, 8  # chips, and random vectors for each projection and bat
 
 
 class Curvature(Record):
-    """Hessian trace and weight error of a projection (weight matrix), from which the loss increase on tiles is estimated."""
+    """Hessian trace and squared weight error of a projection (weight matrix).
+
+    From both numbers, the loss increase with only this projection on tiles is estimated.
+    """
 
     trace: float = Field(description="trace of the Hessian of the loss with respect to the projection's weights")
     squared_error: float = Field(description="mean squared error of a weight on a chip, in units of the weight squared")
@@ -36,25 +42,29 @@ class Curvature(Record):
     @computed_field(description="expected loss increase, to second order")  # type: ignore[prop-decorator]
     @property
     def expected_loss_increase(self) -> float:
-        """Second-order estimate of the loss increase: half the trace times the squared error; 0 if the trace is negative.
+        """Second-order estimate of the loss increase: half the Hessian trace times the mean squared error of the weights.
 
-        The weight errors are assumed to be independent and of equal variance.
+        The estimate is 0 if the trace is negative. The weight errors are assumed to be independent and of equal variance.
         """
         return 0.5 * self.squared_error * max(self.trace, 0.0)
 
 
 def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
-    """For each named projection (weight matrix), return the Hessian trace and the weight error on simulated chips.
+    """For each named projection (weight matrix), return the Hessian trace and the squared weight error on simulated chips.
 
-    The trace is that of the loss of the task's digital network. The weight errors are simulated with the tile settings of the
-    run, at ``t_inference``, and always with the backend ``lionheart``. The estimated loss increase has the unit of the loss,
-    like the result of `measure_loss_increase`, but does not include converters, output noise and terms beyond second order.
-    HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the product by the number of weights.
+    The Hessian is computed for the loss of the task's digital network. The weight errors are simulated with the tile settings
+    of the run, at ``t_inference`` since programming, and always with the backend ``lionheart``. The loss increase estimated
+    from both has the unit of the loss, like the result of `measure_loss_increase`, but does not include the effects of
+    converters and output noise, nor terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and
+    divides the product of trace and squared error by the number of weights.
 
     Args:
         context: Context of the job. The task's network is not changed.
         batches: Samples on which the Hessian is computed.
         fqns: Names of the projections.
+
+    Returns:
+        Trace and squared error of each projection, by name.
 
     Raises:
         ConfigError: The network has no projection of a name in `fqns`.
@@ -77,9 +87,10 @@ def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str
 def squared_errors(
     model: nn.Module, fqns: Sequence[str], tile: TileSpec, t_inference: float, streams: RandomStreams
 ) -> dict[str, float]:
-    """For each named projection, return the mean squared weight error on simulated chips.
+    """For each named projection (weight matrix), return the mean squared weight error on simulated chips.
 
-    The chips are read once, at `t_inference` seconds since programming. Drift is compensated as the tile settings specify.
+    The weights of each chip are read once, at `t_inference` seconds since programming. Drift is compensated as specified in the
+    tile settings. The error is in units of the weight squared.
     """
     twin = convert_to_analog_(copy.deepcopy(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
     layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
@@ -105,13 +116,13 @@ def estimate_traces(
     n_vectors: int,
     on_vector: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Estimate the trace of the Hessian of the loss with respect to the weights of each projection, in ``eval()`` mode.
+    """For each named projection (weight matrix), estimate the trace of the Hessian of the loss with respect to its weights.
 
-    Hutchinson's estimator is used: the mean of ``v' H v`` over vectors ``v`` of random signs, which is exact for a diagonal
-    Hessian. Each projection has its own vectors. With one vector for all weights, the variance caused by a sensitive projection
-    would mask the traces of other projections. If a projection is a slice of a parameter, such as q, k and v of packed
-    attention, the trace refers to the slice. The Hessian of a shared weight includes all uses of the weight, e.g. in an
-    embedding.
+    The model is evaluated in ``eval()`` mode. Hutchinson's estimator is used: the mean of ``v' H v`` over vectors ``v`` of
+    random signs, which is exact for a diagonal Hessian ``H``. Each projection has its own vectors. With one vector for all
+    weights, the variance caused by a sensitive projection would mask the traces of other projections. If a projection is a
+    slice of a parameter, such as q, k and v of packed attention, the trace refers to the slice. The Hessian of a shared weight
+    includes all uses of the weight, e.g. in an embedding.
 
     Args:
         model: Network; not changed.
@@ -121,6 +132,9 @@ def estimate_traces(
         streams: Source of the random vectors.
         n_vectors: Number of random vectors for each projection and batch.
         on_vector: Function called after each random vector, e.g. to advance a progress bar.
+
+    Returns:
+        Trace of each projection, by name.
 
     Raises:
         ConfigError: The model has no projection of a name in `fqns`.
@@ -155,17 +169,19 @@ def estimate_traces(
         if not math.isfinite(total):
             raise NumericsError(
                 f"{fqn}: the trace of the Hessian is {total}, expected a finite number",
-                hint="check that the loss is finite, or use another ranking or strategy than 'hessian'",
+                hint="check that the loss is finite, or use a ranking and a strategy other than 'hessian'",
             )
     return {fqn: total / max(n_samples, 1) for fqn, total in totals.items()}
 
 
 def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None, generator: torch.Generator) -> float:
-    """Return ``v' H v``, where ``v`` has random signs in rows `outputs` of the weight and is 0 elsewhere.
+    """Return ``v' H v`` for the Hessian ``H`` of the loss with respect to `weight`, and a vector ``v``.
+
+    The elements of ``v`` in the rows `outputs` of the weight are random signs, all other elements are 0.
 
     Args:
-        slope: Gradient of the loss with respect to the weight, with its graph.
-        weight: Weight for which the Hessian is computed.
+        slope: Gradient of the loss with respect to the weight. Its autograd graph must exist.
+        weight: Weight with respect to which the Hessian is computed.
         outputs: First row and end row (exclusive) of the weight; None = all rows.
         generator: Source of the random signs.
     """
@@ -181,9 +197,12 @@ def _sign_product(slope: Tensor, weight: Tensor, outputs: tuple[int, int] | None
 
 
 def _check_differentiable(slope: Tensor) -> None:
-    """Raise a `RuntimeError` if the graph of a gradient contains a function that cannot be differentiated.
+    """Check that the autograd graph of a gradient contains no function that cannot be differentiated again.
 
-    PyTorch would treat such a function as constant.
+    Without this check, PyTorch would treat the result of such a function as a constant when it differentiates the gradient.
+
+    Raises:
+        RuntimeError: The graph contains such a function.
     """
     seen: set[Any] = set()
     waiting: list[Any] = [slope.grad_fn]
@@ -192,7 +211,7 @@ def _check_differentiable(slope: Tensor) -> None:
         if node is None or node in seen:
             continue
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("the network contains a function marked as once differentiable")
+            raise RuntimeError("the network contains a function that is marked as only once differentiable")
         seen.add(node)
         waiting += [each for each, _ in node.next_functions]
 
@@ -207,15 +226,18 @@ def _find_placed(model: nn.Module, fqns: Sequence[str]) -> dict[str, PlacedProje
             )
         if placed[fqn].is_computed:
             raise UnsupportedLayerError(
-                f"{fqn}: the weight is computed (parametrised), so its Hessian is not available",
-                hint="exclude this layer with search.exclude, or use another ranking or strategy than 'hessian'",
+                f"{fqn}: the weight is computed from other parameters (parametrised), so its Hessian is not available",
+                hint="exclude this layer with search.exclude, or use a ranking and a strategy other than 'hessian'",
             )
     return {fqn: placed[fqn] for fqn in fqns}
 
 
 @contextmanager
 def _twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Use only PyTorch kernels that are twice differentiable: no fused attention, no recurrent layers of cuDNN."""
+    """Inside the ``with`` block, use only PyTorch kernels that are twice differentiable.
+
+    Fused attention is always disabled. cuDNN is disabled if the model contains recurrent layers.
+    """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
@@ -232,5 +254,5 @@ def _naming_the_cause() -> Iterator[None]:
     except RuntimeError as error:
         raise UnsupportedLayerError(
             f"Hessian: the loss of the network cannot be differentiated twice: {error}",
-            hint="use the ranking 'sensitivity' or the strategy 'shared', which need no derivatives",
+            hint="use the ranking 'sensitivity' or the strategy 'shared', which need no second derivatives",
         ) from error

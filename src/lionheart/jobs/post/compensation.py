@@ -1,4 +1,7 @@
-"""Steps after a search: choose the cheapest digital corrections for each layer, and find the refresh interval."""
+"""Steps after a search: choose the cheapest digital corrections for each layer, and find the refresh interval.
+
+Digital corrections are e.g. drift compensation. The refresh interval is the time after which chips must be reprogrammed.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,22 @@ AGES = ("1h", "3h", "6h", "12h", "1d", "2d", "4d", "7d", "14d", "1mo", "2mo", "3
 def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerMapping) -> dict[str, dict[str, str]]:
     """Choose for each analog layer the cheapest digital corrections with which the accuracy drop stays within the bound.
 
-    The corrections are column calibration, drift compensation and input range. Weights and mapping stay unchanged. For each of
-    these settings, the values that are cheaper than the value in the run's tile settings are tried, cheapest first. A value is
-    first tried on all layers that still have the original value. If the drop is beyond the bound, the layers are split into two
-    halves, which are tried in turn and split again; layers with the most outputs come first. Each trial uses the samples used
-    for decisions, and ends early if the drop is clearly beyond the bound.
+    The corrections are the tile settings `column_calibration`, `drift_compensation` and `input_range`. Weights and mapping stay
+    unchanged. For each of these settings, all values that are cheaper than the value in the run's tile settings are tried,
+    cheapest first. A value is first tried on all layers that still have the original value. If the drop is then beyond the
+    bound, the layers are split into two halves. The value is tried on each half, and a half that fails is split again. Layers
+    with the most outputs come first. Each trial uses the samples used for decisions, and ends early if the drop is clearly
+    beyond the bound. No further value is tried once the budget of the run is spent.
 
     Args:
         context: Context of the job.
-        problem: Model with the weights and the mapping that the search found. On return, its layers have the chosen settings.
+        problem: Model with the weights and the mapping that the search found. On return, the layers of the model have the
+            chosen settings.
         mapping: Mapping that the search found.
 
     Returns:
-        For each layer whose tile settings differ from the run's tile settings, the values that differ, by layer name. Empty if
-        the setting `tune_compensation` is off or no layer is analog.
+        Changed tile settings of each layer, by layer name. Layers that keep the run's tile settings are left out. The result is
+        empty if the setting `tune_compensation` is off or no layer is analog.
     """
     search, tile, journal = context.settings.search, context.settings.tile, context.journal
     if not search.tune_compensation or not mapping.analog:
@@ -92,7 +97,12 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
 
 
 def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dict[str, str]]:
-    """Return, for each layer whose corrections differ from those in `usual`, the settings that differ, by layer name."""
+    """Return the digital corrections in which each layer differs from `usual`, by layer name. Equal layers are left out.
+
+    Args:
+        tiles: Tile settings of each layer, by layer name.
+        usual: Tile settings with which the layers are compared.
+    """
     differing = {
         fqn: {name: value for name in CORRECTIONS if (value := getattr(tile, name)) != getattr(usual, name)}
         for fqn, tile in tiles.items()
@@ -103,9 +113,10 @@ def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dic
 def find_refresh_interval(context: Context, problem: MappingProblem, mapping: LayerMapping) -> RefreshInterval | None:
     """Find the age up to which chips stay within the bound, i.e. the interval at which chips must be reprogrammed.
 
-    The ages to test are the last time at which the bound must hold, and the values in `AGES` that are larger. The largest age
-    within the bound is found by bisection, under the assumption that the accuracy drop grows with age. Each age is tested on
-    the samples used for decisions. A test ends early if the drop is clearly beyond the bound.
+    The age of a chip is the time since its weights were programmed. The ages that can be tested are the last time at which the
+    bound on the accuracy drop must hold, and the larger ages in `AGES`. The largest age within the bound is found by bisection,
+    under the assumption that the accuracy drop grows with age. Each age is tested on the samples used for decisions. A test
+    ends early if the drop is clearly beyond the bound.
 
     Args:
         context: Context of the job.
@@ -113,7 +124,7 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
         mapping: Final mapping.
 
     Returns:
-        The interval with all tests; None if the setting `refresh_interval` is off or no projection is analog.
+        The interval and all tests; None if the setting `refresh_interval` is off or no projection is analog.
     """
     search, journal = context.settings.search, context.journal
     if not search.refresh_interval or not mapping.analog:

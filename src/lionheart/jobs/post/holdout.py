@@ -1,4 +1,7 @@
-"""The hold-out test: test a mapping on samples and chips that no decision used, and reduce the mapping until it passes."""
+"""The hold-out test: test a mapping on samples and chips that no decision has used.
+
+If the test fails, projections (weight matrices) become digital again until a test passes.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,19 @@ def run_holdout_tests(
 
     The search selects a mapping by its drop on the samples used for decisions, so this drop is biased towards small values. The
     held-out samples and their chips are independent of the search. The mapping returned by the search is tested first. After
-    each failed test, the projections that became analog last become digital again: one, then two, four and so on. Each test
-    has half the error probability of the test before. The probability that any test accepts a mapping wrongly is therefore at
-    most one minus the confidence level. If no mapping passes, the result is the digital network with its original weights.
+    each failed test, the projections that became analog last become digital again: one after the first test, two after the
+    second, then four and so on. Each test has half the permitted error probability of the test before. The probability that any
+    test accepts a mapping whose drop is beyond the bound is therefore at most one minus the confidence level. If no mapping
+    passes, the result is the digital network with its original weights.
 
     Args:
-        context: Context of the job. Without a confidence level in its settings, nothing is tested.
-        problem: Model with the weights that the search found. On return, the returned mapping is applied.
+        context: Context of the job. If its settings contain no confidence level, no test is made.
+        problem: Model with the weights that the search found. On return, the returned mapping is applied to the model.
         found: Result of the search.
 
     Returns:
-        The mapping that passed the test, or the all-digital mapping if none passed; and all tests in order.
+        A mapping and the tests. The mapping is the mapping that passed, or the all-digital mapping if none passed, or the
+        mapping in `found` if no test was made. The tests are in the order in which they were made.
     """
     search = context.settings.search
     if search.confidence_level is None:
@@ -72,7 +77,10 @@ def _show(context: Context, test: HoldoutTest) -> None:
 
 
 def order_of_acceptance(decisions: tuple[Decision, ...], mapping: LayerMapping) -> list[str]:
-    """Return the analog projections of `mapping`, in the order in which they last became analog, earliest first."""
+    """Return the names of the analog projections of `mapping`, in the order in which they last became analog.
+
+    The projection that became analog first is the first element.
+    """
     before: list[str] = []
     for decision in decisions:
         if decision.accepted:

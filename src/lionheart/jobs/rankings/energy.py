@@ -12,8 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("energy")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the energy saved per inference [J] with only this candidate on tiles; the largest saving is first.
+    """For each candidate, return the energy saved per inference [J] if only this candidate runs on tiles.
 
-    The energy is estimated for the first platform in the settings.
+    The candidate that saves the most energy is tried first. The energy is estimated for the first platform in the settings.
     """
     return savings(context, candidates, "energy")

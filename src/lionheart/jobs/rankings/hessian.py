@@ -1,4 +1,7 @@
-"""Ranking ``hessian``: candidates with the smallest loss increase per saving, estimated from the Hessian, come first."""
+"""Ranking ``hessian``: candidates with the smallest estimated loss increase per saved cost come first.
+
+The loss increase is estimated from the Hessian of the loss.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from lionheart.search import Problem
 
 @register_ranking("hessian")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the loss increase estimated from the Hessian per cost saved; the smallest ratio is first.
+    """For each candidate, return the negated ratio of the loss increase estimated from the Hessian to the saved cost.
 
-    With the default objective, the cost saved is the number of MACs moved to tiles. HILAL divides by the number of weights
-    instead and clusters the projections.
+    The candidate with the smallest ratio is tried first. With the default objective, the saved cost is the number of MACs moved
+    to tiles. The method HILAL divides by the number of weights instead, and clusters the projections.
     """
     rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

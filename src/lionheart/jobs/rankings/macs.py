@@ -12,5 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("macs")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by their MACs, the most first; ties keep their order in the network."""
+    """For each candidate, return its MACs. The candidate with the most MACs is tried first.
+
+    Candidates with equal MACs are tried in the order in which the network contains them.
+    """
     return {each.node.fqn: each.node.macs for each in candidates}

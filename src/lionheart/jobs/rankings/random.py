@@ -12,5 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("random")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Return a random number for each candidate, which depends only on the seed of the run and the candidate's name."""
+    """For each candidate, return a random number that depends only on the seed of the run and the candidate's name.
+
+    The candidate with the largest number is tried first.
+    """
     return {each.node.fqn: context.streams.derive_seed("ranking", each.node.fqn) for each in candidates}

@@ -1,4 +1,4 @@
-"""Ranking ``sensitivity``: candidates with the smallest measured loss increase per saving come first."""
+"""Ranking ``sensitivity``: candidates with the smallest measured loss increase per saved cost come first."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from lionheart.search import Problem
 
 @register_ranking("sensitivity")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the measured loss increase per cost saved; the smallest ratio is first.
+    """For each candidate, return the negated ratio of the measured loss increase to the saved cost.
 
-    A decrease of the loss counts as 0. With the default objective, the cost saved is the number of MACs moved to tiles.
+    The candidate with the smallest ratio is tried first. A decrease of the loss counts as 0. With the default objective, the
+    saved cost is the number of MACs moved to tiles.
     """
     rises = problem.loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

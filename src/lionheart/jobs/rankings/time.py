@@ -12,8 +12,8 @@ from lionheart.search import Problem
 
 @register_ranking("time")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """Rank candidates by the time saved per inference [s] with only this candidate on tiles; the largest saving is first.
+    """For each candidate, return the time saved per inference [s] if only this candidate runs on tiles.
 
-    The time is estimated for the first platform in the settings.
+    The candidate that saves the most time is tried first. The time is estimated for the first platform in the settings.
     """
     return savings(context, candidates, "time")

@@ -12,6 +12,9 @@ from lionheart.search import Problem
 
 @register_ranking("weights")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, tuple[int, int]]:
-    """Rank candidates by their number of weights, the most first; ties keep their order in the network."""
+    """For each candidate, return its number of weights and its negated position in the network.
+
+    The candidate with the most weights is tried first. Candidates with equally many weights are tried in network order.
+    """
     position = {fqn: number for number, fqn in enumerate(context.graph.fqns)}
     return {each.node.fqn: (each.node.weights, -position[each.node.fqn]) for each in candidates}

@@ -18,10 +18,10 @@ def search(loop: SearchLoop) -> None:
     """Try all mappings in increasing order of cost, without retraining, and accept the first mapping within the bound.
 
     By default the cost is the number of digital MACs, so the mapping with the most analog MACs is tried first. Among mappings
-    of equal cost, mappings with fewer analog projections are tried first. Mappings that need too many tiles are skipped, and
-    so are mappings with an analog projection that would not cost more on the digital core. Each mapping is evaluated on its
-    own chips. If many mappings are slightly beyond the bound, one of them may therefore be accepted by chance. The final
-    results are measured on other chips.
+    of equal cost, mappings with fewer analog projections are tried first. A mapping is skipped if it needs too many tiles, or
+    if one of its analog projections would not cost more on the digital core. Each mapping is evaluated on its own chips. If
+    many mappings are slightly beyond the bound, one of them may therefore be accepted by chance. The final results are measured
+    on other chips.
     """
     for chosen in _subsets(loop):
         if not loop.can_go_on():
@@ -32,7 +32,10 @@ def search(loop: SearchLoop) -> None:
 
 
 def _subsets(loop: SearchLoop) -> list[tuple[Candidate, ...]]:
-    """Return the non-empty sets of candidates that fit on the tiles and in which each candidate saves cost, cheapest first."""
+    """Return the sets of candidates to try, in increasing order of the cost of their mappings.
+
+    The sets are all non-empty sets that fit on the tiles and in which each candidate saves cost.
+    """
     objective, cost_with = loop.objective, loop.objective.price(loop.start)
     sizes = range(1, len(loop.candidates) + 1)
     costs = []

@@ -1,4 +1,4 @@
-"""Search with few retrainings, each shared by several candidates."""
+"""Search with few retrainings. Each retraining serves several candidates at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def search(loop: SearchLoop) -> None:
     """Find a mapping of low cost within the bound on the accuracy drop, with few retrainings.
 
     1. For each candidate, measure the loss increase with only this candidate analog, without retraining. Order the candidates
-       by the loss increase per saving in the objective: per MAC or weight moved to tiles, or per joule or second saved.
-    2. Find how many candidates, in this order, can be analog without retraining. If the candidates do not all fit on the
-       tiles, those with the largest gain per tile are selected.
-    3. Refine the mapping without retraining: add a candidate, or exchange a candidate for one with a larger gain. Sets whose
-       loss increases add up to at least a sum already found beyond the bound are not tried.
-    4. Retrain with all candidates analog. If the drop is beyond the bound, find by bisection how many of the
-       added candidates can be analog with the retrained weights. If none can, add only half of them and retrain, and so on.
+       by the loss increase per saved cost: per MAC or weight moved to tiles, or per joule or second saved.
+    2. Find how many of the first candidates can be analog without retraining. If the first candidates do not all fit on the
+       tiles, those with the largest gain (saved cost) per tile are selected.
+    3. Refine the mapping without retraining: add a candidate, or exchange a candidate for one with a larger gain. A set of
+       candidates is not tried if its sum of loss increases reaches the sum of a set that was found beyond the bound.
+    4. Retrain with all candidates analog. If the drop is beyond the bound, find by bisection how many of the added candidates
+       can be analog with the retrained weights. If none can, add only half of them and retrain, and so on.
     5. Repeat steps 3 and 4 as long as the cost decreases, with at most three rounds of retraining.
     """
     search_in_rounds(loop, _MAX_ROUNDS)
