@@ -19,14 +19,13 @@ if TYPE_CHECKING:
         drift_,
         estimate_cost,
         evaluate,
-        load_run,
         map_layers,
         program_,
     )
     from lionheart.devices import DeviceSpec, HWASpec, TileSpec
     from lionheart.experimental.pareto.job import find_pareto_front
     from lionheart.graph import LayerGraph, Projection, register_layer_type, trace_graph
-    from lionheart.jobs import MappingResult, MapSettings, evaluate_run, profile_layers, resume_run
+    from lionheart.jobs import MappingResult, MapSettings, evaluate_run, load_run, profile_layers, resume_run
     from lionheart.mapping import LayerMapping, Placement
     from lionheart.metrics import Metric
     from lionheart.report import report_run
@@ -67,7 +66,7 @@ _HOMES = {
     "evaluate_run": "jobs",
     "find_pareto_front": "experimental.pareto.job",
     "load_platform": "system",
-    "load_run": "api",
+    "load_run": "jobs",
     "map_layers": "api",
     "profile_layers": "jobs",
     "program_": "api",

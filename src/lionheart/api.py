@@ -386,23 +386,3 @@ def map_layers(
             )
         settings = settings if backend is None else settings.replace(backend=backend)
     return jobs.map_layers(task, settings, run_dir=run_dir, command=command, progress=progress)
-
-
-def load_run(path: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
-    """Load the results and the mapped network of a finished mapping run. The task and its data are not needed.
-
-    Args:
-        path: Directory of the run.
-        model: Network with the same architecture as the network of the run. The network is copied, and its weights are not
-            used.
-        backend: Name of the simulator that computes the analog layers; None = the backend of the run.
-
-    Returns:
-        The mapping, the results, and the mapped network with trained weights and analog layers, in ``eval()`` mode.
-
-    Raises:
-        ArtifactError: The directory holds no finished run, a file is damaged, or the run belongs to another network.
-        ConfigError: `model` is not a ``torch.nn.Module`` with parameters.
-    """
-    check_model(model, "load_run")
-    return jobs.load_run(path, model, backend=backend)

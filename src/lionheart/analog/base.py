@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from lionheart.analog.converters import adc_step, full_scale
 from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar
 from lionheart.analog.hwa import modify_weights
 from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
+from lionheart.analog.operation import TileOperation
 from lionheart.analog.product import MVMParams, TileProduct, TileSlice, run_tiles
 from lionheart.analog.readout import ChipRead, read_row, reference_read
 from lionheart.analog.vectors import run_vectors
@@ -35,7 +35,7 @@ _REMEMBERED_CALLS = 16  # calls whose noise a backward pass can repeat
 _SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 
 
-class AnalogLayer(nn.Module, ABC):
+class AnalogLayer(nn.Module, TileOperation):
     """A linear or convolution layer on analog tiles, with the same parameter objects as the digital layer that it replaces.
 
     In ``train()`` the layer injects the noise that the tile's settings for hardware-aware (HWA) training define. In ``eval()``
@@ -375,58 +375,6 @@ class AnalogLayer(nn.Module, ABC):
                 largest = x.detach().abs().amax().to(self.analog_input_range.dtype)
                 self.analog_input_range.copy_(torch.where(largest > 0, largest, torch.ones_like(largest)))
         self._has_range = True
-
-    @abstractmethod
-    def _pad(self, x: Tensor) -> Tensor:
-        """Return the inputs `x` with the padding that `multiply` does not add, or `x` itself if `multiply` adds all padding."""
-
-    @abstractmethod
-    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects.
-
-        Args:
-            weights: Weights of these crossbar rows ``(out, last - first)``.
-            first: Index of the first row, that is of the first input in im2col order.
-            last: Index after the last row.
-        """
-
-    @abstractmethod
-    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
-
-    @abstractmethod
-    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of the DAC codes `codes` and the weights `kernel` of one row of tiles, in the output shape.
-
-        Args:
-            codes: DAC codes of the inputs that the row of tiles receives.
-            kernel: Weights of the row of tiles, as returned by the method `kernel`.
-        """
-
-    @abstractmethod
-    def multiply_backward(
-        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the loss with respect to the DAC codes and to the weights, or None where not wanted.
-
-        Args:
-            grad: Gradient of the loss with respect to the result of `multiply`.
-            codes: DAC codes of the inputs.
-            weights: Weights ``(out, in)``.
-            wanted: Whether to compute the gradient of the codes, and whether to compute the gradient of the weights.
-        """
-
-    @abstractmethod
-    def _to_vectors(self, x: Tensor) -> Tensor:
-        """Return the inputs `x` as im2col vectors ``(n, groups * in)``, one for each product with the weight matrix."""
-
-    @abstractmethod
-    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
-        """Return the output vectors `vectors` ``(n, out)`` in the shape of the layer's outputs for the inputs `x`."""
-
-    @abstractmethod
-    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
 
     # -- attributes of the digital layer -------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
+from lionheart.jobs.measurement.duration import estimate_duration
 from lionheart.jobs.objective import PRICED, check_objective, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
 from lionheart.jobs.post.holdout import run_holdout_tests
@@ -375,7 +376,7 @@ class _MapJob:
         if n_left and self.context.settings.search.strategy == "lionheart":
             self.problem.n_trials = len(ranked)
             everything = LayerMapping.from_analog(self.context.graph, [candidate.node.fqn for candidate in ranked])
-            longest = format_elapsed(self.problem.estimate_duration(everything, n_left))
+            longest = format_elapsed(estimate_duration(self.context, self.problem.chips, everything, n_left))
             self.context.progress.note(f"{n_left} trials with retraining and evaluation: at most about {longest}")
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, final
 
-import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
@@ -33,7 +32,6 @@ from lionheart.training import (
     read_metadata,
     save_training_state,
     train,
-    training_autocast,
 )
 from lionheart.units import format_elapsed
 
@@ -281,38 +279,6 @@ class MappingProblem:
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
 
-    def estimate_duration(self, everything: LayerMapping, n_trials: int) -> float:
-        """Return an upper estimate of the total duration of trials with retraining [s].
-
-        One training step and the evaluation of one batch are timed on a copy of the model.
-
-        Args:
-            everything: Mapping in which all candidates are analog. It is applied to the copy.
-            n_trials: Number of trials.
-        """
-        twin = self.context.backend.convert_(
-            copy.deepcopy(self.context.task.model), everything, self.context.settings.tile
-        )
-        inputs, targets = next(iter(self.context.task.train_batches.epoch(self.context.streams.generator("timing"))))
-        inputs, targets = move_batch(inputs, self.device), move_batch(targets, self.device)
-        calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
-        training = self.context.settings.train
-        n_steps = training.max_epochs * (training.steps_per_epoch or len(self.context.task.train_batches))
-
-        def train_step() -> None:
-            with training_autocast(training, self.device):
-                loss: Any = self.context.task.loss(call_model(twin.train(), inputs), targets)
-            loss.backward()
-
-        @torch.no_grad()
-        def evaluate_batch() -> None:
-            call_model(twin.eval(), inputs)
-
-        batch_size = len(targets) if hasattr(targets, "__len__") else 1
-        n_samples = getattr(self.chips.validation, "n_samples", len(self.chips.validation) * batch_size)
-        n_batches = self.context.settings.search.n_chips * n_samples / batch_size
-        return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
-
     # -- steps of a trial ----------------------------------------------------------------------------------------------
 
     def _apply(self, mapping: LayerMapping) -> None:
@@ -422,17 +388,6 @@ class MappingProblem:
     def _keep_analog_state(self, mapping: LayerMapping) -> None:
         self._accepted = mapping
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
-
-
-def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `repeats` calls of `work` [s]. One call before them is not timed."""
-    work()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 def _with_ucb(decision: Decision) -> str:

@@ -10,7 +10,7 @@ from typing import final
 from torch import nn
 
 from lionheart.analog import set_tiles_
-from lionheart.errors import ArtifactError, ConfigError
+from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -104,8 +104,9 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
 
     Raises:
         ArtifactError: `run_dir` contains no finished run, a file is damaged, or the run belongs to another network.
-        ConfigError: The backend is unknown or does not support the tile settings of the run.
+        ConfigError: `model` is not a module, or the backend is unknown or does not support the tile settings of the run.
     """
+    check_type(model, nn.Module, "load_run: model", hint="pass the network object itself, not its name or state_dict")
     run = open_finished(run_dir)
     try:
         result = load_result(model, run, backend=backend)

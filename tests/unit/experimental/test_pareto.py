@@ -19,7 +19,7 @@ from paths import SUPPORT
 from quadrants import build_task, make_settings
 from typer.testing import CliRunner, Result
 
-import lionheart.experimental.pareto.job
+import lionheart.experimental.pareto.work
 from lionheart.cli import app
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.experimental.pareto.files import read_front
@@ -420,7 +420,7 @@ class Stopper:
     """Raises in the middle of the n-th measurement over chips, that of the sensitivity not counted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int, stop: type[BaseException]) -> None:
-        real = lionheart.experimental.pareto.job.evaluate_over_chips
+        real = lionheart.experimental.pareto.work.evaluate_over_chips
         self.n_calls = 0
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -430,7 +430,7 @@ class Stopper:
                 raise stop
             return found
 
-        monkeypatch.setattr(lionheart.experimental.pareto.job, "evaluate_over_chips", watched)
+        monkeypatch.setattr(lionheart.experimental.pareto.work, "evaluate_over_chips", watched)
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 9])

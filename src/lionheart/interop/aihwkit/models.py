@@ -113,10 +113,7 @@ def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
 
 
 def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
-    """Return one AIHWKIT linear layer with the settings `config` for each channel group of `layer`.
-
-    The returned layers have random weights, which the caller must replace. `bias` determines whether the layers have a bias.
-    """
+    """Return one AIHWKIT linear layer with random weights and the settings `config` for each channel group of `layer`."""
     out, rows = layer.matrix().shape
     groups = layer.partition.groups
     with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
@@ -324,11 +321,7 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return AIHWKIT's `config`, with a constant input scale replaced by 1.
-
-    The replacement is made in a copy, because LionHeart stores the constant input scale in the layer, as the input range. A
-    configuration without a constant input scale is returned unchanged.
-    """
+    """Return AIHWKIT's `config`, or a copy in which 1 replaces a constant input scale, which LionHeart stores in the layer."""
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config
     config = copy.deepcopy(config)

@@ -1,0 +1,63 @@
+"""Interface between a layer and the simulation of its tiles: padding, im2col vectors, and the product of one row of tiles."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class TileOperation(ABC):
+    """Operations that depend on the layer type: a linear layer and a convolution implement these methods differently."""
+
+    @abstractmethod
+    def _pad(self, x: Tensor) -> Tensor:
+        """Return the inputs `x` with the padding that `multiply` does not add, or `x` itself if `multiply` adds all padding."""
+
+    @abstractmethod
+    def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
+        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects.
+
+        Args:
+            weights: Weights of these crossbar rows ``(out, last - first)``.
+            first: Index of the first row, that is of the first input in im2col order.
+            last: Index after the last row.
+        """
+
+    @abstractmethod
+    def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
+
+    @abstractmethod
+    def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
+        """Return the product of the DAC codes `codes` and the weights `kernel` of one row of tiles, in the output shape.
+
+        Args:
+            codes: DAC codes of the inputs that the row of tiles receives.
+            kernel: Weights of the row of tiles, as returned by the method `kernel`.
+        """
+
+    @abstractmethod
+    def multiply_backward(
+        self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of the loss with respect to the DAC codes and to the weights, or None where not wanted.
+
+        Args:
+            grad: Gradient of the loss with respect to the result of `multiply`.
+            codes: DAC codes of the inputs.
+            weights: Weights ``(out, in)``.
+            wanted: Whether to compute the gradient of the codes, and whether to compute the gradient of the weights.
+        """
+
+    @abstractmethod
+    def _to_vectors(self, x: Tensor) -> Tensor:
+        """Return the inputs `x` as im2col vectors ``(n, groups * in)``, one for each product with the weight matrix."""
+
+    @abstractmethod
+    def _from_vectors(self, vectors: Tensor, x: Tensor) -> Tensor:
+        """Return the output vectors `vectors` ``(n, out)`` in the shape of the layer's outputs for the inputs `x`."""
+
+    @abstractmethod
+    def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""

@@ -1,0 +1,63 @@
+"""How long the trials of a search take, estimated before the search starts."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lionheart.analog import calibrate_input_ranges_
+from lionheart.data import call_model, move_batch
+from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.chips import ChipEvaluator
+from lionheart.mapping import LayerMapping
+from lionheart.training import training_autocast
+
+
+def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerMapping, n_trials: int) -> float:
+    """Return an upper estimate of the total duration of trials with retraining [s].
+
+    One training step and the evaluation of one batch are timed on a copy of the task's model.
+
+    Args:
+        context: Context of the job.
+        chips: Evaluator of the job; its validation samples are counted.
+        everything: Mapping in which all candidates are analog. It is applied to the copy.
+        n_trials: Number of trials.
+    """
+    twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, context.settings.tile)
+    device = next(twin.parameters()).device
+    inputs, targets = next(iter(context.task.train_batches.epoch(context.streams.generator("timing"))))
+    inputs, targets = move_batch(inputs, device), move_batch(targets, device)
+    calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
+    training = context.settings.train
+    n_steps = training.max_epochs * (training.steps_per_epoch or len(context.task.train_batches))
+
+    def train_step() -> None:
+        with training_autocast(training, device):
+            loss: Any = context.task.loss(call_model(twin.train(), inputs), targets)
+        loss.backward()
+
+    @torch.no_grad()
+    def evaluate_batch() -> None:
+        call_model(twin.eval(), inputs)
+
+    batch_size = len(targets) if hasattr(targets, "__len__") else 1
+    n_samples = getattr(chips.validation, "n_samples", len(chips.validation) * batch_size)
+    n_batches = context.settings.search.n_chips * n_samples / batch_size
+    return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
+
+
+def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
+    """Return the median wall time of `repeats` calls of `work` [s]. One call before them is not timed."""
+    work()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
