@@ -99,7 +99,7 @@ class LayerMapping:
         return LayerMapping({**self.placements, fqn: placement})
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
-        """Return the fraction of the MACs of all projections that are in analog projections, 0 to 1.
+        """Return the number of MACs in analog projections divided by the number of MACs in all projections, 0 to 1.
 
         A projection is a weight matrix. A MAC is a multiply-accumulate operation.
         """

@@ -182,7 +182,7 @@ PERPLEXITY = Metric("perplexity", "log-%", "perplexity")
 def drop_pp(baseline: Score, mean: Score) -> Score:
     """Return the drop, i.e. 100 times the difference ``baseline - mean`` between two scores [pp].
 
-    If the metric defines another drop unit, the drop is in that unit.
+    If the metric defines another `drop_unit` than ``"pp"``, the drop is in that unit.
 
     Args:
         baseline: Score, or mean score, of the digital network.

@@ -57,7 +57,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_durations(times: str | float | Iterable[str | float], where: str) -> list[float]:
-    """Return one or more durations in seconds.
+    """Return one or more durations as a list of numbers of seconds, in the given order.
 
     Args:
         times: A duration in a form that `parse_duration` accepts, or several such durations.
@@ -89,9 +89,9 @@ def parse_durations(times: str | float | Iterable[str | float], where: str) -> l
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration as text in the largest unit (except weeks) that gives a whole number.
+    """Return a duration as text in the largest unit (except weeks) that gives a whole number, otherwise in seconds.
 
-    For example, 86400 s are formatted as ``"1d"``.
+    For example, 86400 s are formatted as ``"1d"``, and 0.5 s as ``"0.5s"``.
     """
     if seconds == 0:
         return "0s"

@@ -1,6 +1,6 @@
 """The interface that a tool implements for `lionheart simulate --cross-check`.
 
-The module also defines the class of the text that shows the result of a cross-check.
+The module also defines `ComparisonText`, which contains the result of a cross-check as a table and sentences.
 """
 
 from __future__ import annotations

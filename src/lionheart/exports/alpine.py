@@ -14,7 +14,7 @@ class AlpineExport:
     help = "a C++ program for the ALPINE simulator"
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Write the C++ program. If `request.check` is True, also run it and check its outputs; see `Export.export`."""
+        """Write a C++ program for the run. If `request.check` is True, also run and check the program; see `Export.export`."""
         from lionheart.interop.alpine.export import check_program, export_run
 
         out = request.out or request.run / "alpine"

@@ -15,7 +15,7 @@ class JsonExport:
     help = "the mapping as JSON data"
 
     def export(self, request: ExportRequest) -> ExportResult:
-        """Write the mapping to `request.out`, or return it in the result if `request.out` is None; see `Export.export`."""
+        """Write the mapping to the file `request.out`, or return it if `out` is None; see `Export.export`."""
         from lionheart.jobs.result import open_finished
         from lionheart.mapping import LayerMapping
         from lionheart.record import write_record

@@ -5,8 +5,8 @@ The inputs are a `LayerGraph`, a `LayerMapping`, a `PlatformSpec`, and optionall
 in total. The estimate also lists the counted costs and the assumptions. For several cores, the outputs are the stages of a
 pipeline and their `Schedule`. The method `summary()` of an output returns a record for result files.
 
-`SystemModel` computes the cost of many mappings of one network. All functions are pure. This package must not depend on device
-physics, noise, training or search.
+`SystemModel` computes the cost of many mappings of one network. The functions have no side effects. This package must not
+depend on device physics, noise, training or search.
 """
 
 from lionheart.runs.costs import AgeCost, CostTotals, PipelineRecord, ScheduleEvent, SystemRecord, WorkKind

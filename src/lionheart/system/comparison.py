@@ -57,7 +57,7 @@ class CoresComparison:
     Args:
         platform: Name of the platform.
         n_cores: Number of available cores.
-        max_tiles: Number of available tiles; None = as many as needed.
+        max_tiles: Number of available tiles; None = as many as needed, because the platform has no limit.
         fit: Crossbars of each layer, and layers that do not fit on the tiles.
         n_tiles_packed: Number of tiles that all analog layers together need if all of them may share tiles.
         mapped: Schedule of the mapped network.
@@ -132,8 +132,9 @@ def compare_on_cores(
 ) -> CoresComparison:
     """Simulate the mapped network and the all-digital network on the same number of cores.
 
-    All cores use the same tiles. If there are too few tiles, layers that save more time are placed on tiles first. Layers that
-    do not fit stay digital, or are reprogrammed for every inference at the platform's programming cost.
+    All cores use the same tiles. If there are too few tiles, layers are placed on tiles in descending order of the time that
+    the placement saves. Layers that do not fit stay digital, or are reprogrammed for every inference at the platform's
+    programming cost.
 
     Args:
         graph: Layer graph of the network.

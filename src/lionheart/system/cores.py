@@ -1,7 +1,7 @@
 """Assignment of a network's layers to cores so that the slowest core is as fast as possible.
 
-The module first computes the work of each layer, including the operations that run after the layer. It then assigns the layers
-to cores. The work of one core is called a stage.
+The module first computes the work of each layer, including the operations that run after the layer. The module then assigns
+the layers to cores. The work of one core is called a stage.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class LayerWork:
     The work for the first and last layer also includes the network's input and output.
 
     Args:
-        cost: Time and energy of one inference.
-        steps: The time in `cost` as a sequence of steps. If the core and the tiles alternate for each product, the work of the
-            core for all products is combined into one step, which is followed by one step for the tiles.
+        cost: Time and energy of this work in one inference.
+        steps: Steps into which the time in `cost` is divided, in the order in which they run. If the core and the tiles
+            alternate for each product, the work of the core for all products is combined into one step, which is followed by
+            one step for the tiles.
     """
 
     cost: Cost
@@ -91,8 +92,8 @@ def _sort_ops(
 ) -> tuple[dict[str, list[tuple[WorkKind, Cost]]], dict[str, list[tuple[WorkKind, Cost]]]]:
     """Return the costs of the operations that run before each layer and after each layer, as two dicts by layer name.
 
-    Each cost has the type of its work. The cost of the network's input and output is divided between the first layer and the
-    last layer.
+    Each cost is paired with the type of its work. The cost of the network's input is an operation before the first layer, and
+    the cost of the network's output is an operation after the last layer.
     """
     first, last = graph.nodes[0], graph.nodes[-1]
     preceding: dict[str, list[tuple[WorkKind, Cost]]] = {}
@@ -127,7 +128,8 @@ def _split(row: LayerCost, program: Cost) -> list[tuple[WorkKind, float]]:
 def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: TileSpec | None = None) -> Cost:
     """Return the cost of programming the tiles of one layer once.
 
-    The cost does not include the leakage of the last-level cache, which is computed for the total time of all inferences.
+    The cost does not include the leakage of the last-level cache, which `pipeline_energy` computes for the total
+    time of all inferences.
 
     Args:
         partition: Tiles of the layer.
@@ -229,8 +231,8 @@ def _add_stage(slowest: Sequence[float], ends: Sequence[float]) -> tuple[list[fl
         ends: Total time of all blocks up to and including each block, by index of the block [s].
 
     Returns:
-        Time of the slowest core with the new core [s], and index of the first block on the new core. Both lists are indexed by
-        the last block of the division.
+        Time of the slowest core with the new core [s], and index of the first block on the new core, which is one more than the
+        last block if the new core stays unused. Both lists are indexed by the last block of the division.
     """
     found, cuts = [], []
     for end, total in enumerate(ends):
@@ -303,7 +305,7 @@ def plan_stages(
 
 
 def make_stage(layers: Sequence[str], work: Mapping[str, LayerWork]) -> Stage:
-    """Return the stage (work of one core) that runs `layers` one after another. `work` is the work of each layer, by name."""
+    """Return the stage (work of one core) that runs `layers` one after another, from the `work` of each layer by name."""
     name = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     steps = itertools.chain.from_iterable(work[fqn].steps for fqn in layers)
     return Stage(name, add_costs(work[fqn].cost for fqn in layers), steps=tuple(steps))

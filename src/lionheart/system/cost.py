@@ -50,7 +50,7 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
     - number of active and wait cycles times the number of idle cores and the energy of an idle cycle;
     - number of bytes read from and written to the last-level cache (LLC) times the energy of a byte;
     - leakage power of the LLC times the time;
-    - number of DRAM lines times the energy of a DRAM access;
+    - number of cache lines transferred to or from DRAM times the energy of a DRAM access;
     - number of products on tiles times the energy of one product (`mvm_energy`);
     - power of the memory controller and IO times the time, if `count_memory_controller` is True.
     """

@@ -149,7 +149,7 @@ class SystemEstimate(Printable):
     def to_blocks(self) -> list[Block]:
         """Return the estimate as text blocks and tables for the terminal.
 
-        The blocks show the totals, the programming cost, and the time and energy of each projection (weight matrix).
+        The blocks show the totals, the programming cost, and the time and energy of each projection and other operation.
         """
         record = self.summary()
         rows = [_show_layer(row) for row in record.layers]

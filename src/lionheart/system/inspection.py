@@ -53,8 +53,8 @@ class CoverageTotals(GraphTotals):
     Args:
         macs_mappable: MACs of projections that can be analog.
         weights_mappable: Weights of projections that can be analog.
-        macs_by_choice: MACs of projections that stay digital because of the user's rules.
-        weights_by_choice: Weights of projections that stay digital because of the user's rules.
+        macs_by_choice: MACs of projections that stay digital because of the include and exclude rules.
+        weights_by_choice: Weights of projections that stay digital because of the include and exclude rules.
         macs_not_mappable: MACs of projections that cannot be analog.
         weights_not_mappable: Weights of projections that cannot be analog.
         macs_dynamic: MACs of products of two activations, which are always digital.
@@ -87,7 +87,7 @@ class ProjectionGroup(Record):
         n_projections: Number of projections in the group.
         macs: Multiply-accumulate operations of the group in one inference.
         weights: Number of weights in the group.
-        n_tiles: Number of tiles that the group needs.
+        n_tiles: Number of tiles that the group needs, or would need if its projections must stay digital.
     """
 
     pattern: str
@@ -152,7 +152,7 @@ class UnitGroup(Record):
 
 @final
 class CoverageAudit(Record):
-    """Coverage audit of a network: tiles and costs of each projection (weight matrix), or the reason for staying digital.
+    """Coverage audit of a network: costs of each projection (weight matrix), and reasons why projections must stay digital.
 
     Args:
         task: Name of the network.
@@ -240,8 +240,8 @@ def audit_coverage(
 def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_units: int) -> CoverageTotals:
     """Return sums of MACs, weights and tiles over all projections (weight matrices), by possible placement.
 
-    The sums are separate for projections that can be analog, for projections that stay digital because of the user's rules, and
-    for projections that cannot be analog.
+    The sums are separate for projections that can be analog, for projections that stay digital because of the include and
+    exclude rules, and for projections that cannot be analog. Tiles are counted only for projections that can be analog.
     """
     mappable = [c for c in candidates if c.is_mappable]
     by_choice = [c for c in candidates if c.by_choice]
@@ -262,7 +262,7 @@ def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_uni
 
 
 def _group(candidates: Sequence[Candidate]) -> tuple[ProjectionGroup, ...]:
-    """Return groups of projections that have the same shape and whose names differ only in numbers, as in repeated blocks."""
+    """Return groups of projections. In a group, shape and `reason` are equal, and the names differ only in their numbers."""
     groups: dict[tuple[str, str, int, int, int, str], list[Candidate]] = {}
     for candidate in candidates:
         node = candidate.node

@@ -3,8 +3,8 @@
 The placement of a projection influences the cost of the other projections in only one way: all digital weights share the
 last-level cache (LLC), and the fraction of the weights that does not fit is read from DRAM. The cost of a digital projection is
 linear in this fraction. The cost of a mapping is therefore computed from nine sums over all projections. Moving a projection to
-or from the tiles changes each sum by a fixed amount. The sums are integers in units of the smallest positive floating-point
-number, so that rounding errors do not accumulate when many projections are moved.
+or from the tiles changes each sum by a fixed amount. Sums of times and energies are integers in units
+of the smallest positive floating-point number, so that rounding errors do not accumulate when many projections are moved.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Prices:
         }
 
     def move(self, sums: list[int], analog: Collection[str], fqns: Iterable[str]) -> list[int]:
-        """Return the nine cost sums after the projections `fqns` have moved, given the sums before the moves.
+        """Return the nine cost sums after the projections `fqns` have moved. `sums` are the cost sums before the moves.
 
         A projection that is named in `analog` moves from tiles to the core. Any other projection moves from the core to tiles.
         """
@@ -132,7 +132,7 @@ class _Prices:
         return sums
 
     def shares(self, sums: list[int]) -> tuple[float, float]:
-        """Return the fractions of weight reads that miss the cache in first passes and in later passes, 0 to 1."""
+        """Return the fractions of weight reads that miss the LLC in first and in later passes, 0 to 1, from the cost sums."""
         return overflow_share(sums[6], self._llc_bytes), overflow_share(sums[7], self._llc_bytes)
 
     def evaluate(self, sums: list[int]) -> MappingCost:

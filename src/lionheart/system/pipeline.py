@@ -30,7 +30,7 @@ class Step:
         layer: Name of the projection (weight matrix) for which the work is done.
         kind: Type of work.
         duration_s: Duration in each inference [s].
-        crossbars: Indices of the crossbars that only this step uses while it runs.
+        crossbars: Indices of the crossbars that no other step can use while this step runs.
     """
 
     layer: str
@@ -49,7 +49,7 @@ class Stage:
         cost: Cost of one inference on each of the cores.
         n_cores: Number of cores that work in parallel.
         n_handovers: Number of handovers in each inference, during which the cores wait.
-        steps: The time in `cost` as a sequence of steps, for the simulation; empty = a single step without crossbars.
+        steps: Steps into which the simulation divides the time in `cost`; empty = a single step without crossbars.
     """
 
     name: str
@@ -102,10 +102,10 @@ def estimate_pipeline(
     """Return the time and energy of `n_inferences` consecutive inferences that pass through `stages` in order.
 
     The total time of n inferences is ``sum(stage_s) + (n - 1) * max(stage_s)``, where ``stage_s`` are the times of the stages
-    including handovers. The total time is at least the time of the DRAM traffic of all cores. The equation is exact if each
-    stage takes the same time in every inference and no stage waits for a full queue. A handover takes ``handover_cycles`` of
-    the platform, in which the cores are idle. A single stage on one core has no handover. The leakage energy of the last-level
-    cache is computed for the total time.
+    including handovers. If the DRAM needs more time for the traffic of all cores, the total time is that time of the DRAM. The
+    equation is exact if each stage takes the same time in every inference and no stage waits for a full queue. A handover takes
+    ``handover_cycles`` of the platform, in which the cores are idle. A single stage on one core has no handover. The leakage
+    energy of the last-level cache is computed for the total time.
 
     Args:
         stages: Stages of the pipeline, at least one.

@@ -1,6 +1,6 @@
 """Platforms: cores, memory, tiles and cost coefficients of the software.
 
-Each constant of a platform has a unit, a source and a kind. The kind states how the value was obtained.
+Each constant of a platform has a unit, a source and a kind: ``measured``, ``fitted``, ``derived`` or ``assumed``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TABLES = (*OPERATION_TABLES, "programming")
 
 
 def _quantity(unit: str, description: str, **limits: Any) -> Any:
-    """Return a required field of `PlatformSpec`, with the unit that a platform file must give, and limits such as ``gt=0``."""
+    """Return a required field of `PlatformSpec` with the unit that platform files must give, description and value limits."""
     return Field(description=f"{description} [{unit}]", json_schema_extra={"unit": unit}, **limits)
 
 
 class PlatformSpec(Spec):
     """A platform: in-order cores with a shared last-level cache (LLC), DRAM and tiles, and cost coefficients of the software.
 
-    `load_platform` returns a platform by name. The sources of the numbers are in ``system/data/*.toml`` and
+    `load_platform` returns a platform by name. The numbers and their sources are in ``system/data/*.toml`` and
     ``system/platforms/*.toml``, and the equations are in ``docs/concepts/system-cost.md``.
     """
 
@@ -148,13 +148,13 @@ class PlatformSpec(Spec):
         tables = {name: set(getattr(self, name)) for name in OPERATION_TABLES}
         for name, price in {**self.cycles_per_written, **self.cycles_per_read, **self.programming}.items():
             if price < 0:
-                raise ValueError(f"{name}: got {price}, expected 0 or more")
+                raise ValueError(f"constant {name!r}: got {price}, expected 0 or more")
         for first, second in ((0, 1), (0, 2), (1, 2)):
             one, other = OPERATION_TABLES[first], OPERATION_TABLES[second]
             twice = tables[one] & tables[other]
             if twice:
                 raise ValueError(
-                    f"{', '.join(sorted(twice))}: listed in both [{one}] and [{other}], expected only one of these tables"
+                    f"{', '.join(map(repr, sorted(twice)))}: listed in both [{one}] and [{other}], expected in only one table"
                 )
         return self
 
@@ -165,7 +165,7 @@ def platform_names() -> tuple[str, ...]:
 
 
 def platform_constants(name: str | Path) -> Mapping[str, Constant]:
-    """Return every constant of a platform with its unit, source and kind, by name of the constant.
+    """Return every constant of a platform with its unit, source and kind (measured, fitted, derived or assumed), by name.
 
     The result includes the constants of the platforms that this platform extends.
 
@@ -185,7 +185,8 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
 def load_platform(name: str | Path) -> PlatformSpec:
     """Load a shipped platform by name, or a user's platform from a TOML file (format: ``docs/how-to/platforms.md``).
 
-    A file gives constants, each with value, unit, source and kind. A file may extend another platform with ``extends = "..."``.
+    A file gives constants, each with value, unit, source and kind (``measured``, ``fitted``, ``derived`` or ``assumed``). A
+    file may extend another platform with ``extends = "..."``.
 
     Args:
         name: Name of a shipped platform, or path to a user's ``.toml`` file.

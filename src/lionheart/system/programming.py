@@ -31,7 +31,7 @@ class ProgrammingEstimate:
     Args:
         technology: Name of the device technology.
         n_devices: Number of devices that are programmed.
-        write: ``row``: all devices of a row are written at the same time; ``device``: one device at a time.
+        write: Devices that are written at the same time: ``row`` = the devices of a row, ``device`` = a single device.
         time_s: Time of each component, such as pulses and verifying reads [s]; empty if the cost is unknown.
         energy: Energy of each component [J]; empty if the cost is unknown.
         saved_s: Time of one inference of the all-digital network minus the time of one inference with the mapping [s].
@@ -80,7 +80,7 @@ class ProgrammingEstimate:
         return math.ceil(spent / saved) if saved > 0 and not self.reason_unknown else None
 
     def at_age(self, reprogram_after: float) -> AgeCost:
-        """Return the mean power and the fraction of time that are needed if the chip is reprogrammed at regular intervals.
+        """Return the mean power [W] and the fraction of time needed to reprogram the chip at regular intervals.
 
         The returned record also contains the inference rate [1/s] above which the mapping saves more energy than the
         programming needs.
@@ -223,7 +223,7 @@ def _default_tile() -> TileSpec:
 
 
 def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] | str:
-    """Return each quantity in `PROGRAMMING_UNITS` for one device, by name, or the reason why the cost is unknown."""
+    """Return times, energies and pulse number (`PROGRAMMING_UNITS`) for one device, or the reason why these are unknown."""
     name = _SAME_DEVICE.get(technology, technology)
     keys = {quantity: f"{name}.{quantity}" for quantity in PROGRAMMING_UNITS}
     missing = [key for key in keys.values() if key not in platform.programming]
@@ -234,7 +234,7 @@ def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] 
 
 
 def _n_planes(tile: TileSpec) -> int:
-    """Return the number of devices that represent one weight."""
+    """Return the number of devices that represent one weight on `tile`, such as 2 for one pair of devices."""
     converter = tile.device.converter
     if isinstance(converter, SingleConverter):
         return 1

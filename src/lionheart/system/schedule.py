@@ -158,9 +158,9 @@ class _Turns:
                 self._chain(crossbar, sorted(keys))
 
     def key(self, stage: int, inference: int, step: int) -> _Use:
-        """Return the sort key for the use of a crossbar by one step of a stage in one inference.
+        """Return the sort key ``(inference + lead * stage, -stage, step)`` for the use of a crossbar by one step.
 
-        All three arguments are indices that start at 0.
+        The arguments are the indices of the stage, the inference and the step in the stage, each starting at 0.
         """
         return inference + self._lead * stage, -stage, step
 
@@ -172,11 +172,11 @@ class _Turns:
             last = self._ends[crossbar, key] = self._env.event()
 
     def wait(self, step: Step, key: _Use) -> simpy.Event:
-        """Return an event that occurs when all crossbars of `step` are free for the use with the sort key `key`."""
+        """Return an event that occurs when all uses of the crossbars of `step` that precede the use `key` have ended."""
         return self._env.all_of([self._before[c, key] for c in step.crossbars if (c, key) in self._before])
 
     def leave(self, step: Step, key: _Use) -> None:
-        """End the use of the crossbars of `step`, so that the next use in the order can start."""
+        """End the use `key` of the crossbars of `step`, so that the next use in the order can start."""
         for crossbar in step.crossbars:
             if (crossbar, key) in self._ends:
                 self._ends[crossbar, key].succeed()

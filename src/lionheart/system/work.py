@@ -31,7 +31,8 @@ class Work:
         llc_read_bytes: Bytes read from the last-level cache (LLC).
         llc_write_bytes: Bytes written to the LLC.
         dram_lines: Number of cache lines moved to or from DRAM.
-        tile_mvms: Number of products on tiles. Each counts as a product of a whole tile, even if some devices hold no weight.
+        tile_mvms: Number of matrix-vector products, each of a whole tile with the size in `tile`, even if some devices are
+            unused.
         tile: Size and converter resolutions for the energy of a product; required if `tile_mvms` is not 0.
     """
 
@@ -55,10 +56,10 @@ def _n_patches(node: LayerNode) -> int:
 
 
 def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the time that the core waits for reading and writing activations [s], and the number of DRAM lines.
+    """Return the wait of the core for activations [s], and the number of cache lines transferred to or from DRAM.
 
-    If `in_dram` is True, the activations are in DRAM, otherwise in the last-level cache. Writes to the cache are buffered, so
-    the core does not wait for them.
+    If `in_dram` is True, the activations are in DRAM, otherwise in the last-level cache (0 lines). Writes to the cache are
+    buffered, so the core does not wait for them.
     """
     read_lines = math.ceil(read_bytes / platform.cache_line_bytes)
     if in_dram:
@@ -70,7 +71,8 @@ def _stream(read_bytes: float, write_bytes: float, in_dram: bool, platform: Plat
 def _activation_traffic(node: LayerNode, platform: PlatformSpec) -> tuple[float, float, float, float]:
     """Return the memory traffic of the inputs and outputs of a projection (weight matrix) in one inference.
 
-    The returned tuple contains the bytes read, the bytes written, the wait of the core [s] and the number of DRAM lines.
+    The returned tuple contains the bytes read, the bytes written, the wait of the core [s], and the number of cache lines
+    transferred to or from DRAM.
     """
     read, written = (n * platform.activation_bytes for n in (node.n_inputs, node.n_outputs))
     wait_s, lines = _stream(read, written, read + written > platform.llc_bytes, platform)
@@ -106,7 +108,8 @@ def overflow_share(n_bytes: float, capacity: float) -> float:
 def _weight_traffic(node: LayerNode, residency: Residency, platform: PlatformSpec) -> tuple[float, float, float]:
     """Return the traffic of a digital weight matrix for all passes over the matrix in one inference.
 
-    The returned tuple contains the bytes read from the last-level cache, the wait of the core [s] and the number of DRAM lines.
+    The returned tuple contains the bytes read from the last-level cache, the wait of the core [s], and the number of cache
+    lines read from DRAM.
     """
     size = node.weights * platform.activation_bytes
     n_passes = max(math.ceil(node.n_mvms / platform.mvms_per_weight_pass), 1)
@@ -139,7 +142,8 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
     """Return the work of a projection (weight matrix) on the digital core.
 
     One pass over all weights serves ``mvms_per_weight_pass`` products. The first pass reads the weights from the last-level
-    cache (LLC) or DRAM. In later passes, the weights that fit in the core's own cache are read from the core's own cache.
+    cache (LLC) or DRAM. In later passes, the weights that fit in the core's own cache are read from that cache, and the
+    other weights from the LLC or DRAM.
 
     Args:
         node: Projection.
@@ -165,10 +169,10 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
 
 
 def _transfer(n_elements: int, n_instructions: int, platform: PlatformSpec) -> tuple[float, float]:
-    """Return the core cycles and the additional wait [s] for moving int8 elements to or from tiles.
+    """Return the core cycles and the additional wait [s] for moving `n_elements` int8 elements to or from tiles.
 
-    The core executes `n_instructions` instructions that move `n_elements` elements. It then waits until the port of the tiles
-    has transferred the remaining elements.
+    The core executes `n_instructions` instructions that move the elements, and then waits until the port of the tiles has
+    transferred the remaining elements.
     """
     issue = n_instructions * platform.queue_instruction_cycles
     port_s = n_elements / platform.tile_bandwidth_bytes_per_s

@@ -28,8 +28,8 @@ class TileFit:
         resident: Names of layers whose weights stay on tiles.
         digital: Names of layers that stay digital because they do not fit on the tiles.
         reprogrammed: Names of layers that are reprogrammed for every inference.
-        crossbars: Indices of the crossbars that each layer uses, by layer name. Layers with a common crossbar run one after
-            another.
+        crossbars: Indices of the crossbars that each layer uses, by layer name; a layer that stays digital has no entry. Layers
+            with a common crossbar run one after another.
         n_crossbars: Number of crossbars in use.
         n_tiles: Number of crossbars that all layers would need if no layers shared a crossbar.
     """
@@ -53,8 +53,8 @@ def fit_tiles(
 ) -> TileFit:
     """Choose the layers whose weights stay on at most `max_tiles` crossbars, and return the placement of all layers.
 
-    Layers are tried in `order`. A layer is added if it fits together with the layers that have been added before. After 20
-    consecutive layers that did not fit, further layers are added only if no layers need to share a crossbar.
+    Layers are tried in the sequence given by `order`. A layer is chosen if it fits together with all layers chosen before.
+    After 20 consecutive layers that did not fit, further layers are chosen only if no layers need to share a crossbar.
 
     The remaining layers stay digital if `reprogram` is False. Otherwise these layers use crossbars that are reserved for them,
     one layer after another. Each such layer is programmed before its products in every inference. Only a layer that needs more
@@ -67,7 +67,7 @@ def fit_tiles(
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
         max_tiles: Number of available crossbars.
-        order: Names of layers in descending preference. Layers that are not named are tried last.
+        order: Names of layers in descending preference. Layers that are not named are tried last, in the order of `partitions`.
         packed: Whether several layers may share a crossbar.
         reprogram: Whether layers that do not fit are reprogrammed for every inference. Otherwise these layers stay digital.
         together: Groups of names of layers that never run at the same time, such as the layers of one core. The groups have no
@@ -121,8 +121,9 @@ def _choose_resident(
 ) -> set[str]:
     """Return the names of the layers whose weights stay on tiles. Layers are tried in the order of `ranked`.
 
-    The dict `turn_sizes` gives the number of crossbars of each layer that can be reprogrammed. Enough crossbars are kept free
-    for the largest of the remaining layers, so that these layers can use the free crossbars one after another.
+    If layers that do not stay on tiles are reprogrammed for every inference, the dict `turn_sizes` gives the number of
+    crossbars that each layer needs, by layer name. Enough crossbars are then kept free for the largest of these layers, so that
+    these layers can use the free crossbars one after another. If no layers are reprogrammed, `turn_sizes` is empty.
     """
 
     def fits(chosen: Sequence[str], *, may_share: bool) -> bool:
@@ -145,10 +146,11 @@ def _choose_resident(
 def _arrange(
     ranked: Mapping[str, TilePartition], free_tiles: int, together: Sequence[Sequence[str]], *, packed: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer, by layer name.
+    """Return the indices of the crossbars that each layer in `ranked` uses, by layer name.
 
-    If `free_tiles` crossbars are enough, each layer has crossbars of its own. Otherwise, the layers of some groups in
-    `together` share crossbars only within their group, and the layers of all remaining groups share the other crossbars.
+    If `packed` is False or `free_tiles` crossbars are enough, each layer has crossbars of its own. Otherwise, the layers of
+    some groups in `together` share crossbars only within their group, and the layers of all remaining groups share the other
+    crossbars.
     """
     if not packed or _count_tiles(ranked.values()) <= free_tiles:
         return _place(ranked, packed=False)
@@ -179,7 +181,7 @@ def _can_share(partitions: Mapping[str, TilePartition], free_tiles: int) -> bool
 
 
 def _place(partitions: Mapping[str, TilePartition], *, packed: bool) -> dict[str, tuple[int, ...]]:
-    """Return the crossbars of each layer, by layer name.
+    """Return the indices of the crossbars that each layer in `partitions` uses, by layer name, starting at 0.
 
     If `packed` is True, layers may share crossbars. Otherwise each piece of a weight matrix has a crossbar of its own.
     """

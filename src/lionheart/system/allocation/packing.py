@@ -86,13 +86,13 @@ class Packing:
 
 
 def list_pieces(partition: TilePartition) -> list[_Size]:
-    """Return the size (rows, columns) of each piece of a layer's weight matrix."""
+    """Return the size (rows, columns) of each piece into which `partition` divides a layer's weight matrix."""
     sizes = itertools.product(range(partition.groups), partition.row_sizes, partition.col_sizes)
     return [(rows, cols) for _, rows, cols in sizes]
 
 
 def bound_crossbars(partitions: Iterable[TilePartition]) -> int:
-    """Return a lower bound of the number of crossbars that any packing of the layers with these partitions needs.
+    """Return a lower bound on the number of crossbars that any packing of the layers with these partitions needs.
 
     The bound is the larger of two numbers: the total area of all pieces divided by the area of a crossbar, rounded up, and the
     number of pieces that have more than half of a crossbar's rows and more than half of its columns.
@@ -119,8 +119,9 @@ def pack_tiles(partitions: Mapping[str, TilePartition]) -> Packing:
     number of columns. The packing with the fewest crossbars is returned. Each piece is placed on the first crossbar on which it
     fits, in the free rectangle where the smaller of the two remaining gaps is smallest (maximal rectangles algorithm).
 
-    If at most 6 pieces do not fill a crossbar, these pieces are also placed in every possible order. More than 400 such pieces
-    are placed in rows of pieces (shelves) instead, which is faster.
+    Each piece of the size of a crossbar has a crossbar of its own. If at most 6 pieces are smaller than a crossbar, these
+    pieces are also placed in every possible order. If more than 400 pieces are smaller than a crossbar, the pieces are placed
+    in rows of pieces (shelves) instead, which is faster.
 
     Args:
         partitions: Tiles of each layer, all of the same size, by layer name.
@@ -158,8 +159,9 @@ def _common_size(partitions: Mapping[str, TilePartition]) -> _Size:
 def _place(sizes: Sequence[_Size], tile: _Size, bound: int) -> list[_Place]:
     """Return the position of each piece (crossbar, first row, first column), in the order of `sizes`.
 
-    Pieces that fill a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the
-    positions that need the fewest crossbars are returned. No further order is tried if only `bound` crossbars are needed.
+    Pieces of the size of a crossbar are placed on the first crossbars. The other pieces are placed in several orders, and the
+    positions that need the fewest crossbars are returned. No further order is tried after an order that needs at most `bound`
+    crossbars.
     """
     whole = [index for index, size in enumerate(sizes) if size == tile]
     rest = [index for index, size in enumerate(sizes) if size != tile]
@@ -192,9 +194,10 @@ def _orders(indices: Sequence[int], sizes: Sequence[_Size]) -> Iterator[Sequence
 
 
 def _fill_rectangles(sizes: Iterable[_Size], tile: _Size) -> list[_Place]:
-    """Place each piece on the first crossbar that has a large enough free rectangle, and return the positions of the pieces.
+    """Place each piece on the first crossbar with a large enough free rectangle, and return the positions in order of `sizes`.
 
-    If the crossbar has several such rectangles, the rectangle with the smallest remaining gap is used.
+    If the crossbar has several such rectangles, the piece is placed where the smaller of the two remaining gaps (unused rows,
+    unused columns) is smallest. A new crossbar is added if the piece fits on no crossbar.
     """
     bars: list[list[_Free]] = []
     places = []
@@ -216,7 +219,8 @@ def _fits_in(free: _Free, rows: int, cols: int) -> bool:
 def _cut(free: Iterable[_Free], piece: _Free) -> list[_Free]:
     """Return the maximal free rectangles of a crossbar after `piece` has been placed.
 
-    The argument `free` contains the maximal free rectangles before `piece` is placed.
+    The argument `free` contains the maximal free rectangles before `piece` is placed. Free rectangles may overlap. Each
+    rectangle is a tuple of first row, first column, number of rows and number of columns.
     """
     top, left, rows, cols = piece
     bottom, right = top + rows, left + cols
