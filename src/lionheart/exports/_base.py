@@ -25,7 +25,8 @@ class ExportRequest:
         check: Whether to run the exported program and compare its outputs with the expected outputs, which are stored with the
             program. Only for formats that write a program.
         n_calibration: Number of training samples from which the quantisation scales of the exported program are computed.
-        n_stored: Number of validation samples that are stored with the exported program.
+        n_stored: Number of validation samples that are stored with the exported program. Formats without a program ignore both
+            numbers of samples.
     """
 
     run: Path

@@ -54,7 +54,7 @@ class _Row:
     passes.
 
     Args:
-        digital: Cost on the core if other projections cause no LLC misses.
+        digital: Cost on the core without the LLC misses that are counted in `first` and `later`.
         first: Additional cost if all reads in the first pass over the weights miss the LLC.
         later: Additional cost if all reads in later passes miss the LLC. This cost is zero if no other projection runs at the
             same time, because `digital` then includes the misses in later passes.
@@ -91,10 +91,10 @@ class _Prices:
 
     The cost of a mapping is computed from nine sums over all projections and other operations, in this order:
 
-    - sum 0: time without misses of the last-level cache (LLC);
-    - sum 1: additional time if all reads in first passes over digital weights miss the LLC;
-    - sum 2: additional time if all reads in later passes miss the LLC;
-    - sums 3 to 5: energies for the same three cases;
+    - sum 0: time without the cache misses in sums 1 and 2;
+    - sum 1: additional time if all reads in first passes over digital weights miss the last-level cache (LLC);
+    - sum 2: additional time if all reads in later passes miss the LLC while other projections run;
+    - sums 3 to 5: energies that correspond to the times in sums 0 to 2;
     - sum 6: size of all digital weights [bytes];
     - sum 7: size of the digital weights that are read repeatedly while other projections run [bytes];
     - sum 8: number of tiles.
