@@ -32,7 +32,7 @@ _READER_BATCH, _TEXT_BATCH = 16, 8
 
 @HUB_TASKS.register("squad")
 def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``squad@NAME``: a Hugging Face model that is fine-tuned for question answering, with SQuAD's questions.
+    """Return the task ``squad@NAME``: a fine-tuned Hugging Face model that answers the questions of SQuAD.
 
     Dropout probabilities of the model are set to 0, because dropout would draw from the global random state.
 

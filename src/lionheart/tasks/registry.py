@@ -55,10 +55,10 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
 
 
 def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
-    """Return the network of a built-in task with initial weights, and zeros with the shape of one sample as its input.
+    """Return the network of a built-in task with initial weights, and a batch of one sample of zeros.
 
-    The result suffices to trace the structure of the network without trained weights and without data. Return None if tracing
-    the network needs samples of the data.
+    The network and the batch suffice to trace the structure of the network without trained weights and without data. Return
+    None if tracing the network needs samples of the data.
 
     Raises:
         ConfigError: The task does not exist.

@@ -52,7 +52,7 @@ def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return copies of images that are randomly shifted by up to 4 pixels and mirrored horizontally with probability 0.5.
 
-    Pixels that are shifted into an image from outside are 0.
+    The copies have the shape and dtype of `images`. Pixels that are shifted into an image from outside are 0.
 
     Args:
         images: Images ``(n, channels, height, width)`` uint8.

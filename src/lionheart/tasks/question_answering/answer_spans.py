@@ -48,8 +48,9 @@ def find_answer_spans(
         max_tokens: Largest number of tokens in an answer.
 
     Returns:
-        Index of the window, of the first token and of the last token ``(questions, 3)`` int64, and the sum of the two logits
-        ``(questions,)``. The sum is minus infinity if no pair is valid.
+        Spans ``(questions, 3)`` int64, and the sum of the two logits of each span ``(questions,)``. A span consists of the
+        index of the window in the batch, and the positions of the first and the last token in this window. The sum is minus
+        infinity if no pair is valid.
     """
     logits = outputs.detach().float().cpu()
     position = torch.arange(logits.shape[-1])

@@ -53,9 +53,9 @@ PACKAGE = PackagedFiles(
 
 
 class SentenceClassifier(nn.Module):
-    """Network that classifies sentences: an encoder, followed by a linear head on the mean output of the encoder.
+    """Network that classifies sentences: an encoder, followed by a head.
 
-    The mean is taken over the tokens of a sentence.
+    The inputs of the head are the outputs of the encoder, averaged over the tokens of each sentence.
 
     Args:
         encoder: Encoder as in `transformers`, whose output has the attribute ``last_hidden_state``.
@@ -67,7 +67,7 @@ class SentenceClassifier(nn.Module):
         self.bert, self.head = encoder, head
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map sentences to logits ``(batch, n_classes)``.
+        """Map tokenised sentences to logits of the classes, ``(batch, n_classes)``.
 
         Args:
             input_ids: Tokens ``(batch, n_tokens)``.

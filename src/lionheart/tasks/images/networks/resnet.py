@@ -23,7 +23,10 @@ class ZeroPadShortcut(nn.Module):
         self.after = out_channels - in_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / 2, w / 2)``."""
+        """Return every other row and column of `x`, with added channels of zeros, ``(batch, out_channels, h / 2, w / 2)``.
+
+        `x` are feature maps ``(batch, in_channels, h, w)``.
+        """
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
@@ -54,7 +57,10 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
+        """Apply two convolutions to feature maps `x`, add the output of the shortcut, and apply ReLU.
+
+        The shape changes from ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``.
+        """
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
