@@ -191,7 +191,7 @@ def convert_to_conductances(weights: Tensor, device: WeightHolder) -> tuple[list
 
 
 def convert_to_net(weights: Tensor, device: WeightHolder) -> tuple[Tensor, Scale]:
-    """Return the magnitude of the net conductance that represents each weight on one pair of devices, and the scale.
+    """Return the magnitude of the net conductance that represents each weight on one pair of devices, and a `Scale`.
 
     The net conductance is the difference of the conductances of the positive and the negative device [µS], shaped like
     `weights`. The scale converts signed net conductances back to weights.

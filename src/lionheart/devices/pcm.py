@@ -159,11 +159,12 @@ def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch
 
 
 def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
-    """Return a randomly drawn drift exponent for each device, ``scale * |mean(x) + sigma(x) N|`` [-].
+    """Return randomly drawn drift exponents ``scale * |mean(x) + sigma(x) N|`` [-], shaped like `g_target` [µS].
 
     ``x = g_target / g_max`` is the relative target conductance, and ``N`` is a standard normal number. The mean and the
-    standard deviation ``sigma`` are linear functions of ``ln x`` that are clamped to limits. The settings ``drift_nu_mean``,
-    ``drift_nu_sigma`` and ``drift_scale`` in `device` contain the coefficients, the limits and ``scale``.
+    standard deviation ``sigma`` are linear functions of ``ln x``, limited to a range. The settings ``drift_nu_mean`` and
+    ``drift_nu_sigma`` in `device` contain the slope, the offset and the range of each function. ``scale`` is
+    ``device.drift_scale``.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -181,6 +182,8 @@ def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Gener
 
 def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
     """Return the conductances after drift [µS]: ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
+
+    All tensors have the same shape.
 
     Args:
         g_programmed: Conductances at the end of programming [µS].
@@ -219,7 +222,7 @@ def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, 
 
 
 def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
-    """Return a randomly drawn drift exponent for each device, ``scale * |mean(g) + sigma(g) N|`` [-].
+    """Return randomly drawn drift exponents ``scale * |mean(g) + sigma(g) N|`` [-], shaped like `g_target` [µS].
 
     The mean and the standard deviation ``sigma`` at the target conductance ``g`` are interpolated linearly between the rows of
     ``device.drift_table``. ``scale`` is ``device.drift_scale``, and ``N`` is a standard normal number.

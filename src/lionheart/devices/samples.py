@@ -108,7 +108,7 @@ class SamplesModel:
     reads_targets = True
 
     def program(self, g_target: Tensor, device: SamplesSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the conductances at the first measured time [µS], and the states ``(2, ...)`` of the devices.
+        """Return the conductances at the first measured time [µS], shaped like `g_target`, and the states ``(2, ...)``.
 
         The first element of the states contains the target conductances [µS]. The second element contains the ranks of the
         devices, 0 (lowest conductance) to 1 (highest conductance).

@@ -30,8 +30,8 @@ class TableSpec(DeviceSpec):
     """Settings of a user-defined memory device whose programming noise, drift and read noise are given by curves.
 
     A curve is a function of the conductance ``g``. The setting for a curve is a list of coefficients of a polynomial in
-    ``x = g / g_max``, lowest power first, or a list of points ``(g [µS], value)``. Values between two points are interpolated linearly. Outside
-    the range of the points, a curve has the value of the nearest point.
+    ``x = g / g_max``, lowest power first, or a list of points ``(g [µS], value)``. Values between two points are
+    interpolated linearly. Outside the range of the points, a curve has the value of the nearest point.
     """
 
     summary: ClassVar[str] = "user-defined device, from a TOML file of curves"

@@ -108,7 +108,7 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     if at:
         if family not in HUB_TASKS:
             raise ConfigError(
-                f"task: got {name!r}, expected NAME@MODEL with a known NAME",
+                f"task: got {name!r}, expected NAME@MODEL with the NAME of a family of Hugging Face tasks",
                 hint=suggest(family, HUB_TASKS, label=HUB_TASKS.plural),
             )
         return HUB_TASKS.find(family)(model_name, progress)

@@ -79,12 +79,12 @@ def build_image_batches(
     batch_size: int,
     progress: Progress,
 ) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
-    """Return train, validation and test batches of normalised images.
+    """Return train, validation and test batches of normalised images, with class indices as targets.
 
-    Training images are randomly shifted and mirrored.
+    Training images are shuffled, and randomly shifted and mirrored by `crop_and_flip`.
 
     Args:
-        load: Function of a `Progress` that returns images and labels.
+        load: Function of a `Progress` that returns the images and labels of all splits.
         mean: Mean of each channel, for pixels from 0 to 1.
         std: Standard deviation of each channel, for pixels from 0 to 1.
         batch_size: Number of images in a training batch.

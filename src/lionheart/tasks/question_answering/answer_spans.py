@@ -34,7 +34,7 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
 def find_answer_spans(
     outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """Return the span of tokens with the largest logits for each question, selected from all windows of the question.
+    """Return the span of tokens with the largest sum of logits for each question, selected from all its windows.
 
     In each window, the `n_best` positions with the largest logits for the first token are combined with the `n_best` positions
     with the largest logits for the last token. Only positions in the paragraph are used. A pair of positions is valid if the

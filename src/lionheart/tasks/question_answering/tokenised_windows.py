@@ -54,10 +54,10 @@ class Windows:
 
 
 def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
-    """Return windows of tokens, into which questions and their paragraphs are split.
+    """Return the windows of tokens for all questions, in the order of `questions`.
 
-    A window contains the question and a part of the paragraph. Questions with more than a sixth of `n_tokens` are truncated.
-    Consecutive windows of a question overlap by a third of `n_tokens`.
+    Each window contains the question and a part of its paragraph. Questions are truncated to ``n_tokens // 6`` tokens.
+    Consecutive windows of a question have ``n_tokens // 3`` tokens of the paragraph in common.
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts; its truncation and padding settings

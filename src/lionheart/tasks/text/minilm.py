@@ -136,7 +136,7 @@ def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[
 
 
 def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return train, validation and test batches of tokenised sentences from movie reviews, with their sentiment as targets.
+    """Return train, validation and test batches of tokenised sentences from movie reviews. The targets are the sentiments.
 
     Args:
         batch_size: Number of sentences in a training batch.

@@ -33,7 +33,7 @@ class ZeroPadShortcut(nn.Module):
 class ResidualBlock(nn.Module):
     """Residual block: two 3x3 convolutions, and a shortcut whose output is added to the output of the convolutions.
 
-    The shortcut is the identity, or a layer that changes the shape of the input if necessary.
+    The shortcut is the identity if input and output have the same shape, else a layer that returns the shape of the output.
 
     Args:
         in_channels: Number of input channels.
