@@ -148,7 +148,9 @@ def _parse(value: Any) -> DeviceSpec:
     if isinstance(value, DeviceSpec):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"expected a DeviceSpec, or a mapping from names of device settings to values, got {value!r}")
+        raise ValueError(
+            f"expected a DeviceSpec, or a mapping from names of device settings to values, got a {type(value).__name__}"
+        )
     make: Callable[..., DeviceSpec] = DeviceSpec
     return make(**value)
 

@@ -79,7 +79,8 @@ class CustomPairConverter(Spec):
             )
         if any(g < 0 for table in (*self.g_plus, *self.g_minus) for g in table):
             raise ValueError(
-                f"conductances in g_plus and g_minus must not be negative, got g_plus={self.g_plus} and g_minus={self.g_minus}"
+                f"conductances in g_plus and g_minus must not be negative, the smallest is "
+                f"{min(g for table in (*self.g_plus, *self.g_minus) for g in table)} µS"
             )
         net = self.net()
         largest, steps = max(abs(g) for g in net), len(net) - 1

@@ -76,8 +76,8 @@ class SamplesSpec(DeviceSpec):
         ):
             raise ValueError(
                 "quantiles must have the shape (number of targets, number of times, number of ranks), with at least 2 ranks, "
-                f"got {len(self.targets)} targets and {len(self.times)} times, but quantiles has entries for "
-                f"{len(self.quantiles)} targets, with {sorted(n_times)} times and {sorted(lengths)} ranks"
+                f"got {len(self.targets)} target(s) and {len(self.times)} time(s), but quantiles has entries for "
+                f"{len(self.quantiles)} target(s), with {sorted(n_times)} time(s) and {sorted(lengths)} rank(s)"
             )
         for ranks in itertools.chain.from_iterable(self.quantiles):
             if ranks[0] < 0 or any(a > b for a, b in itertools.pairwise(ranks)):
