@@ -464,7 +464,10 @@ def test_numbers_must_be_finite_and_in_range(bad: float):
 
 @pytest.mark.parametrize("clamps", [(0, 0, 0.2, 0.1), (0, 0, -0.1, 0.1)])
 def test_drift_clamps_must_be_ordered(clamps: tuple[float, ...]):
-    with pytest.raises(ConfigError, match="drift_nu_mean: the clamps must satisfy 0 <= lower <= upper"):
+    with pytest.raises(
+        ConfigError,
+        match="drift_nu_mean: the last two values, the limits of the line, must satisfy 0 <= lower <= upper",
+    ):
         DeviceSpec(drift_nu_mean=clamps)
 
 

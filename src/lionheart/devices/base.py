@@ -52,9 +52,9 @@ class DeviceModel(Protocol):
 
     Attributes:
         silent_at_zero: Whether reading a device with a conductance of 0 µS always returns 0 µS. If True, no noise needs to be
-            drawn for the unused device of a pair.
-        reads_targets: Whether the conductances that `read` returns are converted to weights with the scale of the target
-            conductances. If False, the conductances are converted with a scale that is computed from the programmed weights.
+            drawn for the unused device of the pair that represents a weight.
+        reads_targets: How callers convert the result of `read` to weights. True = with the scale between the exact weights and
+            the target conductances. False = with a scale that is computed from the programmed weights.
     """
 
     silent_at_zero: bool
@@ -70,7 +70,7 @@ class DeviceModel(Protocol):
 
         Returns:
             Programmed conductances [µS], shaped like `g_target`, and the states that `read` needs. The states have the shape of
-            `g_target`, with optional leading dimensions. For phase-change memory a state is a drift exponent [-].
+            `g_target`, or additional leading dimensions. For phase-change memory a state is a drift exponent [-].
         """
 
     def read(
@@ -148,7 +148,9 @@ def _parse(value: Any) -> DeviceSpec:
     if isinstance(value, DeviceSpec):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError("expected a DeviceSpec, or a mapping whose keys are names of device settings")
+        raise ValueError(
+            f"expected a DeviceSpec, or a mapping from names of device settings to values, got a {type(value).__name__}"
+        )
     make: Callable[..., DeviceSpec] = DeviceSpec
     return make(**value)
 
@@ -175,7 +177,7 @@ class DeviceSpec(Spec):
     def __new__(cls, **settings: Any) -> Self:
         """Create an instance whose settings have no values yet; ``__init__`` sets the values.
 
-        For ``DeviceSpec(...)``, the instance belongs to the subclass of the technology that the setting ``technology`` names.
+        ``DeviceSpec(...)`` creates an instance of a subclass, which is chosen by the setting ``technology``.
         """
         spec: Any = _find_spec(settings) if cls is DeviceSpec else cls
         made: Self = super().__new__(spec)
@@ -279,7 +281,8 @@ class DeviceSpec(Spec):
             changes: Settings by name, which replace values from the file.
 
         Raises:
-            ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
+            ArtifactError: The file cannot be read, or a number in the file has no unit or no source, or the file does not state
+                whether the number was measured, fitted, derived or assumed.
             ConfigError: A setting is unknown, or the value of a setting is not allowed.
         """
         return DEVICES.find("table").spec.from_toml(path, **changes)

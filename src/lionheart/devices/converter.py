@@ -32,11 +32,11 @@ _SMALLEST_WEIGHT = 1e-7  # lower bound of the largest weight, as in AIHWKIT; avo
 class PairConverter(Spec):
     """Converter that represents a signed weight by one pair of devices, or by several pairs with different significance.
 
-    One device of a pair carries positive weights, the other device carries negative weights. The unused device is at ``g_min``.
-    The significance of a pair is the factor by which the current of the pair is multiplied. If there are several pairs, the
-    least significant pair is used first. The next pair carries the part of a weight that exceeds the range of the pairs before
-    it. One pair of significance 1 corresponds to AIHWKIT's single-pair converter. Several pairs correspond to AIHWKIT's
-    dual-pair and N-pair converters.
+    One device of a pair represents positive weights, the other device represents negative weights. The unused device is at
+    ``g_min``. The significance of a pair is the factor by which the current of the pair is multiplied. If there are several
+    pairs, the least significant pair is used first. Each further pair represents the part of a weight that exceeds the range of
+    all previous pairs. One pair of significance 1 corresponds to AIHWKIT's single-pair converter. Several pairs correspond to
+    AIHWKIT's dual-pair and N-pair converters.
     """
 
     kind: Literal["pair"] = Field("pair", description="type of converter")
@@ -70,15 +70,18 @@ class CustomPairConverter(Spec):
         lengths = {len(table) for table in (*self.g_plus, *self.g_minus)}
         if len(self.g_plus) != len(self.significance) or len(self.g_minus) != len(self.significance):
             raise ValueError(
-                f"g_plus and g_minus must each have one table per entry of significance, which has "
-                f"{len(self.significance)}, got {len(self.g_plus)} table(s) in g_plus and {len(self.g_minus)} in g_minus"
+                f"g_plus and g_minus must each have {len(self.significance)} table(s), one for each entry of significance, "
+                f"got {len(self.g_plus)} table(s) in g_plus and {len(self.g_minus)} in g_minus"
             )
         if len(lengths) != 1 or min(lengths) < 2:
             raise ValueError(
                 f"all tables in g_plus and g_minus must have the same length of at least 2, got lengths {sorted(lengths)}"
             )
         if any(g < 0 for table in (*self.g_plus, *self.g_minus) for g in table):
-            raise ValueError("g_plus and g_minus must not contain negative conductances")
+            raise ValueError(
+                f"conductances in g_plus and g_minus must not be negative, the smallest is "
+                f"{min(g for table in (*self.g_plus, *self.g_minus) for g in table)} µS"
+            )
         net = self.net()
         largest, steps = max(abs(g) for g in net), len(net) - 1
         if largest == 0 or any(
@@ -141,8 +144,8 @@ class Scale:
     """Linear map from weights to conductances, with a separate factor and offset for each crossbar.
 
     Args:
-        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``. If several pairs represent a weight, the conductance is
-            the sum of the net conductances of the pairs, each multiplied by the significance of the pair.
+        factor: Conductance per unit of weight [µS], ``(..., 1, 1)``. If pairs of devices represent a weight, the conductance
+            is the positive minus the negative conductance of a pair, times its significance, summed over the pairs.
         offset: Weight that is mapped to ``g_min`` if one device represents a weight, ``(..., 1, 1)``. None if pairs of devices
             represent a weight.
     """
@@ -189,10 +192,10 @@ def convert_to_conductances(weights: Tensor, device: WeightHolder) -> tuple[list
 
 
 def convert_to_net(weights: Tensor, device: WeightHolder) -> tuple[Tensor, Scale]:
-    """Return the magnitude of the net conductance that represents each weight on one pair of devices, and the scale.
+    """Return the magnitude of the net conductance that represents each weight on one pair of devices, and a `Scale`.
 
     The net conductance is the difference of the conductances of the positive and the negative device [µS], shaped like
-    `weights`. The scale converts net conductances back to weights.
+    `weights`. The scale converts signed net conductances back to weights.
 
     Args:
         weights: Weights ``(..., cols, rows)`` in any unit.

@@ -81,7 +81,7 @@ def curve_value(curve: Curve, g: float, g_max: float) -> float:
 def require_ascending(name: str, values: list[float], at_least: int = 2) -> None:
     """Raise a `ValueError` unless `values` contains at least `at_least` numbers in strictly ascending order.
 
-    The message of the error calls the numbers `name`.
+    `name` is the name of the setting that contains the numbers, for the message of the error.
     """
     if len(values) < at_least:
         raise ValueError(f"the number of entries of {name} must be at least {at_least}, got {len(values)}")

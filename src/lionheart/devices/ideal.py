@@ -33,9 +33,9 @@ class IdealModel:
     reads_targets = False
 
     def program(self, g_target: Tensor, device: IdealSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a copy of the target conductances [µS] as programmed conductances, and a tensor of zeros as states.
+        """Return a copy of the target conductances [µS] as programmed conductances, and zeros as states.
 
-        The states are not used by `read`.
+        Both tensors are shaped like `g_target`. The states are not used by `read`.
         """
         return g_target.clone(), torch.zeros_like(g_target)
 

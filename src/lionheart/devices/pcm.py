@@ -60,7 +60,9 @@ class PCMNoise(DeviceSpec):
     @model_validator(mode="after")
     def _check_times(self) -> Self:
         if self.t_0 < self.t_read:  # the read noise would need the square root of a negative number
-            raise ValueError(f"t_0 must be at least t_read, got t_0={self.t_0} s and t_read={self.t_read} s")
+            raise ValueError(
+                f"t_0 must be at least t_read, the width of a read pulse, got t_0={self.t_0} s and t_read={self.t_read} s"
+            )
         return self
 
 
@@ -92,7 +94,8 @@ class PCMSpec(PCMNoise):
             _, _, low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(
-                    f"{name}: the clamps must satisfy 0 <= lower <= upper, got lower={low} and upper={high}"
+                    f"{name}: the last two values, the limits of the line, must satisfy 0 <= lower <= upper, "
+                    f"got lower={low} and upper={high}"
                 )
         return self
 
@@ -124,7 +127,10 @@ class PCMCustomDriftSpec(PCMNoise):
                 f"got {g[0]} .. {g[-1]} µS"
             )
         if any(sigma < 0 for _, _, sigma in self.drift_table):
-            raise ValueError("the third value of each row of drift_table, the standard deviation, must be >= 0")
+            raise ValueError(
+                f"the third value in each row of drift_table, the standard deviation of the drift exponent, must be >= 0, "
+                f"got {min(row[2] for row in self.drift_table)}"
+            )
         return self
 
 
@@ -153,11 +159,12 @@ def program_conductances(g_target: Tensor, device: PCMNoise, *, generator: torch
 
 
 def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Generator) -> Tensor:
-    """Return a randomly drawn drift exponent for each device, ``scale * |mean(x) + sigma(x) N|`` [-].
+    """Return randomly drawn drift exponents ``scale * |mean(x) + sigma(x) N|`` [-], shaped like `g_target` [µS].
 
     ``x = g_target / g_max`` is the relative target conductance, and ``N`` is a standard normal number. The mean and the
-    standard deviation ``sigma`` are linear functions of ``ln x`` that are clamped to limits. The settings ``drift_nu_mean``,
-    ``drift_nu_sigma`` and ``drift_scale`` in `device` contain the coefficients, the limits and ``scale``.
+    standard deviation ``sigma`` are linear functions of ``ln x``, limited to a range. The settings ``drift_nu_mean`` and
+    ``drift_nu_sigma`` in `device` contain the slope, the offset and the range of each function. ``scale`` is
+    ``device.drift_scale``.
 
     Source:
         Joshi et al., Nat. Commun. 11, 2473 (2020), Methods.
@@ -176,6 +183,8 @@ def sample_drift_nu(g_target: Tensor, device: PCMSpec, *, generator: torch.Gener
 def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: float, t_0: float) -> Tensor:
     """Return the conductances after drift [µS]: ``g_programmed * ((t_inference + t_0) / t_0) ** -drift_nu``.
 
+    All tensors have the same shape.
+
     Args:
         g_programmed: Conductances at the end of programming [µS].
         drift_nu: Drift exponent of each device [-].
@@ -187,15 +196,17 @@ def drift_conductances(g_programmed: Tensor, drift_nu: Tensor, *, t_inference: f
     """
     if not (0 <= t_inference < math.inf and t_0 > 0):
         raise ConfigError(
-            f"drift: got t_inference={t_inference} s and t_0={t_0} s, expected a finite t_inference >= 0 s and t_0 > 0 s"
+            f"drift: got t_inference={t_inference} s and t_0={t_0} s, expected a finite t_inference >= 0 s and t_0 > 0 s",
+            hint="t_inference is the time since programming, t_0 is the device setting for the reference time of drift",
         )
     return g_programmed * torch.exp(drift_nu * -math.log((t_inference + t_0) / t_0))
 
 
 def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, *, t_inference: float) -> Tensor:
-    """Return the standard deviation of the read noise of each device [µS].
+    """Return the standard deviation of the read noise of each device [µS], shaped like `g_drifted`.
 
-    The standard deviation ``sigma`` grows with time (1/f noise):
+    `g_programmed` and `g_drifted` are the conductances [µS] directly after programming and after drift. `t_inference` is the
+    time between programming and the read [s]. The standard deviation ``sigma`` grows with time (1/f noise):
     ``sigma = scale * g_drifted * Q * sqrt(ln((t + t_read) / (2 t_read)))`` with ``t = t_inference + t_0``,
     ``Q = min(c0 / max(x^c1, c2), c3)`` and ``x = g_programmed / g_max``. In the settings `device`, ``scale`` is
     ``read_noise_scale``, and ``c0 .. c3`` are ``read_noise``. Conductances are in µS, times in s.
@@ -211,7 +222,7 @@ def read_noise_sigma(g_programmed: Tensor, g_drifted: Tensor, device: PCMNoise, 
 
 
 def sample_table_nu(g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator) -> Tensor:
-    """Return a randomly drawn drift exponent for each device, ``scale * |mean(g) + sigma(g) N|`` [-].
+    """Return randomly drawn drift exponents ``scale * |mean(g) + sigma(g) N|`` [-], shaped like `g_target` [µS].
 
     The mean and the standard deviation ``sigma`` at the target conductance ``g`` are interpolated linearly between the rows of
     ``device.drift_table``. ``scale`` is ``device.drift_scale``, and ``N`` is a standard normal number.
@@ -239,9 +250,10 @@ class _PCMModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances that one noisy read measures, clamped to at least 0 µS.
+        """Return the conductances that one noisy read measures [µS], at least 0 µS, shaped like `g_programmed`.
 
         `g_programmed` contains the programmed conductances [µS], and `state` contains the drift exponent of each device [-].
+        `t_inference` is the time between programming and the read [s].
         """
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         sigma = read_noise_sigma(g_programmed, g_drifted, device, t_inference=t_inference)
@@ -263,7 +275,7 @@ class PCMModel(_PCMModel):
 
 @register_device(PCMCustomDriftSpec)
 class PCMCustomDriftModel(_PCMModel):
-    """Physics of phase-change memory (PCM) with drift exponents from a user-defined table, the setting ``drift_table``."""
+    """Physics of phase-change memory (PCM) with drift exponents from the user-defined table ``device.drift_table``."""
 
     def program(
         self, g_target: Tensor, device: PCMCustomDriftSpec, *, generator: torch.Generator

@@ -60,7 +60,9 @@ class ReRAMCMOSpec(DeviceSpec):
     @model_validator(mode="after")
     def _check_acceptance(self) -> Self:
         if self.acceptance not in (0.2, 2.0):
-            raise ValueError(f"acceptance must be 0.2 or 2 [% of the target], got {self.acceptance}")
+            raise ValueError(
+                f"acceptance must be 0.2 or 2, in percent of the target conductance, got {self.acceptance}"
+            )
         return self
 
     def programming_coefficients(self) -> tuple[float, float]:
@@ -89,12 +91,12 @@ class ReRAMCMOModel:
     reads_targets = False
 
     def program(self, g_target: Tensor, device: ReRAMCMOSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the programmed conductances [µS], and a tensor of zeros as states.
+        """Return the programmed conductances [µS] and a tensor of zeros as states, both shaped like `g_target`.
 
         The states are not used by `read`. The programming noise is ``scale * (c0 + c1 g) N``, where ``scale`` is
         ``device.programming_noise_scale``, ``g`` is the target conductance and ``N`` is a standard normal number.
         `ReRAMCMOSpec.programming_coefficients` returns ``c0`` and ``c1``. As in AIHWKIT, the programmed conductances are not
-        clamped: the default ``g_min`` is at least 79 standard deviations of the noise above 0 µS.
+        limited to positive values. With default settings, ``g_min`` is at least 79 standard deviations of the noise above 0 µS.
         """
         c0, c1 = device.programming_coefficients()
         sigma = (g_target * c1).add_(c0).mul_(device.programming_noise_scale)
@@ -112,8 +114,9 @@ class ReRAMCMOModel:
     ) -> Tensor:
         """Return the conductances that one noisy read measures, clamped to ``g_min .. g_max`` [µS].
 
-        At ``t_inference = 0`` the programmed conductances ``g`` are returned without noise. At later times ``t``, the
-        conductance first relaxes to ``g_relaxed = g + drift_scale * (m ln t + (s1 ln t + s0) N)``. The read then returns
+        At ``t_inference = 0`` the programmed conductances ``g`` are returned without noise. At later times
+        ``t = t_inference`` [s] after programming, the conductance first relaxes to
+        ``g_relaxed = g + drift_scale * (m ln t + (s1 ln t + s0) N)``. The read then returns
         ``g_relaxed + read_noise_scale * K log10(g_relaxed) sqrt(ln((t + t_read) / (2 t_read))) N'``. ``N`` and ``N'`` are
         standard normal numbers. In the settings `device`, ``m`` is ``relaxation_mean``, ``s1`` and ``s0`` are
         ``relaxation_sigma``, and ``K`` is ``read_noise``. Conductances are in µS, times in s. The read noise is 0 for

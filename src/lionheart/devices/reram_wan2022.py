@@ -56,7 +56,7 @@ class ReRAMWan2022Spec(DeviceSpec):
         if self.times[0] <= 0 or len(self.times) != len(self.noise) or not all(self.noise):
             raise ValueError(
                 "noise must have one non-empty list of coefficients for each entry of times, and times must be > 0 s,"
-                f" got {len(self.noise)} list(s) of coefficients for times={self.times} s"
+                f" got noise={self.noise} for times={self.times} s"
             )
         return self
 
@@ -67,7 +67,7 @@ def spread_sigma(g_target: Tensor, device: ReRAMWan2022Spec, *, index: int) -> T
     Args:
         g_target: Target conductances [µS].
         device: Settings of the technology.
-        index: Index of the measured time in ``device.times``.
+        index: Index in ``device.times`` of the time after programming.
 
     Source:
         Wan et al., Nature 608, 504 (2022), as fitted by AIHWKIT's ReRamWan2022NoiseModel.
@@ -93,7 +93,8 @@ class ReRAMWan2022Model:
     ) -> tuple[Tensor, Tensor]:
         """Return the programmed conductances [µS], and a copy of the target conductances [µS] as states.
 
-        The programmed conductances are drawn with the standard deviation at the first measured time.
+        Both are shaped like `g_target`. The programmed conductances are drawn around the target conductances, with the standard
+        deviation that `spread_sigma` computes for the first measured time.
         """
         return self._spread(g_target, device, 0, generator), g_target.clone()
 
@@ -106,12 +107,13 @@ class ReRAMWan2022Model:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return conductances that are drawn around the target conductances in `state` [µS].
+        """Return conductances that are drawn around the target conductances in `state` [µS], shaped like `state`.
 
-        The conductances are drawn with the standard deviation at the measured time `t_inference` [s].
+        `spread_sigma` computes the standard deviation at `t_inference`, the time after programming [s]. `g_programmed` is not
+        used.
 
         Raises:
-            ConfigError: `t_inference` is not one of the measured times.
+            ConfigError: `t_inference` is not one of the measured times, ``device.times``.
         """
         if t_inference not in device.times:
             raise ConfigError(

@@ -75,11 +75,15 @@ class SamplesSpec(DeviceSpec):
             or min(lengths) < 2
         ):
             raise ValueError(
-                "quantiles must have the shape (number of targets, number of times, number of ranks), with at least 2 ranks"
+                "quantiles must have the shape (number of targets, number of times, number of ranks), with at least 2 ranks, "
+                f"got {len(self.targets)} target(s) and {len(self.times)} time(s), but quantiles has entries for "
+                f"{len(self.quantiles)} target(s), with {sorted(n_times)} time(s) and {sorted(lengths)} rank(s)"
             )
         for ranks in itertools.chain.from_iterable(self.quantiles):
             if ranks[0] < 0 or any(a > b for a, b in itertools.pairwise(ranks)):
-                raise ValueError("quantiles must be >= 0 µS, and must be in ascending order for each target and time")
+                raise ValueError(
+                    f"quantiles must be >= 0 µS and in ascending order for each target and time, got {ranks}"
+                )
         return self
 
     @classmethod
@@ -104,7 +108,7 @@ class SamplesModel:
     reads_targets = True
 
     def program(self, g_target: Tensor, device: SamplesSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the conductances at the first measured time [µS], and the states ``(2, ...)`` of the devices.
+        """Return the conductances at the first measured time [µS], shaped like `g_target`, and the states ``(2, ...)``.
 
         The first element of the states contains the target conductances [µS]. The second element contains the ranks of the
         devices, 0 (lowest conductance) to 1 (highest conductance).
@@ -123,7 +127,8 @@ class SamplesModel:
     ) -> Tensor:
         """Return the conductance of each device [µS] at the time `t_inference` after programming [s].
 
-        The conductance is the quantile for the rank of the device. The targets and the ranks are stored in `state`. Before the
+        The result has the shape of one element of `state`, which contains the target conductances and the ranks of the devices.
+        The conductance of a device is the quantile for its target and rank; `g_programmed` is not used. Before the
         first measured time, the conductances at the first measured time are returned.
 
         Raises:
@@ -174,7 +179,7 @@ def read_samples(path: Path) -> dict[str, Any]:
     if len(targets) < 2:
         raise ArtifactError(
             f"{path}: got {len(targets)} different target conductance(s), expected at least 2",
-            hint="measure at least at the smallest and the largest conductance of the device",
+            hint="add measurements at least at the smallest and the largest conductance of the device",
         )
     for target in targets:
         for time in times:
@@ -203,22 +208,26 @@ def _parse_lines(path: Path, lines: Iterable[list[str]]) -> Iterator[tuple[float
             header_seen = True
             if tuple(cell.strip() for cell in cells) != COLUMNS:
                 raise ArtifactError(
-                    f"{path}:{number}: got the header {','.join(cells)!r}, expected the header {','.join(COLUMNS)!r}"
+                    f"{path}:{number}: got the header {','.join(cells)!r}, expected the header {','.join(COLUMNS)!r}",
+                    hint="write the names of the columns in this order on the first line that is not a comment",
                 )
             continue
         if len(cells) != len(COLUMNS):
             raise ArtifactError(
-                f"{path}:{number}: got {len(cells)} columns, expected {len(COLUMNS)}: {', '.join(COLUMNS)}"
+                f"{path}:{number}: got {len(cells)} columns, expected {len(COLUMNS)}: {', '.join(COLUMNS)}",
+                hint="write one measurement per line, with commas between the columns",
             )
         target, time, conductance = (_number(path, number, *each) for each in zip(COLUMNS, cells, strict=True))
         if time == 0:
             raise ArtifactError(
-                f"{path}:{number}: time: got 0 s, expected the time since programming in seconds, > 0 s"
+                f"{path}:{number}: time: got 0 s, expected the time since programming in seconds, > 0 s",
+                hint="give the time of the first read after programming, or delete the line",
             )
         yield target, time, conductance
     if not header_seen:
         raise ArtifactError(
-            f"{path}: got a file without data, expected the header {','.join(COLUMNS)!r} and one measurement per line"
+            f"{path}: got a file without data, expected the header {','.join(COLUMNS)!r} and one measurement per line",
+            hint="check that the path is that of the CSV file of measured conductances",
         )
 
 
@@ -228,7 +237,10 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ArtifactError(f"{path}:{line}: {column}: got {text.strip()!r}, expected a finite number >= 0")
+        raise ArtifactError(
+            f"{path}:{line}: {column}: got {text.strip()!r}, expected a finite number >= 0",
+            hint="correct the value or delete the line; targets and conductances are in µS, times in s",
+        )
     return value
 
 

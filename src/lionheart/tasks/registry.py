@@ -55,10 +55,10 @@ def build_untrained(name: str, *, seed: int) -> nn.Module:
 
 
 def build_example(name: str) -> tuple[nn.Module, torch.Tensor] | None:
-    """Return the network of a built-in task with initial weights, and zeros with the shape of one sample as its input.
+    """Return the network of a built-in task with initial weights, and a batch of one sample of zeros.
 
-    The result suffices to trace the structure of the network without trained weights and without data. Return None if tracing
-    the network needs samples of the data.
+    The network and the batch suffice to trace the structure of the network without trained weights and without data. Return
+    None if tracing the network needs samples of the data.
 
     Raises:
         ConfigError: The task does not exist.
@@ -108,7 +108,7 @@ def build_task(name: str, *, weights: Path | None = None, progress: Progress = S
     if at:
         if family not in HUB_TASKS:
             raise ConfigError(
-                f"task: got {name!r}, expected NAME@MODEL with a known NAME",
+                f"task: got {name!r}, expected NAME@MODEL with the NAME of a family of Hugging Face tasks",
                 hint=suggest(family, HUB_TASKS, label=HUB_TASKS.plural),
             )
         return HUB_TASKS.find(family)(model_name, progress)

@@ -105,7 +105,7 @@ class Task:
         if not callable(self.loss):
             raise ConfigError(
                 f"Task.loss: got {type(self.loss).__name__}, expected a function of (outputs, targets)",
-                hint="return a scalar tensor, as torch.nn.functional.cross_entropy does",
+                hint="pass a function that returns a scalar tensor, for example torch.nn.functional.cross_entropy",
             )
         for split in ("train", "validation", "test"):
             object.__setattr__(self, split, as_batches(getattr(self, split)))

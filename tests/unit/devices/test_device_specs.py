@@ -108,7 +108,7 @@ def test_a_device_without_technology_is_pcm():
             {"converter": {"kind": "custom_pair", "g_plus": [[0, 26]], "g_minus": [[26, 0]]}},
             "must be at most g_max=25.0",
         ),
-        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]] * 2, "g_minus": [[25, 0]]}}, "one table per entry"),
+        ({"converter": {"kind": "custom_pair", "g_plus": [[0, 25]] * 2, "g_minus": [[25, 0]]}}, "one for each entry"),
         ({"converter": {"kind": "custom_pair", "g_plus": [[0, -2]], "g_minus": [[25, 0]]}}, "negative"),
     ],
 )

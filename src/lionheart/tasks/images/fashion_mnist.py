@@ -140,7 +140,7 @@ def _from_official(folder: Path, progress: Progress) -> Stored:
         download_file(OFFICIAL_URL + name, folder / name, f"Fashion-MNIST: {name}", progress)
         found = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
         if found != expected:
-            raise OSError(f"{name} has MD5 {found}, expected {expected}")
+            raise OSError(f"the downloaded file {name} has MD5 {found}, expected {expected}")
     return _decode(folder)
 
 
@@ -151,12 +151,16 @@ def _from_installed(folder: Path, progress: Progress) -> Stored:
 def _from_debian(folder: Path, progress: Progress) -> Stored:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise FileNotFoundError(f"the command {tool} is not installed")
+            raise FileNotFoundError(
+                f"the command {tool} is not installed; it is needed for the package {DEBIAN_PACKAGE}"
+            )
     with progress.bar(f"Fashion-MNIST: downloading Debian's {DEBIAN_PACKAGE} (31 MB)", None):
         _run(folder, "apt-get", "download", DEBIAN_PACKAGE)
     archives = list(folder.glob(f"{DEBIAN_PACKAGE}_*.deb"))
     if len(archives) != 1:
-        raise OSError("apt-get download returned no package")
+        raise OSError(
+            f"apt-get download returned no package: got {len(archives)} files {DEBIAN_PACKAGE}_*.deb, expected 1"
+        )
     _run(folder, "dpkg-deb", "-x", archives[0].name, "unpacked")
     return _decode(folder / "unpacked" / DEBIAN_FOLDER)
 
@@ -188,7 +192,7 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     start = 4 + 4 * n_dims
     sizes = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if content[:4] != bytes((0, 0, 8, n_dims)) or sizes[1:] != item or len(content) != start + math.prod(sizes):
-        raise ValueError(f"{path.name}: not an IDX file with uint8 elements and the shape {('n', *item)}")
+        raise ValueError(f"{path.name}: not an IDX file with uint8 elements, expected the shape {('n', *item)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
 
 

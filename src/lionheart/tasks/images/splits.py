@@ -52,7 +52,7 @@ def split_images(name: str, train: Arrays, test: Arrays) -> ImageSplits:
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return copies of images that are randomly shifted by up to 4 pixels and mirrored horizontally with probability 0.5.
 
-    Pixels that are shifted into an image from outside are 0.
+    The copies have the shape and dtype of `images`. Pixels that are shifted into an image from outside are 0.
 
     Args:
         images: Images ``(n, channels, height, width)`` uint8.
@@ -79,12 +79,12 @@ def build_image_batches(
     batch_size: int,
     progress: Progress,
 ) -> tuple[TensorBatches, TensorBatches, TensorBatches]:
-    """Return train, validation and test batches of normalised images.
+    """Return train, validation and test batches of normalised images, with class indices as targets.
 
-    Training images are randomly shifted and mirrored.
+    Training images are shuffled, and randomly shifted and mirrored by `crop_and_flip`.
 
     Args:
-        load: Function of a `Progress` that returns images and labels.
+        load: Function of a `Progress` that returns the images and labels of all splits.
         mean: Mean of each channel, for pixels from 0 to 1.
         std: Standard deviation of each channel, for pixels from 0 to 1.
         batch_size: Number of images in a training batch.

@@ -29,7 +29,7 @@ def one_cycle(n_epochs: int, learning_rate: float = 0.2) -> TrainSpec:
 
 
 def cosine(n_epochs: int, weight_decay: float) -> TrainSpec:
-    """Return settings for training deep networks with SGD. The learning rate decreases from 0.1 along a cosine.
+    """Return settings for training deep networks with SGD and a learning rate that decreases from 0.1 along a cosine.
 
     Args:
         n_epochs: Number of epochs.

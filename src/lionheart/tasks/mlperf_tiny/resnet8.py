@@ -94,7 +94,10 @@ class MlperfBlock(nn.Module):
         self.shortcut = nn.Identity() if is_same else SamePadConv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
+        """Apply two convolutions to feature maps `x`, add the output of the shortcut, and apply ReLU.
+
+        The shape changes from ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``.
+        """
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
@@ -157,7 +160,7 @@ def load_resnet8(model: nn.Module, progress: Progress = SILENT) -> None:
 
 
 def read_keras_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a `MlperfResNet8` with the weights in a Keras file of the reference model.
+    """Return a state dict for `MlperfResNet8` with the weights that a Keras file of the reference model contains.
 
     Raises:
         ConfigError: ``h5py`` is not installed.

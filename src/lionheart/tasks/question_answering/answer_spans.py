@@ -34,7 +34,7 @@ def span_loss(outputs: Tensor, targets: SpanTargets) -> Tensor:
 def find_answer_spans(
     outputs: Tensor, targets: SpanTargets, *, n_best: int = N_BEST, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """Return the span of tokens with the largest logits for each question, selected from all windows of the question.
+    """Return the span of tokens with the largest sum of logits for each question, selected from all its windows.
 
     In each window, the `n_best` positions with the largest logits for the first token are combined with the `n_best` positions
     with the largest logits for the last token. Only positions in the paragraph are used. A pair of positions is valid if the
@@ -48,8 +48,9 @@ def find_answer_spans(
         max_tokens: Largest number of tokens in an answer.
 
     Returns:
-        Index of the window, of the first token and of the last token ``(questions, 3)`` int64, and the sum of the two logits
-        ``(questions,)``. The sum is minus infinity if no pair is valid.
+        Spans ``(questions, 3)`` int64, and the sum of the two logits of each span ``(questions,)``. A span consists of the
+        index of the window in the batch, and the positions of the first and the last token in this window. The sum is minus
+        infinity if no pair is valid.
     """
     logits = outputs.detach().float().cpu()
     position = torch.arange(logits.shape[-1])

@@ -87,8 +87,9 @@ class Question:
 def load_questions(progress: Progress = SILENT) -> dict[str, list[Question]]:
     """Return the questions of each split, ``train``, ``validation`` and ``test``, sorted by the SHA-256 of their identifiers.
 
-    The data sets are downloaded if they are not in the cache. Training and validation questions are left out if no answer is at
-    the position that the data set states. The number of these questions is reported in a message.
+    The data sets are downloaded if they are not in the cache. The data sets state at which character of the
+    paragraph an answer starts. Training and validation questions whose answers are not at the stated positions are left out.
+    A message reports how many questions are left out.
 
     Raises:
         ArtifactError: The files are not available, or a file has a wrong format.
@@ -117,7 +118,7 @@ def split_of(key: str) -> str:
     About one of 16 articles or paragraphs is in ``validation``. The choice depends only on the SHA-256 of `key`.
 
     Args:
-        key: Title of the article, or text of the paragraph.
+        key: Title of the article. For posts on Reddit, which have a single title: text of the paragraph.
     """
     return "validation" if int(_digest(key)[:16], 16) % HELD_OUT == 0 else "train"
 

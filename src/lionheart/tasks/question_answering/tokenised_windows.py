@@ -27,14 +27,15 @@ _OVERLAP, _QUESTION = 3, 6
 @final
 @dataclass(frozen=True)
 class Windows:
-    """Windows of tokens that contain a question and a part of its paragraph, padded at the end to ``n_tokens``.
+    """Windows of tokens. Each window contains a question and a part of its paragraph.
 
-    A question has one or more consecutive windows.
+    There are ``n`` windows. All windows are padded at the end to ``n_tokens`` tokens. A question has one or more consecutive
+    windows.
 
     Args:
         input_ids: Tokens ``(n, n_tokens)`` int32.
         token_type_ids: Token types, which distinguish question and paragraph, ``(n, n_tokens)`` int8.
-        lengths: Number of tokens in each window without padding ``(n,)`` int64.
+        lengths: Number of tokens in each window, not counting padding, ``(n,)`` int64.
         context: Position of the first token of the paragraph, and of the last token plus 1, ``(n, 2)`` int64.
         offsets: Index of the first character of each token in the question or paragraph, and of the last character plus 1,
             ``(n, n_tokens, 2)`` int32.
@@ -53,10 +54,10 @@ class Windows:
 
 
 def tokenise_windows(tokenizer: Any, questions: Sequence[Question], n_tokens: int, *, pad_id: int = 0) -> Windows:
-    """Return windows of tokens, into which questions and their paragraphs are split.
+    """Return the windows of tokens for all questions, in the order of `questions`.
 
-    A window contains the question and a part of the paragraph. Questions with more than a sixth of `n_tokens` are truncated.
-    Consecutive windows of a question overlap by a third of `n_tokens`.
+    Each window contains the question and a part of its paragraph. Questions are truncated to ``n_tokens // 6`` tokens.
+    Consecutive windows of a question have ``n_tokens // 3`` tokens of the paragraph in common.
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` that adds special tokens to a pair of texts; its truncation and padding settings
@@ -185,7 +186,10 @@ def batch_questions(
         ConfigError: There is no question, or `batch_size` is less than 1.
     """
     if len(questions) == 0:
-        raise ConfigError("batch_questions: got no question, expected at least 1")
+        raise ConfigError(
+            "batch_questions: got no question, expected at least 1",
+            hint="give a non-empty sequence of questions, and the windows that tokenise_windows returns for the questions",
+        )
     lengths = torch.zeros(len(questions), dtype=torch.int64)
     lengths = lengths.scatter_reduce(0, windows.question, windows.lengths, "amax")
     first = torch.searchsorted(windows.question, torch.arange(len(questions) + 1))

@@ -114,10 +114,10 @@ def train_tokenizer(texts: Sequence[str], n_entries: int = 2048) -> Any:
 
 
 def cut_blocks(streams: Sequence[Sequence[int]], end: int, n_tokens: int, where: str = "text") -> Tensor:
-    """Return blocks of equal length that are cut from the concatenated texts, ``(n, n_tokens + 1)`` int64.
+    """Return blocks of ``n_tokens + 1`` tokens that are cut from the concatenated texts, ``(n, n_tokens + 1)`` int64.
 
-    The last token of a block is also the first token of the next block, so that every token except the first is predicted once.
-    An incomplete last block is dropped.
+    The last token of a block is also the first token of the next block, so that every token except the first token of the
+    first block is predicted once. An incomplete last block is dropped.
 
     Args:
         streams: Tokens of each text, which are concatenated in this order.
@@ -185,7 +185,7 @@ def build_batches(
     end = next((e for name in (END_OF_TEXT, "</s>", "<eos>") if (e := tokenizer.token_to_id(name)) is not None), None)
     if end is None:
         raise ConfigError(
-            "text: the tokenizer has no token for the end of a text",
+            f"text: the tokenizer has no token for the end of a text, expected {END_OF_TEXT}, </s> or <eos> in its vocabulary",
             hint=f"add {END_OF_TEXT!r} to the vocabulary of the tokenizer",
         )
     blocks = {}

@@ -53,9 +53,9 @@ PACKAGE = PackagedFiles(
 
 
 class SentenceClassifier(nn.Module):
-    """Network that classifies sentences: an encoder, followed by a linear head on the mean output of the encoder.
+    """Network that classifies sentences: an encoder, followed by a head.
 
-    The mean is taken over the tokens of a sentence.
+    The inputs of the head are the outputs of the encoder, averaged over the tokens of each sentence.
 
     Args:
         encoder: Encoder as in `transformers`, whose output has the attribute ``last_hidden_state``.
@@ -67,7 +67,7 @@ class SentenceClassifier(nn.Module):
         self.bert, self.head = encoder, head
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map sentences to logits ``(batch, n_classes)``.
+        """Map tokenised sentences to logits of the classes, ``(batch, n_classes)``.
 
         Args:
             input_ids: Tokens ``(batch, n_tokens)``.
@@ -136,7 +136,7 @@ def tokenise(texts: list[str], folder: Path, n_tokens: int = N_TOKENS) -> tuple[
 
 
 def build_sentences(*, batch_size: int, progress: Progress = SILENT) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return train, validation and test batches of tokenised sentences from movie reviews, with their sentiment as targets.
+    """Return train, validation and test batches of tokenised sentences from movie reviews. The targets are the sentiments.
 
     Args:
         batch_size: Number of sentences in a training batch.

@@ -32,7 +32,10 @@ class SeparableBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
+        """Apply the depthwise and the 1x1 convolution, each with batch normalisation and ReLU, to feature maps `x`.
+
+        The shape changes from ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``.
+        """
         return F.relu(self.bn2(self.pointwise(F.relu(self.bn1(self.depthwise(x))))))
 
 
@@ -105,7 +108,10 @@ class InvertedResidual(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
+        """Apply the convolutions of the block to feature maps `x`, and add `x` if the result has the same shape.
+
+        The shape changes from ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``.
+        """
         out: Tensor = self.bn2(self.project(F.relu6(self.bn1(self.depthwise(self.expand(x))))))
         return x + out if self.is_residual else out
 

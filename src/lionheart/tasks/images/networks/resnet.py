@@ -23,14 +23,17 @@ class ZeroPadShortcut(nn.Module):
         self.after = out_channels - in_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / 2, w / 2)``."""
+        """Return every other row and column of `x`, with added channels of zeros, ``(batch, out_channels, h / 2, w / 2)``.
+
+        `x` are feature maps ``(batch, in_channels, h, w)``.
+        """
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
 
 class ResidualBlock(nn.Module):
     """Residual block: two 3x3 convolutions, and a shortcut whose output is added to the output of the convolutions.
 
-    The shortcut is the identity, or a layer that changes the shape of the input if necessary.
+    The shortcut is the identity if input and output have the same shape, else a layer that returns the shape of the output.
 
     Args:
         in_channels: Number of input channels.
@@ -54,7 +57,10 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps ``(batch, in_channels, h, w)`` to feature maps ``(batch, out_channels, h / stride, w / stride)``."""
+        """Apply two convolutions to feature maps `x`, add the output of the shortcut, and apply ReLU.
+
+        The shape changes from ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / stride, w / stride)``.
+        """
         hidden = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
 
