@@ -157,7 +157,7 @@ def _resolution(bits: int | None) -> float:
 
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
-    """Whether AIHWKIT must scale the inputs of a tile by a constant instead of an input range.
+    """Whether the AIHWKIT configuration for `tile` must scale inputs by a constant instead of an input range.
 
     This is the case for a tile without a DAC, because LionHeart does not clip the inputs of such a tile.
     """

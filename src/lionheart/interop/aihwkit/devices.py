@@ -52,7 +52,7 @@ def write_converter(device: DeviceSpec) -> Any:
 def read_converter(converter: Any) -> dict[str, Any]:
     """Return the `DeviceSpec` settings that correspond to an AIHWKIT conductance converter.
 
-    The settings are the conductance limits and the converter, in a dictionary from field names to values.
+    The settings are the conductance limits and the converter, in a dictionary from `DeviceSpec` field names to values.
     """
     settings: dict[str, Any] = {"g_max": float(converter.g_max), "g_min": float(converter.g_min)}
     if isinstance(converter, SingleDeviceConductanceConverter):
