@@ -1,4 +1,4 @@
-"""Evaluation of a model on many simulated chips and at many times after programming, with the same batches."""
+"""Evaluation of a model on many simulated chips and at many times after programming, always on the same batches."""
 
 from __future__ import annotations
 

@@ -274,9 +274,10 @@ class _OnTheirTiles(AnalogLayer):
     def clip_weights_(self) -> None:
         """Clip the weights of the layer in place with AIHWKIT's clipping rule.
 
-        This method must be called after each training step. The rule applies to the weights divided by the column scales of the
-        last forward pass in training. AIHWKIT's remapping of weights to the conductance range needs no action here, because
-        every forward pass computes new column scales.
+        This method must be called after each training step. The rule applies to the weights divided by the output scales of the
+        last forward pass in training. An output scale is the factor between the normalised weights and the layer weights of one
+        output. AIHWKIT's remapping of weights to the conductance range needs no action here, because every forward pass computes
+        new output scales.
         """
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):

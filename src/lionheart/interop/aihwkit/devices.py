@@ -120,9 +120,9 @@ def write_noise_model(device: DeviceSpec) -> Any:
 
 
 def read_noise_model(model: Any) -> DeviceSpec:
-    """Return the `DeviceSpec` that is nearest to an AIHWKIT noise model.
+    """Return the `DeviceSpec` for the technology of an AIHWKIT noise model, with the settings of the noise model.
 
-    If LionHeart has no counterpart of the noise model, return an ideal device.
+    If LionHeart has no counterpart of the noise model, return a device without noise and drift.
     """
     settings = read_converter(model.g_converter)
     if type(model) in (PCMLikeNoiseModel, CustomDriftPCMLikeNoiseModel):

@@ -60,7 +60,7 @@ class PlacedTile:
     """One tile of an emitted program, and the part of a weight matrix that the tile stores.
 
     Args:
-        tid: Number of the tile in the program.
+        tid: Number that identifies the tile in the program.
         group: Index of the channel group whose weight matrix contains the part.
         row: Index of the first input of the part.
         rows: Number of inputs of the part.

@@ -39,7 +39,7 @@ class LayerEntry(Record):
     """One layer of an emitted program.
 
     Args:
-        number: Number of the layer, from 1.
+        number: Number that identifies the layer, from 1 in execution order.
         function: Name of the layer's C++ function.
         about: One-line description of the layer.
         kind: Kind of operation: ``product``, ``add``, ``clamp``, ``pool`` or ``place``.
