@@ -276,7 +276,7 @@ class _OnTheirTiles(AnalogLayer):
 
         This method must be called after each training step. The rule applies to the weights divided by the output scales of the
         last forward pass in training. An output scale is the factor between the normalised weights and the layer weights of one
-        output. AIHWKIT's remapping of weights to the conductance range needs no action here, because every forward pass computes
+        output. AIHWKIT's remapping of weights to the conductance range needs no action, because every forward pass computes
         new output scales.
         """
         exact = self.matrix()
