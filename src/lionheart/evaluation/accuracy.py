@@ -34,7 +34,7 @@ def evaluate_metrics(
     *,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return the mean score of a model for each of several metrics, by name, from one pass over the batches.
+    """Run a model once on all batches, and return its mean score for each metric as a dictionary by metric name.
 
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.

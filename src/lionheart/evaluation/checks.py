@@ -15,7 +15,7 @@ from lionheart.evaluation.accuracy import ScoreFunction
 
 
 def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
-    """Return a function that computes a metric, and raises a `ConfigError` if the result is not one score for each sample.
+    """Return a wrapper of `metric` that raises a `ConfigError` if `metric` does not return one score for each sample.
 
     Args:
         metric: Function that maps outputs and targets to scores of shape ``(batch,)``.
@@ -50,8 +50,8 @@ def run_explained(
         metric: Metric with which `compute` scores the outputs; None = no metric.
 
     Raises:
-        ConfigError: `compute` fails, and the model or the metric fails on the first batch too. Any other exception of `compute`
-            is raised unchanged.
+        ConfigError: `compute` fails, and the model or the metric fails on the first batch too. Errors of LionHeart,
+            out-of-memory errors, and exceptions of `compute` that the first batch does not reproduce are raised unchanged.
     """
     try:
         return compute()

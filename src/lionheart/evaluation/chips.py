@@ -40,7 +40,9 @@ def estimate_mean(
     """
     n = len(scores)
     if n == 0:
-        raise ConfigError("estimate: got no scores, expected the score of at least one chip", hint="use n_chips >= 1")
+        raise ConfigError(
+            "estimate: got no scores, expected the score of at least one chip", hint="evaluate one or more chips"
+        )
     wrong = next((score for score in scores if not math.isfinite(score)), None)
     if wrong is not None:
         raise NumericsError(
@@ -95,8 +97,9 @@ def evaluate_over_chips(
         label: Text next to the progress bar.
         run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
             calibration.
-        is_enough: Function that is called several times with the estimates from the samples evaluated so far. If it returns
-            True, the remaining samples are omitted.
+        is_enough: Function called after about 10, 20, 30, 45, 65 and 100 % of the batches. Its argument is a list with one
+            accuracy for each time, computed from these batches. If the function returns True, the remaining batches
+            are omitted.
 
     Returns:
         One accuracy for each time, in the order of `times`.

@@ -1,4 +1,4 @@
-"""Evaluation of a model on many simulated chips and at many times after programming, with the same batches."""
+"""Evaluation of a model on many simulated chips and at many times after programming, always on the same batches."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Instance:
     Args:
         time: Index of the time in the list of times.
         chip: Index of the chip in its chunk, which is a group of chips whose weights are in memory together.
-        reads: Weights of each analog layer at this time.
+        reads: Programmed weights of each analog layer, read at this time.
         noise: Source of the output noise.
     """
 
@@ -133,8 +133,8 @@ class ChipEnsemble:
             on_pass: Function called after each evaluation of one chip at one time on one batch, for example to advance a
                 progress bar.
             is_enough: Function called with the scores so far after about 10, 20, 30, 45, 65 and 100 % of the batches. If it
-                returns True, the remaining batches are omitted. If several chunks are necessary, the chips are programmed again
-                for each part of the batches.
+                returns True, the remaining batches are omitted. If the chips do not fit in one chunk, every chip is programmed
+                again, with the same random numbers, after each call. None = all batches are evaluated.
         """
         kept = [layer.noise for layer in self._layers]
         begins = range(0, self.n_chips, self.chips_per_chunk)
@@ -167,7 +167,10 @@ class ChipEnsemble:
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
-        """Program the chip with index `chip`. For each time after programming, yield a list of the layer weights."""
+        """Program the chip with index `chip`, and yield one list for each time after programming.
+
+        A list holds the programmed weights of each analog layer, read at this time.
+        """
         generator = self.streams.generator("chip", chip, device=self._device)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
@@ -220,9 +223,9 @@ class ChipEnsemble:
         return totals.cpu(), per_sample.cpu()
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
-        """Return an object that calibrates tile columns to the output statistics of the exact weights.
+        """Return an object that corrects the outputs of programmed chips to the mean and variance with exact weights.
 
-        Return None if no tile has a column calibration.
+        The outputs with exact weights are measured by `run_calibration`. Return None if no tile has a column calibration.
         """
         wanting = [fqn for fqn, e in analog_layers(self.model).items() if e.tile.column_calibration != "none"]
         if not wanting:
@@ -243,9 +246,9 @@ class ChipEnsemble:
 
     @contextmanager
     def _reusing_prefix(self, batches: BatchSource) -> Iterator[PrefixCache]:
-        """Cache the outputs of modules that run before the first analog layer, and yield the cache.
+        """Cache the outputs of the modules that finish before the first analog layer starts, and yield the cache.
 
-        Within the context, these modules run only once for each batch.
+        Within the context, these modules run only once for each batch. The caller must clear the cache before the next batch.
         """
         before, self.model._compiled_call_impl = self.model._compiled_call_impl, None
         try:

@@ -17,9 +17,10 @@ from lionheart.analog import AnalogLayer
 
 
 def find_prefix(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
-    """Return the modules whose outputs can be cached, in the order in which they finish.
+    """Return the modules whose outputs are the same on every chip, in the order in which the modules finish.
 
-    These are the outermost modules that run exactly once, and finish before the first analog layer starts.
+    A module is returned if it runs exactly once, and finishes before the first analog layer starts. Submodules of a module that
+    finishes before the first analog layer are omitted.
 
     Args:
         model: Model with analog layers.
@@ -62,7 +63,8 @@ class PrefixCache:
     def output_of(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the cached output of a module for the current batch.
 
-        If no output is cached, or the cached output was modified in place, `forward` is called with the remaining arguments.
+        If no output is cached, or the cached output was modified in place, call `forward` with `args` and `kwargs`, and cache
+        the result.
         """
         if module in self._outputs:
             output, versions = self._outputs[module]

@@ -1,8 +1,8 @@
 """Connections between LionHeart and the simulators AIHWKIT, ZigZag and ALPINE, with one subpackage for each simulator.
 
-The subpackage `aihwkit` converts settings and models, `zigzag` compares costs, and `alpine` exports networks as C++ programs.
-Importing `lionheart.interop` imports no simulator. The import only registers the backend name ``aihwkit``, with which
-`map_layers` and `evaluate_run` compute analog layers on AIHWKIT's tiles.
+The subpackage `aihwkit` converts settings and models, `zigzag` compares latency and energy, and `alpine` exports networks as
+C++ programs. Importing `lionheart.interop` imports no simulator. The import only registers the backend name ``aihwkit``. With
+this backend, `map_layers` and `evaluate_run` compute analog layers on AIHWKIT's tiles.
 """
 
 from __future__ import annotations

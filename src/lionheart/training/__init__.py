@@ -1,8 +1,8 @@
 """Training of digital networks, and hardware-aware training of networks with analog layers, which simulate hardware noise.
 
-The function `train` receives a model, batches, a loss function and a `TrainSpec`. It trains the model in place and returns a
-`TrainTrace`. Training can be interrupted after any epoch and resumed with the same result. The package must not depend on
-mappings, chips, accuracy bounds, or particular data sets.
+The function `train` receives a model, batches, a loss function and a `TrainSpec`. The model is trained in place. The returned
+`TrainTrace` holds the loss of each epoch and the reason why training stopped. Training can be interrupted after any epoch and
+resumed with the same result. The package must not depend on mappings, chips, accuracy bounds, or particular data sets.
 """
 
 from lionheart.runs import TrainTrace

@@ -33,10 +33,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether matrix products on a torch device are at least about as fast in bfloat16 as in float32.
+    """Return whether matrix products on a torch device are about as fast in bfloat16 as in float32, or faster.
 
-    The result is True for CPUs on which PyTorch uses AVX-512; on other CPUs, bfloat16 products are many times slower
-    (docs/adr/0005). It is also True for CUDA GPUs with compute capability 8.0 or higher, which have bfloat16 units.
+    The result is True for CPUs on which PyTorch uses AVX-512, and for CUDA GPUs with compute capability 8.0 or higher, which
+    have bfloat16 units. On other CPUs, bfloat16 products are many times slower (docs/adr/0005).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -45,9 +45,9 @@ def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
     """Return a loss function that adds a distillation loss to `loss`, for targets ``(targets, teacher_outputs)``.
 
     The distillation loss is the Kullback-Leibler divergence between the class probabilities of teacher and student. The
-    probabilities are computed from logits at ``spec.temperature``. The divergence is averaged over all dimensions but the last,
-    and multiplied by the squared temperature. The total loss is the sum of both losses with weights ``spec.distillation`` for
-    the distillation loss and ``1 - spec.distillation`` for `loss`.
+    probabilities are the softmax of the outputs (logits) divided by ``spec.temperature``. The divergence is
+    averaged over all dimensions but the last, and multiplied by the squared temperature. The total loss is the sum of both
+    losses with weights ``spec.distillation`` for the distillation loss and ``1 - spec.distillation`` for `loss`.
 
     Args:
         loss: Function that maps outputs and targets to a scalar loss.

@@ -51,7 +51,7 @@ class TrainHooks:
 @final
 @dataclass(frozen=True)
 class TrainSession:
-    """Checkpoint file and progress display for one training.
+    """Checkpoint file and progress display for one call of `train`.
 
     Args:
         checkpoint: File to which the state is written after each epoch. If the file exists, training resumes from its state.
@@ -95,7 +95,10 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:
-    """Return the learning rate after the fraction `progress` (0 to 1) of the steps in `spec.max_epochs` epochs."""
+    """Return the learning rate after the fraction `progress` (0 to 1) of the steps in `spec.max_epochs` epochs.
+
+    The learning rate is at most `spec.learning_rate` and follows the curve that `spec.schedule` names.
+    """
     if spec.schedule == "constant":
         return spec.learning_rate
     if spec.schedule == "one_cycle":

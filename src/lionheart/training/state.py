@@ -118,7 +118,7 @@ def save_training_state(
 def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load a training state into `model` and `optimizer` in place, and return the metadata of the file.
 
-    The parameters of the model remain the same objects, so that the optimiser stays valid.
+    The parameters of the model remain the same objects, so that the optimiser still updates them.
 
     Args:
         path: Path of a file that `save_training_state` wrote.

@@ -65,8 +65,8 @@ class AIHWKITBackend:
 def _as_config(tile: TileSpec) -> TileSpec:
     """Return a copy of `tile` for the conversion to AIHWKIT, in which settings that this backend applies itself are disabled.
 
-    This backend applies column calibration to the layer outputs. It also applies training noise that simulates programmed
-    devices, because AIHWKIT has no weight modifier for such noise.
+    These settings are the column calibration and the training noise that simulates programmed devices. AIHWKIT has no weight
+    modifier for such noise.
     """
     tile = tile.replace(column_calibration="none")
     if tile.hwa.weight_noise_kind not in _ON_DEVICES:
@@ -114,9 +114,10 @@ class _OnTheirTiles(AnalogLayer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer outputs for the inputs `x`, computed on AIHWKIT's tiles.
+        """Apply the linear layer or convolution to `x` on AIHWKIT's tiles, add the bias, and return the outputs.
 
-        The shapes of `x` and of the outputs are those of the digital layer that this layer replaces.
+        In evaluation mode, the outputs are also corrected by the column calibration, if the tile has one. The shapes of `x` and
+        of the outputs are those of the digital layer that this layer replaces.
         """
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
@@ -163,10 +164,11 @@ class _OnTheirTiles(AnalogLayer):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def _weights_of_pass(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return a pair (normalised weights, column scales) for each channel group and tile, for the next forward pass.
+        """Return a pair (normalised weights, output scales) for each channel group and tile, for the next forward pass.
 
-        The normalised weights have the shape ``(out, in)`` and the scales the shape ``(out,)``. A normalised weight times the
-        scale of its column is the weight of the layer.
+        The normalised weights ``(out, in)`` times the scales ``(out,)`` are the weights that the tile applies. In evaluation
+        mode, these are the weights read from the programmed chip, or the exact weights if no chip is programmed. In training,
+        these are the exact weights, to which the settings of the tile can add the noise of a newly programmed chip.
         """
         if self._programmed and not self.training:
             return self._cut(self._programmed)
@@ -184,8 +186,8 @@ class _OnTheirTiles(AnalogLayer):
     def _cut(self, rows: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
         """Split the weights and scales of each row of tiles into the weights and scales of single tiles.
 
-        A row of tiles comprises all tiles with the same inputs, and its weights have the shape ``(out, rows)``. The result has
-        one list for each channel group, in the order of `placed_tiles`.
+        A row of tiles comprises all tiles with the same inputs, and its weights have the shape ``(out, rows)``, where `rows` is
+        the number of these inputs. The result has one list for each channel group, in the order of `placed_tiles`.
         """
         n_cols = len(self.partition.col_sizes)
         columns = self._col_slices()
@@ -197,7 +199,7 @@ class _OnTheirTiles(AnalogLayer):
     def _joined(self, tiles: list[list[Tensor]]) -> list[Tensor]:
         """Return one tensor ``(out, rows)`` for each row of tiles, concatenated from the tensors of the single tiles.
 
-        `tiles` has one list for each channel group. This method is the inverse of `_cut`.
+        `tiles` has one list of tile tensors for each channel group. This method reverses the splitting in `_cut`.
         """
         n_cols = len(self.partition.col_sizes)
         return [
@@ -211,8 +213,8 @@ class _OnTheirTiles(AnalogLayer):
     def _fresh_chip(self) -> list[Tensor]:
         """Program a chip with AIHWKIT's noise model and return the normalised weights ``(out, rows)`` of each row of tiles.
 
-        If the training noise is of the kind 'device', the chip also drifts for a random time, and the returned weights include
-        drift compensation.
+        If the setting 'weight_noise_kind' is 'device', drift for a random time is simulated too, and the returned weights are
+        multiplied by the drift compensation factors.
         """
         with torch.no_grad():
             self._program()
@@ -232,7 +234,8 @@ class _OnTheirTiles(AnalogLayer):
     def _age(self, t_inference: float) -> list[tuple[Tensor, Tensor]]:
         """Simulate drift of the programmed chip until `t_inference` [s] after programming, and read the weights.
 
-        Return the normalised weights ``(out, rows)`` and the drift compensation factors ``(out,)`` of each row of tiles.
+        Return the normalised weights ``(out, rows)`` and the drift compensation factors ``(out,)`` of each row of tiles. The
+        weights are not yet multiplied by the factors.
         """
         for linear in self._linears():
             _expect_full_scale(linear)
@@ -249,7 +252,7 @@ class _OnTheirTiles(AnalogLayer):
     def program_(self, generator: torch.Generator) -> None:
         """Program a new chip from the exact weights of the layer, with noise that is drawn from `generator`.
 
-        Call `drift_` next. Only `drift_` reads the programmed weights for the forward passes in evaluation mode.
+        Call `drift_` next. Until `drift_` is called, forward passes in evaluation mode use the exact weights.
         """
         with _drawing_from(generator):
             self._program()
@@ -271,9 +274,10 @@ class _OnTheirTiles(AnalogLayer):
     def clip_weights_(self) -> None:
         """Clip the weights of the layer in place with AIHWKIT's clipping rule.
 
-        This method must be called after each training step. The rule applies to the weights divided by the column scales of the
-        last forward pass in training. AIHWKIT's remapping of weights to the conductance range needs no action here, because
-        every forward pass computes new column scales.
+        This method must be called after each training step. The rule applies to the weights divided by the output scales of the
+        last forward pass in training. An output scale is the factor between the normalised weights and the layer weights of one
+        output. AIHWKIT's remapping of weights to the conductance range needs no action, because every forward pass computes
+        new output scales.
         """
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):

@@ -89,7 +89,7 @@ def from_rpu_config(config: Any, *, strict: bool = True) -> TileSpec:
 
 
 def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[str]]:
-    """Return the AIHWKIT configuration that is nearest to `tile`, and a list of the fields without a counterpart.
+    """Return an AIHWKIT configuration with the settings of `tile`, and a list of the fields that cannot be converted.
 
     The list has a text ``name: value`` for each field of `tile` without a counterpart in AIHWKIT. If `compiled` is True, the
     configuration is for AIHWKIT's compiled C++ tiles, otherwise for AIHWKIT's tiles in PyTorch.
@@ -110,7 +110,7 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
 
 
 def examine_config(config: Any) -> tuple[TileSpec, list[str]]:
-    """Return the `TileSpec` that is nearest to AIHWKIT's `config`, and a list of the fields without a counterpart.
+    """Return a `TileSpec` with the settings of AIHWKIT's `config`, and a list of the fields that cannot be converted.
 
     The list has a text ``name: value`` for each field of `config` without a counterpart in `TileSpec`.
 
@@ -157,7 +157,7 @@ def _resolution(bits: int | None) -> float:
 
 
 def _is_scaled_by_constant(tile: TileSpec) -> bool:
-    """Whether AIHWKIT must scale the inputs of a tile by a constant instead of an input range.
+    """Whether the AIHWKIT configuration for `tile` must scale inputs by a constant instead of an input range.
 
     This is the case for a tile without a DAC, because LionHeart does not clip the inputs of such a tile.
     """

@@ -52,7 +52,7 @@ def write_converter(device: DeviceSpec) -> Any:
 def read_converter(converter: Any) -> dict[str, Any]:
     """Return the `DeviceSpec` settings that correspond to an AIHWKIT conductance converter.
 
-    The settings are the conductance limits and the converter, in a dictionary from field names to values.
+    The settings are the conductance limits and the converter, in a dictionary from `DeviceSpec` field names to values.
     """
     settings: dict[str, Any] = {"g_max": float(converter.g_max), "g_min": float(converter.g_min)}
     if isinstance(converter, SingleDeviceConductanceConverter):
@@ -120,9 +120,9 @@ def write_noise_model(device: DeviceSpec) -> Any:
 
 
 def read_noise_model(model: Any) -> DeviceSpec:
-    """Return the `DeviceSpec` that is nearest to an AIHWKIT noise model.
+    """Return the `DeviceSpec` for the technology of an AIHWKIT noise model, with the settings of the noise model.
 
-    If LionHeart has no counterpart of the noise model, return an ideal device.
+    If LionHeart has no counterpart of the noise model, return a device without noise and drift.
     """
     settings = read_converter(model.g_converter)
     if type(model) in (PCMLikeNoiseModel, CustomDriftPCMLikeNoiseModel):

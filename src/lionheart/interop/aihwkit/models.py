@@ -54,7 +54,7 @@ class ConvOverPatches(nn.Module):
         self.__dict__["digital"] = conv  # not registered as a child: the parameters belong to another module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of `x`, which has the shape ``(batch, channels, *sizes)`` or ``(channels, *sizes)``."""
+        """Return the convolution of `x`. Input and output have the shape ``([batch,] channels, *sizes)``."""
         n = len(cast(nn.Conv2d, self.__dict__["digital"]).kernel_size)
         batched = x.ndim == n + 2
         patches = self._patches(x if batched else x.unsqueeze(0))
@@ -86,8 +86,8 @@ class PlacedTile:
     Args:
         name: Name of the tile module within the layer.
         tile: AIHWKIT's tile module.
-        outputs: Rows of the weight matrix ``(outputs, inputs)`` that the tile stores.
-        inputs: Columns of the weight matrix that the tile stores.
+        outputs: Range of rows of the weight matrix ``(outputs, inputs)`` that the tile stores.
+        inputs: Range of columns of the weight matrix that the tile stores.
     """
 
     name: str
@@ -97,7 +97,7 @@ class PlacedTile:
 
 
 def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
-    """Yield the tiles of an AIHWKIT layer in ascending order of the first input, and for equal inputs of the first output."""
+    """Yield the tiles of an AIHWKIT layer, sorted by the index of the first input, then by the index of the first output."""
     module: Any = linear.analog_module
     if not isinstance(module, TileModuleArray):
         yield PlacedTile("analog_module", module, slice(None), slice(None))
@@ -113,7 +113,7 @@ def placed_tiles(linear: nn.Module) -> Iterator[PlacedTile]:
 
 
 def build_linears(layer: AnalogLayer, config: Any, *, bias: bool) -> list[Any]:
-    """Return one AIHWKIT linear layer with random weights and the settings `config` for each channel group of `layer`."""
+    """Return an AIHWKIT linear layer with random weights for each channel group of `layer`, with a bias if `bias` is True."""
     out, rows = layer.matrix().shape
     groups = layer.partition.groups
     with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
@@ -215,7 +215,7 @@ def _to_theirs(layer: AnalogLayer, config: Any) -> nn.Module:
 
 
 def _range_of(layer: AnalogLayer) -> float:
-    """Return the input range of a LionHeart layer. Return 1.0 if the layer has no input range, which some tiles do not need."""
+    """Return the input range of a LionHeart layer, or 1.0 if no input range is set because its tiles do not need one."""
     return float(layer.analog_input_range.detach()) or 1.0
 
 
@@ -321,7 +321,7 @@ def _config_of(layer: nn.Module) -> Any:
 
 
 def _without_range(config: Any) -> Any:
-    """Return AIHWKIT's `config`, or a copy in which 1 replaces a constant input scale, which LionHeart stores in the layer."""
+    """Return `config`. If it has a constant input scale, which `_ranges_of` reads, return a copy with the scale 1 instead."""
     if config.forward.noise_management != NoiseManagementType.CONSTANT:
         return config
     config = copy.deepcopy(config)

@@ -48,11 +48,11 @@ class LayerCode:
     """Generator of the C++ function of one layer.
 
     Args:
-        number: Number of the layer, from 1.
+        number: Number that identifies the layer, from 1 in execution order.
         step: Quantised operation that the layer computes.
         constants: Constants of the program, to which `write` appends the weights and parameters of the layer.
         space: Sizes of the buffers that all layers share; `write` enlarges the buffers if necessary.
-        first_tile: Number of the first tile that stores weights of the layer.
+        first_tile: Number that identifies the first tile with weights of the layer; further tiles have consecutive numbers.
         tiles: Tiles that store weights of the layer, set by `write`; empty for digital layers.
         kinds: Kinds of work in the layer, such as ``product`` or ``pool``, set by `write`.
     """

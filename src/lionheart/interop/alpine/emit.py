@@ -75,7 +75,7 @@ def _require_empty(folder: Path) -> None:
     if is_taken:
         raise ArtifactError(
             f"{folder}: is a file or is not empty, expected a new or empty folder",
-            hint="choose another folder, or delete this one",
+            hint="choose another folder, or delete this file or folder",
         )
 
 

@@ -55,7 +55,7 @@ def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
 
 
 def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
-    """Return the int8 ADC outputs of an ideal tile for the integer `sums` of products.
+    """Return the int8 ADC outputs of a tile without noise for the integer `sums` of inputs times weights.
 
     The outputs are ``sums * adc_scale``, rounded (halves to even) and clamped to -128 to 127.
     """

@@ -1,7 +1,7 @@
 """Layout of an emitted program.
 
-The layout consists of the memory offsets of layer inputs, layer outputs and constants, the numbers of the tiles, and the
-numbers of the code regions.
+The layout consists of the memory offsets of layer inputs, layer outputs and constants, and of the numbers that identify tiles
+and code regions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MOST_LAYERS = 4095
 
 
 def region_id(layer: int, kind: str) -> int:
-    """Return the number of the code region for one kind of work in a layer.
+    """Return the number that identifies the code region of one kind of work in a layer.
 
     `layer` is the number of the layer, from 1, or 0 for the network itself. `kind` is a key of `KINDS`.
     """
@@ -60,7 +60,7 @@ class PlacedTile:
     """One tile of an emitted program, and the part of a weight matrix that the tile stores.
 
     Args:
-        tid: Number of the tile in the program.
+        tid: Number that identifies the tile in the program.
         group: Index of the channel group whose weight matrix contains the part.
         row: Index of the first input of the part.
         rows: Number of inputs of the part.

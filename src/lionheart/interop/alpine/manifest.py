@@ -39,13 +39,13 @@ class LayerEntry(Record):
     """One layer of an emitted program.
 
     Args:
-        number: Number of the layer, from 1.
+        number: Number that identifies the layer, from 1 in execution order.
         function: Name of the layer's C++ function.
         about: One-line description of the layer.
         kind: Kind of operation: ``product``, ``add``, ``clamp``, ``pool`` or ``place``.
         module: Name of the innermost module that contains the operation; empty if this module is the network itself.
         shape: Shape ``(height, width, channels)`` of the output.
-        regions: Number of the code region for each kind of work in the layer, such as ``product``.
+        regions: Identifying number of the code region for each kind of work in the layer, such as ``product``.
     """
 
     number: int
@@ -68,7 +68,7 @@ class ProductEntry(LayerEntry):
         cols: Number of outputs of each group's matrix.
         groups: Number of channel groups, each with its own matrix.
         macs: Number of multiply-accumulate operations per inference.
-        tiles: Numbers of the tiles that store the weights; empty for digital layers.
+        tiles: Identifying numbers of the tiles that store the weights; empty for digital layers.
         adc_scale: Factor by which the ADC of a tile multiplies the sums before rounding; None for digital layers.
     """
 
@@ -87,7 +87,7 @@ class NetworkRegions(Record):
     """Code regions outside layers, such as the quantisation of the inputs.
 
     Args:
-        network: Number of the code region for each kind of work: ``quantise``, ``output`` and ``program_tiles``.
+        network: Identifying number of the code region for each kind of work: ``quantise``, ``output`` and ``program_tiles``.
     """
 
     network: dict[str, int]

@@ -1,4 +1,4 @@
-"""Quantised reference for emitted programs, with int8 activations and weights, int32 sums, and ideal tiles.
+"""Quantised reference for emitted programs, with int8 activations and weights, int32 sums, and tiles without noise.
 
 Emitted programs must reproduce the outputs of this reference exactly. Each input and output of an operation has one
 symmetric quantisation scale, which is computed from the calibration samples. Each output channel of a product has its own
@@ -79,7 +79,10 @@ class QuantisedProduct:
     tiles: Tiles | None
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the int8 outputs ``(n, height, width, channels)`` for int8 images `x`."""
+        """Return the int8 product of the images `x` and the weights, computed on tiles if `tiles` is given.
+
+        Images and outputs have the shape ``(n, height, width, channels)``.
+        """
         x = _as_shape(x, self.operation.window.source)
         sums = np.concatenate([self._sum(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
         out = saturate(scale_and_round(sums + self.bias, self.multiplier, self.shift), *self.bounds)
@@ -111,7 +114,7 @@ class QuantisedAdd:
     bounds: tuple[int, int]
 
     def run(self, a: Int8s, b: Int8s) -> Int8s:
-        """Return the int8 outputs ``(n, height, width, channels)`` for the int8 inputs `a` and `b`."""
+        """Return the int8 sum ``(n, height, width, channels)`` of the int8 inputs `a` and `b`, each with its own scale."""
         left, right = (_as_shape(x, self.operation.shape).astype(np.int64) for x in (a, b))
         total = left * self.multipliers[0] + right * self.multipliers[1]
         return saturate(scale_and_round(total, 1, self.shift), *self.bounds)
@@ -131,7 +134,7 @@ class QuantisedPool:
     shift: int
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the int8 pooled images ``(n, height, width, channels)`` for int8 images `x`."""
+        """Return the maximum or mean of each window of int8 images `x`, as int8 images ``(n, height, width, channels)``."""
         windows = slide(x, self.operation.window, fill=-128 if self.operation.is_max else 0)
         if self.operation.is_max:
             largest: Int8s = windows.max(axis=(3, 4))
@@ -148,7 +151,7 @@ class QuantisedClamp:
     bounds: tuple[int, int]
 
     def run(self, x: Int8s) -> Int8s:
-        """Return `x`, clamped to `bounds`, in the output shape of the operation."""
+        """Return `x`, clamped to `bounds`, as int8 images ``(n, height, width, channels)`` in the operation's output shape."""
         return _as_shape(saturate(x, *self.bounds), self.operation.shape)
 
 
@@ -160,7 +163,7 @@ class QuantisedPlace:
     operation: Place
 
     def run(self, x: Int8s) -> Int8s:
-        """Return the int8 output images ``(n, height, width, channels)`` for int8 images `x`."""
+        """Return int8 images ``(n, height, width, channels)`` of zeros into which every n-th pixel of images `x` is copied."""
         shape, (top, left, first) = self.operation.shape, self.operation.corner
         taken = x[:, :: self.operation.step[0], :: self.operation.step[1]]
         out = np.zeros((len(x), shape.height, shape.width, shape.channels), np.int8)
@@ -223,9 +226,9 @@ def _as_shape(x: Int8s, shape: Shape) -> Int8s:
 
 
 def run_step(step: Step, values: Mapping[str, Int8s]) -> Int8s:
-    """Return the output of a step.
+    """Return the int8 output ``(n, height, width, channels)`` of a quantised operation.
 
-    `values` holds the quantised network inputs and the outputs of all earlier steps, by name.
+    `values` holds the quantised network inputs and the outputs of all earlier operations, by name.
     """
     inputs: list[Any] = [values[name] for name in step.operation.inputs]
     return step.run(*inputs)
@@ -245,7 +248,7 @@ def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Itera
 def quantise_program(
     program: Program, mapping: LayerMapping | None = None, *, tile_rows: int = 256, tile_cols: int = 256
 ) -> QuantisedProgram:
-    """Convert a network to integer arithmetic. Projections that are analog in `mapping` are computed on ideal tiles.
+    """Convert a network to integer arithmetic. Projections that are analog in `mapping` are computed on tiles without noise.
 
     Args:
         program: Floating-point program from `trace_program`.
@@ -327,7 +330,8 @@ def _quantise_product(
     bias = np.rint(op.bias / unit)
     if np.abs(bias).max(initial=0) >= 2**30:
         raise NumericsError(
-            f"{op.fqn or op.name}: a bias is too large for the ADC, expected a magnitude below 2^30 units of 1/256 ADC step",
+            f"{op.fqn or op.name}: got a bias of magnitude {np.abs(bias).max() / PARTIAL_SUM_STEPS:.3g} ADC steps, "
+            "expected less than 2^22",
             hint="make this layer digital in the mapping",
         )
     pairs = [to_fixed_point(float(factor)) for factor in unit / scale_out]
@@ -355,7 +359,7 @@ def _quantise_other(op: Operation, scales: Mapping[str, float]) -> Step:
         if max(factors) * 2**shift >= 2**22:
             raise NumericsError(
                 f"{op.name}: the scale of an input is {max(factors):g} times the scale of the sum, expected a ratio below 2^21",
-                hint="check the weights of the layers before this addition, whose inputs nearly cancel each other",
+                hint="the inputs of this addition nearly cancel each other; check the weights of the layers that compute them",
             )
         left, right = (round(factor * 2**shift) for factor in factors)
         return QuantisedAdd(op, (left, right), shift, _bounds(op.bounds, scales[op.name]))

@@ -52,7 +52,7 @@ class RegionCounts:
     """Numbers of instructions that an emitted program executed in one code region.
 
     Args:
-        layer: Number of the layer, from 1; 0 for work outside layers.
+        layer: Number that identifies the layer, from 1 in execution order; 0 for work outside layers.
         name: Name of the layer's C++ function; ``network`` for work outside layers.
         kind: Kind of work in the region, such as ``product``; the manifest of the program lists all kinds.
         counts: Counts, summed over all samples of the run.

@@ -42,7 +42,7 @@ class Home(StrEnum):
     """Memory in which the operands of a layer remain between two uses.
 
     All operands are in DRAM if the layer's activations exceed the last-level cache (LLC). Otherwise, only the weights are in
-    DRAM if the weights of the whole network exceed the LLC.
+    DRAM if the weights of the whole network exceed the LLC. In all other cases, all operands are in the LLC.
     """
 
     LLC = "llc"
@@ -100,10 +100,10 @@ def _describe_shape(node: LayerNode, platform: PlatformSpec, *, weights_fit: boo
 def build_workload(shape: Shape, platform: PlatformSpec) -> DNNWorkload:
     """Return ZigZag's workload for one matrix product.
 
-    If the product has dimensions whose sizes are multiples of the number of lanes, the lanes are assigned to one of these
-    dimensions. Otherwise ZigZag chooses the dimension, and one lane is partly unused. Without this restriction, ZigZag's search
-    would prefer dimensions for which one lane is partly unused. ZigZag truncates a fractional number of lanes to an integer
-    when it counts transfer cycles, so such transfers seem too short.
+    The lanes work in parallel along one dimension of the product. If the sizes of some dimensions are multiples of the number
+    of lanes, ZigZag may choose only one of these dimensions. Otherwise, ZigZag may choose any dimension. Without this
+    restriction, ZigZag's search would prefer dimensions that use a fractional number of lanes on average. ZigZag truncates such
+    a number to an integer when it counts transfer cycles, and therefore underestimates the duration of the transfers.
     """
     bits = 8 * platform.activation_bytes
     layer = {
@@ -135,8 +135,8 @@ def build_core(platform: PlatformSpec, home: Home) -> Accelerator:
     """Return ZigZag's accelerator, which consists of the lanes of the vector core and the memories of the platform.
 
     The platform's energy per active cycle is divided evenly among the lanes. Registers and L1 have no energy of their own
-    because the energy per active cycle includes the accesses to both. The size of L2 is unlimited unless all operands are in
-    DRAM, because `home` already determines which operands L2 holds.
+    because the energy per active cycle includes the accesses to both. The size of L2 (the last-level cache) is unlimited unless
+    all operands are in DRAM, because `home` already determines which operands L2 holds.
 
     Args:
         platform: Platform that defines the energies, memory sizes and bandwidths.

@@ -96,12 +96,14 @@ def price_with_zigzag(
 ) -> tuple[ZigZagCost, ...]:
     """Return the cost of each projection (weight matrix) on the digital vector core, computed by ZigZag.
 
-    ZigZag searches only once for all projections with equal matrix sizes. Pressing Ctrl+C interrupts the computation.
+    ZigZag searches only once for all projections that are described by equal matrix products. Pressing Ctrl+C
+    interrupts the computation.
 
     Args:
         graph: Layer graph of the network.
         platform: Platform that defines the clock frequency, memories and energies of the core.
-        lpf_limit: Largest number of loop prime factors in the search for the best loop order. A larger limit is slower.
+        lpf_limit: Largest number of prime factors into which ZigZag splits the loop sizes in the search for the best loop
+            order. A search with a larger limit is slower.
         progress: Progress display, with one step for each search.
 
     Returns:
@@ -161,7 +163,7 @@ def _search_mappings(core: Any, workload: Any, lpf_limit: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the warnings that ZigZag logs during a search, for example about unrolling that a memory port limits."""
+    """Suppress the warnings that ZigZag logs within the context."""
     logger = logging.getLogger("zigzag")
     level = logger.level
     logger.setLevel(logging.ERROR)
