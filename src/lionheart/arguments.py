@@ -1,7 +1,7 @@
 """Functions that check the arguments of the public functions and convert them to the types that the library uses.
 
-Every function that can raise has a parameter `where`: the name of the public function, sometimes followed by the name of the
-argument, with which error messages begin. Invalid arguments raise a `ConfigError`.
+The parameter `where` is the beginning of error messages: the name of the public function, sometimes followed by the name of
+the argument. Invalid arguments raise a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def as_times(times: Any, where: str) -> list[float]:
 
 
 def as_seconds(value: Any, where: str) -> float:
-    """Return the duration `value`, a number of seconds or a string such as ``"1d"``, as a number of seconds >= 0."""
+    """Return the duration `value` in seconds, >= 0. `value` is a number of seconds or a string such as ``"1d"``."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigError(
             f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or a number of seconds'
@@ -157,10 +157,10 @@ def as_seconds(value: Any, where: str) -> float:
 
 
 def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph:
-    """Return the `LayerGraph` of a model, traced with its digital layers. The model itself is not changed.
+    """Return the `LayerGraph` of a model. If the model has analog layers, a copy with only digital layers is traced.
 
     Args:
-        model: Model, which is copied to the CPU for the trace if it has analog layers or is on another device.
+        model: Model, which is not changed. A model with analog layers, or on a device other than the CPU, is copied first.
         example_inputs: Inputs of one inference, or batches from which the first sample is used.
         where: Name of the public function, for error messages.
     """

@@ -70,9 +70,15 @@ class IndexedBatches:
         pool: int | None = None,
     ) -> None:
         if n_samples < 1:
-            raise ConfigError(f"{type(self).__name__}: got {n_samples} samples, expected at least 1")
+            raise ConfigError(
+                f"{type(self).__name__}: got {n_samples} samples, expected at least 1",
+                hint="give data with at least one sample",
+            )
         if batch_size < 1:
-            raise ConfigError(f"{type(self).__name__}.batch_size: got {batch_size}, expected a number > 0")
+            raise ConfigError(
+                f"{type(self).__name__}.batch_size: got {batch_size}, expected a number > 0",
+                hint="give the number of samples per batch, such as 100",
+            )
         self.shuffle = shuffle
         self._collate, self._batch_size, self._lengths, self._pool = collate, batch_size, lengths, pool
         self._numbers = torch.arange(n_samples)
@@ -157,7 +163,8 @@ class TensorBatches(IndexedBatches):
     ) -> None:
         if len(images) != len(labels):
             raise ConfigError(
-                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected one label for each image"
+                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected one label for each image",
+                hint="give images and labels of the same length, in the same order",
             )
         shift = torch.tensor(mean).view(1, -1, 1, 1) * 255
         scale = 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255)
@@ -176,8 +183,8 @@ class TensorBatches(IndexedBatches):
 class LoaderBatches:
     """A source that yields the batches of a `DataLoader`, or of another iterable of ``(inputs, targets)``.
 
-    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. It does not determine the random numbers
-    that worker processes of the loader draw.
+    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. Random numbers drawn in worker
+    processes of the loader do not depend on this generator.
 
     Args:
         loader: Data loader, or another iterable with a length that can be iterated several times.
