@@ -71,11 +71,11 @@ def as_platform(platform: Any, where: str) -> PlatformSpec:
 
 
 def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMapping, tuple[str, ...]]:
-    """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that cannot run on tiles.
+    """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that stays digital.
 
     Args:
-        mapping: A `LayerMapping` (returned unchanged), ``"all"``, ``"none"``, or rules that choose the layers for tiles. None =
-            ``"all"``.
+        mapping: A `LayerMapping` (returned without notes), ``"all"``, ``"none"``, or rules that choose the layers for tiles.
+            None = ``"all"``.
         graph: Network whose layers the rules choose.
         where: Name of the public function, for error messages.
     """
@@ -91,7 +91,7 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
 
 
 def as_rules(rules: Any, where: str) -> tuple[str, ...]:
-    """Return one or more rules that choose layers as a tuple. The result for ``"all"`` is empty, which means all layers."""
+    """Return a tuple of the strings in `rules`, one or more rules that choose layers. ``"all"`` gives an empty tuple."""
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
         raise ConfigError(
@@ -107,7 +107,7 @@ def as_rules(rules: Any, where: str) -> tuple[str, ...]:
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return an argument `data` as a `BatchSource`. Raise a `ConfigError` if the number of batches is unknown or 0."""
+    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0."""
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
@@ -129,7 +129,7 @@ def as_data(data: Any, where: str) -> BatchSource:
 
 
 def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]:
-    """Return a function that runs a model on the inputs of, at most, the first `n_batches` batches of `batches`."""
+    """Return a function that runs a model on the inputs of the first `n_batches` of `batches`, or of all if there are fewer."""
 
     def run(model: nn.Module) -> None:
         source = batches.epoch(torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Sources of batches whose order is determined by a random generator, and functions that call models with batches.
+"""Sources of batches, with samples in an order that a random generator determines, and functions that run models on batches.
 
 A batch is a pair ``(inputs, targets)``. The inputs are a tensor, a tuple of arguments, or a dict of keyword arguments.
 """
@@ -36,7 +36,7 @@ class BatchSource(Protocol):
 
 @runtime_checkable
 class DivisibleSource(BatchSource, Protocol):
-    """A source of batches that can be split at any sample, not only between batches."""
+    """A source of batches whose method `take` can split the source at any sample, not only between batches."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
         """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples."""
@@ -106,7 +106,7 @@ class IndexedBatches:
         return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch. `generator` determines the order and the augmentation of the samples."""
+        """Yield the batches ``(inputs, targets)`` of one epoch. `generator` determines sample order and augmentation."""
         for numbers in self._draw(generator):
             yield self._collate(numbers, generator)
 
