@@ -71,7 +71,7 @@ def as_platform(platform: Any, where: str) -> PlatformSpec:
 
 
 def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMapping, tuple[str, ...]]:
-    """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that stays digital.
+    """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that cannot run on tiles.
 
     Args:
         mapping: A `LayerMapping` (returned without notes), ``"all"``, ``"none"``, or rules that choose the layers for tiles.

@@ -183,8 +183,8 @@ class TensorBatches(IndexedBatches):
 class LoaderBatches:
     """A source that yields the batches of a `DataLoader`, or of another iterable of ``(inputs, targets)``.
 
-    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. Random numbers drawn in worker
-    processes of the loader do not depend on this generator.
+    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. The generator may not determine
+    the random numbers that worker processes of the loader draw.
 
     Args:
         loader: Data loader, or another iterable with a length that can be iterated several times.

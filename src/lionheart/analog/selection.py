@@ -207,7 +207,7 @@ def select_projections(
             digital. Empty = all projections that can run on tiles.
         exclude: Rules that select projections to keep digital, even if an include rule matches them.
         graph: Graph traced from the digital model. Weights that are used outside of layers are added from the
-            graph. Layers that did not run in the trace count as unsupported. None = only the modules of the model are considered.
+            graph. Layers that did not run in the trace count as unsupported. None = only modules are considered.
 
     Returns:
         A mapping with the placement of every projection, a dictionary with the reason why each unsupported weight cannot run
@@ -247,7 +247,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
     Args:
         model: Model with or without analog layers.
         graph: Graph traced from the digital model. Weights that are used outside of layers are added from the
-            graph. Layers that did not run in the trace count as unsupported. None = only the modules of the model are considered.
+            graph. Layers that did not run in the trace count as unsupported. None = only modules are considered.
     """
     placed = list(find_projections(model, describe_present))
     names: dict[object, list[str]] = {}
