@@ -160,7 +160,7 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
     """Return the `LayerGraph` of a model. If the model has analog layers, a copy with only digital layers is traced.
 
     Args:
-        model: Model, which is not changed. A model with analog layers, or on a device other than the CPU, is copied first.
+        model: Model, which is not changed. A model with analog layers, or on an accelerator, is copied to the CPU first.
         example_inputs: Inputs of one inference, or batches from which the first sample is used.
         where: Name of the public function, for error messages.
     """

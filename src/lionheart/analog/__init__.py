@@ -1,6 +1,6 @@
 """Analog layers, which simulate products with weight matrices on analog tiles.
 
-`convert_to_analog_` replaces the layers that a `LayerMapping` names by analog layers with the settings in a `TileSpec`.
+`convert_to_analog_` replaces the layers that are analog in a `LayerMapping`, with tile settings from a `TileSpec`.
 `convert_to_digital_` restores the digital layers. Analog layers simulate a programmed chip in ``eval()`` and the noise for
 hardware-aware training in ``train()``. This package imports no code for training loops, accuracy measurements or platforms.
 """

@@ -1,4 +1,4 @@
-"""Conversion of the layers of a model that a mapping names to analog layers, and back to digital layers."""
+"""Conversion of a model's layers to analog layers, where a mapping places them on tiles, and back to digital layers."""
 
 from __future__ import annotations
 
