@@ -1,8 +1,8 @@
 """Products of the inputs and weights of a layer, computed on tiles, for inference and training.
 
-Gradients use the straight-through estimator: the backward pass ignores the rounding in converters and the output noise. Only inputs and
-weights are saved for the backward pass, which computes the DAC codes a second time. An analog layer therefore needs no more
-memory in training than a digital layer.
+Gradients use the straight-through estimator: the backward pass ignores the rounding in converters and the output noise. Only
+inputs and weights are saved for the backward pass, which computes the DAC codes a second time. An analog layer therefore
+needs no more memory in training than a digital layer.
 """
 
 from __future__ import annotations
