@@ -126,7 +126,7 @@ def evaluate(
 
 
 def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all") -> InputRanges:
-    """Set the static input range of analog layers in place, computed from the inputs that each layer receives.
+    """Set the static input range (largest input of the DAC) of analog layers in place, computed from each layer's inputs.
 
     All analog layers compute digitally while their inputs are recorded. Layers with a dynamic input range need no calibration
     and do not change.
@@ -190,7 +190,7 @@ def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipSta
     Args:
         model: Model that `program_` has programmed.
         t_inference: Time since programming ended, as a string such as ``"1d"`` or in seconds. The time may be earlier than
-            that in the previous call, because each call computes the drift from the programmed state.
+            in the previous call, because each call computes the drift from the state after programming.
         seed: Seed of the read noise, >= 0. The same seed and time give the same noise.
 
     Returns:
@@ -229,8 +229,8 @@ def convert_to_analog_(
     Args:
         model: Model to convert.
         tile: Tile (crossbar with its converters) to simulate: a `TileSpec`, or a device. A device is a `DeviceSpec`, a name
-            such as ``"reram_cmo"``, or the path of a TOML or CSV file; the tile is then that of the LionHeart paper with this
-            device. ``"ideal"`` computes exact products. None = ``"pcm"``.
+            such as ``"reram_cmo"``, or the path of a TOML or CSV file; the other settings are then those of the LionHeart
+            paper. ``"ideal"`` computes exact products. None = ``"pcm"``.
         layers: ``"all"``, a `LayerMapping`, or one or more rules. A rule is a layer name, a shell pattern (``"conv*"``),
             ``"re:"`` followed by a regular expression, or ``"type:"`` followed by a layer type (``"type:linear"``).
         exclude: One or more rules that choose layers to keep digital, even if `layers` includes them.

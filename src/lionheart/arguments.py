@@ -1,7 +1,7 @@
 """Functions that check the arguments of the public functions and convert them to the types that the library uses.
 
-Every function that can raise has a parameter `where`: the name of the public function, sometimes followed by the name of the
-argument, with which error messages begin. Invalid arguments raise a `ConfigError`.
+The parameter `where` is the beginning of error messages: the name of the public function, sometimes followed by the name of
+the argument. Invalid arguments raise a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
     """Return the `LayerMapping` for an argument `mapping`, and a note on each chosen layer that cannot run on tiles.
 
     Args:
-        mapping: A `LayerMapping` (returned unchanged), ``"all"``, ``"none"``, or rules that choose the layers for tiles. None =
-            ``"all"``.
+        mapping: A `LayerMapping` (returned without notes), ``"all"``, ``"none"``, or rules that choose the layers for tiles.
+            None = ``"all"``.
         graph: Network whose layers the rules choose.
         where: Name of the public function, for error messages.
     """
@@ -91,7 +91,7 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
 
 
 def as_rules(rules: Any, where: str) -> tuple[str, ...]:
-    """Return one or more rules that choose layers as a tuple. The result for ``"all"`` is empty, which means all layers."""
+    """Return a tuple of the strings in `rules`, one or more rules that choose layers. ``"all"`` gives an empty tuple."""
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
         raise ConfigError(
@@ -107,7 +107,7 @@ def as_rules(rules: Any, where: str) -> tuple[str, ...]:
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return an argument `data` as a `BatchSource`. Raise a `ConfigError` if the number of batches is unknown or 0."""
+    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0."""
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
@@ -129,7 +129,7 @@ def as_data(data: Any, where: str) -> BatchSource:
 
 
 def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]:
-    """Return a function that runs a model on the inputs of, at most, the first `n_batches` batches of `batches`."""
+    """Return a function that runs a model on the inputs of the first `n_batches` of `batches`, or of all if there are fewer."""
 
     def run(model: nn.Module) -> None:
         source = batches.epoch(torch.Generator().manual_seed(0))
@@ -145,7 +145,7 @@ def as_times(times: Any, where: str) -> list[float]:
 
 
 def as_seconds(value: Any, where: str) -> float:
-    """Return the duration `value`, a number of seconds or a string such as ``"1d"``, as a number of seconds >= 0."""
+    """Return the duration `value` in seconds, >= 0. `value` is a number of seconds or a string such as ``"1d"``."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigError(
             f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or a number of seconds'
@@ -157,10 +157,10 @@ def as_seconds(value: Any, where: str) -> float:
 
 
 def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph:
-    """Return the `LayerGraph` of a model, traced with its digital layers. The model itself is not changed.
+    """Return the `LayerGraph` of a model. If the model has analog layers, a copy with only digital layers is traced.
 
     Args:
-        model: Model, which is copied to the CPU for the trace if it has analog layers or is on another device.
+        model: Model, which is not changed. A model with analog layers, or on an accelerator, is copied to the CPU first.
         example_inputs: Inputs of one inference, or batches from which the first sample is used.
         where: Name of the public function, for error messages.
     """

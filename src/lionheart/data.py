@@ -1,4 +1,4 @@
-"""Sources of batches whose order is determined by a random generator, and functions that call models with batches.
+"""Sources of batches, with samples in an order that a random generator determines, and functions that run models on batches.
 
 A batch is a pair ``(inputs, targets)``. The inputs are a tensor, a tuple of arguments, or a dict of keyword arguments.
 """
@@ -36,7 +36,7 @@ class BatchSource(Protocol):
 
 @runtime_checkable
 class DivisibleSource(BatchSource, Protocol):
-    """A source of batches that can be split at any sample, not only between batches."""
+    """A source of batches whose method `take` can split the source at any sample, not only between batches."""
 
     def take(self, n_samples: int | None, *, after: int = 0) -> DivisibleSource:
         """Return a source of the `n_samples` samples (None = all) that follow the first `after` samples."""
@@ -70,9 +70,15 @@ class IndexedBatches:
         pool: int | None = None,
     ) -> None:
         if n_samples < 1:
-            raise ConfigError(f"{type(self).__name__}: got {n_samples} samples, expected at least 1")
+            raise ConfigError(
+                f"{type(self).__name__}: got {n_samples} samples, expected at least 1",
+                hint="give data with at least one sample",
+            )
         if batch_size < 1:
-            raise ConfigError(f"{type(self).__name__}.batch_size: got {batch_size}, expected a number > 0")
+            raise ConfigError(
+                f"{type(self).__name__}.batch_size: got {batch_size}, expected a number > 0",
+                hint="give the number of samples per batch, such as 100",
+            )
         self.shuffle = shuffle
         self._collate, self._batch_size, self._lengths, self._pool = collate, batch_size, lengths, pool
         self._numbers = torch.arange(n_samples)
@@ -100,7 +106,7 @@ class IndexedBatches:
         return other
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch. `generator` determines the order and the augmentation of the samples."""
+        """Yield the batches ``(inputs, targets)`` of one epoch. `generator` determines sample order and augmentation."""
         for numbers in self._draw(generator):
             yield self._collate(numbers, generator)
 
@@ -157,7 +163,8 @@ class TensorBatches(IndexedBatches):
     ) -> None:
         if len(images) != len(labels):
             raise ConfigError(
-                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected one label for each image"
+                f"TensorBatches: got {len(images)} images and {len(labels)} labels, expected one label for each image",
+                hint="give images and labels of the same length, in the same order",
             )
         shift = torch.tensor(mean).view(1, -1, 1, 1) * 255
         scale = 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255)
@@ -176,8 +183,8 @@ class TensorBatches(IndexedBatches):
 class LoaderBatches:
     """A source that yields the batches of a `DataLoader`, or of another iterable of ``(inputs, targets)``.
 
-    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. It does not determine the random numbers
-    that worker processes of the loader draw.
+    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. The generator may not determine
+    the random numbers that worker processes of the loader draw.
 
     Args:
         loader: Data loader, or another iterable with a length that can be iterated several times.

@@ -1,8 +1,8 @@
 """Analog layers, which simulate products with weight matrices on analog tiles.
 
-`convert_to_analog_` replaces layers of a model in place, as a `LayerMapping` and a `TileSpec` prescribe. `convert_to_digital_`
-restores the digital layers. Analog layers simulate a programmed chip in ``eval()`` and add the noise of the hardware in
-``train()``. This package imports no code for training loops, accuracy measurements or platforms.
+`convert_to_analog_` replaces the layers that are analog in a `LayerMapping`, with tile settings from a `TileSpec`.
+`convert_to_digital_` restores the digital layers. Analog layers simulate a programmed chip in ``eval()`` and the noise for
+hardware-aware training in ``train()``. This package imports no code for training loops, accuracy measurements or platforms.
 """
 
 from lionheart.analog.base import AnalogLayer

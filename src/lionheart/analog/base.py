@@ -43,9 +43,9 @@ class AnalogLayer(nn.Module, TileOperation):
     noise are simulated in ``eval()``, and in ``train()`` if the HWA settings enable them. The bias and the partial sums over
     tiles are added digitally.
 
-    Crossbars store weights in tile units: each weight is divided by the scale of its output column, that is of the weights of
-    one output. The scale is the largest weight magnitude in the column at the time of the conversion. If the setting ``remap``
-    for hardware-aware training is True, the scale follows the present weights of each row of tiles instead.
+    A column holds the weights of one output. Crossbars store each weight divided by the scale of its column. The scale is the
+    largest weight magnitude in the column at the time of the conversion. If the HWA setting ``remap`` is True, the scale is
+    computed from the present weights instead, separately for each row of tiles.
 
     Args:
         digital: Digital layer to replace; `convert_to_digital_` restores the same object.
@@ -102,7 +102,7 @@ class AnalogLayer(nn.Module, TileOperation):
         return self.weight.reshape(self.weight.shape[0], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the layer for the inputs `x`. The shapes are those of the digital layer.
+        """Return the digital layer's outputs for the inputs `x`, computed on tiles. The shapes are those of the digital layer.
 
         Gradient checkpointing computes a layer a second time in the backward pass. The second computation repeats the noise
         from the forward pass. If a layer runs several times within a checkpointed region, the first call of the second
@@ -134,7 +134,7 @@ class AnalogLayer(nn.Module, TileOperation):
         return run_tiles(self, x, self.bias, params, self.noise)
 
     def _correct(self, out: Tensor) -> Tensor:
-        """Return `out` after the digital correction (gain and offset of each output), or `out` itself if none is set."""
+        """Return the layer outputs `out` times the gain plus the offset from `set_correction_`, or `out` if no gain is set."""
         if self._correction is None:
             return out
         gain, offset = (self.over_outputs(each.to(out.dtype), out) for each in self._correction)
@@ -150,15 +150,15 @@ class AnalogLayer(nn.Module, TileOperation):
         self._correction = gain, offset
 
     def check_range(self) -> bool:
-        """Return whether the input range is set or dynamic. If False, the first batch will set the input range."""
+        """Return whether the input range is set, or is dynamic and needs no value. If False, the next batch sets the range."""
         self._has_range = self._has_range or self.tile.input_range == "dynamic" or bool(self.analog_input_range != 0)
         return self._has_range
 
     def prepare_pass_(self) -> None:
         """Compute the weights for the next forward pass in advance if `torch.compile` cannot compile the computation.
 
-        In ``eval()`` this applies to the weights of a programmed chip. In ``train()`` it applies to weight noise that simulates
-        memory devices.
+        In ``eval()``, these are the weights read from a programmed chip. In ``train()``, these are the weights with noise
+        from simulated memory devices. The method does nothing if no chip is programmed or the noise simulates no devices.
         """
         if self.training and self.tile.hwa.weight_noise_kind in ("device", "programming"):
             self._step_weights = self._draw_step_weights()
@@ -169,7 +169,7 @@ class AnalogLayer(nn.Module, TileOperation):
 
     @contextmanager
     def same_weights(self) -> Iterator[None]:
-        """Use one draw of training weight noise for all calls of this layer within the context, such as all time steps."""
+        """Use one draw of training weight noise for all calls of this layer in the context, such as the steps of a sequence."""
         if not self.training or self._step_weights is not None:
             yield
             return
@@ -185,7 +185,7 @@ class AnalogLayer(nn.Module, TileOperation):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _forward_vectors(self, x: Tensor, params: MVMParams) -> Tensor:
-        """Return the outputs of the layer, computed with separate input scaling and noise for each im2col vector of `x`."""
+        """Return the layer outputs for the inputs `x`, with separate input scaling and noise for each im2col vector of `x`."""
         limit = None
         if self.tile.input_range != "dynamic" and params.dac_bits is not None:
             limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
@@ -251,11 +251,11 @@ class AnalogLayer(nn.Module, TileOperation):
 
     @torch.no_grad()
     def _draw_step_weights(self) -> list[Tensor]:
-        """Return the weights of each row of tiles, divided by their column scale, with one draw of the training noise."""
+        """Return one matrix ``(out, rows)`` per row of tiles: weights divided by their column scale, with training noise."""
         return [self._modified(self._normalised(first, last)[0]) for first, last in self._row_slices()]
 
     def _modified(self, weights: Tensor) -> Tensor:
-        """Return `weights`, the weights of a row of tiles divided by their column scale, with hardware-aware training noise."""
+        """Return `weights` ``(out, rows)``, divided by their column scale, with the noise of hardware-aware training."""
         return modify_weights(weights, self.tile, self.noise, drop_below=self._drop_below)
 
     # -- the chip ----------------------------------------------------------------------------------------------------
@@ -306,11 +306,11 @@ class AnalogLayer(nn.Module, TileOperation):
         return [weights[cols] for cols in self._col_slices()]
 
     def take_read(self) -> ChipRead:
-        """Return the weights last read from the programmed chip, and the column correction, for a later `use_read_`."""
+        """Return the weights last read from the programmed chip and the column correction, which `use_read_` can restore."""
         return ChipRead(self._programmed, self._correction)
 
     def share_chip_(self, owner: AnalogLayer) -> None:
-        """Use the programmed crossbars and the most recent read of `owner`, another analog layer with the same weight."""
+        """Use the programmed crossbars and the weights last read by `owner`, another analog layer with the same weight."""
         self._chip, self._programmed, self._chip_params = owner._chip, owner._programmed, None
         self._correction = None
 
@@ -325,7 +325,7 @@ class AnalogLayer(nn.Module, TileOperation):
 
     @torch.no_grad()
     def clip_weights_(self) -> None:
-        """Clip the exact weights in place to the bounds in the tile settings for hardware-aware (HWA) training.
+        """Clip the exact weights in place to the bounds that the settings ``tile.hwa.weight_clip*`` define; None = no clipping.
 
         Call this method after each optimiser step.
         """
@@ -358,7 +358,7 @@ class AnalogLayer(nn.Module, TileOperation):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _find_range(self, x: Tensor) -> None:
-        """Set the input range, if missing, to the largest magnitude in `x`, the first batch.
+        """Set the input range to the largest magnitude in `x`, the inputs from the first batch, unless a range is set.
 
         If the tile needs no input range or all inputs are 0, set the range to 1.
         """

@@ -34,10 +34,11 @@ def calibrate_input_ranges_(
     *,
     digitally: bool = False,
 ) -> dict[str, float]:
-    """Set the input range of each analog layer to the range that minimises the expected squared error of the layer's outputs.
+    """Set the input range of chosen analog layers in place, computed from recorded inputs of each layer.
 
-    The error includes the clipping of inputs, the rounding in the DAC, the output noise and the rounding in the ADC. The error
-    from output noise and ADC increases with the range.
+    Of 16 ranges, the range with the smallest expected squared error of the layer's outputs is set. The error
+    includes the clipping of inputs, the rounding in the DAC, the output noise and the rounding in the ADC. The errors from
+    output noise and ADC increase with the range.
 
     Args:
         model: Model with analog layers; their input ranges are changed in place.
@@ -50,7 +51,7 @@ def calibrate_input_ranges_(
         Input range of each calibrated layer by the layer's name, in units of the layer's input.
 
     Raises:
-        ConfigError: `fqns` contains a name that is not that of an analog layer, or a layer to calibrate does not run.
+        ConfigError: A name in `fqns` is not the name of an analog layer, or a layer to calibrate does not run.
     """
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
@@ -84,14 +85,16 @@ def calibrate_input_ranges_(
 
 
 def find_uncalibrated(model: nn.Module) -> tuple[str, ...]:
-    """Return the fully qualified names of the analog layers that need an input range but have none."""
+    """Return the fully qualified names of the analog layers in `model` that need an input range but have none."""
     return tuple(
         fqn for fqn, layer in analog_layers(model).items() if layer.tile.has_input_range and not layer.check_range()
     )
 
 
 def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    """Return the input range, among 16 candidates, with the smallest expected squared error of the layer's outputs.
+    """Return the input range with the smallest expected squared error of the layer's outputs.
+
+    Ranges from 0.1 to 1 times the largest input magnitude are compared, in 16 steps on a logarithmic scale.
 
     Args:
         layer: Analog layer. The digital layer that it replaces computes the exact outputs.
@@ -145,7 +148,7 @@ def _collector(inputs: dict[str, list[Tensor]], fqn: str) -> Callable[[nn.Module
 
 @contextmanager
 def _computing_digitally(layers: Iterable[AnalogLayer]) -> Iterator[None]:
-    """Let each analog layer in `layers` compute the outputs of its digital layer within the context."""
+    """Within the context, let each analog layer in `layers` run ``forward`` of the digital layer that it replaces."""
     chosen = list(layers)
     for layer in chosen:
         layer.__dict__["forward"] = layer.digital.forward

@@ -47,7 +47,10 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
     layers = analog_layers(model)
     for fqn, layer in layers.items():
         if not layer._chip:
-            raise ConfigError(f"drift: layer {fqn!r} has no programmed chip", hint="call program_chip_ first")
+            raise ConfigError(
+                f"drift: layer {fqn!r} has no programmed chip, expected a programmed model",
+                hint="program all layers first: program_chip_(model, generator)",
+            )
     for layer, owner in _with_owners(layers):
         if owner is None:
             layer.drift_(t_inference, generator)
@@ -61,7 +64,7 @@ def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:
 
 
 def _with_owners(layers: Mapping[str, AnalogLayer]) -> Iterator[tuple[AnalogLayer, AnalogLayer | None]]:
-    """Yield pairs of a layer and the first layer that uses the same weight, or None if the layer itself is the first one."""
+    """Yield each layer with its owner, the first layer that uses the same weight; None if the layer itself is the first."""
     owners: dict[Any, AnalogLayer] = {}
     for layer in layers.values():
         owner = owners.setdefault(layer.weight_key(), layer)
@@ -75,7 +78,7 @@ def clear_chip_(model: nn.Module) -> None:
 
 
 def clip_weights_(model: nn.Module) -> None:
-    """Clip the weights of all analog layers in place to the bounds in their hardware-aware training (HWA) settings.
+    """Clip the weights of all analog layers in place to the bounds in their settings for hardware-aware (HWA) training.
 
     Call this function after each optimiser step.
     """

@@ -1,7 +1,8 @@
 """Column calibration, which corrects each column of a programmed chip with a digital gain and offset.
 
-Programming noise and drift change the gain and the offset of a column's outputs. These changes can be corrected digitally. Gain
-and offset are computed from the outputs of the chip and the outputs with exact weights on the same calibration inputs.
+A column computes one output (or output channel) of a layer. Programming noise and drift change the mean and the variance of a
+column's outputs. The correction restores the mean and the variance that the outputs with exact weights have on the same
+calibration inputs.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _SMALLEST_SHARE = 1e-3  # gain 1 if the standard deviation of a column is below 
 @final
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of the outputs of each column of a layer.
+    """Mean and variance of the outputs of each column, that is of each output (or output channel) of a layer.
 
     Args:
-        count: Number of outputs of each column from which mean and variance are computed.
-        mean: Mean of the outputs of each column, ``(out,)``.
-        variance: Population variance of the outputs of each column, ``(out,)``.
+        count: Number of output values per column, over all samples and positions.
+        mean: Mean of these values for each column, ``(out,)``.
+        variance: Population variance of these values for each column, ``(out,)``.
     """
 
     count: int
@@ -38,7 +39,7 @@ class Moments:
     variance: Tensor
 
     def merge(self, other: Moments) -> Moments:
-        """Return the mean and variance over the outputs from `self` and the outputs from `other` together."""
+        """Return the mean and variance over all output values that `self` and `other` describe."""
         count = self.count + other.count
         share = other.count / count
         shift = other.mean - self.mean
@@ -48,7 +49,7 @@ class Moments:
 
 @final
 class ColumnCalibration:
-    """Digital correction of programmed chips, so that their outputs have the mean and variance of outputs with exact weights.
+    """Digital gain and offset for each column that restore the outputs' mean and variance with exact weights.
 
     The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
     outputs of a programmed chip and sets the corrections. With ``column_calibration="offset"``, only the mean is corrected.
@@ -90,7 +91,7 @@ class ColumnCalibration:
                 )
 
     def calibrate_(self) -> None:
-        """Measure the outputs of the programmed chip and set the column corrections in place. Call after `drift_chip_`."""
+        """Measure the outputs of the chip that `drift_chip_` has read, and set the gain and offset of each column in place."""
         if not self._layers:
             return
         seen: dict[str, Moments] = {}

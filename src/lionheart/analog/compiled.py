@@ -24,7 +24,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
     """Compile a model with analog layers in place, like `nn.Module.compile`, for evaluation and training.
 
     Steps that cannot be compiled run before each forward pass. These steps prepare the weights of a programmed chip, draw the
-    hardware-aware training noise that simulates devices, and choose the part of the noise pool that the pass uses.
+    hardware-aware training noise that simulates devices, and choose the random numbers that the pass uses.
 
     Compilation takes tens of seconds in each mode (``eval()``, ``train()``) and needs a C++ compiler. In each mode, the model
     is compiled for the shapes of the first inputs. Inputs with other shapes run eagerly, unless ``dynamic=True`` is passed.
@@ -66,7 +66,7 @@ def compile_model_(model: nn.Module, **options: Any) -> nn.Module:
 
 
 def uncompile_(model: nn.Module) -> nn.Module:
-    """Undo `compile_model_` in place, so that the model runs eagerly again, and return the same model."""
+    """Undo `compile_model_` in place and return `model`, which then runs eagerly again."""
     model._compiled_call_impl = None
     return model
 

@@ -1,4 +1,4 @@
-"""Conversion of a model to analog layers, as a mapping prescribes, and back to digital layers."""
+"""Conversion of a model's layers to analog layers, where a mapping places them on tiles, and back to digital layers."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def convert_to_analog_(
 ) -> nn.Module:
     """Convert a model in place so that exactly the projections (weight matrices) that are analog in `mapping` run on tiles.
 
-    Layers that are already analog and remain analog keep their state. Analog layers that are not analog in the mapping are
+    Analog layers that remain analog keep their state. Analog layers whose projections are not analog in the mapping are
     converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and a
     ``state_dict`` of the digital model can be loaded. If several projections share a weight and one of the projections is
-    analog in the mapping, all of them become analog.
+    analog in the mapping, all projections with this weight become analog.
 
     Args:
         model: Model to convert, changed in place.
@@ -105,7 +105,7 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
         The same model.
 
     Raises:
-        ConfigError: A name is not the name of an analog layer, or new tile settings differ in a setting that cannot change.
+        ConfigError: A name is not the name of an analog layer, or new tile settings change any other setting.
     """
     layers = analog_layers(model)
     for fqn, tile in tiles.items():
@@ -143,7 +143,8 @@ def swap_analog_layer_(model: nn.Module, fqn: str, new: AnalogLayer) -> None:
 def describe_present(module: nn.Module) -> list[Projection]:
     """Return the projections (weight matrices) of a module.
 
-    For an analog module, return the projections of the digital module that it replaces.
+    For an analog layer or wrapper, return the projections of the digital module that the layer or wrapper replaces. For an
+    analog layer inside a wrapper, return an empty list.
     """
     if isinstance(module, (AnalogWrapper, AnalogLayer)):
         return [] if is_view(module) else describe_module(module.digital)
@@ -214,7 +215,7 @@ def _move_(
     Args:
         model: Model that contains the module.
         module: Digital or analog module to convert.
-        placed: First projection of the module.
+        placed: First projection of the module, which gives the matrix size if the module has only one projection.
         names: Names of projections within the module. All other projections of the module become digital.
         tile: Tile settings for the projections that become analog.
         noise: Source of noise in the analog layers.

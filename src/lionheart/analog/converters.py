@@ -15,7 +15,7 @@ def code_limit(bits: int) -> int:
 
 
 def full_scale(bits: int | None) -> float:
-    """Return the value of a full-scale input: the largest code of a DAC with a resolution of `bits` [bit], or 1 if None."""
+    """Return the DAC code of a full-scale input: the largest code for a resolution of `bits` [bit], or 1 if `bits` is None."""
     return 1.0 if bits is None else float(code_limit(bits))
 
 
@@ -24,7 +24,7 @@ def convert_inputs(x: Tensor, input_range: Tensor | float, bits: int | None) -> 
 
     Args:
         x: Inputs of any shape.
-        input_range: Magnitude of a full-scale input, > 0, as a number or a tensor ``()``. The DAC clips larger inputs.
+        input_range: Input that gives the largest code, > 0, as a number or a tensor ``()``. The DAC clips larger magnitudes.
         bits: Resolution of the DAC [bit]; None = no DAC, so that inputs are neither rounded nor clipped.
 
     Returns:
@@ -50,7 +50,8 @@ def read_columns(
 ) -> Tensor:
     """Add output noise to the column sums of a crossbar, and round and clip the sums in an ADC, in place.
 
-    The column sums, `sigma` and `bound` are given as multiples of the product of a full-scale input and a weight of 1.
+    The column sums, `sigma` and `bound` are given relative to the product of a full-scale input and a weight of 1. Weights are
+    divided by the scale of their column.
 
     Args:
         z: Column sums of any shape; overwritten with the result.
@@ -58,8 +59,7 @@ def read_columns(
         sigma: Standard deviation of the output noise.
         bits: Resolution of the ADC [bit]; None = no rounding.
         bound: Largest magnitude that the ADC represents; None = no clipping.
-        in_steps: Whether `z` and the result are given as multiples of the ADC step instead. The units of `sigma` and `bound` do
-            not change.
+        in_steps: Whether `z` and the result are given in ADC steps. The units of `sigma` and `bound` do not change.
 
     Returns:
         The tensor `z` with the converted sums.

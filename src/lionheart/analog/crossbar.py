@@ -53,7 +53,7 @@ class ProgrammedCrossbar:
         states: Device states ``(..., cols, rows)`` for each array of devices, in the order that the device setting
             ``converter`` defines. Empty if `drift_nu` is given.
         scale: Conversion from weights to conductances that programming used. A read uses this conversion for weights with
-            stuck devices, and for technologies whose device model reads target conductances. None if `drift_nu` is given.
+            stuck devices, and for technologies with the attribute ``reads_targets``. None if `drift_nu` is given.
         stuck: Stuck devices; None if no device can be stuck.
     """
 
@@ -133,9 +133,9 @@ def read_crossbar(
 
 
 def _is_net(model: DeviceModel, device: DeviceSpec) -> bool:
-    """Return whether a pair of devices represents each weight and one device of the pair stays at 0 µS and reads 0 µS.
+    """Return whether each weight is represented by two devices, of which one stays at 0 µS and is always read as 0 µS.
 
-    A single net conductance then represents the pair.
+    The difference of the two conductances is then sufficient to read the weight.
     """
     converter = device.converter
     single_pair = isinstance(converter, PairConverter) and len(converter.significance) == 1

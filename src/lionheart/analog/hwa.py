@@ -43,7 +43,7 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
-    """Return `weights`, the weights of a row of tiles, after programming on simulated memory devices.
+    """Return the weights ``(out, rows)`` of a row of tiles after `weights` are programmed on simulated memory devices.
 
     If ``weight_noise_kind="device"``, the weights also drift for a random time, and the drift is compensated.
     """

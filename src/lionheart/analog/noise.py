@@ -58,7 +58,7 @@ class NoiseSource:
             self._pool = now[1]
 
     def _fill_pool(self) -> Tensor:
-        """Return the pool of normal numbers. The first call draws these numbers."""
+        """Return the pool of normal numbers, which the first call draws if no pool was given."""
         if self._pool is None:
             self._pool = self._fresh(self.pool_size)
         return self._pool
@@ -94,7 +94,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return standard normal numbers with the shape and memory order of `reference`. The same order makes adding fast."""
+        """Return standard normal numbers with the shape and memory order of `reference`, so that adding both is fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -123,7 +123,8 @@ class NoiseSource:
     def _slice(self, n: int) -> Tensor:
         """Return a slice of `n` numbers from the pool.
 
-        The position of the slice is random. Between `begin_pass` and `end_pass`, it follows a fixed sequence instead.
+        The position in the pool is random. Between `begin_pass` and `end_pass`, slices are cut from the window instead, at
+        positions that follow a fixed sequence.
         """
         if self._window is not None:
             self._position = (self._position + _STRIDE) % _MODULUS

@@ -8,15 +8,15 @@ from torch import Tensor
 
 
 class TileOperation(ABC):
-    """Operations that depend on the layer type: a linear layer and a convolution implement these methods differently."""
+    """Base class with the methods that an analog linear layer and an analog convolution implement differently."""
 
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
-        """Return the inputs `x` with the padding that `multiply` does not add, or `x` itself if `multiply` adds all padding."""
+        """Return the layer inputs `x` with the padding that `multiply` does not add, or `x` itself if none is missing."""
 
     @abstractmethod
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects.
+        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that the method `multiply` expects.
 
         Args:
             weights: Weights of these crossbar rows ``(out, last - first)``.
@@ -26,11 +26,11 @@ class TileOperation(ABC):
 
     @abstractmethod
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
+        """Return the part of the layer inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     @abstractmethod
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of the DAC codes `codes` and the weights `kernel` of one row of tiles, in the output shape.
+        """Return the product of `codes` and the weights `kernel` of one row of tiles, shaped like the layer outputs.
 
         Args:
             codes: DAC codes of the inputs that the row of tiles receives.
@@ -41,7 +41,7 @@ class TileOperation(ABC):
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the loss with respect to the DAC codes and to the weights, or None where not wanted.
+        """Return the gradients of the loss with respect to the DAC codes and to the weights, or None if not wanted.
 
         Args:
             grad: Gradient of the loss with respect to the result of `multiply`.
@@ -60,4 +60,4 @@ class TileOperation(ABC):
 
     @abstractmethod
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
+        """Return `values` ``(out,)`` in a shape that broadcasts over the layer outputs `outputs`."""

@@ -1,7 +1,8 @@
 """Products of the inputs and weights of a layer, computed on tiles, for inference and training.
 
-Gradients use the straight-through estimator. Only inputs and weights are saved for the backward pass, as for a digital product,
-and the DAC codes are computed a second time. An analog layer therefore needs no more memory in training than a digital layer.
+Gradients use the straight-through estimator: the backward pass ignores the rounding in converters and the output noise. Only
+inputs and weights are saved for the backward pass, which computes the DAC codes a second time. An analog layer therefore
+needs no more memory in training than a digital layer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class TileSlice:
         weights: Weights ``(out, last - first)``, divided by `scale`.
         scale: Factor for each output ``(out,)`` that converts `weights` to the units of the digital layer's weight.
         kernel: Weights in the shape that `Product.multiply` expects, scaled so that one step of the ADC is 1 in the products.
-        out_scale: Factor for each output that converts ADC steps to outputs of the layer; broadcasts over the outputs.
+        out_scale: Factor for each output that converts ADC steps to layer outputs, in a shape that broadcasts over the outputs.
     """
 
     first: int
@@ -73,28 +74,28 @@ class Product(Protocol):
     """Interface of a layer that `run_tiles` computes on tiles. `lionheart.analog.base.AnalogLayer` implements it."""
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
+        """Return the part of the layer inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
+        """Return the product of DAC codes and the weights `kernel` of one row of tiles, shaped like the layer outputs."""
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
+        """Return the loss gradients for `codes` and `weights` ``(out, in)``, or None where the flag in `wanted` is False."""
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
+        """Return `values` ``(out,)`` in a shape that broadcasts over the layer outputs `outputs`."""
 
 
 def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams, noise: NoiseSource) -> Tensor:
-    """Return the outputs of a layer that is computed on tiles.
+    """Return the outputs of a layer for the inputs `x`, with the product computed on tiles.
 
     Inputs pass the DAC, the crossbars and the ADC. The partial sums of the rows of tiles and the bias are added digitally.
 
     Args:
-        layer: Layer to compute, which implements its product with the weights.
-        x: Inputs of the layer, already padded.
+        layer: Layer whose method `multiply` computes the product with the weights of one row of tiles.
+        x: Inputs of the layer, with all padding that `multiply` does not add.
         bias: Bias ``(out,)``; None = no bias.
         params: Weights, converter settings and noise of the forward pass.
         noise: Source of the output noise.
@@ -160,7 +161,7 @@ class TileProduct(torch.autograd.Function):
         params: MVMParams,
         noise: NoiseSource,
     ) -> Tensor:
-        """Return the layer outputs that `run_tiles` computes, and save inputs and weights for the backward pass."""
+        """Return the layer outputs that `run_tiles` computes for `x`, and save `x` and the weights for the backward pass."""
         ctx.save_for_backward(x, params.matrix())
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)

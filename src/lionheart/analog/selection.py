@@ -69,7 +69,7 @@ class Conversion(Printable):
     n_uncalibrated: int = 0
 
     def to_blocks(self) -> list[Block]:
-        """Return summary lines, and a table of all projections with placement, number of tiles and reason for being digital."""
+        """Return summary lines, and a table of all projections: placement, number of tiles, and reason if digital."""
         lines = [f"{len(self.tiles)} of {len(self.layer_types)} projections on {sum(self.tiles.values())} tiles"]
         lines += [] if self.tile is None or not self.tiles else [f"tile: {describe_tile(self.tile)}"]
         if self.n_uncalibrated:
@@ -172,7 +172,7 @@ def describe_conversion(
     by_choice: dict[str, str] | None = None,
     tile: TileSpec | None = None,
 ) -> Conversion:
-    """Return the present placement of each projection of a model as a `Conversion`.
+    """Return a `Conversion` with the present placement (analog or digital) of each projection of a model.
 
     Args:
         model: Model with or without analog layers.
@@ -206,16 +206,15 @@ def select_projections(
         include: Rules that select projections, with the syntax of `find_candidates`. Projections that match no rule stay
             digital. Empty = all projections that can run on tiles.
         exclude: Rules that select projections to keep digital, even if an include rule matches them.
-        graph: Graph traced from the digital model. The graph adds weights that are used outside of layers, and the names of
-            layers that did not run. None = only the modules of the model are considered.
+        graph: Graph traced from the digital model. Weights that are used outside of layers are added from the
+            graph. Layers that did not run in the trace count as unsupported. None = only modules are considered.
 
     Returns:
         A mapping with the placement of every projection, a dictionary with the reason why each unsupported weight cannot run
         on tiles, and a dictionary with the reason why the rules keep projections digital. Keys are fully qualified names.
 
     Raises:
-        ConfigError: A rule matches nothing or is invalid, no selected projection can run on tiles, or the model has no weight
-            matrix.
+        ConfigError: A rule is invalid or matches nothing, no selected projection can run on tiles, or the model has no weights.
     """
     known = list(list_choices(model, graph))
     options = ("convert_to_analog_: layers", "convert_to_analog_: exclude")
@@ -247,8 +246,8 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
 
     Args:
         model: Model with or without analog layers.
-        graph: Graph traced from the digital model. The graph adds weights that are used outside of layers, and the names of
-            layers that did not run. None = only the modules of the model are considered.
+        graph: Graph traced from the digital model. Weights that are used outside of layers are added from the
+            graph. Layers that did not run in the trace count as unsupported. None = only modules are considered.
     """
     placed = list(find_projections(model, describe_present))
     names: dict[object, list[str]] = {}
@@ -273,7 +272,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
 
 
 def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
-    """Yield a `Choice` for each module that has a parameter with two or more dimensions that belongs to no projection."""
+    """Yield a `Choice` for each module that has a parameter of two or more dimensions outside of all projections."""
     placed = list(find_projections(model, describe_present))
     weights = {id(find_tensor(each.module, each.projection.weight)) for each in placed if not each.is_computed}
     computed = tuple(f"{each.module_fqn}." if each.module_fqn else "" for each in placed if each.is_computed)

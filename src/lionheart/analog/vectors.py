@@ -32,7 +32,7 @@ def run_vectors(
 ) -> Tensor:
     """Return the outputs ``(n, out)`` that the tiles of a layer compute, with gradients and without bias.
 
-    The gradients are computed as for the exact product with the weights in `params`.
+    The gradients are those of the exact product with the weights in `params` (straight-through estimator).
 
     Args:
         vectors: im2col vectors ``(n, groups * in)``.
@@ -97,6 +97,8 @@ def read_tile(
     x: Tensor, weights: Tensor, scale: Tensor | None, tile: TileSpec, params: MVMParams, noise: NoiseSource
 ) -> Tensor:
     """Return the outputs ``(n, cols)`` of one tile after the ADC, in the units of the product of `x` and `weights`.
+
+    With bound management, vectors whose outputs saturate the ADC are read again with smaller inputs (divided by 2, 4, ...).
 
     Args:
         x: Input vectors ``(n, rows)``.
@@ -173,7 +175,7 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
 
 
 def _is_last(reduction: float, params: MVMParams) -> bool:
-    """Return whether `reduction` is the largest factor by which bound management may divide the inputs."""
+    """Return whether bound management stops after a read in which the inputs were divided by `reduction`."""
     if reduction > _LARGEST_REDUCTION:
         return True
     return params.dac_bits is not None and reduction > _COARSEST_INPUT * code_limit(params.dac_bits)

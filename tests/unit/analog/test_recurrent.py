@@ -297,7 +297,7 @@ H = torch.zeros(1, BATCH, HIDDEN)
 @pytest.mark.parametrize(
     ("kind", "inputs", "hx", "message"),
     [
-        ("gru", X[0, 0], None, r"inputs: got a tensor of shape \(5,\), expected 2-D or 3-D"),
+        ("gru", X[0, 0], None, r"inputs: got a tensor of shape \(5,\), expected a 2-D or 3-D tensor"),
         ("gru", X[..., 1:], None, r"inputs: got shape \(6, 3, 4\), expected the size 5"),
         ("gru", X[:0], None, "got 0 time steps"),
         ("gru", X, H[0], r"hx: got states of the shapes \(3, 4\), expected \(1, 3, 4\)"),

@@ -46,7 +46,7 @@ def attend(
         attention: Layer with the settings to use, and with the extra key and value if ``add_bias_kv`` is set. The
             weight matrices of the layer are not used.
         project: Function that is called as ``project(name, x)`` with the names ``in_proj.q``, ``in_proj.k``, ``in_proj.v`` and
-            ``out_proj``. It returns ``x @ W.T + b`` of shape ``(..., out)`` for ``x`` of shape ``(..., in)``.
+            ``out_proj``. The function returns ``x @ W.T + b`` of shape ``(..., out)`` for ``x`` of shape ``(..., in)``.
         inputs: Arguments of ``nn.MultiheadAttention.forward``.
 
     Returns:
@@ -111,7 +111,7 @@ def _check_inputs(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, 
     if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
         raise ConfigError(
             f"attention: got {shapes}, expected {widths} as the sizes of the last dimensions",
-            hint="these sizes are embed_dim, kdim and vdim of the layer",
+            hint="pass inputs of these sizes, which are embed_dim, kdim and vdim of the layer",
         )
     if key.shape[:-1] != value.shape[:-1]:
         raise ConfigError(
@@ -152,7 +152,7 @@ def _merge_masks(
         if tuple(attn_mask.shape) not in expected:
             raise ConfigError(
                 f"attn_mask: got the shape {tuple(attn_mask.shape)}, expected {expected[0]} or {expected[1]}",
-                hint="the last two dimensions are queries and keys; a 3-D mask begins with batch size times number of heads",
+                hint="pass a mask (queries, keys) for all heads, or (batch size * number of heads, queries, keys)",
             )
         mask = _to_summand(attn_mask, "attn_mask", dtype)
         mask = mask.reshape(scores_shape if mask.ndim == 3 else (1, 1, n_queries, n_keys))
@@ -160,7 +160,7 @@ def _merge_masks(
         if tuple(key_padding_mask.shape) != (n_batch, n_keys):
             raise ConfigError(
                 f"key_padding_mask: got the shape {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
-                hint="both shapes include the batch dimension, which has size 1 for unbatched inputs",
+                hint="pass one number for each key of each sequence; the batch dimension has size 1 for unbatched inputs",
             )
         padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
         mask = padding if mask is None else mask + padding
@@ -191,7 +191,7 @@ def _add_extra_keys(
     bias: Tensor | None,  # (1, 1, embed_dim)
     attention: nn.MultiheadAttention,
 ) -> Tensor:  # (N, num_heads, S + extra keys, head_dim)
-    """Return the keys (or values) `x` with the extra key `bias` appended, if given, and zeros if ``add_zero_attn`` is set."""
+    """Return the keys (or values) `x` with the key `bias` appended, unless None, and a key of zeros if ``add_zero_attn``."""
     keys = [x]
     if bias is not None:
         keys.append(_split_heads(bias, attention, batch_first=True).expand(len(x), -1, -1, -1))

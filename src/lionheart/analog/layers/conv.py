@@ -16,8 +16,8 @@ from lionheart.graph.convolutions import CONVOLVE
 class AnalogConv(AnalogLayer):
     """Analog layer that replaces `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, including grouped and depthwise convolutions.
 
-    The layer builds the im2col matrix only if the tile settings require separate treatment of each input vector. Otherwise the
-    inputs are converted to DAC codes before an ordinary convolution, with the same result.
+    The layer builds the im2col matrix only if the tile settings require separate scaling or noise for each input vector.
+    Otherwise the layer convolves the DAC codes of the inputs, which gives the same products.
     """
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class AnalogConv(AnalogLayer):
         return x
 
     def _padding(self) -> tuple[int, ...]:
-        """Return the size of the zero padding that the convolution function adds on each side of each spatial dimension."""
+        """Return the number of zeros that `multiply` adds on each side of each spatial dimension; 0 where `_pad` pads."""
         conv = cast(nn.Conv2d, self.digital)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return (0,) * len(conv.kernel_size)
@@ -38,7 +38,7 @@ class AnalogConv(AnalogLayer):
     def _channels(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and last (exclusive) input channel that crossbar rows `first` to `last` (exclusive) receive.
 
-        Channels are counted within a group. For a grouped convolution, all channels of a group are returned.
+        For a grouped convolution, return the range of all channels of one group, which is ``0, channels per group``.
         """
         conv = cast(nn.Conv2d, self.digital)
         if conv.groups > 1:
@@ -47,7 +47,7 @@ class AnalogConv(AnalogLayer):
         return first // taps, math.ceil(last / taps)
 
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects."""
+        """Return the weights ``(out, last - first)`` of crossbar rows as a kernel ``(out, channels, *kernel_size)``."""
         conv = cast(nn.Conv2d, self.digital)
         taps = math.prod(conv.kernel_size)
         begin, end = self._channels(first, last)
@@ -57,7 +57,7 @@ class AnalogConv(AnalogLayer):
         return kernel.contiguous(memory_format=torch.channels_last) if kernel.ndim == 4 else kernel
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
+        """Return the channels of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
         conv = cast(nn.Conv2d, self.digital)
         begin, end = self._channels(first, last)
         if conv.groups > 1:
@@ -65,7 +65,7 @@ class AnalogConv(AnalogLayer):
         return x.narrow(x.ndim - len(conv.kernel_size) - 1, begin, end - begin)  # with or without batch dimension
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
+        """Return the convolution of `codes` ``(batch, in, *size)`` and `kernel` ``(out, in / groups, *kernel_size)``."""
         conv = cast(nn.Conv2d, self.digital)
         product: Tensor = CONVOLVE[kernel.ndim - 2](
             codes, kernel, None, conv.stride, self._padding(), conv.dilation, conv.groups
@@ -75,7 +75,7 @@ class AnalogConv(AnalogLayer):
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
+        """Return the loss gradients for `codes` and `weights` ``(out, in)``, or None where the flag in `wanted` is False."""
         conv = cast(nn.Conv2d, self.digital)
         kernel = weights.view(len(weights), -1, *conv.kernel_size)
         if kernel.ndim == 4:
@@ -121,5 +121,5 @@ class AnalogConv(AnalogLayer):
         return out if x.ndim == n + 2 else out.squeeze(0)
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
+        """Return `values` ``(out,)`` in the shape ``(out, 1, ...)``, which broadcasts over outputs ``(batch, out, *size)``."""
         return values.view(-1, *[1] * (self.weight.ndim - 2))

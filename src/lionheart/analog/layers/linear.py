@@ -15,21 +15,21 @@ class AnalogLinear(AnalogLayer):
         return x
 
     def kernel(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """Return the weights of crossbar rows `first` to `last` (exclusive) in the shape that `multiply` expects."""
+        """Return `weights` ``(out, last - first)`` unchanged, because `multiply` expects this shape."""
         return weights
 
     def rows_of(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Return the part of the inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
+        """Return ``x[..., first:last]``, the inputs that crossbar rows `first` to `last` (exclusive) receive."""
         return x[..., first:last]
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of the DAC codes `codes` and the weights `kernel` of a row of tiles, in the output shape."""
+        """Return the product ``(..., out)`` of the DAC codes ``(..., rows)`` and the weights `kernel` ``(out, rows)``."""
         return F.linear(codes, kernel)
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the loss gradients with respect to `codes` and `weights`, or None where the flag in `wanted` is False."""
+        """Return the loss gradients for `codes` ``(..., in)`` and `weights` ``(out, in)``, or None where `wanted` is False."""
         grad_codes = grad @ weights if wanted[0] else None
         grad_weights = grad.reshape(-1, grad.shape[-1]).T @ codes.reshape(-1, codes.shape[-1]) if wanted[1] else None
         return grad_codes, grad_weights
@@ -41,5 +41,5 @@ class AnalogLinear(AnalogLayer):
         return vectors.view(*x.shape[:-1], vectors.shape[-1])
 
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
-        """Return `values`, one number for each output ``(out,)``, in a shape that broadcasts over the tensor `outputs`."""
+        """Return `values` ``(out,)`` unchanged, which broadcasts over `outputs` ``(..., out)``."""
         return values

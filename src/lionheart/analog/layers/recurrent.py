@@ -94,7 +94,7 @@ def run_cell(
         project: Function that is called as ``project(name, x)`` with the names ``ih`` and ``hh`` of the two weight matrices.
             It returns ``x @ W.T + b`` of shape ``(N, out)`` for ``x`` of shape ``(N, in)``, without ``b`` if the cell has no
             bias.
-        inputs: Inputs of one time step.
+        inputs: Inputs of one time step, ``(N, in)`` or unbatched ``(in,)``.
         hx: Hidden state before the time step; for an LSTM, hidden state and cell state. None = zeros.
 
     Returns:
@@ -131,7 +131,7 @@ def _mode_of_cell(cell: nn.RNNCellBase) -> str:
 def _run_packed(
     rnn: RecurrentSettings, project: Project, inputs: PackedSequence, hx: Tensor | Sequence[Tensor] | None
 ) -> tuple[PackedSequence, Tensor | tuple[Tensor, Tensor]]:
-    """Return the outputs and the final states of a recurrent layer for packed sequences, which are padded to one tensor."""
+    """Return the packed outputs and the final states of a recurrent layer for packed sequences in `inputs`."""
     data, batch_sizes, sorted_indices, unsorted_indices = inputs
     _check_inputs(data, rnn.input_size, (2,), "data of the packed inputs")
     steps, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
@@ -153,9 +153,9 @@ def _run_layers(
     states: State,  # (layers * directions, N, hidden) each
     mask: Tensor | None,  # (T, N, 1)
 ) -> tuple[Tensor, State]:  # (T, N, directions * hidden), (layers * directions, N, hidden) each
-    """Compute all layers and directions, and return the outputs of the last layer and the final states.
+    """Compute all layers and directions. Return the outputs of the last layer, and the final states of all layers.
 
-    `mask` is True for the time steps before the end of each sequence. None = all sequences have the same length.
+    `mask` is True for each time step within the length of a sequence. None = all sequences have the same length.
     """
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
     last_states: list[State] = []
@@ -238,9 +238,9 @@ def _initial_states(
     hx: Tensor | Sequence[Tensor] | None,
     is_batched: bool,
 ) -> State:  # (layers * directions, N, hidden) each
-    """Return the initial states in `hx` with a batch dimension, or zeros if `hx` is None."""
+    """Return the initial states in `hx`, or zeros if `hx` is None, with a batch dimension of size 1 if not `is_batched`."""
     if len(steps) == 0:
-        raise ConfigError("inputs: got 0 time steps, expected at least one", hint="remove empty sequences")
+        raise ConfigError("inputs: got 0 time steps, expected at least one", hint="remove all empty sequences")
     n_runs = rnn.num_layers * (2 if rnn.bidirectional else 1)
     widths = [rnn.proj_size or rnn.hidden_size, rnn.hidden_size][: _n_states(rnn.mode)]
     return _take_states(hx, [(n_runs, steps.shape[1], width) for width in widths], steps, None if is_batched else 1)
@@ -268,7 +268,7 @@ def _take_states(
         got = ", ".join(str(tuple(state.shape)) for state in given)
         raise ConfigError(
             f"hx: got states of the shapes {got}, expected {', '.join(map(str, expected))}",
-            hint="omit hx to begin with states of zeros",
+            hint="give states of the expected shapes, or omit hx to begin with states of zeros",
         )
     return tuple(state if batch_axis is None else state.unsqueeze(batch_axis) for state in given)
 
@@ -284,9 +284,12 @@ def _check_inputs(inputs: Tensor, input_size: int, n_dims: tuple[int, ...], name
     """
     if inputs.ndim not in n_dims:
         allowed = " or ".join(f"{n}-D" for n in n_dims)
-        raise ConfigError(f"{name}: got a tensor of shape {tuple(inputs.shape)}, expected {allowed}")
+        raise ConfigError(
+            f"{name}: got a tensor of shape {tuple(inputs.shape)}, expected a {allowed} tensor",
+            hint="reshape the tensor so that its last dimension contains the features of one time step",
+        )
     if inputs.shape[-1] != input_size:
         raise ConfigError(
             f"{name}: got shape {tuple(inputs.shape)}, expected the size {input_size} (input_size) in the last dimension",
-            hint="the last dimension contains the features of one time step",
+            hint="give input_size features for each time step, or create the layer with another input_size",
         )

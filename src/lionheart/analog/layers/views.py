@@ -61,13 +61,13 @@ class DigitalProjection(nn.Module):
         self.weight.copy_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the product of the inputs ``(..., in)`` and the weight, plus the bias if this layer adds a bias."""
+        """Return the product ``(..., out)`` of the inputs ``(..., in)`` and the weight, plus the bias if `with_bias`."""
         return F.linear(x, self.weight, self.bias)
 
 
 @final
 class ConvView(DigitalProjection):
-    """Digital layer that computes, without bias, the product in a convolution whose class overrides ``forward``."""
+    """Digital layer that computes the convolution, without bias, of a module whose class overrides ``forward``."""
 
     @property
     def weight(self) -> Tensor:
@@ -75,7 +75,7 @@ class ConvView(DigitalProjection):
         return self.projection.stored_weight(self.owner)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of the inputs `x` with the kernel, without bias."""
+        """Return the convolution of the inputs `x` ``(batch, channels, *size)`` with the owner's kernel, without bias."""
         return multiply_digitally(self.owner, self.projection, self.weight)[0](x)
 
     def __getattr__(self, name: str) -> Any:
@@ -89,7 +89,7 @@ class ConvView(DigitalProjection):
 
 @final
 class TapsView(DigitalProjection):
-    """Digital layer that computes the products in a transposed convolution. `add_up_taps` adds the products up.
+    """Digital layer that computes the products in a transposed convolution; `add_up_taps` sums these products.
 
     Each input position is multiplied with the weights of all kernel positions. For each input position, there are
     ``groups * cols`` products, one for each output channel and kernel position.
@@ -120,7 +120,7 @@ class TapsView(DigitalProjection):
         stored.copy_(taps.reshape(stored.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the products of each input position in `x` and the weights of all kernel positions, without bias."""
+        """Return the products ``(batch, groups * cols, *size)`` of `x` ``(batch, channels, *size)``, position by position."""
         return cast(Tensor, CONVOLVE[len(self.kernel_size)](x, self.weight, groups=self.groups))
 
 
@@ -153,12 +153,12 @@ class ProjectionView:
 
 @final
 class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
-    """Analog layer that computes a linear projection (weight matrix) of a module and uses the module's parameters."""
+    """Analog layer that multiplies with one weight matrix of another module and has no parameters of its own."""
 
 
 @final
 class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
-    """Analog layer for the products in a convolution whose class overrides ``forward``, or in a transposed convolution."""
+    """Analog layer for convolutions whose class overrides ``forward`` and transposed convolutions, without own parameters."""
 
 
 def digital_projection(

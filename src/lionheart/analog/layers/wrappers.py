@@ -1,7 +1,7 @@
 """Wrappers that run projections (weight matrices) of a module on tiles, for example in attention or recurrent layers.
 
 A wrapper has the parameters, buffers and child modules of the wrapped module under the same names. Optimisers and the
-``state_dict`` of the digital model therefore remain valid. A wrapper also contains the analog layers.
+``state_dict`` of the digital model therefore remain valid. The analog layers are in an additional child module, ``analog``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ class AnalogWrapper(nn.Module):
         return digital.train(self.training)
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        """Return the outputs of the projection `name` for the inputs `x`, computed on tiles if the projection is analog."""
+        """Return the product of `x` and the weight matrix `name`, computed on tiles if this projection is analog.
+
+        The bias of the projection is added, unless the wrapper or its digital module adds the bias elsewhere.
+        """
         layers = cast(nn.ModuleDict, self._modules[_CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
@@ -125,7 +128,7 @@ class AnalogMultiheadAttention(AnalogWrapper):
     """Wrapper that replaces `nn.MultiheadAttention` and runs some or all of its projections (weight matrices) on tiles."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the results of the attention layer. Arguments and results are as in `nn.MultiheadAttention`."""
+        """Return outputs and attention weights. Arguments and results are those of ``nn.MultiheadAttention.forward``."""
         return attend(self.__dict__["digital"], self.project, AttentionInputs(*args, **kwargs))
 
 
@@ -153,7 +156,7 @@ class AnalogRecurrent(AnalogWrapper):
     """
 
     def forward(self, inputs: Any, hx: Any = None) -> Any:
-        """Return the outputs for a batch of sequences, and the final states, as the wrapped recurrent layer does."""
+        """Return the outputs for the sequences `inputs` and the final states, shaped as in the wrapped recurrent layer."""
         with ExitStack() as stack:
             for _, layer in self.analog_views():
                 stack.enter_context(layer.same_weights())
@@ -175,7 +178,7 @@ class AnalogRecurrentCell(AnalogWrapper):
     """Wrapper that replaces `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` and runs some or all weight matrices on tiles."""
 
     def forward(self, inputs: Tensor, hx: Any = None) -> Any:
-        """Return the state after one time step. Arguments and results are as in the digital cell."""
+        """Return the state after one time step. Arguments and results have the shapes of the wrapped cell."""
         return run_cell(self.__dict__["digital"], self.project, inputs, hx)
 
 
@@ -188,7 +191,7 @@ class AnalogConvTranspose(AnalogWrapper):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the outputs of the transposed convolution. Arguments and shapes are as in the digital module."""
+        """Return the transposed convolution of `x`. Arguments and result are those of the wrapped module's ``forward``."""
         conv = self.__dict__["digital"]
         n = len(conv.kernel_size)
         batched = x.ndim == n + 2
@@ -212,7 +215,7 @@ class AnalogProduct(AnalogWrapper):
 
 @final
 class AnalogInside(AnalogWrapper):
-    """Wrapper that runs ``forward`` of the wrapped module. Tiles compute the products with those weights that are analog."""
+    """Wrapper for modules with their own ``forward``, in which products with analog weights are computed on tiles."""
 
     adds_bias = False
 
