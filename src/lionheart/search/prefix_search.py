@@ -19,7 +19,7 @@ _LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # fraction of the largest possible gain;
 
 
 def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
-    """Find the largest prefix set of `sets` that can be analog with the current weights, and commit this set.
+    """Find the largest prefix set with an accuracy drop within the bound, without retraining, and keep this set analog.
 
     A prefix set contains the first candidates in the order of sensitivity. The accuracy drop is assumed to grow with the sum of
     the candidates' loss increases. The search narrows the interval between the largest set known to be within the bound and the
@@ -59,18 +59,20 @@ def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
 def _where_bound_is_met(
     sums: Sequence[float], drops: Mapping[int, float], low: int, high: int, max_drop_pp: float
 ) -> int:
-    """Return the number of the largest set, between `low` and `high`, whose predicted drop is within the bound.
+    """Return the index of the largest prefix set, between `low` and `high`, whose predicted drop is within the bound.
+
+    A prefix set contains the first candidates in the order of sensitivity.
 
     The prediction is a straight line through two known drops. If no set between `low` and `high` (both exclusive) is predicted
     to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The result
-    is then the number halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the
+    is then the index halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the
     bound.
 
     Args:
         sums: Sum of the loss increases of each set, in ascending order.
-        drops: Accuracy drop of each evaluated set [pp], by the number of the set.
-        low: Number of the largest set known to be within the bound.
-        high: Number of the smallest set known to be beyond the bound; the number of sets if there is no such set.
+        drops: Accuracy drop of each evaluated set [pp], by the index of the set.
+        low: Index of the largest set known to be within the bound.
+        high: Index of the smallest set known to be beyond the bound; the number of sets if there is no such set.
         max_drop_pp: Bound on the accuracy drop [pp].
     """
     begin, end = (low, high) if high in drops else (0, low)
@@ -82,9 +84,9 @@ def _where_bound_is_met(
 
 
 def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
-    """Improve the mapping without retraining: add a candidate, or exchange an analog candidate for one that saves more.
+    """Improve the mapping without retraining: make candidates analog, or exchange analog candidates for digital ones.
 
-    Additions and exchanges are called moves. Moves are tried in decreasing order of gain (saved cost) times probability of
+    Each addition or exchange is called a move. Moves are tried in decreasing order of gain (saved cost) times probability of
     staying within the bound. The probability is assumed to fall linearly with the sum of loss increases, from 1 at the current
     mapping to 0 at `too_much`. Moves with a gain below the fraction `_LEAST_GAIN` of the largest possible gain, or with a
     probability below `_LEAST_CHANCE`, are not tried. The function returns after `_MAX_FAILURES` rejected moves, when no move is
@@ -115,7 +117,7 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 def _best_move(
     loop: SearchLoop, sets: PrefixSets, tried: Collection[frozenset[str]], too_much: float
 ) -> tuple[list[Candidate], str, int] | None:
-    """Find the untried addition or exchange of a candidate with the largest expected gain.
+    """Find the addition or exchange with the largest expected gain among those that were not tried yet.
 
     The expected gain is the saved cost times the assumed probability that the new mapping is within the bound.
 
@@ -165,7 +167,7 @@ def _chance(total: float, enough: float, too_much: float) -> float:
 def _moves(
     loop: SearchLoop, present: Sequence[Candidate], left: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Candidate | None, float]]:
-    """Yield each possible move: the candidate to add, the candidate to remove (None for an addition), and the saved cost.
+    """Yield each possible move: the candidate to make analog, the candidate to make digital or None, and the saved cost.
 
     Moves that need more tiles than available are left out.
 
@@ -187,9 +189,10 @@ def _moves(
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain the network with all candidates analog. If no mapping is accepted, retrain with half of the added candidates.
+    """Retrain with all candidates analog. If no mapping is accepted, retrain with half of the added candidates, and so on.
 
-    The number of added candidates is halved until a mapping is accepted, none is left to add, or the budget is spent.
+    Added candidates are the first candidates, in the order of sensitivity, that are still digital. Their number is halved until
+    a mapping is accepted, the number is 0, or the budget is spent.
     """
     left = sets.left()
     number = len(left)
@@ -200,7 +203,7 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
 
 
 def train_with(loop: SearchLoop, sets: PrefixSets, extra: Sequence[Candidate]) -> bool:
-    """Retrain once with the candidates `extra` analog too, and return whether a mapping was committed.
+    """Retrain once with the candidates `extra` analog too, and return whether a mapping was accepted.
 
     If the accuracy drop is beyond the bound, mappings with fewer candidates of `extra` are evaluated with the retrained
     weights.

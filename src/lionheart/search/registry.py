@@ -22,7 +22,7 @@ class Strategy:
 
     Args:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
-        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
+        early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
     """
 
@@ -41,7 +41,7 @@ def register_strategy(
 
     Args:
         name: Name of the strategy.
-        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
+        early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
     """
 
@@ -53,7 +53,7 @@ def register_strategy(
 
 
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
-    """Check that a strategy accepts as many candidates as the run has.
+    """Check that a strategy exists and accepts the number of candidates (projections that may become analog) of the run.
 
     Args:
         name: Name of the strategy.

@@ -9,7 +9,7 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("lionheart")
 def search(loop: SearchLoop) -> None:
-    """Try the candidates one by one in the given order; keep a candidate analog if the accuracy drop is within the bound.
+    """Try the candidates one by one in the run's ranking order; keep a candidate analog if the drop is within the bound.
 
     In each trial, the candidates accepted so far are analog too. The drop is measured against the digital network, not against
     the previous trial. A rejected candidate stays digital and is not tried again.

@@ -1,4 +1,4 @@
-"""Search that orders the candidates by a loss increase estimated from the Hessian, and retrains at most once."""
+"""Search that orders projections by the loss increase estimated from the Hessian, and retrains at most once."""
 
 from __future__ import annotations
 

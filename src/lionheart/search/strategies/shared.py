@@ -1,4 +1,4 @@
-"""Search with few retrainings. Each retraining serves several candidates at once."""
+"""Search with few retrainings: the network is retrained with several additional analog projections at once."""
 
 from __future__ import annotations
 
