@@ -33,7 +33,7 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
     if name in PRICED and not settings.platforms:
         raise ConfigError(
             f"{where}: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
-            hint=f"add a platform to 'platforms' (command: lionheart platforms), or use {where}='macs'",
+            hint=f"add a platform to 'platforms' (names: lionheart platforms), or use {where}='macs'",
         )
 
 
@@ -67,7 +67,7 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     if system is None:
         raise ConfigError(
             f"search.objective: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
-            hint="add a platform to 'platforms' (command: lionheart platforms), or use search.objective='macs'",
+            hint="add a platform to 'platforms' (names: lionheart platforms), or use search.objective='macs'",
         )
     field, unit = PRICED[name]
     return Objective(

@@ -274,10 +274,7 @@ class MappingProblem:
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Apply `mapping` to the model. The model keeps its weights, unless no projection is analog.
-
-        If no projection is analog in `mapping`, the weights of the task's model are loaded.
-        """
+        """Apply `mapping` to the model; the weights stay. If no projection is analog, load the weights of the task's model."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())

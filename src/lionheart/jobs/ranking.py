@@ -64,7 +64,7 @@ def check_ranking(settings: MapSettings) -> None:
     if by in PRICED and not settings.platforms:
         raise ConfigError(
             f"search.ranking: got {by!r}, which needs a platform, but the setting 'platforms' is empty",
-            hint="add a platform to 'platforms' (command: lionheart platforms), or use search.ranking='macs'",
+            hint="add a platform to 'platforms' (names: lionheart platforms), or use search.ranking='macs'",
         )
 
 

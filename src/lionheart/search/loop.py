@@ -161,7 +161,7 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search.max_tiles: the strategy tried a mapping of projections to {n_tiles} tiles, "
+                    f"search.max_tiles: the strategy tried a mapping that needs {n_tiles} tiles, "
                     f"expected at most {most}",
                     hint="in the strategy, call `loop.attempt(mapping, ...)` only if `loop.objective.fits(mapping.analog)`",
                 )

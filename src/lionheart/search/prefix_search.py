@@ -1,7 +1,7 @@
-"""Steps of a search over candidates in the order of sensitivity (loss increase per saved cost).
+"""Steps of a search that tries projections in the order of sensitivity (loss increase per saved cost).
 
-The steps are: find how many of the first candidates can be analog, add or exchange single candidates, and retrain the network
-with several new candidates at once.
+The steps are: find how many of the first projections can be analog, add or exchange single projections, and retrain the network
+with several additional analog projections at once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # fraction of the largest possible gain;
 def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
     """Find the largest prefix set with an accuracy drop within the bound, without retraining, and keep this set analog.
 
-    A prefix set contains the first candidates in the order of sensitivity. The accuracy drop is assumed to grow with the sum of
-    the candidates' loss increases. The search narrows the interval between the largest set known to be within the bound and the
-    smallest set known to be beyond the bound. In each step, a straight line through two known drops predicts the next set to
-    evaluate. If two consecutive steps have not halved the interval, the middle of the interval is evaluated instead.
+    A prefix set contains the first projections in the order of sensitivity. The accuracy drop is assumed to grow with the sum
+    of the projections' loss increases. The search narrows the interval between the largest set known to be within the bound and
+    the smallest set known to be beyond the bound. In each step, a straight line through two known drops predicts the next set
+    to evaluate. If two consecutive steps have not halved the interval, the middle of the interval is evaluated instead.
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity, and the prefix sets to search.
+        sets: Projections that may become analog, in the order of sensitivity, and the prefix sets to search.
 
     Returns:
-        Sum of the loss increases of the candidates in the smallest set found beyond the bound; infinite if no set was found
+        Sum of the loss increases of the projections in the smallest set found beyond the bound; infinite if no set was found
         beyond the bound.
     """
     sums = sets.sums
@@ -61,7 +61,7 @@ def _where_bound_is_met(
 ) -> int:
     """Return the index of the largest prefix set, between `low` and `high`, whose predicted drop is within the bound.
 
-    A prefix set contains the first candidates in the order of sensitivity.
+    A prefix set contains the first projections in the order of sensitivity (loss increase per saved cost).
 
     The prediction is a straight line through two known drops. If no set between `low` and `high` (both exclusive) is predicted
     to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The result
@@ -84,7 +84,7 @@ def _where_bound_is_met(
 
 
 def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
-    """Improve the mapping without retraining: make candidates analog, or exchange analog candidates for digital ones.
+    """Improve the mapping without retraining: make projections analog, or exchange analog projections for digital ones.
 
     Each addition or exchange is called a move. Moves are tried in decreasing order of gain (saved cost) times probability of
     staying within the bound. The probability is assumed to fall linearly with the sum of loss increases, from 1 at the current
@@ -94,7 +94,7 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity.
+        sets: Projections that may become analog, in the order of sensitivity (loss increase per saved cost).
         too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
     """
     tried, failures = {frozenset(loop.mapping.analog)}, 0
@@ -123,12 +123,12 @@ def _best_move(
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity.
+        sets: Projections that may become analog, in the order of sensitivity (loss increase per saved cost).
         tried: Sets of analog projections that were already tried, each given by the names of the projections.
         too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
 
     Returns:
-        The analog candidates after the move, the label of the decision, and the number of MACs moved to tiles; None if no move
+        The analog projections after the move, the label of the decision, and the number of MACs moved to tiles; None if no move
         is worth trying.
     """
     present = [each for each in sets.order if loop.mapping.is_analog(each.node.fqn)]
@@ -152,10 +152,12 @@ def _best_move(
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
-    """Return the assumed probability that a set of candidates is within the bound, linear between two sums.
+    """Return the assumed probability that the accuracy drop of a set of analog projections is within the bound.
+
+    The probability is linear between two sums of loss increases.
 
     Args:
-        total: Sum of the loss increases of the candidates in the set.
+        total: Sum of the loss increases of the projections in the set.
         enough: Sum known to be within the bound. Up to this sum, the probability is 1.
         too_much: Sum known to be beyond the bound. From this sum on, the probability is 0. Infinite = none known.
     """
@@ -167,14 +169,14 @@ def _chance(total: float, enough: float, too_much: float) -> float:
 def _moves(
     loop: SearchLoop, present: Sequence[Candidate], left: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Candidate | None, float]]:
-    """Yield each possible move: the candidate to make analog, the candidate to make digital or None, and the saved cost.
+    """Yield each possible move: the projection to make analog, the projection to make digital or None, and the saved cost.
 
     Moves that need more tiles than available are left out.
 
     Args:
         loop: Loop of the search.
-        present: Candidates that are analog in the current mapping.
-        left: Candidates that are digital in the current mapping.
+        present: Projections that are analog in the current mapping.
+        left: Projections that may become analog and are digital in the current mapping.
     """
     objective, cost_with = loop.objective, loop.objective.price(loop.mapping)
     cost, free = cost_with(), math.inf
@@ -191,8 +193,9 @@ def _moves(
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
     """Retrain with all candidates analog. If no mapping is accepted, retrain with half of the added candidates, and so on.
 
-    Added candidates are the first candidates, in the order of sensitivity, that are still digital. Their number is halved until
-    a mapping is accepted, the number is 0, or the budget is spent.
+    Candidates are projections that may become analog. Candidates that are still digital are added in the order of sensitivity
+    (loss increase per saved cost). The number of added candidates is halved until a mapping is accepted, the number is 0, or the
+    budget is spent.
     """
     left = sets.left()
     number = len(left)
@@ -203,9 +206,9 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
 
 
 def train_with(loop: SearchLoop, sets: PrefixSets, extra: Sequence[Candidate]) -> bool:
-    """Retrain once with the candidates `extra` analog too, and return whether a mapping was accepted.
+    """Retrain once with the projections `extra` analog too, and return whether a mapping was accepted.
 
-    If the accuracy drop is beyond the bound, mappings with fewer candidates of `extra` are evaluated with the retrained
+    If the accuracy drop is beyond the bound, mappings with fewer projections of `extra` are evaluated with the retrained
     weights.
     """
     better = sets.grow(extra)

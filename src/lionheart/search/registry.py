@@ -65,7 +65,7 @@ def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
     largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:
         raise ConfigError(
-            f"search.strategy: {name!r} accepts at most {largest} candidates, got {len(candidates)}",
-            hint=f"select at most {largest} candidates with search.include or search.exclude, or choose another strategy, e.g. "
+            f"search.strategy: {name!r} accepts at most {largest} layers that may become analog, got {len(candidates)}",
+            hint="select fewer layers with search.include or search.exclude, or choose another strategy, e.g. "
             "search.strategy='training-free'",
         )

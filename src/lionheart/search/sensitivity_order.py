@@ -19,7 +19,7 @@ def order_by_sensitivity(
 ) -> list[Candidate]:
     """Return the candidates in ascending order of sensitivity, i.e. of loss increase per gain (saved cost).
 
-    Candidates whose gain is not positive come last.
+    Candidates are projections (weight matrices) that may become analog. Candidates whose gain is not positive come last.
 
     Args:
         candidates: Candidates to order; candidates of equal sensitivity keep the given order.
@@ -62,20 +62,20 @@ class PrefixSets:
         self.most = self.objective.cost(loop.start) - top
 
     def left(self) -> list[Candidate]:
-        """Return the candidates that are still digital in the current mapping, in the order of sensitivity."""
+        """Return the projections that may become analog but are digital in the current mapping, in the order of sensitivity."""
         return [each for each in self.order if not self._loop.mapping.is_analog(each.node.fqn)]
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
-        """Return the sum of the loss increases of the chosen candidates.
+        """Return the sum of the loss increases of the chosen projections, each measured or estimated with only this one analog.
 
-        The sum is an estimate of the loss increase with all of these candidates analog.
+        The sum is an estimate of the loss increase with all of these projections analog.
         """
         return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
-        """Return mappings in which the first one, two, three and more candidates of `extra` are also analog.
+        """Return mappings that add the first one, two, three and more projections of `extra` to the analog projections.
 
-        Candidates that do not fit on the tiles or save no cost stay digital. A mapping is left out if it does not cost less
+        Projections that do not fit on the tiles or save no cost stay digital. A mapping is left out if it does not cost less
         than the current mapping and all mappings before it. The mappings are therefore in decreasing order of cost.
         """
         present, found = [each for each in self.order if self._loop.mapping.is_analog(each.node.fqn)], []
@@ -91,16 +91,17 @@ class PrefixSets:
     def label(self, number: int) -> str:
         """Return the label of the decision that tries prefix set `number`, e.g. ``first 3 of 20, not retrained``.
 
-        A prefix set contains the first candidates in the order of sensitivity. The sets are numbered from 0.
+        A prefix set contains the first projections in the order of sensitivity (loss increase per saved cost). The sets are
+        numbered from 0.
         """
         first = "first " if self.objective.is_plain else ""
         return f"{first}{len(self.sets[number])} of {len(self.order)}, not retrained"
 
     def note(self, number: int) -> str:
-        """Return text that names the candidates that prefix set `number` leaves out, with the reason for each.
+        """Return text that names the projections that prefix set `number` leaves out, with the reason for each.
 
-        A candidate is left out if it precedes the set's last candidate in the order of sensitivity and is not in the set. The
-        text is empty if no candidate is left out. The sets are numbered from 0.
+        A projection is left out if it precedes the set's last projection in the order of sensitivity and is not in the set. The
+        text is empty if no projection is left out. The sets are numbered from 0.
         """
         if self.objective.is_plain or not self.sets[number]:
             return ""
@@ -112,9 +113,9 @@ class PrefixSets:
         return [self._rises[each.node.fqn] for each in chosen]
 
     def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
-        """Return a copy of the search's start mapping in which some candidates of `wanted` are analog.
+        """Return a copy of the search's start mapping in which some projections of `wanted` are analog.
 
-        These are the candidates that fit on the tiles and together save cost.
+        These are the projections that fit on the tiles and together save cost.
         """
         fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
         return self.objective.drop_unprofitable(on_tiles(self._loop.start, fitting))

@@ -14,7 +14,8 @@ from lionheart.search.registry import register_strategy
 def search(loop: SearchLoop) -> None:
     """Map all candidates to tiles, retrain once, and accept the mapping whatever its accuracy drop.
 
-    If the candidates do not all fit on the tiles, those with the largest gain (saved cost) per tile are mapped.
+    Candidates are projections that may become analog. If the candidates do not all fit on the tiles, those with the largest
+    gain (saved cost) per tile are mapped.
     """
     map_at_once(loop, loop.candidates, "everything")
 
@@ -24,8 +25,8 @@ def map_at_once(loop: SearchLoop, wanted: Sequence[Candidate], label: str) -> No
 
     Args:
         loop: Loop of the search.
-        wanted: Candidates to map. If they do not all fit on the tiles, those with the largest gain (saved cost) per tile
-            are mapped.
+        wanted: Candidates (projections) to map. If they do not all fit on the tiles, those with the largest gain (saved cost)
+            per tile are mapped.
         label: Label of the decision.
     """
     fqns = [each.node.fqn for each in wanted]
