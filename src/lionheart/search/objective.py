@@ -180,9 +180,9 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return the reason why each digital projection should stay digital, by the name of the projection.
+        """For each named projection that is digital, return the reason to keep the projection digital, by name.
 
-        The reason is that the projection saves no cost on tiles, or that too few tiles are left. Projections with
+        The reason is that the projection saves no cost on tiles, or that too few tiles are left for it. Projections with
         neither reason are not included.
 
         Args:
@@ -203,9 +203,10 @@ class Objective:
         return reasons
 
     def note(self, wanted: Collection[str], mapping: LayerMapping) -> str:
-        """Return a line of text that names the digital projections among `wanted`, with the reason for each.
+        """Return text that names the digital projections among `wanted`, each with the reason for being digital.
 
-        The text is empty if all projections in `wanted` are analog in `mapping`.
+        The text names at most five projections and the number of the others. The text is empty if all projections in `wanted`
+        are analog in `mapping`.
         """
         left = [fqn for fqn in wanted if not mapping.is_analog(fqn)]
         reasons = self.explain(mapping, left)

@@ -194,8 +194,8 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
     """Retrain with all candidates analog. If no mapping is accepted, retrain with half of the added candidates, and so on.
 
     Candidates are projections that may become analog. Candidates that are still digital are added in the order of sensitivity
-    (loss increase per saved cost). The number of added candidates is halved until a mapping is accepted, the number is 0, or the
-    budget is spent.
+    (loss increase per saved cost). The number of added candidates is halved until a mapping is accepted, the number is 0, or
+    the budget is spent.
     """
     left = sets.left()
     number = len(left)
