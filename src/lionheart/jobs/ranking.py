@@ -24,7 +24,7 @@ class Ranking(Protocol):
     """
 
     def __call__(self, context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, Any]:
-        """Return a value for each candidate, by the name of the candidate.
+        """Return a value for each candidate in `candidates`, by the name of the candidate.
 
         The candidate with the largest value is tried first. Among candidates of equal value, candidates with more MACs are
         tried first.

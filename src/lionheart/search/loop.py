@@ -93,14 +93,14 @@ class SearchLoop:
 
         Args:
             mapping: Mapping to try.
-            label: Short description of the decision, e.g. the name of the candidate.
+            label: Short description of the decision, e.g. the name of the projection that becomes analog.
             macs: Number of MACs that the decision moves from digital cores to tiles.
             retrain: Whether to retrain the network before the evaluation.
             smaller: Alternative mappings, tried only if `mapping` is beyond the bound. The last mapping of this sequence that
                 is within the bound is found by bisection and committed. The drop is assumed to increase along the sequence. All
                 alternatives are evaluated with the weights of this trial.
             always: Whether to commit `mapping` even if the drop is beyond the bound.
-            note: Text stored with the decision, e.g. the candidates that the decision leaves digital and the reasons.
+            note: Text stored with the decision, e.g. the projections that stay digital and the reasons.
 
         Returns:
             Whether a mapping was committed. If so, `self.mapping` is the committed mapping.
@@ -146,7 +146,7 @@ class SearchLoop:
     def result(self) -> SearchResult:
         """Return the result of the search: the current mapping, all decisions, the outcome, and notes.
 
-        The notes contain the reasons why candidates stayed digital.
+        The notes contain the reasons why projections that may become analog stayed digital.
         """
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
         return SearchResult(

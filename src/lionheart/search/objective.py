@@ -82,7 +82,7 @@ class Objective:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every candidate lowers the cost in every mapping and the number of tiles is not limited."""
+        """Whether moving a projection to tiles lowers the cost in every mapping and the number of tiles is not limited."""
         return self.max_tiles is None and not self.may_lose
 
     # -- tiles ---------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class SearchResult:
         mapping: Final mapping.
         decisions: All decisions, in the order in which they were made.
         outcome: ``mapped``, ``infeasible`` (no projection could become analog) or ``budget`` (the search ended early).
-        notes: Reasons why candidates stay digital, by the name of the candidate. Only candidates that do not fit on the
+        notes: Reasons why projections stay digital, by the name of the projection. Only projections that do not fit on the
             remaining tiles or that would not lower the cost are included.
     """
 

@@ -23,7 +23,7 @@ class Strategy:
     Args:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
-        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
+        max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
     """
 
     search: Search
@@ -42,7 +42,7 @@ def register_strategy(
     Args:
         name: Name of the strategy.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
-        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
+        max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
     """
 
     def add(search: Search) -> Search:
