@@ -145,7 +145,11 @@ def test_flags_and_set_win_over_the_file(tmp_path: Path, monkeypatch: pytest.Mon
         ),
         (["--max-drop", "little"], "search.max_drop_pp: got 'little', expected a number", "largest drop"),
         (["--seed", "1.5"], "seed: got '1.5', expected a whole number", "seed of all random streams"),
-        (["--max-drop", "2", "--set", "max_drop_pp=3"], "search.max_drop_pp: given twice, '2' and '3'", "once"),
+        (
+            ["--max-drop", "2", "--set", "max_drop_pp=3"],
+            "search.max_drop_pp: assigned twice, as '2' and as '3'",
+            "once",
+        ),
         (["--set"], "map: option '--set' requires an argument", "lionheart map --help"),
     ],
 )

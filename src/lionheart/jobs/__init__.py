@@ -3,7 +3,8 @@
 Only this package combines the packages for tasks, training, evaluation, search, system and runs. A job receives a `Task` and
 settings. The job returns its results and writes a run directory, from which the run can be resumed, evaluated and reported. The
 functions of one job share a `Context`. The subpackage `measurement` contains the measurements that jobs make. The subpackage
-`rankings` contains the orders in which candidates can be tried. The subpackage `post` contains the steps that follow a search.
+`rankings` contains the orders in which a search can try projections (weight matrices). The subpackage `post` contains
+the steps that follow a search.
 """
 
 from typing import Any

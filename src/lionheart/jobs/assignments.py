@@ -118,7 +118,7 @@ def list_settings(spec: type[Spec], given: Mapping[str, Any], prefix: str = "") 
 @final
 @dataclass(frozen=True)
 class SettingRow:
-    """Value and description of one setting, as needed for display.
+    """Value and description of one setting, as shown in a list of all settings.
 
     Args:
         value: Value of the setting as in JSON.
@@ -132,7 +132,7 @@ class SettingRow:
 
 
 def describe_settings(settings: Spec) -> dict[str, SettingRow]:
-    """Return the value and the description of each setting of a spec and its groups, by the path of the setting."""
+    """Return the value and the description of each setting in `settings` and its groups, by path such as ``search.n_chips``."""
     data = settings.model_dump(mode="json")
     rows = {}
     for path, setting in list_settings(type(settings), data).items():
@@ -173,7 +173,7 @@ def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> 
             path = _find_path(known, key)
             if path in given:
                 raise ConfigError(
-                    f"{path}: given twice, {given[path]!r} and {value!r}, expected one value",
+                    f"{path}: assigned twice, as {given[path]!r} and as {value!r}, expected one assignment",
                     hint=f"several values of a list are separated by commas: {path}=A,B"
                     if _is_list(known[path])
                     else "assign the setting once",
@@ -201,7 +201,7 @@ def _is_selector(text: str) -> bool:
 
 
 def _find_path(known: Mapping[str, Setting], key: str) -> str:
-    """Return the full path of the setting with the name `key`. The names of the groups may be missing in `key`.
+    """Return the full path of the setting that `key` names, e.g. ``search.n_chips`` for the key ``n_chips``.
 
     Raises:
         ConfigError: No setting or several settings have this name, or `key` is the name of a group.
@@ -222,8 +222,8 @@ def _find_path(known: Mapping[str, Setting], key: str) -> str:
     inside = [path for path in known if path.startswith(f"{key}.") or f".{key}." in path]
     if inside:
         raise ConfigError(
-            f"--set {key}: got a group of settings, expected one setting of this group",
-            hint=f"settings: {', '.join(inside)}",
+            f"--set {key}: got the name of a group of settings, expected one setting of this group",
+            hint=f"settings of the group: {', '.join(inside)}",
         )
     raise ConfigError(f"--set {key}: unknown setting", hint=_suggest_setting(known, key))
 
@@ -256,7 +256,7 @@ def _suggest_setting(known: Mapping[str, Setting], key: str) -> str:
 def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> None:
     """Store a value under the dotted `path` in nested dictionaries of settings, in place.
 
-    If the group of the setting is a union of spec classes, the setting that selects the class is also stored.
+    If the group of the setting has several possible classes, the setting that selects the class is stored as well.
     """
     name, _, rest = path.partition(".")
     if not rest:
@@ -266,7 +266,7 @@ def _put(spec: type[Spec], settings: dict[str, Any], path: str, value: Any) -> N
     inner = dict(settings[name]) if isinstance(settings.get(name), Mapping) else {}
     group = _find_group(field, inner)
     if group is None:
-        raise TypeError(f"{path}: {name!r} is a single setting, not a group of settings")
+        raise TypeError(f"{path}: {name!r} is a single setting, so the path must end after this name")
     if field.discriminator is not None:
         inner.setdefault(str(field.discriminator), group.model_fields[str(field.discriminator)].default)
     _put(group, inner, rest, value)
@@ -376,7 +376,7 @@ def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
 
 def _read_bool(text: str, is_time: bool) -> bool:
     if text.lower() not in _TRUTH:
-        raise ConfigError(f"got {text!r}, expected true or false")
+        raise ConfigError(f"got {text!r}, expected true or false (yes, no, on and off are accepted too)")
     return _TRUTH[text.lower()]
 
 
@@ -384,7 +384,7 @@ def _read_int(text: str, is_time: bool) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ConfigError(f"got {text!r}, expected a whole number") from None
+        raise ConfigError(f"got {text!r}, expected a whole number such as 20") from None
 
 
 def _read_float(text: str, is_time: bool) -> float:
@@ -393,7 +393,7 @@ def _read_float(text: str, is_time: bool) -> float:
     except ValueError:
         if is_time:
             return parse_duration(text)
-        raise ConfigError(f"got {text!r}, expected a number") from None
+        raise ConfigError(f"got {text!r}, expected a number such as 0.5 or 1e-3") from None
 
 
 _READERS: Mapping[Any, Callable[[str, bool], Any]] = {bool: _read_bool, int: _read_int, float: _read_float}

@@ -1,4 +1,4 @@
-"""`Context`, the state that the functions of one job share: task, settings, network graph, candidates and journal."""
+"""`Context`, the objects that the functions of one job share: task, settings, network graph, projections and journal."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Context:
 
     @cached_property
     def mappable(self) -> tuple[Candidate, ...]:
-        """Candidates that may run on analog tiles, i.e. all projections except those that must stay digital."""
+        """Projections (weight matrices) that may run on analog tiles, i.e. all except those that must stay digital."""
         return tuple(each for each in self.candidates if each.is_mappable)
 
     @cached_property
     def partitions(self) -> dict[str, TilePartition]:
-        """Partition of each projection (weight matrix) into tiles, by the name of the projection.
+        """Division of each projection (weight matrix) into parts that fit on one tile each, by the name of the projection.
 
         Projections that must stay digital are included.
         """

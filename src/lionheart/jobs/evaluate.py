@@ -63,7 +63,10 @@ def evaluate_run(
     check_type(task, Task, "task", hint="pass the task of the run")
     moments = parse_durations(times, "times")
     if n_chips < 1:
-        raise ConfigError(f"n_chips: got {n_chips}, expected at least 1", hint="for example n_chips=20")
+        raise ConfigError(
+            f"n_chips: got {n_chips}, expected at least 1",
+            hint="set the number of simulated chips, for example n_chips=20",
+        )
     run = open_finished(run_dir)
     if split not in SPLITS:
         raise ConfigError(

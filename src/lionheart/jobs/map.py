@@ -122,9 +122,9 @@ def open_context(
     run: RunDirectory,
     progress: Progress,
 ) -> Context:
-    """Return the context of a job that stores its results in the run directory `run`.
+    """Return a new context for a job. The job's journal is a file in the run directory `run`.
 
-    If the run directory contains no ``graph.json`` yet, the graph and the candidates are written to this file.
+    If the run directory contains no ``graph.json`` yet, the graph and the projections are written to this file.
 
     Raises:
         ArtifactError: The run was started with another network than the network that `graph` describes.
@@ -201,7 +201,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
         )
     if search.refresh_interval and settings.tile.reprogram_after is not None:
         raise ConfigError(
-            "search.refresh_interval: got True, but tile.reprogram_after already sets the interval of reprogramming",
+            "search.refresh_interval=True cannot be combined with tile.reprogram_after, which already sets the interval",
             hint="set search.refresh_interval=False or tile.reprogram_after=None",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
@@ -225,7 +225,7 @@ class _MapJob:
         self.problem = MappingProblem(context, self.model, run, finish=finish)
 
     def work(self) -> MappingResult:
-        """Run the search and the steps that follow, measure the final results, and return them.
+        """Run the search and the steps that follow, measure the final results, and return the result of the run.
 
         The results are also written to the run directory.
         """
@@ -267,10 +267,9 @@ class _MapJob:
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
-        """Return two accuracies of the digital network, each measured once per run and then read from the journal.
+        """Return two accuracies of the digital network: on the samples used for decisions, and on those for final results.
 
-        The first accuracy is measured on the samples used for decisions, the second accuracy on the validation samples that are
-        used for the final results.
+        Both are sets of validation samples. Each accuracy is measured once per run and then read from the journal.
         """
         chips, context = self.problem.chips, self.context
         is_new = not context.journal.has("baseline")
@@ -370,7 +369,7 @@ class _MapJob:
     def _note_duration(self, ranked: list[Candidate]) -> None:
         """If the strategy is ``lionheart``, show a message with an upper limit on the duration of the remaining trials.
 
-        This strategy makes one trial, with retraining and evaluation, for each candidate.
+        This strategy makes one trial, with retraining and evaluation, for each projection in `ranked`.
         """
         n_left = len(ranked) - self.problem.n_decided
         if n_left and self.context.settings.search.strategy == "lionheart":
@@ -381,7 +380,7 @@ class _MapJob:
 
 
 def _describe_objective(settings: MapSettings) -> str:
-    """Return text for a progress message: the cost to minimise and the limit on the number of tiles.
+    """Return text for a progress message that names the cost to minimise and the limit on the number of tiles.
 
     The text is empty for the default settings.
     """

@@ -24,7 +24,7 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
 
     Args:
         where: Name of the setting that holds the objective, for the error message.
-        name: Name of the objective.
+        name: Name of the cost to minimise: ``macs``, ``weights``, ``time`` or ``energy``.
         settings: Settings of the job.
 
     Raises:
@@ -32,8 +32,8 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
     """
     if name in PRICED and not settings.platforms:
         raise ConfigError(
-            f"{where}: got {name!r}, which needs a platform, but the setting platforms is empty",
-            hint=f"add a platform to the setting platforms, or use {where}='macs'",
+            f"{where}: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
+            hint=f"add a platform to 'platforms' (names: lionheart platforms), or use {where}='macs'",
         )
 
 
@@ -66,8 +66,8 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     system = find_system(context)
     if system is None:
         raise ConfigError(
-            f"search.objective: {name!r} needs a platform, but the setting platforms is empty",
-            hint="add a platform to the setting platforms",
+            f"search.objective: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
+            hint="add a platform to 'platforms' (names: lionheart platforms), or use search.objective='macs'",
         )
     field, unit = PRICED[name]
     return Objective(

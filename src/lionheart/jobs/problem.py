@@ -1,4 +1,4 @@
-"""`MappingProblem`, which applies mappings to a model, retrains and evaluates the model, and keeps or reverts each trial."""
+"""`MappingProblem`, which applies mappings to a model, retrains and evaluates the model, and keeps or reverts changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of 
 
 @final
 class MappingProblem:
-    """The model that a search changes, with its optimiser and checkpoints.
+    """The model that a search changes, with the model's optimiser and checkpoints.
 
     The process may be killed at any time. A new instance with the same run directory continues from the last checkpoint.
 
@@ -99,7 +99,7 @@ class MappingProblem:
             index: Number of the decision, counted from 0.
             label: Short description of the decision.
             retrain: Whether to retrain the model before the evaluation.
-            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            early_stop: Whether the evaluation may end once the drop exceeds the bound with 95 % confidence.
         """
         begin = time.perf_counter()
         self._apply(mapping)
@@ -107,13 +107,13 @@ class MappingProblem:
         return self._trial(("decision", index), label, early_stop, trace, begin)
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Apply another mapping during a trial without retraining, and evaluate the model on other simulated chips.
+        """Evaluate another mapping with the weights of the current trial, without retraining, on other simulated chips.
 
         Args:
             mapping: Mapping to apply.
             index: Number of the trial, equal to the number of its decision.
             number: Number of this evaluation within the trial, counted from 0.
-            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            early_stop: Whether the evaluation may end once the drop exceeds the bound with 95 % confidence.
         """
         begin = time.perf_counter()
         self._apply(mapping)
@@ -122,11 +122,11 @@ class MappingProblem:
         return self._trial(path, label, early_stop, TrainTrace(), begin)
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the last trial, make `mapping` the current mapping, and write a checkpoint.
+        """Keep the weights of the last trial, apply `mapping` to the model, and write a checkpoint.
 
         Args:
-            decision: Decision that concludes the trial.
-            mapping: Mapping to apply.
+            decision: Decision that accepts the trial.
+            mapping: Mapping to apply and to keep.
         """
         if decision.train.losses:
             self._ranges = {}
@@ -134,10 +134,10 @@ class MappingProblem:
         self._save_accepted(mapping)
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the last trial, and apply a mapping.
+        """Undo the last trial: restore the earlier weights and optimiser state, and apply the earlier mapping.
 
         Args:
-            decision: Decision that concludes the trial.
+            decision: Decision that rejects the trial.
             mapping: Current mapping, i.e. the mapping that was applied before the trial.
         """
         if decision.train.losses:
@@ -160,7 +160,7 @@ class MappingProblem:
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
-        """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
+        """For each named projection, return the loss increase with only this projection analog, estimated from the Hessian.
 
         All estimates are computed once per run, with the task's digital network, and then read from the journal.
         """
@@ -215,7 +215,7 @@ class MappingProblem:
         )
 
     def _time_left(self, n_done: int) -> str:
-        """Return text with the number of remaining trials and their expected total duration.
+        """Return text with the number of remaining trials and the expected total duration of these trials.
 
         The text is empty if the total number of trials is unknown or no trial remains.
         """
@@ -243,7 +243,7 @@ class MappingProblem:
         return self.chips.test_holdout((HOLDOUT_STREAM, number), label, confidence)
 
     def use_tiles(self, tiles: Mapping[str, TileSpec]) -> None:
-        """Use other tile settings for some analog layers in all further evaluations.
+        """Set the tile settings of all analog layers for all further evaluations.
 
         Args:
             tiles: Tile settings by layer name. Layers that are not named use the tile settings of the run.
@@ -257,9 +257,9 @@ class MappingProblem:
         label: str,
         times: Sequence[float] | None = None,
     ) -> Drop:
-        """Evaluate a mapping with the current weights on the samples used for decisions.
+        """Evaluate a mapping with the current weights on the validation samples used for decisions.
 
-        The evaluation ends early if the drop is clearly beyond the bound.
+        The evaluation ends early if the drop exceeds the bound with 95 % confidence.
 
         Args:
             mapping: Mapping to apply.
@@ -274,7 +274,7 @@ class MappingProblem:
         return self.chips.decide(path, label, early_stop=True, times=times)[1]
 
     def restore(self, mapping: LayerMapping) -> None:
-        """Apply `mapping` with the current weights. If no projection is analog, load the weights of the task's model."""
+        """Apply `mapping` to the model; the weights stay. If no projection is analog, load the weights of the task's model."""
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
@@ -294,7 +294,7 @@ class MappingProblem:
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
             label: Label of the progress bar.
-            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            early_stop: Whether the evaluation may end once the drop exceeds the bound with 95 % confidence.
             trace: Record of the retraining of this trial.
             begin: Value of `time.perf_counter` at the start of the trial [s].
         """
@@ -368,7 +368,7 @@ class MappingProblem:
         self._keep_analog_state(mapping)
 
     def return_to_accepted(self) -> LayerMapping:
-        """Restore the mapping, the weights and the optimiser state of the last commit, and return the mapping.
+        """Restore the state of the last commit (mapping, weights and optimiser state), and return the mapping.
 
         A trial that is neither committed nor rolled back is discarded.
         """

@@ -36,7 +36,7 @@ def _read_tile(data: Any) -> Any:
 
 
 class Change(Record):
-    """Change of the metric: its value with one projection on tiles minus its value for the digital network.
+    """Value of a task's metric with one projection on tiles, minus the metric's value for the digital network.
 
     The change has the unit of the metric. The mean and the confidence interval are computed over simulated chips.
     """
@@ -47,7 +47,7 @@ class Change(Record):
 
 
 class ProfilePoint(Accuracy):
-    """Metric of the network at one time since programming, with only one projection (weight matrix) on tiles."""
+    """Value of the task's metric at one time since programming, with only one projection (weight matrix) on tiles."""
 
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_low_pp: float = Field(description="lower end of the confidence interval of the drop [pp]")
@@ -56,7 +56,7 @@ class ProfilePoint(Accuracy):
 
 
 class ProfileRow(Record):
-    """Sensitivity of one projection (weight matrix), measured while all other projections are digital."""
+    """Drop of the metric with only one projection (weight matrix) on tiles, at each time, and the projection's size."""
 
     fqn: str = Field(description="name of the projection")
     layer_type: str = Field(description="layer type", validation_alias=AliasChoices("layer_type", "kind"))
@@ -68,7 +68,7 @@ class ProfileRow(Record):
 
 
 class Profile(Record):
-    """Sensitivity profile: for each projection, the drop of the network's metric with only this projection on tiles."""
+    """Sensitivity profile: for each projection (weight matrix), the drop of the metric with only this projection on tiles."""
 
     task: str = Field(description="name of the task")
     metric: Metric = Field(
@@ -133,7 +133,10 @@ def profile_layers(
     """
     settings, moments = settings or MapSettings.preset(), parse_durations(times, "times")
     if n_chips < 1:
-        raise ConfigError(f"n_chips: got {n_chips}, expected at least 1", hint="for example n_chips=10")
+        raise ConfigError(
+            f"n_chips: got {n_chips}, expected at least 1",
+            hint="set the number of simulated chips, for example n_chips=10",
+        )
     graph, candidates = prepare_run(task, settings)
     batches = take_samples(task.validation, n_samples)
     reference = score_samples(task.model, batches, task.metric)
@@ -158,7 +161,7 @@ def profile_layers(
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
-    """Measure all projections that are missing in the journal, and return the complete profile.
+    """Measure each projection whose row is not in the journal yet, and return the complete profile.
 
     Args:
         context: Context of the job.
@@ -264,7 +267,7 @@ def _read_stored(empty: Profile, out: Path) -> Profile:
     try:
         stored = Profile.from_json(read_json(out), str(out))
     except ArtifactError as error:
-        hint = "choose another output file (--out), or delete this file"
+        hint = "choose another output file, or delete this file"
         raise ArtifactError(
             f"{out}: the file exists and is not a sensitivity profile: {error.message}", hint=hint
         ) from error
@@ -276,6 +279,6 @@ def _require_same(stored: Profile, empty: Profile, path: Path | None) -> None:
     for name in type(empty).model_fields:
         if getattr(stored, name) != getattr(empty, name):
             raise ArtifactError(
-                f"{path}: the file contains a profile with a different {name} than requested",
-                hint="use the settings that the file contains, choose another output file (--out), or delete the file",
+                f"{path}: the profile in this file was measured with another value of {name!r} than this call requests",
+                hint="use the settings that the file contains, choose another output file, or delete the file",
             )

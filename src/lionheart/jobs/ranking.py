@@ -1,4 +1,4 @@
-"""Rankings: functions that determine the order in which a run tries its candidates."""
+"""Rankings: functions that determine the order in which a run tries to move projections (weight matrices) to tiles."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from lionheart.search import Problem
 
 
 class Ranking(Protocol):
-    """Function that returns a value for each candidate. A run tries the candidates in descending order of this value."""
+    """Function that returns a value for each candidate, i.e. for each projection (weight matrix) that may become analog.
+
+    A run tries the candidates in descending order of this value.
+    """
 
     def __call__(self, context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, Any]:
-        """Return a value for each candidate, by the name of the candidate.
+        """Return a value for each candidate in `candidates`, by the name of the candidate.
 
         The candidate with the largest value is tried first. Among candidates of equal value, candidates with more MACs are
         tried first.
@@ -60,13 +63,13 @@ def check_ranking(settings: MapSettings) -> None:
         )
     if by in PRICED and not settings.platforms:
         raise ConfigError(
-            f"search.ranking: {by!r} needs a platform, but the setting platforms is empty",
-            hint="add a platform to the setting platforms, or choose another ranking",
+            f"search.ranking: got {by!r}, which needs a platform, but the setting 'platforms' is empty",
+            hint="add a platform to 'platforms' (names: lionheart platforms), or use search.ranking='macs'",
         )
 
 
 def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
-    """Return the candidates that may become analog, in the order in which the run tries them."""
+    """Return the projections (weight matrices) that may become analog, in the order in which the run tries them."""
     search = context.settings.search
     check_ranking(context.settings)
     by = search.objective if search.ranking == BY_OBJECTIVE else search.ranking
@@ -78,11 +81,11 @@ def rank_for_run(context: Context, problem: Problem) -> list[Candidate]:
 
 
 def savings(context: Context, candidates: Sequence[Candidate], objective: str) -> dict[str, float]:
-    """For each candidate, return the cost saved if only this candidate runs on tiles, in the unit of the objective.
+    """For each candidate, return the cost saved by moving only this candidate to tiles: MACs, weights, [s] or [J].
 
     Args:
         context: Context of the job.
-        candidates: Candidates to return the saved cost for.
+        candidates: Projections (weight matrices) to return the saved cost for.
         objective: Name of the cost: ``macs``, ``weights``, ``time`` or ``energy``.
     """
     gains = make_objective(context, objective).gains
@@ -99,7 +102,7 @@ def least_loss_per_gain(
 
     Args:
         context: Context of the job. Its settings name the objective, i.e. the cost.
-        candidates: Candidates to return values for.
+        candidates: Projections (weight matrices) to return values for.
         rises: Loss increase for each candidate, by name, with only this candidate analog; a decrease counts as 0.
     """
     gains = savings(context, candidates, context.settings.search.objective)

@@ -41,7 +41,7 @@ class MappingResult(Printable):
     run: RunDirectory
 
     def to_blocks(self) -> list[Block]:
-        """Return the results as tables for printing, followed by a line with the path of the run directory."""
+        """Return tables of accuracy, cost and decisions for printing, followed by a line with the path of the run directory."""
         return [*self.results.to_blocks(), f"run: {self.run.path}"]
 
 
@@ -61,7 +61,7 @@ def open_finished(run_dir: Path | str) -> RunDirectory:
 
 
 def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | None = None) -> MappingResult:
-    """Return the result of a finished run. Its model is a copy of the network with analog layers and the run's weights.
+    """Return the result of a finished run, with a copy of the network that has the run's analog layers and weights.
 
     Args:
         network: Task with which the run was started, or the model of this task.
@@ -84,8 +84,8 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
-            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, because the tile settings of the run differ by layer",
-            hint=f"use backend={DEFAULT_BACKEND!r}",
+            f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, as the run has layers with different tile settings",
+            hint=f"pass backend={DEFAULT_BACKEND!r}; other backends use the same tile settings for all layers",
         )
     set_tiles_(model, tiles)
     return MappingResult(results.mapping, model, results.outcome, results, run)

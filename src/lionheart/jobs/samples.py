@@ -36,14 +36,15 @@ def split_validation(batches: BatchSource, settings: MapSettings) -> tuple[Batch
     deciding, rest = cut_samples(batches, n_samples)
     if len(rest) == 0:
         raise ConfigError(
-            f"search.validation_samples: {n_samples} samples for decisions leave none for the hold-out test",
+            f"search.validation_samples: {n_samples} samples for decisions leave none for the hold-out test, "
+            "because there are no more validation samples",
             hint="reduce search.validation_samples or set it to None (half of the samples), or add validation samples",
         )
     return deciding, rest
 
 
 def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
-    """Return a function that runs a model on a batch of training samples, for the calibration of the columns of tiles.
+    """Return a function that runs a model on one batch of training samples, to calibrate the outputs of tile columns.
 
     The returned function receives the model and returns its outputs. All calls use the same batch.
     """

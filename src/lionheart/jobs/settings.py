@@ -181,7 +181,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file", hint="check the path of the settings file (--config)") from error
+        raise ArtifactError(
+            f"{path}: no such file", hint="check the path of the TOML file with the settings"
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ArtifactError(
             f"{path}: not readable as TOML: {error}", hint="correct the file; it must be a readable TOML file in UTF-8"

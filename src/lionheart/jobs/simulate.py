@@ -18,13 +18,12 @@ def estimate_run(
 ) -> list[SystemRecord]:
     """Estimate time and energy of one inference with the mapping of a finished run, and write ``system.json``.
 
-    Time and energy of the all-digital network are estimated as well. The file is written to the run directory.
+    Time and energy of the all-digital network are estimated as well. ``system.json`` is written to the run directory.
 
     Args:
         run_dir: Directory of a finished run.
         platforms: Platforms to estimate for, each a name or the path of a platform file.
-        cores: Numbers of cores, inferences and tiles for which a schedule is computed, on several cores or with few tiles; None
-            = no schedule.
+        cores: Numbers of cores, inferences and tiles for which a schedule of the inferences is computed; None = no schedule.
 
     Returns:
         One record for each platform. If `cores` is given, the field `pipeline` of the record contains the schedule.

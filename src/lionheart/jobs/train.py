@@ -215,7 +215,7 @@ def train_task(
 
 
 def _measure(model: nn.Module, source: BatchSource, recipe: Recipe, on_batch: Callable[[], None]) -> dict[str, float]:
-    """Return the value of the task's metric and the mean scores of further metrics on `source`, by name of the metric."""
+    """Evaluate the model on `source`; return the task's metric and the mean scores of further metrics, by metric name."""
     metrics: dict[str, ScoreFunction] = {recipe.metric.name: recipe.metric, **recipe.extra_metrics}
     means = evaluate_metrics(model, source, metrics, on_batch=on_batch)
     return {**means, recipe.metric.name: recipe.metric.value_of(means[recipe.metric.name])}
@@ -228,7 +228,7 @@ def _describe_hardware(device: torch.device, environment: Environment) -> str:
 
 
 def _describe_start(start: Path) -> TrainingCard | Weights:
-    """Return the training card of the weights in the file `start`; without such a card, only the hash of the file.
+    """Return the training card of the weights in the file `start`, or the hash of the file if no card exists.
 
     A training card next to the file is used only if the hash in the card equals the hash of the file.
     """
@@ -241,7 +241,7 @@ def _describe_start(start: Path) -> TrainingCard | Weights:
 
 
 def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: str, start: Path | None) -> str:
-    """Return the command line that repeats the training.
+    """Return the command line that repeats the training with the same settings.
 
     If `spec` has settings for which the command line has no option, a Python call is returned instead.
     """

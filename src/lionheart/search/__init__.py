@@ -1,9 +1,10 @@
 """Search strategies, which select the projections (weight matrices) that run on analog tiles.
 
-A search receives ranked candidates, a bound on the accuracy drop, an `Objective` and a `Problem`. The `Objective` computes the
-cost of a mapping and the number of tiles that the mapping needs. The `Problem` applies a mapping to the network, retrains and
-evaluates the network, and then commits the mapping or rolls it back. The search returns a `SearchResult` with the final mapping
-and all decisions. This package is independent of training, evaluation, platforms and device physics.
+A search receives ranked candidates (projections that may become analog), a bound on the accuracy drop, an `Objective` and a
+`Problem`. The `Objective` computes the cost of a mapping and the number of tiles that the mapping needs. The `Problem` applies
+a mapping to the network, retrains and evaluates the network, and then keeps or reverts the mapping. The search returns a
+`SearchResult` with the final mapping and all decisions. This package is independent of training, evaluation, platforms and
+device physics.
 """
 
 from lionheart.runs import Decision, SearchOutcome

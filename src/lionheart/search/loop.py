@@ -1,6 +1,6 @@
-"""`SearchLoop`, which tries the mappings that a strategy proposes and commits each mapping or rolls it back.
+"""`SearchLoop`, which tries the mappings that a strategy proposes, and keeps or reverts each mapping.
 
-If a run is resumed, the decisions that are already in the journal are repeated without measuring again.
+In a resumed run, decisions that the journal already contains are read from the journal instead of being measured again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SearchLoop:
         start: Mapping before the first decision.
         max_drop_pp: Bound on the accuracy drop, in percentage points [pp].
         objective: Cost to minimise and limit on the number of tiles; None = minimise the digital MACs, without a limit.
-        early_stop: Whether to end an evaluation as soon as the drop is clearly beyond the bound.
+        early_stop: Whether to end an evaluation once the drop exceeds the bound with 95 % confidence.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SearchLoop:
         self.ended_early = False
 
     def can_go_on(self) -> bool:
-        """Return whether another decision may be made: a recorded decision can be replayed, or the budget is not spent.
+        """Return whether another decision may be made, i.e. the journal contains the next decision or the budget is not spent.
 
         After this method has returned False for the first time, all later calls return False too, and the outcome of the search
         is ``budget``.
@@ -67,14 +67,14 @@ class SearchLoop:
     def loss_increase(self) -> Mapping[str, float]:
         """For each candidate, return the measured loss increase with only this candidate analog and without retraining.
 
-        The keys of the mapping are the names of the candidates.
+        The keys of the result are the names of the candidates, i.e. of the projections that may become analog.
         """
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
     def expected_loss_increase(self) -> Mapping[str, float]:
-        """For each candidate, estimate from the Hessian the loss increase with only this candidate analog.
+        """For each candidate, return the loss increase with only this candidate analog, estimated from the Hessian.
 
-        The keys of the mapping are the names of the candidates.
+        The keys of the result are the names of the candidates, i.e. of the projections that may become analog.
         """
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
 
@@ -89,18 +89,18 @@ class SearchLoop:
         always: bool = False,
         note: str = "",
     ) -> bool:
-        """Try a mapping. If the accuracy drop is within the bound, commit the mapping and its weights, else roll both back.
+        """Try a mapping. If the accuracy drop is within the bound, keep the mapping and its weights, else revert both.
 
         Args:
             mapping: Mapping to try.
-            label: Short description of the decision, e.g. the name of the candidate.
+            label: Short description of the decision, e.g. the name of the projection that becomes analog.
             macs: Number of MACs that the decision moves from digital cores to tiles.
             retrain: Whether to retrain the network before the evaluation.
             smaller: Alternative mappings, tried only if `mapping` is beyond the bound. The last mapping of this sequence that
                 is within the bound is found by bisection and committed. The drop is assumed to increase along the sequence. All
                 alternatives are evaluated with the weights of this trial.
             always: Whether to commit `mapping` even if the drop is beyond the bound.
-            note: Text stored with the decision, e.g. the candidates that the decision leaves digital and the reasons.
+            note: Text stored with the decision, e.g. the projections that stay digital and the reasons.
 
         Returns:
             Whether a mapping was committed. If so, `self.mapping` is the committed mapping.
@@ -146,7 +146,7 @@ class SearchLoop:
     def result(self) -> SearchResult:
         """Return the result of the search: the current mapping, all decisions, the outcome, and notes.
 
-        The notes contain the reasons why candidates stayed digital.
+        The notes contain the reasons why projections that may become analog stayed digital.
         """
         outcome = SearchOutcome.MAPPED if self.mapping.analog else SearchOutcome.INFEASIBLE
         return SearchResult(
@@ -161,7 +161,7 @@ class SearchLoop:
             if not self.objective.fits(mapping.analog):
                 n_tiles, most = self.objective.count_tiles(mapping.analog), self.objective.max_tiles
                 raise ConfigError(
-                    f"search.max_tiles: the strategy tried a mapping of projections to {n_tiles} tiles, "
+                    f"search.max_tiles: the strategy tried a mapping that needs {n_tiles} tiles, "
                     f"expected at most {most}",
                     hint="in the strategy, call `loop.attempt(mapping, ...)` only if `loop.objective.fits(mapping.analog)`",
                 )
@@ -169,12 +169,12 @@ class SearchLoop:
     def _largest_within(
         self, smaller: Sequence[LayerMapping], index: int, first: Trial
     ) -> tuple[LayerMapping | None, Trial, list[float]]:
-        """Find by bisection the last mapping of `smaller` within the bound.
+        """Find by bisection the last mapping of `smaller` with an accuracy drop within the bound.
 
         Args:
             smaller: Mappings to evaluate. The drop is assumed to increase along the sequence.
             index: Number of the decision, counted from 0.
-            first: Trial of the larger mapping that is beyond the bound.
+            first: Trial of the mapping with more analog projections, whose drop is beyond the bound.
 
         Returns:
             The mapping that was found, the trial that evaluated this mapping, and the wall time of each evaluation [s]. If no

@@ -12,10 +12,10 @@ _MOST_NOTES = 5  # largest number of projections that a note names
 
 
 class Moves(Protocol):
-    """Function that returns the cost of a fixed mapping, or its cost after projections have moved to or from the tiles."""
+    """Function that returns the cost of one given mapping, or the cost after some projections of this mapping have moved."""
 
     def __call__(self, *fqns: str) -> float:
-        """Return the cost of the mapping after the named projections have moved.
+        """Return the cost of this function's mapping after the named projections have moved.
 
         Analog projections move to the digital core, and digital projections move to tiles. Without names, the cost of the
         unchanged mapping is returned.
@@ -27,7 +27,9 @@ Pricing = Callable[[LayerMapping], Moves]
 
 
 def count_digital(worth: Mapping[str, int]) -> Pricing:
-    """Return a `Pricing` function for which the cost of a mapping is the sum of `worth` over its digital projections.
+    """Return a `Pricing` function for which the cost of a mapping is the sum of `worth` over the digital projections.
+
+    A `Pricing` function receives a mapping, and returns a `Moves` function that computes the mapping's cost.
 
     Args:
         worth: Contribution of each projection to the cost, e.g. its MACs, by name; absent projections contribute 0.
@@ -50,7 +52,7 @@ class Objective:
     """The cost that a search minimises, and the limit on the number of tiles.
 
     Args:
-        price: Function that receives a mapping and returns a function for the cost of this mapping; see `Pricing`.
+        price: Function that receives a mapping and returns a `Moves` function, which computes the mapping's cost.
         n_tiles: Number of tiles that each projection (weight matrix) needs, by name.
         name: Name of the cost, e.g. ``macs`` or ``energy``.
         max_tiles: Largest number of tiles of all analog projections together; None = no limit.
@@ -80,7 +82,7 @@ class Objective:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every candidate lowers the cost in every mapping and the number of tiles is not limited."""
+        """Whether moving a projection to tiles lowers the cost in every mapping and the number of tiles is not limited."""
         return self.max_tiles is None and not self.may_lose
 
     # -- tiles ---------------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ class Objective:
         return self.price(mapping)()
 
     def gains(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, float]:
-        """For each named projection, return the cost saved by moving only this projection; negative if the cost increases.
+        """For each named projection, return the cost saved by moving only this projection; negative for a cost increase.
 
         Analog projections move to the digital core, and digital projections move to tiles.
 
@@ -142,10 +144,10 @@ class Objective:
         return {fqn: cost - cost_with(fqn) for fqn in fqns}
 
     def drop_unprofitable(self, mapping: LayerMapping) -> LayerMapping:
-        """Return the mapping after analog projections that are not cheaper on tiles have moved to the digital core.
+        """Move analog projections that are not cheaper on tiles to the digital core, and return the new mapping.
 
-        Projections move one at a time. The projection whose move saves the most cost moves first. The savings are computed
-        again after each move.
+        Projections move one at a time: in each step, the projection whose move saves the most cost. The savings are computed
+        again after each step.
         """
         while self.may_lose and mapping.analog:
             gains = self.gains(mapping, mapping.analog)
@@ -178,9 +180,9 @@ class Objective:
     # -- reasons -------------------------------------------------------------------------------------------------------
 
     def explain(self, mapping: LayerMapping, fqns: Iterable[str]) -> dict[str, str]:
-        """Return the reason why each digital projection should stay digital, by the name of the projection.
+        """For each named projection that is digital, return the reason to keep the projection digital, by name.
 
-        The reason is that the projection saves no cost on tiles, or that too few tiles are left. Projections with
+        The reason is that the projection saves no cost on tiles, or that too few tiles are left for it. Projections with
         neither reason are not included.
 
         Args:
@@ -201,9 +203,10 @@ class Objective:
         return reasons
 
     def note(self, wanted: Collection[str], mapping: LayerMapping) -> str:
-        """Return a line of text that names the digital projections among `wanted`, with the reason for each.
+        """Return text that names the digital projections among `wanted`, each with the reason for being digital.
 
-        The text is empty if all projections in `wanted` are analog in `mapping`.
+        The text names at most five projections and the number of the others. The text is empty if all projections in `wanted`
+        are analog in `mapping`.
         """
         left = [fqn for fqn in wanted if not mapping.is_analog(fqn)]
         reasons = self.explain(mapping, left)
@@ -220,7 +223,7 @@ def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:
-    """Return a copy of the mapping in which `candidates` are analog too."""
+    """Return a copy of the mapping in which the projections of `candidates` are analog too."""
     return on_tiles(mapping, (each.node.fqn for each in candidates))
 
 

@@ -1,7 +1,7 @@
-"""Steps of a search over candidates in the order of sensitivity (loss increase per saved cost).
+"""Steps of a search that tries projections in the order of sensitivity (loss increase per saved cost).
 
-The steps are: find how many of the first candidates can be analog, add or exchange single candidates, and retrain the network
-with several new candidates at once.
+The steps are: find how many of the first projections can be analog, add or exchange single projections, and retrain the network
+with several additional analog projections at once.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _LEAST_GAIN, _LEAST_CHANCE = 1e-3, 0.2  # fraction of the largest possible gain;
 
 
 def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
-    """Find the largest prefix set of `sets` that can be analog with the current weights, and commit this set.
+    """Find the largest prefix set with an accuracy drop within the bound, without retraining, and keep this set analog.
 
-    A prefix set contains the first candidates in the order of sensitivity. The accuracy drop is assumed to grow with the sum of
-    the candidates' loss increases. The search narrows the interval between the largest set known to be within the bound and the
-    smallest set known to be beyond the bound. In each step, a straight line through two known drops predicts the next set to
-    evaluate. If two consecutive steps have not halved the interval, the middle of the interval is evaluated instead.
+    A prefix set contains the first projections in the order of sensitivity. The accuracy drop is assumed to grow with the sum
+    of the projections' loss increases. The search narrows the interval between the largest set known to be within the bound and
+    the smallest set known to be beyond the bound. In each step, a straight line through two known drops predicts the next set
+    to evaluate. If two consecutive steps have not halved the interval, the middle of the interval is evaluated instead.
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity, and the prefix sets to search.
+        sets: Projections that may become analog, in the order of sensitivity, and the prefix sets to search.
 
     Returns:
-        Sum of the loss increases of the candidates in the smallest set found beyond the bound; infinite if no set was found
+        Sum of the loss increases of the projections in the smallest set found beyond the bound; infinite if no set was found
         beyond the bound.
     """
     sums = sets.sums
@@ -59,18 +59,20 @@ def take_prefix(loop: SearchLoop, sets: PrefixSets) -> float:
 def _where_bound_is_met(
     sums: Sequence[float], drops: Mapping[int, float], low: int, high: int, max_drop_pp: float
 ) -> int:
-    """Return the number of the largest set, between `low` and `high`, whose predicted drop is within the bound.
+    """Return the index of the largest prefix set, between `low` and `high`, whose predicted drop is within the bound.
+
+    A prefix set contains the first projections in the order of sensitivity (loss increase per saved cost).
 
     The prediction is a straight line through two known drops. If no set between `low` and `high` (both exclusive) is predicted
     to be within the bound, the result is ``low + 1``. If the known drops do not increase, no prediction is possible. The result
-    is then the number halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the
+    is then the index halfway between `low` and `high`, or ``high - 1`` if a set was within the bound and no set was beyond the
     bound.
 
     Args:
         sums: Sum of the loss increases of each set, in ascending order.
-        drops: Accuracy drop of each evaluated set [pp], by the number of the set.
-        low: Number of the largest set known to be within the bound.
-        high: Number of the smallest set known to be beyond the bound; the number of sets if there is no such set.
+        drops: Accuracy drop of each evaluated set [pp], by the index of the set.
+        low: Index of the largest set known to be within the bound.
+        high: Index of the smallest set known to be beyond the bound; the number of sets if there is no such set.
         max_drop_pp: Bound on the accuracy drop [pp].
     """
     begin, end = (low, high) if high in drops else (0, low)
@@ -82,9 +84,9 @@ def _where_bound_is_met(
 
 
 def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
-    """Improve the mapping without retraining: add a candidate, or exchange an analog candidate for one that saves more.
+    """Improve the mapping without retraining: make projections analog, or exchange analog projections for digital ones.
 
-    Additions and exchanges are called moves. Moves are tried in decreasing order of gain (saved cost) times probability of
+    Each addition or exchange is called a move. Moves are tried in decreasing order of gain (saved cost) times probability of
     staying within the bound. The probability is assumed to fall linearly with the sum of loss increases, from 1 at the current
     mapping to 0 at `too_much`. Moves with a gain below the fraction `_LEAST_GAIN` of the largest possible gain, or with a
     probability below `_LEAST_CHANCE`, are not tried. The function returns after `_MAX_FAILURES` rejected moves, when no move is
@@ -92,7 +94,7 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity.
+        sets: Projections that may become analog, in the order of sensitivity (loss increase per saved cost).
         too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
     """
     tried, failures = {frozenset(loop.mapping.analog)}, 0
@@ -115,18 +117,18 @@ def refine(loop: SearchLoop, sets: PrefixSets, too_much: float) -> None:
 def _best_move(
     loop: SearchLoop, sets: PrefixSets, tried: Collection[frozenset[str]], too_much: float
 ) -> tuple[list[Candidate], str, int] | None:
-    """Find the untried addition or exchange of a candidate with the largest expected gain.
+    """Find the addition or exchange with the largest expected gain among those that were not tried yet.
 
     The expected gain is the saved cost times the assumed probability that the new mapping is within the bound.
 
     Args:
         loop: Loop of the search.
-        sets: Candidates in the order of sensitivity.
+        sets: Projections that may become analog, in the order of sensitivity (loss increase per saved cost).
         tried: Sets of analog projections that were already tried, each given by the names of the projections.
         too_much: Smallest sum of loss increases known to be beyond the bound; infinite = none known.
 
     Returns:
-        The analog candidates after the move, the label of the decision, and the number of MACs moved to tiles; None if no move
+        The analog projections after the move, the label of the decision, and the number of MACs moved to tiles; None if no move
         is worth trying.
     """
     present = [each for each in sets.order if loop.mapping.is_analog(each.node.fqn)]
@@ -150,10 +152,12 @@ def _best_move(
 
 
 def _chance(total: float, enough: float, too_much: float) -> float:
-    """Return the assumed probability that a set of candidates is within the bound, linear between two sums.
+    """Return the assumed probability that the accuracy drop of a set of analog projections is within the bound.
+
+    The probability is linear between two sums of loss increases.
 
     Args:
-        total: Sum of the loss increases of the candidates in the set.
+        total: Sum of the loss increases of the projections in the set.
         enough: Sum known to be within the bound. Up to this sum, the probability is 1.
         too_much: Sum known to be beyond the bound. From this sum on, the probability is 0. Infinite = none known.
     """
@@ -165,14 +169,14 @@ def _chance(total: float, enough: float, too_much: float) -> float:
 def _moves(
     loop: SearchLoop, present: Sequence[Candidate], left: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Candidate | None, float]]:
-    """Yield each possible move: the candidate to add, the candidate to remove (None for an addition), and the saved cost.
+    """Yield each possible move: the projection to make analog, the projection to make digital or None, and the saved cost.
 
     Moves that need more tiles than available are left out.
 
     Args:
         loop: Loop of the search.
-        present: Candidates that are analog in the current mapping.
-        left: Candidates that are digital in the current mapping.
+        present: Projections that are analog in the current mapping.
+        left: Projections that may become analog and are digital in the current mapping.
     """
     objective, cost_with = loop.objective, loop.objective.price(loop.mapping)
     cost, free = cost_with(), math.inf
@@ -187,9 +191,11 @@ def _moves(
 
 
 def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
-    """Retrain the network with all candidates analog. If no mapping is accepted, retrain with half of the added candidates.
+    """Retrain with all candidates analog. If no mapping is accepted, retrain with half of the added candidates, and so on.
 
-    The number of added candidates is halved until a mapping is accepted, none is left to add, or the budget is spent.
+    Candidates are projections that may become analog. Candidates that are still digital are added in the order of sensitivity
+    (loss increase per saved cost). The number of added candidates is halved until a mapping is accepted, the number is 0, or
+    the budget is spent.
     """
     left = sets.left()
     number = len(left)
@@ -200,9 +206,9 @@ def train_together(loop: SearchLoop, sets: PrefixSets) -> None:
 
 
 def train_with(loop: SearchLoop, sets: PrefixSets, extra: Sequence[Candidate]) -> bool:
-    """Retrain once with the candidates `extra` analog too, and return whether a mapping was committed.
+    """Retrain once with the projections `extra` analog too, and return whether a mapping was accepted.
 
-    If the accuracy drop is beyond the bound, mappings with fewer candidates of `extra` are evaluated with the retrained
+    If the accuracy drop is beyond the bound, mappings with fewer projections of `extra` are evaluated with the retrained
     weights.
     """
     better = sets.grow(extra)

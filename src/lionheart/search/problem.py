@@ -51,27 +51,27 @@ class Problem(Protocol):
             index: Number of the decision, counted from 0.
             label: Short description of the decision.
             retrain: Whether to retrain the network before the evaluation.
-            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            early_stop: Whether the evaluation may end once the drop exceeds the bound with 95 % confidence.
         """
 
     def remeasure(self, mapping: LayerMapping, index: int, number: int, *, early_stop: bool) -> Trial:
-        """Evaluate another mapping with the weights of trial `index`, before this trial is committed or rolled back.
+        """Evaluate another mapping with the weights of trial `index`, before this trial is accepted or undone.
 
         Args:
             mapping: Mapping to apply.
             index: Number of the trial, equal to the number of its decision.
             number: Number of this evaluation within the trial, counted from 0.
-            early_stop: Whether the evaluation may end as soon as the drop is clearly beyond the bound.
+            early_stop: Whether the evaluation may end once the drop exceeds the bound with 95 % confidence.
         """
 
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Keep the weights of the last trial, and make `mapping` the current mapping. `decision` concludes the trial."""
+        """Accept the last trial: keep the weights, and make `mapping` the current mapping. The decision is `decision`."""
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
-        """Restore the weights and the optimiser state from before the last trial, and apply a mapping.
+        """Undo the last trial: restore the earlier weights and optimiser state, and apply the earlier mapping.
 
         Args:
-            decision: Decision that concludes the trial.
+            decision: Decision that rejects the trial.
             mapping: Current mapping, i.e. the mapping that was applied before the trial.
         """
 
@@ -79,7 +79,7 @@ class Problem(Protocol):
         """For each named projection, return the measured loss increase with only this projection analog and no retraining."""
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
-        """For each named projection, estimate from the Hessian the loss increase with only this projection analog.
+        """For each named projection, return the loss increase with only this projection analog, estimated from the Hessian.
 
         The estimate is computed from the Hessian of the loss and the weight errors on simulated chips. It is never negative.
         """
@@ -96,8 +96,8 @@ class SearchResult:
     Args:
         mapping: Final mapping.
         decisions: All decisions, in the order in which they were made.
-        outcome: Whether projections were mapped, none could be mapped, or the search ended early.
-        notes: Reasons why candidates stay digital, by the name of the candidate. Only candidates that do not fit on the
+        outcome: ``mapped``, ``infeasible`` (no projection could become analog) or ``budget`` (the search ended early).
+        notes: Reasons why projections stay digital, by the name of the projection. Only projections that do not fit on the
             remaining tiles or that would not lower the cost are included.
     """
 

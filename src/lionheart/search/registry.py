@@ -22,8 +22,8 @@ class Strategy:
 
     Args:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
-        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
-        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
+        early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
+        max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
     """
 
     search: Search
@@ -41,8 +41,8 @@ def register_strategy(
 
     Args:
         name: Name of the strategy.
-        early_stop: Whether to end the evaluation of a mapping as soon as the accuracy drop is clearly beyond the bound.
-        max_candidates: Largest number of candidates that the strategy accepts; None = no limit.
+        early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
+        max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
     """
 
     def add(search: Search) -> Search:
@@ -53,7 +53,7 @@ def register_strategy(
 
 
 def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
-    """Check that a strategy accepts as many candidates as the run has.
+    """Check that a strategy exists and accepts the number of candidates (projections that may become analog) of the run.
 
     Args:
         name: Name of the strategy.
@@ -65,7 +65,7 @@ def check_candidates(name: str, candidates: Sequence[Candidate]) -> None:
     largest = STRATEGIES.find(name).max_candidates
     if largest is not None and len(candidates) > largest:
         raise ConfigError(
-            f"search.strategy: {name!r} accepts at most {largest} candidates, got {len(candidates)}",
-            hint=f"select at most {largest} candidates with search.include or search.exclude, or choose another strategy, e.g. "
+            f"search.strategy: {name!r} accepts at most {largest} layers that may become analog, got {len(candidates)}",
+            hint="select fewer layers with search.include or search.exclude, or choose another strategy, e.g. "
             "search.strategy='training-free'",
         )

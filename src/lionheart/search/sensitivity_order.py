@@ -1,4 +1,4 @@
-"""The order of candidates by sensitivity (loss increase per saved cost), and the sets of candidates that a search tries."""
+"""The order of projections by sensitivity (loss increase per saved cost), and the sets of projections that a search tries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def order_by_sensitivity(
 ) -> list[Candidate]:
     """Return the candidates in ascending order of sensitivity, i.e. of loss increase per gain (saved cost).
 
-    Candidates whose gain is not positive come last.
+    Candidates are projections (weight matrices) that may become analog. Candidates whose gain is not positive come last.
 
     Args:
         candidates: Candidates to order; candidates of equal sensitivity keep the given order.
@@ -38,9 +38,10 @@ def order_by_sensitivity(
 class PrefixSets:
     """Candidates in the order of sensitivity (loss increase per saved cost), and a sequence of candidate sets to try.
 
-    If the number of tiles is not limited and every candidate lowers the cost, set number n contains the first n candidates.
-    Otherwise each set contains those of the first candidates that fit on the tiles and together save cost. The sets are in
-    ascending order of their sum of loss increases. A set is kept only if it costs less than all sets before it.
+    Candidates are projections that may become analog. The sets are called prefix sets. If the number of tiles is not limited
+    and every candidate lowers the cost, the set with index n contains the first n candidates. Otherwise each set contains those
+    of the first candidates that fit on the tiles and together save cost. The sets are in ascending order of their sum of loss
+    increases. A set is kept only if a mapping with this set analog costs less than with any set before it.
 
     Args:
         loop: Loop of the search, which provides candidates, objective and current mapping.
@@ -61,20 +62,20 @@ class PrefixSets:
         self.most = self.objective.cost(loop.start) - top
 
     def left(self) -> list[Candidate]:
-        """Return the candidates that are still digital in the current mapping, in the order of sensitivity."""
+        """Return the projections that may become analog but are digital in the current mapping, in the order of sensitivity."""
         return [each for each in self.order if not self._loop.mapping.is_analog(each.node.fqn)]
 
     def sum_of_rises(self, chosen: Sequence[Candidate]) -> float:
-        """Return the sum of the loss increases of the chosen candidates.
+        """Return the sum of the loss increases of the chosen projections, each measured or estimated with only this one analog.
 
-        The sum is an estimate of the loss increase with all of these candidates analog.
+        The sum is an estimate of the loss increase with all of these projections analog.
         """
         return math.fsum(self._rises_of(chosen))
 
     def grow(self, extra: Sequence[Candidate]) -> list[LayerMapping]:
-        """Return mappings in which one, two, three and more candidates of `extra` are added to the analog projections.
+        """Return mappings that add the first one, two, three and more projections of `extra` to the analog projections.
 
-        Candidates that do not fit on the tiles or save no cost stay digital. A mapping is left out if it does not cost less
+        Projections that do not fit on the tiles or save no cost stay digital. A mapping is left out if it does not cost less
         than the current mapping and all mappings before it. The mappings are therefore in decreasing order of cost.
         """
         present, found = [each for each in self.order if self._loop.mapping.is_analog(each.node.fqn)], []
@@ -88,17 +89,19 @@ class PrefixSets:
         return found
 
     def label(self, number: int) -> str:
-        """Return the label of the decision that tries the prefix set with index `number` (from 0).
+        """Return the label of the decision that tries prefix set `number`, e.g. ``first 3 of 20, not retrained``.
 
-        A prefix set contains the first candidates in the order of sensitivity.
+        A prefix set contains the first projections in the order of sensitivity (loss increase per saved cost). The sets are
+        numbered from 0.
         """
         first = "first " if self.objective.is_plain else ""
         return f"{first}{len(self.sets[number])} of {len(self.order)}, not retrained"
 
     def note(self, number: int) -> str:
-        """Return a line of text that names the candidates skipped by the prefix set with index `number` (from 0).
+        """Return text that names the projections that prefix set `number` leaves out, with the reason for each.
 
-        The line also contains the reason for each candidate. The text is empty if the set skips no candidate.
+        A projection is left out if it precedes the set's last projection in the order of sensitivity and is not in the set. The
+        text is empty if no projection is left out. The sets are numbered from 0.
         """
         if self.objective.is_plain or not self.sets[number]:
             return ""
@@ -110,9 +113,9 @@ class PrefixSets:
         return [self._rises[each.node.fqn] for each in chosen]
 
     def _choose(self, wanted: Sequence[Candidate]) -> LayerMapping:
-        """Return a copy of the start mapping in which some candidates of `wanted` are analog.
+        """Return a copy of the search's start mapping in which some projections of `wanted` are analog.
 
-        These are the candidates that fit on the tiles and together save cost.
+        These are the projections that fit on the tiles and together save cost.
         """
         fitting = self.objective.pack([each.node.fqn for each in wanted], self._gains)
         return self.objective.drop_unprofitable(on_tiles(self._loop.start, fitting))

@@ -1,4 +1,4 @@
-"""Settings of a search and of a Pareto front."""
+"""Settings of a mapping search, and of a Pareto front between a cost and the accuracy drop."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_all_faults_at_once():
 
 
 def test_a_setting_is_given_once():
-    with pytest.raises(ConfigError, match="search.n_chips: given twice, '2' and '3'"):
+    with pytest.raises(ConfigError, match="search.n_chips: assigned twice, as '2' and as '3'"):
         read_settings("quick", assignments=["n_chips=2", "search.n_chips=3"])
 
 

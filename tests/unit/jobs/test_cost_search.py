@@ -345,9 +345,9 @@ def test_a_strategy_that_forgets_the_tiles_is_stopped():
     toy = Toy(0, 3, max_tiles=1)
     loop = SearchLoop(FakeProblem([0.1] * 3), toy.candidates, toy.start, max_drop_pp=1.0, objective=toy.objective)
     everything = LayerMapping.from_analog(toy.graph, toy.graph.fqns)
-    with pytest.raises(ConfigError, match="the strategy tried a mapping of .* expected at most 1"):
+    with pytest.raises(ConfigError, match="the strategy tried a mapping that needs .* expected at most 1"):
         loop.attempt(everything, "everything", macs=0)
-    with pytest.raises(ConfigError, match="the strategy tried a mapping of .* expected at most 1"):
+    with pytest.raises(ConfigError, match="the strategy tried a mapping that needs .* expected at most 1"):
         loop.attempt(toy.start, "nothing", macs=0, smaller=[everything])
     assert loop.decisions == []
 

@@ -252,7 +252,7 @@ def test_exhaustive_is_the_ceiling_of_training_free(damage_pp, bound):
 
 def test_exhaustive_refuses_large_networks_before_anything_is_tried():
     problem = FakeProblem([9.0] * 13)
-    with pytest.raises(ConfigError, match="'exhaustive' accepts at most 12 candidates") as caught:
+    with pytest.raises(ConfigError, match="'exhaustive' accepts at most 12 layers that may become analog") as caught:
         run("exhaustive", problem)
     assert "exclude" in caught.value.hint
     assert problem.log == []

@@ -32,7 +32,7 @@ _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, co
 
 @final
 class ChipEvaluator:
-    """Evaluates a model on simulated chips and compares its scores with the scores of the task's digital network.
+    """Evaluates a model on simulated chips, and compares the accuracy with the accuracy of the task's digital network.
 
     Args:
         context: Context of the job.
@@ -50,12 +50,12 @@ class ChipEvaluator:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Scores of the task's digital network on the samples used for decisions, one per sample, ``(samples,)``."""
+        """Scores of the task's digital network on the validation samples used for decisions, ``(samples,)``."""
         return score_samples(self.task.model, self.validation, self.task.metric)
 
     @cached_property
     def held_out_reference(self) -> Tensor:
-        """Scores of the task's digital network on the held-out validation samples, one per sample, ``(samples,)``."""
+        """Scores of the task's digital network on the validation samples for the hold-out test, ``(samples,)``."""
         return score_samples(self.task.model, self._held_out_samples(), self.task.metric)
 
     def decide(
@@ -63,14 +63,14 @@ class ChipEvaluator:
     ) -> tuple[Accuracy, Drop]:
         """Evaluate the model on the samples used for decisions, and return accuracy and drop at the worst time.
 
-        The evaluation ends early only if the accuracy drop is beyond the bound `max_drop_pp` of the settings. If the drop is
-        within the bound, all samples are evaluated, because selecting the best of many short evaluations would be biased
+        The evaluation can end early only if the accuracy drop is beyond the bound, the setting `max_drop_pp`. A mapping within
+        the bound is always evaluated on all samples, because selecting the best of many short evaluations would be biased
         (winner's curse).
 
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
             label: Label of the progress bar.
-            early_stop: Whether to end the evaluation as soon as the drop is clearly beyond the bound.
+            early_stop: Whether to end the evaluation once the mean drop over chips exceeds the bound with 95 % confidence.
             times: Times since programming [s]; None = the times at which the bound must hold.
 
         Returns:
@@ -83,7 +83,7 @@ class ChipEvaluator:
         )
 
     def test_holdout(self, path: tuple[str | int, ...], label: str, confidence: float) -> tuple[Accuracy, Drop]:
-        """Evaluate the model on held-out samples and on new chips. No decision has used these samples or these chips.
+        """Evaluate the model on validation samples and simulated chips that no decision of the search has used.
 
         Args:
             path: Name of the random stream, as a tuple, with which the chips are simulated.
@@ -98,19 +98,20 @@ class ChipEvaluator:
         return self._worst(self._held_out_samples(), self.held_out_reference, n_chips, path, label, confidence)
 
     def validate(self) -> list[Accuracy]:
-        """Return the accuracy on validation samples and new chips, for each time at which the bound on the drop must hold.
+        """Return the accuracy on the validation samples for final results, at each time at which the bound must hold.
 
-        No decision has used these chips.
+        The accuracy is measured on newly simulated chips, which no decision of the search has used. The times are in ascending
+        order.
         """
         search = self.settings.search
         times, label = list(search.decision_times()), "validation, fresh chips"
         return self._evaluate(self.final_validation, times, search.n_chips_final, ("validate",), label)
 
     def test(self) -> list[Accuracy]:
-        """Return the accuracy on test samples and new chips for several times since programming, in ascending order of time.
+        """Return the accuracy on test samples and newly simulated chips, at several times since programming.
 
         The times are the settings `report_times` and `t_inference` and the times at which the bound on the accuracy drop must
-        hold. This method is called once per run, for the final results.
+        hold, in ascending order. This method is called once per run, for the final results.
         """
         search = self.settings.search
         times = sorted({*search.report_times, search.t_inference, *search.decision_times()})
@@ -170,7 +171,9 @@ class ChipEvaluator:
         return self.held_out
 
     def _is_beyond(self, found: Sequence[Accuracy]) -> bool:
-        """Return whether the accuracy drop is beyond the bound at any time, with confidence level `_CLEAR`.
+        """Return whether, at any time, the mean accuracy drop over chips exceeds the bound with 95 % confidence.
+
+        The result is False while fewer than `_FEWEST_SAMPLES` samples are evaluated.
 
         Args:
             found: Accuracy at each time, on the samples evaluated so far.
@@ -188,7 +191,7 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
 
     Args:
         model: Model to compile, changed in place; reverted at the end of the block.
-        n_passes: Number of forward passes in the block. With fewer than `_WORTH_COMPILING` passes, the model is not compiled.
+        n_passes: Number of forward passes in the block. With fewer than 1000 passes, the model is not compiled.
         enabled: Whether compilation is allowed.
     """
     if not enabled or n_passes < _WORTH_COMPILING:
@@ -202,7 +205,7 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
 
 
 def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None) -> Drop:
-    """Return the accuracy drop from the digital network to an analog network [pp], with an upper confidence bound.
+    """Return the accuracy drop from the digital network to an analog network, and its upper confidence bound, both in [pp].
 
     Args:
         estimate: Accuracy of the analog network on simulated chips, as returned by `evaluate_over_chips`.
@@ -217,7 +220,7 @@ def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chi
     """
     if estimate.samples is None:
         raise ConfigError(
-            "estimate: got an accuracy without per-sample scores",
+            "estimate: got an accuracy whose per-sample scores are missing (estimate.samples is None)",
             hint="pass an estimate returned by evaluate_over_chips",
         )
     chips = torch.tensor(estimate.scores, dtype=torch.float64)

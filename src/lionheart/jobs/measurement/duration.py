@@ -19,14 +19,14 @@ from lionheart.training import training_autocast
 
 
 def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerMapping, n_trials: int) -> float:
-    """Return an upper estimate of the total duration of trials with retraining [s].
+    """Return an upper estimate of the total duration of `n_trials` trials, each with retraining and evaluation [s].
 
     One training step and the evaluation of one batch are timed on a copy of the task's model.
 
     Args:
         context: Context of the job.
         chips: Evaluator of the job; its validation samples are counted.
-        everything: Mapping in which all candidates are analog. It is applied to the copy.
+        everything: Mapping of the copy, in which all projections that may become analog are analog.
         n_trials: Number of trials.
     """
     twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, context.settings.tile)
@@ -53,7 +53,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:
-    """Return the median wall time of `repeats` calls of `work` [s]. One call before them is not timed."""
+    """Return the median wall time of one call of `work` [s], over `repeats` calls after one call that is not timed."""
     work()
     times = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Estimate of the loss increase if a single projection (weight matrix) runs on tiles.
+"""Estimate of the loss increase caused by running a single projection (weight matrix) on analog tiles.
 
 The estimate is computed from the Hessian of the loss and from the weight errors on simulated chips.
 """
@@ -31,9 +31,9 @@ _CHIPS, _VECTORS = 3, 8  # chips, and random vectors for each projection and bat
 
 
 class Curvature(Record):
-    """Hessian trace and squared weight error of a projection (weight matrix).
+    """Hessian trace and mean squared weight error of a projection (weight matrix).
 
-    From both numbers, the loss increase with only this projection on tiles is estimated.
+    The property `expected_loss_increase` is an estimate, computed from both, for a network with only this projection on tiles.
     """
 
     trace: float = Field(description="trace of the Hessian of the loss with respect to the projection's weights")
@@ -50,13 +50,13 @@ class Curvature(Record):
 
 
 def measure_curvature(context: Context, batches: BatchSource, fqns: Sequence[str]) -> dict[str, Curvature]:
-    """For each named projection (weight matrix), return the Hessian trace and the squared weight error on simulated chips.
+    """For each named projection (weight matrix), return the Hessian trace and the mean squared weight error on chips.
 
     The Hessian is computed for the loss of the task's digital network. The weight errors are simulated with the tile settings
     of the run, at ``t_inference`` since programming, and always with the backend ``lionheart``. The loss increase estimated
-    from both has the unit of the loss, like the result of `measure_loss_increase`, but does not include the effects of
-    converters and output noise, nor terms beyond second order. HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and
-    divides the product of trace and squared error by the number of weights.
+    from trace and error has the unit of the loss. The estimate does not include the effects of converters and output noise, nor
+    terms beyond second order. The published method HILAL uses ``(0.08 max|W|)^2`` as the squared error instead, and divides the
+    product of trace and squared error by the number of weights.
 
     Args:
         context: Context of the job. The task's network is not changed.
@@ -119,8 +119,8 @@ def estimate_traces(
     """For each named projection (weight matrix), estimate the trace of the Hessian of the loss with respect to its weights.
 
     The model is evaluated in ``eval()`` mode. Hutchinson's estimator is used: the mean of ``v' H v`` over vectors ``v`` of
-    random signs, which is exact for a diagonal Hessian ``H``. Each projection has its own vectors. With one vector for all
-    weights, the variance caused by a sensitive projection would mask the traces of other projections. If a projection is a
+    random signs. The estimate is exact for a diagonal Hessian ``H``. Each projection has its own vectors. With one vector for
+    all weights, the variance caused by a sensitive projection would mask the traces of other projections. If a projection is a
     slice of a parameter, such as q, k and v of packed attention, the trace refers to the slice. The Hessian of a shared weight
     includes all uses of the weight, e.g. in an embedding.
 
@@ -168,7 +168,7 @@ def estimate_traces(
     for fqn, total in totals.items():
         if not math.isfinite(total):
             raise NumericsError(
-                f"{fqn}: the trace of the Hessian is {total}, expected a finite number",
+                f"{fqn}: the estimated trace of the loss's Hessian is {total}, expected a finite number",
                 hint="check that the loss is finite, or use a ranking and a strategy other than 'hessian'",
             )
     return {fqn: total / max(n_samples, 1) for fqn, total in totals.items()}
@@ -211,7 +211,9 @@ def _check_differentiable(slope: Tensor) -> None:
         if node is None or node in seen:
             continue
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("the network contains a function that is marked as only once differentiable")
+            raise RuntimeError(
+                "the network contains a custom autograd function that is decorated with once_differentiable"
+            )
         seen.add(node)
         waiting += [each for each, _ in node.next_functions]
 

@@ -1,4 +1,7 @@
-"""Measure how much the loss increases if a single projection (weight matrix) runs on tiles, without retraining."""
+"""Measure how much the loss of a network increases if a single projection (weight matrix) runs on analog tiles.
+
+The network is not retrained.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     """For each named projection, return the loss increase with only this projection on tiles, mean over simulated chips.
 
     For a classifier (see `tells_classes`), the Kullback-Leibler divergence of the class probabilities from the class
-    probabilities of the digital network is measured instead. This divergence is the loss increase if the targets are the
+    probabilities of the digital network is returned instead. This divergence is the loss increase if the targets are the
     probabilities computed by the digital network. It is never negative and needs fewer samples than the loss, in which helpful
     and harmful errors cancel only slowly. In repeated measurements on ResNet20, the divergence varied by 10 %, while the loss
     increase varied even in sign.

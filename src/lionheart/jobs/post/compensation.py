@@ -32,8 +32,8 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
     unchanged. For each of these settings, all values that are cheaper than the value in the run's tile settings are tried,
     cheapest first. A value is first tried on all layers that still have the original value. If the drop is then beyond the
     bound, the layers are split into two halves. The value is tried on each half, and a half that fails is split again. Layers
-    with the most outputs come first. Each trial uses the samples used for decisions, and ends early if the drop is clearly
-    beyond the bound. No further value is tried once the budget of the run is spent.
+    with the most outputs come first. Each trial uses the validation samples for decisions, and ends early once the drop
+    exceeds the bound with 95 % confidence. No further value is tried once the budget of the run is spent.
 
     Args:
         context: Context of the job.
@@ -97,7 +97,9 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
 
 
 def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dict[str, str]]:
-    """Return the digital corrections in which each layer differs from `usual`, by layer name. Equal layers are left out.
+    """Return, by layer name, the digital-correction settings in which the layer differs from `usual`.
+
+    These settings are `column_calibration`, `drift_compensation` and `input_range`. Layers without a difference are left out.
 
     Args:
         tiles: Tile settings of each layer, by layer name.
@@ -111,12 +113,12 @@ def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dic
 
 
 def find_refresh_interval(context: Context, problem: MappingProblem, mapping: LayerMapping) -> RefreshInterval | None:
-    """Find the age up to which chips stay within the bound, i.e. the interval at which chips must be reprogrammed.
+    """Find the interval at which chips must be reprogrammed, i.e. the largest age with an accuracy drop within the bound.
 
     The age of a chip is the time since its weights were programmed. The ages that can be tested are the last time at which the
     bound on the accuracy drop must hold, and the larger ages in `AGES`. The largest age within the bound is found by bisection,
-    under the assumption that the accuracy drop grows with age. Each age is tested on the samples used for decisions. A test
-    ends early if the drop is clearly beyond the bound.
+    under the assumption that the accuracy drop grows with age. Each age is tested on the validation samples for decisions.
+    A test ends early once the drop exceeds the bound with 95 % confidence.
 
     Args:
         context: Context of the job.

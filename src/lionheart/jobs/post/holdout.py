@@ -77,7 +77,7 @@ def _show(context: Context, test: HoldoutTest) -> None:
 
 
 def order_of_acceptance(decisions: tuple[Decision, ...], mapping: LayerMapping) -> list[str]:
-    """Return the names of the analog projections of `mapping`, in the order in which they last became analog.
+    """Return the names of the projections that are analog in `mapping`, in the order in which they last became analog.
 
     The projection that became analog first is the first element.
     """

@@ -1,1 +1,1 @@
-"""Rankings of candidates, one module for each ranking."""
+"""Rankings, i.e. orders in which a run tries to move projections (weight matrices) to tiles; one module for each ranking."""

@@ -1,4 +1,4 @@
-"""Ranking ``energy``: candidates that save the most energy come first."""
+"""Ranking ``energy``: projections (weight matrices) that save the most energy on tiles are tried first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lionheart.search import Problem
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
     """For each candidate, return the energy saved per inference [J] if only this candidate runs on tiles.
 
-    The candidate that saves the most energy is tried first. The energy is estimated for the first platform in the settings.
+    Candidates are projections (weight matrices) that may become analog. The candidate that saves the most energy is tried
+    first. The energy is estimated for the first platform in the settings.
     """
     return savings(context, candidates, "energy")

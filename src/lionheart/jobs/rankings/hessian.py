@@ -1,4 +1,4 @@
-"""Ranking ``hessian``: candidates with the smallest estimated loss increase per saved cost come first.
+"""Ranking ``hessian``: projections with the smallest estimated loss increase per saved cost are tried first.
 
 The loss increase is estimated from the Hessian of the loss.
 """
@@ -17,8 +17,9 @@ from lionheart.search import Problem
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
     """For each candidate, return the negated ratio of the loss increase estimated from the Hessian to the saved cost.
 
-    The candidate with the smallest ratio is tried first. With the default objective, the saved cost is the number of MACs moved
-    to tiles. The method HILAL divides by the number of weights instead, and clusters the projections.
+    Candidates are projections (weight matrices) that may become analog. The candidate with the smallest ratio is tried first.
+    With the default objective, the saved cost is the number of MACs moved to tiles. The published method HILAL divides the loss
+    increase by the number of weights instead, and clusters the projections.
     """
     rises = problem.expected_loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

@@ -1,4 +1,4 @@
-"""Ranking ``macs``: candidates with the most MACs come first."""
+"""Ranking ``macs``: projections (weight matrices) with the most multiply-accumulates are tried first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from lionheart.search import Problem
 
 @register_ranking("macs")
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
-    """For each candidate, return its MACs. The candidate with the most MACs is tried first.
+    """For each candidate, return its number of MACs (multiply-accumulates) of one inference.
 
+    Candidates are projections (weight matrices) that may become analog. The candidate with the most MACs is tried first.
     Candidates with equal MACs are tried in the order in which the network contains them.
     """
     return {each.node.fqn: each.node.macs for each in candidates}

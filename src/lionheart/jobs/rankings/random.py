@@ -1,4 +1,4 @@
-"""Ranking ``random``: a random order, determined by the seed of the run."""
+"""Ranking ``random``: projections (weight matrices) are tried in a random order, determined by the seed of the run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from lionheart.search import Problem
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
     """For each candidate, return a random number that depends only on the seed of the run and the candidate's name.
 
-    The candidate with the largest number is tried first.
+    Candidates are projections (weight matrices) that may become analog. The candidate with the largest number is tried first.
     """
     return {each.node.fqn: context.streams.derive_seed("ranking", each.node.fqn) for each in candidates}

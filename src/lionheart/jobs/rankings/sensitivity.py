@@ -1,4 +1,4 @@
-"""Ranking ``sensitivity``: candidates with the smallest measured loss increase per saved cost come first."""
+"""Ranking ``sensitivity``: projections with the smallest measured loss increase per saved cost are tried first."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lionheart.search import Problem
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
     """For each candidate, return the negated ratio of the measured loss increase to the saved cost.
 
-    The candidate with the smallest ratio is tried first. A decrease of the loss counts as 0. With the default objective, the
-    saved cost is the number of MACs moved to tiles.
+    Candidates are projections (weight matrices) that may become analog. The candidate with the smallest ratio is tried first. A
+    decrease of the loss counts as 0. With the default objective, the saved cost is the number of MACs moved to tiles.
     """
     rises = problem.loss_increase([each.node.fqn for each in candidates])
     return least_loss_per_gain(context, candidates, rises)

@@ -1,4 +1,4 @@
-"""Ranking ``time``: candidates that save the most time come first."""
+"""Ranking ``time``: projections (weight matrices) that save the most time on tiles are tried first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lionheart.search import Problem
 def rank(context: Context, candidates: Sequence[Candidate], problem: Problem) -> Mapping[str, float]:
     """For each candidate, return the time saved per inference [s] if only this candidate runs on tiles.
 
-    The candidate that saves the most time is tried first. The time is estimated for the first platform in the settings.
+    Candidates are projections (weight matrices) that may become analog. The candidate that saves the most time is tried
+    first. The time is estimated for the first platform in the settings.
     """
     return savings(context, candidates, "time")

@@ -1,4 +1,4 @@
-"""Baseline strategy: all candidates analog."""
+"""Baseline strategy: all projections (weight matrices) that may become analog are analog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("all-analog")
 def search(loop: SearchLoop) -> None:
-    """Map all candidates to tiles, or as many as fit, retrain once, and accept the mapping whatever its accuracy drop."""
+    """Map all candidates to tiles, retrain once, and accept the mapping whatever its accuracy drop.
+
+    Candidates are projections that may become analog. If the candidates do not all fit on the tiles, those with the largest
+    gain (saved cost) per tile are mapped.
+    """
     map_at_once(loop, loop.candidates, "everything")
 
 
@@ -21,7 +25,8 @@ def map_at_once(loop: SearchLoop, wanted: Sequence[Candidate], label: str) -> No
 
     Args:
         loop: Loop of the search.
-        wanted: Candidates to map. If they do not all fit on the tiles, those with the largest gain per tile are mapped.
+        wanted: Candidates (projections) to map. If they do not all fit on the tiles, those with the largest gain (saved cost)
+            per tile are mapped.
         label: Label of the decision.
     """
     fqns = [each.node.fqn for each in wanted]

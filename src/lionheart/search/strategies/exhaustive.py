@@ -32,9 +32,9 @@ def search(loop: SearchLoop) -> None:
 
 
 def _subsets(loop: SearchLoop) -> list[tuple[Candidate, ...]]:
-    """Return the sets of candidates to try, in increasing order of the cost of their mappings.
+    """Return the sets of projections to try as analog, in increasing order of the cost of their mappings.
 
-    The sets are all non-empty sets that fit on the tiles and in which each candidate saves cost.
+    The sets are all non-empty sets that fit on the tiles and in which each projection saves cost.
     """
     objective, cost_with = loop.objective, loop.objective.price(loop.start)
     sizes = range(1, len(loop.candidates) + 1)

@@ -9,9 +9,10 @@ from lionheart.search.strategies.all_analog import map_at_once
 
 @register_strategy("first-last-digital")
 def search(loop: SearchLoop) -> None:
-    """Map all candidates except the network's first and last projection to tiles, or as many as fit, and retrain once.
+    """Map all candidates except the network's first and last projection to tiles, and retrain once.
 
-    The mapping is accepted whatever its accuracy drop.
+    Candidates are projections that may become analog. The mapping is accepted whatever its accuracy drop. If the candidates do
+    not all fit on the tiles, those with the largest gain (saved cost) per tile are mapped.
     """
     names = list(loop.start.placements)
     chosen = [each for each in loop.candidates if each.node.fqn not in (names[0], names[-1])]

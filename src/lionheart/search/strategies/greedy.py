@@ -1,4 +1,4 @@
-"""The greedy search of the LionHeart paper: try each candidate once, with retraining, and accept or reject the candidate."""
+"""The greedy search of the LionHeart paper: try each projection once as analog, with retraining, and accept or reject it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from lionheart.search.registry import register_strategy
 
 @register_strategy("lionheart")
 def search(loop: SearchLoop) -> None:
-    """Try the candidates one by one in the given order; keep a candidate analog if the accuracy drop is within the bound.
+    """Try the candidates one by one in the run's ranking order; keep a candidate analog if the drop is within the bound.
 
-    In each trial, the candidates accepted so far are analog too. The drop is measured against the digital network, not against
-    the previous trial. A rejected candidate stays digital and is not tried again.
+    Candidates are projections that may become analog. In each trial, the candidates accepted so far are analog too. The drop is
+    measured against the digital network, not against the previous trial. A rejected candidate stays digital and is not tried
+    again.
 
     Two rules are not in the paper. First, a candidate is skipped without a trial if it does not fit on the remaining tiles or
     would not lower the cost. Second, a trial also moves accepted projections back to the digital core if they have become

@@ -1,4 +1,4 @@
-"""Search that orders the candidates by a loss increase estimated from the Hessian, and retrains at most once."""
+"""Search that orders projections by the loss increase estimated from the Hessian, and retrains at most once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lionheart.search.sensitivity_order import PrefixSets
 def search(loop: SearchLoop) -> None:
     """Order candidates by estimated loss increase, and find how many can be analog, without and then with one retraining.
 
-    1. For each candidate, estimate from the Hessian the loss increase with only this candidate analog. Order the candidates by
-       the loss increase per saved cost (by default per MAC moved to tiles).
+    1. For each candidate (projection that may become analog), estimate from the Hessian the loss increase with only this
+       candidate analog. Order the candidates by the loss increase per saved cost (by default per MAC moved to tiles).
     2. Find how many of the first candidates can be analog without retraining.
     3. Retrain once with all candidates analog, and find by bisection how many can be analog with the retrained weights. Keep
        these weights only if the new mapping costs less than the mapping of step 2.

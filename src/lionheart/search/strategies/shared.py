@@ -1,4 +1,4 @@
-"""Search with few retrainings. Each retraining serves several candidates at once."""
+"""Search with few retrainings: the network is retrained with several additional analog projections at once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _MAX_ROUNDS = 3
 def search(loop: SearchLoop) -> None:
     """Find a mapping of low cost within the bound on the accuracy drop, with few retrainings.
 
-    1. For each candidate, measure the loss increase with only this candidate analog, without retraining. Order the candidates
-       by the loss increase per saved cost: per MAC or weight moved to tiles, or per joule or second saved.
+    1. For each candidate (projection that may become analog), measure the loss increase with only this candidate analog,
+       without retraining. Order the candidates by the loss increase per saved cost: per MAC or weight moved to tiles, or per
+       joule or second saved.
     2. Find how many of the first candidates can be analog without retraining. If the first candidates do not all fit on the
        tiles, those with the largest gain (saved cost) per tile are selected.
     3. Refine the mapping without retraining: add a candidate, or exchange a candidate for one with a larger gain. A set of

@@ -1,4 +1,4 @@
-"""The strategy ``training-free``, i.e. ``shared`` without retraining."""
+"""The strategy ``training-free``: the same search as in the strategy ``shared``, but without retraining."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from lionheart.search.strategies.shared import search_in_rounds
 
 @register_strategy("training-free", early_stop=True)
 def search(loop: SearchLoop) -> None:
-    """Run the strategy ``shared`` without retraining; the network keeps its weights."""
+    """Run the search of the strategy ``shared`` without its retraining steps; the network keeps its weights."""
     search_in_rounds(loop, 0)
