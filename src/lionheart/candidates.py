@@ -21,7 +21,10 @@ from lionheart.partition import TilePartition, partition_graph
 
 
 class Named(Protocol):
-    """A projection (weight matrix) with its names and its layer type, which user rules are compared with."""
+    """Interface of projections (weight matrices) that a user can select with rules.
+
+    A rule is compared either with the names of a projection (`fqn` and `aliases`), or with its `layer_type`.
+    """
 
     @property
     def fqn(self) -> str:
@@ -42,8 +45,8 @@ class Candidate:
     """A projection (weight matrix) of a network, with the decision whether it may become analog.
 
     Args:
-        node: Projection in the graph of the network.
-        partition: Partition of the weight matrix over tiles.
+        node: Node of the projection in the layer graph of the network.
+        partition: Partition of the weight matrix into parts that each fit on one tile.
         reason: Reason why the projection must stay digital; empty if it may become analog.
         by_choice: Whether the projection must stay digital because of a rule that the user gave.
     """
@@ -55,12 +58,12 @@ class Candidate:
 
     @property
     def is_mappable(self) -> bool:
-        """Whether the projection may become analog."""
+        """Whether the projection (weight matrix) may run on analog tiles."""
         return not self.reason
 
     @property
     def judgement(self) -> Judgement:
-        """Decision whether the projection may become analog, in the form that is stored in files."""
+        """Decision whether the projection (weight matrix) may run on analog tiles, in the form that is stored in files."""
         return Judgement(
             mappable=self.is_mappable,
             reason=self.reason,
@@ -81,8 +84,8 @@ class Judgement:
         reason: Reason why the projection must stay digital; empty if it may become analog.
         by_choice: Whether the projection must stay digital because of a rule that the user gave.
         n_tiles: Number of tiles that the projection needs when it is analog.
-        row_sizes: Number of matrix inputs on each row of tiles.
-        col_sizes: Number of matrix outputs on each column of tiles.
+        row_sizes: For each row of tiles, the number of inputs of the weight matrix that this row processes.
+        col_sizes: For each column of tiles, the number of outputs of the weight matrix that this column computes.
         tile_utilisation: Fraction of the tiles' cells that hold a weight, 0 to 1; None = not recorded.
     """
 
@@ -212,7 +215,7 @@ def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> s
             by_type = rule.startswith("type:")
             names = sorted({f"type:{node.layer_type}" for node in nodes}) if by_type else [node.fqn for node in nodes]
             hint = suggest(rule, names, label="layer types" if by_type else "projections")
-            raise ConfigError(f"{option}: {rule!r} matches no projection of the network", hint=hint)
+            raise ConfigError(f"{option}: {rule!r} matches no projection (weight matrix) of the network", hint=hint)
         matched |= found
     return matched
 

@@ -46,12 +46,12 @@ def name_units(fqns: Iterable[str]) -> dict[str, str]:
 
 
 def make_pattern(fqn: str) -> str:
-    """Return the name `fqn` with each index replaced by ``*``, for example ``layer.*.conv`` for ``layer.3.conv``."""
+    """Return the dotted name `fqn` with each numeric component replaced by ``*``: ``layer.3.conv`` becomes ``layer.*.conv``."""
     return ".".join("*" if name.isdigit() else name for name in fqn.split("."))
 
 
 def make_unit_pattern(unit: str) -> str:
-    """Return the name of a mapping unit with each index replaced by ``*``, except an index at the end of the name.
+    """Return the name of a mapping unit with each numeric component replaced by ``*``, except the last component.
 
     For example, the result for ``layer.3.ffn.0`` is ``layer.*.ffn.0``.
     """

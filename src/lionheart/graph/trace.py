@@ -192,7 +192,7 @@ class _Probes:
 
 
 def _explain(model: nn.Module, watcher: _Recorder, error: Exception) -> GraphError:
-    """Return an error that names the module in which the forward pass failed."""
+    """Return an error whose message names the module in which the forward pass of `model` failed with `error`."""
     where = type(model).__name__
     if watcher.stack and watcher.stack[-1][0]:
         fqn, module = watcher.stack[-1]

@@ -79,7 +79,7 @@ class ReportData:
 
     @property
     def bound_pp(self) -> float:
-        """Largest accuracy drop against the digital network that the run allows [pp]."""
+        """Largest accuracy drop against the digital network that the run allows, in the drop unit of the metric (e.g. pp)."""
         return self.results.max_drop_pp
 
     @property
@@ -145,7 +145,7 @@ class ReportData:
         Return None if the test accuracy of the digital network was not measured.
 
         Args:
-            mean: Mean test accuracy over chips, 0 to 1.
+            mean: Mean test accuracy over simulated chips, 0 to 1.
         """
         baseline = self.results.baseline.test_accuracy
         return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue

@@ -30,9 +30,10 @@ def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
 
 
 def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
-    """Return the mapping with the lowest cost among the mappings whose accuracy drop is within a bound.
+    """Return the mapping with the lowest cost among the mappings whose accuracy drop is at most `max_drop_pp`.
 
-    Of several mappings with this cost, the most accurate mapping is returned. Return None if no mapping is within the bound.
+    Of several mappings with the lowest cost, the most accurate mapping is returned. Return None if no mapping is
+    within the bound.
 
     Args:
         front: Mappings to choose from.

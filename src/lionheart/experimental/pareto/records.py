@@ -36,7 +36,7 @@ class MeasuredMapping(Record):
 
 
 class FreshMeasurement(Record):
-    """Accuracy of a mapping on the front, measured again on fresh chips and all validation samples."""
+    """Accuracy of a mapping on the front, measured again on newly programmed simulated chips and all validation samples."""
 
     accuracy: Accuracy = Field(description="accuracy over fresh chips")
     drop_pp: float = Field(description="drop against the digital network on all validation samples [pp]")

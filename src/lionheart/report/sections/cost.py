@@ -109,9 +109,9 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
     """Return the CSS classes that set the colours of the large components of the time or energy, by names of components.
 
-    A component has a shade of the colour for analog if its work needs tiles, otherwise a shade of the colour for digital. A
-    component has no entry if it is small in every breakdown or if all shades are in use. Components without an entry are drawn
-    together as one segment.
+    A component has a shade of the colour for analog if its name contains a word for tiles and no word for cores, otherwise a
+    shade of the colour for digital. A component has no entry if it is small in every breakdown or if all shades are in use.
+    Components without an entry are drawn together as one segment.
 
     Args:
         breakdowns: Values of the components [s or J] by names of components, one mapping for each bar.

@@ -90,9 +90,9 @@ def write_confidence_level(data: ReportData) -> str:
 def write_post_search(data: ReportData) -> str:
     """Return up to two sentences with the results of the steps after the search.
 
-    The first sentence names the layers that need fewer error corrections than the tile settings specify. The second sentence
-    states for how long after programming chips meet the accuracy bound. A sentence is left out if its step was not requested.
-    The first sentence is also left out if there are no such layers.
+    The first sentence names the analog layers that need fewer error corrections than the tile settings specify. The second
+    sentence states for how long after programming simulated chips meet the accuracy bound. A sentence is left out if its step
+    was not requested. The first sentence is also left out if all layers need the specified corrections.
     """
     found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
