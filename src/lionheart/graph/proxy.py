@@ -146,7 +146,8 @@ class WeightProxy:
     def _refuse(self, name: str) -> None:
         if self._note is None:
             raise UnsupportedLayerError(
-                f"weight: the forward of the layer uses the weight in {name!r}, expected a product of inputs with the weight",
+                f"weight: the forward of the layer uses the weight in the operation {name!r}, "
+                "expected a product of inputs with the weight",
                 hint="keep the layer digital, or use its weight only in F.linear, a convolution function, matmul, mm or addmm",
             )
         self._note(name)

@@ -112,7 +112,7 @@ class StorageTracker:
             self._producers[memory] = producers
 
     def follow_product(self, output: Tensor, fqns: Iterable[str]) -> None:
-        """Record that the projections (weight matrices) named in `fqns` produced `output`."""
+        """Record that `output` is the product of inputs with the projections (weight matrices) that `fqns` names."""
         memory = memory_of(output)
         self._set(memory, output, None)
         self._producers[memory] = frozenset(fqns)

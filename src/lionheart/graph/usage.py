@@ -13,7 +13,7 @@ from lionheart.graph.proxy import Geometry, Multiply
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:
-    """Return a function that multiplies inputs digitally with a weight, and the geometry if the module is a convolution.
+    """Return a function that multiplies inputs digitally with a weight, and the geometry of a convolution.
 
     Args:
         module: Module that contains the projection (weight matrix).

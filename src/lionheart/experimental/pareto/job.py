@@ -90,7 +90,7 @@ def resume_pareto_front(
         Results of the search, including the measurements from before the interruption.
 
     Raises:
-        ArtifactError: The run does not exist, or the run belongs to another network.
+        ArtifactError: The run does not exist, or the run was started with another network than the network of `task`.
         ConfigError: The storage URL of the run had a password, which was not recorded, and `storage` is None.
     """
     run = RunDirectory.open(Path(run_dir))

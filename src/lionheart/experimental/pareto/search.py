@@ -32,7 +32,9 @@ try:
     from optuna.trial import FrozenTrial, Trial, TrialState
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
-    raise ConfigError("pareto: optuna is not installed", hint="pip install 'lionheart-aimc[pareto]'") from error
+    raise ConfigError(
+        "pareto: optuna is not installed", hint="install it with: pip install 'lionheart-aimc[pareto]'"
+    ) from error
 
 _MUTATIONS = 2.0  # average number of redrawn projections of a child; half of them change
 _CHOICES = CategoricalDistribution((False, True))

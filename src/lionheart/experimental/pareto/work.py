@@ -65,7 +65,7 @@ class ParetoResult:
         if bound_pp not in bounds:
             raise ConfigError(
                 f"bound_pp: got {bound_pp:g} pp, expected a bound in the settings of the run",
-                hint=f"bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
+                hint=f"give one of the bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
             )
         number = bounds[bound_pp]
         return None if number is None else self.results.rows[number].mapping

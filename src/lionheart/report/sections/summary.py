@@ -155,7 +155,7 @@ def _describe_against(drop: float, baseline: float, data: ReportData) -> str:
 
 
 def _describe_test(data: ReportData) -> str:
-    """Return the test accuracy and the bound of its drop in words.
+    """Return the test accuracy, its drop against the digital network and the largest allowed drop, in words.
 
     Return an empty string if the test accuracy was not measured at the time for which the mapping was selected.
     """
