@@ -249,7 +249,7 @@ def _matches(option: str, rule: str, node: Named) -> bool:
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates whose projection (weight matrix) may run on analog tiles, in descending order of MACs.
 
-    MACs are the multiply-accumulate operations of the projection in one inference. Candidates with
-    equal MACs keep the order in which they are given.
+    MACs are the multiply-accumulate operations of the projection in one inference. Candidates with equal
+    numbers of MACs keep the order in which they are given.
     """
     return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

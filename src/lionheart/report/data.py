@@ -93,7 +93,7 @@ class ReportData:
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return a phrase for the samples of a split on which the final accuracies were measured, such as ``"the test set"``.
+        """Return a phrase for those samples of a split that the final measurements used, such as ``"the test set"``.
 
         Args:
             split: Name of the split: ``"validation"`` or ``"test"``.
@@ -108,7 +108,7 @@ class ReportData:
     def write_drop(self, drop: float) -> str:
         """Return an accuracy drop [pp] as text with its unit.
 
-        The text has enough digits to distinguish the drop from the largest drop that the run allows.
+        The text has one to four decimal places, as few as are needed to distinguish the drop from the largest allowed drop.
         """
         return format_pp(drop, self.bound_pp, self.metric)
 

@@ -47,7 +47,8 @@ def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: 
 def nested_prefixes(order: Sequence[T], most: int) -> list[Sequence[T]]:
     """Return at most `most` prefixes (sequences of the first elements) of `order`, shortest first.
 
-    The lengths of the prefixes are evenly spaced. The empty prefix is always included. The whole sequence is included if `most` is greater than 1.
+    The lengths of the prefixes are evenly spaced. The empty prefix is always included. The whole sequence is
+    included if `most` is greater than 1.
     """
     n_steps = min(most - 1, len(order))
     lengths = [0] if n_steps < 1 else [round(step * len(order) / n_steps) for step in range(n_steps + 1)]

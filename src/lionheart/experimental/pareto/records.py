@@ -100,7 +100,7 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """All measured mappings, by the number of the first trial that proposed the mapping."""
+        """Rows of all measured mappings. The key of a row is the number of the first trial that proposed the mapping."""
         return {row.number: row for row in self.mappings}
 
     @property

@@ -43,7 +43,7 @@ _CHOICES = CategoricalDistribution((False, True))
 @final
 @dataclass(frozen=True)
 class FrontProblem:
-    """The candidates of a search for a Pareto front, and the functions that measure mappings.
+    """The projections (weight matrices) that a Pareto search may move to tiles, and functions that measure mappings.
 
     Args:
         candidates: Names of the projections (weight matrices) that may run analog.
@@ -85,7 +85,7 @@ def search_front(
     mapping in a few randomly chosen projections (weight matrices).
 
     Args:
-        problem: Candidates of the search, and functions that measure mappings.
+        problem: Projections that may run analog, and functions that measure mappings.
         streams: Random streams of the search.
         storage: Optuna storage of the study.
         study_name: Name of the study. An existing study with this name is continued.

@@ -22,7 +22,7 @@ from lionheart.units import format_count, format_elapsed
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: sentences about the outcome, badges, a warning and the most important results."""
+    """Return the template values of this section: sentences and badges about the outcome, a warning, and results."""
     return {
         "summary": write_summary(data),
         "badges": list_badges(data),
