@@ -1,4 +1,4 @@
-"""Candidates: the projections (weight matrices) of a network, each with the decision whether it may become analog.
+"""Candidates: the projections (weight matrices) of a network, each with the decision whether it may run on analog tiles.
 
 The module also evaluates the rules with which a user includes or excludes projections.
 """
@@ -21,7 +21,10 @@ from lionheart.partition import TilePartition, partition_graph
 
 
 class Named(Protocol):
-    """A projection (weight matrix) with its names and its layer type, which user rules are compared with."""
+    """Interface of projections (weight matrices) that a user can select with rules.
+
+    A rule is compared either with the names of a projection (`fqn` and `aliases`), or with its `layer_type`.
+    """
 
     @property
     def fqn(self) -> str:
@@ -39,11 +42,11 @@ class Named(Protocol):
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A projection (weight matrix) of a network, with the decision whether it may become analog.
+    """A projection (weight matrix) of a network, with the decision whether it may run on analog tiles.
 
     Args:
-        node: Projection in the graph of the network.
-        partition: Partition of the weight matrix over tiles.
+        node: Node of the projection in the layer graph of the network.
+        partition: Partition of the weight matrix into parts that each fit on one tile.
         reason: Reason why the projection must stay digital; empty if it may become analog.
         by_choice: Whether the projection must stay digital because of a rule that the user gave.
     """
@@ -55,12 +58,12 @@ class Candidate:
 
     @property
     def is_mappable(self) -> bool:
-        """Whether the projection may become analog."""
+        """Whether the projection (weight matrix) may run on analog tiles."""
         return not self.reason
 
     @property
     def judgement(self) -> Judgement:
-        """Decision whether the projection may become analog, in the form that is stored in files."""
+        """Decision whether the projection (weight matrix) may run on analog tiles, in the form that is stored in files."""
         return Judgement(
             mappable=self.is_mappable,
             reason=self.reason,
@@ -74,15 +77,15 @@ class Candidate:
 
 @record(frozen=True, kw_only=True)
 class Judgement:
-    """The decision whether a projection (weight matrix) may become analog, in the form that is stored in files.
+    """The decision whether a projection (weight matrix) may run on analog tiles, in the form that is stored in files.
 
     Args:
-        mappable: Whether the projection may become analog.
+        mappable: Whether the projection may run on analog tiles.
         reason: Reason why the projection must stay digital; empty if it may become analog.
         by_choice: Whether the projection must stay digital because of a rule that the user gave.
-        n_tiles: Number of tiles that the projection needs when it is analog.
-        row_sizes: Number of matrix inputs on each row of tiles.
-        col_sizes: Number of matrix outputs on each column of tiles.
+        n_tiles: Number of tiles that the projection needs if it runs on tiles.
+        row_sizes: For each row of tiles, the number of inputs of the weight matrix that this row processes.
+        col_sizes: For each column of tiles, the number of outputs of the weight matrix that this column computes.
         tile_utilisation: Fraction of the tiles' cells that hold a weight, 0 to 1; None = not recorded.
     """
 
@@ -98,7 +101,7 @@ class Judgement:
 @final
 @record(frozen=True, kw_only=True)
 class CandidateRecord(Judgement):
-    """A candidate in the form that is stored in ``graph.json``: the name of a projection, and whether it may become analog.
+    """The name of a projection (weight matrix) and the decision whether it may run on tiles, as stored in ``graph.json``.
 
     Args:
         fqn: Fully qualified name of the projection.
@@ -110,17 +113,23 @@ class CandidateRecord(Judgement):
 @final
 @record(frozen=True, kw_only=True)
 class GraphRecord(LayerGraph):
-    """The layer graph of a network in the form that is stored in ``graph.json``, with one candidate for each projection.
+    """The layer graph of a network in the form that is stored in ``graph.json``.
 
     Args:
-        candidates: Candidates in the order in which the network runs the projections.
+        candidates: For each projection (weight matrix), the decision whether it may run on analog tiles, in the order in which
+            the network runs the projections.
     """
 
     candidates: tuple[CandidateRecord, ...]
 
 
 def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRecord:
-    """Return one record with a layer graph and the candidates for its projections, which is stored in ``graph.json``."""
+    """Return the content of ``graph.json``: a layer graph, and the decision for each of its projections (weight matrices).
+
+    Args:
+        graph: Layer graph of a network.
+        candidates: Projections of the graph, each with the decision whether it may run on analog tiles.
+    """
     rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
@@ -136,7 +145,7 @@ def list_fields(record: Any) -> dict[str, Any]:
 def find_candidates(
     graph: LayerGraph, tile: TileSpec, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> list[Candidate]:
-    """Return a candidate for every projection (weight matrix) of a graph, in the order of the network.
+    """Decide for every projection (weight matrix) of a graph whether it may run on analog tiles.
 
     A rule is a name or a shell pattern of names (``"stack1.*"``). With the prefix ``"re:"`` it is a regular expression, which
     matches if it is found anywhere in a name. With the prefix ``"type:"`` it is a layer type or a shell pattern of layer types
@@ -147,6 +156,10 @@ def find_candidates(
         tile: Tile whose crossbar size determines how weight matrices are partitioned.
         include: Rules for projections that may become analog; projections that match none stay digital. Empty = all may.
         exclude: Rules for projections that stay digital, even if an include rule matches them.
+
+    Returns:
+        One candidate for each projection, in the order of the network. A candidate holds the decision and, if the projection
+        must stay digital, the reason.
 
     Raises:
         ConfigError: A rule matches no projection, or is not a valid regular expression.
@@ -167,7 +180,7 @@ def explain_choices(
     *,
     options: tuple[str, str] = ("include", "exclude"),
 ) -> dict[str, str]:
-    """Return the reason why each projection that the rules keep digital stays digital, by name of the projection.
+    """Return the names of the projections (weight matrices) that rules of the user keep digital, each with a reason.
 
     Args:
         nodes: Projections that the rules are compared with.
@@ -188,7 +201,7 @@ def explain_choices(
 
 
 def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
-    """Return the names of all projections that match at least one rule, in the order of `nodes`.
+    """Return the names of all projections (weight matrices) that match at least one rule, in the order of `nodes`.
 
     Args:
         option: Name of the option that holds the rules, for error messages.
@@ -204,7 +217,7 @@ def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tu
 
 
 def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
-    """Return the names of all projections that match at least one rule. Raise an error for a rule without a match."""
+    """Return the names of the projections (weight matrices) that match a rule. Raise an error for a rule without a match."""
     matched: set[str] = set()
     for rule in rules:
         found = {node.fqn for node in nodes if _matches(option, rule, node)}
@@ -212,7 +225,7 @@ def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> s
             by_type = rule.startswith("type:")
             names = sorted({f"type:{node.layer_type}" for node in nodes}) if by_type else [node.fqn for node in nodes]
             hint = suggest(rule, names, label="layer types" if by_type else "projections")
-            raise ConfigError(f"{option}: {rule!r} matches no projection of the network", hint=hint)
+            raise ConfigError(f"{option}: {rule!r} matches no projection (weight matrix) of the network", hint=hint)
         matched |= found
     return matched
 
@@ -234,8 +247,9 @@ def _matches(option: str, rule: str, node: Named) -> bool:
 
 
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the candidates that may become analog in descending order of MACs (multiply-accumulate operations).
+    """Return the candidates whose projection (weight matrix) may run on analog tiles, in descending order of MACs.
 
-    Candidates with equal MACs keep the order in which they are given.
+    MACs are the multiply-accumulate operations of the projection in one inference. Candidates with equal
+    numbers of MACs keep the order in which they are given.
     """
     return sorted((c for c in candidates if c.is_mappable), key=lambda candidate: -candidate.node.macs)

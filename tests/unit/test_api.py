@@ -422,7 +422,8 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     ),
     "negative drift": (lambda net: lionheart.drift_(programmed(), -1), "drift_: t_inference: duration: got -1"),
     "wrong layer name": (
-        lambda net: lionheart.calibrate_(net, pairs(), ["70"]), r"'70' matches no projection of the network\n.*did you mean '7'"
+        lambda net: lionheart.calibrate_(net, pairs(), ["70"]),
+        r"'70' matches no projection \(weight matrix\) of the network\n.*did you mean '7'",
     ),
     "wrong device": (
         lambda net: lionheart.convert_to_analog_(make_net(), "pmc"),

@@ -46,14 +46,15 @@ def name_units(fqns: Iterable[str]) -> dict[str, str]:
 
 
 def make_pattern(fqn: str) -> str:
-    """Return the name `fqn` with each index replaced by ``*``, for example ``layer.*.conv`` for ``layer.3.conv``."""
+    """Return the dotted name `fqn` with each numeric component replaced by ``*``: ``layer.3.conv`` becomes ``layer.*.conv``."""
     return ".".join("*" if name.isdigit() else name for name in fqn.split("."))
 
 
 def make_unit_pattern(unit: str) -> str:
-    """Return the name of a mapping unit with each index replaced by ``*``, except an index at the end of the name.
+    """Return the name of a mapping unit with each numeric component replaced by ``*``, except the last component.
 
-    For example, the result for ``layer.3.ffn.0`` is ``layer.*.ffn.0``.
+    A mapping unit is a group of projections (weight matrices) in one module. For example, the result for ``layer.3.ffn.0`` is
+    ``layer.*.ffn.0``.
     """
     block, dot, last = unit.rpartition(".")
     return make_pattern(block) + dot + last
@@ -91,7 +92,8 @@ def _unit_length(name: Sequence[str], stages: set[str]) -> int:
 
     Args:
         name: Name of the projection (weight matrix), split at the dots.
-        stages: Names of the list elements that are not blocks, with each index replaced by ``*``.
+        stages: Names of the list elements that contain blocks but are not blocks (repeated parts of the network), with each
+            index replaced by ``*``.
     """
     elements = _elements(name)
     block = next((length for length in elements if make_pattern(".".join(name[:length])) not in stages), None)

@@ -37,8 +37,8 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
         Model in evaluation mode, and its example inputs by names of arguments.
 
     Raises:
-        ConfigError: transformers is not installed, or it does not support the model type. The error is also raised if the main
-            input of the model is not supported.
+        ConfigError: transformers is not installed, or it does not support the model type. The error is also raised if
+            LionHeart cannot make example inputs for the main input of the model.
         ArtifactError: The configuration of the model does not exist or cannot be read.
     """
     transformers = import_extra("transformers", "hf", f"hf:{name}")
@@ -97,10 +97,11 @@ def _is_cached(name: str) -> bool:
 
 
 def _model_class(config: Any) -> Any:
-    """Return the model class that a Hugging Face configuration names.
+    """Return the model class that the entry ``architectures`` of a Hugging Face configuration names first.
 
-    If transformers does not contain the named class, return the first suitable class that the tables in `_HEADS` list for
-    the model type. Return None if the tables list no suitable class.
+    If transformers does not contain this class, return the first suitable class that the tables in `_HEADS` list for the model
+    type. A class for causal language models is not suitable if the model type also has a class for masked language models,
+    unless the model is an encoder-decoder. Return None if there is no suitable class.
     """
     import transformers
     from transformers.models.auto import modeling_auto
@@ -128,7 +129,8 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         Input tensors with batch size 1, by names of arguments of the model.
 
     Raises:
-        ConfigError: The main input of the model is not supported.
+        ConfigError: The main input of the model is none of ``input_ids``, ``pixel_values``, ``input_features`` and
+            ``input_values``.
     """
     config, main = model.config, model.main_input_name
     inputs: dict[str, Tensor] = {}

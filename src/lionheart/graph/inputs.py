@@ -41,7 +41,11 @@ def trace_with_any_inputs(model: nn.Module) -> LayerGraph:
     name = type(model).__name__
     raise ConfigError(
         f"{name}: no example inputs were given, and LionHeart could not guess inputs that the model accepts"
-        + (f"; the last guess failed: {tried[-1]}" if tried else "; the model has no layer of a known input shape"),
+        + (
+            f"; the last guess failed: {tried[-1]}"
+            if tried
+            else "; the model has no embedding, linear, recurrent, attention or convolution layer"
+        ),
         hint="return (model, example_inputs) from the model function; example_inputs must be a tensor, a tuple of positional "
         "arguments, or a dict of keyword arguments",
     )

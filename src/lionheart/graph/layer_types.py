@@ -32,7 +32,7 @@ class Projection:
         name: Name of the projection within the module, for example ``in_proj.q``. If empty, the projection has the name of the
             module.
         weight: Name of the parameter that stores the weight. The name is dotted if a child module owns the parameter.
-        bias: Name of the parameter that is added to the outputs, or None.
+        bias: Name of the parameter that stores the bias, which is added to the outputs. None for no bias.
         outputs: First and last (exclusive) index of the projection along the first dimension of the parameter `weight`, if
             this parameter stores several projections. None if the projection is the whole parameter.
         bias_outputs: First and last (exclusive) index of the elements of the parameter `bias` that belong to the projection.
@@ -40,8 +40,8 @@ class Projection:
         inputs_first: Whether the weight is stored as ``(rows, cols)``, as in Hugging Face's ``Conv1D``, instead of
             ``(cols, rows)``.
         is_module: Whether the module computes only ``inputs @ matrix + bias`` over the last dimension of its inputs. If False,
-            the analog version of the module runs the original forward, in which only the product is replaced. Convolutions and
-            layer types with ``is_wrapped=True`` are exceptions.
+            the analog version of the module runs the original forward, in which only the product is replaced. This flag has no
+            effect for convolutions and for layer types that are registered with ``is_wrapped=True``.
     """
 
     layer_type: str
@@ -249,7 +249,11 @@ class PlacedProjection:
         return leaf not in self.module.get_submodule(owner)._parameters
 
     def key(self) -> tuple[int, tuple[int, int] | None]:
-        """Return a dictionary key that is the same for all projections (weight matrices) that use the same weight."""
+        """Return a dictionary key that is the same for all projections (weight matrices) that use the same weight.
+
+        The key is the `id` of the parameter that stores the weight and the field `outputs` of the projection. If the weight is
+        computed from other parameters, the `id` of the module is used instead.
+        """
         if self.is_computed:
             return id(self.module), self.projection.outputs
         return id(find_tensor(self.module, self.projection.weight)), self.projection.outputs
@@ -265,7 +269,7 @@ def find_projections(
 
     Args:
         model: Model to search.
-        describe: Function that returns the projections of a module.
+        describe: Function that takes one module and returns the projections in this module.
     """
     claimed: set[int] = set()
     for fqn, module in model.named_modules():

@@ -26,11 +26,13 @@ class LayerNode:
             kernel.
         cols: Number of outputs of the weight matrix of one group.
         groups: Number of groups. Each group has its own weight matrix.
-        n_mvms: Number of matrix-vector multiplications per inference in each group, for example the number of tokens or
-            output positions.
-        n_calls: Number of products with the weight per inference, summed over all layers that share the weight.
-        n_inputs: Number of input elements per inference, without the copies that im2col makes for a convolution.
-        n_outputs: Number of output elements per inference.
+        n_mvms: Number of vectors that the matrix of one group multiplies per inference, summed over all calls. Examples are
+            the number of tokens and the number of output positions.
+        n_calls: Number of calls per inference of the operation that multiplies inputs with the weight, summed over all layers
+            that share the weight. One call usually multiplies many vectors.
+        n_inputs: Number of elements of the input tensors, summed over all calls per inference. For a convolution, the copies
+            that im2col makes are not counted.
+        n_outputs: Number of elements of the output tensors, summed over all calls per inference.
         has_bias: Whether a bias is added to the products. A bias is always added digitally.
         aliases: Names of the other layers that use the same weight. Such a layer is an embedding, or a projection that always
             has the same placement as this node.
@@ -58,13 +60,13 @@ class LayerNode:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def tied_to(self) -> str | None:
-        """First name in `aliases`, the other layers that use the same weight. None if no other layer uses the weight."""
+        """First of the names in `aliases`, or None if no other layer uses the weight of this projection (weight matrix)."""
         return self.aliases[0] if self.aliases else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def weights(self) -> int:
-        """Number of weights in all groups, without the bias."""
+        """Number of weights in the weight matrices of all groups, without the bias."""
         return self.rows * self.cols * self.groups
 
     @computed_field  # type: ignore[prop-decorator]
@@ -77,7 +79,7 @@ class LayerNode:
 @final
 @dataclass(frozen=True)
 class DigitalOp:
-    """An operation without a weight matrix. One object sums all calls that are scheduled after the same projection.
+    """An operation without a weight matrix, with counts over all its calls that are scheduled after the same projection.
 
     Args:
         name: Name of the operation, for example ``relu`` or ``add``.
@@ -124,7 +126,7 @@ class LayerGraph:
             operation that are scheduled after the same projection.
         edges: Pairs of projection names ``(producer, consumer)``. Outputs of the producer reach the consumer without another
             projection between them.
-        unused: Names of the projections that did not run.
+        unused: Names of the projections that computed no product in the traced forward pass.
     """
 
     nodes: Annotated[tuple[LayerNode, ...], Field(alias="projections")]

@@ -137,10 +137,10 @@ def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 
 
 def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Return the two tensors that a product multiplies, or None for any other operation.
+    """Return the two tensors that a product operation multiplies, or None if the operation is not in the table of products.
 
-    In a layer, the inputs are usually the first tensor, and the weight is the second. Products without two known factors, such
-    as fused attention, count as other operations.
+    In a call by a layer, the first tensor is usually the input of the layer, and the second is its weight. Fused attention is
+    an example of an operation that is not in the table.
 
     Args:
         packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.

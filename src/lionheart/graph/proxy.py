@@ -36,8 +36,8 @@ class WeightProxy:
 
     Args:
         weight: Weight to replace. The proxy has the same shape, data type and torch device.
-        multiply: Function that maps inputs to their product with the weight, without bias. The product is
-            ``F.linear(inputs, matrix)`` or the convolution of the module.
+        multiply: Function that maps inputs to their product with the weight, without bias. The function returns the convolution
+            of the inputs if the module is a convolution. Otherwise, it maps inputs ``(..., in)`` to outputs ``(..., out)``.
         inputs_first: Whether the weight is stored as ``(in, out)`` instead of ``(out, in)``.
         geometry: Tuple of stride, padding, dilation and groups of the module; None if the module is not a convolution. A
             convolution call with other values is not a supported product.
@@ -146,13 +146,14 @@ class WeightProxy:
     def _refuse(self, name: str) -> None:
         if self._note is None:
             raise UnsupportedLayerError(
-                f"weight: the forward of the layer uses the weight in {name!r}, expected a product of inputs with the weight",
+                f"weight: the forward of the layer uses the weight in the operation {name!r}, "
+                "expected a product of inputs with the weight",
                 hint="keep the layer digital, or use its weight only in F.linear, a convolution function, matmul, mm or addmm",
             )
         self._note(name)
 
     def _is_matrix(self) -> bool:
-        """Return whether the proxy is a matrix of shape ``(in, out)``, which can be the right factor of a matrix product."""
+        """Return whether the proxy represents a matrix of shape ``(in, out)``, which can be the right factor of a product."""
         return self._weight.ndim == 2 and self._transposed != self._inputs_first
 
 

@@ -72,7 +72,7 @@ class TraceRecorder:
     """Counts the products with projections (weight matrices) and the other operations while a model runs.
 
     Args:
-        model: Model to trace, before its forward pass.
+        model: Model to trace. The recorder must be created before the forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -184,18 +184,26 @@ class TraceRecorder:
         return fqns
 
     def note_product(self, module: nn.Module, weight: str) -> None:
-        """Record that a weight proxy computed a product with the parameter `weight` of `module`."""
+        """Record that the forward of `module` used the parameter named `weight` in a product with inputs.
+
+        The product was computed by a weight proxy, which is an object that replaces the parameter while the forward runs.
+        """
         self._products.add((module, weight))
 
     def note_use(self, module: nn.Module, weight: str, use: str) -> None:
-        """Record that the forward of `module` uses the parameter `weight` in the operation `use`, which is not a product."""
+        """Record that the forward of `module` uses the parameter named `weight` in an operation `use` that is not a product."""
         self._other_uses.setdefault((module, weight), use)
 
     def _shares(self, origin: Origin, module: Module, weight: Tensor) -> list[tuple[_Row, float]]:
-        """Return pairs of the counts of a weight and the fraction of a product that this weight computes.
+        """Return a pair ``(row, fraction)`` for each projection (weight matrix) that the tensor `weight` contains.
 
-        There are several pairs if the tensor `weight` contains the weights of several projections. The fractions are between
-        0 and 1 and sum to 1.
+        The row holds the counts of the projection. The fraction is the part of the product that belongs to the projection. All
+        fractions sum to 1.
+
+        Args:
+            origin: Parameters from which the tensor `weight` is computed.
+            module: Module that computes the product, as a pair of its name and the module itself.
+            weight: Weight tensor of the product.
         """
         if origin.region is None:
             rows = self._computed.get(module[1], []) if module[1] is not None else []

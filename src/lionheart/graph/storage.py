@@ -15,12 +15,12 @@ from torch import Tensor, nn
 @final
 @dataclass(frozen=True)
 class Origin:
-    """The parameters and buffers from which a tensor is computed. A tensor that depends on inputs has no origin.
+    """The parameters and buffers from which a tensor is computed. A tensor that depends on model inputs has no origin.
 
     Args:
         names: Names of the parameters and buffers; empty for a constant.
-        region: Part of the parameter of which the tensor is a view or a copy, as the positions of the first and last
-            (exclusive) element in the memory of the parameter. None if the tensor is not such a view or copy.
+        region: Positions of the first and last (exclusive) element of the tensor in the memory of a parameter or buffer, in
+            elements, if the tensor is a view or a copy of this parameter or buffer. None for any other tensor.
     """
 
     names: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class StorageTracker:
                 self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
 
     def of(self, tensor: Tensor) -> Origin | None:
-        """Return the parameters and buffers that a tensor is computed from, or None if the tensor depends on inputs."""
+        """Return the parameters and buffers that a tensor is computed from, or None if the tensor depends on model inputs."""
         memory = memory_of(tensor)
         if memory not in self._owners:
             return self._of_memory.get(memory)
@@ -83,13 +83,16 @@ class StorageTracker:
         return found
 
     def follow(self, inputs: list[Tensor], outputs: list[Tensor], *, copies: bool, writes: bool) -> None:
-        """Set the origins and producers of the outputs of an operation that does not multiply with a weight.
+        """Record the origins and the producers of the outputs of an operation other than a product with a weight.
+
+        The origins (parameters and buffers) and the producers (projections, i.e. weight matrices) are those of the inputs. The
+        outputs have no origin if an input of the operation depends on the inputs of the model.
 
         Args:
             inputs: Input tensors of the operation.
             outputs: Output tensors of the operation.
             copies: Whether the operation only copies its input.
-            writes: Whether the operation modifies its inputs in place.
+            writes: Whether the operation modifies one of its inputs in place.
         """
         producers = self.producers(inputs)
         origins = [self.of(each) for each in inputs]
@@ -109,7 +112,7 @@ class StorageTracker:
             self._producers[memory] = producers
 
     def follow_product(self, output: Tensor, fqns: Iterable[str]) -> None:
-        """Record that the projections (weight matrices) named in `fqns` produced `output`."""
+        """Record that `output` is the product of inputs with the projections (weight matrices) that `fqns` names."""
         memory = memory_of(output)
         self._set(memory, output, None)
         self._producers[memory] = frozenset(fqns)

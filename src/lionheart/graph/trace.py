@@ -82,7 +82,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     Returns:
         Graph of the model. Projections (weight matrices) are listed in ``nodes``. A parameter that is multiplied outside all
         layers of registered types has the layer type ``functional`` and a reason why it stays digital. A product without a
-        parameter, such as attention scores, is listed in ``other_ops`` with the name ``dynamic product``.
+        weight parameter, such as attention scores, is listed in ``other_ops`` with the name ``dynamic product``.
 
     Raises:
         GraphError: The forward pass fails, or it multiplies no inputs with a weight matrix.
@@ -106,7 +106,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
 
 @contextmanager
 def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> Iterator[None]:
-    """Prepare `model` for tracing within the context.
+    """Prepare `model` for tracing within the context, and restore its previous state at the end.
 
     The model is set to evaluation mode, fused kernels that hide products are disabled, and hooks track which module runs.
     """
@@ -192,7 +192,7 @@ class _Probes:
 
 
 def _explain(model: nn.Module, watcher: _Recorder, error: Exception) -> GraphError:
-    """Return an error that names the module in which the forward pass failed."""
+    """Return an error whose message names the module in which the forward pass of `model` failed with `error`."""
     where = type(model).__name__
     if watcher.stack and watcher.stack[-1][0]:
         fqn, module = watcher.stack[-1]

@@ -1,4 +1,4 @@
-"""Compute the product of inputs with a projection (weight matrix) digitally, as the forward of its module does."""
+"""Compute the product of inputs with a weight digitally, with the same operation as the forward of the module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lionheart.graph.proxy import Geometry, Multiply
 
 
 def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor) -> tuple[Multiply, Geometry | None]:
-    """Return a function that multiplies inputs digitally with a weight, and the geometry if the module is a convolution.
+    """Return a function that multiplies inputs digitally with a weight, and the geometry of a convolution.
 
     Args:
         module: Module that contains the projection (weight matrix).
@@ -21,8 +21,8 @@ def multiply_digitally(module: nn.Module, projection: Projection, weight: Tensor
         weight: Parameter that stores the projection. The parameter is used as a whole, even if it stores several projections.
 
     Returns:
-        Function that maps inputs to their product with `weight`, without bias. The second value is the tuple of stride,
-        padding, dilation and groups of a convolution, or None for other modules.
+        A pair. The first value is a function that maps inputs to their product with `weight`, without bias. The second value is
+        the tuple of stride, padding, dilation and groups of a convolution, or None for other modules.
     """
     if is_convolution(module):
         padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)

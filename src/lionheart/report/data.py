@@ -79,7 +79,7 @@ class ReportData:
 
     @property
     def bound_pp(self) -> float:
-        """Largest accuracy drop against the digital network that the run allows [pp]."""
+        """Largest accuracy drop against the digital network that the run allows, in the drop unit of the metric (e.g. pp)."""
         return self.results.max_drop_pp
 
     @property
@@ -93,7 +93,7 @@ class ReportData:
         return describe_duration(self.results.t_inference)
 
     def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return a phrase for the samples of a split on which the final accuracies were measured, such as ``"the test set"``.
+        """Return a phrase for those samples of a split that the final measurements used, such as ``"the test set"``.
 
         Args:
             split: Name of the split: ``"validation"`` or ``"test"``.
@@ -108,7 +108,7 @@ class ReportData:
     def write_drop(self, drop: float) -> str:
         """Return an accuracy drop [pp] as text with its unit.
 
-        The text has enough digits to distinguish the drop from the largest drop that the run allows.
+        The text has one to four decimal places, as few as are needed to distinguish the drop from the largest allowed drop.
         """
         return format_pp(drop, self.bound_pp, self.metric)
 
@@ -145,7 +145,7 @@ class ReportData:
         Return None if the test accuracy of the digital network was not measured.
 
         Args:
-            mean: Mean test accuracy over chips, 0 to 1.
+            mean: Mean test accuracy over simulated chips, 0 to 1.
         """
         baseline = self.results.baseline.test_accuracy
         return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue

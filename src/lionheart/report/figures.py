@@ -23,7 +23,7 @@ _TICK_GAP, _LABEL_GAP = 34.0, 15.0
 @final
 @dataclass(frozen=True)
 class TimePoint:
-    """The scores of all chips at one time since programming. A score is an accuracy in percent or a perplexity.
+    """The scores of all simulated chips at one time since programming. A score is an accuracy in percent or a perplexity.
 
     Args:
         t_inference: Time since programming [s].
@@ -301,16 +301,18 @@ def draw_sparkline(values: Sequence[float], *, label: str, width: float = 96.0, 
 
 
 def share_strip(work: Sequence[float], *, per_row: int = 10, minimum: float = 7.0) -> list[float]:
-    """Return the widths at which layers are drawn in rows. A width is proportional to the square root of the layer's MACs.
+    """Return the width of each layer in a drawing of the network, in which the layers are boxes in several rows.
+
+    The width of a layer is proportional to the square root of its number of MACs, unless this width is below `minimum`.
 
     Args:
         work: Number of multiply-accumulate operations (MACs) of each layer, in the order of the network.
-        per_row: Average number of layers in a row.
+        per_row: Average number of layers in a row, from which the number of rows is computed.
         minimum: Smallest width of a layer [% of a row].
 
     Returns:
-        Widths in the order of `work` [% of a row], at most 100. A width is below `minimum` only if
-        the rows are too short for all layers with this width.
+        Widths in the order of `work` [% of a row], at most 100. Widths are below `minimum` only if there are so many layers
+        that layers of this width would not fit in the rows.
     """
     roots = [math.sqrt(max(value, 0.0)) for value in work]
     left = 100.0 * math.ceil(len(roots) / per_row)

@@ -48,7 +48,7 @@ class LinearScale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Return the coordinate of `value`."""
+        """Return the coordinate of `value`. The map also applies to values outside ``[low, high]``."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -85,7 +85,7 @@ class TimeScale:
         return cls(low, high, start, end, has_zero)
 
     def __call__(self, seconds: float) -> float:
-        """Return the coordinate of the time `seconds` [s]."""
+        """Return the coordinate of the time `seconds` [s]. Time zero has the coordinate `start`."""
         left = math.log10(self.low) - (1.0 if self.has_zero else 0.0)
         place = math.log10(seconds) if seconds > 0 else left
         return self.start + (place - left) / (math.log10(self.high) - left) * (self.end - self.start)

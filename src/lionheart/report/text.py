@@ -65,7 +65,8 @@ def describe_duration(seconds: float) -> str:
 def describe_gain(factor: float, more: str, less: str) -> str:
     """Return a gain factor in words.
 
-    For example, ``describe_gain(0.5, "faster", "slower")`` returns ``"2.00× slower"``.
+    For example, ``describe_gain(0.5, "faster", "slower")`` returns ``"2.00× slower"``. The text is ``"the same"`` for a factor
+    that rounds to 1.00, and a dash for a factor of 0 or less.
 
     Args:
         factor: Gain factor. A factor greater than 1 is an improvement.
@@ -143,7 +144,9 @@ def describe_objective(objective: str, platform: str | None) -> str:
 
 
 def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int) -> str:
-    """Return a sentence that lists the layers that need fewer error corrections than the tile settings of the run specify.
+    """Return a sentence that lists the analog layers that meet the accuracy bound with fewer error corrections.
+
+    A layer is listed if it needs fewer corrections than the tile settings of the run specify.
 
     The sentence is empty if there are no such layers.
 
@@ -165,7 +168,7 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
 
 
 def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
-    """Return a sentence about the longest time since programming up to which chips meet the accuracy bound.
+    """Return a sentence about the longest time since programming up to which simulated chips meet the accuracy bound.
 
     Args:
         found: Result of the search for this time. If None, the time was not requested, and the sentence is empty.

@@ -41,8 +41,8 @@ def read_front(run: RunDirectory) -> FrontResults:
 def _upgrade(data: Any, where: Path) -> dict[str, Any]:
     """Return the content of ``pareto.json`` in the format of this version.
 
-    Version 1 of the format had the key ``measure`` instead of ``metric``. It stored the accuracy and the accuracy drop on fresh
-    chips in one object.
+    Version 1 of the format had the key ``measure`` instead of ``metric``. Its entry ``fresh`` stored the accuracy and the
+    accuracy drop on newly programmed simulated chips in one object; version 2 stores the accuracy in an object of its own.
 
     Args:
         data: Content of ``pareto.json`` in the format of any version.

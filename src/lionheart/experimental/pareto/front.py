@@ -30,9 +30,10 @@ def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
 
 
 def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
-    """Return the mapping with the lowest cost among the mappings whose accuracy drop is within a bound.
+    """Return the mapping with the lowest cost among the mappings whose accuracy drop is at most `max_drop_pp`.
 
-    Of several mappings with this cost, the most accurate mapping is returned. Return None if no mapping is within the bound.
+    Of several mappings with the lowest cost, the most accurate mapping is returned. Return None if no mapping is
+    within the bound.
 
     Args:
         front: Mappings to choose from.
@@ -44,9 +45,10 @@ def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: 
 
 
 def nested_prefixes(order: Sequence[T], most: int) -> list[Sequence[T]]:
-    """Return at most `most` prefixes of `order` with evenly spaced lengths, shortest first.
+    """Return at most `most` prefixes (sequences of the first elements) of `order`, shortest first.
 
-    The empty prefix is always included. The whole sequence is included if `most` is greater than 1.
+    The lengths of the prefixes are evenly spaced. The empty prefix is always included. The whole sequence is
+    included if `most` is greater than 1.
     """
     n_steps = min(most - 1, len(order))
     lengths = [0] if n_steps < 1 else [round(step * len(order) / n_steps) for step in range(n_steps + 1)]

@@ -32,8 +32,9 @@ def find_pareto_front(
 
     A mapping states for each projection (weight matrix) whether it runs on analog tiles or digitally. All mappings are measured
     with the same samples and the same chip seeds, and these measurements determine the front. Mappings on the front are then
-    measured again on fresh chips and all validation samples. The results contain both measurements, and the mapping for a bound
-    must meet the bound in both measurements. The test set is not used.
+    measured again on newly programmed simulated chips and all validation samples. The results contain both measurements. For
+    each accuracy bound in the settings, the results name the mapping with the lowest cost that meets the bound in both
+    measurements. The test set is not used.
 
     Args:
         task: Task with model, data and metric.
@@ -89,7 +90,7 @@ def resume_pareto_front(
         Results of the search, including the measurements from before the interruption.
 
     Raises:
-        ArtifactError: The run does not exist, or the run belongs to another network.
+        ArtifactError: The run does not exist, or the run was started with another network than the network of `task`.
         ConfigError: The storage URL of the run had a password, which was not recorded, and `storage` is None.
     """
     run = RunDirectory.open(Path(run_dir))
@@ -99,7 +100,7 @@ def resume_pareto_front(
     if storage is None and url is not None and "***" in url:
         raise ConfigError(
             f"storage: the password in the URL {url!r} is not recorded in the run directory",
-            hint="give the URL with its password again, with the option --storage or the argument storage",
+            hint="give the complete URL of the Optuna storage, with its password, as 'storage' again",
         )
     graph, candidates = _prepare(task, settings)
     with run.lock():

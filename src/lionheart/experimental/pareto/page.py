@@ -45,7 +45,8 @@ class _Axis:
 def _require(value: float | None) -> float:
     if value is None:
         raise ArtifactError(
-            "pareto.json: mappings: got a mapping without 'latency_s' or 'energy_j', expected a time and an energy",
+            "pareto.json: mappings: got a mapping without 'latency_s' or 'energy_j', expected both values for "
+            "the objective 'time' or 'energy'",
             hint="restore the file from a backup, or run the search again",
         )
     return value
@@ -82,7 +83,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def render_front(run: RunDescription, results: FrontResults) -> str:
-    """Return the page of a Pareto front as self-contained HTML."""
+    """Return the HTML page of a search for a Pareto front, without references to other files."""
     return (
         environment(__package__)
         .get_template("front.html.j2")
@@ -101,8 +102,9 @@ def render_front(run: RunDescription, results: FrontResults) -> str:
 def draw_front(results: FrontResults) -> Markup:
     """Return a chart of accuracy against the objective of the search, as SVG.
 
-    The vertical axis shows the difference between the accuracy of a mapping and the accuracy of the digital network. Mappings
-    are dots, the front is a step line, and measurements on fresh chips are rings.
+    The vertical axis shows the difference between the accuracy of a mapping and the accuracy of the digital network, in
+    the drop unit of the metric (pp for an accuracy). Mappings are dots, the front is a step line, and
+    measurements on newly programmed simulated chips are rings.
     """
     axis, rows, metric = _AXES[results.objective], results.mappings, results.metric
     if not rows:
@@ -211,9 +213,10 @@ def _draw_guides(guides: Sequence[Guide], y: LinearScale) -> list[Markup]:
 
 
 def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) -> list[Markup]:
-    """Return the SVG elements that show the accuracy of a mapping on the front, in the search and on fresh chips.
+    """Return the SVG elements that show both accuracies of a mapping on the front.
 
-    Elements that would be below the chart are left out.
+    One accuracy was measured in the search, and the other was measured again on newly programmed simulated chips. Elements
+    that would be below the chart are left out.
 
     Args:
         row: Mapping to draw.

@@ -36,7 +36,7 @@ class MeasuredMapping(Record):
 
 
 class FreshMeasurement(Record):
-    """Accuracy of a mapping on the front, measured again on fresh chips and all validation samples."""
+    """Accuracy of a mapping on the front, measured again on newly programmed simulated chips and all validation samples."""
 
     accuracy: Accuracy = Field(description="accuracy over fresh chips")
     drop_pp: float = Field(description="drop against the digital network on all validation samples [pp]")
@@ -100,7 +100,7 @@ class FrontResults(Record):
 
     @property
     def rows(self) -> dict[int, FrontRow]:
-        """All measured mappings, by the number of the first trial that proposed the mapping."""
+        """Rows of all measured mappings. The key of a row is the number of the first trial that proposed the mapping."""
         return {row.number: row for row in self.mappings}
 
     @property

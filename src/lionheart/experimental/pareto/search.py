@@ -32,7 +32,9 @@ try:
     from optuna.trial import FrozenTrial, Trial, TrialState
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
-    raise ConfigError("pareto: optuna is not installed", hint="pip install 'lionheart-aimc[pareto]'") from error
+    raise ConfigError(
+        "pareto: optuna is not installed", hint="install it with: pip install 'lionheart-aimc[pareto]'"
+    ) from error
 
 _MUTATIONS = 2.0  # average number of redrawn projections of a child; half of them change
 _CHOICES = CategoricalDistribution((False, True))
@@ -41,18 +43,18 @@ _CHOICES = CategoricalDistribution((False, True))
 @final
 @dataclass(frozen=True)
 class FrontProblem:
-    """The candidates of a search for a Pareto front, and the functions that measure mappings.
+    """The projections (weight matrices) that a Pareto search may move to tiles, and functions that measure mappings.
 
     Args:
         candidates: Names of the projections (weight matrices) that may run analog.
         start: Mapping in which all candidates are digital.
         evaluate: Function that measures the accuracy of a mapping.
-        cost: Function that returns the cost of a mapping. The search minimises the cost.
+        cost: Function that returns the cost of a mapping in the unit of the objective. The search minimises the cost.
         keep: Function that is called with every measured mapping before Optuna receives the measurement.
         seeds: Mappings to measure first.
         n_trials: Number of different mappings to measure.
-        fit: Function that returns its argument if this mapping is allowed; otherwise an allowed mapping with fewer analog
-            projections.
+        fit: Function that returns its argument if this mapping is allowed, for example because it fits on the available tiles.
+            Otherwise, the function returns an allowed mapping with fewer analog projections.
         n_allowed: Number of allowed mappings; None if all mappings are allowed.
     """
 
@@ -83,7 +85,7 @@ def search_front(
     mapping in a few randomly chosen projections (weight matrices).
 
     Args:
-        problem: Candidates of the search, and functions that measure mappings.
+        problem: Projections that may run analog, and functions that measure mappings.
         streams: Random streams of the search.
         storage: Optuna storage of the study.
         study_name: Name of the study. An existing study with this name is continued.
@@ -154,7 +156,7 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
         yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
         raise ArtifactError(
-            f"storage: {shown} failed: {_first_line(error)}",
+            f"storage: an operation on {shown} failed: {_first_line(error)}",
             hint="check that the storage can be reached, and continue the run with --resume; no recorded measurement is lost",
         ) from error
     finally:
@@ -172,8 +174,9 @@ def hide_password(text: str) -> str:
 class _StatelessSampler(BaseSampler):
     """NSGA-II sampler that uses a separate random stream for each trial number and accepts enqueued trials as parents.
 
-    The sampler of Optuna draws all numbers from one generator, so a resumed study would draw other numbers than an
-    uninterrupted study. The sampler of Optuna also does not accept enqueued trials as parents.
+    An enqueued trial has a given mapping instead of a mapping that the sampler proposes. The sampler of Optuna does not accept
+    enqueued trials as parents. It also draws all numbers from one generator, so a resumed study would draw other numbers than
+    an uninterrupted study.
     """
 
     def __init__(self, names: Sequence[str], population_size: int, streams: RandomStreams) -> None:
@@ -239,7 +242,7 @@ def _find_new(
         candidates: Names of the projections whose placement may change.
         measured: Names of the analog projections of each measured mapping.
         draw: Random number generator.
-        fit: Function that returns its argument if this mapping is allowed.
+        fit: Function that returns its argument if this mapping is allowed, and another mapping otherwise.
     """
     while mapping.analog in measured:
         is_analog = {fqn: mapping.is_analog(fqn) for fqn in candidates}

@@ -1,4 +1,4 @@
-"""One search of a Pareto front: measurements, journal and results. `job` starts and resumes the search."""
+"""One search for a Pareto front: measurements, journal and results. The module `job` starts and resumes the search."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class ParetoResult:
     def mapping_within(self, bound_pp: float) -> LayerMapping | None:
         """Return the mapping on the front that has the lowest cost and meets a bound of the accuracy drop.
 
-        The mapping meets the bound in all its measurements. Return None if no mapping on the front meets the bound.
+        The mapping meets the bound in the search and on newly programmed simulated chips, if it was measured on such chips.
+        Return None if no mapping on the front meets the bound.
 
         Args:
             bound_pp: Largest allowed accuracy drop [pp]; one of the bounds in the settings of the run.
@@ -64,7 +65,7 @@ class ParetoResult:
         if bound_pp not in bounds:
             raise ConfigError(
                 f"bound_pp: got {bound_pp:g} pp, expected a bound in the settings of the run",
-                hint=f"bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
+                hint=f"give one of the bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
             )
         number = bounds[bound_pp]
         return None if number is None else self.results.rows[number].mapping
@@ -86,9 +87,10 @@ class ParetoJob:
         self._read_journal()
 
     def work(self, storage: str | None) -> ParetoResult:
-        """Search for the Pareto front, measure the mappings on the front again on fresh chips, and write the results.
+        """Search for the Pareto front, measure the mappings on the front again, and write and return the results.
 
-        If the search is interrupted or fails, the results of the measurements so far are written.
+        The second measurement uses newly programmed simulated chips and all validation samples. If the search is interrupted or
+        fails, the results of the measurements so far are written.
 
         Args:
             storage: URL of the Optuna storage; None for a file in the run directory.
@@ -156,8 +158,9 @@ class ParetoJob:
         """Return the mappings that the search measures first.
 
         The number of these mappings is at most half of the number of trials, or two if there are only two or three trials. In
-        each mapping, the least sensitive candidates are analog. The number of analog candidates ranges from 0 to the number of
-        all candidates, or to the number of candidates that fit on the tiles.
+        each mapping, the least sensitive of the projections (weight matrices) that may run analog are analog. The sensitivity
+        is the loss increase per saved cost. The number of analog projections ranges from 0 to all of these projections, or to
+        as many as fit on the tiles.
         """
         graph, n_trials = self.context.graph, self.context.settings.pareto.n_trials
         ordered = order_by_sensitivity(self.context.mappable, self._loss_increase(), self._gains)
@@ -167,7 +170,7 @@ class ParetoJob:
 
     @cached_property
     def _gains(self) -> dict[str, float]:
-        """Cost that each candidate saves if it is the only projection (weight matrix) on tiles, by names of candidates."""
+        """Cost that each projection (weight matrix) that may run analog saves if it alone is on tiles, by projection names."""
         return self.objective.gains(LayerMapping.all_digital(self.context.graph), self.names)
 
     def _fit(self, mapping: LayerMapping) -> LayerMapping:
@@ -205,7 +208,7 @@ class ParetoJob:
         )
 
     def _measure_again(self, mapping: LayerMapping) -> Accuracy:
-        """Return the accuracy of a mapping on the front, measured on fresh chips and all validation samples.
+        """Return the accuracy of a mapping on the front on newly programmed simulated chips and all validation samples.
 
         The accuracy is recorded in the journal, so the mapping is not measured again when a run is resumed.
         """
@@ -281,8 +284,8 @@ class ParetoJob:
     def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
         """Write the best mapping for a bound to a file in the run directory, and return the row of the bound in the results.
 
-        The best mapping is the mapping with the lowest cost on the front that meets the bound in all its measurements. If there
-        is no such mapping, the file is deleted if it exists.
+        The best mapping is the mapping on the front with the lowest cost that meets the bound in the search and, if it was
+        measured again, on newly programmed simulated chips. If there is no such mapping, the file is deleted if it exists.
         """
         name = f"mapping-{bound:g}pp.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}
@@ -328,5 +331,5 @@ class ParetoJob:
 
 
 def _fresh(mapping: LayerMapping) -> str:
-    """Return the key under which the journal stores the accuracy of a mapping on fresh chips."""
+    """Return the key of the journal entry for the accuracy of a mapping on newly programmed simulated chips."""
     return f"fresh {','.join(mapping.analog)}"

@@ -17,7 +17,7 @@ _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: charts of the test accuracy over time, and one table row for each time.
+    """Return the template values of this section: charts of the test accuracy over time, and one table row for each time.
 
     The lists of charts and rows are empty if the test set has not been evaluated.
     """

@@ -29,7 +29,7 @@ _COLOURS = {
 
 
 def describe(data: ReportData) -> dict[str, Any] | None:
-    """Return the values for the template: one entry for each platform with a simulated schedule.
+    """Return the template values of this section: one entry for each platform with a simulated schedule.
 
     Return None if there is no simulated schedule.
     """

@@ -58,7 +58,7 @@ _ENERGY = _Quantity(
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template.
+    """Return the template values of this section.
 
     The values are, for each platform, the bars for time and energy, the costs of the layers, and the assumptions of the cost
     estimates.
@@ -109,9 +109,10 @@ def _describe_quantity(quantity: _Quantity, system: SystemRecord) -> dict[str, A
 def _choose_shades(breakdowns: list[Mapping[str, float]], full: float) -> dict[str, str]:
     """Return the CSS classes that set the colours of the large components of the time or energy, by names of components.
 
-    A component has a shade of the colour for analog if its work needs tiles, otherwise a shade of the colour for digital. A
-    component has no entry if it is small in every breakdown or if all shades are in use. Components without an entry are drawn
-    together as one segment.
+    A component has a shade of the colour for analog if its name contains a word for tiles and no word for cores, otherwise a
+    shade of the colour for digital. A component has no entry if it is at most 1.5 % of `full` in every
+    breakdown, or if five larger components use all shades of the colour. Components without an entry are drawn together as one
+    segment.
 
     Args:
         breakdowns: Values of the components [s or J] by names of components, one mapping for each bar.

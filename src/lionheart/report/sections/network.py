@@ -13,7 +13,7 @@ from lionheart.units import format_count, format_si
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: one entry for each layer, and one line that lists the other operations."""
+    """Return the template values of this section: one entry for each layer, and one line that lists the other operations."""
     return {"layers": list_layers(data), "other_ops": list_other_ops(data)}
 
 

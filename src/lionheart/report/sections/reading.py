@@ -10,7 +10,7 @@ from lionheart.report.text import format_percent
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the value for the template: the confidence level of all intervals on the page, in percent."""
+    """Return the template value of this section: the confidence level of all intervals on the page, for example ``"95 %"``."""
     return {"confidence": format_percent(data.results.confidence, 0)}
 
 

@@ -15,7 +15,7 @@ _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": 
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template.
+    """Return the template values of this section.
 
     The values are one entry for each step of the search, and the names of the projections (weight matrices) that the search
     never tried.

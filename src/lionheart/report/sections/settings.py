@@ -12,7 +12,7 @@ _TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: groups of settings, each with a title and pairs of a name and a value.
+    """Return the template values of this section: groups of settings, each with a title and pairs of a name and a value.
 
     Groups without settings are left out.
     """

@@ -22,7 +22,7 @@ from lionheart.units import format_count, format_elapsed
 
 
 def describe(data: ReportData) -> dict[str, Any]:
-    """Return the values for the template: sentences about the outcome, badges, a warning and the most important results."""
+    """Return the template values of this section: sentences and badges about the outcome, a warning, and results."""
     return {
         "summary": write_summary(data),
         "badges": list_badges(data),
@@ -90,9 +90,9 @@ def write_confidence_level(data: ReportData) -> str:
 def write_post_search(data: ReportData) -> str:
     """Return up to two sentences with the results of the steps after the search.
 
-    The first sentence names the layers that need fewer error corrections than the tile settings specify. The second sentence
-    states for how long after programming chips meet the accuracy bound. A sentence is left out if its step was not requested.
-    The first sentence is also left out if there are no such layers.
+    The first sentence names the analog layers that need fewer error corrections than the tile settings specify. The second
+    sentence states for how long after programming simulated chips meet the accuracy bound. A sentence is left out if its step
+    was not requested. The first sentence is also left out if all layers need the specified corrections.
     """
     found = describe_compensation(data.results.tiles, data.n_analog)
     return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
@@ -155,7 +155,7 @@ def _describe_against(drop: float, baseline: float, data: ReportData) -> str:
 
 
 def _describe_test(data: ReportData) -> str:
-    """Return the test accuracy and the bound of its drop in words.
+    """Return the test accuracy, its drop against the digital network and the largest allowed drop, in words.
 
     Return an empty string if the test accuracy was not measured at the time for which the mapping was selected.
     """
