@@ -1,4 +1,4 @@
-"""The command ``lionheart pareto``, which searches for the mappings with the best trade-offs of accuracy and cost."""
+"""The command ``lionheart pareto``, which searches for the Pareto-optimal mappings for accuracy and cost."""
 
 from __future__ import annotations
 
