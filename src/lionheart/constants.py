@@ -1,6 +1,7 @@
 """Functions that read physical constants from TOML files.
 
-Every constant in these files has a value, a unit, a source, and a kind: measured, fitted, derived or assumed.
+Every constant in these files has a value, a unit and a source. The key ``kind`` states how the value was obtained: measured,
+fitted, derived or assumed.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class ConstantsFile:
 
     Args:
         constants: Constants by name. The name of a constant in a nested table has dots (``"adc.energy"``). Invalid entries with
-            a value are included, so that the value can be checked too.
-        texts: Strings by name, for entries that are a plain string, such as a title.
-        faults: Descriptions of all errors, each with the name of the file and the key.
+            a value are included, so that the caller can check the value too.
+        texts: Entries that are a plain string instead of a constant, such as a title, by name.
+        faults: Descriptions of all errors, each with the name of the file and of the entry.
     """
 
     constants: Mapping[str, Constant]
@@ -57,7 +58,7 @@ class ConstantsFile:
 
 
 def read_constants(text: str, where: str) -> ConstantsFile:
-    """Read constants from TOML text. Invalid entries do not raise an error, but are described in `faults` of the result.
+    """Return the constants in TOML text. Invalid entries do not raise an error, but are described in `faults` of the result.
 
     Args:
         text: TOML text.
@@ -69,7 +70,10 @@ def read_constants(text: str, where: str) -> ConstantsFile:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ArtifactError(f"{where}: not valid TOML: {error}", hint="correct the syntax of the file") from error
+        raise ArtifactError(
+            f"{where}: not valid TOML: {error}",
+            hint="correct the TOML syntax at the line and column that the message names",
+        ) from error
     constants: dict[str, Constant] = {}
     texts: dict[str, str] = {}
     faults: list[str] = []
@@ -103,7 +107,7 @@ def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
 
 
 def _find_faults(entry: Mapping[str, Any]) -> list[str]:
-    """Return a description of each error in the TOML entry of a constant. The name of the constant is not included."""
+    """Return a description of each error in `entry`, the TOML table of one constant, without the name of the constant."""
     if set(entry) != set(_KEYS):
         unknown = [f"unknown: {key!r}" + _near(key, _KEYS) for key in entry if key not in _KEYS]
         missing = [f"missing: {key}" for key in _KEYS if key not in entry]
@@ -126,9 +130,13 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the name and the value of each entry of a TOML document, with dots in the names of nested entries.
+    """Yield ``(name, value)`` for each entry of a TOML document. The name of a nested entry has dots (``"adc.energy"``).
 
-    A table is an entry unless it contains other tables; in this case, each of its items is visited instead.
+    A table that contains other tables is not an entry. Its items are visited instead.
+
+    Args:
+        tree: The parsed document, or a table in it.
+        prefix: Text that precedes each name.
     """
     for key, value in tree.items():
         if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
@@ -139,7 +147,7 @@ def _walk(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 @cache
 def load_constants(package: str, file: str) -> Mapping[str, Constant]:
-    """Return the constants in a TOML file that is part of lionheart, by name. Each file is read only once.
+    """Return the constants in a TOML file of the lionheart package, by name. Each file is read only once.
 
     Args:
         package: Name of the Python package that contains the file, such as ``"lionheart.devices"``.
@@ -153,7 +161,7 @@ def load_constants(package: str, file: str) -> Mapping[str, Constant]:
 
 
 def data_files() -> list[tuple[str, str]]:
-    """Return the arguments ``(package, file)`` of `load_constants` for every file of constants in lionheart."""
+    """Return ``(package, file)``, the arguments of `load_constants`, for every file of constants in lionheart."""
     found = []
     for package, prefix in _DATA_FOLDERS:
         folder = Path(str(resources.files(package).joinpath(prefix)))

@@ -60,11 +60,11 @@ class OldFlag:
 
     @property
     def is_renamed(self) -> bool:
-        """Whether the replacement of the deprecated flag is another flag, and not a setting."""
+        """Whether another flag, and not a setting, replaces the deprecated flag."""
         return self.replacement.startswith("--")
 
     def describe(self) -> str:
-        """Return the replacement of the deprecated flag in the form in which it is written on the command line."""
+        """Return the replacement as written on the command line, such as ``--preset`` or ``--set search.n_chips=...``."""
         if self.is_renamed:
             return self.replacement
         return f"--set {self.replacement}={'true' if self.form == 'switch' else '...'}"
@@ -112,21 +112,29 @@ HOLDOUT_STREAM = "certify"
 
 
 class DeprecatedNameWarning(FutureWarning):
-    """Warning that a deprecated name is used. The message contains its replacement."""
+    """Warning that a deprecated name is used. The message names the replacement."""
 
 
 def describe_deprecated(old: str, new: str) -> str:
-    """Return the text of a warning, which states that `new` replaces the deprecated name `old`."""
+    """Return the text of a warning which states that `new` has replaced the deprecated name `old`."""
     return f"{old} is now {new}; the old name works in this version and will be removed in the next"
 
 
 def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Issue a `DeprecatedNameWarning`, which states that `new` replaces `old`; for `stacklevel` see `warnings.warn`."""
+    """Issue a `DeprecatedNameWarning` which states that `new` has replaced `old`.
+
+    Args:
+        old: Deprecated name.
+        new: Current name.
+        stacklevel: Number of stack frames up to the line that the warning shows, as in `warnings.warn`.
+    """
     warnings.warn(describe_deprecated(old, new), DeprecatedNameWarning, stacklevel=stacklevel)
 
 
 def find_renamed(module: str, name: str) -> Any:
-    """Return the object that has replaced a deprecated name of a module. Modules call this function in ``__getattr__``.
+    """Return the object that replaces the deprecated name `name` of `module`, and issue a warning.
+
+    Modules call this function in ``__getattr__``.
 
     Raises:
         AttributeError: The module has no such deprecated name.
@@ -140,7 +148,9 @@ def find_renamed(module: str, name: str) -> Any:
 
 
 def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) -> list[str]:
-    """Return rules that select projections, in which the prefix ``type:`` replaces the deprecated prefix ``kind:``.
+    """Return `rules` with the prefix ``type:`` instead of the deprecated prefix ``kind:``.
+
+    A rule selects projections (weight matrices) by name or, with this prefix, by layer type.
 
     Args:
         option: Name of the setting that holds the rules, for the warning.
@@ -158,10 +168,10 @@ def rename_rules(option: str, rules: Iterable[str], *, is_file: bool = False) ->
 
 
 def rename_settings(owner: str, settings: Mapping[str, Any], *, is_file: bool = False) -> dict[str, Any]:
-    """Return settings in which the current name of a setting replaces the deprecated name.
+    """Return a copy of `settings` with the current instead of the deprecated names of settings.
 
     Args:
-        owner: Name of the settings class.
+        owner: Name of the settings class, such as ``"SearchSpec"``.
         settings: Values by name of the setting. If the deprecated and the current name of a setting are both given, both are
             kept, and the validation of the settings class rejects the deprecated name.
         is_file: Whether the settings come from the file of an earlier run. Then no warning is given.

@@ -1,4 +1,4 @@
-"""Exceptions and warnings that LionHeart raises.
+"""Exceptions that LionHeart raises, and warnings that LionHeart issues.
 
 A message states where the error occurred, the given value and the expected value. A hint states how to resolve the error. Every
 exception that a user can cause derives from `LionHeartError` and from a built-in exception, so that ``except ValueError`` also
@@ -15,8 +15,8 @@ class LionHeartError(Exception):
     """Base class of all exceptions that LionHeart raises for errors of the user.
 
     Args:
-        message: Location of the error, given value and expected value.
-        hint: Action that resolves the error; empty = no hint.
+        message: Where the error occurred, the given value and the expected value.
+        hint: How to resolve the error; empty = no hint.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -41,7 +41,7 @@ class UnsupportedLayerError(LionHeartError, TypeError):
 
 
 class TilingError(LionHeartError, ValueError):
-    """A weight matrix cannot be partitioned over analog tiles, or a given partition does not fit the matrix or the tiles."""
+    """A weight matrix cannot be split into blocks for analog tiles, or given blocks do not fit the matrix or the tiles."""
 
 
 class NumericsError(LionHeartError, ArithmeticError):
@@ -57,7 +57,7 @@ class LionHeartWarning(UserWarning):
 
 
 class CalibrationWarning(LionHeartWarning):
-    """The input range of an analog layer is not calibrated, or inputs exceed the range and are clipped."""
+    """The input range of an analog layer is not calibrated, or inputs of the layer exceed its input range and are clipped."""
 
 
 class NumericsWarning(LionHeartWarning):
@@ -74,8 +74,8 @@ def check_type(value: object, expected: type | tuple[type, ...], where: str, hin
     Args:
         value: Value of the argument.
         expected: Expected type, or a tuple of allowed types.
-        where: Name of the argument, for the message.
-        hint: Action that resolves the error, for the message; empty = no hint.
+        where: Name of the argument, with which the message begins.
+        hint: Hint of the error: how to resolve the error; empty = no hint.
 
     Raises:
         ConfigError: `value` is not an instance of `expected`.

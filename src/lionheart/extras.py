@@ -1,4 +1,4 @@
-"""Imports at first use, for optional dependencies (extras) and for modules that are slow to import."""
+"""Functions that import optional dependencies (extras), and modules that are slow to import, when they are first used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lionheart.errors import ConfigError
 
 
 def import_extra(module: str, extra: str, where: str) -> Any:
-    """Import and return a module of an optional dependency.
+    """Import the module named `module`, which belongs to an optional dependency, and return it.
 
     Args:
         module: Name of the module.
@@ -25,13 +25,13 @@ def import_extra(module: str, extra: str, where: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{where}: {module} cannot be imported: {error}",
-            hint=f"pip install 'lionheart-aimc[{extra}]'",
+            hint=f"install the extra: pip install 'lionheart-aimc[{extra}]'",
         ) from error
 
 
 @final
 class _LazyModule(ModuleType):
-    """A placeholder for a module. The module is imported when one of its attributes is first used. Attributes are cached."""
+    """A placeholder for the module with its name, which is imported when an attribute of the placeholder is first used."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), name)
@@ -40,5 +40,5 @@ class _LazyModule(ModuleType):
 
 
 def lazy_import(module: str) -> Any:
-    """Return a placeholder for the module named `module`, which is imported when one of its attributes is first used."""
+    """Return a placeholder for `module`. The module is imported when an attribute of the placeholder is first used."""
     return _LazyModule(module)

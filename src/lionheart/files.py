@@ -36,7 +36,7 @@ def sha256_file(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file without the byte order mark that may precede the text.
+    """Return the text of a UTF-8 file. A byte order mark at the start of the file is removed.
 
     Raises:
         ArtifactError: The file does not exist, cannot be read, or is not UTF-8.
@@ -47,12 +47,13 @@ def read_text(path: Path) -> str:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
-            f"{path}: not readable: {error}", hint="check that the path is a text file in UTF-8 that you may read"
+            f"{path}: not readable: {error}",
+            hint="check that the path names a text file in UTF-8, and that you have permission to read the file",
         ) from error
 
 
 def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
-    """Create `folder` if necessary, and check that its disk has enough free space.
+    """Check that the disk of `folder` has `size_bytes` of free space. The folder is created if it does not exist.
 
     Args:
         folder: Folder to which files will be written.
@@ -68,7 +69,7 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
     except OSError as error:
         raise ArtifactError(
             f"{folder}: cannot be used for {purpose}: {error.strerror or error}",
-            hint="check the permissions, or choose another folder",
+            hint="check the path and the permissions of the folder, or choose another folder",
         ) from error
     if free < size_bytes:
         raise ArtifactError(
@@ -78,14 +79,14 @@ def require_free_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file atomically: `write` fills a temporary file in the same folder, which then replaces `path`.
+    """Write the file `path` atomically: a temporary file in the same folder is written, and then renamed to `path`.
 
     Args:
         path: File to write.
-        write: Function that writes the content to the path with which it is called.
+        write: Function that writes the content. It is called with the path of the temporary file.
 
     Raises:
-        ArtifactError: The folder cannot be written to, or the disk is full.
+        ArtifactError: The folder or file cannot be written, or the disk is full.
     """
     temporary: Path | None = None
     try:
@@ -112,7 +113,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 atomically: the file at `path` is replaced as a whole."""
+    """Write `text` to the file `path` in UTF-8. The write is atomic: the file is replaced as a whole or not changed.
+
+    Raises:
+        ArtifactError: The folder or file cannot be written, or the disk is full.
+    """
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
@@ -121,16 +126,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data (JSON types) as indented JSON atomically: the file at `path` is replaced as a whole.
+    """Write `data` (JSON types) to the file `path` as indented JSON. The file is replaced as a whole or not changed.
 
     Raises:
-        ValueError: The data contain NaN or infinity.
+        ArtifactError: The folder or file cannot be written, or the disk is full.
+        ValueError: `data` contains NaN or infinity.
     """
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the data that a JSON file contains.
+    """Return the parsed contents of the JSON file `path`.
 
     Raises:
         ArtifactError: The file is missing, cannot be read, or is not valid JSON.
@@ -147,10 +153,10 @@ def read_json(path: Path) -> Any:
 
 
 def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:
-    """Return `data`, the contents of the JSON file `path`, if they are a JSON object (dict).
+    """Check that `data`, the contents of the JSON file `path`, is a JSON object (dict), and return `data`.
 
     Raises:
-        ArtifactError: The contents are not a JSON object.
+        ArtifactError: `data` is not a dict.
     """
     if not isinstance(data, dict):
         raise ArtifactError(

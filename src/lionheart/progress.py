@@ -1,7 +1,7 @@
 """Interfaces through which library functions report their progress.
 
 Library code does not print. Functions that may run for more than a second have a parameter `progress`, whose methods they call.
-The command line passes an object that displays progress bars. The default displays nothing.
+The command line passes an object that displays progress bars. The default object displays nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class Bar(Protocol):
     """A progress bar for one operation, such as a training."""
 
     def advance(self, steps: float = 1) -> None:
-        """Advance the bar by a number of completed steps."""
+        """Advance the bar by `steps`, a number of completed steps."""
 
     def describe(self, text: str) -> None:
-        """Set the text next to the bar."""
+        """Replace the text next to the bar by `text`."""
 
 
 class Progress(Protocol):
-    """An object that displays progress bars and messages."""
+    """An object that displays progress bars and lines of text for the user."""
 
     def note(self, text: str) -> None:
         """Show a line of text that stays visible after the progress bars have ended."""

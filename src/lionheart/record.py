@@ -1,4 +1,7 @@
-"""Base class and functions for records: typed results that are converted to plain data (JSON types) and back."""
+"""The base class of records, and functions that convert records to plain data (JSON types) and back.
+
+A record is an immutable group of named and typed values, such as the results of an evaluation.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,15 @@ _EXPECTED = {
 
 
 class Record(BaseModel):
-    """Base class of records: immutable groups of named results. Unknown keys are ignored; NaN and infinity are rejected."""
+    """Base class of records: immutable groups of named results.
+
+    The constructor ignores unknown names, and rejects NaN and infinity.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, **_PLAIN)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy in which the fields named in `changes` have new values; all fields are validated."""
+        """Return a copy in which the fields named in `changes` have the given values. All fields of the copy are validated."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**kept, **changes})
 
@@ -50,7 +56,7 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> Self:
-        """Convert plain data (JSON types) to a record of this class, and return the record.
+        """Return the record of this class that is described by plain data (JSON types).
 
         Args:
             data: Plain data that `to_json` returned.
@@ -63,12 +69,12 @@ class Record(BaseModel):
 
 
 def write_record(record: Any) -> Any:
-    """Convert a record, a dataclass, or a collection of records to plain data (JSON types), and return these data."""
+    """Return a record, a dataclass, or a collection of records as plain data: dicts, lists, strings, numbers, bool and None."""
     return _adapter(type(record)).dump_python(record, mode="json")
 
 
 def read_record(kind: type[T], data: Any, where: str) -> T:
-    """Convert plain data (JSON types) to a record, a dataclass, or a collection of records, and return this object.
+    """Return the record, dataclass, or collection of records that is described by plain data (JSON types).
 
     Args:
         kind: Type of the returned object, such as ``tuple[Accuracy, ...]``.
@@ -94,7 +100,10 @@ def describe_schema(kind: Any) -> dict[str, Any]:
 
 
 def _document(schema: dict[str, Any]) -> None:
-    """Shorten the docstring in the JSON schema of a class to the summary, and copy the text of ``Args:`` to the fields."""
+    """Change the JSON schema of a class in place, whose description is the docstring of the class.
+
+    The description is shortened to its first paragraph. Each entry of ``Args:`` becomes the description of a field.
+    """
     summary, _, rest = schema.get("description", "").partition("\n\n")
     if summary:
         schema["description"] = " ".join(summary.split())
@@ -104,7 +113,12 @@ def _document(schema: dict[str, Any]) -> None:
 
 
 def describe_faults(error: ValidationError, where: str) -> list[str]:
-    """Return one line for each validation error of pydantic, with the path of the field, its value, and the expected type."""
+    """Return one line for each validation error of pydantic: the field, the given value or its type, and the expected value.
+
+    Args:
+        error: Exception that contains the validation errors.
+        where: Name of the data, with which each line begins.
+    """
     return [_describe_fault(dict(fault), where) for fault in error.errors()]
 
 

@@ -1,6 +1,6 @@
 """Registries, which store objects of one type by name, such as search strategies, devices and layer types.
 
-Each name can be registered only once. The error for an unknown name suggests similar names. Help texts and the documentation
+Each name can be registered only once. The error for an unknown name suggests a similar name. Help texts and the documentation
 list the names in a registry.
 """
 
@@ -28,7 +28,7 @@ class Registry(Generic[T]):
             use of the registry. None = all entries are registered by explicit calls.
         one_per_module: Whether each module in `package` registers exactly one entry, whose name is that of the module with
             ``-`` instead of ``_``. If True, names are listed without imports, and `find` imports only the module of the entry.
-        renamed: Entry names by module name, for modules whose entry has another name than `one_per_module` prescribes.
+        renamed: Names of entries by name of the module, for modules whose entry is not named like the module.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         if name in self._entries:
             raise ConfigError(
                 f"{self.setting}: {name!r} is already registered",
-                hint="use another name, or remove the registered entry first",
+                hint=f"use another name, or remove the registered entry first, with remove({name!r}) of the registry",
             )
         self._entries[name] = entry
         self._removed.discard(name)
@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         """Return the entry registered under `name`.
 
         Raises:
-            ConfigError: No such entry exists; the hint suggests similar names.
+            ConfigError: No entry has this name. The hint suggests a similar name.
         """
         self._load(name)
         if name not in self._entries:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries in the order of registration.
 
-        With `one_per_module`, the order is that of the module names.
+        With `one_per_module`, entries of the package come first, in alphabetical order of their modules.
         """
         if self._one_per_module:
             known = dict.fromkeys([*self._modules(), *self._entries])
@@ -107,7 +107,7 @@ class Registry(Generic[T]):
         return tuple(self._entries)
 
     def items(self) -> tuple[tuple[str, T], ...]:
-        """Return a pair ``(name, entry)`` for each entry."""
+        """Return a pair ``(name, entry)`` for each entry, in the order of `names`."""
         return tuple((name, self.find(name)) for name in self.names())
 
     def __contains__(self, name: object) -> bool:
@@ -120,7 +120,7 @@ class Registry(Generic[T]):
         return len(self.names())
 
     def _modules(self) -> dict[str, str]:
-        """Return a dict from the name of each entry to the name of the module that registers the entry."""
+        """Return the name of the module for each entry name, for a package in which each module registers one entry."""
         if self._package is None:
             return {}
         root, *below = self._package.split(".")
@@ -131,7 +131,10 @@ class Registry(Generic[T]):
         return {self._renamed.get(name, name.replace("_", "-")): name for name in found if not name.startswith("_")}
 
     def _load(self, name: str | None = None) -> None:
-        """Import all modules that register entries. With `one_per_module`, import only the module of the entry `name`."""
+        """Import all modules of the package, which register their entries.
+
+        If `one_per_module` is set and `name` is given, import only the module that registers the entry `name`.
+        """
         if self._is_loaded:
             return
         modules = self._modules()

@@ -1,8 +1,8 @@
 """Independent streams of random numbers, derived from one root seed and identified by name.
 
-A stream is identified by a path of names and indices, for example ``("training", candidate, epoch)``. The seed of a stream is a
-hash of the root seed and the path. Therefore, its numbers do not depend on the order in which streams are created, and a
-resumed run draws the same numbers as an uninterrupted run.
+A stream is identified by a path of names and indices, for example ``("training", "layer1", 3)``. The seed of a stream is a
+hash of the root seed and the path. Therefore, the numbers of a stream do not depend on the order in which streams are created,
+and a resumed run draws the same numbers as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 @final
 @dataclass(frozen=True)
 class RandomStreams:
-    """Factory for independent `torch.Generator` objects, whose seeds are derived from one root seed.
+    """Factory of `torch.Generator` objects. Their seeds are derived from one root seed, and their streams are independent.
 
     Args:
         seed: Root seed, any integer.
@@ -32,12 +32,12 @@ class RandomStreams:
         return RandomStreams(self.seed, self.path + path)
 
     def derive_seed(self, *path: str | int) -> int:
-        """Return the seed of the stream identified by `path`, an integer from 0 to 2**63 - 1."""
+        """Return the seed of the stream identified by the prefix followed by `path`, an integer from 0 to 2**63 - 1."""
         text = "/".join(str(each) for each in (self.seed, *self.path, *path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-        """Return a new generator for the stream identified by `path`, seeded with the root seed, the prefix and `path`.
+        """Return a new generator for the stream identified by `path`. Its seed is ``derive_seed(*path)``.
 
         Args:
             path: Names and indices of the stream.

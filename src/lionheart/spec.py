@@ -1,4 +1,4 @@
-"""The base class of all groups of settings, which rejects unknown settings and invalid values."""
+"""The base class of all settings classes. Their constructors reject unknown settings and invalid values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
-    """Return one `ConfigError` that describes all validation errors of pydantic.
+    """Return one `ConfigError` that describes all errors in `error`, an exception of pydantic.
 
     Args:
         error: Exception that contains the validation errors.
-        known: Settings of the class by name. The hint contains the description of each setting with an invalid value.
+        known: Settings of the class by name. Their descriptions are used in the hint, for settings with an invalid value.
         where: Name of the settings class, with which each line of the message begins.
     """
     lines, hints, meanings = [], [], []
@@ -42,7 +42,7 @@ def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: 
 
 
 def with_config_errors(cls: type[T]) -> type[T]:
-    """Decorate a pydantic dataclass so that invalid arguments of its constructor raise a `ConfigError`."""
+    """Change a pydantic dataclass so that invalid arguments of its constructor raise a `ConfigError`, and return the class."""
     decorated: Any = cls
     construct, names = decorated.__init__, [each.name for each in fields(decorated)]
 
@@ -64,7 +64,7 @@ def with_config_errors(cls: type[T]) -> type[T]:
 
 
 class Spec(BaseModel):
-    """Base class of immutable groups of settings. The method `replace` returns a copy with changed settings.
+    """Base class of immutable groups of settings. The constructor takes each setting as a keyword argument.
 
     Raises:
         ConfigError: A setting is unknown or its value is not allowed; the message lists all errors.
@@ -81,7 +81,7 @@ class Spec(BaseModel):
             raise config_error(error, type(self).model_fields, type(self).__name__) from None
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy in which the settings named in `changes` have new values; all settings are validated.
+        """Return a copy in which the settings named in `changes` have the given values. All settings are validated.
 
         Raises:
             ConfigError: A setting is unknown or its value is not allowed.
@@ -90,12 +90,12 @@ class Spec(BaseModel):
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings and the schema version as plain data (JSON types), which `from_json` reads."""
+        """Return a dict with the settings and the schema version as plain data (JSON types), which `from_json` accepts."""
         return {"schema_version": self.schema_version, **self.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the settings object that is described by plain data (JSON types), which `to_json` returned.
+        """Return the settings object for `data`, a mapping that `to_json` returned. Missing settings get their default.
 
         Raises:
             ConfigError: The schema version is unknown, or a setting is unknown or its value is not allowed.
@@ -105,6 +105,6 @@ class Spec(BaseModel):
         if version != cls.schema_version:
             raise ConfigError(
                 f"{cls.__name__}.schema_version: got {version!r}, expected {cls.schema_version}",
-                hint="another version of lionheart wrote these settings; use that version, or create the settings again",
+                hint="another version of lionheart wrote these settings; read them with that version, or create them again",
             )
         return cls(**settings)

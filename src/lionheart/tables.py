@@ -39,9 +39,9 @@ class Table:
     sizes: tuple[float, ...] | None = None
 
     def shorten(self, n_lines: int) -> tuple[tuple[tuple[str, ...], ...], int]:
-        """Return the rows that fit into `n_lines` lines, and the number of omitted rows.
+        """Return the rows of the table that fit into `n_lines` lines, and the number of omitted rows.
 
-        If rows are omitted, one line is reserved to show their number.
+        If rows are omitted, at most ``n_lines - 1`` rows are returned: one line remains for the number of omitted rows.
         """
         if len(self.rows) <= n_lines:
             return self.rows, 0
@@ -59,10 +59,13 @@ Block = str | Table
 
 
 class Printable:
-    """Base class of results that `print` and notebooks show as text and tables. Subclasses return them from `to_blocks`."""
+    """Base class of results that `print` and notebooks show as text and tables.
+
+    Subclasses define the method `to_blocks`, which returns the texts and tables.
+    """
 
     def to_blocks(self) -> Sequence[Block]:
-        """Return the strings and tables of the result in the order in which they are shown."""
+        """Return the strings and tables that `print` and notebooks show for the result, from top to bottom."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -73,7 +76,7 @@ class Printable:
 
 
 def format_text(blocks: Sequence[Block]) -> str:
-    """Return blocks (strings and tables) as plain text. Rows and text that exceed 25 lines or 80 columns are omitted."""
+    """Return blocks (strings and tables) as plain text of at most 25 lines and 80 columns. The rest is cut."""
     texts = {index: _wrap(block) for index, block in enumerate(blocks) if isinstance(block, str)}
     tables = {index: block for index, block in enumerate(blocks) if isinstance(block, Table) and block.rows}
     shown = [index for index in range(len(blocks)) if index in texts or index in tables]
@@ -90,7 +93,7 @@ def format_text(blocks: Sequence[Block]) -> str:
 
 
 def format_html(blocks: Sequence[Block]) -> str:
-    """Return blocks (strings and tables) as HTML. Strings are escaped. A table has at most 25 lines below its heading."""
+    """Return blocks (strings and tables) as one HTML element. A table has at most 25 lines below its heading."""
     parts = []
     for block in blocks:
         if isinstance(block, str):
@@ -125,7 +128,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _share_lines(wanted: Sequence[int], n_lines: int) -> list[int]:
-    """Distribute lines among tables, and return the number of lines for each table.
+    """Distribute lines among tables, and return the number of lines that each table receives for its rows.
 
     Each table receives one line in turn, until all its rows have a line or no line remains.
 
@@ -153,7 +156,8 @@ def _format_table(table: Table, n_lines: int) -> list[str]:
 def _choose_widths(table: Table, rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column in characters, such that the table is at most 80 characters wide.
 
-    If necessary, the widest left-aligned columns are narrowed first.
+    If the table is too wide, the widest left-aligned column is narrowed step by step. If no such column has more than 8
+    characters, the widest of all columns is narrowed.
     """
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
     left = [index for index, column in enumerate(table.columns) if column not in table.right] or [0]
@@ -174,7 +178,7 @@ def _format_row(cells: Sequence[str], widths: Sequence[int], table: Table) -> st
 
 
 def _cut(text: str, width: int) -> str:
-    """Return `text` with at most `width` characters. In a longer text, an ellipsis character replaces the middle."""
+    """Return `text` shortened to `width` characters. If `text` is longer, an ellipsis character replaces its middle."""
     if len(text) <= width:
         return text
     n_end = (width - 1) // 2

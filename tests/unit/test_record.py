@@ -134,7 +134,10 @@ def test_a_schema_has_what_the_classes_say():
         costs["description"]
         == "Time and energy of one inference, in total and by component, such as memory accesses or tiles."
     )
-    assert costs["properties"]["time_breakdown_s"]["description"] == "Time by component [s]; None = not recorded."
+    assert (
+        costs["properties"]["time_breakdown_s"]["description"]
+        == "Part of `latency_s` for each component, by its name [s]; None = not recorded."
+    )
     assert "samples" not in schema["$defs"]["Accuracy"]["properties"]  # kept in memory alone
 
 

@@ -1,4 +1,7 @@
-"""Command line. Each command parses its arguments, calls the library once, and prints data to stdout and text to stderr."""
+"""The command line. Each command parses its arguments, calls functions of the library, and prints the results.
+
+JSON and templates are written to stdout, and text for the user to stderr.
+"""
 
 from lionheart.cli.app import app, main
 

@@ -77,5 +77,5 @@ def _options(
 
 
 def main() -> None:
-    """Run the command ``lionheart`` with the arguments of the process."""
+    """Run the command line ``lionheart`` with the arguments in ``sys.argv``, and exit the process with its exit code."""
     app(prog_name="lionheart")

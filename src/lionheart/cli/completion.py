@@ -11,12 +11,12 @@ PRESETS = ("quick", "robust", "paper")
 
 
 def complete_presets(incomplete: str) -> list[str]:
-    """Return the names of the presets that start with `incomplete`."""
+    """Return the names of the presets (named sets of default settings) that start with `incomplete`."""
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """Return the names that start with `incomplete`, among the tasks whose weights are part of the package."""
+    """Return the names of built-in tasks that start with `incomplete`. Only tasks with weights in the package are listed."""
     files = sorted(path.stem for path in (_PACKAGE / "tasks" / "checkpoints").glob("*.safetensors"))
     return [name for name in (stem.replace("_", "/", 1) for stem in files) if name.startswith(incomplete)]
 
@@ -28,7 +28,10 @@ def complete_platforms(incomplete: str) -> list[str]:
 
 
 def complete_settings(incomplete: str) -> list[str]:
-    """Return the assignments ``setting=name`` that start with `incomplete`, for settings whose value is a known name."""
+    """Return the assignments for ``--set``, such as ``platforms=hermes``, that start with `incomplete`.
+
+    Only settings whose values are names are completed: search strategy, ranking and platforms.
+    """
     values = {
         "search.strategy": STRATEGIES.names(),
         "search.ranking": ("objective", *RANKINGS.names()),

@@ -1,4 +1,4 @@
-"""Output of the command line (progress bars, tables, warnings, errors) and its exit codes."""
+"""Output of the command line (progress bars, tables, warnings and errors), and exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _urgent = Console(stderr=True, highlight=False)
 
 
 def warn(text: str) -> None:
-    """Print a warning to stderr as one line, even with --quiet."""
+    """Print the warning `text` to stderr as one line, even with --quiet."""
     _urgent.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a line to stderr, even with --quiet, for example how to resume an interrupted run."""
+    """Print `text` to stderr, even with --quiet. An example of a text is how to resume an interrupted run."""
     _urgent.print(text, markup=False, soft_wrap=True)
 
 
 def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
-    """Print an error and its hint.
+    """Print an error message and its hint to stderr, even with --quiet.
 
     Args:
         message: Error message.
-        hint: Action that resolves the error; empty = no hint.
+        hint: How to resolve the error; empty = no hint.
         verbose: Whether to print the traceback of the current exception first.
     """
     if verbose:
@@ -60,11 +60,11 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
 
 @contextmanager
 def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Set up the output of one command within the context. Each warning of this package is printed once, in one line.
+    """Return a context manager for the output of one command. In its context, each warning of lionheart is printed once.
 
     Args:
-        quiet: Whether only errors, warnings and data are printed.
-        verbose: Whether warnings are printed with file and line number, in the format of Python.
+        quiet: Whether to print only errors, warnings and data.
+        verbose: Whether to print warnings in the format of Python, with file and line number, instead of as one line.
     """
     seen: set[str] = set()
     show_other = warnings.showwarning
@@ -105,15 +105,20 @@ class _RichBar:
 
 
 class RichProgress:
-    """Display of progress on stderr. Notes are lines; on a terminal, progress bars show the rate and the remaining time."""
+    """A `lionheart.progress.Progress` object that prints lines of text to stderr and, on a terminal, shows progress bars."""
 
     def note(self, text: str) -> None:
-        """Print `text` as a line."""
+        """Print `text` to stderr as a line, unless the command has the flag --quiet."""
         stderr.print(text, markup=False)
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[_RichBar]:
-        """Show a progress bar that disappears at the end of the context."""
+        """Return a context manager that shows a progress bar, which disappears at the end of the context.
+
+        Args:
+            text: Text next to the bar.
+            total: Number of steps of the complete operation; None = unknown.
+        """
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
@@ -141,17 +146,17 @@ class _Rated(_RichBar):
 
 
 def print_json(data: Any) -> None:
-    """Write plain data (JSON types) to stdout as JSON."""
+    """Write `data` (JSON types) to stdout as indented JSON."""
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return an empty table in the style that all commands use.
+    """Return a table without rows, in the style of the tables that the commands print.
 
     Args:
-        title: Title, without markup.
+        title: Title, shown as it is: markup of rich in the title has no effect.
         columns: Headings of the columns.
-        right: Headings of the columns that are right-aligned and never wrapped.
+        right: Headings of the columns that are right-aligned and never wrapped; all other columns are left-aligned.
     """
     plain = Text(title, style="bold")  # rich would replace emoji codes such as ":llama:" in a string
     table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -1,4 +1,4 @@
-"""Cross-check of the estimated layer costs of a finished run with another tool."""
+"""Comparison of the layer costs that lionheart estimates for a finished run with the estimates of another tool."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 
 def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Record]:
-    """Compare the layer costs of a finished run that another tool and lionheart estimate, on each platform.
+    """Compare the layer costs that lionheart estimates for a finished run with the estimates of another tool.
 
     Args:
-        tool: Name of the other tool.
+        tool: Name of the other tool, such as ``zigzag``.
         run_dir: Folder of the finished run.
         platforms: Names or TOML files of hardware platforms.
 
     Returns:
-        One comparison for each platform, in the order of `platforms`.
+        One record for each platform, in the order of `platforms`. Its class depends on the tool.
 
     Raises:
         ConfigError: The tool is unknown or not installed.
+        ArtifactError: The run is missing or unfinished.
     """
     from lionheart.cross_checks import CROSS_CHECKS
     from lionheart.graph import LayerGraph
@@ -40,7 +41,7 @@ def compare_run(tool: str, run_dir: Path, platforms: Sequence[str]) -> list[Reco
 
 
 def check_tool(tool: str | None) -> None:
-    """Check that a tool for the cross-check is known and installed. If `tool` is None, nothing is checked.
+    """Check that the tool named `tool` is known and installed. If `tool` is None, nothing is checked.
 
     Raises:
         ConfigError: The tool is unknown or not installed.
@@ -52,7 +53,7 @@ def check_tool(tool: str | None) -> None:
 
 
 def show_comparison(tool: str, comparison: Record) -> None:
-    """Print the costs of each layer in the models of `tool` and lionheart, and the costs that each model does not include."""
+    """Print a comparison that `compare_run` returned: a table with the costs of each layer in both cost models, and notes."""
     from lionheart.cross_checks import CROSS_CHECKS
 
     text = CROSS_CHECKS.find(tool).describe(comparison)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class TechnologyRow:
-    """One row of the list of memory technologies.
+    """Name and description of one memory technology in the list of all memory technologies.
 
     Args:
         technology: Name of the memory technology.
@@ -33,7 +33,11 @@ class TechnologyRow:
 @final
 @dataclass(frozen=True)
 class TechnologyList:
-    """List of all memory technologies."""
+    """All memory technologies that lionheart can simulate, for the output of ``lionheart devices``.
+
+    Args:
+        technologies: One row for each memory technology.
+    """
 
     technologies: tuple[TechnologyRow, ...]
 
@@ -46,8 +50,9 @@ class TechnologyPage:
     Args:
         technology: Name of the memory technology.
         summary: Description in one line.
-        constants: Default values by name of the setting, with unit, source and kind (measured, fitted, derived or assumed).
-        settings: Descriptions of all settings, by name of the setting.
+        constants: Physical constants by name, with unit and source. The `kind` of a constant states how its value was obtained:
+            measured, fitted, derived or assumed.
+        settings: Descriptions of all settings of the technology, by name of the setting.
     """
 
     technology: str
@@ -93,7 +98,7 @@ def list_technologies() -> TechnologyList:
 
 
 def describe_technology(name: str) -> TechnologyPage:
-    """Return the settings of a memory technology, and its constants with their sources.
+    """Return the settings of a memory technology, and its physical constants with their sources.
 
     Args:
         name: Name of the memory technology, or TOML file of a user-defined device.
@@ -115,7 +120,7 @@ def describe_technology(name: str) -> TechnologyPage:
 
 
 def _belongs(constant: str, settings: Any) -> bool:
-    """Return whether the name of a constant is that of a setting, or begins with that of a setting and an underscore."""
+    """Return whether `constant` is the name of one of the `settings`, or begins with such a name and an underscore."""
     return any(constant == name or constant.startswith(f"{name}_") for name in settings)
 
 

@@ -1,4 +1,4 @@
-"""The command ``lionheart evaluate``, which evaluates a finished run over time on newly simulated chips."""
+"""The command ``lionheart evaluate``, which evaluates the mapped network of a finished run on newly simulated chips."""
 
 from __future__ import annotations
 

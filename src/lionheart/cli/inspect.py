@@ -1,4 +1,7 @@
-"""The command ``lionheart inspect``, which lists the projections of a network, their tiles, and why some stay digital."""
+"""The command ``lionheart inspect``, which lists the projections (weight matrices) of a network and their tiles.
+
+For each projection that stays digital, the command prints the reason.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def inspect(
     """
     if every and by_unit:
         raise ConfigError(
-            "--all, --units: got both, expected one",
+            "--all, --units: got both flags, expected only one",
             hint="give only one of the flags; --json writes all projections with their units",
         )
     with _without_collection():
@@ -69,7 +72,7 @@ def inspect(
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Disable garbage collection within the context.
+    """Disable the garbage collection of Python within the context, in which modules are imported.
 
     The imports create many objects and free none. Garbage collection would take a sixth of the import time.
     """
@@ -81,13 +84,13 @@ def _without_collection() -> Iterator[None]:
 
 
 def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool = False) -> None:
-    """Print the projections of a network and a summary.
+    """Print a table of the projections (weight matrices) of a network, and a summary.
 
     Args:
-        data: Audit of the network.
+        data: Projections of the network with their MACs, tiles and latencies.
         every: Whether each projection has its own row; otherwise a long table has one row for equal projections of repeated
             blocks.
-        by_unit: Whether the rows are mapping units.
+        by_unit: Whether each row is a mapping unit (part of a repeated block, such as its attention) instead of a projection.
     """
     if by_unit:
         _show_units(data)

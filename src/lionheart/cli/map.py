@@ -94,7 +94,7 @@ def map_command(
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(
-                "map: got settings for --resume, but a resumed run keeps its settings",
+                "map: got --resume together with settings, --config or --out, but a resumed run keeps its settings",
                 hint="give --resume without settings, --config and --out, or start a new run without --resume",
             )
         name = task or RunDirectory.open(resume).description().task
@@ -141,11 +141,11 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
-    """Print the mapping, the task's metric over time, the costs and a summary.
+    """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and a summary.
 
     Args:
         results: Results of the run.
-        graph: Graph of the network.
+        graph: Projections of the network, in execution order.
         elapsed_s: Wall time that the command has taken [s].
     """
     metric = results.metric
@@ -208,7 +208,7 @@ def _describe_samples(results: Results) -> str:
 
 
 def _describe_validation(results: Results, metric: Metric) -> str:
-    """Return a sentence with the validation score, the drop, and whether the drop is within its bound."""
+    """Return a sentence with the final validation score, its drop, and whether the drop is within the bound of the run."""
     from lionheart.metrics import is_within
 
     validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp

@@ -1,4 +1,4 @@
-"""Loading of the layer graph of a model that is named on the command line."""
+"""Loading of a model that is named on the command line, and tracing of its layer graph."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lionheart.progress import Progress
 
 
 def load_graph(name: str, progress: Progress) -> LayerGraph:
-    """Return the layer graph of the model called `name`.
+    """Trace the model called `name`, and return its layer graph (projections and other operations).
 
     Args:
-        name: One of the following. A built-in task. ``hf:`` and a folder, a name on the Hugging Face hub or a model type.
-            ``path/to/file.py:function`` or ``package.module:function``: a function that returns a module,
-            ``(module, example_inputs)`` or a `Task`.
+        name: A built-in task (``cifar10/resnet8``), a Hugging Face model or a function. ``hf:NAME`` is a Hugging Face model,
+            where ``NAME`` is a folder, a name on the hub or a model type. ``path/to/file.py:function`` or
+            ``package.module:function`` is a function that returns a module, ``(module, example_inputs)`` or a `Task`.
         progress: Display of the progress of downloads.
 
     Raises:
@@ -38,6 +38,6 @@ def load_graph(name: str, progress: Progress) -> LayerGraph:
     if isinstance(found, (tuple, list)) and len(found) == 2 and isinstance(found[0], nn.Module):
         return trace_graph(found[0], found[1])
     raise ConfigError(
-        f"model: {name} returned {type(found).__name__}, expected a lionheart.Task, a module or (module, example_inputs)",
+        f"model: {name!r} returned {type(found).__name__}, expected a lionheart.Task, a module or (module, example_inputs)",
         hint="return lionheart.Task(...), the module, or (module, example_inputs) with a tuple of arguments or a dict",
     )

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share."""
+"""Types of the command-line flags and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ DeviceName = Annotated[
 
 
 def list_assignments(flags: Mapping[str, str | None], assignments: Sequence[str] | None) -> list[str]:
-    """Return the values of dedicated flags and of ``--set`` as a list of assignments, such as ``"search.n_chips=20"``.
+    """Return the settings given by dedicated flags and by ``--set`` as assignments, such as ``"search.n_chips=20"``.
 
     Args:
-        flags: Values of the dedicated flags, by name of the setting; None = the flag was not given.
+        flags: Values of the dedicated flags, such as ``--seed``, by name of the setting; None = the flag was not given.
         assignments: Values of ``--set``; None = no such flag was given.
     """
     return [*(f"{path}={text}" for path, text in flags.items() if text is not None), *(assignments or ())]

@@ -1,4 +1,4 @@
-"""The command ``lionheart pareto``, which searches for the Pareto front of accuracy against cost."""
+"""The command ``lionheart pareto``, which searches for the Pareto-optimal mappings for accuracy and cost."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def pareto(
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(
-                "pareto: got settings for --resume, but a resumed run keeps its settings",
+                "pareto: got --resume together with settings, --config or --out, but a resumed run keeps its settings",
                 hint="give --resume without settings, --config and --out (--storage is allowed), or start a new run",
             )
     elif task is None:
@@ -152,7 +152,7 @@ def _show(path: Path, *, as_json: bool) -> None:
 
 
 def show_front(results: FrontResults) -> None:
-    """Print the Pareto front, and the best mapping within each bound on the drop."""
+    """Print a table of the mappings of the Pareto front, and the best mapping within each bound on the accuracy drop."""
     metric = results.metric
     table = make_table(
         f"{results.task}: Pareto front of {metric.name} against {results.objective}",

@@ -1,4 +1,4 @@
-"""The command ``lionheart platforms``, which lists hardware platforms or writes a template for a new one."""
+"""The command ``lionheart platforms``, which lists hardware platforms, or writes a template for a new platform."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def platforms(
     if template and (show is not None or as_json):
         raise ConfigError(
             "--template: got --show or --json too, expected --template alone",
-            hint="give --show NAME or --json in a separate command",
+            hint="give --template without these flags, and use a separate command for --show NAME or --json",
         )
     if template:
         from lionheart.system.platform_template import render_template

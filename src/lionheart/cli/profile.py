@@ -1,4 +1,4 @@
-"""The command ``lionheart profile``, which evaluates a network with one projection at a time on tiles."""
+"""The command ``lionheart profile``, which evaluates a network with one projection (weight matrix) at a time on tiles."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def profile(
 
 
 def show_profile(profile: Profile) -> None:
-    """Print a table with the drop that each projection causes at each time, in the order of the projections in `profile`."""
+    """Print a table with one row for each projection: metric and drop at each time, with only this projection on tiles."""
     metric = profile.metric
     times = [format_duration(t) for t in profile.times]
     names = [name for t in times for name in (f"after {t}", "drop")]

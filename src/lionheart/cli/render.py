@@ -1,4 +1,4 @@
-"""Tables that several commands print."""
+"""Functions that print tables of accuracies and costs, which several commands use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
     """Print a table with the task's metric and its confidence interval at each time after programming.
 
     Args:
-        points: Scores over chips, one object for each time.
+        points: Scores over simulated chips, one object for each time after programming.
         title: Title of the table.
-        confidence: Coverage probability of the intervals.
+        confidence: Coverage probability of the confidence intervals, 0 to 1.
         metric: Metric of the task.
     """
     from lionheart.runs.tables import tabulate_accuracy
@@ -31,7 +31,11 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
 
 
 def show_system(estimates: Sequence[SystemRecord]) -> None:
-    """Print latency and energy of one inference on each platform, for the all-digital and for the mapped network."""
+    """Print latency and energy of one inference of the all-digital and of the mapped network, and the cost of programming.
+
+    Args:
+        estimates: Estimates, one for each platform.
+    """
     from lionheart.runs.tables import describe_programming, tabulate_systems
 
     _show(tabulate_systems(estimates), "latency and energy of one inference")

@@ -1,4 +1,4 @@
-"""The command ``lionheart schema``, which writes JSON schemas of result files, generated from the record classes."""
+"""The command ``lionheart schema``, which writes the JSON schema of a result file, generated from its record class."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def schema(
 
 
 def read_schema(name: str) -> dict[str, Any]:
-    """Return the JSON schema called `name`, which describes a result file.
+    """Return the JSON schema called `name` (such as ``results``), which describes the format of a result file.
 
     Raises:
-        ConfigError: The schema is unknown.
+        ConfigError: No schema has this name.
     """
     from lionheart.record import describe_schema
 

@@ -36,7 +36,8 @@ def settings(
     groups = dict.fromkeys(path.rpartition(".")[0] for path in found if "." in path)
     if group is not None and group not in groups:
         raise ConfigError(
-            f"settings: got {group!r}, expected a group of settings", hint=suggest(group, groups, label="groups")
+            f"settings: got {group!r}, expected the name of a group of settings",
+            hint=suggest(group, groups, label="groups"),
         )
     chosen = {path: row for path, row in found.items() if group is None or path.startswith(f"{group}.")}
     if as_json:

@@ -108,7 +108,7 @@ def _read_request(
 
 
 def show_pipeline(data: PipelineRecord) -> None:
-    """Print the simulation results of a mapped network and of the all-digital network on the same number of cores."""
+    """Print latency, throughput, energy and utilisation of the mapped and of the all-digital network on a pipeline of cores."""
     from lionheart.report.text import describe_shared_tiles
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores

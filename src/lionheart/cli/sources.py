@@ -28,7 +28,11 @@ def sources(as_json: JsonFlag = False) -> None:
 
 
 def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
-    """Print all constants, grouped by the file that contains them."""
+    """Print the value, unit, kind and source of all constants.
+
+    Args:
+        data: Constants by name of the file and name of the constant.
+    """
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():

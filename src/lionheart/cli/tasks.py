@@ -19,16 +19,17 @@ from lionheart.training import choose_device
 
 
 def load_task(name: str, progress: Progress, device: str | None = None) -> Task:
-    """Return the task called ``cifar10/resnet8``, ``path/to/file.py:function`` or ``package.module:function``.
+    """Return the task called `name`: a built-in task, or the result of a function of the user.
 
     Args:
-        name: Name of the task.
+        name: Built-in task, such as ``cifar10/resnet8``; or function that returns a `Task`, as ``path/to/file.py:function`` or
+            ``package.module:function``.
         progress: Display of the progress of downloads.
-        device: PyTorch device of the model: ``cpu``, ``cuda``, or ``auto`` for a GPU if available. None = the device on which
-            the task has its model; the CPU for built-in tasks.
+        device: PyTorch device of the model: ``cpu``, ``cuda``, or ``auto`` for a GPU if available. None = the model is
+            not moved. The models of built-in tasks are on the CPU.
 
     Raises:
-        ConfigError: The task, function or device is unknown, or the function does not return a `Task`.
+        ConfigError: The task, function or device is unknown, or the function fails or does not return a `Task`.
         ArtifactError: The file cannot be read.
     """
     chosen = None if device is None else choose_device(device)  # raises before a download starts
@@ -44,20 +45,30 @@ def _find_task(name: str, progress: Progress) -> Task:
     task = call_function(name)
     if not isinstance(task, Task):
         raise ConfigError(
-            f"task: {name} returned {type(task).__name__}, expected a lionheart.Task",
+            f"task: {name!r} returned {type(task).__name__}, expected a lionheart.Task",
             hint="return lionheart.Task(model=..., train=..., validation=..., test=...)",
         )
     return _renamed(task, name)
 
 
 def build_known(name: str, progress: Progress) -> Task:
-    """Return the built-in task called `name`."""
+    """Return the built-in task called `name`, with its data and trained weights.
+
+    Raises:
+        ConfigError: No built-in task has this name.
+    """
     _require_known(name)
     return build_task(name, progress=progress)
 
 
 def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
-    """Return the untrained network and example inputs of a built-in task; None if they depend on the task's data."""
+    """Return ``(network, example_inputs)`` of a built-in task, where the network is untrained and the inputs are zeros.
+
+    Return None if the network cannot be traced without the data of the task.
+
+    Raises:
+        ConfigError: No built-in task has this name.
+    """
     _require_known(name)
     return build_example(name)
 
@@ -65,16 +76,19 @@ def build_structure(name: str) -> tuple[nn.Module, Tensor] | None:
 def _require_known(name: str) -> None:
     if "@" not in name and name not in TASKS:
         raise ConfigError(
-            f"task: got {name!r}, expected a built-in task or path/to/file.py:function",
+            f"task: got {name!r}, expected a built-in task, path/to/file.py:function or package.module:function",
             hint=suggest(name, TASKS, label="built-in tasks"),
         )
 
 
 def call_function(name: str) -> Any:
-    """Call the function ``path/to/file.py:function`` or ``package.module:function`` without arguments and return its result.
+    """Import the function called `name`, call it without arguments, and return its result.
+
+    Args:
+        name: ``path/to/file.py:function`` or ``package.module:function``.
 
     Raises:
-        ConfigError: The module or function is unknown, or fails.
+        ConfigError: The module or function does not exist, or raises an exception.
         ArtifactError: The file cannot be read.
     """
     where, _, function = name.rpartition(":")
@@ -83,7 +97,7 @@ def call_function(name: str) -> Any:
     if not callable(build):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(
-            f"task: {where} has no function {function!r}", hint=suggest(function, known, label="functions")
+            f"task: {where!r} has no function {function!r}", hint=suggest(function, known, label="functions")
         )
     try:
         return build()
@@ -91,13 +105,13 @@ def call_function(name: str) -> Any:
         raise
     except Exception as error:
         raise ConfigError(
-            f"task: {name} failed: {type(error).__name__}: {error}",
-            hint="the function is called without arguments; --verbose shows the traceback",
+            f"task: the function {name!r} failed: {type(error).__name__}: {error}",
+            hint="correct the function, which is called without arguments; --verbose shows the traceback",
         ) from error
 
 
 def _renamed(task: Task, name: str) -> Task:
-    """Return a copy of the task with the name `name`, with which the task can be loaded again, for example to resume a run."""
+    """Return a copy of the task with the name `name`, as given on the command line, so that a resumed run can load the task."""
     return dataclasses.replace(task, name=name)
 
 
@@ -111,22 +125,28 @@ def _load_module(name: str) -> Any:
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"{name}: failed on import: {type(error).__name__}: {error}", hint="correct the error in the module"
+            f"{name}: failed on import: {type(error).__name__}: {error}",
+            hint="correct the error in the module; --verbose shows the traceback",
         ) from error
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
-        raise ArtifactError(f"{path}: no such file", hint="check the path before the colon")
+        raise ArtifactError(
+            f"{path}: no such file", hint="check the path of the Python file, the part before the colon"
+        )
     spec = importlib.util.spec_from_file_location(f"lionheart_user_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ArtifactError(f"{path}: cannot be imported", hint="give the path of a Python file before the colon")
+        raise ArtifactError(
+            f"{path}: cannot be imported as a Python module", hint="give the path of a Python file before the colon"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(
-            f"{path}: failed on import: {type(error).__name__}: {error}", hint="correct the file"
+            f"{path}: failed on import: {type(error).__name__}: {error}",
+            hint="correct the file; --verbose shows the traceback",
         ) from error
     return module

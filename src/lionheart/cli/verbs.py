@@ -1,4 +1,4 @@
-"""Behaviour that all commands share: --quiet and --verbose, deprecated flags, errors and exit codes, unknown names."""
+"""Behaviour of all commands: the flags --quiet and --verbose, deprecated flags, errors, exit codes, and unknown names."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _UsageError: Any = typer.BadParameter.__base__  # class of click, or of the copy
 
 
 def make_command(verb: Callable[..., None], name: str) -> Callable[..., None]:
-    """Return a command with additional flags: those that all commands share, and the deprecated flags of the command.
+    """Return `verb` as a command that also accepts the flags of all commands and the deprecated flags of this command.
 
-    The additional flags are hidden in help texts. A deprecated flag that a setting replaced has the effect of --set.
+    The additional flags are hidden in help texts. If a setting has replaced a deprecated flag, the flag sets this setting.
     Errors are printed as one message and determine the exit code.
 
     Args:
@@ -78,7 +78,15 @@ def _hidden(name: str, annotation: Any, *flags: str) -> inspect.Parameter:
 def _take_old_flags(
     values: dict[str, Any], given: Mapping[str, tuple[OldFlag, Any]], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a command with the values of deprecated flags, and print a warning for each of these flags."""
+    """Return the arguments of a command, with the values of deprecated flags moved to the flags or settings that replace them.
+
+    A warning is printed for each deprecated flag that was given.
+
+    Args:
+        values: Values of the current flags by name of the parameter.
+        given: For each deprecated flag, its replacement and its value.
+        defaults: Default values of the current flags by name of the parameter.
+    """
     for flag, (old, value) in given.items():
         if value in (None, False, []):
             continue
@@ -101,7 +109,7 @@ def _take_old_flags(
 
 @contextmanager
 def _exit_codes(*, verbose: bool) -> Iterator[None]:
-    """Print an error that is raised in the context as one message, and exit with the exit code for this error."""
+    """Return a context manager that prints an exception in its context as one message, and exits with the exit code."""
     try:
         yield
     except LionHeartError as error:
@@ -119,31 +127,31 @@ def _exit_codes(*, verbose: bool) -> Iterator[None]:
 
 
 class Verb(TyperCommand):
-    """A command of the command line, whose help text shows no type for switches and arguments."""
+    """A command whose help text shows no types, such as <bool> or <str>, for switches and arguments."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the flags and arguments of the command."""
+        """Return the flags and arguments of the command as typer parameters, without types in the help text."""
         return [_hide_type(each) for each in super().get_params(ctx)]
 
 
 def _hide_type(parameter: Any) -> Any:
-    """Return a parameter whose help text has no type if it is a switch or an argument; typer would show <bool> or <str>."""
+    """Change a switch or an argument so that the help text shows no type, such as <bool> or <str>, and return the parameter."""
     if parameter.param_type_name == "argument" or parameter.is_flag:
         parameter.display_type_rich = lambda ctx: None
     return parameter
 
 
 class VerbGroup(TyperGroup):
-    """Group of all commands. Unknown commands, unknown flags and missing values are reported as one message and a hint."""
+    """The group of all commands, which prints one message and a hint for unknown commands or flags and for missing values."""
 
     _asked: str = ""  # verb of the command, for errors without a context
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the flags that precede the command name, such as ``--version``."""
+        """Return the flags that precede the name of the command, such as ``--version``, as typer parameters."""
         return [_hide_type(each) for each in super().get_params(ctx)]
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command that the arguments name, and exit the process with the exit code of the command."""
+        """Run the command named by the arguments of the process, and exit the process with the exit code of the command."""
         self._asked, options["standalone_mode"] = "", False
         try:
             sys.exit(super().main(*arguments, **options) or EXIT_DONE)
@@ -162,10 +170,10 @@ class VerbGroup(TyperGroup):
         sys.exit(EXIT_BAD_INPUT)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first argument names.
+        """Return the tuple ``(name, command, remaining arguments)`` for the command named by the first argument.
 
         Raises:
-            ConfigError: The command is unknown.
+            ConfigError: No command has this name.
         """
         if args and args[0] not in self.commands and not ctx.resilient_parsing:
             raise ConfigError(
@@ -177,7 +185,12 @@ class VerbGroup(TyperGroup):
 
 
 def _describe_usage(error: Any, verb: str) -> ConfigError:
-    """Convert an error of the command-line parser to an error of this package, with a hint."""
+    """Return a `ConfigError` with a hint for `error`, an exception of the command-line parser.
+
+    Args:
+        error: Exception of the parser, such as an unknown flag.
+        verb: Name of the command; empty = no command was given.
+    """
     context, name = error.ctx, verb or "lionheart"
     command = f"lionheart {verb} --help" if verb else "lionheart --help"
     if type(error).__name__ == "NoSuchOption" and context is not None:
@@ -189,7 +202,10 @@ def _describe_usage(error: Any, verb: str) -> ConfigError:
 
 
 def _find_flag(context: Any, verb: str, given: str) -> str | None:
-    """Return the flag or setting whose name is most similar to an unknown flag; None = no name is similar."""
+    """Return the flag or setting whose name is most similar to the unknown flag `given`, as written on the command line.
+
+    Return None if no name is similar.
+    """
     known: dict[str, str] = {
         flag: flag for each in context.command.params if not getattr(each, "hidden", False) for flag in each.opts
     }

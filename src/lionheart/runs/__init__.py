@@ -1,8 +1,7 @@
 """Run directories, and the record types of the files in a run directory.
 
 A run directory holds the settings, the journal, the weights and the results of one run of a LionHeart command. All files stay
-readable if the process is killed at any time. The package does not compute any results, and depends on no package that
-computes results.
+readable if the process is killed at any time. This package reads and writes records, but does not compute the values in them.
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment

@@ -1,6 +1,6 @@
 """Records of cost estimates: time and energy of inference on one core, of inference on several cores, and of programming chips.
 
-Fields that older versions of lionheart did not write have a default value, so that the result files of these versions can be
+Older versions of lionheart did not write all fields. The missing fields get a default value when a file of such a version is
 read.
 """
 
@@ -17,7 +17,7 @@ from lionheart.record import Record
 
 
 class WorkKind(StrEnum):
-    """Type of the work that a core does in one time interval of a schedule, such as digital layers or programming of tiles."""
+    """Type of the work in one time interval of a simulated schedule, such as a digital layer or the programming of tiles."""
 
     NETWORK_IO = "network io"
     DIGITAL = "digital"
@@ -31,16 +31,16 @@ class WorkKind(StrEnum):
 @final
 @dataclass(frozen=True)
 class ScheduleEvent:
-    """A time interval of a schedule, in which one core does one step of work for one inference.
+    """A time interval of a simulated schedule, in which one core does one step of the work for one inference.
 
     Args:
         core: Index of the core, counted from 0.
         inference: Index of the inference, counted from 0.
-        layer: Name of the projection (weight matrix) for which the work is done; for a handover of results between cores, the
-            name of the pipeline stage.
-        kind: Type of work.
-        start_s: Start time after the start of the first inference [s].
-        end_s: End time after the start of the first inference [s].
+        layer: Name of the projection (weight matrix) for which the work is done. If `kind` is ``handover``, name of the
+            pipeline stage whose result is handed to the next core.
+        kind: Type of the work.
+        start_s: Start of the interval, measured from the start of the first inference [s].
+        end_s: End of the interval, measured from the start of the first inference [s].
     """
 
     core: int
@@ -67,8 +67,8 @@ class CostRecord(CostTotals):
     """Time and energy of one inference, in total and by component, such as memory accesses or tiles.
 
     Args:
-        time_breakdown_s: Time by component [s]; None = not recorded.
-        energy_breakdown_j: Energy by component [J]; None = not recorded.
+        time_breakdown_s: Part of `latency_s` for each component, by its name [s]; None = not recorded.
+        energy_breakdown_j: Part of `energy_j` for each component, by its name [J]; None = not recorded.
     """
 
     time_breakdown_s: dict[str, float] | None = None
@@ -77,16 +77,17 @@ class CostRecord(CostTotals):
 
 @final
 class LayerCostRecord(CostRecord):
-    """Time and energy of one projection (weight matrix) in one inference, with its placement in the mapping.
+    """Time and energy of one projection (weight matrix) in one inference.
 
-    The inherited fields are the time and energy of the projection with its placement in the mapping.
+    The inherited fields hold the cost with the placement of the projection in the mapping. For comparison, `digital_latency_s`
+    and `digital_energy_j` hold the cost if the projection is digital.
 
     Args:
         fqn: Fully qualified name of the projection.
-        placement: Whether its matrix-vector products are computed on tiles (analog) or on the core (digital).
-        n_tiles: Number of tiles that store the weight matrix; 0 if the projection is digital.
-        digital_latency_s: Time for the projection if it is computed on the core [s].
-        digital_energy_j: Energy for the projection if it is computed on the core [J].
+        placement: ``analog`` if tiles compute the matrix-vector products of the projection, ``digital`` if the core does.
+        n_tiles: Number of tiles that store the weight matrix of the projection; 0 if the projection is digital.
+        digital_latency_s: Time for the projection if the core computes it [s].
+        digital_energy_j: Energy for the projection if the core computes it [J].
     """
 
     fqn: str
@@ -106,7 +107,7 @@ class OpCostRecord(Record):
         name: Name of the operation.
         latency_s: Total time for these operations in one inference [s].
         energy_j: Total energy for these operations in one inference [J].
-        reason_free: Reason why the operations cost nothing; empty if they have a cost; None = not recorded.
+        reason_free: Reason why the operations have no cost in the cost model; empty if they have a cost; None = not recorded.
     """
 
     name: str
@@ -121,11 +122,11 @@ class AgeCost(Record):
 
     Args:
         reprogram_after: Time from the start of one programming to the start of the next [s].
-        power_w: Energy of one programming divided by `reprogram_after` [W].
-        time_share: Duration of one programming divided by `reprogram_after` [-]. If the value is 1 or more, no time remains for
-            inference.
-        inferences_per_s: Inference rate above which the mapping saves more energy than programming needs [1/s]; None = at no
-            rate.
+        power_w: Mean power of reprogramming: energy of one programming divided by `reprogram_after` [W].
+        time_share: Fraction of the time spent on programming: duration of one programming divided by `reprogram_after`. If the
+            value is 1 or more, no time remains for inference.
+        inferences_per_s: Inference rate above which the tiles save more energy in inference than reprogramming consumes [1/s];
+            None = the tiles save no energy.
     """
 
     reprogram_after: float
@@ -140,18 +141,18 @@ class ProgrammingRecord(Record):
 
     Args:
         technology: Name of the memory device technology, such as ``pcm``.
-        n_devices: Number of memory devices that are programmed.
+        n_devices: Number of memory devices that are programmed on the chip.
         write: ``row`` if all devices of a row are programmed at the same time, ``device`` if one device at a time.
         time_s: Programming time [s]; None = unknown.
         energy_j: Programming energy [J]; None = unknown.
-        time_breakdown_s: Programming time by component [s]; empty if unknown.
-        energy_breakdown_j: Programming energy by component [J]; empty if unknown.
+        time_breakdown_s: Part of `time_s` for each component, by its name [s]; empty if unknown.
+        energy_breakdown_j: Part of `energy_j` for each component, by its name [J]; empty if unknown.
         break_even_time: Number of inferences after which the time saved by the tiles equals the programming time; None = the
             tiles save no time, or the programming time is unknown.
         break_even_energy: Number of inferences after which the energy saved by the tiles equals the programming energy; None =
             the tiles save no energy, or the programming energy is unknown.
         reprogramming: Cost of reprogramming at the interval that the tile settings specify; None = the chip is programmed once.
-        reason_unknown: Reason why time and energy are unknown; empty if they are known.
+        reason_unknown: Reason why programming time and energy are unknown; empty if both are known.
     """
 
     technology: str
@@ -173,7 +174,7 @@ class CoreRecord(Record):
 
     Args:
         layers: Names of the projections (weight matrices) in the stage.
-        utilisation: Fraction of the time in which the core is busy, 0 to 1.
+        utilisation: Fraction of the total time of the schedule in which the core works, excluding waits and handovers, 0 to 1.
     """
 
     layers: tuple[str, ...]
@@ -182,17 +183,17 @@ class CoreRecord(Record):
 
 @final
 class ScheduleRecord(Record):
-    """Simulated schedule of a pipeline of cores that computes consecutive inferences.
+    """Simulated schedule of consecutive inferences on a pipeline of cores.
 
     Args:
         latency_s: Time from the start to the result of the first inference [s].
-        interval_s: Mean time from one result to the next [s].
-        throughput_per_s: Mean number of results per second [1/s].
-        total_s: Time from the start to the result of the last inference [s].
+        interval_s: Mean time from one result to the next [s]; for a single inference, equal to `latency_s`.
+        throughput_per_s: Mean number of results per second [1/s]; None = not recorded.
+        total_s: Time from the start to the result of the last inference [s]; None = not recorded.
         energy_per_inference_j: Mean energy of one inference [J].
-        energy_breakdown_j: Mean energy of one inference by component [J].
+        energy_breakdown_j: Part of `energy_per_inference_j` for each component, by its name [J]; None = not recorded.
         cores: Stages of the pipeline, one for each core in use.
-        events: Steps of work of all cores in ascending order of start time.
+        events: Time intervals of the work of all cores.
     """
 
     latency_s: float
@@ -209,20 +210,21 @@ class ScheduleRecord(Record):
 class PipelineRecord(Record):
     """Comparison of a mapped network with the all-digital network on the same number of cores, from simulated schedules.
 
-    The cores form a pipeline, and the number of tiles may be limited.
+    The cores form a pipeline: each core computes some consecutive layers. The number of tiles may be limited.
 
     Args:
         platform: Name of the hardware platform.
-        n_cores: Number of available cores.
+        n_cores: Number of cores that each of the two networks may use.
         n_inferences: Number of consecutive inferences in the simulation.
         max_tiles: Number of available tiles; None = unlimited.
-        n_tiles: Number of tiles in use.
+        n_tiles: Number of tiles that the mapped network uses in the simulation.
         n_tiles_wanted: Number of tiles that the mapping needs if every layer has its own tiles.
         n_tiles_packed: Number of tiles that the mapping needs if layers share tiles.
         without_tiles: Names of layers that are analog in the mapping but digital in the simulation, because they do not fit on
             the available tiles.
         reprogrammed: Names of layers whose tiles are reprogrammed for every inference.
-        sharing: Names of the layers on each shared tile, one tuple for each tile that more than one layer uses.
+        sharing: Names of the layers on each shared tile. The outer tuple has one element for each tile that more than one layer
+            uses.
         latency_gain: Latency of the all-digital network divided by the latency of the mapped network [-].
         throughput_gain: Throughput of the mapped network divided by the throughput of the all-digital network [-].
         energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
@@ -265,10 +267,10 @@ class SystemRecord(Record):
         energy_gain: Energy of the all-digital network divided by the energy of the mapped network [-].
         n_tiles: Number of tiles that the mapping needs.
         tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has.
-        programming: Time and energy to program the tiles; None = not recorded.
+        programming: Time and energy to program the tiles once; None = not recorded.
         layers: Cost of each projection (weight matrix), in the order of the network.
-        other_ops: Cost of all other operations, one row for each name; None = not recorded.
-        pipeline: Comparison on several cores; None = not simulated.
+        other_ops: Cost of the operations without a weight matrix, one element for each type of operation; None = not recorded.
+        pipeline: Comparison of both networks on a pipeline of cores; None = not simulated.
     """
 
     platform: str

@@ -35,9 +35,9 @@ _SPACE_NEEDED = 50_000_000  # free disk space required to start a run [bytes]
 class RunDirectory:
     """A directory with the files of one run, and methods that read and write these files.
 
-    ``run.json`` holds the settings, the seed and the versions, ``graph.json`` the layers of the network, and ``journal.jsonl``
-    all events. ``checkpoints/`` holds weights while the run is not finished. The results are in ``mapping.json``,
-    ``weights.safetensors``, ``results.json`` and ``report.html``.
+    ``run.json`` holds the settings, the seed and the software versions. ``graph.json`` holds the layers of the network, and
+    ``journal.jsonl`` the values computed so far. ``checkpoints/`` holds weights while the run is not finished. The results are
+    in ``mapping.json``, ``weights.safetensors``, ``results.json`` and ``report.html``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, description: RunDescription) -> RunDirectory:
-        """Create the directory `path`, write `description` to ``run.json`` in this directory, and return the new run.
+        """Create the directory `path` for a new run, write `description` to its ``run.json``, and return the `RunDirectory`.
 
         Raises:
             ArtifactError: The directory already holds a run, cannot be written, or has too little free space.
@@ -70,12 +70,12 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
-        """Return the run whose files are in the directory `path`.
+        """Return the `RunDirectory` for the existing run in the directory `path`.
 
         Raises:
-            ArtifactError: The directory holds no run, its format is unknown, or ``run.json`` is damaged.
+            ArtifactError: The directory holds no ``run.json``, or this file is damaged or has an unknown format.
         """
-        check_type(path, (str, Path), "run", hint="give the directory of a run")
+        check_type(path, (str, Path), "run", hint="give the path of a run directory, for example runs/first")
         run = cls(Path(path))
         if not run.has("run.json"):
             raise ArtifactError(
@@ -94,8 +94,8 @@ class RunDirectory:
         found = self.description().job
         if found != job:
             raise ArtifactError(
-                f"{self.path}: the directory holds a run of `lionheart {found}`, expected one of `lionheart {job}`",
-                hint=f"continue the run with: lionheart {found} --resume {self.path}",
+                f"{self.path}: the directory holds a run of `lionheart {found}`, expected a run of `lionheart {job}`",
+                hint=f"give a `lionheart {job}` run, or continue this run: lionheart {found} --resume {self.path}",
             )
 
     def require_resumable(self) -> None:
@@ -113,19 +113,19 @@ class RunDirectory:
             )
 
     def file(self, name: str) -> Path:
-        """Return the path of the file `name` in the run directory; the file need not exist."""
+        """Return the path of the file called `name` in the run directory; the file need not exist."""
         return self.path / name
 
     def checkpoint(self, name: str) -> Path:
-        """Return the path of the checkpoint called `name`; the file need not exist."""
+        """Return the path ``checkpoints/<name>.safetensors`` in the run directory; the file need not exist."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def drop_checkpoints(self) -> None:
-        """Delete the folder ``checkpoints/``, which is no longer needed when the results of the run are written."""
+        """Delete the folder ``checkpoints/`` with the weights of the unfinished run. Do nothing if it does not exist."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     def description(self) -> RunDescription:
-        """Return the contents of ``run.json``, which describe the run.
+        """Return the settings, versions and environment of the run, as stored in ``run.json``.
 
         Raises:
             ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
@@ -135,7 +135,7 @@ class RunDirectory:
         if data.get("schema_version") not in _READABLE:
             raise ArtifactError(
                 f"{where}: schema_version: got {data.get('schema_version')!r}, expected 1 or {SCHEMA_VERSION}",
-                hint="another version of lionheart wrote this file; read the run with the version in its key lionheart_version",
+                hint="another version of lionheart wrote this file; use the version that its key 'lionheart_version' names",
             )
         return RunDescription.from_json(data, str(where))
 
@@ -162,7 +162,7 @@ class RunDirectory:
         return read_record(kind, UPGRADES[name](data) if name in UPGRADES else data, str(self.file(name)))
 
     def write(self, name: str, record: Any) -> None:
-        """Write a record, a dataclass, or a collection of records to the JSON file `name` of the run."""
+        """Write `record` (a record, a dataclass, or a collection of records) to the JSON file `name` in the run directory."""
         data = write_record(record)
         write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data} if isinstance(data, Mapping) else data)
 
@@ -172,7 +172,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Reserve the run for this process within the context, so that no other process can write to it.
+        """Reserve the run for this process within the context. Another process that calls `lock` for this run gets an error.
 
         Raises:
             ArtifactError: Another process has reserved the run.
@@ -183,12 +183,16 @@ class RunDirectory:
         except Timeout as error:
             raise ArtifactError(
                 f"{self.path}: another process is working on this run",
-                hint="wait until the other process has finished, or stop it",
+                hint="wait until the other process has finished, or stop it, and run the command again",
             ) from error
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return a record of the software versions, processor, number of threads and device, on which results can depend."""
+    """Return the software versions, the hardware and the number of threads of this process, which can affect results.
+
+    Args:
+        device: Torch device on which the model of the run is computed.
+    """
     return Environment(
         lionheart=metadata.version("lionheart-aimc"),
         python=host.python_version(),

@@ -1,6 +1,6 @@
-"""The journal of a run: a file in which every computed value is recorded.
+"""The journal of a run: a file to which the result of each completed step of the run is appended.
 
-When a run is resumed, values are read from the journal instead of being computed again.
+When a run is resumed, the results of completed steps are read from the journal instead of being computed again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @final
 class Journal:
-    """A file to which events are appended, each as one line with a JSON object.
+    """A file to which the events of a run are appended, each as one line with a JSON object.
 
-    Each line is flushed to the disk before the run continues.
+    An event is a value recorded by `once`, or data recorded by `note`. Each line is flushed to the disk at once.
 
     Args:
-        path: Path of the file, which is created if it does not exist; None = the journal is kept in memory only.
+        path: Path of the file, which is created when the first event is appended; None = values are kept in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -33,7 +33,7 @@ class Journal:
         self._known: dict[str, dict[str, Any]] | None = None
 
     def once(self, key: str, kind: type[T], compute: Callable[[], T]) -> T:
-        """Return the value recorded under `key`; if there is none, compute the value and record it.
+        """Return the value recorded under `key`. If there is no such value, call `compute`, record its result and return it.
 
         Args:
             key: Name of the step that computes the value. For repeated steps the key includes a number, as in ``"decision 3"``.
@@ -58,7 +58,8 @@ class Journal:
         """
         if not self.has(key):
             raise ArtifactError(
-                f"{self.path}: no value {key!r} in the journal", hint="the journal is damaged; restore it from a copy"
+                f"{self.path}: got no value for {key!r}, expected one",
+                hint="the journal is incomplete or damaged; restore the file from a copy, or start a new run",
             )
         return read_record(kind, self._entries()[key].get("value"), f"{self.path}: {key}")
 
@@ -74,19 +75,19 @@ class Journal:
         return number
 
     def elapsed_s(self, *steps: str) -> float:
-        """Return the total elapsed time of all recorded steps whose name is in `steps` [s].
+        """Return the sum of the times that the recorded steps named in `steps` took to compute [s].
 
-        A number after the name, as in ``"decision 3"``, is ignored in the comparison.
+        A name such as ``"decision"`` includes all numbered steps ``"decision 0"``, ``"decision 1"``, ...
         """
         rows = [entry for key, entry in self._entries().items() if key in steps or key.partition(" ")[0] in steps]
         return sum(float(entry.get("elapsed_s", 0.0)) for entry in rows)
 
     def note(self, event: str, **data: Any) -> None:
-        """Append an event with `data` to the journal. Unlike `once`, every call appends a line."""
+        """Append an event called `event` with the keys and values in `data`. Unlike `once`, every call appends a line."""
         self._append({"event": event, **data})
 
     def events(self) -> list[dict[str, Any]]:
-        """Return all events in the order in which they were written; lines that are not valid JSON objects are skipped."""
+        """Return all events in the file in the order of writing. Lines that are not JSON objects are skipped."""
         if self.path is None or not self.path.exists():
             return []
         found = []
@@ -106,7 +107,7 @@ class Journal:
         self._known = {}
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """Return the journal events in which a value is recorded, by the key of the value."""
+        """Return the events recorded by `once`: a dict from the key to the event, a dict with ``value`` and ``elapsed_s``."""
         if self._known is None:
             self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
         return self._known
@@ -122,7 +123,7 @@ class Journal:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Append a line to a file and flush the file to the disk. If the file ends with an incomplete line, end this line first."""
+    """Append a line to a file and flush the file to the disk. If the file does not end with a newline, write one first."""
     try:
         with path.open("ab+") as stream:
             if stream.tell() > 0:

@@ -1,6 +1,6 @@
-"""Records of the values that a run computes: accuracies, decisions of the search, hold-out tests, and the results as a whole.
+"""Records of the values that a run computes: accuracies, decisions of the search, hold-out tests, and the results of the run.
 
-The journal, the results files, the report and the output of ``--json`` contain these records. The command ``lionheart schema
+The journal, the result files and the output of ``--json`` contain these records. The command ``lionheart schema
 results`` generates the JSON schema of ``results.json`` from these classes.
 """
 
@@ -23,7 +23,7 @@ RESULTS_VERSION = 2
 
 
 class SearchOutcome(StrEnum):
-    """Outcome of a search: a mapping within the bound on the drop, no such mapping, or a search budget that was used up."""
+    """How a search ended: with a mapping within the bound on the drop, without such a mapping, or because of its budget."""
 
     MAPPED = "mapped"
     INFEASIBLE = "infeasible"
@@ -31,7 +31,7 @@ class SearchOutcome(StrEnum):
 
 
 class Accuracy(Record):
-    """Mean score of a network over several programmed chips at one time after programming.
+    """Mean score of a network over several simulated chips at one time after programming, with a confidence interval.
 
     A score is a fraction from 0 to 1, or a negative cross-entropy in nats if the metric is perplexity.
     """
@@ -57,7 +57,7 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """Decrease of the score of a mapped network against the digital network, with an upper confidence bound."""
+    """Decrease of the score of a mapped network from that of the digital network, with an upper confidence bound."""
 
     drop_pp: float = Field(
         description="estimated drop: mean over chips, or the drop that `chip_yield` of the chips do not exceed [pp]"
@@ -77,7 +77,7 @@ class Drop(Record):
 
 
 class TrainTrace(Record):
-    """Record of a training: the loss of each epoch, the duration, and the reason why the training ended."""
+    """Losses and duration of a training of the network, and the reason why the training ended."""
 
     losses: tuple[float, ...] = Field((), description="mean training loss of each epoch")
     n_steps: int = Field(0, description="number of optimiser steps")
@@ -90,30 +90,34 @@ class TrainTrace(Record):
 
 
 class Decision(Record):
-    """One decision of a search, in which a mapping was evaluated and then accepted or rejected."""
+    """One decision of a search, in which one or more mappings were evaluated and one was accepted, or all were rejected."""
 
-    index: int = Field(description="number of the decision, from 0")
+    index: int = Field(description="number of the decision, counted from 0")
     fqn: str = Field(
         description="name of the projection that was tried, or a description of the mapping that was tried"
     )
     macs: int = Field(description="MACs of the projections that were tried")
     accepted: bool = Field(description="whether the decision accepted a mapping")
-    accuracy: Accuracy = Field(description="accuracy of the accepted mapping, or of the one tried last")
+    accuracy: Accuracy = Field(
+        description="accuracy of the accepted mapping; if none was accepted, of the mapping evaluated last"
+    )
     drop_pp: float = Field(description="drop against the digital network [pp]")
     drop_ucb_pp: float = Field(
         description="value that was compared with the bound on the drop: upper confidence bound or estimate [pp]"
     )
     train: TrainTrace = Field(description="record of the retraining")
     elapsed_s: float = Field(description="wall time [s]")
-    analog: tuple[str, ...] | None = Field(None, description="analog projections of the accepted mapping; None = none")
-    n_remeasured: int = Field(0, description="further mappings evaluated in the same decision")
+    analog: tuple[str, ...] | None = Field(
+        None, description="analog projections of the accepted mapping; None = no mapping was accepted"
+    )
+    n_remeasured: int = Field(0, description="number of further mappings evaluated in the same decision")
     note: str = Field(
-        "", description="candidates that stay digital because of the tile limit or the cost, each with the reason"
+        "", description="projections that stay digital because of the tile limit or the cost, each with the reason"
     )
 
 
 class HoldoutTest(Record):
-    """Evaluation of a mapping on held-out chips and samples, which no decision of the search has used."""
+    """Evaluation of a mapping on held-out simulated chips and samples, which no decision of the search has used."""
 
     analog: tuple[str, ...] = Field(description="analog projections of the mapping")
     accuracy: Accuracy = Field(description="accuracy on the held-out samples")
@@ -122,7 +126,7 @@ class HoldoutTest(Record):
 
 
 class CompensationTrial(Record):
-    """Evaluation of the mapped network in which some layers have a less costly digital correction of tile outputs."""
+    """Evaluation of the mapped network with a less costly digital correction of the tile outputs in some layers."""
 
     setting: str = Field(description="name of the tile setting")
     value: str = Field(description="value that was tried")
@@ -133,7 +137,7 @@ class CompensationTrial(Record):
 
 
 class AgeTrial(Record):
-    """Evaluation of a mapping at one time since programming (age of the chips)."""
+    """Accuracy drop of a mapping at one age of the chips (time since programming)."""
 
     age_s: float = Field(description="time since programming ended [s]")
     drop_pp: float = Field(description="drop against the digital network [pp]")
@@ -142,29 +146,31 @@ class AgeTrial(Record):
 
 
 class RefreshInterval(Record):
-    """Longest time since programming at which the accuracy drop is within its bound; after it, chips must be reprogrammed."""
+    """Longest time since programming at which the accuracy drop is within its bound. Then the chips must be reprogrammed."""
 
-    holds_until_s: float | None = Field(description="largest age within the bound [s]; None = none of those tried")
-    longest_s: float = Field(description="largest age that could be tried [s]")
+    holds_until_s: float | None = Field(
+        description="largest age at which the drop is within the bound [s]; None = at no age that was tried"
+    )
+    longest_s: float = Field(description="upper limit of the ages that are tried [s]")
     measured: tuple[AgeTrial, ...] = Field((), description="evaluated ages in increasing order")
 
 
 class DigitalBaseline(Record):
-    """Scores of the digital network on two sets of validation samples: those for decisions and those for the final results."""
+    """Scores of the digital network: on the validation samples for decisions, and on those for the final results."""
 
     decision: float = Field(description="score on the validation samples used for decisions")
     validation: float = Field(description="score on the validation samples of the final results")
 
 
 class Baseline(Record):
-    """Scores of the digital network with which the final scores of the mapped network are compared."""
+    """Scores of the digital network, for comparison with the final scores of the mapped network."""
 
     validation_accuracy: float = Field(description="score on the validation samples of the final results")
     test_accuracy: float | None = Field(None, description="score on the test samples of the final results")
 
 
 class Results(Printable, Record):
-    """Results of a mapping run, which are stored in ``results.json``."""
+    """Results of a run of ``lionheart map``, which are stored in ``results.json``."""
 
     schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
@@ -184,13 +190,16 @@ class Results(Printable, Record):
     final_samples: int | None = Field(None, description="number of samples of the final results; None = all")
     baseline: Baseline = Field(description="scores of the digital network")
     validation: Accuracy = Field(
-        description="validation accuracy over fresh chips at the worst of the times of the bound"
+        description="validation accuracy over newly programmed simulated chips, at the worst of the times of the bound"
     )
     validation_over_time: tuple[Accuracy, ...] = Field(
-        (), description="validation accuracy over fresh chips at all times of the bound"
+        (),
+        description="validation accuracy over newly programmed simulated chips, at all times at which the bound must hold",
     )
     decisions: tuple[Decision, ...] = Field(description="decisions of the search in order")
-    test_over_time: tuple[Accuracy, ...] = Field((), description="test accuracy over fresh chips at the report times")
+    test_over_time: tuple[Accuracy, ...] = Field(
+        (), description="test accuracy over newly programmed simulated chips, at the report times"
+    )
     retrained_test_accuracy: float | None = Field(
         None, description="test accuracy of the retrained network without analog layers"
     )
@@ -202,14 +211,14 @@ class Results(Printable, Record):
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
-    @computed_field(description="drop of the mean validation score over fresh chips [pp]")  # type: ignore[prop-decorator]
+    @computed_field(description="drop of the mean validation score over newly programmed simulated chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Drop of the mean validation score over new chips against the digital network [pp], rounded to 9 decimals."""
+        """Digital validation score minus the mean score over newly programmed simulated chips [pp], rounded to 9 decimals."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
     def to_blocks(self) -> list[Block]:
-        """Return the outcome, the projections, the accuracy over time and the cost as strings and tables for `print`."""
+        """Return strings and tables for `print`: outcome, placement of each projection, accuracy over time, and cost."""
         metric, found = self.metric, self.validation
         n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
         test = self.baseline.test_accuracy
@@ -250,9 +259,9 @@ class Results(Printable, Record):
 
 
 class Evaluation(Printable, Record):
-    """Evaluation of a network on newly programmed chips at several times after programming.
+    """Scores of a network on newly programmed simulated chips at several times after programming.
 
-    The evaluation of a finished run is stored in ``evaluation.json``.
+    The command ``lionheart evaluate`` stores these scores in ``evaluation.json``.
     """
 
     split: str = Field(description="test or validation; data = the data of the caller")
@@ -265,7 +274,10 @@ class Evaluation(Printable, Record):
     accuracy_over_time: tuple[Accuracy, ...] = Field(description="accuracy at each time")
 
     def to_blocks(self) -> list[Block]:
-        """Return a sentence on the evaluation, and a table with the accuracy at each time, for `print`."""
+        """Return lines of text and a table for `print`: metric, number of chips and samples, and the score at each time.
+
+        For a network without analog layers, return only one line with the score.
+        """
         points, metric = self.accuracy_over_time, self.metric
         n_samples = points[0].n_samples if points and points[0].n_samples is not None else self.n_samples
         samples = "all samples" if n_samples is None else f"{n_samples} samples"
@@ -277,7 +289,7 @@ class Evaluation(Printable, Record):
 
 
 class Environment(Record):
-    """Software versions and hardware with which a run was computed, which can affect its results."""
+    """Software versions and hardware of the process that computed a run. Both can affect the results."""
 
     lionheart: str = Field(description="version of lionheart")
     python: str = Field(description="version of Python")
@@ -291,7 +303,7 @@ class Environment(Record):
 
 
 class RunDescription(Record):
-    """Description of a run, which is written to ``run.json`` when the run starts."""
+    """Settings, seed, versions and environment of a run, which are written to ``run.json`` when the run starts."""
 
     schema_version: Literal[1, 2] = Field(
         2, description="version of the run directory; a run of version 1 can be read but not resumed"

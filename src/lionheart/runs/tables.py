@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 
 def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Metric) -> Table:
-    """Return a table with the mean score over chips, its confidence interval and the score of the worst chip at each time."""
+    """Return a table with one row for each time after programming.
+
+    The columns are the mean score over chips, its confidence interval, the standard deviation over chips, the score of the
+    worst chip and the number of chips.
+
+    Args:
+        points: Scores over chips, one object for each time.
+        confidence: Coverage probability of the confidence intervals, 0 to 1, for the heading.
+        metric: Metric of the scores.
+    """
     rows = [
         (
             format_duration(point.t_inference),
@@ -32,7 +41,11 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
 
 
 def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
-    """Return a table with time and energy of one inference of the all-digital and the mapped network on each platform."""
+    """Return a table with one row for each platform.
+
+    The columns are time and energy of one inference for the all-digital and for the mapped network, the quotients of both
+    networks, and the number of tiles.
+    """
     rows = [
         (
             row.platform,
@@ -51,12 +64,13 @@ def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
 
 
 def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_missing: int = 0) -> list[str]:
-    """Return lines of text on missing tiles, and on the time, energy and break-even point of programming.
+    """Return lines of text: one on missing tiles, and one on the time and energy of programming and when they are repaid.
 
     Args:
         platform: Name of the platform.
-        cost: Cost of programming; None = no line on programming.
-        tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has.
+        cost: Cost of programming the tiles once; None = return no line on programming.
+        tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has; 0 = return no line
+            on missing tiles.
     """
     lines = []
     if tiles_missing:

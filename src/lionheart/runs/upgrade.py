@@ -1,4 +1,7 @@
-"""Conversion of files that older versions wrote to the current format. No other module depends on the older formats."""
+"""Conversion of run files to the current format, for files that older versions of lionheart wrote.
+
+No other module depends on the older formats.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,18 @@ _OPTIONAL = (
 
 
 def upgrade(data: Any, where: Path) -> dict[str, Any]:
-    """Return the contents of ``results.json``, converted to the current format.
+    """Return `data`, the contents of ``results.json``, converted to the current format if the file has version 1.
 
     Version 1 had other names for some fields (``measure``, ``limit_pp``, ``certificate``, ``reprogramming`` and
-    ``test_digital_accuracy``), and did not nest the drop of a hold-out test. Fields that version 1 lacked are omitted here and
-    get the default of the record. Damaged fields are not changed, so that the validation of the record reports them.
+    ``test_digital_accuracy``), and did not nest the drop of a hold-out test. Fields that version 1 lacked are omitted here, and
+    the class `Results` sets their defaults later. Damaged fields are not changed, so that `Results` rejects them.
 
     Args:
         data: Contents of the file, as read from JSON.
         where: Path of the file, for error messages.
 
     Raises:
-        ArtifactError: The data are not a JSON object, or their version is unknown.
+        ArtifactError: `data` is not a dict, or its ``schema_version`` is unknown.
     """
     results = dict(require_mapping(data, where))
     version = results.get("schema_version")
@@ -45,7 +48,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     if version != 1:
         raise ArtifactError(
             f"{where}: schema_version: got {version!r}, expected 1 or {RESULTS_VERSION}",
-            hint="another version of lionheart wrote this file; read it with the version in lionheart_version of run.json",
+            hint="another version of lionheart wrote this file; use the version that 'lionheart_version' in run.json names",
         )
     metric = results.get("measure")
     results |= {"schema_version": RESULTS_VERSION, "metric": _ACCURACY if metric is None else metric}
@@ -58,7 +61,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
 
 
 def upgrade_graph(data: Any) -> Any:
-    """Return the contents of ``graph.json`` (`data`) with current field names. Damaged contents are returned unchanged."""
+    """Return `data`, the contents of ``graph.json``, with current instead of old field names. Damaged parts are not changed."""
     if not isinstance(data, Mapping):
         return data
     graph = _renamed(data, {"idle": "unused"})
@@ -72,7 +75,10 @@ def upgrade_graph(data: Any) -> Any:
 
 
 def upgrade_run(data: Any) -> Any:
-    """Return the contents of ``run.json`` (`data`) with current names of settings. Damaged contents are returned unchanged."""
+    """Return `data`, the contents of ``run.json``, with current instead of deprecated setting names and rule prefixes.
+
+    Damaged parts are not changed.
+    """
     if not isinstance(data, Mapping) or not isinstance(data.get("settings"), Mapping):
         return data
     settings = dict(data["settings"])
@@ -104,10 +110,11 @@ def _upgrade_refresh(refresh: Any) -> Any:
 
 
 def _rename(row: Any) -> Any:
-    """Return a row of an old file with the key ``drop_ucb_pp``, for the drop that was compared with the bound on the drop.
+    """Return a copy of `row`, a JSON object of a file of version 1, in which the key ``drop_ucb_pp`` is added.
 
-    The value is that of ``limit_pp``, or that of ``drop_pp`` if ``limit_pp`` is missing: the first versions of lionheart
-    computed no upper confidence bound, and compared ``drop_pp`` with the bound on the drop.
+    ``drop_ucb_pp`` is the drop that was compared with the bound on the drop. Its value is that of ``limit_pp`` or, if this key
+    is missing, that of ``drop_pp``: the first versions of lionheart computed no upper confidence bound. If `row` is not a JSON
+    object, `row` is returned unchanged.
     """
     if not isinstance(row, Mapping):
         return row

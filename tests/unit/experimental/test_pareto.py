@@ -464,10 +464,10 @@ def test_another_verbs_run(finished: Path, tmp_path: Path):
         lambda: resume_run(build_task(), finished),
         lambda: evaluate_run(build_task(), finished, times=[1.0]),
     ):
-        with pytest.raises(ArtifactError, match="a run of `lionheart pareto`, expected one of `lionheart map`"):
+        with pytest.raises(ArtifactError, match="a run of `lionheart pareto`, expected a run of `lionheart map`"):
             work()
     map_layers(build_task(), make_settings(search={"strategy": "all-digital"}), run_dir=tmp_path / "mapped")
-    with pytest.raises(ArtifactError, match="a run of `lionheart map`, expected one of `lionheart pareto`"):
+    with pytest.raises(ArtifactError, match="a run of `lionheart map`, expected a run of `lionheart pareto`"):
         resume_pareto_front(build_task(), tmp_path / "mapped")
 
 

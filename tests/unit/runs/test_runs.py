@@ -107,7 +107,7 @@ def test_a_run_of_an_older_version_is_opened_but_does_not_go_on(run: RunDirector
 def test_a_run_of_this_version_goes_on(run: RunDirectory):
     run.require_resumable()
     run.require_job("map")
-    with pytest.raises(ArtifactError, match="a run of `lionheart map`, expected one of `lionheart pareto`") as caught:
+    with pytest.raises(ArtifactError, match="a run of `lionheart map`, expected a run of `lionheart pareto`") as caught:
         run.require_job("pareto")
     assert f"lionheart map --resume {run.path}" in caught.value.hint
 

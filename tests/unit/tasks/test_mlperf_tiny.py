@@ -227,7 +227,7 @@ def test_missing_h5py_is_said_before_anything_is_fetched(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ConfigError, match="h5py cannot be imported") as caught:
         build_task("cifar10/resnet8-mlperf")
-    assert caught.value.hint == "pip install 'lionheart-aimc[mlperf]'"
+    assert caught.value.hint == "install the extra: pip install 'lionheart-aimc[mlperf]'"
     assert list(tmp_path.iterdir()) == []
 
 
