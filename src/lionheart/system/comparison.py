@@ -22,11 +22,12 @@ from lionheart.system.schedule import Schedule, simulate_pipeline
 
 QUEUE_SLOTS = 1  # results that may wait between two cores
 NOTES = (
-    "Each core runs consecutive layers, chosen to minimise the time of the slowest core; cores that do not shorten it are off.",
-    "A core hands over once per inference, and one more result may wait before the next core. Data that a later core "
-    "needs, such as those of a shortcut, wait in the shared cache at no cost.",
-    "Layers on one crossbar take turns, in an order that is fixed before the run.",
-    "Of the weights that each other core reads through the shared cache at the same time, the largest matrix counts.",
+    "Each core runs layers that follow one another, chosen so that the slowest core is as fast as it can be; cores that do "
+    "not help are off.",
+    "A core hands over once for each inference, and one more result may wait before the next core. Data that a later core "
+    "needs, such as those of a shortcut, wait in the shared cache at no charge.",
+    "Layers in one crossbar take turns, in an order that is fixed before the run.",
+    "Of the weights that other cores read meanwhile through the shared cache, the largest of each core count.",
 )
 
 

@@ -229,7 +229,7 @@ def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] 
     missing = [key for key in keys.values() if key not in platform.programming]
     if missing:
         tables = ", ".join(f"[programming.{key}]" for key in missing)
-        return f"no programming cost of {technology} is available; a platform file may give {tables}"
+        return f"no number for {technology} at hand; a platform file may give {tables}"
     return {quantity: platform.programming[key] for quantity, key in keys.items()}
 
 
