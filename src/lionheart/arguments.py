@@ -32,7 +32,8 @@ _DATA_HINT = "give a DataLoader, a list of (inputs, targets) pairs or a BatchSou
 def as_tile(tile: Any, where: str) -> TileSpec:
     """Return the `TileSpec` for an argument `tile`: a `TileSpec`, a `DeviceSpec`, a device name, a file path, or None.
 
-    A device is combined with the default settings of `TileSpec`. None = the tile of `TileSpec.pcm`.
+    A device is combined with the default settings of `TileSpec`. None = the tile of `TileSpec.pcm`. `where` is the beginning of
+    error messages.
     """
     if tile is None:
         return TileSpec.pcm()
@@ -58,7 +59,10 @@ def as_tile(tile: Any, where: str) -> TileSpec:
 
 
 def as_platform(platform: Any, where: str) -> PlatformSpec:
-    """Return the `PlatformSpec` for an argument `platform`: a platform name, the path of a TOML file, or a `PlatformSpec`."""
+    """Return the `PlatformSpec` for an argument `platform`: a platform name, the path of a TOML file, or a `PlatformSpec`.
+
+    `where` is the beginning of error messages.
+    """
     if isinstance(platform, PlatformSpec):
         return platform
     if isinstance(platform, (str, Path)):
@@ -91,7 +95,10 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
 
 
 def as_rules(rules: Any, where: str) -> tuple[str, ...]:
-    """Return a tuple of the strings in `rules`, one or more rules that choose layers. ``"all"`` gives an empty tuple."""
+    """Return a tuple of the strings in `rules`, one or more rules that choose layers. ``"all"`` gives an empty tuple.
+
+    `where` is the beginning of error messages.
+    """
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
         raise ConfigError(
@@ -107,7 +114,10 @@ def as_rules(rules: Any, where: str) -> tuple[str, ...]:
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0."""
+    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0.
+
+    `where` is the beginning of error messages.
+    """
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
@@ -140,12 +150,18 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
 
 
 def as_times(times: Any, where: str) -> list[float]:
-    """Return an argument `times` (one or more times after programming) as a list of numbers [s] with at least one element."""
+    """Return an argument `times` (one or more times after programming) as a list of numbers [s] with at least one element.
+
+    `where` is the beginning of error messages.
+    """
     return parse_durations(times, f"{where}: times")
 
 
 def as_seconds(value: Any, where: str) -> float:
-    """Return the duration `value` in seconds, >= 0. `value` is a number of seconds or a string such as ``"1d"``."""
+    """Return the duration `value` in seconds, >= 0. `value` is a number of seconds or a string such as ``"1d"``.
+
+    `where` is the beginning of error messages.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigError(
             f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or a number of seconds'

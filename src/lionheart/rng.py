@@ -17,11 +17,14 @@ import torch
 @final
 @dataclass(frozen=True)
 class RandomStreams:
-    """Factory of `torch.Generator` objects. Their seeds are derived from one root seed, and their streams are independent.
+    """Factory of independent `torch.Generator` objects.
+
+    The seed of each generator is derived from the root seed and from a path: strings and numbers that name the random stream,
+    such as ``("chip", 3)``.
 
     Args:
         seed: Root seed, any integer.
-        path: Prefix that is prepended to the path of each stream.
+        path: Strings and numbers that precede the path of each stream; empty = no prefix.
     """
 
     seed: int

@@ -53,7 +53,7 @@ class TestContract:
         check_ranking(settings_of(name))
         without = make_settings(search={"ranking": name}, platforms=())
         if name in PRICED:
-            with pytest.raises(ConfigError, match=f"ranking: '{name}' needs a platform"):
+            with pytest.raises(ConfigError, match=f"ranking: got '{name}', which needs a platform"):
                 check_ranking(without)
         else:
             check_ranking(without)

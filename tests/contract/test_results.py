@@ -408,7 +408,9 @@ def test_a_network_without_weights_does_not_stop_the_others(
     progress = SimpleNamespace(note=notes.append, bar=SILENT.bar)
     assert benchmarks.main.run(arguments(tiny), progress) == 2
     assert [data["row"]["task"] for data in data_of(tiny)] == [TASK]
-    assert notes[-1].startswith("error: not measured: cifar10/vgg16: cifar10/vgg16: no weights")
+    assert notes[-1].startswith(
+        "error: not measured: cifar10/vgg16: cifar10/vgg16: the package contains no trained weights"
+    )
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(benchmarks: SimpleNamespace, tiny: Path):

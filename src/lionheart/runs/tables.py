@@ -43,8 +43,8 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
 def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
     """Return a table with one row for each platform.
 
-    The columns are time and energy of one inference for the all-digital and for the mapped network, the quotients of both
-    networks, and the number of tiles.
+    The columns are time and energy of one inference for the all-digital and for the mapped network, the ratios
+    all-digital / mapped of time and energy, and the number of tiles.
     """
     rows = [
         (

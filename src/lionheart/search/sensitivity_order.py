@@ -39,8 +39,9 @@ class PrefixSets:
     """Candidates in the order of sensitivity (loss increase per saved cost), and a sequence of candidate sets to try.
 
     Candidates are projections that may become analog. The sets are called prefix sets. If the number of tiles is not limited
-    and every candidate lowers the cost, the set with index n contains the first n candidates. Otherwise each set contains those
-    of the first candidates that fit on the tiles and together save cost. The sets are in ascending order of their sum of loss
+    and every candidate lowers the cost, the set with index n contains the first n candidates. Otherwise a set is
+    built from the first n candidates in this order: candidates that do not fit on the remaining tiles are skipped, and so are
+    candidates that do not lower the cost of the set. The sets are in ascending order of their sum of loss
     increases. A set is kept only if a mapping with this set analog costs less than with any set before it.
 
     Args:

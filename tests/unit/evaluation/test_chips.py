@@ -47,7 +47,7 @@ def test_samples_are_counted_and_not_written():
 def test_a_score_that_is_no_number_is_a_clear_error(wrong: float):
     with pytest.raises(NumericsError, match=f"mean score of a chip is {wrong}, expected a finite number") as caught:
         estimate_mean([0.5, wrong], t_inference=0.0)
-    assert "nan and inf" in caught.value.hint
+    assert "NaN and infinity" in caught.value.hint
 
 
 def test_no_chip_is_a_clear_error():

@@ -145,7 +145,11 @@ def test_settings_of_a_technology_are_known_whatever_comes_first():
         ("serach.n_chips=3", "--set serach.n_chips: unknown setting", "did you mean 'search.n_chips'? groups: search,"),
         ("n_chps=3", "--set n_chps: unknown setting", "did you mean 'search.n_chips'"),
         ("max_epochs=3", "--set max_epochs: 2 settings have this name", "search.max_epochs, train.max_epochs"),
-        ("tile.hwa=3", "--set tile.hwa: got a group of settings, expected one setting", "tile.hwa.weight_noise, "),
+        (
+            "tile.hwa=3",
+            "--set tile.hwa: got the name of a group of settings, expected one setting",
+            "tile.hwa.weight_noise, ",
+        ),
         ("n_chips=many", "search.n_chips: got 'many', expected a whole number", "simulated chips for each decision"),
         ("n_chips=0", "search.n_chips: got 0: Input should be greater", "simulated chips for each decision"),
         ("max_drop_pp=nan", "search.max_drop_pp: got nan: Input should be a finite number", "largest drop"),

@@ -630,7 +630,7 @@ def test_sigkill_of_a_process(tmp_path: Path):
 def test_another_network_is_refused(mapped: MappingResult, tmp_path: Path):
     task = build_task()
     wider = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    with pytest.raises(ArtifactError, match="belongs to a network with other projections"):
+    with pytest.raises(ArtifactError, match="the run belongs to another network"):
         resume_run(Task(wider, task.train, task.validation, task.test), mapped.run.path)
 
 
@@ -719,7 +719,7 @@ def test_a_corrupt_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         ({"search": {"ranking": "mac"}}, "ranking: got 'mac'"),
         ({"search": {"exclude": ["9"]}}, "exclude: '9' matches no projection"),
         ({"platforms": ("alpine",)}, "platform: got 'alpine'"),
-        ({"search": {"ranking": "energy"}, "platforms": ()}, "ranking: 'energy' needs a platform"),
+        ({"search": {"ranking": "energy"}, "platforms": ()}, "ranking: got 'energy', which needs a platform"),
     ],
 )
 def test_bad_settings_leave_no_folder(changes: dict[str, Any], message: str, tmp_path: Path):
@@ -838,7 +838,7 @@ def test_too_many_candidates_for_exhaustive_leave_no_folder(tmp_path: Path):
     deep = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), *[nn.Linear(4, 4) for _ in range(12)])
     many = Task(deep, task.train, task.validation, task.test)
     settings = make_settings(search={"strategy": "exhaustive"})
-    with pytest.raises(ConfigError, match="at most 12 candidates, got 13"):
+    with pytest.raises(ConfigError, match="at most 12 layers that may become analog, got 13"):
         map_layers(many, settings, run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -900,7 +900,7 @@ def test_evaluation_of_bad_requests(mapped: MappingResult, tmp_path: Path):
         evaluate_run(task, path, times=[1.0], split="train")
     with pytest.raises(ConfigError, match="samples: got 0"):
         evaluate_run(task, path, times=[1.0], n_samples=0)
-    with pytest.raises(ConfigError, match="got 0 chips and 1 times"):
+    with pytest.raises(ConfigError, match="n_chips: got 0"):
         evaluate_run(task, path, times=[1.0], n_chips=0)
     assert not mapped.run.has("evaluation.json")
     unfinished = RunDirectory.create(tmp_path / "run", mapped.run.description())

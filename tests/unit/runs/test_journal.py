@@ -99,7 +99,7 @@ def test_one_step_may_compute_another(path: Path):
 
 
 def test_what_was_never_computed_cannot_be_read(path: Path):
-    with pytest.raises(ArtifactError, match=r"journal\.jsonl: age 1\.0: missing"):
+    with pytest.raises(ArtifactError, match=r"journal\.jsonl: got no value for 'age 1\.0'"):
         Journal(path).read("age 1.0", AgeTrial)
 
 
