@@ -77,7 +77,12 @@ class Product(Protocol):
         """Return the part of the layer inputs `x` that crossbar rows `first` to `last` (exclusive) receive."""
 
     def multiply(self, codes: Tensor, kernel: Tensor) -> Tensor:
-        """Return the product of DAC codes and the weights `kernel` of one row of tiles, shaped like the layer outputs."""
+        """Return the partial sums of the layer outputs that one row of tiles computes, shaped like the layer outputs.
+
+        Args:
+            codes: DAC codes of the layer inputs that the row of tiles receives.
+            kernel: Weights of the row of tiles, in the shape that the method `kernel` returns.
+        """
 
     def multiply_backward(
         self, grad: Tensor, codes: Tensor, weights: Tensor, wanted: tuple[bool, bool]

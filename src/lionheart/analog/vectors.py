@@ -158,11 +158,12 @@ def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSourc
 
 
 def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
-    """Return the reduction of each column sum ``(n, cols)`` that the wire resistance causes (IR drop).
+    """Return the reduction of each column sum, shape ``(samples, cols)``, that the wire resistance causes (IR drop).
 
-    Row 0 is farthest from the output. The product in row ``j`` of ``n`` is reduced by the fraction
-    ``c (1 - (1 - j/n)^2)`` times the setting ``ir_drop``. Here ``c = a (a (0.05 a - 0.2) + 0.5)`` and
-    ``a = n R g_max sum_j |w_j| |x_j|``, where ``R`` is the resistance of the wire between two cells [ohm].
+    The product in row ``j`` of ``n`` rows is reduced by the fraction ``c (1 - (1 - j/n)^2)`` times the setting ``ir_drop``.
+    The fraction is 0 in row 0 and largest in the last row. Here ``c = a (a (0.05 a - 0.2) + 0.5)`` and
+    ``a = n R g_max sum_j |w_j| |x_j|``, where ``R`` is the resistance of the wire between two cells [ohm] and ``g_max`` the
+    largest conductance [S].
 
     Source:
         AIHWKIT 1.2.0 rpu_forward_backward_pass.cpp, applyIrDrop.

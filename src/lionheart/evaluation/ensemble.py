@@ -233,7 +233,7 @@ class ChipEnsemble:
         if run_calibration is None:
             raise ConfigError(
                 f"layer {wanting[0]!r}: the tile has a column calibration, but no calibration data are given",
-                hint="give run_calibration (in lionheart.evaluate: calibration), or set column_calibration to 'none'",
+                hint="give the argument run_calibration (named calibration in lionheart.evaluate), or set column_calibration to 'none'",
             )
         kept = [layer.noise for layer in self._layers]
         clear_chip_(self.model)

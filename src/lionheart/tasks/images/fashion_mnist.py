@@ -140,7 +140,9 @@ def _from_official(folder: Path, progress: Progress) -> Stored:
         download_file(OFFICIAL_URL + name, folder / name, f"Fashion-MNIST: {name}", progress)
         found = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
         if found != expected:
-            raise OSError(f"the downloaded file {name} has MD5 {found}, expected {expected}")
+            raise OSError(
+                f"the downloaded file {name} has MD5 {found}, expected {expected}; the download may be incomplete"
+            )
     return _decode(folder)
 
 
@@ -159,7 +161,7 @@ def _from_debian(folder: Path, progress: Progress) -> Stored:
     archives = list(folder.glob(f"{DEBIAN_PACKAGE}_*.deb"))
     if len(archives) != 1:
         raise OSError(
-            f"apt-get download returned no package: got {len(archives)} files {DEBIAN_PACKAGE}_*.deb, expected 1"
+            f"apt-get download {DEBIAN_PACKAGE}: got {len(archives)} files {DEBIAN_PACKAGE}_*.deb, expected 1; run apt-get update"
         )
     _run(folder, "dpkg-deb", "-x", archives[0].name, "unpacked")
     return _decode(folder / "unpacked" / DEBIAN_FOLDER)
