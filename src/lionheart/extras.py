@@ -31,7 +31,7 @@ def import_extra(module: str, extra: str, where: str) -> Any:
 
 @final
 class _LazyModule(ModuleType):
-    """A placeholder for the module with its name, which is imported when an attribute of the placeholder is first used."""
+    """A placeholder that has the name of a module and imports this module when one of its attributes is first used."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), name)

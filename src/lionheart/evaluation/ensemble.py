@@ -233,7 +233,7 @@ class ChipEnsemble:
         if run_calibration is None:
             raise ConfigError(
                 f"layer {wanting[0]!r}: the tile has a column calibration, but no calibration data are given",
-                hint="give the argument run_calibration (named calibration in lionheart.evaluate), or set column_calibration to 'none'",
+                hint="give run_calibration (the argument calibration of lionheart.evaluate), or set column_calibration='none'",
             )
         kept = [layer.noise for layer in self._layers]
         clear_chip_(self.model)

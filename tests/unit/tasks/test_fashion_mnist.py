@@ -186,7 +186,7 @@ def test_failing_tools_say_what_they_said(failure: str, cache: Path, debian, mon
     monkeypatch.setattr(subprocess, "run", run)
     expected = {
         "download": "apt-get failed: E: it broke",
-        "nothing": "apt-get download returned no package",
+        "nothing": "apt-get download dataset-fashion-mnist: got 0 files",
         "unpack": "dpkg-deb failed: E: it broke",
     }
     with pytest.raises(ArtifactError, match=f"Debian package: {expected[failure]}"):

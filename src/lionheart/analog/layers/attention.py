@@ -160,7 +160,7 @@ def _merge_masks(
         if tuple(key_padding_mask.shape) != (n_batch, n_keys):
             raise ConfigError(
                 f"key_padding_mask: got the shape {tuple(key_padding_mask.shape)}, expected {(n_batch, n_keys)}",
-                hint="pass one number for each key of each sequence; the batch dimension has size 1 for unbatched inputs",
+                hint="pass one entry for each key of each sequence: (batch, keys), or (keys,) for unbatched inputs",
             )
         padding = _to_summand(key_padding_mask, "key_padding_mask", dtype).view(n_batch, 1, 1, n_keys)
         mask = padding if mask is None else mask + padding

@@ -56,9 +56,10 @@ def fit_tiles(
     Layers are tried in the sequence given by `order`. A layer is chosen if it fits together with all layers chosen before.
     After 20 consecutive layers that did not fit, further layers are chosen only if no layers need to share a crossbar.
 
-    The remaining layers stay digital if `reprogram` is False. Otherwise these layers use some of the `max_tiles` crossbars,
-    which are reserved for them, one layer after another; the chosen layers use only the other crossbars. Each such layer is programmed before its products in every inference. Only a layer that needs more
-    than `max_tiles` crossbars then stays digital.
+    The remaining layers stay digital if `reprogram` is False. Otherwise these layers use reserved crossbars among the
+    `max_tiles`, one layer after another, and the chosen layers use only the other crossbars. Each such layer is
+    programmed before its products in every inference. Only a layer that needs more than `max_tiles` crossbars then stays
+    digital.
 
     Layers share crossbars only if there are too few crossbars for all chosen layers. Layers in the same group of `together`
     share crossbars first, because sharing within a group costs no time. If the crossbars are still too few, layers of different

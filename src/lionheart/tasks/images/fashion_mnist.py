@@ -161,7 +161,7 @@ def _from_debian(folder: Path, progress: Progress) -> Stored:
     archives = list(folder.glob(f"{DEBIAN_PACKAGE}_*.deb"))
     if len(archives) != 1:
         raise OSError(
-            f"apt-get download {DEBIAN_PACKAGE}: got {len(archives)} files {DEBIAN_PACKAGE}_*.deb, expected 1; run apt-get update"
+            f"apt-get download {DEBIAN_PACKAGE}: got {len(archives)} files {DEBIAN_PACKAGE}_*.deb, expected 1"
         )
     _run(folder, "dpkg-deb", "-x", archives[0].name, "unpacked")
     return _decode(folder / "unpacked" / DEBIAN_FOLDER)
