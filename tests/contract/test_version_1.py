@@ -72,7 +72,7 @@ def test_the_report_shows_them(run: RunDirectory, tmp_path: Path):
         "on validation: 5.5 pp)",
         "drift compensation none for 2 of 2 (3, 7). Chips meet the bound of 20 pp for up to 5 years",
         "Confidence level 60 %: on held-out validation samples and "
-        "2 fresh chips the drop is 8.6 pp, and with 80.0 % confidence at "
+        "2 fresh chips, the drop is 8.6 pp, and with 80.0 % confidence at "
         "most 11.8 pp.",
         "rolled back in step 3: drop 37.5 pp",
     ):

@@ -322,9 +322,9 @@ def test_code_that_does_not_compile(tools: Tools, tmp_path: Path):
     ("written", "message"),
     [
         ("", "not readable as JSON"),
-        ("[]", "expected an object"),
+        ("[]", "expected a JSON object"),
         ('{"version": 2, "regions": {}}', "expected 'regions' and 'version': 1"),
-        ('{"version": 1, "threads": 1, "regions": {"0": {"entries": 0}}}', "region 0: .* expected a count"),
+        ('{"version": 1, "threads": 1, "regions": {"0": {"entries": 0}}}', "region 0: .* expected an integer count"),
         (None, "the plugin wrote no counts"),
     ],
 )

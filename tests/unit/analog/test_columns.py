@@ -211,7 +211,7 @@ def test_a_chip_must_not_be_programmed_when_the_reference_is_taken():
 
 def test_inputs_must_reach_every_layer():
     model, x = analog_convs("offset")
-    with pytest.raises(ConfigError, match="second: the layer did not run"):
+    with pytest.raises(ConfigError, match="layer 'second' did not run"):
         ColumnCalibration(model, lambda net: net.first(x))
 
 

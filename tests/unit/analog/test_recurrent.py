@@ -320,7 +320,7 @@ def test_inputs_that_do_not_fit(kind: str, inputs: Any, hx: Any, message: str) -
 def test_cells_refuse_what_does_not_fit() -> None:
     cell = nn.GRUCell(IN, HIDDEN)
     for inputs, hx, message in (
-        (X, None, "expected 1-D or 2-D"),
+        (X, None, "expected a 1-D or 2-D tensor"),
         (X[0, :, 1:], None, "expected the size 5"),
         (X[0], H[0, 0], r"hx: got states of the shapes \(4,\), expected \(3, 4\)"),
     ):

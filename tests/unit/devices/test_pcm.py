@@ -230,7 +230,7 @@ def test_custom_drift_is_linear_between_rows(g: float, mean: float, sigma: float
         (((0.0, 0.1, 0.1),), "at least 2"),
         (((0.0, 0.1, 0.1), (0.0, 0.1, 0.1)), "ascending order"),
         (((0.0, 0.1, 0.1), (20.0, 0.1, 0.1)), "must cover the range .* got 0.0 .. 20.0"),
-        (((0.0, 0.1, 0.1), (25.0, 0.1, -0.1)), "standard deviation, must be >= 0"),
+        (((0.0, 0.1, 0.1), (25.0, 0.1, -0.1)), "standard deviation of the drift exponent, must be >= 0"),
     ],
 )
 def test_faulty_drift_tables_are_refused(table: tuple, message: str):

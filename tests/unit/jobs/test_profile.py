@@ -77,7 +77,7 @@ def test_a_stopped_profile_goes_on_to_the_same_figures(tmp_path: Path, monkeypat
     with pytest.raises(ArtifactError, match="was measured with another value of 'n_chips'"):
         profile(task, out=out, n_chips=2)
     write_json(out, {"other": 1})
-    with pytest.raises(ArtifactError, match="not a profile"):
+    with pytest.raises(ArtifactError, match="not a sensitivity profile"):
         profile(task, out=out)
 
 

@@ -405,7 +405,7 @@ def test_rankings_that_cannot_be():
         check_ranking(make_settings(search={"ranking": "hesian"}))
     assert "did you mean 'hessian'" in caught.value.hint
     for by in ("time", "energy"):
-        with pytest.raises(ConfigError, match=f"ranking: '{by}' needs a platform"):
+        with pytest.raises(ConfigError, match=f"ranking: got '{by}', which needs a platform"):
             check_ranking(make_settings(search={"ranking": by}, platforms=()))
     for name in ("macs", "random"):
         with pytest.raises(ConfigError, match=f"'{name}' is already registered"):

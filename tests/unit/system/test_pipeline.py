@@ -291,7 +291,7 @@ def test_programming_again_is_paid_for_in_each_inference() -> None:
     spans = sorted((e.start_s, e.end_s, e.layer) for e in run.events if e.kind in (WorkKind.PROGRAM, TILE))
     assert [layer for *_, layer in spans[::2]] == [layer for *_, layer in spans[1::2]]  # nobody programs in between
     assert all(end <= start + 1e-12 for (_, end, _), (start, _, _) in itertools.pairwise(spans))
-    with pytest.raises(ConfigError, match="reprogram: no programming cost of pcm"):
+    with pytest.raises(ConfigError, match="reprogram: no number for pcm at hand"):
         plan_stages(graph, mapping, HIGH.replace(programming={}), 1, tiles, fit=fit)
 
 

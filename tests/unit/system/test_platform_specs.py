@@ -14,12 +14,12 @@ from platform_cases import GRAPH, estimate
 from typer.testing import CliRunner, Result
 
 from lionheart.cli import app
-from lionheart.cli.render import _describe_programming
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_matrix
 from lionheart.runs.costs import SystemRecord
+from lionheart.runs.tables import describe_programming
 from lionheart.system import (
     PlatformSpec,
     TilePoint,
@@ -60,6 +60,10 @@ PRINTED = {
     "hermes": (12.5e-9, 130e-9), "hermes-64": (13.4e-9, 133e-9), "hermes-64-4phase": (52.9e-9, 521e-9),
     "raspberry-pi-4": (12.5e-9, 130e-9), "alpine-neon": (54.3e-9, 100e-9), "alpine-fp32": (54.3e-9, 100e-9),
 }  # fmt: skip
+
+
+def describe_row(row: SystemRecord) -> list[str]:
+    return describe_programming(row.platform, row.programming, row.tiles_missing)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -196,7 +200,7 @@ def test_a_mapping_that_saves_nothing_never_pays() -> None:
     found = estimate(slow).programming
     assert (found.break_even_time, found.break_even_energy) == (None, None)
     assert found.at_age(3600.0).inferences_per_s is None
-    assert "saves no energy" in _describe_programming(estimate(slow).summary())[0]
+    assert "saves no energy" in describe_row(estimate(slow).summary())[0]
 
 
 def test_programming_is_shown() -> None:
@@ -204,21 +208,21 @@ def test_programming_is_shown() -> None:
     shown = data.programming
     assert shown.energy_j == pytest.approx(sum(shown.energy_breakdown_j.values()))
     assert shown.reprogramming.reprogram_after == 86_400.0
-    [line] = _describe_programming(data)
+    [line] = describe_row(data)
     assert line.startswith("programming the tiles once, alpine-high-power: ")
     assert "repaid by the energy saved in" in line
     few = estimate(HIGH.replace(n_tiles=3)).summary()
-    assert _describe_programming(few)[0] == "alpine-high-power has 3 tiles too few for this mapping"
+    assert describe_row(few)[0] == "alpine-high-power has 3 tiles too few for this mapping"
     older = {key: value for key, value in data.to_json().items() if key not in ("programming", "tiles_missing")}
-    assert _describe_programming(SystemRecord.from_json(older, "system")) == []
+    assert describe_row(SystemRecord.from_json(older, "system")) == []
 
 
 def test_unknown_technologies_say_so() -> None:
     tile = TileSpec(device=DeviceSpec.reram_cmo())
     found = estimate(HIGH, tile=tile)
     assert found.summary().programming.energy_j is None
-    [line] = _describe_programming(found.summary())
-    assert "no programming cost of reram_cmo is available" in line
+    [line] = describe_row(found.summary())
+    assert "no number for reram_cmo at hand" in line
     assert found.programming.break_even_energy is None
     with pytest.raises(ConfigError, match=r"\[programming\.reram_cmo\.pulse_s\]"):
         found.programming.at_age(60.0)

@@ -160,7 +160,7 @@ def test_file_with_another_md5_is_left_for_the_next_source(cache: Path, debian, 
     notes = []
     progress = SimpleNamespace(note=notes.append, bar=module.SILENT.bar)
     assert_complete(load_fashion_mnist(progress))
-    assert "official address: train-labels-idx1-ubyte.gz has MD5" in notes[0]
+    assert "official address: the downloaded file train-labels-idx1-ubyte.gz has MD5" in notes[0]
     assert len(debian) == 2
 
 
