@@ -8,8 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lionheart.deprecated import find_renamed
-
 if TYPE_CHECKING:
     from lionheart.analog import ChipState, Conversion, InputRanges
     from lionheart.api import (
@@ -119,6 +117,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
+        from lionheart.deprecated import find_renamed  # not needed to import the package
+
         return find_renamed(__name__, name)
     if _HOMES[name] in ("api", "jobs"):
         import_module("lionheart.interop")  # registers its backends
