@@ -62,6 +62,7 @@ def make_command(verb: Callable[..., None], name: str) -> Callable[..., None]:
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     every = [*signature.parameters.values(), context, *flags]
     run.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in every}  # evaluated: typer need not do it again
     return run
 
 
