@@ -30,13 +30,13 @@ from lionheart.arguments import (
     check_converted,
     check_count,
     check_model,
-    device_of,
     trace_model,
 )
 from lionheart.candidates import match_rules
+from lionheart.data import device_of
 from lionheart.deprecated import warn_deprecated
 from lionheart.devices import DeviceSpec, TileSpec
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, check_type
 from lionheart.graph import LayerGraph
 from lionheart.jobs import MappingResult, MapSettings
 from lionheart.mapping import LayerMapping
@@ -44,13 +44,14 @@ from lionheart.metrics import ACCURACY
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
+from lionheart.search import SearchSpec
 from lionheart.system import PlatformSpec, SystemEstimate, estimate_system
 from lionheart.tasks import Task
 from lionheart.tasks.task import as_metric
 
 FIRST_READ_S = 1.0  # when a programmed chip is read first [s]; some devices have no model of an earlier time
 CALIBRATION_BATCHES = 32  # batches that calibration reads at most
-INTERVAL_COVERAGE = 0.95
+INTERVAL_COVERAGE: float = SearchSpec.model_fields["interval_coverage"].default
 
 
 def evaluate(
@@ -256,7 +257,7 @@ def convert_to_analog_(
         mapping, by_choice = layers, dict.fromkeys(layers.placements, "digital in the mapping")
     else:
         rules = as_rules(layers, "convert_to_analog_: layers")
-        refused = as_rules(exclude, "convert_to_analog_: exclude")
+        refused = as_rules(exclude, "convert_to_analog_: exclude", may_be_empty=True)
         mapping, unsupported, by_choice = analog.select_projections(model, rules, refused, graph)
     analog.convert_to_analog_(model, mapping, spec, generator=generator)
     return analog.describe_conversion(model, unsupported=unsupported, by_choice=by_choice, tile=spec)
@@ -361,22 +362,14 @@ def map_layers(
     Raises:
         ConfigError: An argument is invalid. In this case the run directory is not created.
     """
-    if not isinstance(task, Task):
-        raise ConfigError(
-            f"map_layers: task: got {type(task).__name__}, expected a lionheart.Task",
-            hint="create one with Task(model=..., train=..., validation=..., test=...), or get a built-in task by name with "
-            "build_task(name)",
-        )
+    check_type(task, Task, "map_layers: task", hint="pass Task(model, train, validation, test), or build_task(name)")
     if max_drop_pp is not None:
         changes["max_drop_pp"] = max_drop_pp
     if settings is None:
         settings = MapSettings.preset(preset or "quick", **changes)
-    elif not isinstance(settings, MapSettings):
-        raise ConfigError(
-            f"map_layers: settings: got {type(settings).__name__}, expected MapSettings",
-            hint='give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")',
-        )
     else:
+        hint = 'give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")'
+        check_type(settings, MapSettings, "map_layers: settings", hint=hint)
         backend = changes.pop("backend", None)  # the one setting that the previous version took next to others
         if changes or preset is not None:
             names = ", ".join([*(["preset"] if preset is not None else []), *changes])

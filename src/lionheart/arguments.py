@@ -16,14 +16,14 @@ from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
 from lionheart.candidates import match_rules
-from lionheart.data import BatchSource, as_batches, call_model, first_sample, move_batch
+from lionheart.data import BatchSource, as_batches, call_model, device_of, first_sample, move_batch
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task
-from lionheart.units import parse_duration, parse_durations
+from lionheart.units import parse_durations
 
 _CONVERT_HINT = "convert the model first: lionheart.convert_to_analog_(model)"
 _DATA_HINT = "give a DataLoader, a list of (inputs, targets) pairs or a BatchSource"
@@ -94,10 +94,10 @@ def as_mapping(mapping: Any, graph: LayerGraph, where: str) -> tuple[LayerMappin
     return LayerMapping.from_analog(graph, [fqn for fqn in chosen if fqn not in unsupported]), notes
 
 
-def as_rules(rules: Any, where: str) -> tuple[str, ...]:
+def as_rules(rules: Any, where: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
     """Return a tuple of the strings in `rules`, one or more rules that choose layers. ``"all"`` gives an empty tuple.
 
-    `where` is the beginning of error messages.
+    `where` is the beginning of error messages. `may_be_empty` tells whether an empty list is allowed.
     """
     listed = (rules,) if isinstance(rules, str) else tuple(rules) if isinstance(rules, Iterable) else None
     if listed is None or isinstance(rules, Mapping) or not all(isinstance(rule, str) for rule in listed):
@@ -105,7 +105,7 @@ def as_rules(rules: Any, where: str) -> tuple[str, ...]:
             f"{where}: got {type(rules).__name__}, expected a string or a list of strings",
             hint="each string is a layer name, a shell pattern, re:REGEX or type:LAYER_TYPE; 'all' chooses every layer",
         )
-    if not listed and where.endswith(("layers", "mapping")):
+    if not listed and not may_be_empty:
         raise ConfigError(
             f"{where}: got an empty list, expected at least one rule",
             hint="give layer names or patterns, or 'all' to choose every layer",
@@ -162,14 +162,8 @@ def as_seconds(value: Any, where: str) -> float:
 
     `where` is the beginning of error messages.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ConfigError(
-            f"{where}: got {value!r}, expected a duration", hint='give a string such as "1d", or a number of seconds'
-        )
-    try:
-        return parse_duration(value)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+    [seconds] = parse_durations([value], where)
+    return seconds
 
 
 def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph:
@@ -200,11 +194,6 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
         model = convert_to_digital_(copy.deepcopy(model))
         model = model.cpu() if device_of(model).type != "meta" else model
     return trace_graph(model, move_batch(example_inputs, device_of(model)))
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the torch device of the first parameter of a model, or the CPU for a model without parameters."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def check_model(model: Any, where: str, expected: str = "a torch.nn.Module") -> None:

@@ -318,6 +318,11 @@ def count_samples(batches: BatchSource) -> int:
     return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the PyTorch device of the first parameter of a model, or the CPU for a model without parameters."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 def move_batch(value: Any, device: torch.device) -> Any:
     """Return `value`, a tensor or nested tuples, lists and dicts of tensors, with all tensors moved to `device`."""
     return _map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))

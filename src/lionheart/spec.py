@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -16,17 +16,22 @@ from lionheart.errors import ConfigError, suggest
 T = TypeVar("T")
 
 
-def config_error(error: ValidationError, known: Mapping[str, FieldInfo], where: str) -> ConfigError:
+def config_error(
+    error: ValidationError, known: Mapping[str, FieldInfo], where: str, positions: Sequence[str] = ()
+) -> ConfigError:
     """Return one `ConfigError` that describes all errors in `error`, an exception of pydantic.
 
     Args:
         error: Exception that contains the validation errors.
         known: Settings of the class by name. Their descriptions are used in the hint, for settings with an invalid value.
         where: Name of the settings class, with which each line of the message begins.
+        positions: Names of the arguments that may be passed by position, in order.
     """
     lines, hints, meanings = [], [], []
     for fault in error.errors():
-        key = ".".join(str(name) for name in fault["loc"]) or "(whole)"
+        first, *rest = fault["loc"] or ("(whole)",)
+        first = positions[first] if isinstance(first, int) and first < len(positions) else first
+        key = ".".join(str(name) for name in (first, *rest))
         inner = fault.get("ctx", {}).get("error")
         if isinstance(inner, ConfigError):  # from nested settings
             lines += [f"{where}.{key}: {line}" for line in inner.message.splitlines()]
@@ -51,13 +56,8 @@ def with_config_errors(cls: type[T]) -> type[T]:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
-            lines = []
-            for fault in error.errors():
-                first, *rest = fault["loc"] or ("",)
-                name = names[first] if isinstance(first, int) and first < len(names) else first
-                path = ".".join(str(each) for each in (name, *rest) if each != "")
-                lines.append(f"{cls.__name__}.{path}: got {fault['input']!r}: {fault['msg']}")
-            raise ConfigError("\n".join(lines), hint=f"arguments: {', '.join(names)}") from None
+            found = config_error(error, {}, cls.__name__, names)
+            raise ConfigError(found.message, hint=found.hint or f"arguments: {', '.join(names)}") from None
 
     decorated.__init__ = construct_checked
     return cls

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import itertools
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -58,15 +59,15 @@ class Table:
 Block = str | Table
 
 
-class Printable:
+class Printable(ABC):
     """Base class of results that `print` and notebooks show as text and tables.
 
     Subclasses define the method `to_blocks`, which returns the texts and tables.
     """
 
+    @abstractmethod
     def to_blocks(self) -> Sequence[Block]:
         """Return the strings and tables that `print` and notebooks show for the result, from top to bottom."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return format_text(self.to_blocks())

@@ -78,7 +78,8 @@ def parse_durations(times: str | float | Iterable[str | float], where: str) -> l
     moments = []
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int, float)):
-            raise ConfigError(f"{where}: got {each!r}, expected a duration", hint=hint)
+            hint_of_one = 'give a string such as "1d", or a number of seconds'
+            raise ConfigError(f"{where}: got {each!r}, expected a duration", hint=hint_of_one)
         try:
             moments.append(parse_duration(each))
         except ConfigError as error:

@@ -453,7 +453,7 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     ),
     "wrong mapping": (lambda net: lionheart.estimate_cost(net, ["8"], example_inputs=X), "mapping: '8' matches no projection"),
     "cost of nothing": (lambda net: lionheart.estimate_cost(3), "got int, expected a torch.nn.Module or a LayerGraph"),
-    "no task": (lambda net: lionheart.map_layers(net), "map_layers: task: got Sequential, expected a lionheart.Task"),
+    "no task": (lambda net: lionheart.map_layers(net), "map_layers: task: got Sequential, expected Task"),
     "wrong preset": (lambda net: lionheart.map_layers(build_task(), preset="quik"), "did you mean 'quick'"),
     "wrong setting": (lambda net: lionheart.map_layers(build_task(), max_drop=1), "did you mean 'max_drop_pp'"),
     "two sources of settings": (

@@ -159,9 +159,7 @@ class VerbGroup(TyperGroup):
         except LionHeartError as error:
             show_error(error.message, error.hint)
         except _UsageError as error:
-            if (
-                type(error).__name__ == "NoArgsIsHelpError"
-            ):  # the message is the help text, or the help text is already printed
+            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
                 error.show()
             else:
                 found = _describe_usage(error, self._asked)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lionheart.data import device_of
 from lionheart.errors import ConfigError, GraphError
 from lionheart.graph.convolutions import is_convolution
 from lionheart.graph.nodes import LayerGraph
@@ -56,7 +57,7 @@ def _guesses(model: nn.Module) -> Iterator[Any]:
         from lionheart.graph.hf import example_inputs
 
         yield example_inputs(model)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             yield torch.zeros(1, _TOKENS, dtype=torch.long, device=device)

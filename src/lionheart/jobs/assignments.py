@@ -164,9 +164,8 @@ def assign(spec: type[Spec], settings: dict[str, Any], texts: Sequence[str]) -> 
     """
     faults: list[ConfigError] = []
     given: dict[str, str] = {}
-    for text in sorted(
-        texts, key=_is_selector, reverse=True
-    ):  # selectors come first: they determine which settings exist
+    selectors_first = sorted(texts, key=_is_selector, reverse=True)  # they determine which settings exist
+    for text in selectors_first:
         try:
             key, value = _split(text)
             known = list_settings(spec, settings)

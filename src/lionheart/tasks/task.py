@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, as_batches, first_sample, move_batch
+from lionheart.data import BatchSource, as_batches, device_of, first_sample, move_batch
 from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
@@ -140,4 +140,4 @@ class Task:
     @property
     def device(self) -> torch.device:
         """PyTorch device of the model's first parameter, or the CPU if the model has no parameters."""
-        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        return device_of(self.model)

@@ -56,13 +56,12 @@ def find_pareto_front(
         GraphError: The model cannot be traced. No run directory is created.
         ArtifactError: The run directory already contains a run or cannot be written, or the storage fails.
     """
-    from lionheart.experimental.pareto.search import hide_password, open_storage
+    from lionheart.experimental.pareto.search import check_storage, hide_password
 
     settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
     if storage is not None:
-        with open_storage(storage):
-            pass  # raise on an invalid URL before any file is created
+        check_storage(storage)  # before any file is created
     path = Path(run_dir) if run_dir is not None else default_run_dir(f"{task.name}-pareto")
     description = describe_run(task, settings, hide_password(command)).replace(
         job="pareto",

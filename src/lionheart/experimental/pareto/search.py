@@ -164,6 +164,12 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
         storage.engine.dispose()
 
 
+def check_storage(url: str) -> None:
+    """Open an Optuna storage and close it again, to raise the errors of `open_storage` before a search starts."""
+    with open_storage(url):
+        return
+
+
 def hide_password(text: str) -> str:
     """Return `text` with each password in a URL replaced by ``***``."""
     text = re.sub(r"(://[^:/@\s]*):[^\s/]*@", r"\1:***@", text)
