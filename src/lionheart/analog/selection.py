@@ -5,7 +5,7 @@ The module also defines the objects that conversion, calibration and programming
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -17,7 +17,7 @@ from lionheart.candidates import explain_choices
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
-from lionheart.graph.layer_types import find_projections, find_tensor
+from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tables import Block, Printable, Table
 from lionheart.units import format_duration
@@ -263,7 +263,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
         elif graph is not None and each.fqn in graph.unused:
             reason = reason or _UNUSED
         yield Choice(each.fqn, each.projection.layer_type, reason, tuple(sorted(aliases)))
-    yield from _list_other_weights(model)
+    yield from _list_other_weights(model, placed)
     known = {each.fqn for each in placed}
     aliases = {alias for node in traced.values() for alias in node.aliases}
     for node in traced.values():
@@ -271,9 +271,8 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
             yield Choice(node.fqn, node.layer_type, node.unsupported_reason, node.aliases)
 
 
-def _list_other_weights(model: nn.Module) -> Iterator[Choice]:
-    """Yield a `Choice` for each module that has a parameter of two or more dimensions outside of all projections."""
-    placed = list(find_projections(model, describe_present))
+def _list_other_weights(model: nn.Module, placed: Sequence[PlacedProjection]) -> Iterator[Choice]:
+    """Yield a `Choice` for each module that has a parameter of two or more dimensions outside of the projections `placed`."""
     weights = {id(find_tensor(each.module, each.projection.weight)) for each in placed if not each.is_computed}
     computed = tuple(f"{each.module_fqn}." if each.module_fqn else "" for each in placed if each.is_computed)
     for fqn, module in model.named_modules():
