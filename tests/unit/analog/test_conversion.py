@@ -443,7 +443,7 @@ def test_a_replaced_forward_of_a_wrapped_layer_is_refused(name: str):
     model = Holder(LAYERS[name][0]())
     _patch(model.layer)
     fqn = next(find_projections(model)).fqn
-    with pytest.raises(UnsupportedLayerError, match="has a forward of its own"):
+    with pytest.raises(UnsupportedLayerError, match="overrides forward"):
         convert_to_analog_(model, LayerMapping({fqn: Placement.ANALOG}), EXACT)
 
 
