@@ -1,6 +1,6 @@
-"""What an analog module has in common with the digital one it stands for: parameters, hooks, attributes, apparent class.
+"""What an analog module shares with the digital module that it replaces: parameters, hooks, attributes and apparent class.
 
-Takes a digital module; returns it with everything that was attached meanwhile. Must not know what the analog module computes.
+The module must not depend on what an analog module computes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import nn
 
 from lionheart.errors import UnsupportedLayerError
 
-#: Parameters, buffers, children and all kinds of hooks: the dictionaries themselves are shared, so that handles keep working.
+#: Dictionaries of parameters, buffers, children and hooks. The dictionaries themselves are shared, so handles remain valid.
 _SHARED = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
 _BACKWARD_STYLE = "_is_full_backward_hook"
 _OWN = "_own_names"
@@ -20,11 +20,11 @@ _SHARES = "_shares_with_digital"
 
 
 class _LooksLike:
-    """Says that it is of the digital module's class, to ``isinstance``; ``type`` still tells the truth."""
+    """Mixin that gives an object the class of the digital module in ``isinstance``; ``type`` returns the real class."""
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
-        # PyTorch compiles nothing that is one of its recurrent layers, and ours can be compiled
+        # torch.compile skips every module that is a recurrent layer of PyTorch, but can compile the analog ones
         if not self.__dict__.get(_SHARES) or torch._guards.TracingContext.try_get() is not None:
             return type(self)
         return type(self.__dict__["digital"])
@@ -32,17 +32,23 @@ class _LooksLike:
     @__class__.setter
     def __class__(self, new: type) -> None:
         raise UnsupportedLayerError(
-            f"{type(self).__name__}: got another class, {new.__name__}, as `register_parametrization` gives it; tiles would "
-            "not follow computed weights",
-            hint="convert the model to digital first; a parametrised layer stays digital",
+            f"{type(self).__name__}: got the new class {new.__name__}, as register_parametrization sets it; tiles cannot follow "
+            "a computed weight",
+            hint="convert the model to digital first; the parametrised layer then stays digital",
         )
 
 
 class Likeness(_LooksLike, nn.Module):
-    """Stands for a digital module, its parameters, buffers, children, hooks and attributes."""
+    """Base class of modules that replace a digital module and share its parameters, buffers, children, hooks and attributes."""
 
     def stand_for_(self, digital: nn.Module, *, shared: bool = True) -> None:
-        """Take the place of `digital`; whatever it has is shared from now on unless it is not `shared`."""
+        """Replace the module `digital`.
+
+        Args:
+            digital: Digital module to replace.
+            shared: Whether to share the parameters, buffers, children and hooks of `digital`. If False, this module only stores
+                `digital`.
+        """
         self.__dict__["digital"] = digital
         self.__dict__[_SHARES] = shared
         for name in _SHARED if shared else ():
@@ -52,23 +58,26 @@ class Likeness(_LooksLike, nn.Module):
         self.__dict__["training"] = digital.training
 
     def remember_own_names_(self) -> None:
-        """Tell attributes of the conversion from those that a user sets afterwards."""
+        """Store the names of the attributes that the conversion has set. All later attributes are those of users."""
         self.__dict__[_OWN] = frozenset(self.__dict__)
 
     def check_release(self, fqn: str) -> None:
-        """Raise where something attached on tiles cannot go back to the digital module.
+        """Raise if something that was attached to this module cannot be moved to the digital module.
+
+        Args:
+            fqn: Name of the module in the model, for the error message.
 
         Raises:
-            UnsupportedLayerError: The forward was replaced.
+            UnsupportedLayerError: The forward of this module was replaced.
         """
         if "forward" in self.__dict__:
             raise UnsupportedLayerError(
-                f"{fqn or 'the layer'}: its forward was replaced while it was on tiles, the digital layer would lose that",
-                hint="delete the attribute `forward` first, and replace it again afterwards",
+                f"layer {fqn!r}: the attribute 'forward' was set on the analog layer; the digital layer would not have it",
+                hint="delete the attribute 'forward' before the conversion to digital, and set it again afterwards",
             )
 
     def leave_(self) -> nn.Module:
-        """Return the digital module with the attributes and the mode that this one has got since."""
+        """Return the digital module, with the training mode of this module and the attributes that users set on this module."""
         digital: nn.Module = self.__dict__["digital"]
         for name in self.__dict__.keys() - self.__dict__.get(_OWN, self.__dict__.keys()) - {_OWN}:
             digital.__dict__[name] = self.__dict__[name]
@@ -93,8 +102,8 @@ class Likeness(_LooksLike, nn.Module):
             super().__setattr__(name, value)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        made = super().__reduce_ex__(protocol)  # pickle asks the class that `__class__` says
-        return (_make_bare, (type(self),), *made[2:])
+        state = super().__reduce_ex__(protocol)
+        return (_make_bare, (type(self),), *state[2:])  # pickle would create an object of the apparent class
 
     def _get_name(self) -> str:
         return type(self).__name__

@@ -150,23 +150,27 @@ _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad)
 
 
 class _Once(torch.autograd.Function):
-    """A gradient that has no gradient of its own: the weights used in the product were made without one."""
+    """Autograd function whose backward pass raises an error, for gradients that cannot be differentiated.
+
+    The weights with noise are computed without gradients, so the second derivatives would lack the weights.
+    """
 
     @staticmethod
     def forward(ctx: Any, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return the first `n`; the others are what they depend on."""
+        """Return the first `n` tensors; the others only make the results part of the autograd graph."""
         return tuple(each.detach() for each in tensors[:n])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Refuse.
+        """Raise an error.
 
         Raises:
             UnsupportedLayerError: Always.
         """
         raise UnsupportedLayerError(
-            "an analog layer: second derivatives were asked for, as by a gradient penalty or a Hessian",
-            hint="take them of the digital network, or use a loss without gradients of gradients",
+            "analog layer: second derivatives were requested, for example by a gradient penalty or a Hessian; "
+            "an analog layer has first derivatives only",
+            hint="compute second derivatives with the digital network, or use a loss without gradients of gradients",
         )
 
 
