@@ -253,7 +253,7 @@ class _MapJob:
         self.run.write("results.json", results)
         self.run.journal.note("finished", outcome=str(results.outcome))
         self.run.drop_checkpoints()
-        return MappingResult(results.mapping, self.model, results.outcome, self.run.results(), self.run)
+        return MappingResult(results.mapping, self.model.eval(), results.outcome, self.run.results(), self.run)
 
     def _make_loop(self, ranked: list[Candidate]) -> SearchLoop:
         search = self.context.settings.search

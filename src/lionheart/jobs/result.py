@@ -88,7 +88,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
             hint=f"pass backend={DEFAULT_BACKEND!r}; other backends use the same tile settings for all layers",
         )
     set_tiles_(model, tiles)
-    return MappingResult(results.mapping, model, results.outcome, results, run)
+    return MappingResult(results.mapping, model.eval(), results.outcome, results, run)
 
 
 def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
@@ -119,5 +119,4 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
             f"{run.path}: the run belongs to another network: {type(model).__name__} has no layer {missing[0]!r}",
             hint="pass the digital network with which the run was started",
         ) from error
-    result.model.eval()
     return result

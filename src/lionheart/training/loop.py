@@ -87,11 +87,24 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]] or groups[:1]  # of a frozen model: an empty one
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.momentum, _ADAMW_BETA2))
     nesterov = spec.nesterov and spec.momentum > 0
     return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=nesterov)
+
+
+def require_parameters(optimizer: torch.optim.Optimizer, label: str) -> None:
+    """Raise if an optimiser has nothing to train.
+
+    Raises:
+        ConfigError: No parameter of the model requires a gradient.
+    """
+    if not any(group["params"] for group in optimizer.param_groups):
+        raise ConfigError(
+            f"{label}: no parameter of the model requires a gradient, there is nothing to train",
+            hint="unfreeze some parameters, or search without retraining: strategy = 'training-free'",
+        )
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:
@@ -149,13 +162,14 @@ def train(
 
     Raises:
         NumericsError: The mean loss of an epoch is NaN or infinite.
-        ConfigError: The training data contain no batch.
+        ConfigError: The training data contain no batch, or no parameter of the model requires a gradient.
         ArtifactError: The checkpoint is damaged or belongs to another model.
     """
     trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
     if checkpoint is not None and checkpoint.exists():
         trace = _Stored.from_json(load_training_state(checkpoint, model, optimizer), str(checkpoint)).trace
         trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
+    require_parameters(optimizer, label)
     device = next(model.parameters()).device
     steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
     if steps_per_epoch == 0:

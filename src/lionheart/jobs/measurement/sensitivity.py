@@ -102,7 +102,8 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
     for fqn in fqns:
         backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
         for name, layer in analog_layers(model).items():
-            layer.analog_input_range.detach().fill_(ranges[name])
+            if name in ranges:  # else the layer has had no input, and its first inputs set the range
+                layer.analog_input_range.detach().fill_(ranges[name])
         yield fqn
 
 
