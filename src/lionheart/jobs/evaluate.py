@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from lionheart.data import take_samples
-from lionheart.errors import ConfigError, check_type, suggest
+from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type, suggest
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.files import sha256_file
 from lionheart.jobs.measurement.chips import compiling
@@ -107,6 +108,18 @@ def evaluate_run(
     samples = "all" if n_samples is None else n_samples
     weights = sha256_file(run.file("weights.safetensors"))[:12]
     key = f"evaluated {split} at {listed} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
-    evaluation = run.journal.once(key, Evaluation, measure)
-    run.write("evaluation.json", evaluation)
+    measured: list[Evaluation] = []
+
+    def keep() -> Evaluation:
+        measured.append(measure())
+        return measured[0]
+
+    try:
+        evaluation = run.journal.once(key, Evaluation, keep)
+    except ArtifactError as error:
+        if not measured:
+            raise
+        warnings.warn(f"{error.message}; the results are shown, but not stored", LionHeartWarning, stacklevel=2)
+        return measured[0]
+    run.write_or_warn("evaluation.json", evaluation)
     return evaluation

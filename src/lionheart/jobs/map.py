@@ -25,6 +25,7 @@ from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import MappingResult, load_result
+from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
@@ -33,11 +34,9 @@ from lionheart.runs import (
     Baseline,
     DigitalBaseline,
     Results,
-    RunDescription,
     RunDirectory,
     SearchOutcome,
     describe_environment,
-    timestamp,
 )
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
@@ -61,7 +60,8 @@ def map_layers(
         task: Model, data and metric.
         settings: Settings of the run, e.g. the bound on the accuracy drop, the tile and the seed; None = the preset ``quick``.
         backend: Name of the simulator of the analog layers; None = the backend named in the settings.
-        run_dir: Directory to create for the run; None = a new directory below ``./runs``.
+        run_dir: Directory to create for the run; None = a new directory below ``./runs``. If the call fails before the search
+            has recorded a decision, the directory is deleted.
         command: Command line that started the run, recorded in ``run.json``.
         progress: Receiver of progress bars and messages.
 
@@ -77,9 +77,8 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
-    path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
-    run = RunDirectory.create(path, describe_run(task, settings, command))
-    with run.lock():
+    run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
+    with working_on_new(run, "decision"):
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
 
 
@@ -103,12 +102,15 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
+    if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
+        require_network(run, graph)
+        run.drop_checkpoints()
+        return load_result(task, run)
+    run.require_resumable()
     with run.lock():
-        if run.has("results.json"):
-            require_network(run, graph)
-            run.drop_checkpoints()
+        if run.has("results.json"):  # another process has finished the run meanwhile
             return load_result(task, run)
-        run.require_resumable()
+        warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
         return _MapJob(context, run, finish=finish).work()
@@ -146,26 +148,6 @@ def require_network(run: RunDirectory, graph: LayerGraph) -> None:
             f"{run.path}: the run belongs to another network: graph.json differs from the graph of the task's network",
             hint="use the task with which the run was started",
         )
-
-
-def default_run_dir(name: str) -> Path:
-    """Return a path below ``./runs`` that does not exist yet, composed of the task's name and the current time."""
-    base = Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
-
-
-def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
-    """Return the description of a new run: task, settings, command, software and hardware. It is stored as ``run.json``."""
-    environment = describe_environment(task.device)
-    return RunDescription(
-        lionheart_version=environment.lionheart,
-        created=timestamp(),
-        task=task.name,
-        seed=settings.seed,
-        command=command,
-        settings=settings.to_json(),
-        environment=environment,
-    )
 
 
 def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
