@@ -8,7 +8,7 @@ The command line, the report and model cards format all scores and drops with th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, final
 
@@ -29,19 +29,91 @@ _LARGE, _SMALL = (
 )  # perplexities of at least _LARGE have three significant digits; perplexities below _SMALL have one more decimal
 _ROUNDING_PP = 1e-9  # tolerance for rounding errors in a drop [pp]
 _LARGEST_EXPONENT = 700.0  # exp overflows shortly above
+NO_TARGET = -100  # target of a position without a class, as in PyTorch and Hugging Face
 
 
-def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return 1.0 for each sample in which the target class has the largest output, and 0.0 for all other samples.
+def find_logits(outputs: Any) -> Any:
+    """Return the logits among the outputs of a network, or `outputs` itself if the logits cannot be told.
+
+    Logits are the attribute or entry ``logits`` (models of Hugging Face, some of torchvision), the entry ``out`` (segmentation
+    networks of torchvision), or the only element of a dict, tuple or list.
+    """
+    found = getattr(outputs, "logits", None)
+    if found is not None:
+        return found
+    if isinstance(outputs, Mapping):
+        named = next((outputs[name] for name in ("logits", "out") if name in outputs), None)
+        return named if named is not None else next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    return outputs[0] if isinstance(outputs, (tuple, list)) and len(outputs) == 1 else outputs
+
+
+def class_axis(outputs: Any, targets: Any, where: str) -> int:
+    """Return the axis of the classes in logits: -1 for ``(*targets.shape, classes)``, 1 for ``(batch, classes, ...)``.
 
     Args:
-        outputs: Output of the network for each class, ``(batch, classes)``.
-        targets: Index of the correct class of each sample, ``(batch,)``.
+        outputs: Logits.
+        targets: Index of the correct class of each sample ``(batch,)``, or of each position ``(batch, ...)``.
+        where: Name of the function that uses the logits, with which error messages begin.
+
+    Raises:
+        ConfigError: `outputs` or `targets` is not a tensor, `targets` are no class indices, or the shapes do not fit or fit
+            both forms.
+    """
+    hint = f"change the loss and the metric of the task to functions of your outputs and targets, instead of {where}"
+    for name, value in (("outputs", outputs), ("targets", targets)):
+        if not hasattr(value, "ndim") or not hasattr(value, "dtype"):
+            raise ConfigError(
+                f"{where}: got {name} of type {type(value).__name__}, expected a tensor",
+                hint=f"let the model return its logits, or {hint}" if name == "outputs" else hint,
+            )
+    if targets.dtype.is_floating_point:
+        raise ConfigError(
+            f"{where}: got targets {tuple(targets.shape)} of type {targets.dtype}, expected class indices as whole numbers",
+            hint="give the targets as targets.long(), and one-hot targets as targets.argmax(dim=-1); for a regression, set "
+            "Task.loss and Task.metric",
+        )
+    is_last = outputs.ndim == targets.ndim + 1 and outputs.shape[:-1] == targets.shape
+    is_first = outputs.ndim > 2 and outputs.shape[:1] + outputs.shape[2:] == targets.shape
+    if is_last == is_first:
+        found = "which may have the classes in axis 1 or -1" if is_last else "which do not fit"
+        raise ConfigError(
+            f"{where}: got outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}, {found}; expected "
+            "outputs (batch, classes) and targets (batch,), or one target for each position",
+            hint=hint,
+        )
+    return -1 if is_last else 1
+
+
+def accuracy_scores(outputs: Any, targets: Tensor) -> Tensor:
+    """Return 1.0 for each sample in which the target class has the largest output, and 0.0 for all other samples.
+
+    If each sample has several positions, such as tokens or pixels, the score is the share of correct positions. Positions with
+    the target -100 are not counted.
+
+    Args:
+        outputs: Output of the network for each class, ``(batch, classes)``, ``(batch, ..., classes)`` or
+            ``(batch, classes, ...)``, or an object that contains these logits (see `find_logits`).
+        targets: Index of the correct class of each sample, ``(batch,)``, or of each position, ``(batch, ...)``.
 
     Returns:
         Score of each sample, ``(batch,)`` float32.
+
+    Raises:
+        ConfigError: The shapes or types do not fit, or all targets of a sample are -100.
     """
-    return (outputs.argmax(dim=-1) == targets).float()
+    logits = find_logits(outputs)
+    axis = class_axis(logits, targets, "accuracy_scores")
+    is_right: Tensor = (logits.argmax(dim=axis) == targets).float()
+    if targets.ndim < 2:
+        return is_right
+    is_counted = (targets != NO_TARGET).flatten(1).sum(dim=1)
+    if not bool((is_counted > 0).all()):
+        raise ConfigError(
+            f"accuracy_scores: got a sample whose targets are all {NO_TARGET}, expected at least one target to score",
+            hint="leave samples without targets out of the data",
+        )
+    share: Tensor = is_right.flatten(1).sum(dim=1) / is_counted
+    return share
 
 
 @final

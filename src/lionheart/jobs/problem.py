@@ -11,7 +11,7 @@ from typing import Any, TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import call_model, move_batch, take_samples
+from lionheart.data import call_model, move_batch, read_first, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
@@ -310,7 +310,7 @@ class MappingProblem:
         new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
         unknown = [fqn for fqn in new if fqn not in self._ranges]
         if unknown:
-            inputs = next(iter(self.context.task.train_batches.epoch(self.context.streams.generator("calibration"))))[0]
+            inputs = read_first(self.context.task.train_batches, self.context.streams.generator("calibration"))[0]
             seed_noise_(self.model, self.context.streams.generator("calibration", "noise", device=self.device))
             moved = move_batch(inputs, self.device)
             run: Callable[[nn.Module], Any] = lambda model: call_model(model, moved)  # noqa: E731

@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, call_model, count_batches, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
@@ -157,7 +157,7 @@ def train(
         trace = _Stored.from_json(load_training_state(checkpoint, model, optimizer), str(checkpoint)).trace
         trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
     device = next(model.parameters()).device
-    steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
+    steps_per_epoch = count_batches(batches, spec.steps_per_epoch)
     if steps_per_epoch == 0:
         raise ConfigError(
             f"{label}: the training data contain no batch, expected at least one",

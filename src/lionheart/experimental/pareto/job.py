@@ -7,9 +7,11 @@ from pathlib import Path
 
 from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError, check_type
+from lionheart.evaluation import naming_data
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
+from lionheart.jobs.checks import list_absent, list_splits, starting
 from lionheart.jobs.map import default_run_dir, describe_run, open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.settings import MapSettings
@@ -68,8 +70,9 @@ def find_pareto_front(
         study=f"lionheart {task.name} {uuid.uuid4().hex[:12]}",
         storage=None if storage is None else hide_password(storage),
     )
+    absent = list_absent(path)
     run = RunDirectory.create(path, description)
-    with run.lock():
+    with starting(run, task, absent), run.lock():
         return ParetoJob(open_context(task, settings, graph, candidates, run, progress), run).work(storage)
 
 
@@ -102,7 +105,7 @@ def resume_pareto_front(
             hint="give the complete URL of the Optuna storage, with its password, as 'storage' again",
         )
     graph, candidates = _prepare(task, settings)
-    with run.lock():
+    with run.lock(), naming_data(list_splits(task)):
         if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
             require_network(run, graph)
             return ParetoResult(read_front(run), run)
@@ -117,4 +120,4 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
-    return prepare_run(task, settings)
+    return prepare_run(task, settings, has_training=False)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import final
 
 from lionheart.analog import calibrate_input_ranges_, seed_noise_
-from lionheart.data import BatchSource, call_model, move_batch, take_samples
+from lionheart.data import BatchSource, call_model, move_batch, read_first, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.experimental.pareto.files import RESULTS, read_front
@@ -235,7 +235,7 @@ class ParetoJob:
         task, settings = self.context.task, self.context.settings
         model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
         device, streams = next(model.parameters()).device, self.context.streams.scope("pareto")
-        inputs = next(iter(task.train_batches.epoch(streams.generator("calibration"))))[0]
+        inputs = read_first(task.train_batches, streams.generator("calibration"))[0]
         seed_noise_(model, streams.generator("calibration", "noise", device=device))
         calibrate_input_ranges_(model, lambda net: call_model(net, move_batch(inputs, device)))
         with compiling(model, len(batches) * n_chips, enabled=settings.compile):
