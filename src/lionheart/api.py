@@ -92,6 +92,7 @@ def evaluate(
     moments = as_times(times, "evaluate")
     check_count("evaluate: n_chips", n_chips, 1)
     streams = RandomStreams(check_count("evaluate: seed", seed, 0)).scope("test")
+    count_batches(batches, None)  # an error if the data do not end
     is_analog = bool(analog_layers(model))
     if is_analog:
         check_calibrated(model, "evaluate")

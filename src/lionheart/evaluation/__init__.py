@@ -10,6 +10,7 @@ from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import estimate_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.evaluation.first_batch import Subject, check_first_batches, check_weights
+from lionheart.evaluation.judge import explain_step
 
 __all__ = [
     "ChipEnsemble",
@@ -23,6 +24,7 @@ __all__ = [
     "evaluate_accuracy",
     "evaluate_metrics",
     "evaluate_over_chips",
+    "explain_step",
     "naming_data",
     "run_explained",
     "score_samples",

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from lionheart.data import BatchSource, batch_length, call_model, device_of, eval_mode, move_batch, read_first
 from lionheart.errors import ConfigError, LionHeartError, NumericsError
 from lionheart.loaders import shorten_error
-from lionheart.metrics import Metric, find_logits
+from lionheart.logits import find_logits
+from lionheart.metrics import Metric
 
 ScoreFunction = Callable[[Any, Any], Tensor]
 _MOST_SEARCHED = 100_000  # batches of a split in which invalid values are searched at most
@@ -36,8 +37,10 @@ def compute_scores(metric: ScoreFunction, outputs: Any, targets: Any, where: str
         return metric(outputs, targets).double().flatten()
     try:
         scores: Any = metric(outputs, targets)
-    except (LionHeartError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
         raise
+    except LionHeartError as error:
+        raise ConfigError(f"{where}: metric: {error.message}", hint=error.hint) from error
     except Exception as error:
         raise ConfigError(
             f"{where}: the metric failed on outputs {describe(outputs)} and targets {describe(targets)}: "

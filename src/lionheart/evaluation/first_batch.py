@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from lionheart.data import Batch, BatchSource, batch_length, device_of
+from lionheart.data import Batch, BatchSource, batch_length, count_batches, device_of
 from lionheart.errors import ConfigError, DataWarning, LionHeartError
 from lionheart.evaluation.checks import describe, find_invalid, is_equal
 from lionheart.evaluation.judge import Subject as Subject
@@ -175,6 +175,10 @@ def _read_twice(subject: Subject, name: str, source: BatchSource) -> Batch:
             f"{where}: got another first batch when it was read the second time, expected the same batches again",
             hint=f"remove random transforms from the data set of {where}, or draw them with PyTorch's random generator",
         )
+    try:  # counts the batches of a loader without a length, which may not end
+        count_batches(source, subject.n_steps if name == "train" else None)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
     return once
 
 

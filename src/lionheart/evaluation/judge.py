@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -172,6 +173,24 @@ def check_training(subject: Subject, twin: nn.Module, source: BatchSource, batch
         _check_last_batch(subject, twin, source, inputs)
 
 
+def explain_step(subject: Subject, number: int, inputs: Any, targets: Any) -> None:
+    """Explain why a training step failed, if the network without analog layers or the loss fails on the batch too.
+
+    Args:
+        subject: Network, metric and loss; the loss must not be None. A copy of the network runs.
+        number: Number of the batch in its epoch, counted from 1.
+        inputs: Inputs of the batch.
+        targets: Targets of the batch.
+
+    Raises:
+        ConfigError: The network or the loss fails on the batch.
+    """
+    twin = copy.deepcopy(subject.model).train()
+    name = f"{subject.name}.train"
+    outputs = call_explained(twin, inputs, f"{name}: batch {number}: {type(twin).__name__} failed in train() mode")
+    compute_loss(subject, outputs, move_batch(targets, device_of(twin)), f"batch {number} of")
+
+
 def compute_loss(subject: Subject, outputs: Any, targets: Any, which: str) -> Tensor:
     """Return the loss of a training batch, and check that it is a finite scalar.
 
@@ -204,7 +223,7 @@ def compute_loss(subject: Subject, outputs: Any, targets: Any, which: str) -> Te
         raise ConfigError(f"{where}: got {describe(loss)} for {given}, expected a scalar tensor", hint=hint)
     if not bool(torch.isfinite(loss)):
         raise ConfigError(
-            f"{where}: got {float(loss)} for {given}, expected a finite number",
+            f"{where}: got {float(loss.detach())} for {given}, expected a finite number",
             hint=f"change {where} so that it is finite for finite outputs, or check the targets of {subject.name}.train",
         )
     return loss
@@ -223,6 +242,7 @@ def _check_labels(subject: Subject, outputs: Any, targets: Any) -> None:
 def _check_gradients(subject: Subject, twin: nn.Module, loss: Tensor) -> None:
     where = f"{subject.name}.loss"
     hint = f"compute {where} from the outputs with differentiable operations, without detach(), item(), argmax() or no_grad()"
+    value = float(loss.detach())
     if not loss.requires_grad:
         raise ConfigError(
             f"{where}: got a loss without a gradient, expected one that depends on the weights", hint=hint
@@ -248,9 +268,9 @@ def _check_gradients(subject: Subject, twin: nn.Module, loss: Tensor) -> None:
                 f"{where}: got a gradient of {name!r} that is NaN or infinite on the first batch, expected finite gradients",
                 hint=f"change {where} or the network so that no derivative is infinite, such as that of sqrt at 0",
             )
-    if float(loss) != 0 and not any(bool(gradient.any()) for gradient in gradients.values()):
+    if value != 0 and not any(bool(gradient.any()) for gradient in gradients.values()):
         raise ConfigError(
-            f"{where}: got {float(loss):g} with gradients that are all 0 on the first batch, expected a loss that depends on "
+            f"{where}: got {value:g} with gradients that are all 0 on the first batch, expected a loss that depends on "
             "the weights",
             hint=hint,
         )

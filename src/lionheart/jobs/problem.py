@@ -14,6 +14,7 @@ from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weight
 from lionheart.data import call_model, move_batch, read_first, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
+from lionheart.evaluation import Subject, explain_step
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
@@ -343,6 +344,7 @@ class MappingProblem:
                     before_epoch=seed_epoch,
                     after_step=lambda: clip_weights_(self.model),
                     should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                    explain_failure=lambda *batch: explain_step(Subject(self.context.task.model, loss=loss), *batch),
                 ),
                 session=TrainSession(
                     checkpoint=self.run.checkpoint(_trial_name(index)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,14 @@ from torch import nn
 
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError
-from lionheart.evaluation import ScoreFunction, Subject, check_first_batches, evaluate_metrics, naming_data
+from lionheart.evaluation import (
+    ScoreFunction,
+    Subject,
+    check_first_batches,
+    evaluate_metrics,
+    explain_step,
+    naming_data,
+)
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
@@ -30,6 +38,7 @@ from lionheart.rng import RandomStreams
 from lionheart.runs import Environment, Journal, describe_environment
 from lionheart.tasks.registry import Recipe, build_example, build_untrained, find_recipe
 from lionheart.training import (
+    TrainHooks,
     TrainSession,
     TrainSpec,
     build_optimizer,
@@ -172,6 +181,7 @@ def train_task(
             spec,
             optimizer,
             streams=RandomStreams(seed).scope("pretrain"),
+            hooks=TrainHooks(explain_failure=functools.partial(explain_step, subject)),
             session=TrainSession(partial, progress, f"training {name}"),
         )
     # Weights are saved on the CPU and loaded again, so that the evaluation uses exactly the stored weights.

@@ -15,9 +15,9 @@ from lionheart.data import BatchSource, as_batches, device_of, first_sample, mov
 from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.metrics import ACCURACY as ACCURACY
 from lionheart.metrics import F1 as F1
-from lionheart.metrics import NO_TARGET, class_axis, find_logits
 from lionheart.metrics import PERPLEXITY as PERPLEXITY
 from lionheart.metrics import Metric as Metric
 from lionheart.metrics import accuracy_scores as accuracy_scores

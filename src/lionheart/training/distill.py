@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lionheart.data import Batch, BatchSource, MappedBatches, call_model, move_batch
 from lionheart.errors import ConfigError
-from lionheart.metrics import find_logits
+from lionheart.logits import find_logits
 from lionheart.training.devices import training_autocast
 from lionheart.training.loop import LossFunction
 from lionheart.training.spec import TrainSpec

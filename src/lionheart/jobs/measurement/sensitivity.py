@@ -22,8 +22,8 @@ from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
 from lionheart.jobs.samples import calibration_pass
+from lionheart.logits import find_logits
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.metrics import find_logits
 from lionheart.tasks import Task
 from lionheart.training import TrainSpec, add_teacher_outputs, distillation_loss
 
