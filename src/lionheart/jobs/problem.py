@@ -13,6 +13,7 @@ from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tile
 from lionheart.data import take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
+from lionheart.evaluation import Subject, explain_step
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,
@@ -342,6 +343,7 @@ class MappingProblem:
                     before_epoch=seed_epoch,
                     after_step=lambda: clip_weights_(self.model),
                     should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                    explain_failure=lambda *batch: explain_step(Subject(self.context.task.model, loss=loss), *batch),
                 ),
                 session=TrainSession(
                     checkpoint=self.run.checkpoint(_trial_name(index)),

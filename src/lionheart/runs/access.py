@@ -11,7 +11,6 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import describe_failed_write, open_kept, refuse_link, try_lock
 from lionheart.text import escape_controls
 
-
 #: Files of a run that are changed in place. A file with a second name would be changed under this name too.
 _CHANGED_IN_PLACE = (".lock", "journal.jsonl", "study.db", "study.db-journal", "study.db-wal", "study.db-shm")
 

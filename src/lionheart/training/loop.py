@@ -16,8 +16,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, move_batch
-from lionheart.errors import ConfigError, NumericsError
+from lionheart.data import BatchSource, call_model, count_batches, move_batch
+from lionheart.errors import ConfigError, LionHeartError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
@@ -41,11 +41,14 @@ class TrainHooks:
         after_step: Function called after each optimiser step, for example to clip weights.
         should_stop: Function called with the training record after each epoch, and when training resumes from a checkpoint. If
             the function returns True, training stops.
+        explain_failure: Function called with the number of the batch in the epoch, counted from 1, and its inputs and targets,
+            if the forward or backward pass raises an exception. The function may raise an error that explains the failure.
     """
 
     before_epoch: Callable[[int], None] = lambda epoch: None
     after_step: Callable[[], None] = lambda: None
     should_stop: Callable[[TrainTrace], bool] = lambda trace: False
+    explain_failure: Callable[[int, Any, Any], None] = lambda number, inputs, targets: None
 
 
 @final
@@ -171,7 +174,7 @@ def train(
         trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
     require_parameters(optimizer, label)
     device = next(model.parameters()).device
-    steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
+    steps_per_epoch = count_batches(batches, spec.steps_per_epoch)
     if steps_per_epoch == 0:
         raise ConfigError(
             f"{label}: the training data contain no batch, expected at least one",
@@ -188,15 +191,21 @@ def train(
             hooks.before_epoch(epoch)
             loss_sum = torch.zeros((), device=device)
             source = batches.epoch(streams.generator("data", epoch))
-            for inputs, targets in itertools.islice(source, steps_per_epoch):
+            for number, (inputs, targets) in enumerate(itertools.islice(source, steps_per_epoch), 1):
                 rate = learning_rate_at(spec, n_steps / total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                with training_autocast(spec, device):
-                    outputs = call_model(model, move_batch(inputs, device))
-                    loss = loss_function(outputs, move_batch(targets, device))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                try:
+                    with training_autocast(spec, device):
+                        outputs = call_model(model, move_batch(inputs, device))
+                        loss = loss_function(outputs, move_batch(targets, device))
+                    loss.backward()  # type: ignore[no-untyped-call]
+                except (LionHeartError, torch.OutOfMemoryError):
+                    raise
+                except Exception:
+                    hooks.explain_failure(number, inputs, targets)
+                    raise
                 if spec.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
                 optimizer.step()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
 from lionheart.analog.clipping import clips_by_spread
-from lionheart.data import call_model, move_batch
+from lionheart.data import call_model, move_batch, read_first
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
@@ -37,7 +37,7 @@ def calibrate_on_training_batch_(
         Input range of each calibrated layer by the layer's name. Layers without any input are missing.
     """
     device = next(model.parameters()).device
-    inputs = next(iter(task.train_batches.epoch(streams.generator("calibration"))))[0]
+    inputs = read_first(task.train_batches, streams.generator("calibration"), "Task.train")[0]
     seed_noise_(model, streams.generator("calibration", "noise", device=device))
     moved = move_batch(inputs, device)
     return calibrate_input_ranges_(model, lambda net: call_model(net, moved), fqns, digitally=digitally)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lionheart.analog import calibrate_input_ranges_
-from lionheart.data import call_model, move_batch
+from lionheart.data import batch_length, call_model, move_batch, read_first
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator
 from lionheart.mapping import LayerMapping
@@ -36,7 +36,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     require_parameters(build_optimizer(context.task.model, context.settings.train), "retraining")
     twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, context.settings.tile)
     device = next(twin.parameters()).device
-    inputs, targets = next(iter(context.task.train_batches.epoch(context.streams.generator("timing"))))
+    inputs, targets = read_first(context.task.train_batches, context.streams.generator("timing"))
     inputs, targets = move_batch(inputs, device), move_batch(targets, device)
     calibrate_input_ranges_(twin, lambda model: call_model(model, inputs))
     training = context.settings.train
@@ -51,7 +51,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     def evaluate_batch() -> None:
         call_model(twin.eval(), inputs)
 
-    batch_size = len(targets) if hasattr(targets, "__len__") else 1
+    batch_size = batch_length(targets) or 1
     n_samples = getattr(chips.validation, "n_samples", len(chips.validation) * batch_size)
     n_batches = context.settings.search.n_chips * n_samples / batch_size
     return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
