@@ -63,6 +63,10 @@ class CalibrationWarning(LionHeartWarning):
     """The input range of an analog layer is not calibrated, or inputs of the layer exceed its input range and are clipped."""
 
 
+class DataWarning(LionHeartWarning):
+    """The data of a task can be used, but results may mislead, for example because two splits have samples in common."""
+
+
 class NumericsWarning(LionHeartWarning):
     """The result of a computation is finite but may be inaccurate."""
 

@@ -371,10 +371,10 @@ USER_FILES = {
         (
             "fails_in_forward",
             "build",
-            "Sequential: 0 (Linear): the forward pass failed on the example inputs",
-            "one batch",
+            "failed on the",
+            "inputs",
         ),
-        ("no_data", "build", "data: got int, expected a torch DataLoader", "(inputs, targets)"),
+        ("no_data", "build", "Task.train: got int, expected a torch DataLoader", "(inputs, targets)"),
         ("missing", "build", "missing.py: no such file", "before the colon"),
     ],
 )

@@ -14,8 +14,10 @@ from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError, check_type
+from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
+from lionheart.jobs.checks import check_confidence, check_task, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -77,8 +79,9 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
+    check_confidence(task, settings)
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
-    with working_on_new(run, "decision"):
+    with working_on_new(run, task):
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
 
 
@@ -107,7 +110,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
         run.drop_checkpoints()
         return load_result(task, run)
     run.require_resumable()
-    with run.lock():
+    with run.lock(), naming_data(list_splits(task)):
         if run.has("results.json"):  # another process has finished the run meanwhile
             return load_result(task, run)
         warn_of_environment(run, task.device)
@@ -150,10 +153,18 @@ def require_network(run: RunDirectory, graph: LayerGraph) -> None:
         )
 
 
-def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
+def prepare_run(
+    task: Task, settings: MapSettings, *, has_loss: bool = True, has_training: bool = True
+) -> tuple[LayerGraph, tuple[Candidate, ...]]:
     """Check the task and the settings, trace the task's network, and list its projections (weight matrices).
 
     With this check, invalid input raises an error before the search starts.
+
+    Args:
+        task: Task of the job.
+        settings: Settings of the job.
+        has_loss: Whether the job uses the loss of the task.
+        has_training: Whether the job trains the network if its strategy retrains.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -166,8 +177,9 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    STRATEGIES.find(settings.search.strategy)
+    has_training = has_training and STRATEGIES.find(settings.search.strategy).retrains
     find_backend(settings.backend).check_tile(settings.tile)
+    check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
     search = settings.search
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
@@ -187,11 +199,6 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
             hint="set search.refresh_interval=False or tile.reprogram_after=None",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
-    if len(task.train_batches) == 0:
-        raise ConfigError(
-            "task.train: got no batches, expected at least one",
-            hint="pass a data loader or a list with at least one batch of training samples",
-        )
     return graph, tuple(candidates)
 
 
@@ -235,7 +242,7 @@ class _MapJob:
         self.run.write("results.json", results)
         self.run.journal.note("finished", outcome=str(results.outcome))
         self.run.drop_checkpoints()
-        return MappingResult(results.mapping, self.model, results.outcome, self.run.results(), self.run)
+        return MappingResult(results.mapping, self.model.eval(), results.outcome, self.run.results(), self.run)
 
     def _make_loop(self, ranked: list[Candidate]) -> SearchLoop:
         search = self.context.settings.search

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from lionheart.errors import ConfigError, LionHeartWarning, check_type
+from lionheart.evaluation import naming_data
 from lionheart.files import make_file_name
+from lionheart.jobs.checks import list_splits
 from lionheart.jobs.settings import MapSettings
 from lionheart.runs import RunDescription, RunDirectory, describe_environment, timestamp
 from lionheart.tasks import Task
@@ -66,20 +68,21 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 
 @contextmanager
-def working_on_new(run: RunDirectory, *steps: str) -> Iterator[None]:
-    """Lock a new run within the context. If its search fails before the first step is recorded, delete the run.
+def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
+    """Lock a new run within the context. If an error occurs before a result of the search is in the journal, delete the run.
 
     The corrected call can then use the same directory. A run that is interrupted or killed is kept, because it can be resumed.
+    A `NumericsError` names the split and the batch with invalid values, if there are any.
 
     Args:
         run: Run that `RunDirectory.create` has returned.
-        *steps: Names of the steps of the search in the journal, such as ``"decision"``.
+        task: Task of the run.
     """
-    with run.lock():
+    with run.lock(), naming_data(list_splits(task)):
         try:
             yield
         except Exception:
-            if not any(run.journal.count(step) for step in steps):
+            if not any("value" in event and event["event"] != "baseline" for event in run.journal.events()):
                 run.discard()
             raise
 

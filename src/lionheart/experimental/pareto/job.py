@@ -7,9 +7,11 @@ from pathlib import Path
 
 from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError, check_type
+from lionheart.evaluation import naming_data
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
+from lionheart.jobs.checks import list_splits
 from lionheart.jobs.map import open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
@@ -70,7 +72,7 @@ def find_pareto_front(
         storage=None if storage is None else hide_password(storage),
     )
     run = RunDirectory.create(path, description)
-    with working_on_new(run, "measured"):
+    with working_on_new(run, task):
         return ParetoJob(open_context(task, settings, graph, candidates, run, progress), run).work(storage)
 
 
@@ -107,7 +109,7 @@ def resume_pareto_front(
             hint="give the URL of the storage, with its password if it has one: --storage, or storage= in Python",
         )
     run.require_resumable()
-    with run.lock():
+    with run.lock(), naming_data(list_splits(task)):
         warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
@@ -119,4 +121,4 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
-    return prepare_run(task, settings)
+    return prepare_run(task, settings, has_training=False)
