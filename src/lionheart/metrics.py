@@ -157,13 +157,15 @@ class Metric:
     def format_interval(self, low: float, high: float, digits: int = 2) -> str:
         """Return an interval of mean scores as text that contains values of the metric, for example ``"[84.60, 85.60]"``.
 
-        The text has no unit, and the smaller value comes first.
+        The text has no unit, and the smaller value comes first. The interval of a share is shown within 0 to 100 %.
 
         Args:
             low: Smaller mean score.
             high: Larger mean score.
             digits: Number of decimals, as for `format_value`.
         """
+        if self.kind == "share" and high >= 0 and low <= 1:
+            low, high = max(low, 0.0), min(high, 1.0)
         ends = (high, low) if self.rises_with_drop else (low, high)
         return f"[{', '.join(self._write(end, digits) for end in ends)}]"
 

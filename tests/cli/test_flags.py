@@ -30,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
 SHOWN = {
-    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --json --set --help",
-    "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --storage --json --set --help",
+    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --trust-task --json --set --help",
+    "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --trust-task --storage --json "
+    "--set --help",
     "profile": "TASK --times --chips --samples --config --seed --out --device --json --set --help",
 }
 VERBS = (*SHOWN, "inspect", "evaluate", "simulate", "report", "export", "train", "sources", "schema", "settings", "devices",

@@ -159,8 +159,13 @@ def profile_layers(
         return stored
     journal = Journal(None if out is None else out.with_name(f"{out.name}.journal"))
     _require_same(journal.once("profile", Profile, lambda: empty), empty, journal.path)
-    with naming_data(list_splits(task)):
-        return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    try:
+        with naming_data(list_splits(task)):
+            return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    except Exception:
+        if not any(journal.has(_key(each.node.fqn)) for each in candidates):
+            journal.remove()  # a corrected call can use the same file
+        raise
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:

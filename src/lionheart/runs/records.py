@@ -42,7 +42,7 @@ class Accuracy(Record):
     high: float = Field(description="upper end of the confidence interval of the mean")
     std: float = Field(description="sample standard deviation over chips")
     n_chips: int = Field(description="number of independently programmed chips")
-    scores: tuple[float, ...] = Field(description="mean score of each chip")
+    scores: tuple[float, ...] = Field(min_length=1, description="mean score of each chip")
     n_samples: int | None = Field(None, description="number of samples; None = not recorded")
     samples: Any = Field(
         None, exclude=True, repr=False, description="mean score over chips of each sample, not written to files"

@@ -20,6 +20,7 @@ from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
 from lionheart.report.text import describe_duration, format_percent
 from lionheart.runs import Accuracy, RunDescription, RunDirectory
+from lionheart.text import escape_controls
 from lionheart.units import format_si
 
 _WIDTH, _HEIGHT = 1040.0, 420.0
@@ -78,7 +79,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
     page = out or run.file("pareto.html")
-    write_text(page, render_front(run.description(), read_front(run)))
+    write_text(page, escape_controls(render_front(run.description(), read_front(run))))
     return page
 
 
