@@ -230,7 +230,7 @@ class LayerCode:
             *(direct if whole else gather),
             "            for (const Tile &tile : tiles[g]) {",
             f"                {self._mark('queue')}",
-            "                queueVector(tile.rows, inputs + tile.row, tile.tid);",
+            "                queueVector(tile.rows, (int8_t *)inputs + tile.row, tile.tid);",
             f"                {self._mark('process')}",
             "                aimcProcess(tile.tid);",
             "            }",
