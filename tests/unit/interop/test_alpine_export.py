@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -555,7 +556,16 @@ def test_run_is_exported_and_checked(finished: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert "outputs on host: identical" in result.stderr
+    assert "accuracy of the program on all validation samples: " in result.stderr
+    assert "accuracy of the run: digital " in result.stderr
+    assert "warning" not in result.stderr
     manifest = read_json(tmp_path / "program" / "manifest.json")
+    results = read_json(finished / "results.json")
+    assert manifest["score"]["digital_score"] == results["baseline"]["validation_accuracy"]
+    assert manifest["score"]["chips_score"] == results["validation"]["mean"]
+    assert manifest["score"]["max_drop_pp"] == 20
+    assert manifest["score"]["is_within_bound"]
+    assert all(layer["output_bound"] == 12 for layer in manifest["layers"] if layer.get("tiles"))
     found = {layer["fqn"]: layer["placement"] for layer in manifest["layers"] if layer["kind"] == "product"}
     assert found == read_json(finished / "mapping.json")["placements"]
     assert manifest["tile"] == {"rows": 32, "cols": 32}
@@ -569,8 +579,40 @@ def test_mapping_is_exported_as_json(finished: Path, tmp_path: Path):
     assert LayerMapping.load(tmp_path / "mapping.json") == LayerMapping.load(finished / "mapping.json")
 
 
+def test_program_beyond_the_bound_is_warned_of(finished: Path, tmp_path: Path):
+    """An exported program once lost more than the bound, and nothing said so."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    results = read_json(run / "results.json")
+    (run / "results.json").write_text(json.dumps(results | {"max_drop_pp": -100.0}))
+    arguments = ("export", run, "--to", "alpine", "--score-samples", "40", "--json")
+    result = lionheart_command(*arguments, "--out", tmp_path / "program")
+    assert result.exit_code == 0
+    score = json.loads(result.stdout)["manifest"]["score"]
+    assert score == read_json(tmp_path / "program" / "manifest.json")["score"]
+    assert not score["is_within_bound"]
+    assert score["n_samples"] == 40
+    assert (40 * score["digital_score"]) % 1 == 0  # measured on the same samples, not taken from the run
+    result = lionheart_command(*arguments[:-1], "--out", tmp_path / "again")
+    assert "warning: the drop of the program" in result.stderr
+    assert "exceeds the bound of the run" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_interrupted_export_leaves_nothing(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QuantisedProgram, "compute", interrupt)
+    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program")
+    assert result.exit_code == 130
+    assert not (tmp_path / "program").exists()
+
+
 def test_bad_exports_are_refused(finished: Path, tmp_path: Path):
     assert_refused(lionheart_command("export", finished, "--to", "alpin"), "--to: got 'alpin'", "alpine")
     assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run in this directory")
     assert_refused(lionheart_command("export", finished, "--to", "alpine", "--inputs", "0"), "got 0 stored samples")
+    assert_refused(
+        lionheart_command("export", finished, "--to", "alpine", "--score-samples", "0"), "got 0 scored samples"
+    )
     assert_refused(lionheart_command("export", finished, "--to", "json", "--check"), "--check")

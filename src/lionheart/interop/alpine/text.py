@@ -37,13 +37,15 @@ __asm__(".section .rodata\\n.balign 64\\n.global lh_weights\\nlh_weights:\\n.inc
 extern "C" const int8_t lh_weights[];
 
 struct Tile {{
-    int tid, row, rows, col, cols;
+    int tid, row, rows, col, cols, factor;
 }};
 
 alignas(64) static int8_t arena[{arena}];
 [[maybe_unused]] alignas(64) static int8_t patches[{patches}];
 [[maybe_unused]] alignas(64) static int32_t sums[{sums}];
 [[maybe_unused]] alignas(64) static int8_t outputs[{outputs}];
+[[maybe_unused]] alignas(64) static int8_t codes[{codes}];
+[[maybe_unused]] alignas(64) static int8_t grouped[{grouped}];
 
 {layers}
 [[maybe_unused]] static void program_tile(int tid, int rows, int cols, const int8_t *weights, double adc_scale) {{
@@ -156,6 +158,7 @@ README = """# A network for ALPINE
 
 Written by LionHeart: {n_layers} layers, {n_analog} of {n_products} products on {n_tiles} analog tiles
 of {tile_rows} x {tile_cols}.
+{score_lines}{note_lines}
 
     make check           # build for this machine with emulated tiles, run, compare with expected.bin
     make check-aarch64   # the same for AArch64 under QEMU; ALPINE's instructions trap and are emulated
@@ -192,8 +195,8 @@ Linux, GCC or Clang with C++17, and for AArch64 `g++-aarch64-linux-gnu` (QEMU: `
 ## Regions
 
 `movz xzr, #n` marks where region n begins: n is 16 x layer + kind of work, as in `manifest.json`. It changes nothing when it
-executes. In `build/aarch64-dry` hints 96, 104, 112 and 120 stand for process, queue, dequeue and parameter instructions, so that any
-counter of instructions runs the program without an emulation among the counts.
+executes. In `build/aarch64-dry` hints 96, 104, 112 and 120 stand for process, queue, dequeue and parameter instructions, so
+that any counter of instructions runs the program without an emulation among the counts.
 
 ## Layers
 
