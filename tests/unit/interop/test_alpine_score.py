@@ -17,7 +17,7 @@ from lionheart.files import read_json
 from lionheart.interop.alpine import quantise_program, trace_program
 from lionheart.interop.alpine.export import QuantisedNetwork, export_run
 from lionheart.interop.alpine.manifest import ProgramScore
-from lionheart.jobs import MapSettings, MappingResult
+from lionheart.jobs import MappingResult, MapSettings
 from lionheart.metrics import ACCURACY
 from lionheart.rng import RandomStreams
 from lionheart.tasks import cross_entropy
