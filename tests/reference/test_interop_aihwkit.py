@@ -507,7 +507,7 @@ def test_ranges_that_only_a_layer_has():
 
 
 def test_each_layer_takes_its_own_settings():
-    """A mapping run changes settings of single layers; each layer of AIHWKIT has those of its layer, or the model is refused."""
+    """A mapping run changes settings of single layers: each layer of AIHWKIT has those of its layer, or is refused."""
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
     tile = TileSpec.pcm(output_bound=3.0, drift_compensation="global")
     convert_to_analog_(model, LayerMapping(dict.fromkeys(("0", "2"), Placement.ANALOG)), tile)

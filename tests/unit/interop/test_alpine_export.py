@@ -556,7 +556,7 @@ def test_run_is_exported_and_checked(finished: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert "outputs on host: identical" in result.stderr
-    assert "accuracy of the program on all validation samples: " in result.stderr
+    assert "accuracy of the program on 128 validation samples: " in result.stderr
     assert "accuracy of the run: digital " in result.stderr
     assert "warning" not in result.stderr
     manifest = read_json(tmp_path / "program" / "manifest.json")

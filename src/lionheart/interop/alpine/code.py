@@ -247,7 +247,7 @@ class LayerCode:
             "                queueVector(tile.rows, (int8_t *)inputs + tile.row, tile.tid);",
             "            }",
             f"            {self._mark('process')}",
-            "            for (const Tile &tile : tiles[g]) aimcProcess(tile.tid);  // after all queues: tiles run at the same time",
+            "            for (const Tile &tile : tiles[g]) aimcProcess(tile.tid);  // at the same time",
             f"            {self._mark('partial_sums')}",
             f"            lh_zero(sums, {4 * cols});",
             "            for (const Tile &tile : tiles[g]) {",

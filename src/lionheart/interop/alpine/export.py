@@ -178,11 +178,15 @@ class QuantisedNetwork(nn.Module):
 
     def __init__(self, program: QuantisedProgram) -> None:
         super().__init__()
-        self.program = program
+        self.program, self.n_samples = program, 0
         self.anchor = nn.Parameter(torch.zeros(0))  # an evaluation reads the device of the first parameter
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the program for the inputs `x`, in the shape of the outputs of the exported network."""
+        """Return the outputs of the program for the inputs `x`, in the shape of the outputs of the exported network.
+
+        The attribute `n_samples` counts the samples of all calls.
+        """
+        self.n_samples += len(x)
         return torch.from_numpy(np.ascontiguousarray(self.program.compute(channels_last(x))))
 
 
@@ -196,12 +200,12 @@ def _score(
     digital = results.baseline.validation_accuracy
     if chosen != n_final:
         digital = digital_accuracy(task.model, batches, task, progress, "digital network, validation")
+    network = QuantisedNetwork(program)
+    score = digital_accuracy(network, batches, task, progress, "exported program, validation")
     return ProgramScore(
         metric=task.metric,
-        n_samples=chosen,
-        program_score=digital_accuracy(
-            QuantisedNetwork(program), batches, task, progress, "exported program, validation"
-        ),
+        n_samples=network.n_samples,
+        program_score=score,
         digital_score=digital,
         chips_score=results.validation.mean,
         max_drop_pp=results.max_drop_pp,

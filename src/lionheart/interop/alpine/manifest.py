@@ -107,7 +107,7 @@ class ProgramScore(Record):
 
     Args:
         metric: Metric of the scores.
-        n_samples: Number of validation samples of `program_score` and `digital_score`, from the start; None = all.
+        n_samples: Number of validation samples of `program_score` and `digital_score`, from the start.
         program_score: Mean score of the outputs of the program.
         digital_score: Mean score of the digital network of the task, on the same samples.
         chips_score: Mean score of the simulated chips of the run, on the validation samples of its final results.
@@ -115,7 +115,7 @@ class ProgramScore(Record):
     """
 
     metric: Metric
-    n_samples: int | None
+    n_samples: int
     program_score: float
     digital_score: float
     chips_score: float
@@ -136,12 +136,9 @@ class ProgramScore(Record):
     def lines(self) -> tuple[str, ...]:
         """Return the scores as sentences for the terminal, with a warning if the drop exceeds the bound."""
         write, drop = self.metric.format_value, self.metric.format_drop
-        samples = (
-            "all validation samples" if self.n_samples is None else f"the first {self.n_samples} validation samples"
-        )
         bound = drop(self.max_drop_pp)
         found = (
-            f"{self.metric.name} of the program on {samples}: {write(self.program_score)}, "
+            f"{self.metric.name} of the program on {self.n_samples} validation samples: {write(self.program_score)}, "
             f"drop {drop(self.program_drop_pp)} (bound {bound})",
             f"{self.metric.name} of the run: digital {write(self.digital_score)}, simulated chips {write(self.chips_score)}",
         )

@@ -71,6 +71,7 @@ def quantise_program(
     for operation in program.operations:
         inputs = [values[name] for name in operation.inputs]
         largest = wanted.get(operation.name) or ranges.get(operation.name)
+        step: Step
         if isinstance(operation, Product):
             partition = None
             if operation.fqn in analog:

@@ -71,11 +71,10 @@ class Tiles:
         """
         groups, cols, _ = weights.shape
         partial = tile_sums(self.arrange(patches), weights, self.partition)
-        steps = (convert_sums(each, self.adc_scale).astype(np.int64) for each in partial)
+        steps = np.stack([convert_sums(each, self.adc_scale) for each in partial]).astype(np.int64)
         if self.factors is None:
-            return self.steps * sum(steps, np.int64(0))
-        factors = self.factors.astype(np.int64).reshape(-1, groups, cols)
-        return sum((each * factor for each, factor in zip(steps, factors, strict=True)), np.int64(0))
+            return np.asarray(self.steps * np.sum(steps, axis=0))
+        return np.asarray(np.sum(steps * self.factors.astype(np.int64).reshape(-1, 1, 1, groups, cols), axis=0))
 
 
 def tile_sums(patches: Int8s, weights: Int8s, partition: TilePartition) -> Iterable[Ints]:
