@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lionheart.cli.console import EXIT_BUG, RichProgress, print_json, stderr
-from lionheart.cli.options import JsonFlag, MovedTask, RunPath
+from lionheart.cli.options import JsonFlag, MovedTask, RunPath, TrustTask
 from lionheart.exports import EXPORTS, ExportRequest
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def export(
         ),
     ] = None,
     task: MovedTask = None,
+    trust_task: TrustTask = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Export a finished run: its mapping as JSON, or its network as a C++ program for ALPINE.
@@ -68,7 +69,14 @@ def export(
     """
     progress = RichProgress()
     request = ExportRequest(
-        run, lambda: _load_task(run, task, progress), out, check, samples, inputs, score_samples, progress
+        run,
+        lambda: _load_task(run, task, progress, is_trusted=trust_task),
+        out,
+        check,
+        samples,
+        inputs,
+        score_samples,
+        progress,
     )
     found = EXPORTS.find(to).export(request)
     if found.is_output or as_json:
@@ -80,8 +88,8 @@ def export(
         raise typer.Exit(EXIT_BUG)
 
 
-def _load_task(run: Path, name: str | None, progress: Progress) -> Task:
-    from lionheart.cli.tasks import load_task
+def _load_task(run: Path, name: str | None, progress: Progress, *, is_trusted: bool) -> Task:
+    from lionheart.cli.tasks import load_run_task
     from lionheart.jobs.evaluate import open_finished
 
-    return load_task(name or open_finished(run).description().task, progress)
+    return load_run_task(open_finished(run), name, progress, is_trusted=is_trusted, verb="export")

@@ -550,9 +550,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def alpine(run: Path) -> tuple[str | Path, ...]:
+    return (run, "--to", "alpine", "--task", "quadrants:build_task")
+
+
+def test_run_of_a_task_of_python_says_how_to_name_it(finished: Path, tmp_path: Path):
+    """The score needs the validation data; a run folder names its task, but does not contain the data."""
+    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program")
+    assert_refused(result, "the task 'quadrants:build_task' of this run is not built in", "--task TASK")
+    assert not (tmp_path / "program").exists()
+
+
 @needs_compiler
 def test_run_is_exported_and_checked(finished: Path, tmp_path: Path):
-    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program", "--check")
+    result = lionheart_command("export", *alpine(finished), "--out", tmp_path / "program", "--check")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert "outputs on host: identical" in result.stderr
@@ -586,7 +597,7 @@ def test_program_beyond_the_bound_is_warned_of(finished: Path, tmp_path: Path):
     shutil.copytree(finished, run)
     results = read_json(run / "results.json")
     (run / "results.json").write_text(json.dumps(results | {"max_drop_pp": -100.0}))
-    arguments = ("export", run, "--to", "alpine", "--score-samples", "40", "--json")
+    arguments = ("export", *alpine(run), "--score-samples", "40", "--json")
     result = lionheart_command(*arguments, "--out", tmp_path / "program")
     assert result.exit_code == 0
     score = json.loads(result.stdout)["manifest"]["score"]
@@ -604,16 +615,14 @@ def test_interrupted_export_leaves_nothing(finished: Path, tmp_path: Path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(QuantisedProgram, "compute", interrupt)
-    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program")
+    result = lionheart_command("export", *alpine(finished), "--out", tmp_path / "program")
     assert result.exit_code == 130
     assert not (tmp_path / "program").exists()
 
 
 def test_bad_exports_are_refused(finished: Path, tmp_path: Path):
     assert_refused(lionheart_command("export", finished, "--to", "alpin"), "--to: got 'alpin'", "alpine")
-    assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run in this directory")
-    assert_refused(lionheart_command("export", finished, "--to", "alpine", "--inputs", "0"), "got 0 stored samples")
-    assert_refused(
-        lionheart_command("export", finished, "--to", "alpine", "--score-samples", "0"), "got 0 scored samples"
-    )
+    assert_refused(lionheart_command("export", *alpine(tmp_path)), "no run in this directory")
+    assert_refused(lionheart_command("export", *alpine(finished), "--inputs", "0"), "got 0 stored samples")
+    assert_refused(lionheart_command("export", *alpine(finished), "--score-samples", "0"), "got 0 scored samples")
     assert_refused(lionheart_command("export", finished, "--to", "json", "--check"), "--check")
