@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lionheart import Task, map_layers
-from lionheart.analog import convert_to_digital_
+from lionheart.analog import analog_layers, calibrate_input_ranges_, convert_to_analog_, convert_to_digital_
 from lionheart.data import IndexedBatches
+from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.interop.alpine import quantise_program, trace_program
-from lionheart.interop.alpine.export import QuantisedNetwork, export_run
+from lionheart.interop.alpine.export import QuantisedNetwork, export_run, quantise_analog
 from lionheart.interop.alpine.manifest import ProgramScore
 from lionheart.jobs import MappingResult, MapSettings
+from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY
 from lionheart.rng import RandomStreams
 from lionheart.tasks import cross_entropy
@@ -34,7 +36,7 @@ SETTINGS = {
         "report_times": [1.0],
     },
     "tile": {"rows": 32, "cols": 32, "output_bound": 0.5, "output_noise": 0.01, "device": {"technology": "ideal"}},
-    "train": {"max_epochs": 40, "steps_per_epoch": 32, "learning_rate": 0.2},
+    "train": {"max_epochs": 8, "steps_per_epoch": 32, "learning_rate": 0.2},
 }
 
 
@@ -71,23 +73,39 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, MappingResul
     return task, map_layers(task, MapSettings.from_json(SETTINGS), run_dir=folder)
 
 
-def test_program_has_the_accuracy_of_the_chips(mapped: tuple[Task, MappingResult], tmp_path: Path):
-    """The ADC scale of the program once avoided saturation, which the retrained network relies on.
+def test_network_that_relies_on_saturation_keeps_its_accuracy():
+    """The ADC scale of the program once avoided saturation, which a retrained network may rely on.
 
     Within a bound of 1 pp on simulated chips, an exported program lost 3.6 pp.
     """
+    task = build_task()
+    model, samples = task.model, draw(64, 1)[0]
+    mapping = LayerMapping(dict.fromkeys(("0", "2", "4"), Placement.ANALOG))
+    convert_to_analog_(model, mapping, TileSpec.from_json(SETTINGS["tile"]))
+    calibrate_input_ranges_(model, lambda net: net(samples))
+    with torch.no_grad():
+        for layer in analog_layers(model).values():
+            layer.analog_input_range.mul_(0.3)  # a calibrated range avoids saturation
+    spec = TrainSpec(learning_rate=0.4, max_epochs=30, patience=None)
+    train(model, task.train_batches, cross_entropy, spec, build_optimizer(model, spec), streams=RandomStreams(1))
+    digital = convert_to_digital_(copy.deepcopy(model))
+    own = quantise_program(trace_program(digital, samples), mapping, tile_rows=32, tile_cols=32)
+    networks = {"tiles": model, "program": QuantisedNetwork(quantise_analog(model, samples))}
+    networks["another scale"] = QuantisedNetwork(own)
+    found = {name: evaluate_accuracy(net, task.validation, task.metric) for name, net in networks.items()}
+    assert abs(found["program"] - found["tiles"]) < 0.02, found
+    assert found["another scale"] < found["tiles"] - 0.03, found
+
+
+def test_score_stands_beside_those_of_the_run(mapped: tuple[Task, MappingResult], tmp_path: Path):
     task, result = mapped
     chips = result.results.validation.mean
     score = export_run(task, result.run.path, tmp_path / "program").score
     assert score is not None
-    assert abs(score.program_score - chips) < 0.015
+    assert abs(score.program_score - chips) < 0.03
     assert score.chips_score == chips
     assert score.digital_score == result.results.baseline.validation_accuracy
     assert read_json(tmp_path / "program" / "manifest.json")["score"] == score.to_json()
-    samples = torch.cat([inputs for inputs, _ in task.train_batches.epoch(torch.Generator().manual_seed(0))])[:64]
-    digital = convert_to_digital_(copy.deepcopy(result.model))
-    own = quantise_program(trace_program(digital, samples), result.mapping, tile_rows=32, tile_cols=32)
-    assert evaluate_accuracy(QuantisedNetwork(own), task.validation, task.metric) < chips - 0.03
 
 
 def test_score_of_fewer_samples_is_compared_on_the_same_samples(mapped: tuple[Task, MappingResult], tmp_path: Path):
