@@ -26,10 +26,18 @@ def describe(data: ReportData) -> dict[str, Any]:
     return {
         "confidence": format_percent(data.results.confidence, 0),
         "retrained_digital": "" if retrained is None else data.metric.format_value(retrained, 1),
+        "trained_with": _describe_training(data),
         "charts": draw_charts(data, points) if points else [],
         "rows": [_describe_row(data, point) for point in points],
         "n_chips": max((point.n_chips for point in points), default=0),
     }
+
+
+def _describe_training(data: ReportData) -> str:
+    """Return what the retraining injected, such as ``noise and converters``, or an empty string without a retraining."""
+    if data.results.n_steps == 0:
+        return ""
+    return "noise and converters" if data.settings.tile.hwa.converters else "noise"
 
 
 def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
