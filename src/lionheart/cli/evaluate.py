@@ -13,7 +13,7 @@ from lionheart.cli.render import show_accuracy
 
 def evaluate(
     run: RunPath,
-    times: Times = "1s,1h,1d,1mo,1y",
+    times: Times = None,
     chips: Annotated[
         int, typer.Option(metavar="N", help="Number of simulated chips, each with newly drawn noise.")
     ] = 20,
@@ -51,7 +51,7 @@ def evaluate(
     from lionheart.jobs.evaluate import open_finished
     from lionheart.units import parse_duration
 
-    moments = [parse_duration(text) for text in times.split(",")]
+    moments = None if times is None else [parse_duration(text) for text in times.split(",")]
     name = task or open_finished(run).description().task
     progress = RichProgress()
     found = evaluate_run(

@@ -21,9 +21,10 @@ from filelock import FileLock, Timeout
 from lionheart.errors import ArtifactError, check_type
 from lionheart.files import read_json, require_free_space, require_mapping, write_json
 from lionheart.record import read_record, write_record
+from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.journal import Journal
-from lionheart.runs.records import Environment, Results, RunDescription
-from lionheart.runs.upgrade import UPGRADES, upgrade, upgrade_run
+from lionheart.runs.records import Environment, Results, RunDescription, find_untried
+from lionheart.runs.upgrade import UPGRADES, list_mappable, upgrade, upgrade_run
 
 T = TypeVar("T")
 SCHEMA_VERSION = 2
@@ -142,11 +143,19 @@ class RunDirectory:
     def results(self) -> Results:
         """Return the contents of ``results.json``. A file of an older version of lionheart is converted to the current format.
 
+        Values that older versions did not store are computed from the other files of the run.
+
         Raises:
             ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
         """
         where = self.file("results.json")
-        return Results.from_json(upgrade(read_json(where), where), str(where))
+        data = upgrade(read_json(where), where)
+        results, missing = Results.from_json(data, str(where)), {}
+        if "cautions" not in data and self.has("run.json"):
+            missing["cautions"] = find_environment_cautions(self.description(), self.journal.events())
+        if "untried" not in data and self.has("graph.json"):
+            missing["untried"] = find_untried(results, list_mappable(read_json(self.file("graph.json"))))
+        return results.replace(**missing) if missing else results
 
     def read(self, name: str, kind: type[T]) -> T:
         """Return the contents of a JSON file of the run as an object of the type `kind`.

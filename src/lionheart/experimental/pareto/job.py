@@ -13,9 +13,10 @@ from lionheart.graph import LayerGraph
 from lionheart.jobs.map import default_run_dir, describe_run, open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import check_decision_times
 from lionheart.progress import SILENT, Progress
-from lionheart.record import write_record
 from lionheart.runs import RunDirectory, describe_environment
+from lionheart.runs.environment import note_resume
 from lionheart.tasks import Task
 
 
@@ -108,7 +109,7 @@ def resume_pareto_front(
             return ParetoResult(read_front(run), run)
         run.require_resumable()
         context = open_context(task, settings, graph, candidates, run, progress)
-        run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
+        note_resume(run, describe_environment(task.device), progress)
         return ParetoJob(context, run).work(url)
 
 
@@ -117,4 +118,5 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
+    check_decision_times(settings)
     return prepare_run(task, settings)
