@@ -119,7 +119,7 @@ def map_command(
         graph = result.run.read("graph.json", GraphRecord)
         show_mapping(result.results, graph, time.perf_counter() - begin)
         stderr.print(f"run:    {result.run.path}\nreport: {page}", markup=False, soft_wrap=True)
-        stderr.print(result.results.summary.verdict, markup=False, style="bold")
+        stderr.print(result.results.summary.conclusion, markup=False, style="bold")
     if not result.mapping.analog:
         raise typer.Exit(EXIT_NOT_MET)
 
@@ -139,7 +139,7 @@ def _telling_how_to_resume(path: Path) -> Iterator[None]:
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
     """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and the summary.
 
-    The verdict of the summary is not printed: it is the last line that the command prints.
+    The conclusion of the summary is not printed: it is the last line that the command prints.
 
     Args:
         results: Results of the run.

@@ -150,7 +150,8 @@ class RunDirectory:
         """
         where = self.file("results.json")
         data = upgrade(read_json(where), where)
-        results, missing = Results.from_json(data, str(where)), {}
+        results = Results.from_json(data, str(where))
+        missing: dict[str, Any] = {}
         if "cautions" not in data and self.has("run.json"):
             missing["cautions"] = find_environment_cautions(self.description(), self.journal.events())
         if "untried" not in data and self.has("graph.json"):

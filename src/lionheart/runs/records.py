@@ -246,7 +246,7 @@ class Results(Printable, Record):
             self._tabulate_projections(),
             tabulate_accuracy(self.test_over_time, self.confidence, self.metric),
             tabulate_systems(self.system),
-            summary.verdict,
+            summary.conclusion,
         ]
 
     def _tabulate_projections(self) -> Table:

@@ -17,9 +17,9 @@ from lionheart.runs.wording import (
     find_required,
     is_required,
     write_cautions,
+    write_conclusion,
     write_headline,
     write_remarks,
-    write_verdict,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Summary(Record):
         description="sentences about the objective, the steps after the search and the hold-out test"
     )
     cautions: tuple[Caution, ...] = Field(description="what a reader of the results must know")
-    verdict: str = Field(description="test drop against the bound, and cost against the digital network")
+    conclusion: str = Field(description="test drop against the bound, and cost against the digital network")
 
 
 def summarise(results: Results) -> Summary:
@@ -121,7 +121,7 @@ def summarise(results: Results) -> Summary:
         headline=write_headline(results),
         remarks=tuple(text for text in write_remarks(results) if text),
         cautions=(*results.cautions, *found),
-        verdict=write_verdict(results, validation, test, platforms),
+        conclusion=write_conclusion(results, validation, test, platforms),
     )
 
 

@@ -63,7 +63,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     return limit_intervals(results, results["metric"])
 
 
-def limit_intervals(data: Any, metric: Any) -> Any:
+def limit_intervals(data: dict[str, Any], metric: Any) -> dict[str, Any]:
     """Return results of any version in which the confidence intervals of scores are within the limits of the metric.
 
     Older versions of lionheart wrote intervals of a share that exceed the range from 0 to 1.
@@ -83,12 +83,12 @@ def limit_intervals(data: Any, metric: Any) -> Any:
         if not isinstance(part, dict) or depth >= _DEPTH:
             return part
         changed = {key: limit(value, depth + 1) for key, value in part.items()}
-        ends = [part.get(name) for name in ("low", "high")]
-        if "scores" in part and all(isinstance(end, (int, float)) for end in ends):
-            changed["low"], changed["high"] = limits(*ends)
+        low, high = part.get("low"), part.get("high")
+        if "scores" in part and isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            changed["low"], changed["high"] = limits(low, high)
         return changed
 
-    return limit(data)
+    return {key: limit(value, 1) for key, value in data.items()}
 
 
 def upgrade_graph(data: Any) -> Any:

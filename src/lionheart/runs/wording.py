@@ -1,4 +1,4 @@
-"""The words of the summary of a mapping run: headline, remarks, verdict and cautions; see `lionheart.runs.summary`."""
+"""The words of the summary of a mapping run: headline, remarks, conclusion and cautions; see `lionheart.runs.summary`."""
 
 from __future__ import annotations
 
@@ -186,24 +186,22 @@ def _describe_holdout(results: Results, tests: Sequence[HoldoutTest]) -> str:
     )
 
 
-def write_verdict(
+def write_conclusion(
     results: Results, validation: SplitSummary, test: SplitSummary | None, platforms: Sequence[PlatformSummary]
 ) -> str:
-    """Return the last word on a run: whether the test drop is within the bound, and time and energy against all digital."""
+    """Return the closing sentences: whether the test drop is within the bound, and time and energy against all digital."""
     if not results.mapping.analog:
         return "No projection runs analog, so the bound cannot be exceeded."
     kept = {True: "kept", False: "exceeded"}
-    on_validation = f"{_write_drop(results, validation.drop_pp)}"
-    if test is None:
-        bound = (
-            f"Bound of {_write_bound(results)} {kept[validation.within_bound]} on {name_samples(results, 'validation')}: drop "
-            f"{on_validation}; test drop unknown."
-        )
-    else:
-        bound = (
-            f"Bound of {_write_bound(results)} {kept[test.within_bound]} on {name_samples(results, 'test')}: drop "
-            f"{_write_drop(results, test.drop_pp)} (validation: {on_validation}, {kept[validation.within_bound]})."
-        )
+    on_validation = _write_drop(results, validation.drop_pp)
+    split, check = ("validation", validation) if test is None else ("test", test)
+    bound = (
+        f"Bound of {_write_bound(results)} {kept[check.within_bound]} on {name_samples(results, split)} "
+        f"{describe_duration(check.t_inference)} after programming: drop {_write_drop(results, check.drop_pp)}"
+    )
+    bound += (
+        "; test drop unknown." if test is None else f" (validation: {on_validation}, {kept[validation.within_bound]})."
+    )
     costs = [
         f"{each.platform} {_describe_gain(each.speedup, 'faster', 'slower')}, "
         f"{_describe_gain(each.energy_gain, 'less energy', 'more energy')}"
@@ -277,10 +275,7 @@ def _describe_few_chips(results: Results, test: SplitSummary | None) -> str:
     n_chips = results.validation.n_chips if test is None else test.n_chips
     if n_chips >= _FEW_CHIPS:
         return ""
-    reason = "has no interval" if n_chips == 1 else "has a wide interval"
-    return (
-        f"The final results are measured on {_count(n_chips, 'chip')} only, so the mean {reason}; evaluate more chips."
-    )
+    return f"The final results are measured on {_count(n_chips, 'chip')} only; evaluate more chips."
 
 
 def _describe_retrained(results: Results, test: SplitSummary | None) -> str:

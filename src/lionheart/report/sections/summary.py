@@ -20,7 +20,7 @@ def describe(data: ReportData) -> dict[str, Any]:
         "badges": list_badges(data),
         "remarks": summary.remarks,
         "cautions": [caution.text for caution in summary.cautions],
-        "verdict": summary.verdict,
+        "conclusion": summary.conclusion,
         "key_figures": list_key_figures(data),
     }
 
