@@ -310,7 +310,7 @@ class _MapJob:
         results = self._measure_final_figures(found, baseline)
         return results.replace(
             untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
-            cautions=self._find_cautions(),
+            cautions=self.find_cautions(),
             tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
             refresh=refresh,
             holdout_tests=tests,
@@ -355,7 +355,7 @@ class _MapJob:
             system=tuple(system),
         )
 
-    def _find_cautions(self) -> tuple[Caution, ...]:
+    def find_cautions(self) -> tuple[Caution, ...]:
         """Return the cautions that do not follow from the results: limits of the device, and where the run was resumed."""
         limits = [Caution(code="limited_times", text=text) for text in describe_limit(self.context.settings)]
         return (*limits, *find_environment_cautions(self.run.description(), self.run.journal.events()))
