@@ -7,16 +7,12 @@ such a run differ from those of an unbroken run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lionheart.errors import ArtifactError
-from lionheart.progress import Progress
-from lionheart.record import read_record, write_record
+from lionheart.record import read_record
 from lionheart.runs.records import Environment, RunDescription
 from lionheart.runs.summary import Caution
-
-if TYPE_CHECKING:
-    from lionheart.runs.directory import RunDirectory
 
 _NAMES = {
     "threads": "threads",
@@ -66,11 +62,3 @@ def find_environment_cautions(description: RunDescription, events: Iterable[Mapp
             continue
         changes |= dict.fromkeys(compare_environments(description.environment, now))
     return (Caution(code="other_environment", text=describe_environment_change(changes)),) if changes else ()
-
-
-def note_resume(run: RunDirectory, environment: Environment, progress: Progress) -> None:
-    """Record in the journal that a run is resumed, and tell the user if the environment differs from that of the start."""
-    run.journal.note("resumed", environment=write_record(environment))
-    changes = compare_environments(run.description().environment, environment)
-    if changes:
-        progress.note(describe_environment_change(changes))

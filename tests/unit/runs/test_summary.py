@@ -16,9 +16,9 @@ import pytest
 from commands import lionheart_command
 from paths import SUPPORT
 
+from lionheart.errors import ArtifactError, LionHeartWarning
 from lionheart.jobs import load_result, map_layers, resume_run
 from lionheart.metrics import PERPLEXITY, Metric
-from lionheart.progress import SilentProgress
 from lionheart.record import read_record
 from lionheart.runs import Accuracy, Environment, Results, RunDirectory
 from lionheart.runs.environment import compare_environments, find_environment_cautions
@@ -225,14 +225,6 @@ def test_environments(changes: dict[str, Any], expected: list[str]):
     assert compare_environments(None, environment(**changes)) == []
 
 
-class Notes(SilentProgress):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from quadrants import build_task, make_settings
@@ -251,9 +243,8 @@ def test_a_run_resumed_with_other_threads_says_so(finished: Path, tmp_path: Path
     started = json.loads(run.file("run.json").read_text())
     started["environment"]["threads"] += 7
     run.file("run.json").write_text(json.dumps(started))
-    progress = Notes()
-    result = resume_run(build_task(), run.path, progress=progress)
-    assert "resumed in another environment (threads: " in progress.notes[0]
+    with pytest.warns(LionHeartWarning, match=r"resumed in another environment \(threads: .* OMP_NUM_THREADS="):
+        result = resume_run(build_task(), run.path)
     assert "other_environment" in codes(result.results.summary)
     assert run.results().cautions == result.results.cautions
     stored = json.loads(run.file("results.json").read_text())
@@ -311,8 +302,6 @@ def test_print_says_the_same_and_whether_a_chip_is_programmed(finished: Path):
 
 
 def test_numbers_too_large_to_compare_are_an_error_of_the_file():
-    from lionheart.errors import ArtifactError
-
     with pytest.raises(ArtifactError, match="results"):
         make(validation=1e308)
 
