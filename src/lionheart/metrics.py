@@ -138,6 +138,19 @@ class Metric:
         """Whether a network of lower quality has a higher value of the metric. True only for perplexity."""
         return self.kind == "perplexity"
 
+    @property
+    def score_limits(self) -> tuple[float, float]:
+        """Smallest and largest possible score: 0 and 1 for a share; a perplexity has scores up to 0."""
+        return (0.0, 1.0) if self.kind == "share" else (-math.inf, 0.0)
+
+    def clip_interval(self, low: float, high: float) -> tuple[float, float]:
+        """Return the part of an interval of scores that is within `score_limits`.
+
+        An interval that lies outside of the limits as a whole is returned unchanged.
+        """
+        smallest, largest = self.score_limits
+        return (low, high) if high < smallest or low > largest else (max(low, smallest), min(high, largest))
+
     def plot_value(self, mean: float) -> float:
         """Return the number that plots show for a mean score: the mean score in percent, or the perplexity."""
         return self.value_of(mean) if self.kind == "perplexity" else 100 * mean
@@ -157,15 +170,15 @@ class Metric:
     def format_interval(self, low: float, high: float, digits: int = 2) -> str:
         """Return an interval of mean scores as text that contains values of the metric, for example ``"[84.60, 85.60]"``.
 
-        The text has no unit, and the smaller value comes first. The interval of a share is shown within 0 to 100 %.
+        The text has no unit, and the smaller value comes first. The interval is limited to possible values: an interval of an
+        accuracy ends at 100 %.
 
         Args:
             low: Smaller mean score.
             high: Larger mean score.
             digits: Number of decimals, as for `format_value`.
         """
-        if self.kind == "share" and high >= 0 and low <= 1:
-            low, high = max(low, 0.0), min(high, 1.0)
+        low, high = self.clip_interval(low, high)
         ends = (high, low) if self.rises_with_drop else (low, high)
         return f"[{', '.join(self._write(end, digits) for end in ends)}]"
 

@@ -51,7 +51,7 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
     assert " pp" not in visible.replace("\u00a0", " ")
     if measure == PERPLEXITY:
         digital = math.exp(-read_json(tmp_path / "run" / "results.json")["baseline"]["test_accuracy"])
-        assert f"Digital test perplexity: {digital:.3f}." in " ".join(done.output.split())  # wherever lines break
+        assert f"the digital network ({digital:.2f};" in " ".join(done.output.split())  # wherever lines break
         assert done.output.count("e to the power of the mean") == 1
 
 

@@ -16,24 +16,32 @@ from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.accuracy import score_samples
 from lionheart.evaluation.checks import ScoreFunction
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
+from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy
 
 
 def estimate_mean(
-    scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
+    scores: Sequence[float],
+    *,
+    t_inference: float,
+    confidence: float = 0.95,
+    samples: Tensor | None = None,
+    metric: ScoreFunction | None = None,
 ) -> Accuracy:
     """Return the mean score over chips with its Student-t confidence interval.
 
     The interval covers the variation between chips on the given samples, but not the variation between samples. For one chip,
-    the interval has width 0.
+    the interval has width 0. The interval is limited to the scores that are possible: with few chips, the Student-t interval of
+    a share can exceed 0 to 1.
 
     Args:
         scores: Mean score of each chip over the samples.
         t_inference: Time since programming ended [s].
         confidence: Confidence level of the interval, between 0 and 1.
         samples: Score of each sample, averaged over chips, shape ``(samples,)``; stored in the result.
+        metric: Metric of the scores, whose limits the interval respects; None or a function without limits = no limits.
 
     Raises:
         ConfigError: `scores` is empty.
@@ -53,11 +61,14 @@ def estimate_mean(
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n) if n > 1 else 0.0
+    low, high = mean - half, mean + half
+    if isinstance(metric, Metric):
+        low, high = metric.clip_interval(low, high)
     return Accuracy(
         t_inference=t_inference,
         mean=mean,
-        low=mean - half,
-        high=mean + half,
+        low=low,
+        high=high,
         std=std,
         n_chips=n,
         scores=tuple(scores),
@@ -124,7 +135,7 @@ def evaluate_over_chips(
 
     def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [
-            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples)
+            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples, metric=metric)
             for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
         ]
 

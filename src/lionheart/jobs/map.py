@@ -21,7 +21,7 @@ from lionheart.jobs.checks import check_confidence, check_task, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
-from lionheart.jobs.objective import PRICED, check_objective, make_objective
+from lionheart.jobs.objective import check_objective, describe_wish, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
@@ -29,6 +29,7 @@ from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import MappingResult, load_result
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import describe_limit, fit_times
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.record import write_record
@@ -40,6 +41,9 @@ from lionheart.runs import (
     SearchOutcome,
     describe_environment,
 )
+from lionheart.runs.environment import find_environment_cautions
+from lionheart.runs.records import find_untried
+from lionheart.runs.summary import Caution
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
@@ -79,6 +83,9 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
+    settings, notes = fit_times(settings)
+    for note in notes:
+        progress.note(note)
     check_confidence(task, settings)
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
@@ -113,6 +120,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     with run.lock(), naming_data(list_splits(task)):
         if run.has("results.json"):  # another process has finished the run meanwhile
             return load_result(task, run)
+        settings, _ = fit_times(settings, stored=True)
         warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
@@ -290,6 +298,8 @@ class _MapJob:
         refresh = find_refresh_interval(context, problem, mapping)
         results = self._measure_final_figures(found, baseline)
         return results.replace(
+            untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
+            cautions=self.find_cautions(),
             tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
             refresh=refresh,
             holdout_tests=tests,
@@ -334,6 +344,11 @@ class _MapJob:
             system=tuple(system),
         )
 
+    def find_cautions(self) -> tuple[Caution, ...]:
+        """Return the cautions that do not follow from the results: limits of the device, and where the run was resumed."""
+        limits = [Caution(code="limited_times", text=text) for text in describe_limit(self.context.settings)]
+        return (*limits, *find_environment_cautions(self.run.description(), self.run.journal.events()))
+
     def _digital_accuracy(self, model: nn.Module, batches: BatchSource, label: str) -> float:
         return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
 
@@ -352,7 +367,7 @@ class _MapJob:
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
             f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
             f"at {format_duration(search.t_inference)}, {search.n_chips} chips per decision"
-            f"{_describe_objective(context.settings)}; run in {self.run.path}"
+            f"{describe_wish(context.settings)}; run in {self.run.path}"
         )
 
     def _note_duration(self, ranked: list[Candidate]) -> None:
@@ -366,14 +381,3 @@ class _MapJob:
             everything = LayerMapping.from_analog(self.context.graph, [candidate.node.fqn for candidate in ranked])
             longest = format_elapsed(estimate_duration(self.context, self.problem.chips, everything, n_left))
             self.context.progress.note(f"{n_left} trials with retraining and evaluation: at most about {longest}")
-
-
-def _describe_objective(settings: MapSettings) -> str:
-    """Return text for a progress message that names the cost to minimise and the limit on the number of tiles.
-
-    The text is empty for the default settings.
-    """
-    search = settings.search
-    wish = "" if search.objective == "macs" else f"; least {search.objective}"
-    wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""
-    return wish if search.max_tiles is None else f"{wish}; at most {search.max_tiles} tiles"

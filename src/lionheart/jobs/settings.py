@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
@@ -18,18 +18,35 @@ from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
 from lionheart.training import TrainSpec
 
+#: Name of the preset that Python and the command line use if none is given.
+DEFAULT_PRESET = "quick"
+Group = TypeVar("Group", bound=Spec)
+
+
+def _default_group(name: str, spec: type[Group]) -> Group:
+    return spec(**_find_preset(DEFAULT_PRESET).get(name, {}))
+
 
 class MapSettings(Spec):
-    """All settings of a run. The settings, the task and the versions of the software determine the results of the run."""
+    """All settings of a run. The settings, the task and the versions of the software determine the results of the run.
+
+    A group that is not given has the values of the preset ``quick``, so ``MapSettings()`` has the settings of the command line.
+    A group that is given as a spec or a mapping is used as it is: settings that it lacks have the defaults of `SearchSpec`,
+    `TileSpec` and `TrainSpec`, which are those of the paper. `MapSettings.preset` changes single settings of a preset.
+    """
 
     search: SearchSpec = Field(
-        default_factory=SearchSpec, description="settings of the search: bound, time, chips, budget"
+        default_factory=lambda: _default_group("search", SearchSpec),
+        description="settings of the search: bound, time, chips, budget",
     )
     tile: TileSpec = Field(
-        default_factory=TileSpec,
+        default_factory=lambda: _default_group("tile", TileSpec),
         description="settings of the tiles: crossbar, converters, device, noise of hardware-aware training",
     )
-    train: TrainSpec = Field(default_factory=TrainSpec, description="settings of the retraining after each conversion")
+    train: TrainSpec = Field(
+        default_factory=lambda: _default_group("train", TrainSpec),
+        description="settings of the retraining after each conversion",
+    )
     pareto: ParetoSpec = Field(default_factory=ParetoSpec, description="settings that only `lionheart pareto` uses")
     platforms: tuple[str, ...] = Field(
         ("alpine-high-power", "alpine-low-power"), description="platforms for which time and energy are estimated"
@@ -43,7 +60,7 @@ class MapSettings(Spec):
     )
 
     @classmethod
-    def preset(cls, name: str = "quick", **settings: Any) -> Self:
+    def preset(cls, name: str = DEFAULT_PRESET, **settings: Any) -> Self:
         """Return the settings of a preset with some settings replaced. The command line uses the same presets.
 
         Args:
@@ -102,6 +119,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "paper": {
         "search": {"n_chips": 20, "validation_samples": None},
+        "tile": {},
         "train": {
             "steps_per_epoch": None,
             "max_epochs": 50,
@@ -116,7 +134,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def read_settings(
-    preset: str = "quick",
+    preset: str = DEFAULT_PRESET,
     config: Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     assignments: Sequence[str] = (),

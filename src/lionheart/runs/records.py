@@ -6,20 +6,22 @@ results`` generates the JSON schema of ``results.json`` from these classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, model_validator
 
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import Metric, drop_pp
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
-from lionheart.runs.tables import describe_programming, tabulate_accuracy, tabulate_systems
+from lionheart.runs.summary import Caution, Summary, summarise
+from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
-from lionheart.units import format_duration
 
 RESULTS_VERSION = 2
+_PRINTED_CAUTIONS = 2  # `print` shows 25 lines in all
 
 
 class SearchOutcome(StrEnum):
@@ -211,32 +213,40 @@ class Results(Printable, Record):
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
+    untried: tuple[str, ...] | None = Field(
+        None, description="projections that may run analog but that the search never tried; None = not recorded"
+    )
+    cautions: tuple[Caution, ...] = Field(
+        (), description="cautions that the run found; the summary adds those that follow from the other fields"
+    )
+
+    @model_validator(mode="after")
+    def _check_summary(self) -> Self:
+        _ = self.summary  # numbers too large to be compared raise an error when the file is read
+        return self
+
     @computed_field(description="drop of the mean validation score over newly programmed simulated chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
         """Digital validation score minus the mean score over newly programmed simulated chips [pp], rounded to 9 decimals."""
         return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
 
+    @computed_field(description="the most important results, as numbers and in words")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> Summary:
+        """Drop against the bound, cost against the digital network, and cautions, as numbers and in words."""
+        return summarise(self)
+
     def to_blocks(self) -> list[Block]:
-        """Return strings and tables for `print`: outcome, placement of each projection, accuracy over time, and cost."""
-        metric, found = self.metric, self.validation
-        n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
-        test = self.baseline.test_accuracy
-        lines = [
-            f"{self.outcome}: {n_analog} of {n_all} projections, {100 * self.analog_mac_share:.1f} % of the MACs, "
-            f"analog on {self.n_tiles} tiles",
-            f"bound: drop of at most {self.max_drop_pp:g} {metric.drop_unit} at {format_duration(self.t_inference)}",
-            f"validation: {metric.format_value(found.mean)} {metric.format_interval(found.low, found.high)}, "
-            f"drop {metric.format_drop(self.validation_drop_pp)}",
-        ]
-        lines += [] if test is None else [f"digital network, test: {metric.format_value(test)}"]
-        costs = [line for row in self.system for line in describe_programming(row.platform, None, row.tiles_missing)]
+        """Return strings and tables for `print`: the words of the summary, placements, accuracy over time, and cost."""
+        summary = self.summary
         return [
-            *lines,
+            f"{self.outcome}: {summary.headline}",
+            *(f"caution: {each.text}" for each in summary.cautions[:_PRINTED_CAUTIONS]),
             self._tabulate_projections(),
-            tabulate_accuracy(self.test_over_time, self.confidence, metric),
+            tabulate_accuracy(self.test_over_time, self.confidence, self.metric),
             tabulate_systems(self.system),
-            *costs[:2],
+            summary.conclusion,
         ]
 
     def _tabulate_projections(self) -> Table:
@@ -256,6 +266,21 @@ class Results(Printable, Record):
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         return Table(columns, tuple(rows), right=(metric.name, "drop"), sizes=sizes)
+
+
+def find_untried(results: Results, mappable: Sequence[str]) -> tuple[str, ...]:
+    """Return the projections that may run analog and that the search never tried.
+
+    The result is empty if a decision tried several projections together.
+
+    Args:
+        results: Results of the run.
+        mappable: Names of the projections that may run analog, in the order of the network.
+    """
+    tried = {decision.fqn for decision in results.decisions}
+    if any(fqn not in results.mapping.placements for fqn in tried):
+        return ()
+    return tuple(fqn for fqn in mappable if fqn not in tried and fqn not in results.notes)
 
 
 class Evaluation(Printable, Record):

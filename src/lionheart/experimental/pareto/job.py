@@ -16,6 +16,7 @@ from lionheart.jobs.map import open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import check_decision_times
 from lionheart.progress import SILENT, Progress
 from lionheart.record import write_record
 from lionheart.runs import RunDirectory, describe_environment
@@ -121,4 +122,5 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
+    check_decision_times(settings)
     return prepare_run(task, settings, has_training=False)

@@ -18,8 +18,8 @@ from lionheart.metrics import Metric, drop_pp
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
-from lionheart.report.text import describe_duration, format_percent
 from lionheart.runs import Accuracy, RunDescription, RunDirectory
+from lionheart.runs.text import describe_duration, format_percent
 from lionheart.text import escape_controls
 from lionheart.units import format_si
 

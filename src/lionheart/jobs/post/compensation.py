@@ -116,9 +116,9 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
     """Find the interval at which chips must be reprogrammed, i.e. the largest age with an accuracy drop within the bound.
 
     The age of a chip is the time since its weights were programmed. The ages that can be tested are the last time at which the
-    bound on the accuracy drop must hold, and the larger ages in `AGES`. The largest age within the bound is found by bisection,
-    under the assumption that the accuracy drop grows with age. Each age is tested on the validation samples for decisions.
-    A test ends early once the drop exceeds the bound with 95 % confidence.
+    bound on the accuracy drop must hold, and the larger ages in `AGES` at which the device can be read. The largest age within
+    the bound is found by bisection, under the assumption that the accuracy drop grows with age. Each age is tested on the
+    validation samples for decisions. A test ends early once the drop exceeds the bound with 95 % confidence.
 
     Args:
         context: Context of the job.
@@ -132,7 +132,8 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
     if not search.refresh_interval or not mapping.analog:
         return None
     first = max(search.decision_times())
-    ages = [first, *(age_s for text in AGES if (age_s := parse_duration(text)) > first)]
+    known = [age_s for text in AGES if context.settings.tile.can_be_read_at(age_s := parse_duration(text))]
+    ages = [first, *(age_s for age_s in known if age_s > first)]
     rows: dict[float, AgeTrial] = {}
     low, high = -1, len(ages)
     while high - low > 1:

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from lionheart.report.data import ReportData
 from lionheart.report.figures import ChartStyle, Guide, TimePoint, draw_time_chart
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import describe_duration, format_accuracy, format_interval, format_percent
 from lionheart.runs import Accuracy
+from lionheart.runs.text import describe_duration, format_accuracy, format_interval, format_percent
+from lionheart.runs.wording import find_test_point
 
 _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings [px]
 
@@ -44,7 +45,7 @@ def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
     metric, drop = data.metric, data.test_drop_of(point.mean)
     return {
         "time": describe_duration(point.t_inference),
-        "decided": point == data.test_point,
+        "decided": point == find_test_point(data.results),
         "mean": metric.format_value(point.mean, 1),
         "interval": format_interval(point, metric),
         "std": metric.format_drop(100 * point.std),
