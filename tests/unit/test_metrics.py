@@ -80,7 +80,7 @@ def test_a_damaged_measure_is_named(data: object, message: str):
 
 
 def test_a_measure_is_checked_and_never_changed():
-    with pytest.raises(ConfigError, match=r"Metric\.kind: got 'odd'.*'share' or 'perplexity'"):
+    with pytest.raises(ConfigError, match=r"Metric\.kind: got 'odd'.*'share', 'perplexity' or 'plain'"):
         Metric("F1", "F1 points", "odd")
     with pytest.raises(FrozenInstanceError):
         F1.name = "other"

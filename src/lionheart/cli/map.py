@@ -46,9 +46,10 @@ def map_command(
     max_drop: Annotated[
         str | None,
         typer.Option(
-            metavar="PP",
-            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
-            show_default="1.0",
+            metavar="DROP",
+            help="Bound on the drop of the metric: in percentage points (2), in the metric's own unit ('0.1 mm'), or as "
+            "a share of the digital value ('2 % rel'). For perplexity: 100 times the rise of its logarithm.",
+            show_default="1 pp, or 1 % rel",
         ),
     ] = None,
     t_inference: ReadTime = None,
@@ -89,7 +90,7 @@ def map_command(
 
     progress = RichProgress()
     begin = time.perf_counter()
-    flags = {"search.max_drop_pp": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
+    flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
     assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
@@ -213,13 +214,13 @@ def _describe_validation(results: Results, metric: Metric) -> str:
 
     validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp
     within, digits = is_within(drop, bound), 2
-    while not within and digits < 6 and round(drop, digits) == round(bound, digits):
+    while not within and digits < 6 and metric.write_drop(drop, digits) == metric.write_drop(bound, digits):
         digits += 1
     return (
         f"Validation {metric.name}{_describe_samples(results)} {format_duration(results.t_inference)} after programming: "
         f"{metric.format_value(validation.mean)}, {100 * results.confidence:g} % interval "
         f"{metric.format_interval(validation.low, validation.high)}; drop {metric.format_drop(drop, digits)}, "
-        f"{'within' if within else 'beyond'} the bound of {bound:g} {metric.drop_unit}."
+        f"{'within' if within else 'beyond'} the bound of {results.bound}."
     )
 
 
@@ -227,7 +228,7 @@ def _describe_post_search(results: Results, n_analog: int) -> str:
     from lionheart.report.text import describe_compensation, describe_refresh
 
     found = describe_compensation(results.tiles, n_analog)
-    age = describe_refresh(results.refresh, results.max_drop_pp, results.metric)
+    age = describe_refresh(results.refresh, results.bound)
     return "".join(f"{text} " for text in (found, age) if text)
 
 

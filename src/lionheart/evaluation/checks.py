@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 from lionheart.errors import ConfigError, LionHeartError
-from lionheart.evaluation.accuracy import ScoreFunction
+from lionheart.evaluation.accuracy import ScoreFunction, as_set_metric
+from lionheart.metrics import Metric
 
 
 def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
@@ -21,12 +23,15 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
         metric: Function that maps outputs and targets to scores of shape ``(batch,)``.
         where: Name of the caller, with which the error message begins.
     """
+    of_set = as_set_metric(metric) is not None
 
     def score(outputs: Any, targets: Any) -> Tensor:
         scores: Any = metric(outputs, targets)
         n_samples = targets.shape[0] if isinstance(targets, Tensor) and targets.ndim else None
-        if isinstance(scores, Tensor) and scores.ndim == 1 and n_samples in (None, len(scores)):
-            return scores
+        is_vector = isinstance(scores, Tensor) and (scores.ndim == 1 or (of_set and scores.ndim == 2))
+        if is_vector and n_samples in (None, len(scores)):
+            found: Tensor = scores
+            return found
         expected = "(batch,)" if n_samples is None else f"({n_samples},)"
         raise ConfigError(
             f"{where}: metric: got {_describe(scores)} for outputs {_describe(outputs)} and targets "
@@ -34,7 +39,7 @@ def check_scores(metric: ScoreFunction, where: str) -> ScoreFunction:
             hint="return one score for each sample instead of the mean, and check the shape of the targets",
         )
 
-    return score
+    return replace(metric, compute=score) if isinstance(metric, Metric) else score
 
 
 def run_explained(

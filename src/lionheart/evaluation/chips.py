@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
-from lionheart.evaluation.accuracy import ScoreFunction, score_samples
+from lionheart.evaluation.accuracy import ScoreFunction, as_set_metric, score_samples
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
@@ -21,7 +21,12 @@ from lionheart.runs import Accuracy
 
 
 def estimate_mean(
-    scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
+    scores: Sequence[float],
+    *,
+    t_inference: float,
+    confidence: float = 0.95,
+    samples: Tensor | None = None,
+    n_samples: int | None = None,
 ) -> Accuracy:
     """Return the mean score over chips with its Student-t confidence interval.
 
@@ -33,6 +38,7 @@ def estimate_mean(
         t_inference: Time since programming ended [s].
         confidence: Confidence level of the interval, between 0 and 1.
         samples: Score of each sample, averaged over chips, shape ``(samples,)``; stored in the result.
+        n_samples: Number of samples; None = the length of `samples`, or not recorded.
 
     Raises:
         ConfigError: `scores` is empty.
@@ -60,7 +66,7 @@ def estimate_mean(
         std=std,
         n_chips=n,
         scores=tuple(scores),
-        n_samples=None if samples is None else len(samples),
+        n_samples=n_samples if samples is None else len(samples),
         samples=samples,
     )
 
@@ -88,7 +94,8 @@ def evaluate_over_chips(
     Args:
         model: Model whose exact weights are programmed to every chip; the weights do not change.
         batches: Source of the samples.
-        metric: Function that maps outputs and targets to one score for each sample.
+        metric: Function that maps outputs and targets to one score for each sample, or a `Metric` of scope ``set``, whose mean
+            is the mean over chips of the score of the set.
         times: Times since programming ended [s].
         n_chips: Number of chips, >= 1.
         streams: Source of the random numbers of all chips.
@@ -116,15 +123,23 @@ def evaluate_over_chips(
         )
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)
-        score = float(samples.sum()) / max(len(samples), 1)
-        same = estimate_mean([score], t_inference=0.0, samples=samples)
+        whole = as_set_metric(metric)
+        score = float(samples.sum()) / max(len(samples), 1) if whole is None else whole.score_set(samples)
+        kept = samples if whole is None else None
+        same = estimate_mean([score], t_inference=0.0, samples=kept, n_samples=len(samples))
         return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
 
     def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [
-            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples)
-            for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
+            estimate_mean(
+                chips.tolist(),
+                t_inference=t,
+                confidence=confidence,
+                samples=None if scores.samples is None else scores.samples[index],
+                n_samples=scores.n_samples,
+            )
+            for index, (chips, t) in enumerate(zip(scores.chips, moments, strict=True))
         ]
 
     stop = None if is_enough is None else lambda scores: is_enough(estimate(scores))

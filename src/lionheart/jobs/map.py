@@ -16,6 +16,7 @@ from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
+from lionheart.jobs.bound import find_max_drop, settle_bound
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -77,6 +78,8 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
+    settings = settle_bound(settings, task.metric)
+    find_max_drop(task, settings)  # a relative bound that cannot be found is an error now, not in the new run directory
     path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
     run = RunDirectory.create(path, describe_run(task, settings, command))
     with run.lock():
@@ -103,6 +106,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
+    settings = settle_bound(settings, task.metric)
     with run.lock():
         if run.has("results.json"):
             require_network(run, graph)
@@ -261,7 +265,7 @@ class _MapJob:
             self.problem,
             ranked,
             LayerMapping.all_digital(self.context.graph),
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
         )
@@ -275,7 +279,7 @@ class _MapJob:
         is_new = not context.journal.has("baseline")
 
         def measure() -> DigitalBaseline:
-            decision = final = float(chips.reference.mean())
+            decision = final = context.task.metric.score_set(chips.reference)
             if chips.final_validation is not chips.validation:
                 label = "digital baseline, validation of the final results"
                 final = self._digital_accuracy(context.task.model, chips.final_validation, label)
@@ -324,7 +328,8 @@ class _MapJob:
         return Results(
             outcome=found.outcome,
             metric=task.metric,
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=context.max_drop,
+            max_drop=search.max_drop,
             t_inference=search.t_inference,
             confidence=search.interval_coverage,
             mapping=mapping,
@@ -336,7 +341,7 @@ class _MapJob:
             notes=dict(found.notes),
             final_samples=search.final_samples,
             baseline=Baseline(validation_accuracy=baseline.validation, test_accuracy=baseline_test),
-            validation=min(validation, key=lambda each: each.mean),
+            validation=min(validation, key=lambda each: task.metric.rank(each.mean)),
             validation_over_time=tuple(validation),
             decisions=found.decisions,
             test_over_time=tuple(test),
@@ -361,7 +366,7 @@ class _MapJob:
         context, search = self.context, self.context.settings.search
         context.progress.note(
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
-            f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
+            f"{context.task.metric.format_bound(context.max_drop, search.max_drop)} "
             f"at {format_duration(search.t_inference)}, {search.n_chips} chips per decision"
             f"{_describe_objective(context.settings)}; run in {self.run.path}"
         )

@@ -19,6 +19,7 @@ from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.mapping import LayerMapping
+from lionheart.metrics import Metric
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import Trial
@@ -203,13 +204,14 @@ class MappingProblem:
         return found
 
     def _show(self, decision: Decision) -> None:
-        metric, search, n_done = self.context.task.metric, self.context.settings.search, decision.index + 1
+        metric, n_done = self.context.task.metric, decision.index + 1
         n_analog, n_projections = len(self._accepted.analog), len(self._accepted.placements)
         single = decision.fqn in self._accepted.placements
         outcome = "analog" if decision.accepted else "stays digital" if single else "undone"
+        drop = f"{metric.format_drop(decision.drop_pp, sign=True)}{_with_ucb(decision, metric)}"
         self.context.progress.note(
             f"{n_done:3d}  {decision.fqn}: {outcome}; {metric.name} {metric.format_value(decision.accuracy.mean)}, "
-            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{_with_ucb(decision)} (bound {search.max_drop_pp:g})\n"
+            f"drop {drop} (bound {self.context.max_drop:g})\n"
             f"     {n_analog} of {n_projections} analog{self._time_left(n_done)}"
             + (f"\n     {decision.note}" if decision.note else "")
         )
@@ -390,8 +392,8 @@ class MappingProblem:
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
 
 
-def _with_ucb(decision: Decision) -> str:
-    return "" if decision.drop_ucb_pp == decision.drop_pp else f", at most {decision.drop_ucb_pp:.2f}"
+def _with_ucb(decision: Decision, metric: Metric) -> str:
+    return "" if decision.drop_ucb_pp == decision.drop_pp else f", at most {metric.write_drop(decision.drop_ucb_pp)}"
 
 
 def _trial_name(index: int) -> str:

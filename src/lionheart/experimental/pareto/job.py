@@ -10,6 +10,7 @@ from lionheart.errors import ConfigError, check_type
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
+from lionheart.jobs.bound import check_bounds, settle_bounds
 from lionheart.jobs.map import default_run_dir, describe_run, open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.settings import MapSettings
@@ -60,6 +61,8 @@ def find_pareto_front(
 
     settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
+    settings = settle_bounds(settings, task.metric)
+    check_bounds(task, settings)
     if storage is not None:
         check_storage(storage)  # before any file is created
     path = Path(run_dir) if run_dir is not None else default_run_dir(f"{task.name}-pareto")
@@ -102,6 +105,7 @@ def resume_pareto_front(
             hint="give the complete URL of the Optuna storage, with its password, as 'storage' again",
         )
     graph, candidates = _prepare(task, settings)
+    settings = settle_bounds(settings, task.metric)
     with run.lock():
         if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
             require_network(run, graph)

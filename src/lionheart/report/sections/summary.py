@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lionheart.metrics import drop_pp, is_within
+from lionheart.metrics import is_within
 from lionheart.report.data import ReportData
 from lionheart.report.sections._base import SECTIONS, Section
 from lionheart.report.text import (
@@ -95,7 +95,7 @@ def write_post_search(data: ReportData) -> str:
     was not requested. The first sentence is also left out if all layers need the specified corrections.
     """
     found = describe_compensation(data.results.tiles, data.n_analog)
-    return f"{found} {describe_refresh(data.results.refresh, data.bound_pp, data.metric)}".strip()
+    return f"{found} {describe_refresh(data.results.refresh, data.bound)}".strip()
 
 
 def write_objective(data: ReportData) -> str:
@@ -119,7 +119,7 @@ def write_warning(data: ReportData) -> str:
     point, baseline = data.test_point, data.results.baseline.test_accuracy
     if point is None or baseline is None or data.exceeds_bound:
         return ""
-    if is_within(drop_pp(baseline, point.low), data.bound_pp):
+    if is_within(data.metric.largest_drop(baseline, (point.low, point.high)), data.bound_pp):
         return ""
     end = "upper" if data.metric.rises_with_drop else "lower"
     return (
