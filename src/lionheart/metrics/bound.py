@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lionheart.metrics.metric import Metric
 
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?nan|[+-]?inf)\s*(.*?)\s*", re.IGNORECASE)
+_LONGEST = 100  # characters of a bound
 _RELATIVE = ("% rel", "%rel", "% relative", "%relative")
 _FORMS = "give a number in the unit of the metric (0.1 or '0.1 mm'), or a relative bound ('2 % rel')"
 
@@ -33,7 +34,7 @@ class Bound:
 
     def __str__(self) -> str:
         """Return the bound as a user writes it, for example ``"2 % rel"``."""
-        return f"{self.amount:g} {self.unit}".rstrip()
+        return f"{repr(self.amount).removesuffix('.0')} {self.unit}".rstrip()
 
     def is_relative(self, metric: Metric, where: str) -> bool:
         """Return whether the bound is relative to the value of the digital network in the given metric.
@@ -99,10 +100,13 @@ def parse_bound(value: Any) -> Bound:
     """
     if isinstance(value, Bound):
         return value
-    found = _NUMBER.fullmatch(value[:100]) if isinstance(value, str) else None
+    found = _NUMBER.fullmatch(value) if isinstance(value, str) and len(value) <= _LONGEST else None
     if found is None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ConfigError(f"got {_shorten(value)}, expected a number or a number with a unit", hint=_FORMS)
-    amount, unit = (float(value), "") if found is None else (float(found[1]), found[2])
+    try:
+        amount, unit = (float(value), "") if found is None else (float(found[1]), found[2])
+    except OverflowError:  # a whole number beyond the range of floats
+        amount, unit = math.inf, ""
     if not (math.isfinite(amount) and amount > 0):
         raise ConfigError(f"got {_shorten(value)}, expected a finite number above 0", hint=_FORMS)
     return Bound(amount, "% rel" if " ".join(unit.split()) in _RELATIVE else unit)
@@ -119,5 +123,5 @@ def read_bound(value: Any) -> float | str:
 
 
 def _shorten(value: Any) -> str:
-    shown = repr(value)
+    shown = repr(value if not isinstance(value, int) or abs(value) < 10**60 else math.inf)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -108,7 +108,9 @@ class Metric:
             )
         better = kind != "perplexity" if self.higher_is_better is None else self.higher_is_better
         settled = {"kind": kind, "unit": unit, "higher_is_better": better}
-        settled["drop_unit"] = self.drop_unit or _DROP_UNITS.get(kind, unit or self.name)
+        is_left = kind == "plain" and self.drop_unit in (*_DROP_UNITS.values(), self.name)  # by dataclasses.replace
+        usual = _DROP_UNITS.get(kind, unit or self.name)
+        settled["drop_unit"] = self.drop_unit if self.drop_unit and not is_left else usual
         for name, value in settled.items():
             object.__setattr__(self, name, value)
 
@@ -121,6 +123,11 @@ class Metric:
             "scope": "sample",
         }
         return {key: value for key, value in write(self).items() if key not in usual or value != usual[key]}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        """Return the JSON schema of the fields, which a serializer would hide."""
+        return handler({key: value for key, value in schema.items() if key != "serialization"})
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """Return the scores of a batch, shape ``(batch,)``, or its statistics if the metric has the scope ``set``.
