@@ -23,8 +23,15 @@ from lionheart.analog import (
     use_noise_,
 )
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
-from lionheart.errors import ConfigError
-from lionheart.evaluation.accuracy import ScoreFunction, as_set_metric, shape_scores
+from lionheart.errors import ConfigError, NumericsError
+from lionheart.evaluation.checks import (
+    ScoreFunction,
+    as_set_metric,
+    compute_scores,
+    has_invalid_outputs,
+    require_finite,
+    require_samples,
+)
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.metrics import Metric
 from lionheart.rng import RandomStreams
@@ -167,6 +174,7 @@ class ChipEnsemble:
                 scores = EnsembleScores(sums / max(per_sample.shape[1], 1), per_sample, per_sample.shape[1])
                 if is_enough is not None and is_enough(scores):
                     break
+        require_samples(scores.n_samples)
         return scores
 
     def _evaluate_whole(
@@ -191,6 +199,7 @@ class ChipEnsemble:
                     statistics = torch.cat(of_batches)
                     n_samples = len(statistics)
                     scores[time, chips.start + chip] = metric.score_set(statistics)
+        require_samples(n_samples)
         return EnsembleScores(scores, None, n_samples)
 
     @contextmanager
@@ -263,15 +272,27 @@ class ChipEnsemble:
     ) -> Iterator[tuple[_Instance, Tensor]]:
         """Yield each chip at each time with its scores of a batch, ``(batch,)`` or ``(batch, statistics)`` float64."""
         inputs, targets = batch
+        require_finite(inputs)
         x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
         cache.clear()
+        n_invalid = torch.zeros((), dtype=torch.long, device=self._device)
         for each in instances:
             use_noise_(self.model, each.noise)
             for layer, read in zip(self._layers, each.reads, strict=True):
                 layer.use_read_(read)
-            scores = shape_scores(metric, metric(call_model(self.model, x), y))
+            outputs = call_model(self.model, x)
+            scores = compute_scores(metric, outputs, y)
+            is_invalid = has_invalid_outputs(outputs)
+            if is_invalid is not None:
+                n_invalid += is_invalid
             on_pass()
             yield each, scores
+        if int(n_invalid):
+            raise NumericsError(
+                f"evaluation: the outputs on {int(n_invalid)} simulated chips contain NaN or infinity, expected finite "
+                "numbers",
+                hint="check the weights and the tile settings of the analog layers",
+            )
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
         """Return an object that corrects the outputs of programmed chips to the mean and variance with exact weights.

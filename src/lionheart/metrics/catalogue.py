@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lionheart.errors import ConfigError
+from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-IGNORED = -100  # target of positions that do not count, as in torch.nn.functional.cross_entropy
 
 
 def mean_absolute_error(unit: str = "") -> Metric:
@@ -51,11 +50,12 @@ def root_mean_squared_error(unit: str = "") -> Metric:
     )
 
 
-def mean_iou(n_classes: int, ignore_index: int = IGNORED) -> Metric:
+def mean_iou(n_classes: int, ignore_index: int = NO_TARGET) -> Metric:
     """Return the mean intersection over union of a segmentation, over the classes that occur in outputs or targets of the set.
 
     Args:
-        n_classes: Number of classes. Outputs have the shape ``(batch, classes, *positions)``, targets ``(batch, *positions)``.
+        n_classes: Number of classes. Outputs have the shape ``(batch, classes, *positions)`` or
+            ``(batch, *positions, classes)``, targets ``(batch, *positions)``.
         ignore_index: Target of positions that do not count.
 
     Raises:
@@ -63,8 +63,8 @@ def mean_iou(n_classes: int, ignore_index: int = IGNORED) -> Metric:
     """
     _check_classes("mean_iou", n_classes)
 
-    def compute(outputs: Tensor, targets: Tensor) -> Tensor:
-        return _count_classes(outputs.argmax(1), targets, n_classes, ignore_index, "mean_iou")
+    def compute(outputs: Any, targets: Tensor) -> Tensor:
+        return _count_classes(outputs, targets, n_classes, ignore_index, "mean_iou")
 
     def finish(counts: Tensor) -> Tensor:
         true, false_positive, false_negative = counts.sum(0).chunk(3)
@@ -74,7 +74,7 @@ def mean_iou(n_classes: int, ignore_index: int = IGNORED) -> Metric:
     return Metric("mIoU", compute=compute, scope="set", finish=finish)
 
 
-def macro_f1(n_classes: int, ignore_index: int = IGNORED) -> Metric:
+def macro_f1(n_classes: int, ignore_index: int = NO_TARGET) -> Metric:
     """Return the F1 score of a classifier: the mean over the classes that occur in outputs or targets of the set.
 
     Args:
@@ -87,8 +87,8 @@ def macro_f1(n_classes: int, ignore_index: int = IGNORED) -> Metric:
     """
     _check_classes("macro_f1", n_classes)
 
-    def compute(outputs: Tensor, targets: Tensor) -> Tensor:
-        return _count_classes(outputs.argmax(-1), targets, n_classes, ignore_index, "macro_f1")
+    def compute(outputs: Any, targets: Tensor) -> Tensor:
+        return _count_classes(outputs, targets, n_classes, ignore_index, "macro_f1")
 
     def finish(counts: Tensor) -> Tensor:
         true, false_positive, false_negative = counts.sum(0).chunk(3)
@@ -98,7 +98,7 @@ def macro_f1(n_classes: int, ignore_index: int = IGNORED) -> Metric:
     return Metric("macro F1", "F1 points", compute=compute, scope="set", finish=finish)
 
 
-def corpus_f1(n_classes: int = 2, background: int = 0, ignore_index: int = IGNORED) -> Metric:
+def corpus_f1(n_classes: int = 2, background: int = 0, ignore_index: int = NO_TARGET) -> Metric:
     """Return the F1 score of all classes but one, from counts over the whole set, as for tagged tokens or a rare class.
 
     True positives, false positives and false negatives of all classes but `background` are added up (micro average).
@@ -115,7 +115,7 @@ def corpus_f1(n_classes: int = 2, background: int = 0, ignore_index: int = IGNOR
     _check_classes("corpus_f1", n_classes)
 
     def compute(outputs: Tensor, targets: Tensor) -> Tensor:
-        counts = _count_classes(outputs.argmax(-1), targets, n_classes, ignore_index, "corpus_f1")
+        counts = _count_classes(outputs, targets, n_classes, ignore_index, "corpus_f1")
         by_class = counts.reshape(len(counts), 3, n_classes)
         return by_class.sum(2) - by_class[:, :, background]
 
@@ -126,7 +126,7 @@ def corpus_f1(n_classes: int = 2, background: int = 0, ignore_index: int = IGNOR
     return Metric("corpus F1", "F1 points", compute=compute, scope="set", finish=finish)
 
 
-def token_accuracy(ignore_index: int = IGNORED) -> Metric:
+def token_accuracy(ignore_index: int = NO_TARGET) -> Metric:
     """Return the share of correct tokens of a whole set, in which a sentence is one sample.
 
     Args:
@@ -136,13 +136,13 @@ def token_accuracy(ignore_index: int = IGNORED) -> Metric:
 
     def compute(outputs: Tensor, targets: Tensor) -> Tensor:
         counts = targets != ignore_index
-        correct = (outputs.argmax(-1) == targets) & counts
+        correct = (_find_classes(outputs, targets, "token_accuracy") == targets) & counts
         return _stack(correct.flatten(1).sum(1), counts.flatten(1).sum(1))
 
     return Metric("token accuracy", compute=compute, scope="set", finish=_divide_sums)
 
 
-def token_perplexity(ignore_index: int = IGNORED) -> Metric:
+def token_perplexity(ignore_index: int = NO_TARGET) -> Metric:
     """Return the perplexity of all tokens of a whole set, in which a sentence is one sample, whatever its length.
 
     Args:
@@ -153,7 +153,8 @@ def token_perplexity(ignore_index: int = IGNORED) -> Metric:
     def compute(outputs: Tensor, targets: Tensor) -> Tensor:
         from torch.nn import functional
 
-        logits = outputs.float().transpose(1, -1)
+        logits = find_logits(outputs)
+        logits = logits.float().movedim(class_axis(logits, targets, "token_perplexity"), 1)
         losses = functional.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
         return _stack(-losses.flatten(1).sum(1), (targets != ignore_index).flatten(1).sum(1))
 
@@ -162,6 +163,7 @@ def token_perplexity(ignore_index: int = IGNORED) -> Metric:
 
 def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return outputs minus targets as a matrix ``(batch, outputs)``; a last dimension of size 1 may be missing in either."""
+    outputs = find_logits(outputs)
     shapes = tuple(outputs.shape), tuple(targets.shape)
     if shapes[0] != shapes[1] and (*shapes[0], 1) != shapes[1] and shapes[0] != (*shapes[1], 1):
         raise ConfigError(
@@ -171,14 +173,16 @@ def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.double() - targets.double().reshape(shapes[0])).reshape(len(outputs), -1)
 
 
-def _count_classes(found: Tensor, targets: Tensor, n_classes: int, ignore_index: int, name: str) -> Tensor:
+def _find_classes(outputs: Any, targets: Tensor, name: str) -> Tensor:
+    """Return the class with the largest logit at each position, in the shape of `targets`."""
+    logits = find_logits(outputs)
+    classes: Tensor = logits.argmax(dim=class_axis(logits, targets, name))
+    return classes
+
+
+def _count_classes(outputs: Any, targets: Tensor, n_classes: int, ignore_index: int, name: str) -> Tensor:
     """Return true positives, false positives and false negatives of each class and sample, ``(batch, 3 * classes)``."""
-    if found.shape != targets.shape:
-        raise ConfigError(
-            f"{name}: got classes of shape {tuple(found.shape)} and targets of shape {tuple(targets.shape)}, expected "
-            "equal shapes",
-            hint=f"see the shapes in the documentation of lionheart.metrics.{name}",
-        )
+    found = _find_classes(outputs, targets, name)
     found, wanted = found.reshape(len(found), -1).long(), targets.reshape(len(targets), -1).long()
     counted = wanted != ignore_index
     wrong = ((wanted < 0) | (wanted >= n_classes) | (found >= n_classes)) & counted

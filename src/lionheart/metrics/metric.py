@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.dataclasses import dataclass
 
 from lionheart.errors import ConfigError
+from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.spec import with_config_errors
 
 if TYPE_CHECKING:
@@ -23,28 +24,39 @@ _LARGE, _SMALL = (
 )  # perplexities of at least _LARGE have three significant digits; perplexities below _SMALL have one more decimal
 _ROUNDING = 1e-9  # tolerance for rounding errors in a drop, in the unit of the drop
 _LARGEST_EXPONENT = 700.0  # exp overflows shortly above
-_IGNORED = -100  # target of positions that do not count, as in torch.nn.functional.cross_entropy
 _DROP_UNITS = {"share": "pp", "perplexity": "log-%"}
 
 
-def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of correct classes of each sample: 1.0 or 0.0 for a sample with one class.
+def accuracy_scores(outputs: Any, targets: Tensor) -> Tensor:
+    """Return 1.0 for each sample in which the target class has the largest output, and 0.0 for all other samples.
 
-    A sample with several classes, such as a sentence with one class for each token, has one score from 0 to 1. Positions whose
-    target is -100 do not count, as in PyTorch's loss functions.
+    If each sample has several positions, such as tokens or pixels, the score is the share of correct positions. Positions with
+    the target -100 are not counted.
 
     Args:
-        outputs: Output of the network for each class, ``(batch, classes)`` or ``(batch, *positions, classes)``.
-        targets: Index of the correct class, ``(batch,)`` or ``(batch, *positions)``.
+        outputs: Output of the network for each class, ``(batch, classes)``, ``(batch, ..., classes)`` or
+            ``(batch, classes, ...)``, or an object that contains these logits (see `find_logits`).
+        targets: Index of the correct class of each sample, ``(batch,)``, or of each position, ``(batch, ...)``.
 
     Returns:
-        Score of each sample, ``(batch,)`` float32. NaN for a sample with several classes of which no position counts.
+        Score of each sample, ``(batch,)`` float32.
+
+    Raises:
+        ConfigError: The shapes or types do not fit, or all targets of a sample are -100.
     """
-    correct = (outputs.argmax(dim=-1) == targets).float()
-    if correct.ndim < 2:
-        return correct
-    counts = (targets != _IGNORED).float()
-    return (correct * counts).flatten(1).sum(1) / counts.flatten(1).sum(1)
+    logits = find_logits(outputs)
+    axis = class_axis(logits, targets, "accuracy_scores")
+    is_right: Tensor = (logits.argmax(dim=axis) == targets).float()
+    if targets.ndim < 2:
+        return is_right
+    is_counted = (targets != NO_TARGET).flatten(1).sum(dim=1)
+    if not bool((is_counted > 0).all()):
+        raise ConfigError(
+            f"accuracy_scores: got a sample whose targets are all {NO_TARGET}, expected at least one target to score",
+            hint="leave samples without targets out of the data",
+        )
+    share: Tensor = is_right.flatten(1).sum(dim=1) / is_counted
+    return share
 
 
 @final
@@ -178,13 +190,19 @@ class Metric:
             return float(scores.mean())
         found: Any = None if self.finish is None else self.finish(scores)
         try:
-            return float(found)
+            score = float(found)
         except (TypeError, ValueError, RuntimeError):
             shown = f"shape {tuple(found.shape)}" if hasattr(found, "shape") else type(found).__name__
             raise ConfigError(
                 f"metric {self.name!r}: finish: got {shown}, expected one number for the whole set",
                 hint="return a float or a tensor with one element from the statistics of all samples",
             ) from None
+        if self.kind == "share" and not 0 <= score <= 1 and not math.isnan(score):
+            raise ConfigError(
+                f"metric {self.name!r}: finish: got {score:g}, expected a share from 0 to 1",
+                hint="return value / 100 for a value in percent, or use kind='plain' for values that are not shares",
+            )
+        return score
 
     def drop(self, baseline: Score, score: Score) -> Score:
         """Return the drop from one score to another in the unit `drop_unit`. It is positive if the quality falls.
