@@ -168,7 +168,7 @@ def prepare_run(
         task: Task of the job.
         settings: Settings of the job.
         has_loss: Whether the job uses the loss of the task.
-        has_training: Whether the job trains the network.
+        has_training: Whether the job trains the network if its strategy retrains.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -181,7 +181,7 @@ def prepare_run(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    STRATEGIES.find(settings.search.strategy)
+    has_training = has_training and STRATEGIES.find(settings.search.strategy).retrains
     find_backend(settings.backend).check_tile(settings.tile)
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
