@@ -25,7 +25,6 @@ from lionheart.jobs.measurement.duration import describe_time_left
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Metric
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import Trial
@@ -215,10 +214,12 @@ class MappingProblem:
         n_analog, n_projections = len(self._accepted.analog), len(self._accepted.placements)
         single = decision.fqn in self._accepted.placements
         outcome = "analog" if decision.accepted else "stays digital" if single else "undone"
-        drop = f"{metric.format_drop(decision.drop_pp, sign=True)}{_with_ucb(decision, metric)}"
+        at_most = (
+            f", at most {metric.write_drop(decision.drop_ucb_pp)}" if decision.drop_ucb_pp != decision.drop_pp else ""
+        )
         self.context.progress.note(
             f"{n_done:3d}  {decision.fqn}: {outcome}; {metric.name} {metric.format_value(decision.accuracy.mean)}, "
-            f"drop {drop} (bound {self.context.max_drop:g})\n"
+            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{at_most} (bound {self.context.max_drop:g})\n"
             f"     {n_analog} of {n_projections} analog{describe_time_left(self._new_times_s, self.n_trials, n_done)}"
             + (f"\n     {decision.note}" if decision.note else "")
         )
@@ -391,10 +392,6 @@ class MappingProblem:
     def _keep_analog_state(self, mapping: LayerMapping) -> None:
         self._accepted = mapping
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
-
-
-def _with_ucb(decision: Decision, metric: Metric) -> str:
-    return "" if decision.drop_ucb_pp == decision.drop_pp else f", at most {metric.write_drop(decision.drop_ucb_pp)}"
 
 
 def _trial_name(index: int) -> str:

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
     "n_chips_final": 3,
     "strategy": "training-free",
     "report_times": ["1s"],
-    "tile": {"rows": 32, "cols": 32},
+    "tile": {"rows": 32, "cols": 32, "hwa": {"weight_clip_sigma": None}},
 }
 
 
