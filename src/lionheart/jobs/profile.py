@@ -25,7 +25,7 @@ from lionheart.jobs.measurement.sensitivity import each_alone
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.jobs.times import choose_times
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
@@ -157,7 +157,7 @@ def profile_layers(
         backend=settings.backend,
         tile=settings.tile,
         n_projections=sum(each.is_mappable for each in candidates),
-        digital=float(reference.mean()),
+        digital=task.metric.score_set(reference),
     )
     if out is not None and out.exists() and (stored := _read_stored(empty, out)).complete:
         return stored
@@ -228,12 +228,13 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
     for each in found:
         values = [metric.value_of(score) - metric.value_of(digital) for score in each.scores]
         change = estimate_mean(values, t_inference=each.t_inference, confidence=profile.confidence)
+        drop_low, drop_high = metric.drops_between(digital, each.low, each.high)
         points.append(
             ProfilePoint(
                 **each.to_json(),
-                drop_pp=drop_pp(digital, each.mean),
-                drop_low_pp=drop_pp(digital, each.high),
-                drop_high_pp=drop_pp(digital, each.low),
+                drop_pp=metric.drop(digital, each.mean),
+                drop_low_pp=drop_low,
+                drop_high_pp=drop_high,
                 change=Change(mean=change.mean, low=max(change.low, least), high=min(change.high, most)),
             )
         )

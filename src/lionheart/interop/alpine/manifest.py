@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from pydantic import computed_field
 
-from lionheart.metrics import Metric, drop_pp, is_within
+from lionheart.metrics import Metric, is_within
 from lionheart.record import Record
 
 
@@ -125,7 +125,7 @@ class ProgramScore(Record):
     @property
     def program_drop_pp(self) -> float:
         """Drop of the program against the digital network [pp], rounded to 9 decimals."""
-        return round(drop_pp(self.digital_score, self.program_score), 9)
+        return self.metric.report_drop(self.digital_score, self.program_score)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -48,7 +48,7 @@ def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
         "decided": point == find_test_point(data.results),
         "mean": metric.format_value(point.mean, 1),
         "interval": format_interval(point, metric),
-        "std": metric.format_drop(100 * point.std),
+        "std": metric.format_spread(point.std),
         "n_chips": point.n_chips,
         "drop": "–" if drop is None else data.write_drop(drop),
         "exceeds": data.exceeds(drop),
@@ -100,7 +100,7 @@ def _list_guides(data: ReportData) -> list[Guide]:
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []
-    limit = baseline - data.bound_pp / 100
+    limit = metric.score_after(baseline, data.bound_pp)
     return [
         Guide(metric.plot_value(baseline), f"digital {metric.format_value(baseline, 1)}", "digital"),
         Guide(metric.plot_value(limit), f"bound {metric.format_value(limit, 1)}", "bound"),
