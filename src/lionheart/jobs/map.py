@@ -17,7 +17,7 @@ from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.checks import check_confidence, check_task, list_splits
+from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -78,7 +78,7 @@ def map_layers(
     settings = settings or MapSettings.preset()
     if backend is not None:
         settings = settings.replace(backend=backend)
-    graph, candidates = prepare_run(task, settings)
+    graph, candidates = prepare_run(task, settings, has_training=is_training(settings))
     check_confidence(task, settings)
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
@@ -104,7 +104,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run = RunDirectory.open(run_dir)
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
-    graph, candidates = prepare_run(task, settings)
+    graph, candidates = prepare_run(task, settings, has_training=is_training(settings))
     if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
         require_network(run, graph)
         run.drop_checkpoints()
