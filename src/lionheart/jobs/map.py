@@ -78,7 +78,7 @@ def map_layers(
     settings = settings or MapSettings.preset()
     if backend is not None:
         settings = settings.replace(backend=backend)
-    graph, candidates = prepare_run(task, settings, has_training=is_training(settings))
+    graph, candidates = prepare_run(task, settings)
     check_confidence(task, settings)
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
@@ -104,7 +104,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run = RunDirectory.open(run_dir)
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
-    graph, candidates = prepare_run(task, settings, has_training=is_training(settings))
+    graph, candidates = prepare_run(task, settings)
     if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
         require_network(run, graph)
         run.drop_checkpoints()
@@ -164,7 +164,7 @@ def prepare_run(
         task: Task of the job.
         settings: Settings of the job.
         has_loss: Whether the job uses the loss of the task.
-        has_training: Whether the job trains the network.
+        has_training: Whether the job trains the network if its strategy retrains.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -177,7 +177,7 @@ def prepare_run(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    STRATEGIES.find(settings.search.strategy)
+    has_training = has_training and is_training(settings)
     find_backend(settings.backend).check_tile(settings.tile)
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()

@@ -24,7 +24,7 @@ class Strategy:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
-        retrains: Whether the search may retrain the network, which then needs trainable weights and a loss with a gradient.
+        retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
     """
 
     search: Search
@@ -45,7 +45,7 @@ def register_strategy(
         name: Name of the strategy.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
-        retrains: Whether the search may retrain the network, which then needs trainable weights and a loss with a gradient.
+        retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
     """
 
     def add(search: Search) -> Search:
