@@ -18,7 +18,7 @@ from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.bound import find_max_drop, settle_bound
-from lionheart.jobs.checks import check_confidence, check_task, list_splits
+from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -189,7 +189,7 @@ def prepare_run(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    has_training = has_training and STRATEGIES.find(settings.search.strategy).retrains
+    has_training = has_training and is_training(settings)
     find_backend(settings.backend).check_tile(settings.tile)
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
