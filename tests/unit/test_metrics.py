@@ -264,7 +264,7 @@ def test_a_relative_bound_is_a_share_of_the_digital_value(metric: Metric, given:
     ("metric", "given", "message"),
     [
         (ACCURACY, "2 %", "write '2 pp' for a difference of values, or '2 % rel'"),
-        (Metric("MAPE", unit="%", kind="plain"), "2 %", "which itself is in percent"),
+        (Metric("MAPE", unit="%", kind="plain"), "2 %", "write 2 for a difference of values, or '2 % rel'"),
         (KELVIN, "2 pp", "a drop of the RMSE has the unit 'K'"),
         (KELVIN, "2 k", "a drop of the RMSE has the unit 'K'"),
         (ACCURACY, "2 mm", "a drop of the accuracy has the unit 'pp'"),

@@ -252,10 +252,6 @@ class Metric:
         """Return the score of lowest quality."""
         return min(scores, key=self.rank)
 
-    def largest_drop(self, baseline: float, scores: Iterable[float]) -> float:
-        """Return the drop from `baseline` to the score of lowest quality, in the unit `drop_unit`."""
-        return self.drop(baseline, self.worst(scores))
-
     def drops_between(self, baseline: float, low: float, high: float) -> tuple[float, float]:
         """Return the smaller and the larger drop from `baseline` to the two ends of an interval of scores."""
         smaller, larger = sorted((self.drop(baseline, high), self.drop(baseline, low)))
