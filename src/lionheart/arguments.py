@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
-from lionheart.candidates import match_rules
 from lionheart.data import BatchSource, as_batches, call_model, device_of, first_sample, move_batch
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.graph.rules import match_rules
 from lionheart.mapping import LayerMapping
 from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task

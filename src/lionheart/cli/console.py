@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from lionheart.errors import LionHeartWarning
 
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
+#: Unicode categories of characters that control a terminal or are not visible: control, format, line separators, surrogates.
+_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 #: Progress and readable results; silent with --quiet.
 stderr = Console(stderr=True, highlight=False)
 _urgent = Console(stderr=True, highlight=False)
@@ -148,6 +151,19 @@ class _Rated(_RichBar):
 def print_json(data: Any) -> None:
     """Write `data` (JSON types) to stdout as indented JSON."""
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return `text` with escape sequences such as ``\x1b`` instead of control characters, except line breaks.
+
+    Names that users choose, such as those of modules, can contain characters that change the state of a terminal.
+    """
+    return "".join(_shown(each) if each != "\n" and unicodedata.category(each) in _HIDDEN else each for each in text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
