@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, final
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.progress import Task as ProgressTask
+from rich.table import Column, Table
 from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
@@ -31,6 +36,8 @@ EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3
 
 #: Unicode categories of characters that control a terminal or are not visible: control, format, line separators, surrogates.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+#: Parts of a name that start at a dot, and pieces of a part that start at a dot or underscore.
+_PARTS, _PIECES = re.compile(r"\.?[^.]+|\."), re.compile(r"[._]?[^._]+|[._]")
 #: Progress and readable results; silent with --quiet.
 stderr = Console(stderr=True, highlight=False)
 _urgent = Console(stderr=True, highlight=False)
@@ -123,13 +130,13 @@ class RichProgress:
             total: Number of steps of the complete operation; None = unknown.
         """
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
+            _DescriptionColumn(),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         with Progress(
             *columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal
@@ -164,6 +171,47 @@ def escape_controls(text: str) -> str:
 def _shown(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+@final
+class NameCell:
+    """Table cell that shows a name given by the user, such as that of a layer. It is wrapped at dots and underscores.
+
+    Args:
+        text: Name; a line break in it is kept. Control characters are shown as escape sequences, and markup has no effect.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = escape_controls(text).split("\n")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            yield Text("\n".join(_wrap_name(line, options.max_width)), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        widths = [cell_len(line) for line in self._lines]
+        parts = [cell_len(part) for line in self._lines for part in _PARTS.findall(line)]
+        return Measurement(max(parts, default=0), max(widths)).with_maximum(options.max_width)
+
+
+def _wrap_name(name: str, width: int) -> list[str]:
+    """Return the lines of `name`, wrapped before dots, and before underscores if a part between dots is longer than a line."""
+    lines = [""]
+    for part in _PARTS.findall(name):
+        pieces = [part] if cell_len(part) <= width else _PIECES.findall(part)
+        for piece in pieces:
+            if lines[-1] and cell_len(lines[-1] + piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return lines
+
+
+@final
+class _DescriptionColumn(ProgressColumn):
+    """Column of a progress bar with the description, which is the only column that is shortened on a narrow terminal."""
+
+    def render(self, task: ProgressTask) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from lionheart.cli.console import RichProgress, escape_controls, make_table, print_json, stderr
+from lionheart.cli.console import NameCell, RichProgress, escape_controls, make_table, print_json, stderr
 from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_si
@@ -115,7 +114,7 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
             _say(f"  digital: {group.pattern}{count}: {group.reason}")
     for row in data.projections:
         if row.aliases:
-            _say(f"  one weight: {row.fqn} = {', '.join(row.aliases)}")
+            _say(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}")
     for line in _describe_others(data):
         _say(line)
     for note in data.notes:
@@ -136,16 +135,12 @@ def _say(text: str) -> None:
     stderr.print(escape_controls(text), markup=False)
 
 
-def _name(text: str) -> Text:
-    """Return a table cell that shows `text` as it is, with escape sequences instead of control characters."""
-    return Text(escape_controls(text))
-
-
 def _describe_rest(totals: CoverageTotals) -> str:
     """Return a sentence on the weights of two or more dimensions outside projections, or an empty string if there are none."""
     if not totals.weights_other:
         return ""
-    return f"{format_count(totals.macs_other)}MACs and {totals.weights_other:,} weights are in no projection. "
+    macs = f", with {format_count(totals.macs_other)}MACs" if totals.macs_other else ""
+    return f"{totals.weights_other:,} other weights{macs} are in no projection. "
 
 
 def _describe_completeness(data: CoverageAudit) -> str:
@@ -196,9 +191,9 @@ def _show_groups(data: CoverageAudit) -> None:
     )  # fmt: skip
     for row in data.groups:
         table.add_row(
-            _name(row.pattern),
+            NameCell(row.pattern),
             str(row.n_projections),
-            _name(row.layer_type),
+            row.layer_type,
             _shape(row),
             format_count(row.macs),
             format_count(row.weights),
@@ -215,9 +210,9 @@ def _show_units(data: CoverageAudit) -> None:
     )  # fmt: skip
     for row in data.units:
         table.add_row(
-            _name(row.pattern),
+            NameCell(row.pattern),
             str(row.n_units),
-            _name("\n".join(f"{shape.n_projections} {shape.layer_type} {_shape(shape)}" for shape in row.shapes)),
+            NameCell("\n".join(f"{shape.n_projections} {shape.layer_type} {_shape(shape)}" for shape in row.shapes)),
             format_si(row.macs, "").strip(),
             format_si(row.weights, "").strip(),
             str(row.n_tiles_mappable) if row.n_mappable else "-",
@@ -234,8 +229,8 @@ def _show_projections(data: CoverageAudit) -> None:
     for row in data.projections:
         analog = row.analog
         table.add_row(
-            _name(row.fqn),
-            _name(row.layer_type),
+            NameCell(row.fqn),
+            row.layer_type,
             _shape(row),
             f"{row.n_mvms}",
             format_count(row.macs),

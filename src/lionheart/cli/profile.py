@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import EXIT_INTERRUPTED, NameCell, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import DeviceName, JsonFlag, Seed, SetFlags, TaskName, list_assignments
 from lionheart.units import format_duration
 
@@ -104,7 +104,7 @@ def show_profile(profile: Profile) -> None:
         for point in row.over_time:
             half = (point.drop_high_pp - point.drop_low_pp) / 2
             values += [metric.format_value(point.mean), f"{point.drop_pp:+.2f} ± {half:.2f}"]
-        table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
+        table.add_row(NameCell(row.fqn), f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)
     unfinished = f"{left} projections are not yet evaluated. " if left else ""

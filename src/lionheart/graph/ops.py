@@ -192,6 +192,28 @@ def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | No
     return None if places is None else (args[places[0]], args[places[1]])
 
 
+def as_matrix(packet: Any, args: tuple[Any, ...], weight: Tensor) -> Tensor:
+    """Return the weight of a product as a view or copy of shape ``(rows, cols)``, or ``(groups, rows, cols)`` with groups.
+
+    Args:
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.convolution``.
+        args: Positional arguments of the call.
+        weight: Weight of the call.
+
+    Returns:
+        For a convolution, rows are the elements of the kernel of one group, and columns its output channels. For a
+        matrix-vector product, rows are the inputs. For any other product, `weight` itself.
+    """
+    if packet in (aten.mv, aten.addmv):
+        return weight.t()
+    if packet in (aten.convolution, aten._convolution, aten.convolution_overrideable):
+        is_transposed, groups = args[6], args[8]
+        matrices = weight.flatten(1).unflatten(0, (groups, -1))
+        matrices = matrices if is_transposed else matrices.transpose(-1, -2)
+        return matrices[0] if groups == 1 else matrices
+    return weight
+
+
 def is_grouped(packet: Any) -> bool:
     """Return whether an operation multiplies each group of input vectors with its own matrix."""
     return packet.__name__ in _GROUPED

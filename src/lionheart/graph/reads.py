@@ -27,6 +27,7 @@ class WeightReads:
         self._uses: dict[str, dict[tuple[str, str], None]] = {}
         self._macs: dict[str, int | None] = {}
         self._packed: dict[str, OtherWeight] = {}
+        self._views: dict[str, str] = {}
 
     def note(
         self, name: str, where: str, origins: Iterable[tuple[Tensor, Origin | None]], output: Tensor, *, hides: bool
@@ -43,7 +44,7 @@ class WeightReads:
         pairs = list(origins)
         is_constant = all(origin is not None for _, origin in pairs)
         for tensor, origin in pairs:
-            if is_constant or origin is None:
+            if origin is None or (is_constant and name not in LOOKUPS):
                 continue
             spread = name == "mul" and sum(size > 1 for size in tensor.shape) > 1 and _is_spread(pairs, output)
             for each in origin.names:
@@ -52,6 +53,19 @@ class WeightReads:
                 self._uses.setdefault(each, {})[name, where] = None
                 macs = self._macs.get(each, 0)
                 self._macs[each] = None if hides or macs is None else macs + output.numel() * spread
+
+    def note_view(self, where: str, origins: Iterable[Origin | None]) -> None:
+        """Record an operation that reads parameters without arithmetic, such as a view. `where` is the code that calls it."""
+        for origin in origins:
+            for name in () if origin is None else origin.names:
+                self._views.setdefault(name, where)
+
+    def note_input(self, where: str, origin: Origin | None) -> None:
+        """Record that the code `where` multiplies parameters, as inputs, with a weight."""
+        for name in () if origin is None else origin.names:
+            if name in self._parameters:
+                self._uses.setdefault(name, {})["input of a product", where] = None
+                self._macs.setdefault(name, 0)
 
     def is_preparation(self, name: str, origins: Collection[Origin | None]) -> bool:
         """Return whether an operation computes a tensor from parameters alone, which is not part of an inference.
@@ -85,11 +99,14 @@ class WeightReads:
             operations = {operation for operation, _ in uses}
             if name in covered or operations & (LOOKUPS | NORMS) or (name in self._buffers and not uses):
                 continue
-            found.append(OtherWeight(name, tuple(tensor.shape), self._reason(name), self._macs.get(name, 0)))
+            macs = self._macs.get(name, None if name in self._views else 0)
+            found.append(OtherWeight(name, tuple(tensor.shape), self._reason(name), macs))
         return (*found, *self._packed.values())
 
     def _reason(self, name: str) -> str:
         uses = self._uses.get(name, {})
+        if not uses and name in self._views:
+            return f"{self._views[name]} reads it outside of the operations that the trace shows"
         if not uses:
             return "not read on these inputs"
         where = next(place for _, place in uses)

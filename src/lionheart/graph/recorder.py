@@ -15,7 +15,7 @@ from lionheart.graph.quantised import PackedLayer, describe_packed, quantised_ty
 from lionheart.graph.reads import WeightReads
 from lionheart.graph.rows import Row
 from lionheart.graph.stacks import covers_matrices, is_stack, matrix_names, matrix_regions, matrix_shape
-from lionheart.graph.storage import Origin, extent, memory_of
+from lionheart.graph.storage import Origin, extent, memory_of, named_tensors
 
 Module = tuple[str, nn.Module | None]
 
@@ -44,8 +44,9 @@ class TraceRecorder:
         self._n_uses = 0
         self._edges: dict[tuple[str, str], None] = {}
         self._memories: dict[int, list[Row]] = {}
-        self._parameters = dict([*model.named_parameters(), *model.named_buffers()])
+        self._parameters = named_tensors(model)
         self._factors: set[str] = set()
+        self._multiplying: set[nn.Module | None] = set()
         self._products: set[tuple[nn.Module, str]] = set()
         self._other_uses: dict[tuple[nn.Module, str], str] = {}
         #: Module that runs its own forward with weight proxies -> its projections whose weight is its own parameter.
@@ -129,6 +130,7 @@ class TraceRecorder:
             Names of the projections in the product. There are several if the weight tensor stores several projections.
         """
         self._factors.update(origin.names)
+        self._multiplying.add(module[1])
         shares = self._shares(origin, module, x, weight)
         n_matrices = len(weight) if weight.ndim == 3 else 1
         for row, share in shares:
@@ -321,7 +323,9 @@ class TraceRecorder:
         opened = [*self._rows.values(), *(row for each in self._computed.values() for row in each)]
         for row in opened:
             user = next((each for each in row.users if each.module in self._written), None)
-            if row.n_calls or user is None or not (user.projection.is_module or is_convolution(user.module)):
+            if row.n_calls or user is None or user.module in self._multiplying:
+                continue
+            if not (user.projection.is_module or is_convolution(user.module)):
                 continue
             calls, read, written = self._written[user.module]
             self._list(row)
@@ -336,6 +340,8 @@ class TraceRecorder:
         rows = [Row([each], (0, 0)) for each in self._placed if each.fqn not in ran] + packed
         for row in rows:
             row.unsupported_reason = "it did not run on the example inputs"
+            if row.parameter in self._factors:
+                row.unsupported_reason += "; its weight is part of another product"
         return tuple(row.node() for row in rows)
 
     def _covered(self) -> set[str]:

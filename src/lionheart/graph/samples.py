@@ -17,20 +17,29 @@ def cut_batch(model: nn.Module, inputs: Any) -> Iterator[tuple[Any, int]]:
 
     The first dimension may be the batch. The second dimension may be the batch if the model has recurrent or attention layers
     with ``batch_first=False``. All tensors with the size of the first tensor in this dimension are cut. Other tensors, such as
-    masks and scalars, are kept.
+    masks and scalars, are kept at first; a second pair cuts them in their first or second dimension, such as the initial state
+    of a recurrent layer.
     """
     has_time_first = any(getattr(module, "batch_first", True) is False for module in model.modules())
     tensors = [each for each in tree_leaves(inputs) if isinstance(each, Tensor)]
     for dim in (0, 1) if has_time_first else (0,):
         first = next((each for each in tensors if each.ndim > dim), None)
-        if first is not None and first.shape[dim]:
-            n_samples = int(first.shape[dim])
-            yield tree_map(partial(_cut, dim=dim, n_samples=n_samples), inputs), n_samples
+        if first is None or not first.shape[dim]:
+            continue
+        n_samples = int(first.shape[dim])
+        yield tree_map(partial(_cut, dims=(dim,), n_samples=n_samples), inputs), n_samples
+        if n_samples > 1 and any(_batch_dim(each, (dim,), n_samples) is None for each in tensors):
+            yield tree_map(partial(_cut, dims=(dim, 0, 1), n_samples=n_samples), inputs), n_samples
 
 
-def _cut(value: Any, dim: int, n_samples: int) -> Any:
-    is_batch = isinstance(value, Tensor) and value.ndim > dim and value.shape[dim] == n_samples
-    return value.narrow(dim, 0, 1).contiguous() if is_batch and dim else value[:1] if is_batch else value
+def _batch_dim(tensor: Tensor, dims: tuple[int, ...], n_samples: int) -> int | None:
+    """Return the first of `dims` in which a tensor has the size `n_samples`, or None."""
+    return next((dim for dim in dims if tensor.ndim > dim and tensor.shape[dim] == n_samples), None)
+
+
+def _cut(value: Any, dims: tuple[int, ...], n_samples: int) -> Any:
+    dim = _batch_dim(value, dims, n_samples) if isinstance(value, Tensor) else None
+    return value if dim is None else value[:1] if dim == 0 else value.narrow(dim, 0, 1).contiguous()
 
 
 def is_one_of(part: tuple[LayerGraph, tuple[int, ...]], whole: tuple[LayerGraph, tuple[int, ...]], n: int) -> bool:

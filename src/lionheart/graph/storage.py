@@ -33,6 +33,7 @@ class Origin:
 
 
 _CONSTANT = Origin()
+_OF_MODULES = set(vars(nn.Module()))  # attributes of every module, such as those that hold its parameters
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
@@ -67,6 +68,29 @@ def inner_tensors(tensor: Tensor) -> list[Tensor]:
     return [leaf for each in found for leaf in (inner_tensors(each) or [each])]
 
 
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters, buffers and other tensors that a model stores, by fully qualified name.
+
+    Other tensors are attributes of a module, and elements of lists, tuples and dicts that are attributes of a module.
+    """
+    found = dict([*model.named_parameters(), *model.named_buffers()])
+    for fqn, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in _OF_MODULES:
+                continue
+            items = (
+                enumerate(value)
+                if isinstance(value, (list, tuple))
+                else dict(value).items()
+                if isinstance(value, dict)
+                else ()
+            )
+            for key, item in [("", value), *items]:
+                if isinstance(item, Tensor):
+                    found.setdefault(".".join(filter(None, (fqn, name, str(key)))), item)
+    return found
+
+
 @final
 class StorageTracker:
     """Tracks the parameters and the projections (weight matrices) from which each tensor in a forward pass is computed.
@@ -82,7 +106,7 @@ class StorageTracker:
         self._held: list[
             Tensor
         ] = []  # copies of parameters are kept alive, so that their memory is not reused by other tensors
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        for name, tensor in named_tensors(model).items():
             self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
             for inner in inner_tensors(tensor):
                 self._of_memory[memory_of(inner)] = Origin((name,))

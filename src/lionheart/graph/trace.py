@@ -22,6 +22,7 @@ from lionheart.graph.ops import (
     LEFT_OR_RIGHT,
     NAMES,
     NO_WORK,
+    as_matrix,
     factors_of,
     group_shares,
     has_addend,
@@ -82,7 +83,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         origins = [self.tracker.of(each) for each in inputs]
         picked = self._pick(name, args, origins)
         self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
+        if name == "lift_fresh" and origins == [None]:
+            self.tracker.mark(outputs[0], Origin())  # a constant that the forward pass creates
         if name in NO_WORK or not outputs:
+            self.recorder.reads.note_view(where_in(self._module), origins)
             return
         if picked is not None:
             self.tracker.mark(outputs[0], picked)
@@ -138,7 +142,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if picks is not None or call.packet not in LEFT_OR_RIGHT:
                     origin = replace(origin, picks=picks or ())
                 is_left = weight is not x and weight is inputs[-2] and call.packet in LEFT_OR_RIGHT
-                seen = weight.transpose(-1, -2) if is_left else weight
+                seen = weight.transpose(-1, -2) if is_left else as_matrix(call.packet, call.args, weight)
+                self.recorder.reads.note_input(where_in(self._module), self.tracker.of(x))
                 producers, bias = self.tracker.producers(inputs), has_addend(call.packet, call.args)
                 fqns = self.recorder.add_use(
                     origin, self._module, macs, x, seen, outputs[0], producers=producers, has_bias=bias
@@ -214,6 +219,8 @@ def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> 
     handles: list[Any] = []
     proxies = _Probes(recorder)
     for fqn, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # it supports no hooks; its products belong to the module that calls it
         enter, leave = _watch(watcher.stack, fqn, proxies, recorder)
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     torch.backends.mha.set_fastpath_enabled(False)

@@ -327,3 +327,108 @@ def test_a_kernel_is_no_stack_of_matrices(shape: tuple[int, ...], use: Any, inpu
 
     (node,) = trace_graph(Net(), inputs).nodes
     assert (node.fqn, node.layer_type, node.weights) == ("table", "functional", shape[0] * shape[1] * shape[2])
+
+
+class Use(nn.Module):
+    """A linear layer, and other weights that a function uses on its outputs of shape (1, 5, 6)."""
+
+    def __init__(self, use: Any, **members: Any) -> None:
+        super().__init__()
+        self.fc, self.use = nn.Linear(6, 6), use
+        for name, member in members.items():
+            setattr(self, name, nn.Parameter(torch.randn(member)) if isinstance(member, tuple) else member)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(self, self.fc(x))
+
+
+@pytest.mark.parametrize(
+    ("use", "members", "expected"),
+    [
+        (lambda s, x: torch.stack([s.w @ row for row in x[0]]), {"w": (4, 6)}, {"w": (6, 4, 1, 5)}),
+        (lambda s, x: F.conv1d(x.mT, s.w), {"w": (4, 6, 3)}, {"w": (18, 4, 1, 3)}),
+        (lambda s, x: F.conv1d(x.mT, s.w, groups=2), {"w": (4, 3, 3)}, {"w": (9, 2, 2, 3)}),
+        (lambda s, x: F.conv_transpose1d(x.mT, s.w), {"w": (6, 4, 3)}, {"w": (6, 12, 1, 5)}),
+        (lambda s, x: F.linear(x, s.w[torch.tensor([0, 2, 1])]), {"w": (4, 6)}, {"w": (6, 3, 1, 5)}),
+        (lambda s, x: x @ s.w, {"w": torch.ones(6, 4)}, {"w": (6, 4, 1, 5)}),
+        (lambda s, x: x @ s.w[1], {"w": [0, torch.ones(6, 4)]}, {"w.1": (6, 4, 1, 5)}),
+        (
+            lambda s, x: torch.func.functional_call(s.w, {"weight": s.v, "bias": s.w.bias}, (x,)),
+            {"w": nn.Linear(6, 4), "v": (4, 6)},
+            {"v": (6, 4, 1, 5)},
+        ),
+    ],
+    ids=["matvec", "conv", "groups", "transposed", "chosen rows", "tensor", "list", "functional call"],
+)
+def test_weights_outside_layers_have_the_sizes_of_their_products(use: Any, members: Any, expected: Any):
+    # Tensors that are no parameter counted as activations, and a call with other weights counted twice.
+    graph = trace_graph(Use(use, **members), torch.ones(1, 5, 6))
+    found = {node.fqn: (node.rows, node.cols, node.groups, node.n_mvms) for node in graph.nodes if node.fqn != "fc"}
+    assert found == expected
+    assert sum(op.macs for op in graph.other_ops) == 0
+    assert graph.is_complete
+
+
+def test_a_weight_that_leaves_pytorch_makes_the_audit_incomplete():
+    # A forward that multiplies in NumPy was said not to read the weight.
+    def use(self: Use, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.numpy() @ self.w.detach().numpy())
+
+    graph = trace_graph(Use(use, w=(6, 4)), torch.ones(1, 5, 6))
+    (line,) = graph.other_weights
+    assert (line.name, line.macs) == ("w", None)
+    assert "outside of the operations that the trace shows" in line.reason
+    assert not graph.is_complete
+
+
+def test_parameters_that_are_inputs_of_a_layer_are_read():
+    graph = trace_graph(Use(lambda s, x: x @ s.h(s.z).view(6, 4), h=nn.Linear(3, 24), z=(1, 3)), torch.ones(1, 5, 6))
+    assert graph["h"].macs == 72
+    (line,) = graph.other_weights
+    assert (line.name, line.macs) == ("z", 0)
+    assert "'input of a product'" in line.reason
+
+
+def test_weights_joined_with_others_are_named_at_their_layers():
+    model = Use(lambda s, x: F.linear(x, torch.cat([s.a.weight, s.b.weight])), a=nn.Linear(6, 4), b=nn.Linear(6, 2))
+    graph = trace_graph(model, torch.ones(1, 5, 6))
+    assert graph["a.weight * b.weight"].macs == 180
+    assert reasons(graph)["a"] == "it did not run on the example inputs; its weight is part of another product"
+
+
+def test_positions_that_an_embedding_looks_up_need_no_line():
+    model = Use(lambda s, x: x + s.positions(torch.arange(5)), positions=nn.Embedding(9, 6))
+    assert trace_graph(model, torch.ones(1, 5, 6)).other_weights == ()
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss", "llama4_text", "deepseek_v3"])
+def test_the_experts_of_other_families_are_listed(family: str):
+    transformers = pytest.importorskip("transformers")
+    changes = dict(
+        hidden_size=64, intermediate_size=64, moe_intermediate_size=32, shared_expert_intermediate_size=48, head_dim=16,
+        num_hidden_layers=1, num_experts=4, num_local_experts=4, n_routed_experts=4, num_experts_per_tok=2,
+        vocab_size=100, num_attention_heads=4, num_key_value_heads=4, intermediate_size_mlp=64, n_group=1, topk_group=1,
+        q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=16, first_k_dense_replace=0,
+        interleave_moe_layer_step=1, pad_token_id=0,
+    )  # fmt: skip
+    config = transformers.CONFIG_MAPPING[family].from_dict(changes)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        tokens = torch.ones(1, 8, dtype=torch.long)
+    graph = trace_graph(model, {"input_ids": tokens})
+    experts = [node for node in graph.nodes if node.layer_type == "stacked"]
+    width = 64 if family in ("gpt_oss", "llama4_text") else 32
+    n_tokens = 8 * (4 if family == "llama4_text" else 2)  # Llama 4 computes every expert for every token
+    assert len(experts) == 8
+    assert sum(node.weights for node in experts) == 4 * 3 * 64 * width
+    assert sum(node.macs for node in experts) == n_tokens * 3 * 64 * width
+    assert graph.is_complete
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
+def test_weights_of_a_scripted_module_are_listed():
+    # The trace failed, because a scripted module supports no hooks.
+    model = Use(lambda s, x: s.w(x), w=torch.jit.script(nn.Linear(6, 4)))
+    graph = trace_graph(model, torch.ones(1, 5, 6))
+    assert [(node.fqn, node.macs) for node in graph.nodes] == [("fc", 180), ("w.weight", 120)]
+    assert "multiplies the parameter directly" in reasons(graph)["w.weight"]

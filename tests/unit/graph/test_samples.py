@@ -50,10 +50,29 @@ def repeat(x: Tensor, n: int, dim: int = 0) -> Tensor:
         (lambda: nn.Bilinear(4, 3, 2), lambda n: (torch.ones(n, 4), torch.ones(n, 3))),
         (lambda: nn.LSTM(4, 3, batch_first=True), lambda n: torch.ones(n, 7, 4)),
         (lambda: nn.LSTM(4, 3), lambda n: torch.ones(7, n, 4)),
+        (
+            lambda: nn.GRU(4, 3, num_layers=6, batch_first=True),
+            lambda n: {"input": torch.ones(n, 7, 4), "hx": torch.ones(6, n, 3)},
+        ),
+        (lambda: nn.LSTM(4, 3), lambda n: (torch.ones(7, n, 4), (torch.ones(1, n, 3), torch.ones(1, n, 3)))),
+        (lambda: nn.RNNCell(4, 3), lambda n: (torch.ones(n, 4), torch.ones(n, 3))),
         (lambda: Words(batch_first=True), lambda n: torch.ones(n, 7, 8)),
         (lambda: Words(batch_first=False), lambda n: torch.ones(7, n, 8)),
     ],
-    ids=["linear", "conv", "dict", "dict and vector", "tuple", "lstm", "time first", "words", "words first"],
+    ids=[
+        "linear",
+        "conv",
+        "dict",
+        "dict and vector",
+        "tuple",
+        "lstm",
+        "time first",
+        "gru with state",
+        "lstm with state",
+        "cell",
+        "words",
+        "words first",
+    ],
 )
 def test_a_batch_counts_as_one_sample(build: Callable[[], nn.Module], inputs: Callable[[int], Any], n: int):
     model = build()
