@@ -32,7 +32,7 @@ from lionheart.arguments import (
     check_model,
     trace_model,
 )
-from lionheart.data import device_of
+from lionheart.data import count_batches, device_of
 from lionheart.deprecated import warn_deprecated
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, check_type
@@ -92,7 +92,7 @@ def evaluate(
     moments = as_times(times, "evaluate")
     check_count("evaluate: n_chips", n_chips, 1)
     streams = RandomStreams(check_count("evaluate: seed", seed, 0)).scope("test")
-    score = evaluation.check_scores(scored, "evaluate")
+    count_batches(batches, None)  # an error if the data do not end
     is_analog = bool(analog_layers(model))
     if is_analog:
         check_calibrated(model, "evaluate")
@@ -104,7 +104,7 @@ def evaluate(
         lambda: evaluation.evaluate_over_chips(
             model,
             batches,
-            score,
+            scored,
             times=moments if is_analog else [0.0],
             n_chips=n_chips if is_analog else 1,
             streams=streams,
@@ -112,7 +112,7 @@ def evaluate(
             progress=progress,
             run_calibration=run_calibration,
         ),
-        score,
+        scored,
     )
     return Evaluation(
         split="data",
@@ -158,7 +158,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
         batches,
         lambda: analog.calibrate_input_ranges_(model, run, static, digitally=True) if static else {},
     )
-    return InputRanges(ranges, dynamic, min(len(batches), CALIBRATION_BATCHES))
+    return InputRanges(ranges, dynamic, count_batches(batches, CALIBRATION_BATCHES))
 
 
 def program_(model: nn.Module, seed: int = 0) -> ChipState:

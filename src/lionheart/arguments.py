@@ -15,7 +15,16 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
-from lionheart.data import BatchSource, as_batches, call_model, device_of, first_sample, move_batch
+from lionheart.data import (
+    BatchSource,
+    as_batches,
+    call_model,
+    count_batches,
+    device_of,
+    first_sample,
+    move_batch,
+    read_first,
+)
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
@@ -114,26 +123,14 @@ def as_rules(rules: Any, where: str, *, may_be_empty: bool = False) -> tuple[str
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0.
+    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource` with at least one batch.
 
     `where` is the beginning of error messages.
     """
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
-    if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
-        raise ConfigError(
-            f"{where}: data: got the data set {type(data).__name__}, expected batches",
-            hint="wrap the data set in a loader: DataLoader(data, batch_size=100)",
-        )
-    try:
-        batches = as_batches(data)
-        n_batches = len(batches)
-    except (ConfigError, TypeError) as error:
-        what = f"{type(data).__name__} without a length" if isinstance(error, TypeError) else type(data).__name__
-        raise ConfigError(
-            f"{where}: data: got {what}, expected batches whose number is known", hint=_DATA_HINT
-        ) from error
-    if n_batches == 0:
+    batches = as_batches(data, f"{where}: data")
+    if count_batches(batches, 1) == 0:
         raise ConfigError(f"{where}: data: got no batches, expected at least one", hint=_DATA_HINT)
     return batches
 
@@ -181,7 +178,7 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
         )
     if isinstance(example_inputs, list) or hasattr(example_inputs, "epoch") or hasattr(example_inputs, "dataset"):
         batches = as_data(example_inputs, f"{where}: example_inputs")
-        example_inputs = first_sample(next(iter(batches.epoch(torch.Generator().manual_seed(0))))[0])
+        example_inputs = first_sample(read_first(batches)[0])
     is_batch_first = all(getattr(module, "batch_first", True) for module in model.modules())
     n_samples = len(example_inputs) if isinstance(example_inputs, torch.Tensor) and example_inputs.ndim > 1 else 1
     if n_samples > 1 and is_batch_first:

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from lionheart.deprecated import find_renamed
 from lionheart.errors import ConfigError
+from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.spec import with_config_errors
 
 if TYPE_CHECKING:
@@ -31,17 +32,36 @@ _ROUNDING_PP = 1e-9  # tolerance for rounding errors in a drop [pp]
 _LARGEST_EXPONENT = 700.0  # exp overflows shortly above
 
 
-def accuracy_scores(outputs: Tensor, targets: Tensor) -> Tensor:
+def accuracy_scores(outputs: Any, targets: Tensor) -> Tensor:
     """Return 1.0 for each sample in which the target class has the largest output, and 0.0 for all other samples.
 
+    If each sample has several positions, such as tokens or pixels, the score is the share of correct positions. Positions with
+    the target -100 are not counted.
+
     Args:
-        outputs: Output of the network for each class, ``(batch, classes)``.
-        targets: Index of the correct class of each sample, ``(batch,)``.
+        outputs: Output of the network for each class, ``(batch, classes)``, ``(batch, ..., classes)`` or
+            ``(batch, classes, ...)``, or an object that contains these logits (see `find_logits`).
+        targets: Index of the correct class of each sample, ``(batch,)``, or of each position, ``(batch, ...)``.
 
     Returns:
         Score of each sample, ``(batch,)`` float32.
+
+    Raises:
+        ConfigError: The shapes or types do not fit, or all targets of a sample are -100.
     """
-    return (outputs.argmax(dim=-1) == targets).float()
+    logits = find_logits(outputs)
+    axis = class_axis(logits, targets, "accuracy_scores")
+    is_right: Tensor = (logits.argmax(dim=axis) == targets).float()
+    if targets.ndim < 2:
+        return is_right
+    is_counted = (targets != NO_TARGET).flatten(1).sum(dim=1)
+    if not bool((is_counted > 0).all()):
+        raise ConfigError(
+            f"accuracy_scores: got a sample whose targets are all {NO_TARGET}, expected at least one target to score",
+            hint="leave samples without targets out of the data",
+        )
+    share: Tensor = is_right.flatten(1).sum(dim=1) / is_counted
+    return share
 
 
 @final

@@ -6,14 +6,13 @@ import json
 import re
 import sys
 import traceback
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, final
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -26,21 +25,45 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as ProgressTask
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.errors import LionHeartWarning
+from lionheart.text import escape_controls, shorten_message
 
-EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
 
-#: Unicode categories of characters that control a terminal or are not visible: control, format, line separators, surrogates.
-_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+
+class _Escaped:
+    """A printable object of rich whose control characters, such as escape sequences of terminals, are shown escaped."""
+
+    def __init__(self, shown: RenderableType) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._shown, options):
+            yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
+
+
+class _EscapingHook(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(each) for each in renderables]
+
+
+def _make_console() -> Console:
+    """Return a console for stderr that shows text as it is: markup and emoji codes of rich have no effect."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.push_render_hook(_EscapingHook())
+    return console
+
+
 #: Parts of a name that start at a dot, and pieces of a part that start at a dot or underscore.
 _PARTS, _PIECES = re.compile(r"\.?[^.]+|\."), re.compile(r"[._]?[^._]+|[._]")
 #: Progress and readable results; silent with --quiet.
-stderr = Console(stderr=True, highlight=False)
-_urgent = Console(stderr=True, highlight=False)
+stderr = _make_console()
+_urgent = _make_console()
 
 
 def warn(text: str) -> None:
@@ -63,7 +86,7 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
     """
     if verbose:
         _urgent.print(traceback.format_exc(), markup=False)
-    _urgent.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
+    _urgent.print(f"error: {shorten_message(message)}", style="bold red", soft_wrap=True)
     if hint:
         say(f"  hint: {hint}")
 
@@ -91,7 +114,7 @@ def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
             show_other(message, category, filename, lineno, file, line)
         elif str(message) not in seen:
             seen.add(str(message))
-            warn(str(message))
+            warn(shorten_message(str(message)))
 
     stderr.quiet = quiet
     try:
@@ -111,7 +134,7 @@ class _RichBar:
         self._progress.advance(self._task, steps)
 
     def describe(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=escape_controls(text))
 
 
 class RichProgress:
@@ -141,7 +164,7 @@ class RichProgress:
         with Progress(
             *columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal
         ) as progress:
-            task = progress.add_task(text, total=total, rate="")
+            task = progress.add_task(escape_controls(text), total=total, rate="")
             yield _Rated(progress, task)
 
 
@@ -157,20 +180,8 @@ class _Rated(_RichBar):
 
 def print_json(data: Any) -> None:
     """Write `data` (JSON types) to stdout as indented JSON."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
-def escape_controls(text: str) -> str:
-    r"""Return `text` with escape sequences such as ``\x1b`` instead of control characters, except line breaks.
-
-    Names that users choose, such as those of modules, can contain characters that change the state of a terminal.
-    """
-    return "".join(_shown(each) if each != "\n" and unicodedata.category(each) in _HIDDEN else each for each in text)
-
-
-def _shown(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    text = json.dumps(data, indent=2, allow_nan=False)  # escapes all control characters but DEL
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
 
 
 @final

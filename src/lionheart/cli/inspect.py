@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import NameCell, RichProgress, escape_controls, make_table, print_json, stderr
+from lionheart.cli.console import NameCell, RichProgress, make_table, print_json, stderr
 from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_si
@@ -100,39 +100,34 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
     else:
         _show_groups(data)
     totals, n = data.totals, len(data.projections)
-    _say(
+    stderr.print(
         f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. {_describe_rest(totals)}"
         f"{_share(totals, totals.macs_mappable)} can run analog, on {totals.n_tiles_all_analog} tiles. "
         f"{_share(totals, totals.macs_by_choice)} stay digital by choice of the user. "
         f"{_share(totals, totals.macs_not_mappable + totals.macs_other)} cannot run analog. "
         f"Latencies are those of one inference on {data.platform}."
     )
-    _say(_describe_completeness(data))
+    stderr.print(_describe_completeness(data))
     for group in data.groups:
         if group.reason:
             count = f" ({group.n_projections})" if group.n_projections > 1 else ""
-            _say(f"  digital: {group.pattern}{count}: {group.reason}")
+            stderr.print(f"  digital: {group.pattern}{count}: {group.reason}")
     for row in data.projections:
         if row.aliases:
-            _say(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}")
+            stderr.print(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}")
     for line in _describe_others(data):
-        _say(line)
+        stderr.print(line)
     for note in data.notes:
-        _say(f"  {note}")
+        stderr.print(f"  {note}")
     if data.unused:
-        _say(f"not used with the example inputs: {', '.join(data.unused)}")
+        stderr.print(f"not used with the example inputs: {', '.join(data.unused)}")
     if totals.macs_dynamic:
-        _say(f"always digital, products of two activations: {format_count(totals.macs_dynamic)}MACs")
+        stderr.print(f"always digital, products of two activations: {format_count(totals.macs_dynamic)}MACs")
     others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
     if others:
-        _say(f"always digital, other operations (output elements): {others}")
+        stderr.print(f"always digital, other operations (output elements): {others}")
     if data.unpriced_ops:
-        _say(f"not in the cost model of {data.platform}: {', '.join(data.unpriced_ops)}")
-
-
-def _say(text: str) -> None:
-    """Print `text` as one line, with escape sequences instead of control characters in names."""
-    stderr.print(escape_controls(text), markup=False)
+        stderr.print(f"not in the cost model of {data.platform}: {', '.join(data.unpriced_ops)}")
 
 
 def _describe_rest(totals: CoverageTotals) -> str:
@@ -185,7 +180,7 @@ def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
 
 def _show_groups(data: CoverageAudit) -> None:
     table = make_table(
-        f"{escape_controls(data.task)}: projections, equal ones of repeated blocks in one row (--all: one row each)",
+        f"{data.task}: projections, equal ones of repeated blocks in one row (--all: one row each)",
         "projections", "number", "type", "rows×cols", "MACs", "weights", "tiles",
         right=("number", "rows×cols", "MACs", "weights", "tiles"),
     )  # fmt: skip
@@ -204,7 +199,7 @@ def _show_groups(data: CoverageAudit) -> None:
 
 def _show_units(data: CoverageAudit) -> None:
     table = make_table(
-        f"{escape_controls(data.task)}: {data.totals.n_units} mapping units (parts of repeated blocks)",
+        f"{data.task}: {data.totals.n_units} mapping units (parts of repeated blocks)",
         "unit", "number", "projections of each", "MACs", "weights", "tiles",
         right=("number", "MACs", "weights", "tiles"),
     )  # fmt: skip
@@ -222,7 +217,7 @@ def _show_units(data: CoverageAudit) -> None:
 
 def _show_projections(data: CoverageAudit) -> None:
     table = make_table(
-        f"{escape_controls(data.task)}: projections in execution order",
+        f"{data.task}: projections in execution order",
         "projection", "type", "rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog",
         right=("rows×cols", "MVMs", "MACs", "tiles", "used", "digital", "analog"),
     )  # fmt: skip

@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from lionheart.cli.console import (
-    EXIT_INTERRUPTED,
-    EXIT_NOT_MET,
-    NameCell,
-    RichProgress,
-    make_table,
-    print_json,
-    say,
-    stderr,
-)
+from lionheart.cli.console import EXIT_NOT_MET, NameCell, RichProgress, make_table, print_json, say, stderr, warn
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -32,16 +24,18 @@ from lionheart.cli.options import (
     ReadTime,
     SearchSetFlags,
     Seed,
+    TrustTask,
     list_assignments,
 )
 from lionheart.cli.render import show_accuracy, show_system
+from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_duration, format_elapsed
 
 if TYPE_CHECKING:
     from lionheart.candidates import GraphRecord
     from lionheart.metrics import Metric
-    from lionheart.runs import Results
+    from lionheart.runs import Results, RunDirectory
 
 _NOTES = 10  # number of projections for which the reason why they stay digital is shown
 _OUTCOMES = {
@@ -74,6 +68,7 @@ def map_command(
             "best mapping so far.",
         ),
     ] = None,
+    trust_task: TrustTask = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
     finish: Annotated[bool, typer.Option("--finish", hidden=True)] = False,
@@ -90,10 +85,9 @@ def map_command(
     """
     import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.candidates import GraphRecord
-    from lionheart.cli.tasks import load_task
+    from lionheart.cli.tasks import load_run_task, load_task
     from lionheart.jobs import map_layers, read_settings, resume_run
-    from lionheart.jobs.map import default_run_dir
-    from lionheart.report import report_run
+    from lionheart.jobs.run_folder import default_run_dir
     from lionheart.runs import RunDirectory
 
     progress = RichProgress()
@@ -106,9 +100,11 @@ def map_command(
                 "map: got --resume together with settings, --config or --out, but a resumed run keeps its settings",
                 hint="give --resume without settings, --config and --out, or start a new run without --resume",
             )
-        name = task or RunDirectory.open(resume).description().task
-        with _telling_how_to_resume(resume):
-            result = resume_run(load_task(name, progress, device), resume, finish=finish, progress=progress)
+        run = RunDirectory.open(resume)
+        run.require_job("map")
+        loaded = load_run_task(run, task, progress, device, is_trusted=trust_task, verb="map")
+        with _telling_how_to_resume(resume, loaded.name):
+            result = resume_run(loaded, resume, finish=finish, progress=progress)
     elif finish:
         raise ConfigError(
             "--finish: got no run to finish, expected --resume too",
@@ -124,29 +120,48 @@ def map_command(
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress, device)
         path = out or default_run_dir(loaded.name)
-        with _telling_how_to_resume(path):
+        with _telling_how_to_resume(path, loaded.name):
             result = map_layers(loaded, chosen, run_dir=path, command=command, progress=progress)
-    page = report_run(result.run.path)
+    page = _write_page(result.run)
     if as_json:
-        print_json({"run": str(result.run.path), "report": str(page), **result.results.to_json()})
+        print_json({"run": str(result.run.path), "report": page and str(page), **result.results.to_json()})
     else:
         graph = result.run.read("graph.json", GraphRecord)
         show_mapping(result.results, graph, time.perf_counter() - begin)
-        stderr.print(f"run:    {result.run.path}\nreport: {page}", markup=False, soft_wrap=True)
+        stderr.print(f"run:    {result.run.path}", soft_wrap=True)
+        if page is not None:
+            stderr.print(f"report: {page}", soft_wrap=True)
     if not result.mapping.analog:
         raise typer.Exit(EXIT_NOT_MET)
 
 
 @contextmanager
-def _telling_how_to_resume(path: Path) -> Iterator[None]:
+def _telling_how_to_resume(path: Path, task: str) -> Iterator[None]:
+    from lionheart.cli.tasks import resume_words
+
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if (path / "run.json").exists():
-            command = shlex.join(["lionheart", "map", "--resume", str(path)])
-            text = f"Stopped. To continue the run: {command}\nTo evaluate its best mapping so far: {command} --finish"
-            say(text)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+            command = shlex.join(resume_words("map", task, path))
+            text = f"To continue the run: {command}\nTo evaluate its best mapping so far: {command} --finish"
+            say(f"{describe_stop(error)} {text}")
+            raise typer.Exit(exit_code_of(error)) from None
+        raise
+
+
+def _write_page(run: RunDirectory) -> Path | None:
+    """Write the report page of a finished run, and return its path. If it cannot be written, warn and return None."""
+    from lionheart.errors import ArtifactError
+    from lionheart.report import write_report
+    from lionheart.report.run import read_report_data
+
+    data, page = read_report_data(run), run.file("report.html")
+    try:
+        return write_report(data, page)
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
+        return None
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
@@ -184,7 +199,7 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
             f"{node.rows}×{node.cols}",
             format_count(node.macs),
             f"{100 * node.macs / graph.macs:.1f} %",
-            f"[bold cyan]{placement}[/]" if placement == "analog" else placement,
+            Text(placement, style="bold cyan" if placement == "analog" else ""),
             metric.format_value(decision.accuracy.mean) if decision else "" if in_groups else "not tried",
             metric.format_drop(decision.drop_pp, sign=True) if decision else "",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr, warn
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -21,9 +21,11 @@ from lionheart.cli.options import (
     Seed,
     SetFlags,
     StoppedRun,
+    TrustTask,
     list_assignments,
 )
-from lionheart.errors import ConfigError
+from lionheart.cli.signals import describe_stop, exit_code_of
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.units import format_duration, format_elapsed, format_si
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def pareto(
             show_default="SQLite file in the run folder",
         ),
     ] = None,
+    trust_task: TrustTask = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -91,7 +94,9 @@ def pareto(
         raise ConfigError(
             "pareto: got no task, expected TASK or --resume RUN", hint="for example: lionheart pareto cifar10/resnet8"
         )
-    _work(task, resume, storage, preset, config, out, assignments, device=device, as_json=as_json)
+    _work(
+        task, resume, storage, preset, config, out, assignments, device=device, trust_task=trust_task, as_json=as_json
+    )
 
 
 def _work(
@@ -104,20 +109,21 @@ def _work(
     assignments: list[str],
     *,
     device: str | None,
+    trust_task: bool,
     as_json: bool,
 ) -> None:
     import lionheart.interop  # noqa: F401  registers its backends
-    from lionheart.cli.tasks import load_task
+    from lionheart.cli.tasks import load_run_task, load_task, resume_words
     from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
     from lionheart.jobs import read_settings
-    from lionheart.jobs.map import default_run_dir
+    from lionheart.jobs.run_folder import default_run_dir
     from lionheart.runs import RunDirectory
 
     progress = RichProgress()
     if resume is not None:
         run = RunDirectory.open(resume)
         run.require_job("pareto")
-        loaded, path = load_task(task or run.description().task, progress, device), resume
+        loaded, path = load_run_task(run, task, progress, device, is_trusted=trust_task, verb="pareto"), resume
     else:
         settings = read_settings(preset, config, assignments=assignments)
         loaded = load_task(str(task), progress, device)
@@ -128,13 +134,15 @@ def _work(
         else:
             command = shlex.join(["lionheart", *sys.argv[1:]])
             find_pareto_front(loaded, settings, storage=storage, run_dir=path, command=command, progress=progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if (path / "pareto.json").exists():
             _show(path, as_json=as_json)
         if (path / "run.json").exists():
-            again = shlex.join(["lionheart", "pareto", "--resume", str(path)])
-            say(f"Stopped. To continue the run: {again}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+            words = resume_words("pareto", loaded.name, path)
+            again = shlex.join(words if storage is None else [*words, "--storage", "URL"])
+            say(f"{describe_stop(error)} To continue the run: {again}")
+            raise typer.Exit(exit_code_of(error)) from None
+        raise
     _show(path, as_json=as_json)
 
 
@@ -143,12 +151,16 @@ def _show(path: Path, *, as_json: bool) -> None:
     from lionheart.experimental.pareto.page import report_front
     from lionheart.runs import RunDirectory
 
-    results, page = read_front(RunDirectory.open(path)), report_front(path)
+    results, page = read_front(RunDirectory.open(path)), None
+    try:
+        page = report_front(path)
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
     if as_json:
-        print_json({"run": str(path), "report": str(page), **results.to_json()})
+        print_json({"run": str(path), "report": page and str(page), **results.to_json()})
     else:
         show_front(results)
-        stderr.print(f"run:  {path}\npage: {page}", markup=False, soft_wrap=True)
+        stderr.print(f"run:  {path}" + ("" if page is None else f"\npage: {page}"), soft_wrap=True)
 
 
 def show_front(results: FrontResults) -> None:

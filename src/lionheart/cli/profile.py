@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, NameCell, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import NameCell, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import DeviceName, JsonFlag, Seed, SetFlags, TaskName, list_assignments
+from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.units import format_duration
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def profile(
     """
     import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
-    from lionheart.files import read_json
+    from lionheart.files import make_file_name, read_json
     from lionheart.jobs import profile_layers, read_settings
     from lionheart.jobs.profile import Profile
     from lionheart.units import parse_duration
@@ -65,7 +66,7 @@ def profile(
     chosen = read_settings("quick", config, assignments=list_assignments({"seed": seed}, settings))
     moments, progress = [parse_duration(text) for text in times.split(",")], RichProgress()
     loaded = load_task(task, progress, device)
-    path = out or Path(f"{Path(task).name if '@' in task else task.replace('/', '-')}-profile.json")
+    path = out or Path(f"{make_file_name(Path(task).name if '@' in task else task)}-profile.json")
     try:
         found = profile_layers(
             loaded,
@@ -76,11 +77,12 @@ def profile(
             out=path,
             progress=progress,
         )
-    except KeyboardInterrupt:
-        if path.exists():
-            show_profile(Profile.from_json(read_json(path), str(path)))
-            say(f"Stopped. To continue {path}, run the same command again.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        if not path.exists():
+            raise
+        show_profile(Profile.from_json(read_json(path), str(path)))
+        say(f"{describe_stop(error)} To continue {path}, run the same command again.")
+        raise typer.Exit(exit_code_of(error)) from None
     if as_json:
         print_json(found.to_json())
     else:

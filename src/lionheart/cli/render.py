@@ -47,5 +47,5 @@ def show_system(estimates: Sequence[SystemRecord]) -> None:
 def _show(content: Table, title: str) -> None:
     table = make_table(title, *content.columns, right=content.right)
     for row in content.rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*row)
     stderr.print(table)

@@ -42,12 +42,14 @@ class HWASpec(Spec):
     weight_clip_sigma: float | None = Field(
         None,
         gt=0,
-        description="bound of weights after each step, in standard deviations of the layer's weights [-]; None = no clipping",
+        description="bound of weights after each step, in standard deviations of the layer's weights at conversion or before "
+        "a search [-]; None = no clipping",
     )
     weight_clip_average: float | None = Field(
         None,
         gt=0,
-        description="bound of weights after each step, in the mean of the columns' largest weights [-]; None = no clipping",
+        description="bound of weights after each step, in the mean of the columns' largest weights at conversion or before a "
+        "search [-]; None = no clipping",
     )
     weight_levels: int | None = Field(
         None,

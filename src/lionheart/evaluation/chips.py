@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
-from lionheart.evaluation.accuracy import ScoreFunction, score_samples
+from lionheart.evaluation.accuracy import score_samples
+from lionheart.evaluation.checks import ScoreFunction
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams

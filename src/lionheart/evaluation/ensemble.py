@@ -23,8 +23,14 @@ from lionheart.analog import (
     use_noise_,
 )
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
-from lionheart.errors import ConfigError
-from lionheart.evaluation.accuracy import ScoreFunction
+from lionheart.errors import ConfigError, NumericsError
+from lionheart.evaluation.checks import (
+    ScoreFunction,
+    compute_scores,
+    has_invalid_outputs,
+    require_finite,
+    require_samples,
+)
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
 from lionheart.rng import RandomStreams
 
@@ -164,6 +170,7 @@ class ChipEnsemble:
             clear_chip_(self.model)
             for layer, noise in zip(self._layers, kept, strict=True):
                 layer.noise = noise
+        require_samples(scores.samples.shape[1])
         return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
@@ -203,14 +210,20 @@ class ChipEnsemble:
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
         samples = []
         for inputs, targets in batches:
+            require_finite(inputs)
             x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
             cache.clear()
             sums: Tensor | None = None
+            n_invalid = torch.zeros((), dtype=torch.long, device=self._device)
             for each in instances:
                 use_noise_(self.model, each.noise)
                 for layer, read in zip(self._layers, each.reads, strict=True):
                     layer.use_read_(read)
-                scores = metric(call_model(self.model, x), y).double().flatten()
+                outputs = call_model(self.model, x)
+                scores = compute_scores(metric, outputs, y)
+                is_invalid = has_invalid_outputs(outputs)
+                if is_invalid is not None:
+                    n_invalid += is_invalid
                 if sums is None:
                     sums = torch.zeros(len(self.times), len(scores), dtype=torch.float64, device=self._device)
                 sums[each.time] += scores
@@ -218,6 +231,12 @@ class ChipEnsemble:
                 on_pass()
             if sums is not None:
                 samples.append(sums)
+            if int(n_invalid):
+                raise NumericsError(
+                    f"evaluation: the outputs on {int(n_invalid)} simulated chips contain NaN or infinity, expected finite "
+                    "numbers",
+                    hint="check the weights and the tile settings of the analog layers",
+                )
         cache.clear()
         per_sample = torch.cat(samples, dim=1) if samples else totals.new_zeros(len(self.times), 0)
         return totals.cpu(), per_sample.cpu()

@@ -208,7 +208,7 @@ def as_matrix(packet: Any, args: tuple[Any, ...], weight: Tensor) -> Tensor:
         return weight.t()
     if packet in (aten.convolution, aten._convolution, aten.convolution_overrideable):
         is_transposed, groups = args[6], args[8]
-        matrices = weight.flatten(1).unflatten(0, (groups, -1))
+        matrices: Tensor = weight.reshape(groups, len(weight) // groups, -1)
         matrices = matrices if is_transposed else matrices.transpose(-1, -2)
         return matrices[0] if groups == 1 else matrices
     return weight

@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor, nn
 
 from lionheart.graph.nodes import OtherWeight
-from lionheart.graph.ops import GATHERS, LOOKUPS, NORMS
+from lionheart.graph.ops import LOOKUPS, NORMS
 from lionheart.graph.storage import Origin
 
 
@@ -67,14 +67,9 @@ class WeightReads:
                 self._uses.setdefault(name, {})["input of a product", where] = None
                 self._macs.setdefault(name, 0)
 
-    def is_preparation(self, name: str, origins: Collection[Origin | None]) -> bool:
-        """Return whether an operation computes a tensor from parameters alone, which is not part of an inference.
-
-        A lookup of rows, such as that of positions, counts as part of an inference.
-        """
-        if not origins or name in GATHERS or name in LOOKUPS or any(not each or not each.names for each in origins):
-            return False
-        return any(name in self._parameters for each in origins if each is not None for name in each.names)
+    def are_weights(self, names: Iterable[str]) -> bool:
+        """Return whether one of the parameters `names` has two or more dimensions."""
+        return any(name in self._parameters for name in names)
 
     def note_packed(self, fqn: str, module: str, name: str) -> None:
         """Record a call of the operation `name` on packed weights, which no parameter stores.

@@ -9,15 +9,13 @@ from torch import Tensor, nn
 
 from lionheart.graph.convolutions import is_convolution
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor, has_own_forward, needs_proxy
-from lionheart.graph.nodes import DigitalOp, LayerGraph, LayerNode
-from lionheart.graph.ops import flops_of
+from lionheart.graph.nodes import LayerGraph, LayerNode
+from lionheart.graph.operations import OperationCounts
 from lionheart.graph.quantised import PackedLayer, describe_packed, quantised_type
 from lionheart.graph.reads import WeightReads
-from lionheart.graph.rows import Row
+from lionheart.graph.rows import Module, Row, explain_missing_layer, where_in
 from lionheart.graph.stacks import covers_matrices, is_stack, matrix_names, matrix_regions, matrix_shape
 from lionheart.graph.storage import Origin, extent, memory_of, named_tensors
-
-Module = tuple[str, nn.Module | None]
 
 
 @final
@@ -39,7 +37,6 @@ class TraceRecorder:
         self._packed: dict[nn.Module, tuple[PackedLayer, list[Row]]] = {}
         self._written: dict[nn.Module, tuple[int, int, int]] = {}
         self._order: list[Row] = []
-        self._sizes: dict[tuple[str, str], list[int]] = {}
         self._last_runs: dict[str, int] = {}
         self._n_uses = 0
         self._edges: dict[tuple[str, str], None] = {}
@@ -51,6 +48,8 @@ class TraceRecorder:
         self._other_uses: dict[tuple[nn.Module, str], str] = {}
         #: Module that runs its own forward with weight proxies -> its projections whose weight is its own parameter.
         self.probed: dict[nn.Module, list[PlacedProjection]] = {}
+        #: Counts of the operations without a weight matrix.
+        self.operations = OperationCounts()
         #: Uses of parameters in operations that are not products.
         self.reads = WeightReads(model)
         for each in self._placed:
@@ -60,6 +59,9 @@ class TraceRecorder:
             if packed is not None:
                 placed = [PlacedProjection(part.fqn_in(fqn), fqn, module, part) for part in packed.projections]
                 self._packed[module] = packed, [Row([each], (0, 0), quantised=packed.weight_type) for each in placed]
+        for fqn in {each.module_fqn for each in self._placed if each.is_computed}:
+            prefix = f"{fqn}." if fqn else ""
+            self.operations.note_computed(name for name in self._parameters if name.startswith(prefix))
 
     def _open_row(self, placed: PlacedProjection) -> None:
         quantised = "" if placed.is_computed else quantised_type(find_tensor(placed.module, placed.projection.weight))
@@ -79,11 +81,19 @@ class TraceRecorder:
     # -- while the model runs ------------------------------------------------------------------------------------------
 
     def add_operation(
-        self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
+        self,
+        name: str,
+        inputs: Iterable[Tensor],
+        output: Tensor,
+        *,
+        producers: Iterable[str],
+        macs: int = 0,
+        parameters: Iterable[str] = (),
     ) -> None:
         """Add one call of an operation without a weight matrix to the counts.
 
-        The call is scheduled after the projection (weight matrix) in `producers` that ran last.
+        The call is scheduled after the projection (weight matrix) in `producers` that ran last. A call that computes a weight
+        from parameters is not counted, because the weight is the same in every inference.
 
         Args:
             name: Name of the operation, for example ``relu``.
@@ -91,15 +101,11 @@ class TraceRecorder:
             output: Output tensor of the operation.
             producers: Names of the projections that produced the inputs.
             macs: Number of multiply-accumulate operations (MACs) if the operation is a product; else 0.
+            parameters: Names of the parameters and buffers from which the inputs are computed; empty if an input depends on the
+                inputs of the model.
         """
-        inputs = list(inputs)
-        n_read, n_written = sum(each.numel() for each in inputs), output.numel()
-        size = sum(each.numel() * each.element_size() for each in (*inputs, output))
         scheduled_after = max(producers, key=self._last_runs.__getitem__, default="")
-        entry = self._sizes.setdefault((name, scheduled_after), [0] * 6)
-        flops = 2 * macs or flops_of(name, n_written, n_read)
-        for index, value in enumerate((1, n_written, n_read, macs, flops, size)):
-            entry[index] += value
+        self.operations.add(name, scheduled_after, list(inputs), output, macs=macs, parameters=parameters)
 
     def add_use(
         self,
@@ -230,6 +236,8 @@ class TraceRecorder:
             rows = self._stack_rows(origin.names[0], module, x, weight)
             if len(rows) == len(origin.picks):
                 return list(zip(rows, origin.picks, strict=True))
+        if origin.region is None:
+            self.operations.note_computed(origin.names)
         if origin.region is None or quantised_type(whole):
             rows = self._computed.get(module[1], []) if module[1] is not None else []
             opened = (*self._rows.values(), *(row for each in self._computed.values() for row in each))
@@ -267,7 +275,7 @@ class TraceRecorder:
         shape = matrix_shape(whole, x, weight)
         for fqn, region in zip(matrix_names(name, whole), matrix_regions(whole), strict=True):
             row = Row([], region, layer_type="stacked", quantised=quantised_type(whole))
-            row.fqn, row.shape, row.unsupported_reason = fqn, (*shape, 1), _not_in_a_layer(module)
+            row.fqn, row.shape, row.unsupported_reason = fqn, (*shape, 1), explain_missing_layer(module)
             rows.append(row)
             self._list(row)
         self._memories[memory_of(whole)] = rows
@@ -286,7 +294,7 @@ class TraceRecorder:
         row.fqn = origin.names[0]
         if origin.region is not None and origin.region != extent(whole):
             row.fqn += f"[{origin.region[0] - whole.storage_offset()}:{origin.region[1] - whole.storage_offset()}]"
-        row.unsupported_reason = _not_in_a_layer(module)
+        row.unsupported_reason = explain_missing_layer(module)
         if is_computed:
             row.fqn = " * ".join(origin.names[:2]) + (" ..." if len(origin.names) > 2 else "")
             row.unsupported_reason = f"the weight is computed from parameters in {where_in(module)}"
@@ -307,13 +315,9 @@ class TraceRecorder:
             if row.quantised:
                 row.unsupported_reason = f"its weight is quantised ({row.quantised}); give the floating-point network"
         nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
-        ops = tuple(
-            DigitalOp(name, calls, written, read, macs, flops, size, scheduled_after)
-            for (name, scheduled_after), (calls, written, read, macs, flops, size) in self._sizes.items()
-        )
         ran = {user.fqn for row in self._order for user in row.users}
         others = self.reads.list_others(self._covered())
-        return LayerGraph(nodes, ops, tuple(self._edges), self._list_unused(ran), others)
+        return LayerGraph(nodes, self.operations.to_ops(), tuple(self._edges), self._list_unused(ran), others)
 
     def _list_unseen(self) -> None:
         """List the layers that ran although the trace shows no product with their weight.
@@ -387,12 +391,3 @@ class TraceRecorder:
         if row.outside:
             return f"the weight is multiplied outside its layer, in {row.outside}"
         return ""
-
-
-def where_in(module: Module) -> str:
-    """Return a name for the code that runs: the forward method of a module, or a function outside all modules."""
-    return f"{type(module[1]).__name__}.forward" if module[1] is not None else "a function"
-
-
-def _not_in_a_layer(module: Module) -> str:
-    return f"{where_in(module)} multiplies the parameter directly, not a layer of a registered type"

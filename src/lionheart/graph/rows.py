@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import final
 
+from torch import nn
+
 from lionheart.graph.layer_types import PlacedProjection
 from lionheart.graph.nodes import LayerNode
+
+Module = tuple[str, nn.Module | None]  # name of a module, and the module; None outside all modules
 
 
 @final
@@ -70,3 +74,13 @@ class Row:
             aliases=aliases,
             unsupported_reason=self.unsupported_reason,
         )
+
+
+def where_in(module: Module) -> str:
+    """Return a name for the code that runs: the forward method of a module, or a function outside all modules."""
+    return f"{type(module[1]).__name__}.forward" if module[1] is not None else "a function"
+
+
+def explain_missing_layer(module: Module) -> str:
+    """Return the reason why a parameter that the code of `module` multiplies cannot run on analog tiles."""
+    return f"{where_in(module)} multiplies the parameter directly, not a layer of a registered type"

@@ -32,7 +32,8 @@ from lionheart.graph.ops import (
     run_operation,
 )
 from lionheart.graph.proxy import WeightProxy
-from lionheart.graph.recorder import TraceRecorder, where_in
+from lionheart.graph.recorder import TraceRecorder
+from lionheart.graph.rows import where_in
 from lionheart.graph.samples import cut_batch, is_one_of
 from lionheart.graph.stacks import is_stack
 from lionheart.graph.storage import Origin, StorageTracker
@@ -80,7 +81,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record a call of an operation that is not a product."""
         name = func._overloadpacket.__name__.rstrip("_")
         known = NAMES.get(name, name)
-        origins = [self.tracker.of(each) for each in inputs]
+        origins, parameters = [self.tracker.of(each) for each in inputs], self.tracker.parameters(inputs)
         picked = self._pick(name, args, origins)
         self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
         if name == "lift_fresh" and origins == [None]:
@@ -93,9 +94,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             pairs, hides = zip(inputs, origins, strict=True), hides_product(func, known)
             self.recorder.reads.note(known, where_in(self._module), pairs, outputs[0], hides=hides)
-        if not self.recorder.reads.is_preparation(name, origins):
-            producers = self.tracker.producers(inputs)
-            self.recorder.add_operation(known, inputs, outputs[0], producers=producers)
+        producers = self.tracker.producers(inputs)
+        self.recorder.add_operation(known, inputs, outputs[0], producers=producers, parameters=parameters)
 
     @property
     def _module(self) -> tuple[str, nn.Module | None]:
@@ -130,9 +130,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record_product(self, call: _Call, macs: int, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Record a product: with a weight for its projections, otherwise as a product of two activations."""
-        origins = [self.tracker.of(each) for each in inputs]
-        name = call.packet.__name__
-        if not self.recorder.is_layer(self._module[1]) and self.recorder.reads.is_preparation(name, origins):
+        parameters, is_layer = self.tracker.parameters(inputs), self.recorder.is_layer(self._module[1])
+        is_constant = not is_layer and self.recorder.reads.are_weights(parameters)
+        if is_constant or self.recorder.operations.computes_weight(parameters):
             self.tracker.follow(inputs, outputs, copies=False, writes=False)
             return
         factors, picks = factors_of(call.packet, call.args), group_shares(call.packet, call.args, call.kwargs)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from lionheart.data import take_samples
-from lionheart.errors import ConfigError, check_type, suggest
-from lionheart.evaluation import evaluate_over_chips
+from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type, suggest
+from lionheart.evaluation import Subject, check_first_batches, evaluate_over_chips, naming_data
 from lionheart.files import sha256_file
+from lionheart.jobs.checks import list_splits
 from lionheart.jobs.measurement.chips import compiling
 from lionheart.jobs.result import load_result
 from lionheart.jobs.result import open_finished as open_finished
@@ -103,10 +105,25 @@ def evaluate_run(
             accuracy_over_time=tuple(found),
         )
 
+    subject = Subject(task.model, task.metric, has_training=False)
+    check_first_batches(subject, {"train": task.train, split: list_splits(task)[split]})
     listed = ",".join(f"{t:g}" for t in moments)
     samples = "all" if n_samples is None else n_samples
     weights = sha256_file(run.file("weights.safetensors"))[:12]
     key = f"evaluated {split} at {listed} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
-    evaluation = run.journal.once(key, Evaluation, measure)
-    run.write("evaluation.json", evaluation)
+    measured: list[Evaluation] = []
+
+    def keep() -> Evaluation:
+        measured.append(measure())
+        return measured[0]
+
+    try:
+        with naming_data(list_splits(task)):
+            evaluation = run.journal.once(key, Evaluation, keep)
+    except ArtifactError as error:
+        if not measured:
+            raise
+        warnings.warn(f"{error.message}; the results are shown, but not stored", LionHeartWarning, stacklevel=2)
+        return measured[0]
+    run.write_or_warn("evaluation.json", evaluation)
     return evaluation

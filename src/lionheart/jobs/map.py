@@ -14,8 +14,10 @@ from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError, check_type
+from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
+from lionheart.jobs.checks import check_confidence, check_task, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -25,6 +27,7 @@ from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import MappingResult, load_result
+from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
@@ -33,11 +36,9 @@ from lionheart.runs import (
     Baseline,
     DigitalBaseline,
     Results,
-    RunDescription,
     RunDirectory,
     SearchOutcome,
     describe_environment,
-    timestamp,
 )
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
@@ -61,7 +62,8 @@ def map_layers(
         task: Model, data and metric.
         settings: Settings of the run, e.g. the bound on the accuracy drop, the tile and the seed; None = the preset ``quick``.
         backend: Name of the simulator of the analog layers; None = the backend named in the settings.
-        run_dir: Directory to create for the run; None = a new directory below ``./runs``.
+        run_dir: Directory to create for the run; None = a new directory below ``./runs``. If the call fails before the search
+            has recorded a decision, the directory is deleted.
         command: Command line that started the run, recorded in ``run.json``.
         progress: Receiver of progress bars and messages.
 
@@ -77,9 +79,9 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
-    path = Path(run_dir) if run_dir is not None else default_run_dir(task.name)
-    run = RunDirectory.create(path, describe_run(task, settings, command))
-    with run.lock():
+    check_confidence(task, settings)
+    run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
+    with working_on_new(run, task):
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
 
 
@@ -103,12 +105,15 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
-    with run.lock():
-        if run.has("results.json"):
-            require_network(run, graph)
-            run.drop_checkpoints()
+    if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
+        require_network(run, graph)
+        run.drop_checkpoints()
+        return load_result(task, run)
+    run.require_resumable()
+    with run.lock(), naming_data(list_splits(task)):
+        if run.has("results.json"):  # another process has finished the run meanwhile
             return load_result(task, run)
-        run.require_resumable()
+        warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
         return _MapJob(context, run, finish=finish).work()
@@ -148,30 +153,18 @@ def require_network(run: RunDirectory, graph: LayerGraph) -> None:
         )
 
 
-def default_run_dir(name: str) -> Path:
-    """Return a path below ``./runs`` that does not exist yet, composed of the task's name and the current time."""
-    base = Path("runs") / f"{name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
-
-
-def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescription:
-    """Return the description of a new run: task, settings, command, software and hardware. It is stored as ``run.json``."""
-    environment = describe_environment(task.device)
-    return RunDescription(
-        lionheart_version=environment.lionheart,
-        created=timestamp(),
-        task=task.name,
-        seed=settings.seed,
-        command=command,
-        settings=settings.to_json(),
-        environment=environment,
-    )
-
-
-def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
+def prepare_run(
+    task: Task, settings: MapSettings, *, has_loss: bool = True, has_training: bool = True
+) -> tuple[LayerGraph, tuple[Candidate, ...]]:
     """Check the task and the settings, trace the task's network, and list its projections (weight matrices).
 
     With this check, invalid input raises an error before the search starts.
+
+    Args:
+        task: Task of the job.
+        settings: Settings of the job.
+        has_loss: Whether the job uses the loss of the task.
+        has_training: Whether the job trains the network.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -186,6 +179,7 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
     STRATEGIES.find(settings.search.strategy)
     find_backend(settings.backend).check_tile(settings.tile)
+    check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
     search = settings.search
     candidates = find_candidates(graph, settings.tile, include=search.include, exclude=search.exclude)
@@ -205,11 +199,6 @@ def prepare_run(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Ca
             hint="set search.refresh_interval=False or tile.reprogram_after=None",
         )
     check_candidates(search.strategy, [candidate for candidate in candidates if candidate.is_mappable])
-    if len(task.train_batches) == 0:
-        raise ConfigError(
-            "task.train: got no batches, expected at least one",
-            hint="pass a data loader or a list with at least one batch of training samples",
-        )
     return graph, tuple(candidates)
 
 
@@ -253,7 +242,7 @@ class _MapJob:
         self.run.write("results.json", results)
         self.run.journal.note("finished", outcome=str(results.outcome))
         self.run.drop_checkpoints()
-        return MappingResult(results.mapping, self.model, results.outcome, self.run.results(), self.run)
+        return MappingResult(results.mapping, self.model.eval(), results.outcome, self.run.results(), self.run)
 
     def _make_loop(self, ranked: list[Candidate]) -> SearchLoop:
         search = self.context.settings.search

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, move_batch, take_samples
+from lionheart.data import BatchSource, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.evaluation import estimate_mean, evaluate_over_chips, score_samples
+from lionheart.evaluation import estimate_mean, evaluate_over_chips, naming_data, score_samples
 from lionheart.files import read_json, write_json, write_text
+from lionheart.jobs.checks import list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.map import prepare_run
 from lionheart.jobs.measurement.sensitivity import each_alone
@@ -137,9 +138,10 @@ def profile_layers(
             f"n_chips: got {n_chips}, expected at least 1",
             hint="set the number of simulated chips, for example n_chips=10",
         )
-    graph, candidates = prepare_run(task, settings)
+    graph, candidates = prepare_run(task, settings, has_loss=False)
     batches = take_samples(task.validation, n_samples)
-    reference = score_samples(task.model, batches, task.metric)
+    with naming_data(list_splits(task)):
+        reference = score_samples(task.model, batches, task.metric)
     empty = Profile(
         task=task.name,
         metric=task.metric,
@@ -157,7 +159,8 @@ def profile_layers(
         return stored
     journal = Journal(None if out is None else out.with_name(f"{out.name}.journal"))
     _require_same(journal.once("profile", Profile, lambda: empty), empty, journal.path)
-    return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    with naming_data(list_splits(task)):
+        return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
@@ -175,7 +178,7 @@ def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path |
     done = {fqn: journal.read(_key(fqn), ProfileRow) for fqn in by_name if journal.has(_key(fqn))}
     missing = [fqn for fqn in by_name if fqn not in done]
     streams, device = context.streams.scope("profile"), next(model.parameters()).device
-    inputs = move_batch(next(iter(task.train_batches.epoch(streams.generator("inputs"))))[0], device)
+    inputs = move_batch(read_first(task.train_batches, streams.generator("inputs"))[0], device)
 
     def measure(candidate: Candidate) -> ProfileRow:
         found = evaluate_over_chips(

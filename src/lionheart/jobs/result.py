@@ -11,6 +11,7 @@ from torch import nn
 
 from lionheart.analog import set_tiles_
 from lionheart.errors import ArtifactError, ConfigError, check_type
+from lionheart.evaluation import check_weights
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -81,6 +82,10 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
         copy.deepcopy(network.model if isinstance(network, Task) else network), results.mapping, settings.tile
     )
     load_weights(run.file("weights.safetensors"), model)
+    try:
+        check_weights(model, str(run.file("weights.safetensors")))
+    except ConfigError as error:
+        raise ArtifactError(error.message, hint="restore the file from a copy, or start a new run") from error
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
@@ -88,7 +93,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
             hint=f"pass backend={DEFAULT_BACKEND!r}; other backends use the same tile settings for all layers",
         )
     set_tiles_(model, tiles)
-    return MappingResult(results.mapping, model, results.outcome, results, run)
+    return MappingResult(results.mapping, model.eval(), results.outcome, results, run)
 
 
 def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:
@@ -119,5 +124,4 @@ def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = Non
             f"{run.path}: the run belongs to another network: {type(model).__name__} has no layer {missing[0]!r}",
             hint="pass the digital network with which the run was started",
         ) from error
-    result.model.eval()
     return result

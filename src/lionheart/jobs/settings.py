@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +11,8 @@ from pydantic import Field
 
 from lionheart.deprecated import rename_settings
 from lionheart.devices import TileSpec
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.errors import ConfigError, suggest
+from lionheart.files import parse_toml, read_text
 from lionheart.jobs.assignments import assign
 from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
@@ -139,7 +139,7 @@ def read_settings(
     """
     merged = _find_preset(preset)
     if config is not None:
-        _merge(merged, _rename_groups(_read_toml(config)))
+        _merge(merged, _rename_groups(parse_toml(read_text(config), str(config))))
         MapSettings.from_json(merged)  # reports errors in the file that single values would hide
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
@@ -174,17 +174,4 @@ def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:
-            target[key] = value
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"{path}: no such file", hint="check the path of the TOML file with the settings"
-        ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: not readable as TOML: {error}", hint="correct the file; it must be a readable TOML file in UTF-8"
-        ) from error
+            target[key] = copy.deepcopy(value)  # settings of the caller must not change with later values

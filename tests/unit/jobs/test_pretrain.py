@@ -45,9 +45,10 @@ def tiny_batches(data: TinyData, *, shuffle: bool = True) -> TensorBatches:
 @pytest.fixture
 def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     batches, ordered = tiny_batches(tiny_data), tiny_batches(tiny_data, shuffle=False)
+    validation, test = ordered.take(32), ordered.take(32, after=32)
     made = Recipe(
         build_model=lambda: nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)),
-        build_data=lambda **kwargs: (batches, ordered, ordered),
+        build_data=lambda **kwargs: (batches, validation, test),
         train_spec=SPEC,
         batch_size=8,
         input_shape=(3, 4, 4),

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-from lionheart.analog import calibrate_input_ranges_, seed_noise_
-from lionheart.data import BatchSource, call_model, move_batch, take_samples
+from lionheart.data import BatchSource, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.experimental.pareto.files import RESULTS, read_front
@@ -22,6 +21,7 @@ from lionheart.experimental.pareto.records import (
     MeasuredMapping,
 )
 from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.calibration import calibrate_on_training_batch_
 from lionheart.jobs.measurement.chips import compiling, digital_accuracy
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.jobs.objective import find_system, make_objective
@@ -234,10 +234,8 @@ class ParetoJob:
         """
         task, settings = self.context.task, self.context.settings
         model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
-        device, streams = next(model.parameters()).device, self.context.streams.scope("pareto")
-        inputs = next(iter(task.train_batches.epoch(streams.generator("calibration"))))[0]
-        seed_noise_(model, streams.generator("calibration", "noise", device=device))
-        calibrate_input_ranges_(model, lambda net: call_model(net, move_batch(inputs, device)))
+        streams = self.context.streams.scope("pareto")
+        calibrate_on_training_batch_(model, task, streams)
         with compiling(model, len(batches) * n_chips, enabled=settings.compile):
             return evaluate_over_chips(
                 model,
