@@ -338,7 +338,7 @@ def map_layers(
     task: Task,
     settings: MapSettings | None = None,
     *,
-    max_drop_pp: float | None = None,
+    max_drop: float | str | None = None,
     preset: str | None = None,
     run_dir: Path | str | None = None,
     command: str = "",
@@ -351,15 +351,16 @@ def map_layers(
 
     Args:
         task: Network to map, with its data and metric.
-        settings: All settings of the search. None = the settings of `preset`, changed by `max_drop_pp` and `changes`.
-        max_drop_pp: Largest accuracy drop against the digital network, in percentage points [pp] or in the unit of the metric.
-            None = the value of the preset.
+        settings: All settings of the search. None = the settings of `preset`, changed by the bound and `changes`.
+        max_drop: Largest drop of the metric against the digital network: a number in the unit of the metric's drop, such as pp
+            or mm; a text with this unit, ``"0.1 mm"``; or a share of the digital value, ``"2 % rel"``. None = the setting
+            ``max_drop_pp`` in `changes`, or 1 pp, or 1 % of the digital value for a metric that is not in percent.
         preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
         **changes: Settings by name, as in `MapSettings.preset`: ``t_inference="1d"``, ``seed=3``, ``train={"max_epochs": 3}``.
-            `changes`, `max_drop_pp` and `preset` cannot be combined with `settings`.
+            `changes`, the bound and `preset` cannot be combined with `settings`.
 
     Returns:
         The mapping, the retrained model and all results. The same data are stored in the run directory.
@@ -368,8 +369,8 @@ def map_layers(
         ConfigError: An argument is invalid. In this case the run directory is not created.
     """
     check_type(task, Task, "map_layers: task", hint="pass Task(model, train, validation, test), or build_task(name)")
-    if max_drop_pp is not None:
-        changes["max_drop_pp"] = max_drop_pp
+    if max_drop is not None:
+        changes["max_drop"] = max_drop
     if settings is None:
         settings = MapSettings.preset(preset or "quick", **changes)
     else:

@@ -441,10 +441,10 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("flags", "message", "hint"),
     [
-        (["--max-drop", "0"], "max_drop_pp: got 0.0: Input should be greater than 0", "largest drop"),
-        (["--max-drop", "-1"], "max_drop_pp: got -1.0: Input should be greater than 0", "largest drop"),
+        (["--max-drop", "0"], "max_drop: got '0', expected a finite number above 0", "give a number"),
+        (["--max-drop", "-1"], "max_drop: got '-1', expected a finite number above 0", "give a number"),
         (["--max-drop", "200"], "max_drop_pp: got 200.0: Input should be less than 100", "largest drop"),
-        (["--max-drop", "nan"], "max_drop_pp: got nan: Input should be a finite number", "largest drop"),
+        (["--max-drop", "nan"], "max_drop: got 'nan', expected a finite number above 0", "give a number"),
         (["--at", "soon"], "t_inference: duration: got 'soon'", "1mo (30 days)"),
         (["--at", "-1d"], "t_inference: duration: got '-1d'", "1mo (30 days)"),
         (["--set", "exclude=3x"], "exclude: '3x' matches no projection", "did you mean '3'"),

@@ -44,9 +44,10 @@ def map_command(
     max_drop: Annotated[
         str | None,
         typer.Option(
-            metavar="PP",
-            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
-            show_default="1.0",
+            metavar="DROP",
+            help="Bound on the drop of the metric: in percentage points (2), in the metric's own unit ('0.1 mm'), or as "
+            "a share of the digital value ('2 % rel'). For perplexity: 100 times the rise of its logarithm.",
+            show_default="1 pp, or 1 % rel",
         ),
     ] = None,
     t_inference: ReadTime = None,
@@ -87,7 +88,7 @@ def map_command(
 
     progress = RichProgress()
     begin = time.perf_counter()
-    flags = {"search.max_drop_pp": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
+    flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
     assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:

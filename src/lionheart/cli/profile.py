@@ -107,7 +107,10 @@ def show_profile(profile: Profile) -> None:
         values = []
         for point in row.over_time:
             half = (point.drop_high_pp - point.drop_low_pp) / 2
-            values += [metric.format_value(point.mean), f"{point.drop_pp:+.2f} ± {half:.2f}"]
+            values += [
+                metric.format_value(point.mean),
+                f"{metric.write_drop(point.drop_pp, sign=True)} ± {metric.write_drop(half)}",
+            ]
         table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)

@@ -14,7 +14,7 @@ from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.accuracy import score_samples
-from lionheart.evaluation.checks import ScoreFunction
+from lionheart.evaluation.checks import ScoreFunction, as_set_metric
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
@@ -29,6 +29,7 @@ def estimate_mean(
     confidence: float = 0.95,
     samples: Tensor | None = None,
     metric: ScoreFunction | None = None,
+    n_samples: int | None = None,
 ) -> Accuracy:
     """Return the mean score over chips with its Student-t confidence interval.
 
@@ -42,6 +43,7 @@ def estimate_mean(
         confidence: Confidence level of the interval, between 0 and 1.
         samples: Score of each sample, averaged over chips, shape ``(samples,)``; stored in the result.
         metric: Metric of the scores, whose limits the interval respects; None or a function without limits = no limits.
+        n_samples: Number of samples; None = the length of `samples`, or not recorded.
 
     Raises:
         ConfigError: `scores` is empty.
@@ -72,7 +74,7 @@ def estimate_mean(
         std=std,
         n_chips=n,
         scores=tuple(scores),
-        n_samples=None if samples is None else len(samples),
+        n_samples=n_samples if samples is None else len(samples),
         samples=samples,
     )
 
@@ -100,7 +102,8 @@ def evaluate_over_chips(
     Args:
         model: Model whose exact weights are programmed to every chip; the weights do not change.
         batches: Source of the samples.
-        metric: Function that maps outputs and targets to one score for each sample.
+        metric: Function that maps outputs and targets to one score for each sample, or a `Metric` of scope ``set``, whose mean
+            is the mean over chips of the score of the set.
         times: Times since programming ended [s].
         n_chips: Number of chips, >= 1.
         streams: Source of the random numbers of all chips.
@@ -128,15 +131,24 @@ def evaluate_over_chips(
         )
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)
-        score = float(samples.sum()) / max(len(samples), 1)
-        same = estimate_mean([score], t_inference=0.0, samples=samples)
+        whole = as_set_metric(metric)
+        score = float(samples.sum()) / max(len(samples), 1) if whole is None else whole.score_set(samples)
+        kept = samples if whole is None else None
+        same = estimate_mean([score], t_inference=0.0, samples=kept, n_samples=len(samples))
         return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
 
     def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [
-            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples, metric=metric)
-            for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
+            estimate_mean(
+                chips.tolist(),
+                t_inference=t,
+                confidence=confidence,
+                samples=None if scores.samples is None else scores.samples[index],
+                metric=metric,
+                n_samples=scores.n_samples,
+            )
+            for index, (chips, t) in enumerate(zip(scores.chips, moments, strict=True))
         ]
 
     stop = None if is_enough is None else lambda scores: is_enough(estimate(scores))

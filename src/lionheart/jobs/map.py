@@ -17,7 +17,8 @@ from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.checks import check_confidence, check_task, list_splits
+from lionheart.jobs.bound import find_max_drop, settle_bound
+from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
@@ -86,7 +87,9 @@ def map_layers(
     settings, notes = fit_times(settings)
     for note in notes:
         progress.note(note)
+    settings = settle_bound(settings, task.metric)
     check_confidence(task, settings)
+    find_max_drop(task, settings)  # a relative bound that cannot be found is an error now, not in the new run directory
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
@@ -112,6 +115,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
+    settings = settle_bound(settings, task.metric)
     if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
         require_network(run, graph)
         run.drop_checkpoints()
@@ -172,7 +176,7 @@ def prepare_run(
         task: Task of the job.
         settings: Settings of the job.
         has_loss: Whether the job uses the loss of the task.
-        has_training: Whether the job trains the network.
+        has_training: Whether the job trains the network if its strategy retrains.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -185,7 +189,7 @@ def prepare_run(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    STRATEGIES.find(settings.search.strategy)
+    has_training = has_training and is_training(settings)
     find_backend(settings.backend).check_tile(settings.tile)
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
@@ -258,7 +262,7 @@ class _MapJob:
             self.problem,
             ranked,
             LayerMapping.all_digital(self.context.graph),
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
         )
@@ -272,7 +276,7 @@ class _MapJob:
         is_new = not context.journal.has("baseline")
 
         def measure() -> DigitalBaseline:
-            decision = final = float(chips.reference.mean())
+            decision = final = context.task.metric.score_set(chips.reference)
             if chips.final_validation is not chips.validation:
                 label = "digital baseline, validation of the final results"
                 final = self._digital_accuracy(context.task.model, chips.final_validation, label)
@@ -323,7 +327,8 @@ class _MapJob:
         return Results(
             outcome=found.outcome,
             metric=task.metric,
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=context.max_drop,
+            max_drop=search.max_drop,
             t_inference=search.t_inference,
             confidence=search.interval_coverage,
             mapping=mapping,
@@ -335,7 +340,7 @@ class _MapJob:
             notes=dict(found.notes),
             final_samples=search.final_samples,
             baseline=Baseline(validation_accuracy=baseline.validation, test_accuracy=baseline_test),
-            validation=min(validation, key=lambda each: each.mean),
+            validation=min(validation, key=lambda each: task.metric.rank(each.mean)),
             validation_over_time=tuple(validation),
             decisions=found.decisions,
             test_over_time=tuple(test),
@@ -365,7 +370,7 @@ class _MapJob:
         context, search = self.context, self.context.settings.search
         context.progress.note(
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
-            f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
+            f"{context.task.metric.format_bound(context.max_drop, search.max_drop)} "
             f"at {format_duration(search.t_inference)}, {search.n_chips} chips per decision"
             f"{describe_wish(context.settings)}; run in {self.run.path}"
         )

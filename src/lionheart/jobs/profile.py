@@ -25,7 +25,7 @@ from lionheart.jobs.measurement.sensitivity import each_alone
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
 from lionheart.jobs.times import choose_times
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
@@ -157,14 +157,19 @@ def profile_layers(
         backend=settings.backend,
         tile=settings.tile,
         n_projections=sum(each.is_mappable for each in candidates),
-        digital=float(reference.mean()),
+        digital=task.metric.score_set(reference),
     )
     if out is not None and out.exists() and (stored := _read_stored(empty, out)).complete:
         return stored
     journal = Journal(None if out is None else out.with_name(f"{out.name}.journal"))
     _require_same(journal.once("profile", Profile, lambda: empty), empty, journal.path)
-    with naming_data(list_splits(task)):
-        return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    try:
+        with naming_data(list_splits(task)):
+            return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    except Exception:
+        if not any(journal.has(_key(each.node.fqn)) for each in candidates):
+            journal.remove()  # a corrected call can use the same file
+        raise
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
@@ -223,12 +228,13 @@ def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile)
     for each in found:
         values = [metric.value_of(score) - metric.value_of(digital) for score in each.scores]
         change = estimate_mean(values, t_inference=each.t_inference, confidence=profile.confidence)
+        drop_low, drop_high = metric.drops_between(digital, each.low, each.high)
         points.append(
             ProfilePoint(
                 **each.to_json(),
-                drop_pp=drop_pp(digital, each.mean),
-                drop_low_pp=drop_pp(digital, each.high),
-                drop_high_pp=drop_pp(digital, each.low),
+                drop_pp=metric.drop(digital, each.mean),
+                drop_low_pp=drop_low,
+                drop_high_pp=drop_high,
                 change=Change(mean=change.mean, low=max(change.low, least), high=min(change.high, most)),
             )
         )

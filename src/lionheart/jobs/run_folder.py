@@ -67,7 +67,7 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 @contextmanager
 def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
-    """Lock a new run within the context. If an error occurs before the first result is in the journal, delete the run.
+    """Lock a new run within the context. If an error occurs before a result of the search is in the journal, delete the run.
 
     The corrected call can then use the same directory. A run that is interrupted or killed is kept, because it can be resumed.
     A `NumericsError` names the split and the batch with invalid values, if there are any.
@@ -80,7 +80,7 @@ def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
         try:
             yield
         except Exception:
-            if not any("value" in event for event in run.journal.events()):
+            if not any("value" in event and event["event"] != "baseline" for event in run.journal.events()):
                 run.discard()
             raise
 

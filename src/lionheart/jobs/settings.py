@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -74,6 +74,7 @@ class MapSettings(Spec):
         """
         merged = _find_preset(name)
         known = {**SearchSpec.model_fields, **cls.model_fields}
+        search: dict[str, Any] = {}
         for key, value in rename_settings("SearchSpec", settings).items():
             if key not in known:
                 raise ConfigError(
@@ -82,7 +83,8 @@ class MapSettings(Spec):
             if key in cls.model_fields:
                 _merge(merged, {key: value})
             else:
-                _merge(merged, {"search": {key: value}})
+                search[key] = value
+        _merge(merged, {"search": search})
         return cls(**merged)
 
 
@@ -162,6 +164,9 @@ def read_settings(
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
+    names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    for group in ("search", "pareto"):
+        _drop_replaced(merged.get(group, {}), names)
     assign(MapSettings, merged, assignments)
     return MapSettings.from_json(merged)
 
@@ -188,8 +193,17 @@ def _find_preset(name: str) -> dict[str, Any]:
 
 
 def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+    _drop_replaced(target, source)
     for key, value in source.items():
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:
             target[key] = copy.deepcopy(value)  # settings of the caller must not change with later values
+
+
+def _drop_replaced(target: dict[str, Any], names: Collection[str]) -> None:
+    """Remove each bound from `target` that a setting in `names` replaces, i.e. gives in another form."""
+    for general in ("max_drop", "bounds"):
+        for new, old in ((general, f"{general}_pp"), (f"{general}_pp", general)):
+            if new in names and old not in names:
+                target.pop(old, None)

@@ -10,7 +10,7 @@ from lionheart.candidates import GraphRecord
 from lionheart.errors import ArtifactError
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import Placement
-from lionheart.metrics import Metric, drop_pp, is_within
+from lionheart.metrics import Metric, is_within
 from lionheart.runs import Results, RunDescription
 from lionheart.runs.costs import PipelineRecord
 from lionheart.runs.records import find_untried
@@ -86,7 +86,7 @@ class ReportData:
     @property
     def bound(self) -> str:
         """Largest accuracy drop that the run allows, as text with a unit, for example ``"1 pp"``."""
-        return f"{self.bound_pp:g} {self.metric.drop_unit}"
+        return self.results.bound
 
     @property
     def age(self) -> str:
@@ -127,7 +127,7 @@ class ReportData:
             mean: Mean test accuracy over simulated chips, 0 to 1.
         """
         baseline = self.results.baseline.test_accuracy
-        return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue
+        return None if baseline is None else self.metric.report_drop(baseline, mean)
 
     def exceeds(self, drop: float | None) -> bool:
         """Return whether an accuracy drop [pp] is larger than the run allows; False if the drop is None (unknown)."""

@@ -13,6 +13,7 @@ from lionheart.files import write_text
 from lionheart.report.data import ReportData
 from lionheart.report.sections import SECTIONS
 from lionheart.runs.text import tie_units
+from lionheart.text import escape_controls
 
 
 def _break_dots(name: str) -> Markup:
@@ -47,7 +48,7 @@ def render_report(data: ReportData) -> str:
             text = Markup(template.render({**values, "data": data, "metric": data.metric}))  # noqa: S704  autoescaped
             (head if section.in_header else body).append(text)
     page = environment().get_template("page.html.j2")
-    return page.render(data=data, summary=data.summary.headline, head=head, body=body)
+    return escape_controls(page.render(data=data, summary=data.summary.headline, head=head, body=body))
 
 
 def write_report(data: ReportData, out: Path) -> Path:

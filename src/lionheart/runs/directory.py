@@ -75,7 +75,8 @@ class RunDirectory:
             require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
             run.write("run.json", description)
         except BaseException:
-            run.discard()
+            if not run.has("run.json"):  # an interrupt right after the write leaves a run that can be resumed
+                run.discard()
             raise
         return run
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, computed_field, model_validator
 
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
 from lionheart.runs.summary import Caution, Summary, summarise
@@ -34,7 +34,8 @@ class SearchOutcome(StrEnum):
 class Accuracy(Record):
     """Mean score of a network over several simulated chips at one time after programming, with a confidence interval.
 
-    A score is a fraction from 0 to 1, or a negative cross-entropy in nats if the metric is perplexity.
+    A score is a fraction from 0 to 1, a negative cross-entropy in nats if the metric is perplexity, or a value in the unit of a
+    plain metric.
     """
 
     t_inference: float = Field(description="time since programming ended [s]")
@@ -43,7 +44,7 @@ class Accuracy(Record):
     high: float = Field(description="upper end of the confidence interval of the mean")
     std: float = Field(description="sample standard deviation over chips")
     n_chips: int = Field(description="number of independently programmed chips")
-    scores: tuple[float, ...] = Field(description="mean score of each chip")
+    scores: tuple[float, ...] = Field(min_length=1, description="mean score of each chip")
     n_samples: int | None = Field(None, description="number of samples; None = not recorded")
     samples: Any = Field(
         None, exclude=True, repr=False, description="mean score over chips of each sample, not written to files"
@@ -58,7 +59,11 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """Decrease of the score of a mapped network from that of the digital network, with an upper confidence bound."""
+    """Loss of quality of a mapped network against the digital network, with an upper confidence bound.
+
+    Here and in all records, pp stands for the unit of the metric's drop, `Metric.drop_unit`: percentage points for a share, the
+    unit of the metric for a plain metric.
+    """
 
     drop_pp: float = Field(
         description="estimated drop: mean over chips, or the drop that `chip_yield` of the chips do not exceed [pp]"
@@ -68,7 +73,9 @@ class Drop(Record):
         "`drop_pp` if `confidence` is None [pp]"
     )
     chip_error_pp: float = Field(description="standard error of the mean over chips [pp]")
-    sample_error_pp: float = Field(description="standard error of the mean over samples [pp]")
+    sample_error_pp: float | None = Field(
+        description="standard error of the mean over samples [pp]; None for a metric that is computed over the whole set"
+    )
     confidence: float | None = Field(
         description="one-sided confidence level of the upper bound, 0 to 1; None = no upper bound was computed"
     )
@@ -176,7 +183,13 @@ class Results(Printable, Record):
     schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
     metric: Metric = Field(description="metric of the scores")
-    max_drop_pp: float = Field(description="bound on the drop [pp]")
+    max_drop_pp: float = Field(description="bound on the drop, in the unit of the metric's drop (pp for a share)")
+    max_drop: float | str | None = Field(
+        None,
+        description="bound as it was given, if it is relative to the digital value ('2 % rel') or of a plain metric; left out "
+        "otherwise",
+        exclude_if=lambda value: value is None,
+    )
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
     confidence: float = Field(description="coverage probability of the confidence intervals")
     mapping: LayerMapping = Field(description="placement of each projection")
@@ -227,8 +240,13 @@ class Results(Printable, Record):
     @computed_field(description="drop of the mean validation score over newly programmed simulated chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Digital validation score minus the mean score over newly programmed simulated chips [pp], rounded to 9 decimals."""
-        return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
+        """Drop from the digital score to the mean score over newly programmed chips [pp]; pp are rounded to 9 decimals."""
+        return self.metric.report_drop(self.baseline.validation_accuracy, self.validation.mean)
+
+    @property
+    def bound(self) -> str:
+        """Bound on the drop as text with its unit, for example ``"1 pp"``, or ``"0.02 mm (2 % of the digital MAE)"``."""
+        return self.metric.format_bound(self.max_drop_pp, self.max_drop)
 
     @computed_field(description="the most important results, as numbers and in words")  # type: ignore[prop-decorator]
     @property

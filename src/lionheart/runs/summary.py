@@ -13,7 +13,6 @@ from lionheart.mapping import Placement
 from lionheart.metrics import is_within
 from lionheart.record import Record
 from lionheart.runs.wording import (
-    compute_drop,
     find_required,
     is_required,
     write_cautions,
@@ -131,12 +130,12 @@ def summarise(results: Results) -> Summary:
 def _summarise_split(
     results: Results, baseline: float, points: Sequence[Accuracy], required: Sequence[float]
 ) -> SplitSummary:
-    bound = results.max_drop_pp
+    bound, metric = results.max_drop_pp, results.metric
     checks = []
     for point in points:
-        low, high = sorted((compute_drop(baseline, point.high), compute_drop(baseline, point.low)))
-        drop = compute_drop(baseline, point.mean)
-        n_within = sum(is_within(compute_drop(baseline, score), bound) for score in point.scores)
+        low, high = sorted(metric.report_drop(baseline, end) for end in (point.low, point.high))
+        drop = metric.report_drop(baseline, point.mean)
+        n_within = sum(is_within(metric.report_drop(baseline, score), bound) for score in point.scores)
         checks.append(
             BoundCheck(
                 t_inference=point.t_inference,

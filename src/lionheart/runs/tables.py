@@ -30,8 +30,8 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
             format_duration(point.t_inference),
             metric.format_value(point.mean),
             metric.format_interval(point.low, point.high),
-            f"± {metric.format_drop(100 * point.std)}",
-            metric.format_value(min(point.scores)),
+            f"± {metric.format_spread(point.std)}",
+            metric.format_value(metric.worst(point.scores)),
             str(point.n_chips),
         )
         for point in points

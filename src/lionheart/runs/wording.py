@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lionheart.metrics import drop_pp, is_within
+from lionheart.metrics import is_within
 from lionheart.runs.tables import describe_missing_tiles
 from lionheart.runs.text import (
     describe_compensation,
@@ -32,7 +32,8 @@ _MOST_NAMES = 6  # layers that a sentence names
 def find_test_point(results: Results) -> Accuracy | None:
     """Return the test score with the largest drop at the times at which the bound must hold; None if there is none."""
     required = [point.t_inference for point in results.validation_over_time or (results.validation,)]
-    return min(find_required(results.test_over_time, required), key=lambda point: point.mean, default=None)
+    found = find_required(results.test_over_time, required)
+    return min(found, key=lambda point: results.metric.rank(point.mean), default=None)
 
 
 def name_samples(results: Results, split: str, *, brief: bool = False) -> str:
@@ -47,11 +48,6 @@ def name_samples(results: Results, split: str, *, brief: bool = False) -> str:
     if brief and number is not None:
         return f"{split}, first {number:,}"
     return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
-
-
-def compute_drop(baseline: float, score: float) -> float:
-    """Return the drop from the score of the digital network to `score` [pp], rounded to 9 decimals."""
-    return round(drop_pp(baseline, score), 9)
 
 
 def is_required(t_inference: float, required: Sequence[float]) -> bool:
@@ -69,10 +65,6 @@ def find_required(points: Iterable[Accuracy], required: Sequence[float]) -> list
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _write_bound(results: Results) -> str:
-    return f"{results.max_drop_pp:g} {results.metric.drop_unit}"
 
 
 def _write_drop(results: Results, drop: float) -> str:
@@ -106,9 +98,7 @@ def _describe_mapping(results: Results) -> str:
 
 def _describe_infeasible(results: Results) -> str:
     age, n_projections = describe_duration(results.t_inference), len(results.mapping.placements)
-    start = (
-        f"No mapping was found that stays within {_write_bound(results)} of the digital network {age} after programming"
-    )
+    start = f"No mapping was found that stays within {results.bound} of the digital network {age} after programming"
     if results.mapping.analog:
         return f"{start}; the best one puts {_describe_share(results)}, on tiles"
     tried = len(results.decisions)
@@ -137,7 +127,7 @@ def _describe_test(results: Results) -> str:
     measured = _describe_score(results, "test", point)
     if baseline is None:
         return f"{measured}; the digital network was not tested, so the drop is unknown"
-    drop, bound = compute_drop(baseline, point.mean), _write_bound(results)
+    drop, bound = results.metric.report_drop(baseline, point.mean), results.bound
     against = f"{measured}, {_describe_against(results, drop, baseline)}"
     held = f"on validation: {_write_drop(results, results.validation_drop_pp)}"
     if is_within(drop, results.max_drop_pp):
@@ -146,7 +136,7 @@ def _describe_test(results: Results) -> str:
 
 
 def _describe_validation(results: Results) -> str:
-    drop, bound = results.validation_drop_pp, _write_bound(results)
+    drop, bound = results.validation_drop_pp, results.bound
     against = _describe_against(results, drop, results.baseline.validation_accuracy)
     end = f"; bound {bound})" if is_within(drop, results.max_drop_pp) else f"), which exceeds the bound of {bound}"
     when = "at this time" if results.test_over_time else "yet"
@@ -164,7 +154,7 @@ def write_remarks(results: Results) -> list[str]:
         describe_objective(results.objective, systems[0].platform if systems else None),
         left,
         describe_compensation(results.tiles, len(results.mapping.analog)),
-        describe_refresh(results.refresh, results.max_drop_pp, results.metric),
+        describe_refresh(results.refresh, results.bound),
         _describe_holdout(results, results.holdout_tests),
     ]
 
@@ -196,7 +186,7 @@ def write_conclusion(
     on_validation = _write_drop(results, validation.drop_pp)
     split, check = ("validation", validation) if test is None else ("test", test)
     bound = (
-        f"Bound of {_write_bound(results)} {kept[check.within_bound]} on {name_samples(results, split)} "
+        f"Bound of {results.bound} {kept[check.within_bound]} on {name_samples(results, split)} "
         f"{describe_duration(check.t_inference)} after programming: drop {_write_drop(results, check.drop_pp)}"
     )
     bound += (
@@ -250,7 +240,7 @@ def _describe_undecided(results: Results, test: SplitSummary | None) -> str:
     if test is None:
         return ""
     worse, better = ("upper", "lower") if results.metric.rises_with_drop else ("lower", "upper")
-    bound = f"the bound of {_write_bound(results)}"
+    bound = f"the bound of {results.bound}"
     if test.within_bound and not is_within(test.drop_high_pp, results.max_drop_pp):
         return f"The mean is within {bound}, but the {worse} end of its interval is not; evaluate more chips."
     if not test.within_bound and is_within(test.drop_low_pp, results.max_drop_pp):
@@ -283,7 +273,7 @@ def _describe_retrained(results: Results, test: SplitSummary | None) -> str:
     retrained, baseline = results.retrained_test_accuracy, results.baseline.test_accuracy
     if retrained is None or baseline is None or test is None:
         return ""
-    drop = compute_drop(baseline, retrained)
+    drop = results.metric.report_drop(baseline, retrained)
     if is_within(drop, results.max_drop_pp) or drop <= test.drop_pp:
         return ""
     return (
