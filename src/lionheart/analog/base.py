@@ -24,7 +24,7 @@ from lionheart.analog.hwa import modify_weights
 from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
 from lionheart.analog.operation import TileOperation
 from lionheart.analog.product import MVMParams, TileProduct, TileSlice, run_tiles
-from lionheart.analog.readout import ChipRead, read_row, reference_read
+from lionheart.analog.readout import ChipRead, Reference, read_row, take_references
 from lionheart.analog.vectors import run_vectors
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
@@ -68,7 +68,7 @@ class AnalogLayer(nn.Module, TileOperation):
         self.register_buffer("analog_weight_bound", column_max)
         self._chip: list[list[ProgrammedCrossbar]] = []
         self._scales: list[Tensor] = []
-        self._reference: list[list[Tensor]] = []
+        self._reference: list[list[Reference]] = []
         self._n_programmings = 0
         self._chip_params: MVMParams | None = None
         self._step_weights: list[Tensor] | None = None
@@ -264,14 +264,14 @@ class AnalogLayer(nn.Module, TileOperation):
     def program_(self, generator: torch.Generator) -> None:
         """Program the exact weights of this layer on new crossbars. Call `drift_` next to read the programmed weights."""
         self._chip, self._scales, self._reference = [], [], []
-        compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
             weights, column_scale = self._normalised(first, last)
             self._scales.append(column_scale)
-            row = [program_crossbar(each, self.tile.device, generator=generator) for each in self._crossbars(weights)]
+            exact = self._crossbars(weights)
+            row = [program_crossbar(each, self.tile.device, generator=generator) for each in exact]
             self._chip.append(row)
-            if compensated:
-                self._reference.append([reference_read(each.weights, self.tile, generator) for each in row])
+            if self.tile.drift_compensation != "none":
+                self._reference.append(take_references(exact, row, self.tile, generator))
         self._programmed, self._chip_params, self._n_programmings = [], None, 0
         self._correction = None
 
