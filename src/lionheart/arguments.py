@@ -16,11 +16,22 @@ from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
 from lionheart.candidates import match_rules
-from lionheart.data import BatchSource, as_batches, call_model, device_of, first_sample, move_batch
+from lionheart.data import (
+    BatchSource,
+    as_batches,
+    call_model,
+    count_batches,
+    device_of,
+    first_sample,
+    move_batch,
+    read_first,
+)
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.jobs.times import choose_times
 from lionheart.mapping import LayerMapping
+from lionheart.progress import SILENT, Progress
 from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task
 from lionheart.units import parse_durations
@@ -114,26 +125,14 @@ def as_rules(rules: Any, where: str, *, may_be_empty: bool = False) -> tuple[str
 
 
 def as_data(data: Any, where: str) -> BatchSource:
-    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource`. The number of batches must be known, > 0.
+    """Return `data` (loader, list of batches or `BatchSource`) as a `BatchSource` with at least one batch.
 
     `where` is the beginning of error messages.
     """
     if isinstance(data, Task):
         raise ConfigError(f"{where}: data: got a Task, expected batches", hint="give one split of the task: task.test")
-    if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, BatchSource):
-        raise ConfigError(
-            f"{where}: data: got the data set {type(data).__name__}, expected batches",
-            hint="wrap the data set in a loader: DataLoader(data, batch_size=100)",
-        )
-    try:
-        batches = as_batches(data)
-        n_batches = len(batches)
-    except (ConfigError, TypeError) as error:
-        what = f"{type(data).__name__} without a length" if isinstance(error, TypeError) else type(data).__name__
-        raise ConfigError(
-            f"{where}: data: got {what}, expected batches whose number is known", hint=_DATA_HINT
-        ) from error
-    if n_batches == 0:
+    batches = as_batches(data, f"{where}: data")
+    if count_batches(batches, 1) == 0:
         raise ConfigError(f"{where}: data: got no batches, expected at least one", hint=_DATA_HINT)
     return batches
 
@@ -149,12 +148,23 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
     return run
 
 
-def as_times(times: Any, where: str) -> list[float]:
+def choose_read_times(
+    model: nn.Module, times: Any, where: str, progress: Progress = SILENT, default: tuple[str, ...] = ("1s", "1d")
+) -> list[float]:
     """Return an argument `times` (one or more times after programming) as a list of numbers [s] with at least one element.
 
-    `where` is the beginning of error messages.
+    Args:
+        model: Model with analog layers, whose devices must be readable at the times. A digital model allows all times.
+        times: The argument; None = `default`, without the times at which a device of the model cannot be read.
+        where: Name of the public function and of the argument, for error messages.
+        progress: Receiver of a note on default times that are left out.
+        default: Default times.
     """
-    return parse_durations(times, f"{where}: times")
+    tiles = [layer.tile for layer in analog_layers(model).values()]
+    moments, notes = choose_times(times, default, tiles, where)
+    for note in notes:
+        progress.note(note)
+    return moments
 
 
 def as_seconds(value: Any, where: str) -> float:
@@ -181,7 +191,7 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
         )
     if isinstance(example_inputs, list) or hasattr(example_inputs, "epoch") or hasattr(example_inputs, "dataset"):
         batches = as_data(example_inputs, f"{where}: example_inputs")
-        example_inputs = first_sample(next(iter(batches.epoch(torch.Generator().manual_seed(0))))[0])
+        example_inputs = first_sample(read_first(batches)[0])
     is_batch_first = all(getattr(module, "batch_first", True) for module in model.modules())
     n_samples = len(example_inputs) if isinstance(example_inputs, torch.Tensor) and example_inputs.ndim > 1 else 1
     if n_samples > 1 and is_batch_first:

@@ -7,7 +7,6 @@ fitted, derived or assumed.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lionheart.errors import ArtifactError
+from lionheart.files import parse_toml
 
 KINDS = ("measured", "fitted", "derived", "assumed")
 _KEYS = ("value", "unit", "source", "kind")
@@ -67,13 +67,7 @@ def read_constants(text: str, where: str) -> ConstantsFile:
     Raises:
         ArtifactError: The text is not valid TOML.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ArtifactError(
-            f"{where}: not valid TOML: {error}",
-            hint="correct the TOML syntax at the line and column that the message names",
-        ) from error
+    tree = parse_toml(text, where)
     constants: dict[str, Constant] = {}
     texts: dict[str, str] = {}
     faults: list[str] = []

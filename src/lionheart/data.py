@@ -1,6 +1,7 @@
 """Sources of batches, with samples in an order that a random generator determines, and functions that run models on batches.
 
-A batch is a pair ``(inputs, targets)``. The inputs are a tensor, a tuple of arguments, or a dict of keyword arguments.
+A batch is a pair ``(inputs, targets)``. The inputs are a tensor, a tuple of arguments, or a dict of keyword arguments. A loader
+may also yield a dict of inputs that contains the targets, as the loaders of Hugging Face do (see `LoaderBatches`).
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lionheart.errors import ConfigError
+from lionheart.loaders import Batch as Batch
+from lionheart.loaders import LoaderBatches as LoaderBatches
 
-Batch = tuple[Any, Any]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 #: Function that returns a batch, given the indices of its samples ``(batch,)`` int64 and the generator of the epoch.
 Collate = Callable[[Tensor, torch.Generator], Batch]
@@ -180,48 +183,6 @@ class TensorBatches(IndexedBatches):
 
 
 @final
-class LoaderBatches:
-    """A source that yields the batches of a `DataLoader`, or of another iterable of ``(inputs, targets)``.
-
-    If a `DataLoader` shuffles, the generator passed to `epoch` determines the order. The generator may not determine
-    the random numbers that worker processes of the loader draw.
-
-    Args:
-        loader: Data loader, or another iterable with a length that can be iterated several times.
-    """
-
-    def __init__(self, loader: Iterable[Any]) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)  # type: ignore[arg-type]
-
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of the loader in one epoch. `generator` determines the order of the samples if the loader shuffles.
-
-        Raises:
-            ConfigError: A batch is not a pair ``(inputs, targets)``.
-        """
-        seed = int(torch.randint(2**62, (), generator=generator))
-        own = getattr(self.loader, "generator", None)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-            if own is not None:
-                own.manual_seed(seed)
-            batches = iter(self.loader)
-            first = next(batches, None)
-        if first is not None:
-            for batch in itertools.chain([first], batches):
-                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                    raise ConfigError(
-                        f"data loader: got a batch of type {type(batch).__name__}, expected a pair (inputs, targets)",
-                        hint="let the loader return (inputs, targets); inputs may be a tensor, a tuple of arguments or a dict "
-                        "of keyword arguments",
-                    )
-                yield batch[0], batch[1]
-
-
-@final
 class BatchSlice:
     """A source that yields the batches `first` (inclusive) to `last` (exclusive) of each epoch of another source.
 
@@ -262,20 +223,78 @@ class MappedBatches:
         return itertools.starmap(self.change, self.source.epoch(generator))
 
 
-def as_batches(source: Any) -> BatchSource:
+def as_batches(source: Any, where: str = "data") -> BatchSource:
     """Return `source` itself if it is a `BatchSource`, else wrap it in `LoaderBatches`.
 
+    Args:
+        source: Source of batches.
+        where: Name of the argument, with which error messages begin.
+
     Raises:
-        ConfigError: `source` is neither a `BatchSource` nor an iterable with a length.
+        ConfigError: `source` is neither a `BatchSource` nor an iterable, is a data set, or can be iterated only once.
     """
     if isinstance(source, BatchSource):
         return source
-    if hasattr(source, "__iter__") and hasattr(source, "__len__"):
-        return LoaderBatches(source)
+    kind = type(source).__name__
+    if isinstance(source, Dataset):
+        raise ConfigError(
+            f"{where}: got the data set {kind}, expected batches",
+            hint="wrap the data set in a loader: DataLoader(data, batch_size=100)",
+        )
+    if isinstance(source, Iterator):
+        raise ConfigError(
+            f"{where}: got {kind}, which can be read only once, expected a source that can be read several times",
+            hint="give a list of the batches, a DataLoader, or an object whose __iter__ starts from the first batch",
+        )
+    if hasattr(source, "__iter__") and not isinstance(source, (Tensor, Mapping, str, bytes)):
+        return LoaderBatches(source, where)
     raise ConfigError(
-        f"data: got {type(source).__name__}, expected a torch DataLoader, a list of batches or a BatchSource",
-        hint="give an object with a length that yields batches, each a pair (inputs, targets)",
+        f"{where}: got {kind}, expected a torch DataLoader, a list of batches or a BatchSource",
+        hint="give an object that yields batches, each a pair (inputs, targets), as often as it is iterated",
     )
+
+
+def count_batches(batches: BatchSource, at_most: int | None) -> int:
+    """Return the number of batches in one epoch of a source, or `at_most` if there are more (None = all are counted).
+
+    Of a loader without a length, only `at_most` batches are read.
+    """
+    if at_most is not None and isinstance(batches, MappedBatches):
+        return count_batches(batches.source, at_most)
+    if isinstance(batches, LoaderBatches):
+        return batches.count(at_most)
+    return len(batches) if at_most is None else min(len(batches), at_most)
+
+
+def read_first(batches: BatchSource, generator: torch.Generator | None = None, where: str = "data") -> Batch:
+    """Return the first batch of an epoch drawn with `generator` (None = a generator with seed 0).
+
+    Raises:
+        ConfigError: The epoch has no batch; the message begins with `where`.
+    """
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    batch: Batch | None = next(iter(batches.epoch(generator)), None)
+    if batch is None:
+        raise ConfigError(
+            f"{where}: got no batches, expected at least one",
+            hint="give at least one sample; if drop_last=True, use a batch_size of at most the number of samples",
+        )
+    return batch
+
+
+def batch_length(targets: Any) -> int | None:
+    """Return the number of samples whose targets are given, or None if it is unknown.
+
+    Targets are a tensor, a dict or tuple of tensors with one row for each sample, or an object with the number of samples as
+    its length.
+    """
+    if isinstance(targets, Tensor):
+        return len(targets) if targets.ndim else None
+    if isinstance(targets, Mapping):
+        return batch_length(next(iter(targets.values()), None))
+    if isinstance(targets, (tuple, list)) and targets and isinstance(targets[0], (Tensor, tuple, list, Mapping)):
+        return batch_length(targets[0])
+    return len(targets) if hasattr(targets, "__len__") else None
 
 
 def take_samples(batches: BatchSource, n_samples: int | None) -> BatchSource:
@@ -307,7 +326,7 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
     n_batches, seen = 0, 0
     for _, targets in batches.epoch(torch.Generator().manual_seed(0)):
         n_batches += 1
-        seen += len(targets)
+        seen += batch_length(targets) or 1
         if seen >= n_samples:
             break
     return BatchSlice(batches, 0, n_batches), BatchSlice(batches, n_batches, len(batches))
@@ -315,7 +334,7 @@ def cut_samples(batches: BatchSource, n_samples: int) -> tuple[BatchSource, Batc
 
 def count_samples(batches: BatchSource) -> int:
     """Return the number of samples in one epoch of a source. The function reads all batches of the epoch."""
-    return sum(len(targets) for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
+    return sum(batch_length(targets) or 1 for _, targets in batches.epoch(torch.Generator().manual_seed(0)))
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -336,16 +355,17 @@ def first_sample(inputs: Any) -> Any:
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _map_tensors(item, change) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_map_tensors(item, change) for item in value)
+        items = [_map_tensors(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """Return the outputs of `model` for inputs that are a tensor, a tuple of arguments, or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)

@@ -10,9 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from lionheart.text import shorten_message
+
 
 class LionHeartError(Exception):
     """Base class of all exceptions that LionHeart raises for errors of the user.
+
+    Long inputs of the user that the message or the hint repeats are shortened, see `lionheart.text.shorten_message`.
 
     Args:
         message: Where the error occurred, the given value and the expected value.
@@ -20,9 +24,8 @@ class LionHeartError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = shorten_message(message), shorten_message(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
@@ -58,6 +61,10 @@ class LionHeartWarning(UserWarning):
 
 class CalibrationWarning(LionHeartWarning):
     """The input range of an analog layer is not calibrated, or inputs of the layer exceed its input range and are clipped."""
+
+
+class DataWarning(LionHeartWarning):
+    """The data of a task can be used, but results may mislead, for example because two splits have samples in common."""
 
 
 class NumericsWarning(LionHeartWarning):

@@ -5,16 +5,33 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lionheart.errors import ArtifactError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
+
 CACHE_VARIABLE = "LIONHEART_CACHE"
+_LEAST_INT, _MOST_INT, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
+_TEMPORARY = re.compile(r"\.[^/]+\.(?:json|safetensors|html|csv|npz|partial)\.[a-z0-9_]{8}")
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+#: Names of devices on Windows, which no file can have.
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+_MOST_OF_A_NAME = 100
 
 
 def cache_dir() -> Path:
@@ -45,9 +62,9 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a ValueError if the path contains a null character
         raise ArtifactError(
-            f"{path}: not readable: {error}",
+            f"{path}: not readable: {getattr(error, 'strerror', None) or error}",
             hint="check that the path names a text file in UTF-8, and that you have permission to read the file",
         ) from error
 
@@ -89,27 +106,123 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         ArtifactError: The folder or file cannot be written, or the disk is full.
     """
     temporary: Path | None = None
+    handle: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_temporary_files(path.parent, path.name)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
         temporary = Path(name)
+        if fcntl is None:  # Windows neither writes nor renames a file that is locked
+            os.close(handle)
+            handle = None
+        else:
+            try_lock(handle)  # marks the file as being written, for `remove_temporary_files` of other processes
         write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, ArtifactError):
+    except (OSError, ValueError) as error:  # a ValueError if the path cannot be encoded or contains a null character
+        if isinstance(error, ArtifactError) or not isinstance(error, (OSError, UnicodeError)):
             raise
-        full = error.errno == errno.ENOSPC
-        reason = "no space left on the disk" if full else (error.strerror or str(error))
-        raise ArtifactError(
-            f"{path}: cannot be written: {reason}", hint="check the free space and the permissions of the folder"
-        ) from error
+        raise describe_failed_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def describe_failed_write(path: Path, error: OSError | UnicodeError) -> ArtifactError:
+    """Return the error for a file that cannot be written because of `error`."""
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    reason = "no space left on the disk" if full else (getattr(error, "strerror", None) or str(error))
+    return ArtifactError(
+        f"{path}: cannot be written: {reason}", hint="check the free space and the permissions of the folder"
+    )
+
+
+def remove_temporary_files(folder: Path, name: str | None = None) -> None:
+    """Delete temporary files of `write_atomic` that a killed process has left in `folder`.
+
+    Files that another process is writing at this moment are kept. Errors, such as missing permissions, are ignored.
+
+    Args:
+        folder: Folder in which files were written.
+        name: Name of the file whose temporary files are deleted; None = those of all files.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and (name is None or entry.name[:-9] == f".{name}"):
+                with suppress(OSError), open_kept(Path(entry.path), os.O_RDWR) as handle:
+                    if try_lock(handle):
+                        os.unlink(entry.path)
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file for this process, and return whether this succeeded; False if another process has locked the file.
+
+    The operating system removes the lock when the file is closed or the process ends.
+
+    Args:
+        handle: Descriptor of a file that is open for writing.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def open_kept(path: Path, flags: int) -> Iterator[int]:
+    """Open a file whose content is kept within the context, and return its descriptor. Links are not followed.
+
+    Args:
+        path: Path of the file.
+        flags: Flags of `os.open`, such as ``os.O_RDWR | os.O_CREAT``.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ArtifactError: The path is a symbolic link, is not a regular file, or is a hard link to a file with another name.
+    """
+    try:
+        handle = os.open(path, flags | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o644)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+            raise refuse_link(path, "not a regular file, or a symbolic link") from error
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise refuse_link(path, "not a regular file")
+        if found.st_nlink > 1:
+            raise refuse_link(path, "a hard link, so that the file has another name too")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def refuse_link(path: Path, found: str) -> ArtifactError:
+    """Return the error for a file that is a link, a device or a pipe; `found` describes the file."""
+    return ArtifactError(
+        f"{path}: {found}; expected a regular file",
+        hint="the files of a run must be in its folder; copy the folder without links (cp -rL), or delete this file",
+    )
+
+
+def make_file_name(name: str) -> str:
+    """Return `name` as a name for a file or folder that is safe in shells, in addresses of scp and on Windows.
+
+    Letters, digits, ``.``, ``_``, ``+``, ``@`` and ``-`` are kept, and other characters become ``-``. The result begins with a
+    letter, a digit or ``_``, does not end with a dot, is no reserved name of Windows, and has 1 to 100 characters.
+    """
+    kept = re.sub(r"[^A-Za-z0-9._+@-]+", "-", name)
+    kept = re.sub(r"\.{2,}", ".", kept).lstrip(".-+@")[:_MOST_OF_A_NAME].rstrip(".-") or "run"
+    return f"_{kept}" if _RESERVED.fullmatch(kept) else kept
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,17 +252,83 @@ def read_json(path: Path) -> Any:
     """Return the parsed contents of the JSON file `path`.
 
     Raises:
-        ArtifactError: The file is missing, cannot be read, or is not valid JSON.
+        ArtifactError: The file is missing, cannot be read, or is not valid JSON; see `parse_json`.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return the value that JSON text describes.
+
+    Args:
+        text: JSON text.
+        where: Name of the text in error messages, for example a path.
+
+    Raises:
+        ArtifactError: The text is not valid JSON, is nested too deeply, or contains NaN, infinity or a whole number that needs
+            more than 64 bits.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file", hint="check the path") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(text, parse_constant=_refuse_number, parse_int=_read_int, parse_float=_read_float)
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"{path}: not readable as JSON: {error}",
-            hint="check the permissions; if the file is damaged, restore it or create it again",
+            f"{where}: not readable as JSON: {_describe_syntax(error)}",
+            hint="if the file is damaged, restore it or create it again",
         ) from error
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the tables and values that TOML text describes.
+
+    Args:
+        text: TOML text.
+        where: Name of the text in error messages, for example a path.
+
+    Raises:
+        ArtifactError: The text is not valid TOML, is nested too deeply, or contains a whole number that needs more than 64
+            bits.
+    """
+    try:
+        found = tomllib.loads(text)
+        _check_integers(found)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{where}: not valid TOML: {_describe_syntax(error)}",
+            hint="correct the TOML syntax at the line and column that the message names",
+        ) from error
+    return found
+
+
+def _describe_syntax(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"got the number {text}, expected a finite number")
+
+
+def _read_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _refuse_number(text)
+    return value
+
+
+def _read_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS or not _LEAST_INT <= (value := int(text)) <= _MOST_INT:
+        raise ValueError(f"got the number {text}, expected a number of at most 64 bits")
+    return value
+
+
+def _check_integers(value: Any) -> None:
+    if isinstance(value, dict):
+        for each in value.values():
+            _check_integers(each)
+    elif isinstance(value, list):
+        for each in value:
+            _check_integers(each)
+    elif isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
+        raise ValueError("got a whole number of more than 64 bits")
 
 
 def require_mapping(data: Any, path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from lionheart.errors import ConfigError, suggest
+from lionheart.errors import ConfigError, check_type, suggest
 from lionheart.files import read_json, write_json
 from lionheart.graph import LayerGraph
 from lionheart.record import read_record, write_record
@@ -112,15 +112,20 @@ class LayerMapping:
         """
         return sum(graph[fqn].weights for fqn in self.analog) / graph.weights
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the mapping to the JSON file `path`."""
-        write_json(path, write_record(self))
+        write_json(_as_path(path), write_record(self))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read a mapping from the JSON file `path`.
 
         Raises:
             ArtifactError: The file cannot be read or does not contain a valid mapping.
         """
-        return read_record(cls, read_json(path), str(path))
+        return read_record(cls, read_json(_as_path(path)), str(path))
+
+
+def _as_path(path: Path | str) -> Path:
+    check_type(path, (str, Path), "path", hint="give the path of a JSON file, for example runs/first/mapping.json")
+    return Path(path)

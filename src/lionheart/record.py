@@ -89,6 +89,8 @@ def read_record(kind: type[T], data: Any, where: str) -> T:
         return found
     except ValidationError as error:
         raise ArtifactError("\n".join(describe_faults(error, where)), hint=_HINT) from None
+    except ValueError as error:  # from pydantic, if the data are nested too deeply or contain half of a surrogate pair
+        raise ArtifactError(f"{where}: got data that cannot be text in JSON: {error}", hint=_HINT) from None
 
 
 def describe_schema(kind: Any) -> dict[str, Any]:

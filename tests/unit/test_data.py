@@ -148,9 +148,18 @@ def test_loader_batches_pass_through_unchanged():
     assert len(list(batches.epoch(generator()))) == 2  # again and again
 
 
-@pytest.mark.parametrize("batch", [torch.ones(2), (torch.ones(1),), {"x": 1}])
-def test_batch_that_is_no_pair_is_refused(batch: object):
-    with pytest.raises(ConfigError, match=f"got a batch of type {type(batch).__name__}, expected a pair"):
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (torch.ones(2), "got a batch of type Tensor, expected a pair"),
+        ((torch.ones(1),), "got a batch of type tuple with 1 elements, expected a pair"),
+        ((1, 2, 3), "got a batch of type tuple with 3 elements, expected a pair"),
+        ({"x": 1, "y": 2}, "got a dict with the keys x, y, expected a key 'labels'"),
+        ("text", "got a batch of type str, expected a pair"),
+    ],
+)
+def test_batch_that_is_no_pair_is_refused(batch: object, message: str):
+    with pytest.raises(ConfigError, match=message):
         list(LoaderBatches([batch]).epoch(generator()))
 
 

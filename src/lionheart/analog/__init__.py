@@ -6,7 +6,7 @@ hardware-aware training in ``train()``. This package imports no code for trainin
 """
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.calibration import calibrate_input_ranges_, find_uncalibrated
+from lionheart.analog.calibration import calibrate_input_ranges_, find_uncalibrated, measure_saturation
 from lionheart.analog.chip import (
     clear_chip_,
     clip_weights_,
@@ -52,6 +52,7 @@ __all__ = [
     "find_uncalibrated",
     "find_unprogrammed",
     "list_choices",
+    "measure_saturation",
     "program_chip_",
     "seed_noise_",
     "select_projections",

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lionheart.analog.clipping import ClippedWeight
 from lionheart.analog.converters import adc_step, full_scale
 from lionheart.analog.crossbar import ProgrammedCrossbar, program_crossbar
 from lionheart.analog.hwa import modify_weights
@@ -25,18 +26,18 @@ from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
 from lionheart.analog.operation import TileOperation
 from lionheart.analog.product import MVMParams, TileProduct, TileSlice, run_tiles
 from lionheart.analog.readout import ChipRead, Reference, read_row, take_references
+from lionheart.analog.reference import choose_reference
 from lionheart.analog.vectors import run_vectors
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition
 
-_BUFFERS = ("analog_input_range", "analog_weight_bound")
 _REMEMBERED_CALLS = 16  # calls whose noise a backward pass can repeat
 _SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 
 
-class AnalogLayer(nn.Module, TileOperation):
-    """A linear or convolution layer on analog tiles, with the same parameter objects as the digital layer that it replaces.
+class AnalogLayer(ClippedWeight, TileOperation):
+    """A linear or convolution layer on analog tiles, with the parameters, hooks and attributes of the layer that it replaces.
 
     In ``train()`` the layer injects the noise that the tile's settings for hardware-aware (HWA) training define. In ``eval()``
     it uses the weights read from the programmed chip, or the exact weights if no chip is programmed. Converters and output
@@ -56,16 +57,14 @@ class AnalogLayer(nn.Module, TileOperation):
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
         super().__init__()
-        self._take_parameters(digital)
-        self.__dict__["digital"] = digital  # not registered as a child: this layer owns the parameters
-        self.partition, self.tile, self.noise = partition, tile, noise
-        column_max = self.weight.detach().reshape(self.weight.shape[0], -1).abs().amax(dim=1)
-        unset = torch.zeros_like(column_max[0])
+        self._take_place(digital)
+        self.__dict__.update(partition=partition, tile=tile, noise=noise)
+        unset = self.weight.new_zeros(())
         if tile.input_range == "learned":
             self.analog_input_range = nn.Parameter(unset)
         else:
             self.register_buffer("analog_input_range", unset)
-        self.register_buffer("analog_weight_bound", column_max)
+        self.register_limits_()
         self._chip: list[list[ProgrammedCrossbar]] = []
         self._scales: list[Tensor] = []
         self._reference: list[list[Reference]] = []
@@ -78,15 +77,12 @@ class AnalogLayer(nn.Module, TileOperation):
         self._programmed: list[tuple[Tensor, Tensor]] = []
         self._correction: tuple[Tensor, Tensor] | None = None
         self._past_noise: deque[NoiseState] = deque(maxlen=_REMEMBERED_CALLS)
-        self.train(digital.training)
 
     analog_input_range: Tensor
-    analog_weight_bound: Tensor
 
-    def _take_parameters(self, digital: nn.Module) -> None:
-        """Register the weight and the bias of the layer `digital` as parameters of this layer."""
-        self.weight = cast(nn.Parameter, digital.weight)
-        self.bias = cast(nn.Parameter | None, digital.bias)
+    def _take_place(self, digital: nn.Module) -> None:
+        """Share the parameters, hooks and attributes of the layer `digital`."""
+        self.stand_for_(digital)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
         """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""
@@ -97,27 +93,23 @@ class AnalogLayer(nn.Module, TileOperation):
         """Whether this layer has weights that were read from a programmed chip."""
         return bool(self._programmed)
 
-    def matrix(self) -> Tensor:
-        """Return the weight as a matrix ``(out, in)``. For a convolution, the inputs are in the order of an im2col vector."""
-        return self.weight.reshape(self.weight.shape[0], -1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the digital layer's outputs for the inputs `x`, computed on tiles. The shapes are those of the digital layer.
+    def forward(self, input: Tensor) -> Tensor:  # named as in the digital layers
+        """Return the digital layer's outputs for `input`, computed on tiles, in the digital layer's shape and memory layout.
 
         Gradient checkpointing computes a layer a second time in the backward pass. The second computation repeats the noise
         from the forward pass. If a layer runs several times within a checkpointed region, the first call of the second
         computation uses the noise of the last call in the forward pass, and so on in reverse order.
         """
         if not self.training:
-            return self._correct(self._compute(x))
+            return self._correct(self._compute(input))
         if torch.compiler.is_compiling():
-            return self._compute(x)
+            return self._compute(input)
         if torch._C._current_graph_task_id() != -1 and self._past_noise:
             with self.noise.drawing_again(self._past_noise.pop()):
-                return self._compute(x)
+                return self._compute(input)
         if may_run_again():
             self._past_noise.append(self.noise.remember())
-        return self._compute(x)
+        return self._compute(input)
 
     def _compute(self, x: Tensor) -> Tensor:
         x = self._pad(x)
@@ -125,13 +117,13 @@ class AnalogLayer(nn.Module, TileOperation):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         params = self._mvm_params(x)
         if self.tile.reads_vectors:
-            return cast(Tensor, self._forward_vectors(x, params))
+            return self.arrange(self._forward_vectors(x, params), x)
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             out: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
                 x, self.weight, self.bias, self.analog_input_range, self, params, self.noise
             )
-            return out
-        return run_tiles(self, x, self.bias, params, self.noise)
+            return self.arrange(out, x)
+        return self.arrange(run_tiles(self, x, self.bias, params, self.noise), x)
 
     def _correct(self, out: Tensor) -> Tensor:
         """Return the layer outputs `out` times the gain plus the offset from `set_correction_`, or `out` if no gain is set."""
@@ -294,6 +286,14 @@ class AnalogLayer(nn.Module, TileOperation):
             programmed.append((weights, column_scale * factors))
         self._programmed, self._chip_params, self._correction = programmed, None, None
 
+    @torch.no_grad()
+    def choose_references(self) -> set[str]:
+        """Return how reference reads of the tiles are done, ``rows`` or ``signs`` or both; empty without drift compensation."""
+        if self.tile.drift_compensation == "none":
+            return set()
+        rows = (self._crossbars(self._normalised(first, last)[0]) for first, last in self._row_slices())
+        return {choose_reference(weights, self.tile) for row in rows for weights in row}
+
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
         """Split the weights of a row of tiles into one matrix ``(cols, rows)`` for each crossbar.
 
@@ -323,29 +323,6 @@ class AnalogLayer(nn.Module, TileOperation):
         self._chip, self._scales, self._reference, self._programmed = [], [], [], []
         self._chip_params, self._correction = None, None
 
-    @torch.no_grad()
-    def clip_weights_(self) -> None:
-        """Clip the exact weights in place to the bounds that the settings ``tile.hwa.weight_clip*`` define; None = no clipping.
-
-        Call this method after each optimiser step.
-        """
-        hwa = self.tile.hwa
-        if hwa.weight_clip is not None:
-            largest = self.analog_weight_bound
-            largest = torch.where(largest > 0, largest * hwa.weight_clip, math.inf)  # a column of zeros may learn
-            bound = largest.view(-1, *[1] * (self.weight.ndim - 1))
-            self._write_weight_(torch.clamp(self.weight, -bound, bound))
-        if hwa.weight_clip_sigma is not None:
-            limit = float(self.weight.std() * hwa.weight_clip_sigma)
-            self._write_weight_(self.weight.clamp(-limit, limit))
-        if hwa.weight_clip_average is not None:
-            limit = float(self.matrix().abs().amax(dim=1).mean() * hwa.weight_clip_average)
-            self._write_weight_(self.weight.clamp(-limit, limit))
-
-    def _write_weight_(self, weight: Tensor) -> None:
-        """Copy `weight`, a tensor with the shape of the layer's weight, into the weight parameter."""
-        self.weight.copy_(weight)
-
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def _input_range(self, x: Tensor) -> Tensor:
@@ -365,33 +342,26 @@ class AnalogLayer(nn.Module, TileOperation):
         if self.analog_input_range == 0:
             if not self.tile.has_input_range:
                 self.analog_input_range.fill_(1.0)  # a tile without converters has no range
+            elif x.numel() == 0:
+                return  # of no inputs: the next batch decides
             else:
-                warnings.warn(
-                    "an analog layer had no input range and uses the largest magnitude in its first batch instead; "
-                    "call calibrate_input_ranges_ with representative data before evaluation",
-                    CalibrationWarning,
-                    stacklevel=3,
-                )
+                if not self.memory().pop("unseen", False):  # else calibration has named the layer
+                    warnings.warn(
+                        "an analog layer had no input range and uses the largest magnitude in its first batch instead; "
+                        "call calibrate_input_ranges_ with representative data before evaluation",
+                        CalibrationWarning,
+                        stacklevel=3,
+                    )
                 largest = x.detach().abs().amax().to(self.analog_input_range.dtype)
                 self.analog_input_range.copy_(torch.where(largest > 0, largest, torch.ones_like(largest)))
         self._has_range = True
 
-    # -- attributes of the digital layer -------------------------------------------------------------------------------
+    # -- saving --------------------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            digital = self.__dict__.get("digital")
-            if digital is None or name.startswith("_"):
-                raise
-            return getattr(digital, name)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in _BUFFERS:  # the state_dict of a digital model lacks these: keep the values set by conversion
-            state_dict.setdefault(prefix + name, getattr(self, name))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        self._has_range = False
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without what the next pass computes again."""
+        passing = {"_chip_params": None, "_step_weights": None, "_past_noise": deque(maxlen=_REMEMBERED_CALLS)}
+        return {**self.__dict__, **passing}
 
     def extra_repr(self) -> str:
         """Return the size of the weight matrix, the number of tiles and the size of one tile, as text for ``print(model)``."""

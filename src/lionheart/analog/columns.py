@@ -7,6 +7,7 @@ calibration inputs.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.data import eval_mode
-from lionheart.errors import ConfigError
+from lionheart.errors import CalibrationWarning, ConfigError
 
 _SMALLEST_SHARE = 1e-3  # gain 1 if the standard deviation of a column is below this fraction of the reference
 
@@ -83,12 +84,14 @@ class ColumnCalibration:
                     hint="call clear_chip_ first",
                 )
         self._pass(self._remember)
-        for fqn in self._layers:
-            if fqn not in self._reference:
-                raise ConfigError(
-                    f"column calibration: layer {fqn!r} did not run on the calibration inputs",
-                    hint="give inputs on which every analog layer runs, or set column_calibration='none' for this layer",
-                )
+        unseen = [fqn for fqn in self._layers if fqn not in self._reference]
+        if unseen:
+            warnings.warn(
+                f"column calibration: no input reached {', '.join(unseen)}, whose columns are not corrected",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        self._layers = {fqn: layer for fqn, layer in self._layers.items() if fqn in self._reference}
 
     def calibrate_(self) -> None:
         """Measure the outputs of the chip that `drift_chip_` has read, and set the gain and offset of each column in place."""
@@ -99,6 +102,8 @@ class ColumnCalibration:
         calls: dict[str, int] = {}
 
         def correct(fqn: str, layer: AnalogLayer, out: Tensor) -> Tensor:
+            if out.numel() == 0:
+                return out
             raw, number = out if layer._correction is None else _undo(layer, out), calls.get(fqn, 0)
             calls[fqn] = number + 1
             reference = self._reference[fqn][min(number, len(self._reference[fqn]) - 1)]
@@ -111,11 +116,14 @@ class ColumnCalibration:
         self._pass(correct)
 
     def _remember(self, fqn: str, layer: AnalogLayer, out: Tensor) -> None:
-        self._reference.setdefault(fqn, []).append(_moments(layer, out))
+        if out.numel() > 0:
+            self._reference.setdefault(fqn, []).append(_moments(layer, out))
 
     def _pass(self, see: Callable[[str, AnalogLayer, Tensor], Tensor | None]) -> None:
         handles = [
-            layer.register_forward_hook(lambda _module, _args, out, fqn=fqn, layer=layer: see(fqn, layer, out))
+            layer.register_forward_hook(  # before hooks of the user's, which change what the columns give
+                lambda _module, _args, out, fqn=fqn, layer=layer: see(fqn, layer, out), prepend=True
+            )
             for fqn, layer in self._layers.items()
         ]
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.wrappers import AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
+from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
@@ -24,6 +25,7 @@ _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoder: ("use_nested_tensor", False),
 }
 _KEPT = "_before_analog"
+_DISTRIBUTED = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -48,8 +50,9 @@ def convert_to_analog_(
 
     Analog layers that remain analog keep their state. Analog layers whose projections are not analog in the mapping are
     converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and a
-    ``state_dict`` of the digital model can be loaded. If several projections share a weight and one of the projections is
-    analog in the mapping, all projections with this weight become analog.
+    ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions. If
+    several projections share a weight and one of the projections is analog in the mapping, all projections with this weight
+    become analog.
 
     Args:
         model: Model to convert, changed in place.
@@ -63,11 +66,14 @@ def convert_to_analog_(
 
     Raises:
         ConfigError: The mapping names a projection that the model does not have, or the model itself is the layer to convert.
-        UnsupportedLayerError: A projection that is analog in the mapping cannot run on tiles.
+        UnsupportedLayerError: A projection that is analog in the mapping cannot run on tiles, or the conversion would drop
+            something that is attached to a layer.
     """
     placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
+    _check_wrappers(model, wanted - present.keys())
+    _check_ways_back(model, wanted)
     for each in placed:
         if each.fqn in wanted and each.fqn not in present:
             _check_supported(each, model)
@@ -202,6 +208,47 @@ def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
         )
 
 
+def _check_wrappers(model: nn.Module, fqns: Collection[str]) -> None:
+    """Raise if a module around a layer would keep on using the digital layer, or depends on the parameters it registered."""
+    for name, module in model.named_modules():
+        if not any(not name or fqn.startswith(f"{name}.") for fqn in fqns):
+            continue
+        kind, inside = type(module).__name__, f"{name}." if name else ""
+        if kind == "OptimizedModule" and any(fqn in fqns for fqn in _fqns_of(module, inside)):
+            raise UnsupportedLayerError(
+                f"{name}: the layer is compiled by itself, the compiled code would go on without tiles",
+                hint="convert first; `compile_model_` compiles the whole model with its tiles",
+            )
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise UnsupportedLayerError(
+                f"{name or 'the model'}: got {kind} on {len(module.device_ids)} devices, which share one generator",
+                hint="convert the module inside, and run it on one device",
+            )
+        if kind in _DISTRIBUTED:
+            raise UnsupportedLayerError(
+                f"{name or 'the model'}: got {kind}, which has registered the parameters that it finds",
+                hint="convert the module inside, then wrap it",
+            )
+
+
+def _fqns_of(module: nn.Module, prefix: str) -> list[str]:
+    """Return the names of the projections of the module that is compiled by itself."""
+    return [each.fqn_in(f"{prefix}_orig_mod") for each in describe_present(module.get_submodule("_orig_mod"))]
+
+
+def _check_ways_back(model: nn.Module, wanted: Collection[str]) -> None:
+    """Raise if something that was attached to an analog layer would be lost with the layer."""
+    for name, module in model.named_modules():
+        if isinstance(module, AnalogWrapper):
+            names = [each.fqn_in(name) for each in describe_module(module.digital)]
+        elif isinstance(module, AnalogLayer) and not is_view(module):
+            names = [name]
+        else:
+            continue
+        if not any(each in wanted for each in names):
+            module.check_release(name)
+
+
 def _move_(
     model: nn.Module,
     module: nn.Module,
@@ -222,7 +269,7 @@ def _move_(
     """
     if isinstance(module, AnalogLayer):
         if not names:
-            _replace(model, module, _to_digital(module))
+            _replace(model, module, module.release())
         return
     if isinstance(module, AnalogWrapper):
         if names:
@@ -244,15 +291,10 @@ def _move_(
         wrapper.move_(names, tile, noise)
 
 
-def _to_digital(layer: AnalogLayer) -> nn.Module:
-    digital: nn.Module = layer.digital
-    digital.weight = layer.weight
-    digital.register_parameter("bias", layer.bias)
-    return digital.train(layer.training)
-
-
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace the module `old` by `new` under every name that `old` has in the model."""
+    if isinstance(new, Likeness):
+        new.remember_own_names_()
     names = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
     for each in names:
         parent, _, name = each.rpartition(".")

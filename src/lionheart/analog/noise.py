@@ -35,6 +35,7 @@ class NoiseSource:
         self.generator = generator
         self.pool_size = pool_size
         self._pool = pool
+        self._origin: Tensor | None = None  # state of the generator before the pool was drawn
         self._window: Tensor | None = None
         self._position = 0
 
@@ -59,7 +60,12 @@ class NoiseSource:
 
     def _fill_pool(self) -> Tensor:
         """Return the pool of normal numbers, which the first call draws if no pool was given."""
-        if self._pool is None:
+        if self._pool is None and self._origin is not None:  # a copy that was saved without its pool
+            again = torch.Generator(device=self.generator.device)
+            again.set_state(self._origin)
+            self._pool = torch.empty(self.pool_size, device=again.device).normal_(generator=again)
+        elif self._pool is None:
+            self._origin = self.generator.get_state()
             self._pool = self._fresh(self.pool_size)
         return self._pool
 
@@ -141,9 +147,14 @@ class NoiseSource:
         twin = torch.Generator(device=self.generator.device)
         twin.set_state(self.generator.get_state())
         copy = NoiseSource(twin, self.pool_size)
-        copy._pool = self._pool
+        copy._pool, copy._origin = self._pool, self._origin
         memo[id(self)] = copy
         return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Save how the pool was drawn instead of the pool."""
+        pool = self._pool if self._origin is None else None
+        return {**self.__dict__, "_pool": pool, "_window": None}
 
 
 def may_run_again() -> bool:

@@ -10,6 +10,17 @@ from torch import Tensor
 class TileOperation(ABC):
     """Base class with the methods that an analog linear layer and an analog convolution implement differently."""
 
+    weight: Tensor
+
+    @property
+    def n_batched_dims(self) -> int:
+        """Number of dimensions of inputs with a batch dimension, the least number for a linear layer."""
+        return self.weight.ndim
+
+    def arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return `outputs` in the memory layout that the digital layer's outputs have for the inputs `x`."""
+        return outputs
+
     @abstractmethod
     def _pad(self, x: Tensor) -> Tensor:
         """Return the layer inputs `x` with the padding that `multiply` does not add, or `x` itself if none is missing."""

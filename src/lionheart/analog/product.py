@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lionheart.analog.converters import convert_inputs, full_scale, read_columns
 from lionheart.analog.noise import NoiseSource
+from lionheart.errors import UnsupportedLayerError
 
 
 @final
@@ -148,6 +149,31 @@ _stop_opaquely = torch.library.custom_op(
 _stop_opaquely.register_fake(lambda grad, x, input_range: torch.empty_like(grad))
 
 
+class _Once(torch.autograd.Function):
+    """Autograd function whose backward pass raises an error, for gradients that cannot be differentiated.
+
+    The weights with noise are computed without gradients, so the second derivatives would lack the weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the first `n` tensors; the others only make the results part of the autograd graph."""
+        return tuple(each.detach() for each in tensors[:n])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Raise an error.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise UnsupportedLayerError(
+            "analog layer: second derivatives were requested, for example by a gradient penalty or a Hessian; "
+            "an analog layer has first derivatives only",
+            hint="compute second derivatives with the digital network, or use a loss without gradients of gradients",
+        )
+
+
 class TileProduct(torch.autograd.Function):
     """Differentiable version of `run_tiles`.
 
@@ -171,28 +197,48 @@ class TileProduct(torch.autograd.Function):
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.weight = weight  # with respect to which second derivatives would be taken
         return run_tiles(layer, x, bias, params, noise)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients for the inputs, weight, bias and input range, and None for the other arguments of `forward`."""
-        x, weights = ctx.saved_tensors
-        grad = grads[0].to(x.dtype)
-        wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
-        codes = convert_inputs(x, ctx.input_range, ctx.dac_bits) if wants_weight else x
-        grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
-        grad_range = None
-        if grad_weight is not None:
-            unit = ctx.input_range / full_scale(ctx.dac_bits)
-            shape, dtype = ctx.weight_like
-            grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
-        if grad_x is not None and ctx.dac_bits is not None:
-            if wants_range:
-                grad_range = (grad_x.float() * ((x >= ctx.input_range).float() - (x <= -ctx.input_range).float())).sum()
-            grad_x = _stop_where_clipped(grad_x, x, ctx.input_range)
-        grad_bias = None
-        if wants_bias:
-            channels = ctx.layer.over_outputs(weights[:, 0], grad).ndim
-            axes = [axis for axis in range(grad.ndim) if axis != grad.ndim - channels]
-            grad_bias = (grad.sum(axes) if axes else grad).to(ctx.bias_dtype)
-        return grad_x if wants_x else None, grad_weight, grad_bias, grad_range, None, None, None
+        """Return the gradients for the inputs, weight, bias and input range, and None for the other arguments of `forward`.
+
+        The gradients themselves cannot be differentiated.
+        """
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return *_gradients(ctx, grads[0]), None, None, None
+        with torch.no_grad():  # with ``create_graph=True``
+            found = _gradients(ctx, grads[0])
+        return *_refuse_gradients(found, (grads[0], ctx.saved_tensors[0], ctx.weight)), None, None, None
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients for the inputs, weight, bias and input range, given the gradient for the outputs."""
+    x, weights = ctx.saved_tensors
+    grad = grad.to(x.dtype)
+    wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
+    codes = convert_inputs(x, ctx.input_range, ctx.dac_bits) if wants_weight else x
+    grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
+    grad_range = None
+    if grad_weight is not None:
+        unit = ctx.input_range / full_scale(ctx.dac_bits)
+        shape, dtype = ctx.weight_like
+        grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
+    if grad_x is not None and ctx.dac_bits is not None:
+        if wants_range:
+            grad_range = (grad_x.float() * ((x >= ctx.input_range).float() - (x <= -ctx.input_range).float())).sum()
+        grad_x = _stop_where_clipped(grad_x, x, ctx.input_range)
+    grad_bias = None
+    if wants_bias:
+        channels = ctx.layer.over_outputs(weights[:, 0], grad).ndim
+        axes = [axis for axis in range(grad.ndim) if axis != grad.ndim - channels]
+        grad_bias = (grad.sum(axes) if axes else grad).to(ctx.bias_dtype)
+    return grad_x if wants_x else None, grad_weight, grad_bias, grad_range
+
+
+def _refuse_gradients(grads: tuple[Tensor | None, ...], sources: tuple[Tensor, ...]) -> Any:
+    """Return `grads` as tensors that depend on `sources` but raise if they are differentiated."""
+    given = [grad for grad in grads if grad is not None]
+    made = iter(_Once.apply(len(given), *given, *sources))  # type: ignore[no-untyped-call]
+    return tuple(None if grad is None else next(made) for grad in grads)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,17 +20,44 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.errors import LionHeartWarning
+from lionheart.text import cut_middle, escape_controls, shorten_message
 
-EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+_MOST_OF_A_CELL = 400
+EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
+
+
+class _Escaped:
+    """A printable object of rich whose control characters, such as escape sequences of terminals, are shown escaped."""
+
+    def __init__(self, shown: RenderableType) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._shown, options):
+            yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
+
+
+class _EscapingHook(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(each) for each in renderables]
+
+
+def _make_console() -> Console:
+    """Return a console for stderr that shows text as it is: markup and emoji codes of rich have no effect."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.push_render_hook(_EscapingHook())
+    return console
+
 
 #: Progress and readable results; silent with --quiet.
-stderr = Console(stderr=True, highlight=False)
-_urgent = Console(stderr=True, highlight=False)
+stderr = _make_console()
+_urgent = _make_console()
 
 
 def warn(text: str) -> None:
@@ -53,7 +80,7 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
     """
     if verbose:
         _urgent.print(traceback.format_exc(), markup=False)
-    _urgent.print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
+    _urgent.print(f"error: {shorten_message(message)}", style="bold red", soft_wrap=True)
     if hint:
         say(f"  hint: {hint}")
 
@@ -81,7 +108,7 @@ def printing(*, quiet: bool, verbose: bool) -> Iterator[None]:
             show_other(message, category, filename, lineno, file, line)
         elif str(message) not in seen:
             seen.add(str(message))
-            warn(str(message))
+            warn(shorten_message(str(message)))
 
     stderr.quiet = quiet
     try:
@@ -101,7 +128,7 @@ class _RichBar:
         self._progress.advance(self._task, steps)
 
     def describe(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=escape_controls(text))
 
 
 class RichProgress:
@@ -131,7 +158,7 @@ class RichProgress:
         with Progress(
             *columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal
         ) as progress:
-            task = progress.add_task(text, total=total, rate="")
+            task = progress.add_task(escape_controls(text), total=total, rate="")
             yield _Rated(progress, task)
 
 
@@ -147,7 +174,17 @@ class _Rated(_RichBar):
 
 def print_json(data: Any) -> None:
     """Write `data` (JSON types) to stdout as indented JSON."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(data, indent=2, allow_nan=False)  # escapes all control characters but DEL
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+
+
+class _ShortTable(Table):
+    """A table in which texts of more than 400 characters are shortened."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row; see `rich.table.Table.add_row`."""
+        short = [cut_middle(each, _MOST_OF_A_CELL) if isinstance(each, str) else each for each in cells]
+        super().add_row(*short, **options)
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -158,8 +195,8 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
         columns: Headings of the columns.
         right: Headings of the columns that are right-aligned and never wrapped; all other columns are left-aligned.
     """
-    plain = Text(title, style="bold")  # rich would replace emoji codes such as ":llama:" in a string
-    table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    plain = Text(cut_middle(title, _MOST_OF_A_CELL), style="bold")
+    table = _ShortTable(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"

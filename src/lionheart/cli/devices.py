@@ -137,7 +137,7 @@ def _show_list(listed: TechnologyList) -> None:
     table = make_table("memory technologies", "technology", "description")
     for row in listed.technologies:
         table.add_row(row.technology, row.summary)
-    stderr.print(table)
+    stderr.print(table, markup=False)
     stderr.print(
         "`lionheart devices pcm` shows the constants of one technology. Use and definition of devices: "
         "docs/how-to/devices.md.",

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from lionheart.cli.console import RichProgress, print_json
-from lionheart.cli.options import DeviceName, JsonFlag, MovedTask, RunPath, Times
+from lionheart.cli.options import DeviceName, JsonFlag, MovedTask, RunPath, Times, TrustTask
 from lionheart.cli.render import show_accuracy
 
 
 def evaluate(
     run: RunPath,
-    times: Times = "1s,1h,1d,1mo,1y",
+    times: Times = None,
     chips: Annotated[
         int, typer.Option(metavar="N", help="Number of simulated chips, each with newly drawn noise.")
     ] = 20,
@@ -26,6 +26,7 @@ def evaluate(
         int | None, typer.Option(metavar="N", help="Seed of the chips' noise.", show_default="the run's")
     ] = None,
     task: MovedTask = None,
+    trust_task: TrustTask = False,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -46,16 +47,16 @@ def evaluate(
     have another metric than accuracy, for example perplexity.
     """
     import lionheart.interop  # noqa: F401  registers its backends
-    from lionheart.cli.tasks import load_task
+    from lionheart.cli.tasks import load_run_task
     from lionheart.jobs import evaluate_run
     from lionheart.jobs.evaluate import open_finished
     from lionheart.units import parse_duration
 
-    moments = [parse_duration(text) for text in times.split(",")]
-    name = task or open_finished(run).description().task
+    moments = None if times is None else [parse_duration(text) for text in times.split(",")]
     progress = RichProgress()
+    opened = open_finished(run)
     found = evaluate_run(
-        load_task(name, progress, device),
+        load_run_task(opened, task, progress, device, is_trusted=trust_task, verb="evaluate"),
         run,
         times=moments,
         n_chips=chips,

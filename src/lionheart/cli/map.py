@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from lionheart.cli.console import EXIT_INTERRUPTED, EXIT_NOT_MET, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import EXIT_NOT_MET, RichProgress, make_table, print_json, say, stderr, warn
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -23,22 +24,19 @@ from lionheart.cli.options import (
     ReadTime,
     SearchSetFlags,
     Seed,
+    TrustTask,
     list_assignments,
 )
-from lionheart.cli.render import show_accuracy, show_system
+from lionheart.cli.render import show_accuracy, show_summary, show_system
+from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.errors import ConfigError
-from lionheart.units import format_count, format_duration, format_elapsed
+from lionheart.units import format_count, format_elapsed
 
 if TYPE_CHECKING:
     from lionheart.candidates import GraphRecord
-    from lionheart.metrics import Metric
-    from lionheart.runs import Results
+    from lionheart.runs import Results, RunDirectory
 
 _NOTES = 10  # number of projections for which the reason why they stay digital is shown
-_OUTCOMES = {
-    "infeasible": "No mapping within the bound was found. ",
-    "budget": "The search ended early because its budget was used up. ",
-}
 
 
 def map_command(
@@ -46,9 +44,10 @@ def map_command(
     max_drop: Annotated[
         str | None,
         typer.Option(
-            metavar="PP",
-            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
-            show_default="1.0",
+            metavar="DROP",
+            help="Bound on the drop of the metric: in percentage points (2), in the metric's own unit ('0.1 mm'), or as "
+            "a share of the digital value ('2 % rel'). For perplexity: 100 times the rise of its logarithm.",
+            show_default="1 pp, or 1 % rel",
         ),
     ] = None,
     t_inference: ReadTime = None,
@@ -65,6 +64,7 @@ def map_command(
             "best mapping so far.",
         ),
     ] = None,
+    trust_task: TrustTask = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
     finish: Annotated[bool, typer.Option("--finish", hidden=True)] = False,
@@ -81,15 +81,14 @@ def map_command(
     """
     import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.candidates import GraphRecord
-    from lionheart.cli.tasks import load_task
+    from lionheart.cli.tasks import load_run_task, load_task
     from lionheart.jobs import map_layers, read_settings, resume_run
-    from lionheart.jobs.map import default_run_dir
-    from lionheart.report import report_run
+    from lionheart.jobs.run_folder import default_run_dir
     from lionheart.runs import RunDirectory
 
     progress = RichProgress()
     begin = time.perf_counter()
-    flags = {"search.max_drop_pp": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
+    flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
     assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
@@ -97,9 +96,11 @@ def map_command(
                 "map: got --resume together with settings, --config or --out, but a resumed run keeps its settings",
                 hint="give --resume without settings, --config and --out, or start a new run without --resume",
             )
-        name = task or RunDirectory.open(resume).description().task
-        with _telling_how_to_resume(resume):
-            result = resume_run(load_task(name, progress, device), resume, finish=finish, progress=progress)
+        run = RunDirectory.open(resume)
+        run.require_job("map")
+        loaded = load_run_task(run, task, progress, device, is_trusted=trust_task, verb="map")
+        with _telling_how_to_resume(resume, loaded.name):
+            result = resume_run(loaded, resume, finish=finish, progress=progress)
     elif finish:
         raise ConfigError(
             "--finish: got no run to finish, expected --resume too",
@@ -115,33 +116,55 @@ def map_command(
         command = shlex.join(["lionheart", *sys.argv[1:]])
         loaded = load_task(task, progress, device)
         path = out or default_run_dir(loaded.name)
-        with _telling_how_to_resume(path):
+        with _telling_how_to_resume(path, loaded.name):
             result = map_layers(loaded, chosen, run_dir=path, command=command, progress=progress)
-    page = report_run(result.run.path)
+    page = _write_page(result.run)
     if as_json:
-        print_json({"run": str(result.run.path), "report": str(page), **result.results.to_json()})
+        print_json({"run": str(result.run.path), "report": page and str(page), **result.results.to_json()})
     else:
         graph = result.run.read("graph.json", GraphRecord)
         show_mapping(result.results, graph, time.perf_counter() - begin)
-        stderr.print(f"run:    {result.run.path}\nreport: {page}", markup=False, soft_wrap=True)
+        stderr.print(f"run:    {result.run.path}", soft_wrap=True)
+        if page is not None:
+            stderr.print(f"report: {page}", soft_wrap=True)
+        stderr.print(result.results.summary.conclusion, style="bold")
     if not result.mapping.analog:
         raise typer.Exit(EXIT_NOT_MET)
 
 
 @contextmanager
-def _telling_how_to_resume(path: Path) -> Iterator[None]:
+def _telling_how_to_resume(path: Path, task: str) -> Iterator[None]:
+    from lionheart.cli.tasks import resume_words
+
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if (path / "run.json").exists():
-            command = shlex.join(["lionheart", "map", "--resume", str(path)])
-            text = f"Stopped. To continue the run: {command}\nTo evaluate its best mapping so far: {command} --finish"
-            say(text)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+            command = shlex.join(resume_words("map", task, path))
+            text = f"To continue the run: {command}\nTo evaluate its best mapping so far: {command} --finish"
+            say(f"{describe_stop(error)} {text}")
+            raise typer.Exit(exit_code_of(error)) from None
+        raise
+
+
+def _write_page(run: RunDirectory) -> Path | None:
+    """Write the report page of a finished run, and return its path. If it cannot be written, warn and return None."""
+    from lionheart.errors import ArtifactError
+    from lionheart.report import write_report
+    from lionheart.report.run import read_report_data
+
+    data, page = read_report_data(run), run.file("report.html")
+    try:
+        return write_report(data, page)
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
+        return None
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
-    """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and a summary.
+    """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and the summary.
+
+    The conclusion of the summary is not printed: it is the last line that the command prints.
 
     Args:
         results: Results of the run.
@@ -156,8 +179,11 @@ def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None
     if len(notes) > _NOTES:
         stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost", markup=False)
     show_accuracy(results.test_over_time, f"test {metric.name} over time, new chips", results.confidence, metric)
-    show_system(results.system)
-    stderr.print(f"\n{_summarise(results, graph, elapsed_s)}", markup=False, style="bold")
+    show_system(results.system, missing_tiles=False)
+    show_summary(results.summary)
+    total = f"total time {format_elapsed(elapsed_s)}"
+    search = "" if results.elapsed_s is None else f"search time {format_elapsed(results.elapsed_s)}, "
+    stderr.print(f"{search}{total}", markup=False)
 
 
 def _show_projections(results: Results, graph: GraphRecord) -> None:
@@ -175,69 +201,8 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
             f"{node.rows}×{node.cols}",
             format_count(node.macs),
             f"{100 * node.macs / graph.macs:.1f} %",
-            f"[bold cyan]{placement}[/]" if placement == "analog" else placement,
+            Text(placement, style="bold cyan" if placement == "analog" else ""),
             metric.format_value(decision.accuracy.mean) if decision else "" if in_groups else "not tried",
             metric.format_drop(decision.drop_pp, sign=True) if decision else "",
         )
     stderr.print(table)
-
-
-def _summarise(results: Results, graph: GraphRecord, elapsed_s: float) -> str:
-    from lionheart.report.text import describe_objective, describe_tiles
-
-    metric, test = results.metric, results.baseline.test_accuracy
-    n_analog = len(results.mapping.analog)
-    tiles = describe_tiles(results.n_tiles, results.max_tiles)
-    objective = describe_objective(results.objective, results.system[0].platform if results.system else None)
-    some = _describe_samples(results)
-    digital = "" if test is None else f"Digital test {metric.name}{some}: {metric.format_value(test)}. "
-    total = f"total time {format_elapsed(elapsed_s)}."
-    times = (
-        total.capitalize() if results.elapsed_s is None else f"Search time {format_elapsed(results.elapsed_s)}, {total}"
-    )
-    return (
-        f"{_OUTCOMES.get(results.outcome, '')}{n_analog} of {len(graph.nodes)} projections "
-        f"({100 * results.analog_mac_share:.1f} % of the MACs) run analog on {tiles}.{f' {objective}' if objective else ''}\n"
-        f"{digital}{_describe_tests(results, metric)}{_describe_post_search(results, n_analog)}{times}\n"
-        f"{_describe_validation(results, metric)}"
-    )
-
-
-def _describe_samples(results: Results) -> str:
-    return "" if results.final_samples is None else f" (first {results.final_samples:,} samples)"
-
-
-def _describe_validation(results: Results, metric: Metric) -> str:
-    """Return a sentence with the final validation score, its drop, and whether the drop is within the bound of the run."""
-    from lionheart.metrics import is_within
-
-    validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp
-    within, digits = is_within(drop, bound), 2
-    while not within and digits < 6 and round(drop, digits) == round(bound, digits):
-        digits += 1
-    return (
-        f"Validation {metric.name}{_describe_samples(results)} {format_duration(results.t_inference)} after programming: "
-        f"{metric.format_value(validation.mean)}, {100 * results.confidence:g} % interval "
-        f"{metric.format_interval(validation.low, validation.high)}; drop {metric.format_drop(drop, digits)}, "
-        f"{'within' if within else 'beyond'} the bound of {bound:g} {metric.drop_unit}."
-    )
-
-
-def _describe_post_search(results: Results, n_analog: int) -> str:
-    from lionheart.report.text import describe_compensation, describe_refresh
-
-    found = describe_compensation(results.tiles, n_analog)
-    age = describe_refresh(results.refresh, results.max_drop_pp, results.metric)
-    return "".join(f"{text} " for text in (found, age) if text)
-
-
-def _describe_tests(results: Results, metric: Metric) -> str:
-    tests = results.holdout_tests
-    if not tests:
-        return ""
-    drop, n = tests[-1].drop, len(tests)
-    sure = "" if drop.confidence is None else f"with {100 * drop.confidence:g} % confidence "
-    return (
-        f"Hold-out test: drop {metric.format_drop(drop.drop_pp)}, {sure}at most "
-        f"{metric.format_drop(drop.drop_ucb_pp)} ({n} mapping{'s' if n > 1 else ''} tested). "
-    )

@@ -23,7 +23,7 @@ OptionalTaskName = Annotated[
     str | None,
     typer.Argument(
         metavar="TASK",
-        help=f"{_TASK} With --resume, the default is the task of the run.",
+        help=f"{_TASK} With --resume, the default is the task of the run, if it is built in.",
         autocompletion=complete_tasks,
     ),
 ]
@@ -42,8 +42,15 @@ MovedTask = Annotated[
     str | None,
     typer.Option(
         metavar="TASK",
-        help="Name of the run's task, if its file or module has another path now.",
-        show_default="the run's",
+        help="Task of the run. Needed if the task is not built in: a task that a run folder names is code, and is not loaded.",
+        show_default="the run's, if built in",
+    ),
+]
+TrustTask = Annotated[
+    bool,
+    typer.Option(
+        "--trust-task",
+        help="Load the task that the run folder names, built in or not. This runs code: use it for your own folders only.",
     ),
 ]
 IncludeRules = Annotated[
@@ -79,7 +86,14 @@ ReadTime = Annotated[
         show_default="1d",
     ),
 ]
-Times = Annotated[str, typer.Option(metavar="DURATIONS", help="Times after programming, separated by commas.")]
+Times = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATIONS",
+        help="Times after programming, separated by commas.",
+        show_default="1s,1h,1d,1mo,1y, as far as the device is known",
+    ),
+]
 PresetName = Annotated[
     str,
     typer.Option(

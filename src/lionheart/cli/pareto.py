@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr, warn
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -21,13 +22,16 @@ from lionheart.cli.options import (
     Seed,
     SetFlags,
     StoppedRun,
+    TrustTask,
     list_assignments,
 )
-from lionheart.errors import ConfigError
+from lionheart.cli.signals import describe_stop, exit_code_of
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.units import format_duration, format_elapsed, format_si
 
 if TYPE_CHECKING:
-    from lionheart.experimental.pareto.records import BoundRow, FrontResults
+    from lionheart.experimental.pareto.records import BoundRow, FreshMeasurement, FrontResults
+    from lionheart.metrics import Metric
 
 
 def pareto(
@@ -44,8 +48,9 @@ def pareto(
     bounds: Annotated[
         str | None,
         typer.Option(
-            metavar="PP,PP",
-            help="Bounds on the drop in percentage points, separated by commas. The best mapping within each is saved.",
+            metavar="DROP,DROP",
+            help="Bounds on the drop, separated by commas, each as for `map --max-drop`: in percentage points (pp) or the "
+            "metric's unit, or '2 % rel'. The best mapping within each is saved.",
             show_default="0.5,1,2,5",
         ),
     ] = None,
@@ -64,6 +69,7 @@ def pareto(
             show_default="SQLite file in the run folder",
         ),
     ] = None,
+    trust_task: TrustTask = False,
     device: DeviceName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -76,7 +82,7 @@ def pareto(
     """
     flags = {
         "pareto.objective": objective,
-        "pareto.bounds_pp": None if bounds is None else ",".join(bounds.replace(",", " ").split()),
+        "pareto.bounds": None if bounds is None else _separate(bounds),
         "search.t_inference": t_inference,
         "seed": seed,
     }
@@ -91,7 +97,14 @@ def pareto(
         raise ConfigError(
             "pareto: got no task, expected TASK or --resume RUN", hint="for example: lionheart pareto cifar10/resnet8"
         )
-    _work(task, resume, storage, preset, config, out, assignments, device=device, as_json=as_json)
+    _work(
+        task, resume, storage, preset, config, out, assignments, device=device, trust_task=trust_task, as_json=as_json
+    )
+
+
+def _separate(bounds: str) -> str:
+    """Return a list of bounds with commas between them. Plain numbers may also be separated by spaces only."""
+    return ",".join(bounds.replace(",", " ").split()) if re.fullmatch(r"[\d.eE+,\s-]+", bounds) else bounds
 
 
 def _work(
@@ -104,20 +117,21 @@ def _work(
     assignments: list[str],
     *,
     device: str | None,
+    trust_task: bool,
     as_json: bool,
 ) -> None:
     import lionheart.interop  # noqa: F401  registers its backends
-    from lionheart.cli.tasks import load_task
+    from lionheart.cli.tasks import load_run_task, load_task, resume_words
     from lionheart.experimental.pareto.job import find_pareto_front, resume_pareto_front
     from lionheart.jobs import read_settings
-    from lionheart.jobs.map import default_run_dir
+    from lionheart.jobs.run_folder import default_run_dir
     from lionheart.runs import RunDirectory
 
     progress = RichProgress()
     if resume is not None:
         run = RunDirectory.open(resume)
         run.require_job("pareto")
-        loaded, path = load_task(task or run.description().task, progress, device), resume
+        loaded, path = load_run_task(run, task, progress, device, is_trusted=trust_task, verb="pareto"), resume
     else:
         settings = read_settings(preset, config, assignments=assignments)
         loaded = load_task(str(task), progress, device)
@@ -128,13 +142,15 @@ def _work(
         else:
             command = shlex.join(["lionheart", *sys.argv[1:]])
             find_pareto_front(loaded, settings, storage=storage, run_dir=path, command=command, progress=progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if (path / "pareto.json").exists():
             _show(path, as_json=as_json)
         if (path / "run.json").exists():
-            again = shlex.join(["lionheart", "pareto", "--resume", str(path)])
-            say(f"Stopped. To continue the run: {again}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+            words = resume_words("pareto", loaded.name, path)
+            again = shlex.join(words if storage is None else [*words, "--storage", "URL"])
+            say(f"{describe_stop(error)} To continue the run: {again}")
+            raise typer.Exit(exit_code_of(error)) from None
+        raise
     _show(path, as_json=as_json)
 
 
@@ -143,12 +159,16 @@ def _show(path: Path, *, as_json: bool) -> None:
     from lionheart.experimental.pareto.page import report_front
     from lionheart.runs import RunDirectory
 
-    results, page = read_front(RunDirectory.open(path)), report_front(path)
+    results, page = read_front(RunDirectory.open(path)), None
+    try:
+        page = report_front(path)
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
     if as_json:
-        print_json({"run": str(path), "report": str(page), **results.to_json()})
+        print_json({"run": str(path), "report": page and str(page), **results.to_json()})
     else:
         show_front(results)
-        stderr.print(f"run:  {path}\npage: {page}", markup=False, soft_wrap=True)
+        stderr.print(f"run:  {path}" + ("" if page is None else f"\npage: {page}"), soft_wrap=True)
 
 
 def show_front(results: FrontResults) -> None:
@@ -165,8 +185,8 @@ def show_front(results: FrontResults) -> None:
             str(row.number),
             f"{row.n_analog}/{results.n_projections}",
             f"{100 * row.analog_mac_share:.1f} %",
-            f"{row.drop_pp:+.2f}",
-            "" if fresh is None else f"{fresh.drop_pp:+.2f} ± {50 * (fresh.accuracy.high - fresh.accuracy.low):.2f}",
+            metric.write_drop(row.drop_pp, sign=True),
+            "" if fresh is None else f"{metric.write_drop(fresh.drop_pp, sign=True)} ± {_write_half(fresh, metric)}",
             "" if row.latency_s is None else format_si(row.latency_s, "s"),
             "" if row.energy_j is None else format_si(row.energy_j, "J"),
             str(row.n_tiles),
@@ -196,4 +216,10 @@ def _show_bound(bound: BoundRow, results: FrontResults) -> None:
         text += "" if bound.is_confirmed else " (not yet evaluated on new chips)"
     if bound.first_choice != bound.number:
         text += f"; trial {bound.first_choice} exceeded the bound on new chips"
-    stderr.print(f"within {bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")
+    within = results.metric.format_bound(bound.max_drop_pp, bound.max_drop)
+    stderr.print(f"within {within}: {text}", markup=False, style="bold")
+
+
+def _write_half(fresh: FreshMeasurement, metric: Metric) -> str:
+    """Return half of the width of a confidence interval as text, in the unit of the metric's drop."""
+    return metric.write_drop(metric.drop_scale / 2 * (fresh.accuracy.high - fresh.accuracy.low))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import EXIT_INTERRUPTED, RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import DeviceName, JsonFlag, Seed, SetFlags, TaskName, list_assignments
+from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.units import format_duration
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 def profile(
     task: TaskName,
     times: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DURATIONS",
             help="Times after programming, separated by commas. The drop at the first time sorts the table.",
+            show_default="1d",
         ),
-    ] = "1d",
+    ] = None,
     chips: Annotated[
         int, typer.Option(metavar="N", help="Number of simulated chips per projection, each with newly drawn noise.")
     ] = 10,
@@ -57,15 +59,16 @@ def profile(
     """
     import lionheart.interop  # noqa: F401  registers its backends
     from lionheart.cli.tasks import load_task
-    from lionheart.files import read_json
+    from lionheart.files import make_file_name, read_json
     from lionheart.jobs import profile_layers, read_settings
     from lionheart.jobs.profile import Profile
     from lionheart.units import parse_duration
 
     chosen = read_settings("quick", config, assignments=list_assignments({"seed": seed}, settings))
-    moments, progress = [parse_duration(text) for text in times.split(",")], RichProgress()
+    moments = None if times is None else [parse_duration(text) for text in times.split(",")]
+    progress = RichProgress()
     loaded = load_task(task, progress, device)
-    path = out or Path(f"{Path(task).name if '@' in task else task.replace('/', '-')}-profile.json")
+    path = out or Path(f"{make_file_name(Path(task).name if '@' in task else task)}-profile.json")
     try:
         found = profile_layers(
             loaded,
@@ -76,11 +79,12 @@ def profile(
             out=path,
             progress=progress,
         )
-    except KeyboardInterrupt:
-        if path.exists():
-            show_profile(Profile.from_json(read_json(path), str(path)))
-            say(f"Stopped. To continue {path}, run the same command again.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        if not path.exists():
+            raise
+        show_profile(Profile.from_json(read_json(path), str(path)))
+        say(f"{describe_stop(error)} To continue {path}, run the same command again.")
+        raise typer.Exit(exit_code_of(error)) from None
     if as_json:
         print_json(found.to_json())
     else:
@@ -103,7 +107,10 @@ def show_profile(profile: Profile) -> None:
         values = []
         for point in row.over_time:
             half = (point.drop_high_pp - point.drop_low_pp) / 2
-            values += [metric.format_value(point.mean), f"{point.drop_pp:+.2f} ± {half:.2f}"]
+            values += [
+                metric.format_value(point.mean),
+                f"{metric.write_drop(point.drop_pp, sign=True)} ± {metric.write_drop(half)}",
+            ]
         table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, LionHeartError, suggest
 from lionheart.progress import Progress
+from lionheart.runs import RunDirectory
 from lionheart.tasks import TASKS, Task, build_task
 from lionheart.tasks.registry import build_example
 from lionheart.training import choose_device
@@ -37,6 +40,48 @@ def load_task(name: str, progress: Progress, device: str | None = None) -> Task:
     if chosen is not None:
         task.model.to(chosen)
     return task
+
+
+def load_run_task(
+    run: RunDirectory,
+    given: str | None,
+    progress: Progress,
+    device: str | None = None,
+    *,
+    is_trusted: bool,
+    verb: str,
+) -> Task:
+    """Return the task of a run. Unless the user names or trusts it, only a built-in task is loaded: others run code.
+
+    Args:
+        run: Run directory.
+        given: Task that the user has named; None = the task that ``run.json`` names.
+        progress: Display of the progress of downloads.
+        device: PyTorch device of the model, as in `load_task`.
+        is_trusted: Whether the user trusts the folder, so that any task that ``run.json`` names may be loaded.
+        verb: Command that loads the task, for the hint of an error.
+
+    Raises:
+        ConfigError: The task that ``run.json`` names is not built in, and the user neither named nor trusts it. Errors of
+            `load_task` are raised too.
+        ArtifactError: The file of the task cannot be read.
+    """
+    name = given or run.description().task
+    if given is None and not (name in TASKS or (is_trusted and (":" in name or "@" in name))):
+        words = ["lionheart", verb, "TASK", "--resume", str(run.path)]
+        if verb in ("evaluate", "export"):
+            words = ["lionheart", verb, str(run.path), "--task", "TASK"]
+        trust = " Or add --trust-task, which runs the code that the folder names." if ":" in name or "@" in name else ""
+        raise ConfigError(
+            f"{run.path}: the task {name!r} of this run is not built in; the command loads it only if you name it",
+            hint=f"name the task: {shlex.join(words)} (FILE.py:FUNCTION, MODULE:FUNCTION or NAME@MODEL).{trust}",
+        )
+    return load_task(name, progress, device)
+
+
+def resume_words(verb: str, task: str, path: Path) -> list[str]:
+    """Return the words of the command that continues a run. It names the task if the task is not built in."""
+    return ["lionheart", verb, *([] if task in TASKS else [task]), "--resume", str(path)]
 
 
 def _find_task(name: str, progress: Progress) -> Task:
@@ -131,7 +176,7 @@ def _load_module(name: str) -> Any:
 
 
 def _load_file(path: Path) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, returns False for an impossible path
         raise ArtifactError(
             f"{path}: no such file", hint="check the path of the Python file, the part before the colon"
         )

@@ -6,6 +6,8 @@ import difflib
 import functools
 import inspect
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,16 +20,19 @@ from lionheart.cli.console import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
     EXIT_DONE,
-    EXIT_INTERRUPTED,
     printing,
     say,
     show_error,
     warn,
 )
+from lionheart.cli.signals import catch_signals, describe_stop, exit_code_of
 from lionheart.deprecated import FLAGS, OldFlag, describe_deprecated
 from lionheart.errors import ConfigError, LionHeartError, suggest
+from lionheart.text import escape_controls
 
 _SETTINGS = "settings"  # parameter of --set
+_PATHS = {"--out", "--config", "--resume", "--start"}  # flags that take a path
+_UNDECODED = re.compile("[\ud800-\udfff]")  # how Python represents bytes that are not text
 _TYPES = {"value": str | None, "list": list[str] | None, "switch": bool}
 _UsageError: Any = typer.BadParameter.__base__  # class of click, or of the copy of click in typer
 
@@ -116,12 +121,18 @@ def _exit_codes(*, verbose: bool) -> Iterator[None]:
     except LionHeartError as error:
         show_error(error.message, error.hint, verbose=verbose)
         raise typer.Exit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        say("Stopped. `lionheart train` continues an interrupted training when the same command is run again.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        say(describe_stop(error))
+        raise typer.Exit(exit_code_of(error)) from None
     except typer.Exit:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the operating system, about a file of the user
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            show_error(
+                f"{where}{error.strerror}", "check the path, its permissions and the free space", verbose=verbose
+            )
+            raise typer.Exit(EXIT_BAD_INPUT) from None
         hint = "this is a bug in lionheart; run the command again with --verbose and report the traceback"
         show_error(f"internal error: {type(error).__name__}: {error}", hint, verbose=verbose)
         raise typer.Exit(EXIT_BUG) from None
@@ -129,6 +140,25 @@ def _exit_codes(*, verbose: bool) -> Iterator[None]:
 
 class Verb(TyperCommand):
     """A command whose help text shows no types, such as <bool> or <str>, for switches and arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command. Every argument must be text, and the path after a flag must not be empty.
+
+        Raises:
+            ConfigError: A path is empty, or an argument contains bytes that are not text in the encoding of the locale.
+        """
+        for before, text in zip(["", *args], args, strict=False):
+            if (before in _PATHS and not text.strip()) or text in {f"{flag}=" for flag in _PATHS}:
+                raise ConfigError(
+                    f"{ctx.info_name}: {before if before in _PATHS else text[:-1]}: got an empty text, expected a path",
+                    hint="give a path, or omit the flag; a variable of the shell may be empty",
+                )
+            if _UNDECODED.search(text):
+                raise ConfigError(
+                    f"{ctx.info_name}: got {escape_controls(text)!r}, not text in {sys.getfilesystemencoding()}",
+                    hint="use other letters, or set a UTF-8 locale, for example LC_ALL=C.UTF-8",
+                )
+        return list(super().parse_args(ctx, args))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the flags and arguments of the command as typer parameters, without types in the help text."""
@@ -154,6 +184,7 @@ class VerbGroup(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command named by the arguments of the process, and exit the process with the exit code of the command."""
         self._asked, options["standalone_mode"] = "", False
+        catch_signals()
         try:
             sys.exit(super().main(*arguments, **options) or EXIT_DONE)
         except LionHeartError as error:
@@ -164,8 +195,12 @@ class VerbGroup(TyperGroup):
             else:
                 found = _describe_usage(error, self._asked)
                 show_error(found.message, found.hint)
-        except typer.Abort:
-            sys.exit(EXIT_BUG)
+        except typer.Abort as error:
+            stop = error.__cause__ or error.__context__
+            if not isinstance(stop, KeyboardInterrupt):
+                sys.exit(EXIT_BUG)
+            say(describe_stop(stop))
+            sys.exit(exit_code_of(stop))
         sys.exit(EXIT_BAD_INPUT)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

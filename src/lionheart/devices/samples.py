@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from lionheart.devices.base import TECHNOLOGY, DeviceSpec, register_device
 from lionheart.devices.curves import interpolate_points, require_ascending
 from lionheart.devices.sampling import check_time, uniform_like
+from lionheart.devices.times import ReadTimes
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.extras import lazy_import
 from lionheart.files import read_text
@@ -54,6 +55,11 @@ class SamplesSpec(DeviceSpec):
     quantiles: tuple[tuple[tuple[float, ...], ...], ...] = Field(
         description="conductances at equidistant ranks from 0 to 1, for each target and each time [µS]"
     )
+
+    @property
+    def read_times(self) -> ReadTimes:
+        """All times up to the last measured time."""
+        return ReadTimes(self.times[-1])
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
@@ -172,7 +178,7 @@ def read_samples(path: Path) -> dict[str, Any]:
         ArtifactError: The file cannot be read, a line is invalid, or there are too few targets or measurements.
     """
     groups: dict[tuple[float, float], list[float]] = defaultdict(list)
-    for target, time, conductance in _parse_lines(path, csv.reader(read_text(path).splitlines())):
+    for target, time, conductance in _parse_lines(path, _read_cells(path)):
         groups[target, time].append(conductance)
     targets = sorted({target for target, _ in groups})
     times = sorted({time for _, time in groups})
@@ -197,6 +203,17 @@ def read_samples(path: Path) -> dict[str, Any]:
         "times": tuple(times),
         "quantiles": tuple(tuple(_quantiles(groups[target, time]) for time in times) for target in targets),
     }
+
+
+def _read_cells(path: Path) -> Iterator[list[str]]:
+    reader = csv.reader(read_text(path).splitlines())
+    try:
+        yield from reader
+    except csv.Error as error:  # a quote that is not closed, or a cell of more than 128 kB
+        raise ArtifactError(
+            f"{path}:{reader.line_num}: not readable as CSV: {error}",
+            hint="write one measurement per line, without quotes",
+        ) from error
 
 
 def _parse_lines(path: Path, lines: Iterable[list[str]]) -> Iterator[tuple[float, float, float]]:

@@ -42,12 +42,14 @@ class HWASpec(Spec):
     weight_clip_sigma: float | None = Field(
         None,
         gt=0,
-        description="bound of weights after each step, in standard deviations of the layer's weights [-]; None = no clipping",
+        description="bound of weights after each step, in standard deviations of the layer's weights at conversion or before "
+        "a search [-]; None = no clipping",
     )
     weight_clip_average: float | None = Field(
         None,
         gt=0,
-        description="bound of weights after each step, in the mean of the columns' largest weights [-]; None = no clipping",
+        description="bound of weights after each step, in the mean of the columns' largest weights at conversion or before a "
+        "search [-]; None = no clipping",
     )
     weight_levels: int | None = Field(
         None,
@@ -166,6 +168,14 @@ class TileSpec(Spec):
         If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
         """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
+
+    def can_be_read_at(self, t_inference: float) -> bool:
+        """Return whether the devices can be read at `t_inference`, the time since the chip was first programmed [s].
+
+        If the chip is reprogrammed at intervals, the age of the devices is the time since the last programming.
+        """
+        age = t_inference if self.reprogram_after is None else t_inference % self.reprogram_after
+        return age in self.device.read_times
 
     @property
     def disturbs_products(self) -> bool:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lionheart.data import BatchSource, call_model, eval_mode, move_batch
-
-ScoreFunction = Callable[[Any, Any], Tensor]
+from lionheart.errors import NumericsError
+from lionheart.evaluation.checks import (
+    ScoreFunction,
+    as_set_metric,
+    compute_scores,
+    has_invalid_outputs,
+    require_finite,
+    require_samples,
+)
 
 
 def evaluate_accuracy(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Return the mean score of a model over all samples.
+    """Return the mean score of a model over all samples, or the score of the set for a metric of scope ``set``.
 
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
@@ -36,20 +42,28 @@ def evaluate_metrics(
 ) -> dict[str, float]:
     """Run a model once on all batches, and return its mean score for each metric as a dictionary by metric name.
 
+    The score of a metric of scope ``set`` is that of the whole set.
+
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
         batches: Source of the samples; one epoch is read.
         metrics: Metrics by name, each a function that maps outputs and targets to one score for each sample.
         on_batch: Function called after each batch, for example to advance a progress bar.
+
+    Raises:
+        ConfigError: There are no samples, or a `Metric` fails or does not return one score for each sample.
+        NumericsError: An input, an output or a score is NaN or infinite.
     """
     scores = _score_samples(model, batches, metrics, on_batch)
-    return {name: float(each.sum()) / max(len(each), 1) for name, each in scores.items()}
+    return {name: _score_whole(metrics[name], each) for name, each in scores.items()}
 
 
 def score_samples(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return the score of each sample in the order of the batches, shape ``(samples,)``, float64.
+
+    For a metric of scope ``set``, return the statistics of each sample, shape ``(samples, statistics)``.
 
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
@@ -60,16 +74,48 @@ def score_samples(
     return _score_samples(model, batches, {"": metric}, on_batch)[""]
 
 
+def _score_whole(metric: ScoreFunction, scores: Tensor) -> float:
+    whole = as_set_metric(metric)
+    return float(scores.sum()) / max(len(scores), 1) if whole is None else whole.score_set(scores)
+
+
 @torch.no_grad()
 def _score_samples(
     model: nn.Module, batches: BatchSource, metrics: Mapping[str, ScoreFunction], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    scores: dict[str, list[Tensor]] = {name: [torch.zeros(0, dtype=torch.float64, device=device)] for name in metrics}
+    scores: dict[str, list[Tensor]] = {name: [] for name in metrics}
     with eval_mode(model):
-        for inputs, targets in batches.epoch(torch.Generator().manual_seed(0)):
+        for number, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0)), 1):
+            where = f"evaluation: batch {number}"
+            require_finite(inputs, where)
             outputs, truth = call_model(model, move_batch(inputs, device)), move_batch(targets, device)
+            if (is_invalid := has_invalid_outputs(outputs)) is not None and bool(is_invalid):
+                raise NumericsError(
+                    f"{where}: the outputs of the network contain NaN or infinity, expected finite numbers",
+                    hint="check the weights, and that the network computes finite outputs for all its inputs",
+                )
             for name, metric in metrics.items():
-                scores[name].append(metric(outputs, truth).double().flatten().to(device))
+                found = compute_scores(metric, outputs, truth, where).to(device)
+                require_finite_scores(found, where)
+                scores[name].append(found)
             on_batch()
-    return {name: torch.cat(each).cpu() for name, each in scores.items()}
+    gathered = {
+        name: torch.cat(each).cpu() if each else torch.zeros(0, dtype=torch.float64) for name, each in scores.items()
+    }
+    require_samples(min(len(each) for each in gathered.values()))
+    return gathered
+
+
+def require_finite_scores(scores: Tensor, where: str) -> None:
+    """Check that the scores of a batch are finite.
+
+    Raises:
+        NumericsError: A score is NaN or infinite.
+    """
+    if not bool(torch.isfinite(scores).all()):
+        raise NumericsError(
+            f"{where}: metric: got {int((~torch.isfinite(scores)).sum())} of {len(scores)} scores that are NaN or infinite, "
+            "expected finite scores",
+            hint="change the metric so that every sample has a finite score, and check the samples and the weights",
+        )

@@ -190,10 +190,10 @@ def has_own_forward(module: nn.Module) -> bool:
     """Return whether a module overrides the forward of the registered class in its inheritance chain.
 
     The registered class is the first class in the chain for which a layer type is registered. Return False if there is no such
-    class.
+    class. The class of the module may override the forward, or the attribute ``forward`` of the module itself.
     """
     found = _find_layer_type(module)
-    return found is not None and type(module).forward is not found[0].forward
+    return found is not None and ("forward" in module.__dict__ or type(module).forward is not found[0].forward)
 
 
 def needs_proxy(module: nn.Module) -> bool:

@@ -90,10 +90,15 @@ class TraceRecorder:
         self._parameters = dict([*model.named_parameters(), *model.named_buffers()])
         self._products: set[tuple[nn.Module, str]] = set()
         self._other_uses: dict[tuple[nn.Module, str], str] = {}
+        self._constant_work: list[tuple[frozenset[str], tuple[str, str], list[int]]] = []
+        self._computed_from: list[frozenset[str]] = []  # names of the parameters of each computed weight
         #: Module that runs its own forward with weight proxies -> its projections whose weight is its own parameter.
         self.probed: dict[nn.Module, list[PlacedProjection]] = {}
         for each in self._placed:
             self._open_row(each)
+        for fqn in {each.module_fqn for each in self._placed if each.is_computed}:
+            prefix = f"{fqn}." if fqn else ""
+            self._computed_from.append(frozenset(name for name in self._parameters if name.startswith(prefix)))
 
     def _open_row(self, placed: PlacedProjection) -> None:
         if placed.is_computed:
@@ -112,11 +117,19 @@ class TraceRecorder:
     # -- while the model runs ------------------------------------------------------------------------------------------
 
     def add_operation(
-        self, name: str, inputs: Iterable[Tensor], output: Tensor, *, producers: Iterable[str], macs: int = 0
+        self,
+        name: str,
+        inputs: Iterable[Tensor],
+        output: Tensor,
+        *,
+        producers: Iterable[str],
+        macs: int = 0,
+        parameters: Iterable[str] = (),
     ) -> None:
         """Add one call of an operation without a weight matrix to the counts.
 
-        The call is scheduled after the projection (weight matrix) in `producers` that ran last.
+        The call is scheduled after the projection (weight matrix) in `producers` that ran last. A call that computes a weight
+        from parameters is not counted, because the weight is the same in every inference.
 
         Args:
             name: Name of the operation, for example ``relu``.
@@ -124,6 +137,8 @@ class TraceRecorder:
             output: Output tensor of the operation.
             producers: Names of the projections that produced the inputs.
             macs: Number of multiply-accumulate operations (MACs) if the operation is a product; else 0.
+            parameters: Names of the parameters and buffers from which the inputs are computed; empty if an input depends on the
+                inputs of the model.
         """
         inputs = list(inputs)
         n_read, n_written = sum(each.numel() for each in inputs), output.numel()
@@ -131,8 +146,22 @@ class TraceRecorder:
         scheduled_after = max(producers, key=self._last_runs.__getitem__, default="")
         entry = self._sizes.setdefault((name, scheduled_after), [0] * 6)
         flops = 2 * macs or flops_of(name, n_written, n_read)
-        for index, value in enumerate((1, n_written, n_read, macs, flops, size)):
+        counts = [1, n_written, n_read, macs, flops, size]
+        for index, value in enumerate(counts):
             entry[index] += value
+        names = frozenset(parameters)
+        if names:
+            self._constant_work.append((names, (name, scheduled_after), counts))
+
+    def computes_weight(self, parameters: Iterable[str]) -> bool:
+        """Return whether an operation is a step in the computation of the weight of a layer, as in spectral normalisation.
+
+        Args:
+            parameters: Names of the parameters and buffers from which all inputs of the operation are computed; empty if an
+                input depends on the inputs of the model.
+        """
+        names = frozenset(parameters)
+        return bool(names) and any(names <= known for known in self._computed_from)
 
     def add_use(
         self,
@@ -206,6 +235,7 @@ class TraceRecorder:
             weight: Weight tensor of the product.
         """
         if origin.region is None:
+            self._computed_from.append(frozenset(origin.names))
             rows = self._computed.get(module[1], []) if module[1] is not None else []
             rows = rows or [row for row in self._rows.values() if row.parameter in origin.names]
             if len(rows) == 1:
@@ -253,9 +283,13 @@ class TraceRecorder:
         for row in self._order:
             row.unsupported_reason = row.unsupported_reason or self._unsupported_reason(row)
         nodes = tuple(row.node(self._aliases(row, names)) for row in self._order)
+        for parameters, key, counts in self._constant_work:
+            if self.computes_weight(parameters):
+                self._sizes[key] = [whole - part for whole, part in zip(self._sizes[key], counts, strict=True)]
         ops = tuple(
             DigitalOp(name, calls, written, read, macs, flops, size, scheduled_after)
             for (name, scheduled_after), (calls, written, read, macs, flops, size) in self._sizes.items()
+            if calls
         )
         ran = {user.fqn for row in self._order for user in row.users}
         unused = tuple(each.fqn for each in self._placed if each.fqn not in ran)

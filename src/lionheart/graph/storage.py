@@ -72,6 +72,16 @@ class StorageTracker:
         name = next((name for name, a, b in owners if a <= first and last <= b), owners[0][0])
         return Origin((name,), (first, last))
 
+    def parameters(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        """Return the names of the parameters and buffers from which `tensors` are computed.
+
+        The result is empty if a tensor depends on the inputs of the model, or if all tensors are constants.
+        """
+        origins = [self.of(each) for each in tensors]
+        if any(each is None for each in origins):
+            return frozenset()
+        return frozenset(name for each in origins if each is not None for name in each.names)
+
     def producers(self, tensors: Iterable[Tensor]) -> frozenset[str]:
         """Return the names of the projections (weight matrices) that produced `tensors`.
 

@@ -44,16 +44,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if macs is not None and outputs:
             self._record_product(packet, args, macs, inputs, outputs)
             return result
+        parameters = self.tracker.parameters(inputs)
         self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
         if name not in NO_WORK and outputs:
             producers = self.tracker.producers(inputs)
-            self.recorder.add_operation(NAMES.get(name, name), inputs, outputs[0], producers=producers)
+            self.recorder.add_operation(
+                NAMES.get(name, name), inputs, outputs[0], producers=producers, parameters=parameters
+            )
         return result
 
     def _record_product(
         self, packet: Any, args: tuple[Any, ...], macs: int, inputs: list[Tensor], outputs: list[Tensor]
     ) -> None:
         factors = factors_of(packet, args)
+        parameters = self.tracker.parameters(inputs)
+        if self.recorder.computes_weight(parameters):
+            self.tracker.follow(inputs, outputs, copies=False, writes=False)
+            return
         for x, weight in [] if factors is None else [factors, factors[::-1]]:
             origin = self.tracker.of(weight)
             if origin is not None and origin.names and weight.ndim >= 2:

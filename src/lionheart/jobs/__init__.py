@@ -13,11 +13,12 @@ from lionheart.deprecated import find_renamed
 from lionheart.jobs.backend import Backend, find_backend, register_backend
 from lionheart.jobs.context import Context
 from lionheart.jobs.evaluate import evaluate_run
-from lionheart.jobs.map import describe_run, map_layers, prepare_run, resume_run
+from lionheart.jobs.map import map_layers, prepare_run, resume_run
 from lionheart.jobs.measurement.chips import drop_of
 from lionheart.jobs.objective import make_objective
 from lionheart.jobs.profile import Change, Profile, profile_layers
 from lionheart.jobs.result import MappingResult, load_result, load_run
+from lionheart.jobs.run_folder import describe_run
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import PRESETS, MapSettings, read_settings
 from lionheart.jobs.simulate import estimate_run

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -19,7 +18,8 @@ from pydantic.fields import FieldInfo
 
 from lionheart.deprecated import SETTINGS, warn_deprecated
 from lionheart.devices import DEVICES, DeviceSpec
-from lionheart.errors import ConfigError, suggest
+from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.files import parse_toml
 from lionheart.spec import Spec
 from lionheart.units import parse_duration
 
@@ -345,7 +345,7 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
             f"got {text!r}, expected one of the possible values", hint=suggest(text, choices, label="possible values")
         )
     for member in members:
-        if member in _READERS:
+        if member in _READERS and str not in members:
             return _READERS[member](text, is_time)
     return text
 
@@ -360,11 +360,11 @@ def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
     """
     if text.startswith("["):
         try:
-            values = tomllib.loads(f"values = {text}")["values"]
-        except tomllib.TOMLDecodeError as error:
+            values = parse_toml(f"values = {text}", "list")["values"]
+        except ArtifactError as error:
             if str not in _members(item):
                 raise ConfigError(
-                    f"got {text!r}, expected a list: {error}",
+                    f"got {text!r}, expected a list: {error.message}",
                     hint="write a list as 1,2,5, and a list of lists as [[1, 2], [3, 4]]",
                 ) from None
         else:

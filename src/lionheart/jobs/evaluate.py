@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from lionheart.data import take_samples
-from lionheart.errors import ConfigError, check_type, suggest
-from lionheart.evaluation import evaluate_over_chips
+from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type, suggest
+from lionheart.evaluation import Subject, check_first_batches, evaluate_over_chips, naming_data
 from lionheart.files import sha256_file
+from lionheart.jobs.checks import list_splits
 from lionheart.jobs.measurement.chips import compiling
 from lionheart.jobs.result import load_result
 from lionheart.jobs.result import open_finished as open_finished
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import choose_times
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
 from lionheart.tasks import Task
-from lionheart.units import parse_durations
 
 SPLITS = ("test", "validation")
+TIMES = ("1s", "1h", "1d", "1mo", "1y")
 
 
 def evaluate_run(
     task: Task,
     run_dir: Path | str,
     *,
-    times: str | float | Iterable[str | float] = ("1s", "1h", "1d", "1mo", "1y"),
+    times: str | float | Iterable[str | float] | None = None,
     n_chips: int = 20,
     split: str = "test",
     n_samples: int | None = None,
@@ -41,7 +44,8 @@ def evaluate_run(
     Args:
         task: Task with which the run was started.
         run_dir: Directory of a finished run.
-        times: Times since programming: durations such as ``"1d"``, or seconds.
+        times: Times since programming: durations such as ``"1d"``, or seconds. None = 1 s, 1 h, 1 d, 1 mo and 1 y, without the
+            times at which the device cannot be read.
         n_chips: Number of simulated chips.
         split: Samples on which the network is evaluated: ``test`` or ``validation``.
         n_samples: Number of samples, taken from the start of the split; None = all.
@@ -61,7 +65,6 @@ def evaluate_run(
         ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
     check_type(task, Task, "task", hint="pass the task of the run")
-    moments = parse_durations(times, "times")
     if n_chips < 1:
         raise ConfigError(
             f"n_chips: got {n_chips}, expected at least 1",
@@ -72,8 +75,11 @@ def evaluate_run(
         raise ConfigError(
             f"split: got {split!r}, expected 'test' or 'validation'", hint=suggest(split, SPLITS, label="splits")
         )
-    result = load_result(task, run, backend=backend)
     settings = MapSettings.from_json(run.description().settings)
+    moments, notes = choose_times(times, TIMES, [settings.tile], "times")
+    for note in notes:
+        progress.note(note)
+    result = load_result(task, run, backend=backend)
     root = settings.seed if seed is None else seed
     computing = backend or settings.backend
     batches = take_samples(task.test if split == "test" else task.validation, n_samples)
@@ -103,10 +109,25 @@ def evaluate_run(
             accuracy_over_time=tuple(found),
         )
 
+    subject = Subject(task.model, task.metric, has_training=False)
+    check_first_batches(subject, {"train": task.train, split: list_splits(task)[split]})
     listed = ",".join(f"{t:g}" for t in moments)
     samples = "all" if n_samples is None else n_samples
     weights = sha256_file(run.file("weights.safetensors"))[:12]
     key = f"evaluated {split} at {listed} s, {n_chips} chips of seed {root}, {samples} samples, {computing}, {weights}"
-    evaluation = run.journal.once(key, Evaluation, measure)
-    run.write("evaluation.json", evaluation)
+    measured: list[Evaluation] = []
+
+    def keep() -> Evaluation:
+        measured.append(measure())
+        return measured[0]
+
+    try:
+        with naming_data(list_splits(task)):
+            evaluation = run.journal.once(key, Evaluation, keep)
+    except ArtifactError as error:
+        if not measured:
+            raise
+        warnings.warn(f"{error.message}; the results are shown, but not stored", LionHeartWarning, stacklevel=2)
+        return measured[0]
+    run.write_or_warn("evaluation.json", evaluation)
     return evaluation

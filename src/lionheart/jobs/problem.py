@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 from torch import nn
 
-from lionheart.analog import analog_layers, calibrate_input_ranges_, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import call_model, move_batch, take_samples
+from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
+from lionheart.data import take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
+from lionheart.evaluation import Subject, explain_step
 from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.calibration import (
+    calibrate_on_training_batch_,
+    compute_weight_limits,
+    set_weight_limits_,
+)
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
+from lionheart.jobs.measurement.duration import describe_time_left
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
 from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.mapping import LayerMapping
@@ -61,6 +67,7 @@ class MappingProblem:
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
         self._ranges: dict[str, float] = {}  # input ranges of layers with the current weights
         self._tiles: dict[str, TileSpec] = {}  # tiles of layers that differ from the run's tile
+        self._limits = compute_weight_limits(context)  # limits of clipping of the layers
         self._n_decided = context.journal.count("decision")
         past = [self._decision(index) for index in range(self._n_decided)]
         self._elapsed_before = sum(decision.elapsed_s for decision in past) + self.measuring_s()
@@ -142,7 +149,7 @@ class MappingProblem:
         """
         if decision.train.losses:
             self._ranges = {}
-        self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
+        self._convert(mapping)
         if decision.train.n_steps:
             load_training_state(self.run.checkpoint("accepted"), self.model, self.optimizer)
         else:  # no weight has changed: only analog layers that were added or removed have state to restore
@@ -203,26 +210,19 @@ class MappingProblem:
         return found
 
     def _show(self, decision: Decision) -> None:
-        metric, search, n_done = self.context.task.metric, self.context.settings.search, decision.index + 1
+        metric, n_done = self.context.task.metric, decision.index + 1
         n_analog, n_projections = len(self._accepted.analog), len(self._accepted.placements)
         single = decision.fqn in self._accepted.placements
         outcome = "analog" if decision.accepted else "stays digital" if single else "undone"
+        at_most = (
+            f", at most {metric.write_drop(decision.drop_ucb_pp)}" if decision.drop_ucb_pp != decision.drop_pp else ""
+        )
         self.context.progress.note(
             f"{n_done:3d}  {decision.fqn}: {outcome}; {metric.name} {metric.format_value(decision.accuracy.mean)}, "
-            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{_with_ucb(decision)} (bound {search.max_drop_pp:g})\n"
-            f"     {n_analog} of {n_projections} analog{self._time_left(n_done)}"
+            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{at_most} (bound {self.context.max_drop:g})\n"
+            f"     {n_analog} of {n_projections} analog{describe_time_left(self._new_times_s, self.n_trials, n_done)}"
             + (f"\n     {decision.note}" if decision.note else "")
         )
-
-    def _time_left(self, n_done: int) -> str:
-        """Return text with the number of remaining trials and the expected total duration of these trials.
-
-        The text is empty if the total number of trials is unknown or no trial remains.
-        """
-        if self.n_trials is None or n_done >= self.n_trials:
-            return ""
-        left_s = (self.n_trials - n_done) * statistics.fmean(self._new_times_s)
-        return f"; {self.n_trials - n_done} left, about {format_elapsed(left_s)}"
 
     # -- steps after the search ----------------------------------------------------------------------------------------
 
@@ -281,8 +281,13 @@ class MappingProblem:
 
     # -- steps of a trial ----------------------------------------------------------------------------------------------
 
-    def _apply(self, mapping: LayerMapping) -> None:
+    def _convert(self, mapping: LayerMapping) -> None:
+        """Convert the model by `mapping`, with the limits of clipping that follow from the weights of the task's model."""
         self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
+        set_weight_limits_(self.model, self._limits)
+
+    def _apply(self, mapping: LayerMapping) -> None:
+        self._convert(mapping)
         self._calibrate()
         set_tiles_(self.model, {fqn: self._tiles[fqn] for fqn in analog_layers(self.model) if fqn in self._tiles})
 
@@ -310,13 +315,11 @@ class MappingProblem:
         new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
         unknown = [fqn for fqn in new if fqn not in self._ranges]
         if unknown:
-            inputs = next(iter(self.context.task.train_batches.epoch(self.context.streams.generator("calibration"))))[0]
-            seed_noise_(self.model, self.context.streams.generator("calibration", "noise", device=self.device))
-            moved = move_batch(inputs, self.device)
-            run: Callable[[nn.Module], Any] = lambda model: call_model(model, moved)  # noqa: E731
-            self._ranges |= calibrate_input_ranges_(self.model, run, unknown, digitally=True)
+            task, streams = self.context.task, self.context.streams
+            self._ranges |= calibrate_on_training_batch_(self.model, task, streams, unknown, digitally=True)
         for fqn in new:
-            layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])
+            if fqn in self._ranges:  # else the layer has had no input, and its first inputs set the range
+                layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.context.streams.scope("retraining", index)
@@ -343,6 +346,7 @@ class MappingProblem:
                     before_epoch=seed_epoch,
                     after_step=lambda: clip_weights_(self.model),
                     should_stop=lambda trace: self._is_spent(len(trace.losses)),
+                    explain_failure=lambda *batch: explain_step(Subject(self.context.task.model, loss=loss), *batch),
                 ),
                 session=TrainSession(
                     checkpoint=self.run.checkpoint(_trial_name(index)),
@@ -374,7 +378,7 @@ class MappingProblem:
         """
         path = self.run.checkpoint("accepted")
         mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
-        self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
+        self._convert(mapping)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state(mapping)
         return mapping
@@ -388,10 +392,6 @@ class MappingProblem:
     def _keep_analog_state(self, mapping: LayerMapping) -> None:
         self._accepted = mapping
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
-
-
-def _with_ucb(decision: Decision) -> str:
-    return "" if decision.drop_ucb_pp == decision.drop_pp else f", at most {decision.drop_ucb_pp:.2f}"
 
 
 def _trial_name(index: int) -> str:

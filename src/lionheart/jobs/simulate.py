@@ -43,5 +43,5 @@ def estimate_run(
             comparison = compare_on_cores(graph, mapping, platform, partitions, cores, tile=tile)
             estimate = estimate.replace(pipeline=comparison.summary())
         estimates.append(estimate)
-    run.write("system.json", {"system": [estimate.to_json() for estimate in estimates]})
+    run.write_or_warn("system.json", {"system": [estimate.to_json() for estimate in estimates]})
     return estimates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,14 @@ from torch import nn
 
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError
-from lionheart.evaluation import ScoreFunction, evaluate_metrics
+from lionheart.evaluation import (
+    ScoreFunction,
+    Subject,
+    check_first_batches,
+    evaluate_metrics,
+    explain_step,
+    naming_data,
+)
 from lionheart.files import read_json, sha256_file, write_json
 from lionheart.graph import trace_graph
 from lionheart.progress import SILENT, Progress
@@ -30,6 +38,7 @@ from lionheart.rng import RandomStreams
 from lionheart.runs import Environment, Journal, describe_environment
 from lionheart.tasks.registry import Recipe, build_example, build_untrained, find_recipe
 from lionheart.training import (
+    TrainHooks,
     TrainSession,
     TrainSpec,
     build_optimizer,
@@ -160,17 +169,21 @@ def train_task(
         load_weights(start, model)
     started_from = None if start is None else _describe_start(start)
     model = model.to(chosen)
+    subject = Subject(model, recipe.metric, recipe.loss, n_steps=spec.steps_per_epoch, name=name)
+    check_first_batches(subject, {"train": batches, "validation": validation, "test": test})
     optimizer = build_optimizer(model, spec)
     partial = out.with_name(out.name + ".partial")
-    trace = train(
-        model,
-        batches,
-        recipe.loss,
-        spec,
-        optimizer,
-        streams=RandomStreams(seed).scope("pretrain"),
-        session=TrainSession(partial, progress, f"training {name}"),
-    )
+    with naming_data({"train": batches, "validation": validation, "test": test}, name):
+        trace = train(
+            model,
+            batches,
+            recipe.loss,
+            spec,
+            optimizer,
+            streams=RandomStreams(seed).scope("pretrain"),
+            hooks=TrainHooks(explain_failure=functools.partial(explain_step, subject)),
+            session=TrainSession(partial, progress, f"training {name}"),
+        )
     # Weights are saved on the CPU and loaded again, so that the evaluation uses exactly the stored weights.
     save_weights(out, model, {"task": name, "seed": seed}, half=recipe.half_weights)
     load_weights(out, model)

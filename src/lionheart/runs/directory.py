@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform as host
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -16,18 +17,26 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 import torch
-from filelock import FileLock, Timeout
 
-from lionheart.errors import ArtifactError, check_type
-from lionheart.files import read_json, require_free_space, require_mapping, write_json
+from lionheart.errors import ArtifactError, LionHeartWarning, check_type
+from lionheart.files import (
+    read_json,
+    remove_temporary_files,
+    require_free_space,
+    require_mapping,
+    write_json,
+)
 from lionheart.record import read_record, write_record
+from lionheart.runs.access import lock_file, require_plain_files, require_portable
+from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.journal import Journal
-from lionheart.runs.records import Environment, Results, RunDescription
-from lionheart.runs.upgrade import UPGRADES, upgrade, upgrade_run
+from lionheart.runs.records import Environment, Results, RunDescription, find_untried
+from lionheart.runs.upgrade import UPGRADES, list_mappable, upgrade, upgrade_run
 
 T = TypeVar("T")
 SCHEMA_VERSION = 2
 _READABLE = (1, SCHEMA_VERSION)
+_STARTED = ("run.json", "graph.json", "journal.jsonl", "results.json")  # files that show that a folder holds a run
 _SPACE_NEEDED = 50_000_000  # free disk space required to start a run [bytes]
 
 
@@ -43,40 +52,55 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.journal = Journal(path / "journal.jsonl")
+        self._created: tuple[Path, ...] = ()  # folders that `create` made
 
     @classmethod
     def create(cls, path: Path, description: RunDescription) -> RunDirectory:
         """Create the directory `path` for a new run, write `description` to its ``run.json``, and return the `RunDirectory`.
 
         Raises:
-            ArtifactError: The directory already holds a run, cannot be written, or has too little free space.
+            ConfigError: The path is empty or cannot be written as UTF-8.
+            ArtifactError: The directory already holds a run, is a link, cannot be written, or has too little free space.
         """
+        require_portable(path)
+        require_plain_files(path)
         run = cls(path)
-        if run.has("run.json"):
+        if any(run.has(name) for name in _STARTED):
             raise ArtifactError(
                 f"{path}: the directory already holds a run",
                 hint=f"continue the run with --resume {path}, or choose another directory",
             )
-        absent = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
+        run._created = tuple(folder for folder in (path, *path.parents) if not os.path.exists(folder))
         try:
             require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
             run.write("run.json", description)
         except BaseException:
-            for folder in absent:
-                with suppress(OSError):
-                    folder.rmdir()
+            if not run.has("run.json"):  # an interrupt right after the write leaves a run that can be resumed
+                run.discard()
             raise
         return run
+
+    def discard(self) -> None:
+        """Delete the files of a run that has just been created, and the folders that were created for it. Keep other files."""
+        self.drop_checkpoints()
+        for name in (*_STARTED, "pareto.json", "study.db", ".lock"):
+            with suppress(OSError):
+                self.file(name).unlink()
+        for folder in self._created:
+            with suppress(OSError):
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
         """Return the `RunDirectory` for the existing run in the directory `path`.
 
         Raises:
-            ArtifactError: The directory holds no ``run.json``, or this file is damaged or has an unknown format.
+            ArtifactError: The directory holds no ``run.json``, this file is damaged or has an unknown format, or the directory
+                is or contains a link, a device or a pipe.
         """
         check_type(path, (str, Path), "run", hint="give the path of a run directory, for example runs/first")
         run = cls(Path(path))
+        require_plain_files(run.path)
         if not run.has("run.json"):
             raise ArtifactError(
                 f"{path}: no run in this directory (run.json is missing)",
@@ -121,8 +145,9 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def drop_checkpoints(self) -> None:
-        """Delete the folder ``checkpoints/`` with the weights of the unfinished run. Do nothing if it does not exist."""
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        """Delete the folder ``checkpoints/`` with the weights of the unfinished run. Ignore errors, such as no permission."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)  # never follows a link
+        remove_temporary_files(self.path)
 
     def description(self) -> RunDescription:
         """Return the settings, versions and environment of the run, as stored in ``run.json``.
@@ -142,11 +167,20 @@ class RunDirectory:
     def results(self) -> Results:
         """Return the contents of ``results.json``. A file of an older version of lionheart is converted to the current format.
 
+        Values that older versions did not store are computed from the other files of the run.
+
         Raises:
             ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
         """
         where = self.file("results.json")
-        return Results.from_json(upgrade(read_json(where), where), str(where))
+        data = upgrade(read_json(where), where)
+        results = Results.from_json(data, str(where))
+        missing: dict[str, Any] = {}
+        if "cautions" not in data and self.has("run.json"):
+            missing["cautions"] = find_environment_cautions(self.description(), self.journal.events())
+        if "untried" not in data and self.has("graph.json"):
+            missing["untried"] = find_untried(results, list_mappable(read_json(self.file("graph.json"))))
+        return results.replace(**missing) if missing else results
 
     def read(self, name: str, kind: type[T]) -> T:
         """Return the contents of a JSON file of the run as an object of the type `kind`.
@@ -166,6 +200,16 @@ class RunDirectory:
         data = write_record(record)
         write_json(self.file(name), {"schema_version": SCHEMA_VERSION, **data} if isinstance(data, Mapping) else data)
 
+    def write_or_warn(self, name: str, record: Any) -> None:
+        """Write `record` to the file `name` as `write` does. If the file cannot be written, issue a warning.
+
+        A disk that is full or allows no writing must not prevent that computed results are shown.
+        """
+        try:
+            self.write(name, record)
+        except ArtifactError as error:
+            warnings.warn(f"{error.message}; the results are shown, but not stored", LionHeartWarning, stacklevel=2)
+
     def has(self, name: str) -> bool:
         """Return whether the run directory contains a file called `name`."""
         return os.path.exists(self.file(name))  # unlike Path.exists, returns False without permission
@@ -177,14 +221,15 @@ class RunDirectory:
         Raises:
             ArtifactError: Another process has reserved the run.
         """
-        try:
-            with FileLock(self.file(".lock"), timeout=0):
-                yield
-        except Timeout as error:
-            raise ArtifactError(
-                f"{self.path}: another process is working on this run",
-                hint="wait until the other process has finished, or stop it, and run the command again",
-            ) from error
+        with lock_file(self.file(".lock")) as is_locked:
+            if not is_locked:
+                raise ArtifactError(
+                    f"{self.path}: another process is working on this run",
+                    hint="wait until the other process has finished, or stop it, and run the command again",
+                )
+            for folder in (self.path, self.path / "checkpoints"):
+                remove_temporary_files(folder)
+            yield
 
 
 def describe_environment(device: torch.device) -> Environment:

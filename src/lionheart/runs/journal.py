@@ -6,14 +6,17 @@ When a run is resumed, the results of completed steps are read from the journal 
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from lionheart.errors import ArtifactError
+from lionheart.files import parse_json
 from lionheart.record import read_record, write_record
+from lionheart.runs.access import append_line as _append_line
 
 T = TypeVar("T")
 
@@ -78,26 +81,45 @@ class Journal:
         """Return the sum of the times that the recorded steps named in `steps` took to compute [s].
 
         A name such as ``"decision"`` includes all numbered steps ``"decision 0"``, ``"decision 1"``, ...
+
+        Raises:
+            ArtifactError: A recorded time is not a number of seconds.
         """
         rows = [entry for key, entry in self._entries().items() if key in steps or key.partition(" ")[0] in steps]
-        return sum(float(entry.get("elapsed_s", 0.0)) for entry in rows)
+        times = [entry.get("elapsed_s", 0.0) for entry in rows]
+        if not all(isinstance(each, (int, float)) and 0 <= each < math.inf for each in times):
+            raise ArtifactError(
+                f"{self.path}: elapsed_s: got a value that is no time, expected a number of seconds >= 0",
+                hint="the journal is damaged; restore the file from a copy, or start a new run",
+            )
+        return sum(float(each) for each in times)
 
     def note(self, event: str, **data: Any) -> None:
         """Append an event called `event` with the keys and values in `data`. Unlike `once`, every call appends a line."""
         self._append({"event": event, **data})
 
     def events(self) -> list[dict[str, Any]]:
-        """Return all events in the file in the order of writing. Lines that are not JSON objects are skipped."""
-        if self.path is None or not self.path.exists():
+        """Return all events in the file in the order of writing. Lines that do not describe an event are skipped.
+
+        Raises:
+            ArtifactError: The file exists but cannot be read.
+        """
+        if self.path is None:
             return []
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ArtifactError(
+                f"{self.path}: not readable: {error.strerror or error}", hint="check the permissions of the file"
+            ) from error
         found = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(entry, dict):
-                found.append(entry)
+        for line in text.split("\n"):
+            with suppress(ArtifactError):  # an incomplete line, after a kill
+                entry = parse_json(line, str(self.path))
+                if isinstance(entry, dict) and isinstance(entry.get("event"), str):
+                    found.append(entry)
         return found
 
     def remove(self) -> None:
@@ -109,7 +131,7 @@ class Journal:
     def _entries(self) -> dict[str, dict[str, Any]]:
         """Return the events recorded by `once`: a dict from the key to the event, a dict with ``value`` and ``elapsed_s``."""
         if self._known is None:
-            self._known = {str(entry.get("event")): entry for entry in self.events() if "value" in entry}
+            self._known = {entry["event"]: entry for entry in self.events() if "value" in entry}
         return self._known
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -118,26 +140,8 @@ class Journal:
             self._known = None  # forces a new read if an interrupt comes between the write and the update of `known`
             _append_line(self.path, json.dumps({"time": timestamp(), **entry}, allow_nan=False))
         if "value" in entry:
-            known.setdefault(str(entry["event"]), entry)
+            known.setdefault(entry["event"], entry)
         self._known = known
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Append a line to a file and flush the file to the disk. If the file does not end with a newline, write one first."""
-    try:
-        with path.open("ab+") as stream:
-            if stream.tell() > 0:
-                stream.seek(-1, os.SEEK_END)
-                if stream.read(1) != b"\n":  # the last line is incomplete after a kill: start a new line
-                    stream.write(b"\n")
-            stream.write(line.encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot be written: {error.strerror}",
-            hint="check the free disk space and the permissions of the folder",
-        ) from error
 
 
 def timestamp() -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import final
 
 from lionheart.constants import Constant, ConstantsFile, read_constants
-from lionheart.errors import ArtifactError, ConfigError, suggest
+from lionheart.errors import ConfigError, suggest
+from lionheart.files import read_text
 from lionheart.registry import Registry
 
 #: Shipped platforms: file in ``platforms/`` by name. The name is the file name without ``.toml``.
@@ -71,8 +72,11 @@ class _Chain:
 
 
 def is_file(name: str | Path) -> bool:
-    """Return whether `name` denotes a platform file, i.e. is a `Path` or a string that ends with ``.toml``."""
-    return isinstance(name, Path) or name.endswith(".toml")
+    """Return whether `name` denotes a platform file, i.e. is a `Path` or a string that ends with ``.toml``.
+
+    A path that contains a null character, which no file can have, does not denote a file.
+    """
+    return "\0" not in str(name) and (isinstance(name, Path) or name.endswith(".toml"))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -168,13 +172,7 @@ def _read_shipped(file: str) -> ConstantsFile:
 
 
 def _read_users(path: Path) -> ConstantsFile:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read: {error}", hint="give the path to a readable platform file (TOML in UTF-8)"
-        ) from error
-    return _check_texts(read_constants(text, str(path)), str(path))
+    return _check_texts(read_constants(read_text(path), str(path)), str(path))
 
 
 def _check_texts(file: ConstantsFile, where: str) -> ConstantsFile:

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, as_batches, device_of, first_sample, move_batch
+from lionheart.data import BatchSource, as_batches, device_of, first_sample, move_batch, read_first
 from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.metrics import ACCURACY as ACCURACY
 from lionheart.metrics import F1 as F1
 from lionheart.metrics import PERPLEXITY as PERPLEXITY
@@ -22,14 +23,42 @@ from lionheart.metrics import Metric as Metric
 from lionheart.metrics import accuracy_scores as accuracy_scores
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(outputs: Any, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy [nats] over a batch as a scalar, computed in float32.
 
     Args:
-        outputs: Logits ``(batch, classes)``.
-        targets: Class indices ``(batch,)``.
+        outputs: Logits ``(batch, classes)``, ``(batch, ..., classes)`` or ``(batch, classes, ...)``, or an object that contains
+            these logits, such as a ``ModelOutput`` of Hugging Face.
+        targets: Class indices ``(batch,)``, or ``(batch, ...)`` with one class for each position; -100 is ignored. Or
+            probabilities of the classes, in the shape of the logits.
+
+    Raises:
+        ConfigError: The shapes or types do not fit, or a target is not a class.
     """
-    return F.cross_entropy(outputs.float(), targets)
+    logits = find_logits(outputs)
+    is_tensor = isinstance(logits, Tensor) and isinstance(targets, Tensor)
+    if is_tensor and targets.is_floating_point() and logits.ndim > 1 and logits.shape == targets.shape:
+        return F.cross_entropy(logits.float(), targets.float())
+    axis = class_axis(logits, targets, "cross_entropy")
+    if axis == -1 and targets.ndim > 1:
+        logits, targets = logits.flatten(0, -2), targets.flatten()
+    if targets.device.type == "cpu":  # elsewhere it would wait for the device; the first batch is checked on the CPU
+        check_classes(targets, logits.shape[axis])
+    return F.cross_entropy(logits.float(), targets.long())
+
+
+def check_classes(targets: Tensor, n_classes: int) -> None:
+    """Check that all targets are class indices below `n_classes`, or -100 for no class.
+
+    Raises:
+        ConfigError: A target is not a class.
+    """
+    wrong = targets[(targets != NO_TARGET) & ((targets < 0) | (targets >= n_classes))]
+    if wrong.numel():
+        raise ConfigError(
+            f"cross_entropy: got the target {int(wrong[0])} for outputs of {n_classes} classes, expected 0 to {n_classes - 1}",
+            hint="correct the targets, count classes from 0, or give the last layer of the model as many outputs as classes",
+        )
 
 
 def as_metric(metric: Any, measure: Metric | None = None, *, where: str = "Task.metric") -> Metric:
@@ -108,7 +137,7 @@ class Task:
                 hint="pass a function that returns a scalar tensor, for example torch.nn.functional.cross_entropy",
             )
         for split in ("train", "validation", "test"):
-            object.__setattr__(self, split, as_batches(getattr(self, split)))
+            object.__setattr__(self, split, as_batches(getattr(self, split), f"Task.{split}"))
         object.__setattr__(self, "metric", as_metric(self.metric, measure))
 
     @property
@@ -119,7 +148,7 @@ class Task:
 
     def example_inputs(self) -> Any:
         """Return the inputs of the first validation sample as a batch of size 1."""
-        inputs, _ = next(iter(self.validation.epoch(torch.Generator().manual_seed(0))))
+        inputs, _ = read_first(self.validation, where="Task.validation")
         return first_sample(inputs)
 
     def trace(self) -> LayerGraph:

@@ -8,7 +8,7 @@ resumed with the same result. The package must not depend on mappings, chips, ac
 from lionheart.runs import TrainTrace
 from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import add_teacher_outputs, distillation_loss
-from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, train
+from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, require_parameters, train
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
@@ -26,6 +26,7 @@ __all__ = [
     "load_training_state",
     "load_weights",
     "read_metadata",
+    "require_parameters",
     "save_training_state",
     "save_weights",
     "train",

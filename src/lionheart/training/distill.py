@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lionheart.data import Batch, BatchSource, MappedBatches, call_model, move_batch
 from lionheart.errors import ConfigError
+from lionheart.logits import find_logits
 from lionheart.training.devices import training_autocast
 from lionheart.training.loop import LossFunction
 from lionheart.training.spec import TrainSpec
@@ -29,8 +30,8 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
     device = next(teacher.eval().parameters()).device
 
     def add(inputs: Any, targets: Any) -> Batch:
-        with torch.no_grad(), training_autocast(spec, device):
-            outputs = call_model(teacher, move_batch(inputs, device))
+        with torch.no_grad(), training_autocast(spec, device, teacher):
+            outputs = find_logits(call_model(teacher, move_batch(inputs, device)))
         if not isinstance(outputs, Tensor):
             raise ConfigError(
                 f"train.distillation: the teacher returns {type(outputs).__name__}, expected a tensor of logits",
@@ -60,7 +61,7 @@ def distillation_loss(loss: LossFunction, spec: TrainSpec) -> LossFunction:
 
     def weigh(outputs: Any, both: Any) -> Tensor:
         targets, taught = both
-        student = F.log_softmax(outputs.float() / temperature, dim=-1)
+        student = F.log_softmax(find_logits(outputs).float() / temperature, dim=-1)
         teacher = F.log_softmax(taught.float() / temperature, dim=-1)
         divergence = (teacher.exp() * (teacher - student)).sum(dim=-1).mean() * temperature**2
         if share == 1:

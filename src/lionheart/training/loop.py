@@ -16,8 +16,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, move_batch
-from lionheart.errors import ConfigError, NumericsError
+from lionheart.data import BatchSource, call_model, count_batches, move_batch
+from lionheart.errors import ConfigError, LionHeartError, NumericsError
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
@@ -41,11 +41,14 @@ class TrainHooks:
         after_step: Function called after each optimiser step, for example to clip weights.
         should_stop: Function called with the training record after each epoch, and when training resumes from a checkpoint. If
             the function returns True, training stops.
+        explain_failure: Function called with the number of the batch in the epoch, counted from 1, and its inputs and targets,
+            if the forward or backward pass raises an exception. The function may raise an error that explains the failure.
     """
 
     before_epoch: Callable[[int], None] = lambda epoch: None
     after_step: Callable[[], None] = lambda: None
     should_stop: Callable[[TrainTrace], bool] = lambda trace: False
+    explain_failure: Callable[[int, Any, Any], None] = lambda number, inputs, targets: None
 
 
 @final
@@ -87,11 +90,24 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]] or groups[:1]  # of a frozen model: an empty one
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.momentum, _ADAMW_BETA2))
     nesterov = spec.nesterov and spec.momentum > 0
     return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=nesterov)
+
+
+def require_parameters(optimizer: torch.optim.Optimizer, label: str) -> None:
+    """Raise if an optimiser has nothing to train.
+
+    Raises:
+        ConfigError: No parameter of the model requires a gradient.
+    """
+    if not any(group["params"] for group in optimizer.param_groups):
+        raise ConfigError(
+            f"{label}: no parameter of the model requires a gradient, there is nothing to train",
+            hint="unfreeze some parameters, or search without retraining: strategy = 'training-free'",
+        )
 
 
 def learning_rate_at(spec: TrainSpec, progress: float) -> float:
@@ -149,15 +165,16 @@ def train(
 
     Raises:
         NumericsError: The mean loss of an epoch is NaN or infinite.
-        ConfigError: The training data contain no batch.
+        ConfigError: The training data contain no batch, or no parameter of the model requires a gradient.
         ArtifactError: The checkpoint is damaged or belongs to another model.
     """
     trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
     if checkpoint is not None and checkpoint.exists():
         trace = _Stored.from_json(load_training_state(checkpoint, model, optimizer), str(checkpoint)).trace
         trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
+    require_parameters(optimizer, label)
     device = next(model.parameters()).device
-    steps_per_epoch = min(len(batches), spec.steps_per_epoch or len(batches))
+    steps_per_epoch = count_batches(batches, spec.steps_per_epoch)
     if steps_per_epoch == 0:
         raise ConfigError(
             f"{label}: the training data contain no batch, expected at least one",
@@ -174,15 +191,21 @@ def train(
             hooks.before_epoch(epoch)
             loss_sum = torch.zeros((), device=device)
             source = batches.epoch(streams.generator("data", epoch))
-            for inputs, targets in itertools.islice(source, steps_per_epoch):
+            for number, (inputs, targets) in enumerate(itertools.islice(source, steps_per_epoch), 1):
                 rate = learning_rate_at(spec, n_steps / total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                with training_autocast(spec, device):
-                    outputs = call_model(model, move_batch(inputs, device))
-                    loss = loss_function(outputs, move_batch(targets, device))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                try:
+                    with training_autocast(spec, device, model):
+                        outputs = call_model(model, move_batch(inputs, device))
+                        loss = loss_function(outputs, move_batch(targets, device))
+                    loss.backward()  # type: ignore[no-untyped-call]
+                except (LionHeartError, torch.OutOfMemoryError):
+                    raise
+                except Exception:
+                    hooks.explain_failure(number, inputs, targets)
+                    raise
                 if spec.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
                 optimizer.step()

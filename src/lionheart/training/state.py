@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError
-from lionheart.files import write_atomic
+from lionheart.files import parse_json, require_mapping, write_atomic
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
@@ -36,18 +36,21 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stored:
-            metadata = json.loads((stored.metadata() or {}).get("lionheart", "{}"))
+            text = (stored.metadata() or {}).get("lionheart", "{}")
+            metadata = dict(require_mapping(parse_json(text, f"{path}: metadata"), path))
             return {name: stored.get_tensor(name) for name in stored.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file", hint="check the path") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:  # AttributeError: a type that torch lacks
         raise ArtifactError(
-            f"{path}: not a readable safetensors file: {error}",
+            f"{path}: not a readable safetensors file: {getattr(error, 'message', error)}",
             hint="check the permissions; if the file is damaged, restore it or create it again",
         ) from error
 
 
 def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, own in model.state_dict().items():
+        _check_tensor(f"{path}: {name}", own, tensors.get(name, own))
     try:
         model.load_state_dict(dict(tensors))
     except RuntimeError as error:
@@ -55,6 +58,24 @@ def _load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
             f"{path}: the weights do not match the model {type(model).__name__}: {error}",
             hint="give a file that was saved from a network with the same layers",
         ) from error
+
+
+def _check_tensor(where: str, own: Tensor, stored: Tensor) -> None:
+    """Check that the tensor `stored` can replace the tensor `own` of the model: equal kind of number, no NaN.
+
+    Raises:
+        ArtifactError: `stored` has another kind of number than `own`, or contains NaN or infinity and `own` does not.
+    """
+    if own.is_floating_point() != stored.is_floating_point() or stored.is_complex():
+        raise ArtifactError(
+            f"{where}: got numbers of type {stored.dtype}, expected {own.dtype}",
+            hint="restore the file from a copy, or save the weights again",
+        )
+    if stored.is_floating_point() and not stored.float().isfinite().all() and own.float().isfinite().all():
+        raise ArtifactError(
+            f"{where}: got NaN or infinity, expected finite numbers",
+            hint="restore the file from a copy, or train the network again",
+        )
 
 
 def save_weights(
@@ -130,10 +151,17 @@ def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Opt
     """
     tensors, metadata = _open(path)
     _load_into(model, {n.removeprefix(_MODEL): t for n, t in tensors.items() if n.startswith(_MODEL)}, path)
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):
-            index, slot = name.removeprefix(_OPTIMIZER).split("/", 1)
-            slots.setdefault(int(index), {})[slot] = tensor
+            index, _, slot = name.removeprefix(_OPTIMIZER).partition("/")
+            number = int(index) if index.isdecimal() and len(index) < 10 else -1
+            if not 0 <= number < len(parameters) or (tensor.dim() and tensor.shape != parameters[number].shape):
+                raise ArtifactError(
+                    f"{path}: {name}: got a tensor of shape {tuple(tensor.shape)} that belongs to no parameter of the model",
+                    hint="restore the file from a copy, or start the training again",
+                )
+            slots.setdefault(number, {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return metadata

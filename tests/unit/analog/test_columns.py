@@ -20,7 +20,7 @@ from lionheart.analog import (
     seed_noise_,
 )
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError
+from lionheart.errors import CalibrationWarning, ConfigError
 from lionheart.evaluation import ChipEnsemble, evaluate_over_chips
 from lionheart.graph import trace_graph
 from lionheart.mapping import LayerMapping, Placement
@@ -209,10 +209,15 @@ def test_a_chip_must_not_be_programmed_when_the_reference_is_taken():
         ColumnCalibration(model, lambda net: net(x))
 
 
-def test_inputs_must_reach_every_layer():
+def test_a_layer_that_no_input_reaches_is_named_and_not_corrected():
     model, x = analog_convs("offset")
-    with pytest.raises(ConfigError, match="layer 'second' did not run"):
-        ColumnCalibration(model, lambda net: net.first(x))
+    with pytest.warns(CalibrationWarning, match="no input reached second, head, whose"):
+        columns = ColumnCalibration(model, lambda net: net.first(x))
+    program_chip_(model, torch.Generator().manual_seed(3))
+    drift_chip_(model, DAY, torch.Generator().manual_seed(3))
+    columns.calibrate_()
+    assert model.first._correction is not None
+    assert model.second._correction is None
 
 
 # ------------------------------------------------------------------------------------------------------------ ensembles

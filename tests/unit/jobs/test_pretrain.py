@@ -45,9 +45,10 @@ def tiny_batches(data: TinyData, *, shuffle: bool = True) -> TensorBatches:
 @pytest.fixture
 def recipe(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     batches, ordered = tiny_batches(tiny_data), tiny_batches(tiny_data, shuffle=False)
+    validation, test = ordered.take(32), ordered.take(32, after=32)
     made = Recipe(
         build_model=lambda: nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)),
-        build_data=lambda **kwargs: (batches, ordered, ordered),
+        build_data=lambda **kwargs: (batches, validation, test),
         train_spec=SPEC,
         batch_size=8,
         input_shape=(3, 4, 4),
@@ -91,7 +92,7 @@ def test_arithmetic_is_bfloat16_where_the_processor_is_fast_at_it(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     spec, device = TrainSpec(precision=precision), torch.device("cpu")
     assert choose_arithmetic(spec, device) == expected
-    with training_autocast(spec, device):
+    with training_autocast(spec, device, nn.Linear(2, 2)):
         assert str(torch.ones(2, 2).mm(torch.ones(2, 2)).dtype) == f"torch.{expected}"
 
 

@@ -27,7 +27,7 @@ import lionheart.runs.journal
 import lionheart.training.loop
 from lionheart.analog import analog_layers, program_chip_
 from lionheart.data import BatchSlice, take_samples
-from lionheart.errors import ArtifactError, ConfigError, GraphError
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy
 from lionheart.files import read_json
 from lionheart.jobs import MappingResult, estimate_run, evaluate_run, map_layers, resume_run
@@ -616,7 +616,7 @@ def test_sigkill_of_a_process(tmp_path: Path):
         assert process.wait(timeout=60) == -signal.SIGKILL
         assert not (out / "results.json").exists()
         resumed = subprocess.run(
-            [*LIONHEART, "map", "--resume", str(out)], env=environment, capture_output=True, timeout=120
+            [*LIONHEART, "map", "--trust-task", "--resume", str(out)], env=environment, capture_output=True, timeout=120
         )
         assert resumed.returncode == 0, resumed.stderr.decode()
         assert timeless(read_json(out / "results.json")) == expected
@@ -731,10 +731,12 @@ def test_bad_settings_leave_no_folder(changes: dict[str, Any], message: str, tmp
 def test_a_model_that_fails_leaves_no_folder(tmp_path: Path):
     task = build_task()
     broken = Task(nn.Sequential(nn.Flatten(), nn.Linear(5, 4)), task.train, task.validation, task.test)
-    with pytest.raises(GraphError, match="forward pass failed on the example inputs"):
+    with pytest.raises(
+        ConfigError, match=r"Task\.validation: Sequential failed on the first batch, inputs \(32, 3, 8, 8\)"
+    ):
         map_layers(broken, make_settings(), run_dir=tmp_path / "run")
     empty = Task(task.model, [], task.validation, task.test)
-    with pytest.raises(ConfigError, match=r"task.train: got no batches"):
+    with pytest.raises(ConfigError, match=r"Task\.train: got no batches"):
         map_layers(empty, make_settings(), run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

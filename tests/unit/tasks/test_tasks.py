@@ -174,7 +174,7 @@ def test_wrong_parts_are_config_errors(tiny_net: nn.Module):
     pairs = [(torch.ones(1, 3), torch.zeros(1))]
     with pytest.raises(ConfigError, match=r"Task\.model: got function, expected a torch\.nn\.Module"):
         Task(model=lambda x: x, train=pairs, validation=pairs, test=pairs)
-    with pytest.raises(ConfigError, match="data: got int"):
+    with pytest.raises(ConfigError, match=r"Task\.validation: got int"):
         Task(model=tiny_net, train=pairs, validation=3, test=pairs)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.graph.convolutions import CONVOLVE
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
 
 class AnalogConv(AnalogLayer):
     """Analog layer that replaces `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, including grouped and depthwise convolutions.
@@ -19,6 +21,10 @@ class AnalogConv(AnalogLayer):
     The layer builds the im2col matrix only if the tile settings require separate scaling or noise for each input vector.
     Otherwise the layer convolves the DAC codes of the inputs, which gives the same products.
     """
+
+    def arrange(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """See the base class."""
+        return like_convolution(outputs, x, self.weight)
 
     def _pad(self, x: Tensor) -> Tensor:
         conv = cast(nn.Conv2d, self.digital)
@@ -123,3 +129,26 @@ class AnalogConv(AnalogLayer):
     def over_outputs(self, values: Tensor, outputs: Tensor) -> Tensor:
         """Return `values` ``(out,)`` in the shape ``(out, 1, ...)``, which broadcasts over outputs ``(batch, out, *size)``."""
         return values.view(-1, *[1] * (self.weight.ndim - 2))
+
+
+def like_convolution(outputs: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Return the outputs of a convolution in the memory order in which PyTorch's own gives them."""
+    if outputs.ndim == weight.ndim - 1:  # no batch dimension
+        return like_convolution(outputs.unsqueeze(0), inputs.unsqueeze(0), weight).squeeze(0)
+    channels_last = _CHANNELS_LAST.get(weight.ndim)
+    if channels_last is not None and (_has_channels_last(inputs) or _has_channels_last(weight)):
+        return outputs.contiguous(memory_format=channels_last)
+    return outputs.contiguous()
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    """Return whether strides look like channels-last to PyTorch, which wants the first of dimensions of size 1 to say so."""
+    smallest = 0
+    if x.stride(1) == 0:
+        return False
+    for dim in (1, *range(x.ndim - 1, 1, -1), 0):
+        size, stride = x.shape[dim], x.stride(dim)
+        if size == 0 or stride < smallest or (dim == 0 and smallest == x.stride(1)):
+            return False
+        smallest = stride * max(size, 1)
+    return True

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
+from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.convolutions import (
@@ -144,8 +145,27 @@ class ProjectionView:
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
 
-    def _take_parameters(self, digital: nn.Module) -> None:
+    def _take_place(self, digital: nn.Module) -> None:
         """Register no parameters, because weight and bias belong to another module."""
+        cast(Likeness, self).stand_for_(digital, shared=False)
+
+    def memory(self) -> dict[str, Any]:
+        """Return the values of earlier conversions of this projection that the digital module stores for the next one."""
+        owner = self.digital.owner
+        kept = owner.__dict__.get("digital", owner).__dict__.setdefault("_analog_memory", {})
+        found: dict[str, Any] = kept.setdefault(self.digital.projection.name, {})
+        return found
+
+    def has_frozen_weight(self) -> bool:
+        """Return whether the weight requires no gradient and must not change."""
+        return not find_tensor(self.digital.owner, self.digital.projection.weight).requires_grad
+
+    def expect_weight_(self) -> None:
+        """Announce that the ``state_dict`` that is being loaded contains the weight of this layer."""
+        self.__dict__["_expects_weight"] = True
+
+    def _loads_weight(self, state_dict: dict[str, Any], prefix: str) -> bool:
+        return bool(self.__dict__.pop("_expects_weight", False))
 
     def _write_weight_(self, weight: Tensor) -> None:
         self.digital.write_(weight)

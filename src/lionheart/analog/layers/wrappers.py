@@ -16,10 +16,19 @@ from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.attention import AttentionInputs, attend
+from lionheart.analog.layers.conv import like_convolution
 from lionheart.analog.layers.recurrent import RecurrentSettings, run_cell, run_recurrent
-from lionheart.analog.layers.views import DigitalProjection, add_up_taps, analog_view, digital_projection
+from lionheart.analog.layers.views import (
+    DigitalProjection,
+    ProjectionView,
+    add_up_taps,
+    analog_view,
+    digital_projection,
+)
+from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
+from lionheart.errors import UnsupportedLayerError
 from lionheart.graph.convolutions import is_convolution, is_transposed_convolution
 from lionheart.graph.layer_types import Projection, describe_module, find_tensor, has_own_forward, needs_proxy
 from lionheart.graph.proxy import WeightProxy, proxied
@@ -28,7 +37,7 @@ from lionheart.graph.usage import multiply_digitally
 _CHILD = "analog"
 
 
-class AnalogWrapper(nn.Module):
+class AnalogWrapper(Likeness):
     """Base class of modules that replace a digital module and run some or all of its projections (weight matrices) on tiles.
 
     The remaining projections are computed digitally.
@@ -41,16 +50,13 @@ class AnalogWrapper(nn.Module):
 
     def __init__(self, digital: nn.Module) -> None:
         super().__init__()
-        self.__dict__["digital"] = digital
-        for each in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-            self.__dict__[each] = digital.__dict__[each]  # shared, not copied
+        self.stand_for_(digital)
         owner = self if self.adds_bias else digital
         self._views = {
             layout.name: digital_projection(digital, owner, layout, with_bias=self.adds_bias)
             for layout in describe_module(digital)
         }
         self._modules[_CHILD] = nn.ModuleDict()
-        self.training = digital.training
 
     def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
         """Yield pairs of a projection name and the analog layer of this wrapper that computes the projection."""
@@ -87,10 +93,10 @@ class AnalogWrapper(nn.Module):
     def release(self) -> nn.Module:
         """Return the wrapped digital module with the current weights, and discard the analog layers."""
         del self._modules[_CHILD]
-        digital: nn.Module = self.__dict__["digital"]
+        digital = self.leave_()
         if isinstance(digital, nn.RNNBase):
             digital._flat_weights = [getattr(digital, name) for name in digital._flat_weights_names]
-        return digital.train(self.training)
+        return digital
 
     def project(self, name: str, x: Tensor) -> Tensor:
         """Return the product of `x` and the weight matrix `name`, computed on tiles if this projection is analog.
@@ -109,14 +115,12 @@ class AnalogWrapper(nn.Module):
         super().train(mode)
         return self
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            digital = self.__dict__.get("digital")
-            if digital is None or (name.startswith("_") and name not in digital.__dict__):
-                raise
-            return getattr(digital, name)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load parameters, and tell the analog layers, which are loaded next, whether their weights are among them."""
+        for _, layer in self.analog_views():
+            if prefix + cast(DigitalProjection, layer.digital).projection.weight in state_dict:
+                cast(ProjectionView, layer).expect_weight_()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """Return the class name of the wrapped module, as text for ``print(model)``."""
@@ -155,12 +159,12 @@ class AnalogRecurrent(AnalogWrapper):
     A forward pass in training uses one draw of weight noise for all time steps.
     """
 
-    def forward(self, inputs: Any, hx: Any = None) -> Any:
-        """Return the outputs for the sequences `inputs` and the final states, shaped as in the wrapped recurrent layer."""
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Return the outputs for the sequences `input` and the final states, shaped as in the wrapped recurrent layer."""
         with ExitStack() as stack:
             for _, layer in self.analog_views():
                 stack.enter_context(layer.same_weights())
-            return run_recurrent(self._settings(), self.project, inputs, hx)
+            return run_recurrent(self._settings(), self.project, input, hx)
 
     def _settings(self) -> RecurrentSettings:
         """Return the settings of the recurrent layer as an object that `torch.compile` can trace."""
@@ -177,9 +181,9 @@ class AnalogRecurrent(AnalogWrapper):
 class AnalogRecurrentCell(AnalogWrapper):
     """Wrapper that replaces `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` and runs some or all weight matrices on tiles."""
 
-    def forward(self, inputs: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Return the state after one time step. Arguments and results have the shapes of the wrapped cell."""
-        return run_cell(self.__dict__["digital"], self.project, inputs, hx)
+        return run_cell(self.__dict__["digital"], self.project, input, hx)
 
 
 @final
@@ -190,26 +194,27 @@ class AnalogConvTranspose(AnalogWrapper):
     all kernel positions. The products are added up digitally.
     """
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the transposed convolution of `x`. Arguments and result are those of the wrapped module's ``forward``."""
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the transposed convolution of `input`. Arguments and result are those of the wrapped module's ``forward``."""
         conv = self.__dict__["digital"]
         n = len(conv.kernel_size)
-        batched = x.ndim == n + 2
+        batched = input.ndim == n + 2
         geometry = (conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
-        output_padding = conv._output_padding(x, output_size, *geometry)
-        taps = self.project("", x if batched else x.unsqueeze(0))
+        output_padding = conv._output_padding(input, output_size, *geometry)
+        taps = self.project("", input if batched else input.unsqueeze(0))
         out = add_up_taps(taps, conv, tuple(output_padding))
         if conv.bias is not None:
             out = out + conv.bias.view(-1, *[1] * n).to(out.dtype)
-        return out if batched else out.squeeze(0)
+        return like_convolution(out if batched else out.squeeze(0), input, conv.weight)
 
 
 @final
 class AnalogProduct(AnalogWrapper):
     """Wrapper of a module that computes one linear projection and is not an `nn.Linear`, such as Hugging Face's ``Conv1D``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs ``(..., out)`` of the projection for the inputs `x` ``(..., in)``."""
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        """Return the outputs ``(..., out)`` of the projection for the one argument ``(..., in)``, whatever its name is."""
+        (x,) = (*args, *kwargs.values())
         return self.project("", x)
 
 
@@ -240,9 +245,19 @@ class AnalogInside(AnalogWrapper):
         return proxies
 
     def _multiply(self, layouts: list[Projection]) -> Callable[[Tensor], Tensor]:
-        if len(layouts) == 1:
-            return lambda x: self.project(layouts[0].name, x)
-        return lambda x: torch.cat([self.project(layout.name, x) for layout in layouts], dim=-1)
+        wants_gradients = torch.is_grad_enabled()
+
+        def multiply(x: Tensor) -> Tensor:
+            if wants_gradients and not torch.is_grad_enabled():
+                raise UnsupportedLayerError(
+                    f"{type(self.__dict__['digital']).__name__}: its forward multiplies its weight without gradients, as in an "
+                    "autograd function of its own, whose backward pass would not know the tiles",
+                    hint="keep the layer digital, or run it under torch.no_grad()",
+                )
+            parts = [self.project(layout.name, x) for layout in layouts]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+        return multiply
 
 
 def wrapper_for(module: nn.Module) -> type[AnalogWrapper] | None:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from lionheart.candidates import Candidate
 from lionheart.errors import ConfigError, check_type
+from lionheart.evaluation import naming_data
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
-from lionheart.jobs.map import default_run_dir, describe_run, open_context, prepare_run, require_network
+from lionheart.jobs.bound import check_bounds, settle_bounds
+from lionheart.jobs.checks import list_splits
+from lionheart.jobs.map import open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
+from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import check_decision_times
 from lionheart.progress import SILENT, Progress
 from lionheart.record import write_record
 from lionheart.runs import RunDirectory, describe_environment
@@ -60,16 +65,18 @@ def find_pareto_front(
 
     settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
+    settings = settle_bounds(settings, task.metric)
+    check_bounds(task, settings)
     if storage is not None:
         check_storage(storage)  # before any file is created
-    path = Path(run_dir) if run_dir is not None else default_run_dir(f"{task.name}-pareto")
+    path = choose_run_dir(run_dir, f"{task.name}-pareto")
     description = describe_run(task, settings, hide_password(command)).replace(
         job="pareto",
         study=f"lionheart {task.name} {uuid.uuid4().hex[:12]}",
         storage=None if storage is None else hide_password(storage),
     )
     run = RunDirectory.create(path, description)
-    with run.lock():
+    with working_on_new(run, task):
         return ParetoJob(open_context(task, settings, graph, candidates, run, progress), run).work(storage)
 
 
@@ -81,8 +88,8 @@ def resume_pareto_front(
     Args:
         task: Task that the run was started with.
         run_dir: Directory of the run.
-        storage: URL of the Optuna storage; None for the URL recorded in the run directory. Passwords are never recorded, so a
-            URL with a password must be given again.
+        storage: URL of the Optuna storage; None for the file in the run directory. If the run was started with a URL, the URL
+            must be given again: a URL in a run directory is not opened, because it may name any file or server.
         progress: Progress display.
 
     Returns:
@@ -90,26 +97,28 @@ def resume_pareto_front(
 
     Raises:
         ArtifactError: The run does not exist, or the run was started with another network than the network of `task`.
-        ConfigError: The storage URL of the run had a password, which was not recorded, and `storage` is None.
+        ConfigError: The run was started with a storage URL, and `storage` is None.
     """
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
     settings = MapSettings.from_json(run.description().settings)
-    url = storage or run.description().storage
-    if storage is None and url is not None and "***" in url:
-        raise ConfigError(
-            f"storage: the password in the URL {url!r} is not recorded in the run directory",
-            hint="give the complete URL of the Optuna storage, with its password, as 'storage' again",
-        )
     graph, candidates = _prepare(task, settings)
-    with run.lock():
-        if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
-            require_network(run, graph)
-            return ParetoResult(read_front(run), run)
-        run.require_resumable()
+    settings = settle_bounds(settings, task.metric)
+    if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
+        require_network(run, graph)
+        return ParetoResult(read_front(run), run)
+    url = run.description().storage
+    if storage is None and url is not None:
+        raise ConfigError(
+            f"storage: the run was started with the Optuna storage {url!r}, which is not opened unless it is given again",
+            hint="give the URL of the storage, with its password if it has one: --storage, or storage= in Python",
+        )
+    run.require_resumable()
+    with run.lock(), naming_data(list_splits(task)):
+        warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
-        return ParetoJob(context, run).work(url)
+        return ParetoJob(context, run).work(storage)
 
 
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
@@ -117,4 +126,5 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
-    return prepare_run(task, settings)
+    check_decision_times(settings)
+    return prepare_run(task, settings, has_training=False)

@@ -16,7 +16,9 @@ from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipTy
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
+from lionheart.analog.clipping import clips_by_spread
 from lionheart.analog.convert import swap_analog_layer_
+from lionheart.analog.hwa import draw_age
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.views import ProjectionView
@@ -113,18 +115,20 @@ class _OnTheirTiles(AnalogLayer):
         self._step_scales: list[list[Tensor]] = []
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the linear layer or convolution to `x` on AIHWKIT's tiles, add the bias, and return the outputs.
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the linear layer or convolution to `input` on AIHWKIT's tiles, add the bias, and return the outputs.
 
-        In evaluation mode, the outputs are also corrected by the column calibration, if the tile has one. The shapes of `x` and
-        of the outputs are those of the digital layer that this layer replaces.
+        In evaluation mode, the outputs are also corrected by the column calibration, if the tile has one. The shapes of `input`
+        and of the outputs are those of the digital layer that this layer replaces.
         """
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        with torch.autocast(x.device.type, enabled=False), _drawing_from(self.noise.generator):
-            x = self._pad(x.float())
+        kind = input.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else input.dtype
+        with torch.autocast(kind, enabled=False), _drawing_from(self.noise.generator):
+            x = self._pad(input.float())
             out = self._from_vectors(self._read_vectors(self._to_vectors(x), self._range_for(x)), x)
             if self.bias is not None:
                 out = out + self.over_outputs(self.bias, out)
+            out = self.arrange(out, x)
         return (out if self.training else self._correct(out)).to(dtype)
 
     def prepare_pass_(self, *args: Any) -> None:
@@ -220,7 +224,7 @@ class _OnTheirTiles(AnalogLayer):
             self._program()
             if self.tile.hwa.weight_noise_kind == "programming":
                 return self._joined([[place.tile.tile.get_weights() for place in places] for places in self._places()])
-            reads = self._age(self.noise.draw_time(self.tile.hwa.t_longest))
+            reads = self._age(draw_age(self.tile, self.noise))
             return [weights * alpha.unsqueeze(1) for weights, alpha in reads]
 
     def _program(self) -> None:
@@ -277,8 +281,14 @@ class _OnTheirTiles(AnalogLayer):
         This method must be called after each training step. The rule applies to the weights divided by the output scales of the
         last forward pass in training. An output scale is the factor between the normalised weights and the layer weights of one
         output. AIHWKIT's remapping of weights to the conductance range needs no action, because every forward pass computes
-        new output scales.
+        new output scales. Limits from the spread of the weights are those of LionHeart: AIHWKIT computes them again after each
+        step, from weights that are already clipped.
         """
+        if self.has_frozen_weight():
+            return
+        if clips_by_spread(self.tile.hwa):
+            super().clip_weights_()
+            return
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):
             n = len(exact) // self.partition.groups

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -24,17 +23,10 @@ from torch import Tensor, nn
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.wrappers import AnalogProduct, AnalogWrapper
-from lionheart.analog.reference import choose_reference
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph.convolutions import CONVOLUTIONS
-from lionheart.interop.aihwkit.config import (
-    ConversionWarning,
-    examine_config,
-    examine_tile,
-    limits_outputs,
-    report_faults,
-)
+from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults, warn_of_reads
 from lionheart.mapping import LayerMapping, Placement
 
 _THEIR_CONVOLUTIONS = {1: AnalogConv1d, 2: AnalogConv2d, 3: AnalogConv3d}
@@ -187,7 +179,7 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
             hint="call calibrate_input_ranges_ on the model before the conversion",
         )
     report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
-    _warn_of_reads(layers)
+    warn_of_reads(layers)
     for fqn, layer in layers.items():
         replace_module_(
             model, fqn, _to_theirs(layer, examine_tile(layer.tile, compiled=compiled)[0]).train(layer.training)
@@ -293,31 +285,8 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
                 ours.analog_input_range.fill_(max(_ranges_of(layer)))
             if not tiles[fqn].hwa.remap:
                 ours.analog_weight_bound.copy_(_bound_of(layer))
-    _warn_of_reads({fqn: layer for fqn, layer in analog_layers(model).items() if fqn in theirs})
+    warn_of_reads({fqn: layer for fqn, layer in analog_layers(model).items() if fqn in theirs})
     return model
-
-
-def _warn_of_reads(layers: Mapping[str, AnalogLayer]) -> None:
-    """Issue a `ConversionWarning` if LionHeart chooses reference reads for layers that AIHWKIT does not have."""
-    found = [
-        fqn for fqn, layer in layers.items() if layer.tile.reference_inputs == "auto" and "signs" in _reads_of(layer)
-    ]
-    if found:
-        warnings.warn(
-            f"{', '.join(found)}: LionHeart compensates drift from reads with sign vectors, because these layers have outliers "
-            "or many zeros. AIHWKIT reads one row after another and computes other factors. To compare both simulators, set "
-            "reference_inputs='rows' for the tile",
-            ConversionWarning,
-            stacklevel=3,
-        )
-
-
-@torch.no_grad()
-def _reads_of(layer: AnalogLayer) -> set[str]:
-    if layer.tile.drift_compensation == "none":
-        return set()
-    rows = (layer._normalised(first, last)[0] for first, last in layer._row_slices())
-    return {choose_reference(each, layer.tile) for weights in rows for each in layer._crossbars(weights)}
 
 
 def _their_layers(model: nn.Module) -> dict[str, nn.Module]:

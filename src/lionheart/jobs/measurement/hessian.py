@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
-from lionheart.data import BatchSource, call_model, move_batch
+from lionheart.data import BatchSource, batch_length, call_model, move_batch
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
@@ -151,7 +151,7 @@ def estimate_traces(
     totals, n_samples = dict.fromkeys(fqns, 0.0), 0
     with _twice_differentiable(model):
         for index, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0))):
-            size = len(targets) if hasattr(targets, "__len__") else 1
+            size = batch_length(targets) or 1
             loss = loss_function(call_model(model, move_batch(inputs, device)), move_batch(targets, device))
             with _naming_the_cause():
                 slopes = torch.autograd.grad(loss, unique, create_graph=True, materialize_grads=True)

@@ -16,12 +16,13 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
-from lionheart.data import BatchSource, as_batches, call_model, move_batch, take_samples
+from lionheart.data import BatchSource, as_batches, call_model, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
 from lionheart.jobs.samples import calibration_pass
+from lionheart.logits import find_logits
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tasks import Task
 from lionheart.training import TrainSpec, add_teacher_outputs, distillation_loss
@@ -50,7 +51,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     task, settings, streams = context.task, context.settings, context.streams
     model = copy.deepcopy(task.model)
     device = next(model.parameters()).device
-    inputs = move_batch(next(iter(task.train_batches.epoch(streams.generator("sensitivity", "inputs"))))[0], device)
+    inputs = move_batch(read_first(task.train_batches, streams.generator("sensitivity", "inputs"))[0], device)
 
     digital, measure = 0.0, task.loss
     if tells_classes(task, batches):
@@ -102,7 +103,8 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
     for fqn in fqns:
         backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
         for name, layer in analog_layers(model).items():
-            layer.analog_input_range.detach().fill_(ranges[name])
+            if name in ranges:  # else the layer has had no input, and its first inputs set the range
+                layer.analog_input_range.detach().fill_(ranges[name])
         yield fqn
 
 
@@ -112,11 +114,11 @@ def tells_classes(task: Task, batches: BatchSource) -> bool:
     The outputs of the network must be class logits of shape ``(*targets.shape, classes)`` with at least two classes. Targets of
     a custom type may have integer targets in the attribute ``classes``.
     """
-    inputs, targets = next(iter(batches.epoch(torch.Generator().manual_seed(0))))
+    inputs, targets = read_first(batches)
     targets = getattr(targets, "classes", targets)
     device = next(task.model.parameters()).device
     with torch.no_grad():
-        outputs = call_model(copy.deepcopy(task.model).eval(), move_batch(inputs, device))
+        outputs = find_logits(call_model(copy.deepcopy(task.model).eval(), move_batch(inputs, device)))
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
     whole = not (targets.is_floating_point() or targets.is_complex())

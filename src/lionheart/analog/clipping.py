@@ -1,0 +1,184 @@
+"""Limits of the weight magnitudes in hardware-aware (HWA) training.
+
+Limits are computed once, at conversion. Limits from clipped weights would shrink with every step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lionheart.analog.likeness import Likeness
+from lionheart.devices import HWASpec, TileSpec
+
+_RANGE, _BOUND, _LIMIT = "analog_input_range", "analog_weight_bound", "analog_weight_limit"
+_ADDED = (_RANGE, _BOUND, _LIMIT)  # parameters and buffers that an analog layer has and the digital layer has not
+_MEMORY = "_analog_memory"  # attribute of a digital module with the limits of its last conversion
+_ROUNDING = 1e-6
+_SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the weights were not clipped to the limits
+
+
+def clips_by_spread(hwa: HWASpec) -> bool:
+    """Return whether the settings define one limit for all weights of a layer by the spread of the weights."""
+    return hwa.weight_clip_sigma is not None or hwa.weight_clip_average is not None
+
+
+def spread_limit(
+    matrix: Tensor,  # (out, in)
+    hwa: HWASpec,
+) -> Tensor:  # ()
+    """Return the limit that the spread of a layer's weights defines.
+
+    Args:
+        matrix: Weights of the layer.
+        hwa: Settings with a limit by the spread of the weights.
+
+    Returns:
+        The limit, in units of the weights. Infinite if all weights are equal.
+    """
+    limits = []
+    if hwa.weight_clip_sigma is not None:
+        limits.append(matrix.var(correction=int(matrix.numel() > 1)).sqrt() * hwa.weight_clip_sigma)
+    if hwa.weight_clip_average is not None:
+        limits.append(matrix.abs().amax(dim=1).mean() * hwa.weight_clip_average)
+    limit = torch.stack(limits).amin()
+    return torch.where(limit > 0, limit, math.inf)
+
+
+def column_limits(
+    bound: Tensor,  # (out,)
+    limit: Tensor | None,  # ()
+    hwa: HWASpec,
+) -> Tensor | None:  # (out,)
+    """Return the largest allowed weight magnitude of each column, or None if the settings define no limit.
+
+    Args:
+        bound: Largest weight magnitude of each column at the time when the limits were computed.
+        limit: Limit of the whole layer from `spread_limit`; None = no limit by the spread.
+        hwa: Settings of HWA training.
+    """
+    limits = None
+    if hwa.weight_clip is not None:
+        limits = torch.where(bound > 0, bound * hwa.weight_clip, math.inf)  # a column of zeros may learn
+    if limit is not None and clips_by_spread(hwa):
+        limits = limit.expand_as(bound) if limits is None else torch.minimum(limits, limit)
+    return limits
+
+
+def was_clipped(
+    matrix: Tensor,  # (out, in)
+    limits: Tensor,  # (out,) or ()
+) -> bool:
+    """Return whether weights may have been clipped to `limits`: all are within the limits, and some are not much smaller."""
+    column_max = matrix.abs().amax(dim=1)
+    limits = limits.to(column_max.device)
+    is_within = bool((column_max <= limits * (1 + _ROUNDING)).all())
+    return is_within and bool((column_max >= _SMALLEST_SHARE * limits).any())
+
+
+class ClippedWeight(Likeness):
+    """Base class of analog layers: the weight, its limits in HWA training, and saving and loading of both."""
+
+    weight: Tensor
+    tile: TileSpec
+    analog_weight_bound: Tensor
+    analog_weight_limit: Tensor
+
+    def matrix(self) -> Tensor:
+        """Return the weight as a matrix ``(out, in)``. For a convolution, the inputs are in the order of an im2col vector."""
+        return self.weight.reshape(self.weight.shape[0], -1)
+
+    def release(self) -> nn.Module:
+        """Return the digital layer with the current weights, hooks and attributes."""
+        digital = self.leave_()
+        for name in _ADDED:
+            digital._parameters.pop(name, None)
+            digital._buffers.pop(name, None)
+        return digital
+
+    def register_limits_(self) -> None:
+        """Register the buffers of the limits and compute their values. Called once, when the layer is created."""
+        self.register_buffer(_BOUND, None)
+        if clips_by_spread(self.tile.hwa):
+            self.register_buffer(_LIMIT, None)
+        self.fix_limits_(again=True)
+
+    def memory(self) -> dict[str, Any]:
+        """Return a dictionary in the digital module with values of this conversion, which the next conversion reads."""
+        found: dict[str, Any] = self.__dict__["digital"].__dict__.setdefault(_MEMORY, {})
+        return found
+
+    def has_frozen_weight(self) -> bool:
+        """Return whether the weight requires no gradient and must not change."""
+        return not self.weight.requires_grad
+
+    @torch.no_grad()
+    def fix_limits_(self, *, again: bool = False) -> None:
+        """Compute the limits from the current weights.
+
+        Args:
+            again: Whether to keep the limits of an earlier conversion if the weights may have been clipped to them. The spread
+                of clipped weights would give a smaller limit at every conversion.
+        """
+        hwa, matrix, past = self.tile.hwa, self.matrix().detach(), self.memory() if again else {}
+        settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average)
+        bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if clips_by_spread(hwa) else None
+        if past.get("settings") == settings:
+            before = column_limits(past["bound"].to(bound), past["limit"], hwa)
+            if before is not None and was_clipped(matrix, before):
+                bound = past["bound"].to(bound) if hwa.weight_clip is not None and hwa.weight_clip < 1 else bound
+                limit = None if limit is None else past["limit"].to(limit)
+        self.analog_weight_bound = bound
+        if limit is not None:
+            self.analog_weight_limit = limit
+        self.memory().update(settings=settings, bound=bound, limit=limit)
+
+    def use_limit_(self, limit: Tensor) -> None:
+        """Set the limit of the whole layer to `limit` ``()``, computed from other weights of the same layer."""
+        self.analog_weight_limit = limit.to(self.analog_weight_bound, copy=True)
+        self.memory()["limit"] = self.analog_weight_limit
+
+    def column_limits(self) -> Tensor | None:
+        """Return the largest allowed weight magnitude of each column ``(out,)``; None = no limit, or the weight is frozen."""
+        if self.has_frozen_weight():
+            return None
+        return column_limits(self.analog_weight_bound, self._buffers.get(_LIMIT), self.tile.hwa)
+
+    @torch.no_grad()
+    def clip_weights_(self) -> None:
+        """Clip the exact weights in place to the limits that the settings ``tile.hwa.weight_clip*`` define.
+
+        Call this method after each optimiser step. A weight that requires no gradient does not change.
+        """
+        limits = self.column_limits()
+        if limits is not None:
+            limits = limits.view(-1, *[1] * (self.weight.ndim - 1))
+            self._write_weight_(torch.clamp(self.weight, -limits, limits))
+
+    def _write_weight_(self, weight: Tensor) -> None:
+        """Copy `weight`, a tensor with the shape of the layer's weight, into the weight parameter."""
+        self.weight.copy_(weight)
+
+    def _loads_weight(self, state_dict: dict[str, Any], prefix: str) -> bool:
+        return prefix + "weight" in state_dict
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load the state; limits that the ``state_dict`` lacks are computed from its weights."""
+        present = [name for name in _ADDED if name in self._buffers or name in self._parameters]
+        for name in _ADDED:
+            if name not in present:
+                state_dict.pop(prefix + name, None)
+        limits = [name for name in present if name != _RANGE]
+        is_new = self._loads_weight(state_dict, prefix) and any(prefix + name not in state_dict for name in limits)
+        given = {name: state_dict[prefix + name] for name in limits if prefix + name in state_dict}
+        for name in present:
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._has_range = False
+        if is_new:
+            self.fix_limits_()
+            for name, value in given.items():
+                getattr(self, name).copy_(value)

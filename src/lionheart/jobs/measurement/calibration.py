@@ -1,0 +1,65 @@
+"""What a job measures once on the task's own network or training data and sets in analog layers: ranges and limits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
+from lionheart.analog.clipping import clips_by_spread
+from lionheart.data import call_model, move_batch, read_first
+from lionheart.jobs.context import Context
+from lionheart.mapping import LayerMapping, Placement
+from lionheart.rng import RandomStreams
+from lionheart.tasks import Task
+
+
+def calibrate_on_training_batch_(
+    model: nn.Module,
+    task: Task,
+    streams: RandomStreams,
+    fqns: Iterable[str] | None = None,
+    *,
+    digitally: bool = False,
+) -> dict[str, float]:
+    """Calibrate the input ranges of analog layers in place with the first batch of the task's training data.
+
+    Args:
+        model: Model with analog layers.
+        task: Task with the training data.
+        streams: Random streams of the order of the data and of the noise.
+        fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
+        digitally: Whether all analog layers compute digitally while inputs are collected.
+
+    Returns:
+        Input range of each calibrated layer by the layer's name. Layers without any input are missing.
+    """
+    device = next(model.parameters()).device
+    inputs = read_first(task.train_batches, streams.generator("calibration"), "Task.train")[0]
+    seed_noise_(model, streams.generator("calibration", "noise", device=device))
+    moved = move_batch(inputs, device)
+    return calibrate_input_ranges_(model, lambda net: call_model(net, moved), fqns, digitally=digitally)
+
+
+def compute_weight_limits(context: Context) -> dict[str, Tensor]:
+    """Return the limits of clipping that follow from the spread of the weights of the task's model, by layer name.
+
+    The retrained weights of a search are clipped already, and the spread of clipped weights gives smaller limits. The result is
+    empty if the tile settings do not clip by the spread of weights.
+    """
+    tile = context.settings.tile
+    fqns = [each.node.fqn for each in context.mappable]
+    if not clips_by_spread(tile.hwa) or not fqns:
+        return {}
+    everything = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
+    twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, tile)
+    return {fqn: layer.analog_weight_limit for fqn, layer in analog_layers(twin).items()}
+
+
+def set_weight_limits_(model: nn.Module, limits: Mapping[str, Tensor]) -> None:
+    """Set the limits from `compute_weight_limits` in the analog layers of a model, in place."""
+    for fqn, layer in analog_layers(model).items():
+        if fqn in limits:
+            layer.use_limit_(limits[fqn])
