@@ -11,6 +11,7 @@ from torch import Tensor
 from lionheart.analog.crossbar import program_crossbar, read_crossbar
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import SMALLEST_READOUT
+from lionheart.analog.reference import choose_reference, exact_gain
 from lionheart.devices import TileSpec
 
 
@@ -61,9 +62,13 @@ def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Ten
     if tile.hwa.weight_noise_kind == "programming":
         return chip.weights
     read = read_crossbar(chip, tile.device, t_inference=draw_age(tile, source), generator=source.generator)
-    if tile.drift_compensation == "global":
+    if tile.drift_compensation == "none":
+        return read
+    if choose_reference(weights, tile) == "signs":
+        read /= exact_gain(read, weights, tile)
+    elif tile.drift_compensation == "global":
         read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=SMALLEST_READOUT)
-    elif tile.drift_compensation == "per_column":
+    else:
         programmed, aged = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
         read *= programmed / aged.clamp(min=SMALLEST_READOUT)
     return read

@@ -125,6 +125,18 @@ class TileSpec(Spec):
         description="digital factor from reference reads after programming and at inference; global: one per tile; "
         "per_column: one per column",
     )
+    reference_inputs: Literal["auto", "rows", "signs"] = Field(
+        "auto",
+        description="inputs of the reference reads; rows: one row after another, as in AIHWKIT; signs: vectors of +1 and -1 on "
+        "all rows, compared with the outputs of the exact weights; auto: signs for tiles on which rows would give factors "
+        "more than 10 % off, such as tiles with outliers or mostly zeros, else rows",
+    )
+    reference_reads: int = Field(
+        _default("reference_reads"),
+        ge=1,
+        le=65_536,
+        description="number of vectors in a reference read with signs; the error of the factor falls with its square root",
+    )
     column_calibration: Literal["none", "offset", "affine"] = Field(
         "none",
         description="digital correction of each column from calibration inputs, computed at each time; offset: matches the "
