@@ -58,6 +58,7 @@ from lionheart.analog import (  # noqa: E402
     drift_chip_,
     program_chip_,
     seed_noise_,
+    set_tiles_,
     use_noise_,
 )
 from lionheart.cli import app  # noqa: E402
@@ -503,6 +504,29 @@ def test_ranges_that_only_a_layer_has():
     ours = from_aihwkit_(theirs)
     assert float(ours[0].analog_input_range) == pytest.approx(0.7)
     assert worst(ours(x), expected) < 1e-5
+
+
+def test_each_layer_takes_its_own_settings():
+    """A mapping run changes settings of single layers: each layer of AIHWKIT has those of its layer, or is refused."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    tile = TileSpec.pcm(output_bound=3.0, drift_compensation="global")
+    convert_to_analog_(model, LayerMapping(dict.fromkeys(("0", "2"), Placement.ANALOG)), tile)
+    calibrate_input_ranges_(model, lambda net: net(torch.randn(32, 6, generator=torch.Generator().manual_seed(1))))
+    layers = analog_layers(model)
+    set_tiles_(model, {"2": tile.replace(drift_compensation="none")})
+    layers["2"].tile = layers["2"].tile.replace(output_bound=0.5)
+    ranges = {fqn: float(layer.analog_input_range) for fqn, layer in layers.items()}
+    refused = copy.deepcopy(model)
+    theirs = to_aihwkit_(model)
+    for fqn, bound, compensation in (("0", 3.0, GlobalDriftCompensation), ("2", 0.5, type(None))):
+        tiles = list(theirs.get_submodule(fqn).analog_tiles())
+        assert [tile.rpu_config.forward.out_bound for tile in tiles] == [bound]
+        assert isinstance(tiles[0].rpu_config.drift_compensation, compensation)
+        assert float(tiles[0].input_range) == pytest.approx(ranges[fqn], rel=1e-7)
+    set_tiles_(refused, {"0": tile.replace(column_calibration="affine")})
+    with pytest.raises(ConfigError, match=r"^0: TileSpec.column_calibration: 'affine'"):
+        to_aihwkit_(refused)
+    assert isinstance(refused.get_submodule("0"), AnalogLayer)
 
 
 def test_one_range_a_layer():

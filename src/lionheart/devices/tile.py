@@ -157,6 +157,14 @@ class TileSpec(Spec):
         """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
 
+    def can_be_read_at(self, t_inference: float) -> bool:
+        """Return whether the devices can be read at `t_inference`, the time since the chip was first programmed [s].
+
+        If the chip is reprogrammed at intervals, the age of the devices is the time since the last programming.
+        """
+        age = t_inference if self.reprogram_after is None else t_inference % self.reprogram_after
+        return age in self.device.read_times
+
     @property
     def disturbs_products(self) -> bool:
         """Whether input noise, weight read noise or voltage drop along the wires disturbs matrix-vector products."""

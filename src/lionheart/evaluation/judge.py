@@ -137,7 +137,12 @@ def _judge_scores(subject: Subject, name: str, outputs: Any, targets: Any) -> No
             "expected finite scores",
             hint=f"change {where} so that every sample has a finite score",
         )
-    if isinstance(metric, Metric) and metric.kind == "share" and not bool(((scores >= 0) & (scores <= 1)).all()):
+    if (
+        isinstance(metric, Metric)
+        and metric.kind == "share"
+        and not metric.is_of_set
+        and not bool(((scores >= 0) & (scores <= 1)).all())
+    ):
         wrong = scores[(scores < 0) | (scores > 1)]
         raise ConfigError(
             f"{where}: got the score {float(wrong[0]):g} for the first batch of {subject.name}.{name}, expected scores from 0 "

@@ -9,7 +9,7 @@ from typing import final
 
 from torch import nn
 
-from lionheart.analog import set_tiles_
+from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
 from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
@@ -41,8 +41,16 @@ class MappingResult(Printable):
     run: RunDirectory
 
     def to_blocks(self) -> list[Block]:
-        """Return tables of accuracy, cost and decisions for printing, followed by a line with the path of the run directory."""
-        return [*self.results.to_blocks(), f"run: {self.run.path}"]
+        """Return the blocks of the results for printing, and lines on the chip of the model and on the run directory."""
+        return [*self.results.to_blocks(), _describe_chip(self.model), f"run: {self.run.path}"]
+
+
+def _describe_chip(model: nn.Module) -> str:
+    if not analog_layers(model):
+        return "model: digital"
+    if find_unprogrammed(model):
+        return "model: no chip is programmed, analog layers use exact weights; program one: lionheart.program_(result.model)"
+    return "model: programmed on a simulated chip"
 
 
 def open_finished(run_dir: Path | str) -> RunDirectory:
