@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.extras import import_extra
+from lionheart.extras import hub_options, import_extra
 
 _SEQUENCE = 128  # tokens of the example input, or fewer if the model's limit is lower
 _TARGETS = 32  # tokens of the example decoder input of encoder-decoder models
@@ -80,7 +80,7 @@ def _load_config(name: str) -> Any:
     if name in CONFIG_MAPPING and not _is_cached(name):
         return CONFIG_MAPPING[name]()
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, **hub_options(name))
     except (OSError, ValueError) as error:
         known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(

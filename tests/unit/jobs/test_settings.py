@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lionheart.errors import ConfigError
-from lionheart.jobs import read_settings
+from lionheart.jobs import MapSettings, read_settings
 
 
 def test_what_one_run_sets_is_not_the_next_ones_preset(tmp_path: Path):
@@ -30,3 +30,14 @@ def test_single_values_do_not_stay(tmp_path: Path):
     before = read_settings("quick")
     read_settings("quick", overrides={"tile": {"hwa": {"remap": False}}, "search": {"n_chips": 2}})
     assert read_settings("quick") == before
+
+
+def test_values_of_the_caller_are_not_changed():
+    """Groups that a caller gave were stored in the settings themselves, so later values changed the caller's dictionary."""
+    given = {"tile": {"hwa": {"weight_noise": 0.5}, "device": {"technology": "pcm"}}}
+    shown = repr(given)
+    found = read_settings("quick", overrides=given, assignments=["tile.hwa.weight_noise=1", "tile.device.g_max=20"])
+    assert (found.tile.hwa.weight_noise, found.tile.device.g_max) == (1.0, 20.0)
+    MapSettings.preset("robust", **given)
+    assert repr(given) == shown
+    assert read_settings("quick", overrides=given).tile.hwa.weight_noise == 0.5
