@@ -110,6 +110,21 @@ def test_a_measure_is_checked_and_never_changed():
         F1.name = "other"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.96, 1.03, "[96.00, 100.00]"),
+        (-0.02, 0.05, "[0.00, 5.00]"),
+        (-0.5, 1.5, "[0.00, 100.00]"),
+        (0.2, 0.3, "[20.00, 30.00]"),
+    ],
+)
+def test_intervals_of_shares_end_at_100_percent(low: float, high: float, shown: str):
+    """The interval of a mean over chips is symmetric, so it reached beyond 100 %."""
+    assert ACCURACY.format_interval(low, high) == shown
+    assert F1.format_interval(low, high) == shown
+
+
 # ------------------------------------------------------------------------------------------- unit, direction and scope
 
 KELVIN = root_mean_squared_error("K")
