@@ -32,12 +32,12 @@ from lionheart.arguments import (
     choose_read_times,
     trace_model,
 )
-from lionheart.candidates import match_rules
 from lionheart.data import count_batches, device_of
 from lionheart.deprecated import warn_deprecated
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, check_type
 from lionheart.graph import LayerGraph
+from lionheart.graph.rules import match_rules
 from lionheart.jobs import MappingResult, MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import ACCURACY

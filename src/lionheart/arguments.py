@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
-from lionheart.candidates import match_rules
 from lionheart.data import (
     BatchSource,
     as_batches,
@@ -29,6 +28,7 @@ from lionheart.data import (
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.graph.rules import match_rules
 from lionheart.jobs.times import choose_times
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress

@@ -1,42 +1,17 @@
-"""Candidates: the projections (weight matrices) of a network, each with the decision whether it may run on analog tiles.
-
-The module also evaluates the rules with which a user includes or excludes projections.
-"""
+"""Candidates: the projections (weight matrices) of a network, each with the decision whether it may run on analog tiles."""
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from pydantic.dataclasses import dataclass as record
 
-from lionheart.deprecated import rename_rules
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
-from lionheart.partition import TilePartition, partition_graph
-
-
-class Named(Protocol):
-    """Interface of projections (weight matrices) that a user can select with rules.
-
-    A rule is compared either with the names of a projection (`fqn` and `aliases`), or with its `layer_type`.
-    """
-
-    @property
-    def fqn(self) -> str:
-        """Fully qualified name of the projection."""
-
-    @property
-    def aliases(self) -> tuple[str, ...]:
-        """Fully qualified names of other layers that use the same weight."""
-
-    @property
-    def layer_type(self) -> str:
-        """Name of the layer type, such as ``linear`` or ``conv2d``."""
+from lionheart.graph.rules import explain_choices
+from lionheart.partition import TilePartition, partition_graph, partition_matrix
 
 
 @final
@@ -128,9 +103,12 @@ def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRec
 
     Args:
         graph: Layer graph of a network.
-        candidates: Projections of the graph, each with the decision whether it may run on analog tiles.
+        candidates: Projections of the graph, each with the decision whether it may run on analog tiles. Projections that did
+            not run are left out.
     """
-    rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in candidates)
+    used = set(graph.fqns)
+    judged = [each for each in candidates if each.node.fqn in used]
+    rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in judged)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
 
@@ -158,92 +136,22 @@ def find_candidates(
         exclude: Rules for projections that stay digital, even if an include rule matches them.
 
     Returns:
-        One candidate for each projection, in the order of the network. A candidate holds the decision and, if the projection
-        must stay digital, the reason.
+        One candidate for each projection, in the order of the network, and then one for each projection that did not run. A
+        candidate holds the decision and, if the projection must stay digital, the reason.
 
     Raises:
-        ConfigError: A rule matches no projection, or is not a valid regular expression.
+        ConfigError: A rule matches no projection, is not a valid regular expression, or takes too long.
     """
-    choices = explain_choices(graph.nodes, include, exclude)
+    choices = explain_choices((*graph.nodes, *graph.unused_projections), include, exclude)
     found, partitions = [], partition_graph(graph, tile)
     for node in graph.nodes:
         choice = choices.get(node.fqn, "")
         unsupported_reason = f"{node.unsupported_reason}: not supported on tiles" if node.unsupported_reason else ""
         found.append(Candidate(node, partitions[node.fqn], choice or unsupported_reason, by_choice=bool(choice)))
+    for node in graph.unused_projections:
+        partition = partition_matrix(node.rows, node.cols, node.groups, tile.rows, tile.cols)
+        found.append(Candidate(node, partition, node.unsupported_reason))
     return found
-
-
-def explain_choices(
-    nodes: Iterable[Named],
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    *,
-    options: tuple[str, str] = ("include", "exclude"),
-) -> dict[str, str]:
-    """Return the names of the projections (weight matrices) that rules of the user keep digital, each with a reason.
-
-    Args:
-        nodes: Projections that the rules are compared with.
-        include: Rules for projections that may become analog, in the syntax described at `find_candidates`; projections that
-            match none stay digital. Empty = all may become analog.
-        exclude: Rules for projections that stay digital, even if an include rule matches them.
-        options: Names of the two options that hold `include` and `exclude`, for error messages.
-
-    Raises:
-        ConfigError: A rule matches no projection, or is not a valid regular expression.
-    """
-    known = list(nodes)
-    included, excluded = rename_rules(options[0], include), rename_rules(options[1], exclude)
-    chosen = _match_all(options[0], included, known) if included else {node.fqn for node in known}
-    refused = _match_all(options[1], excluded, known)
-    reasons = {node.fqn: "not included by the user" for node in known if node.fqn not in chosen}
-    return reasons | {node.fqn: "kept digital by the user" for node in known if node.fqn in refused}
-
-
-def match_rules(option: str, rules: Iterable[str], nodes: Iterable[Named]) -> tuple[str, ...]:
-    """Return the names of all projections (weight matrices) that match at least one rule, in the order of `nodes`.
-
-    Args:
-        option: Name of the option that holds the rules, for error messages.
-        rules: Rules in the syntax described at `find_candidates`.
-        nodes: Projections that the rules are compared with.
-
-    Raises:
-        ConfigError: A rule matches no projection, or is not a valid regular expression.
-    """
-    known = list(nodes)
-    found = _match_all(option, rename_rules(option, rules), known)
-    return tuple(node.fqn for node in known if node.fqn in found)
-
-
-def _match_all(option: str, rules: Iterable[str], nodes: Collection[Named]) -> set[str]:
-    """Return the names of the projections (weight matrices) that match a rule. Raise an error for a rule without a match."""
-    matched: set[str] = set()
-    for rule in rules:
-        found = {node.fqn for node in nodes if _matches(option, rule, node)}
-        if not found:
-            by_type = rule.startswith("type:")
-            names = sorted({f"type:{node.layer_type}" for node in nodes}) if by_type else [node.fqn for node in nodes]
-            hint = suggest(rule, names, label="layer types" if by_type else "projections")
-            raise ConfigError(f"{option}: {rule!r} matches no projection (weight matrix) of the network", hint=hint)
-        matched |= found
-    return matched
-
-
-def _matches(option: str, rule: str, node: Named) -> bool:
-    prefix, colon, pattern = rule.partition(":")
-    if colon and prefix == "type":
-        return fnmatch.fnmatchcase(node.layer_type, pattern)
-    names = (node.fqn, *node.aliases)
-    if colon and prefix == "re":
-        try:
-            return any(re.search(pattern, name) for name in names)
-        except re.error as error:
-            raise ConfigError(
-                f"{option}: {rule!r} is not a valid regular expression: {error}",
-                hint="correct the expression, or use a shell pattern without 're:'",
-            ) from error
-    return any(name == rule or fnmatch.fnmatchcase(name, rule) for name in names)
 
 
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -266,3 +266,52 @@ def test_seven_billion_weights_are_inspected_in_little_memory(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["totals"]["weights"] == 6_607_077_376
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20  # in KiB: 2 GiB
+
+
+HOSTILE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.add_module("\\x1b[31m[bold]", nn.Linear(4, 4))
+        self.add_module("spare\\u202e\\x9b", nn.Linear(4, 4))
+        self.table = nn.Parameter(torch.ones(4, 4))
+        self.points = nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x):
+        first = next(iter(self.children()))
+        return torch.cdist(first(x) + self.table[:1], self.points)
+
+
+def net():
+    return Net(), torch.ones(1, 4)
+"""
+
+
+def test_the_audit_says_what_is_outside_and_whether_it_is_complete(tmp_path: Path):
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    data = data_of(inspect(f"{tmp_path / 'hostile.py'}:net", "--json"))
+    assert not data["totals"]["is_complete"]
+    assert {row["name"]: row["macs"] for row in data["other_weights"]} == {"table": 0, "points": None}
+    assert [row["weights"] for row in data["unused_projections"]] == [16]
+    text = " ".join(inspect(f"{tmp_path / 'hostile.py'}:net").stderr.split())
+    assert "The audit is NOT complete: the MACs with points are not known" in text
+    assert "other weight: table: 4×4, no MACs: no product: Net.forward uses it in 'add'" in text
+    assert "other weight: points: 3×4, MACs not known" in text
+
+
+def test_control_characters_in_names_are_shown_escaped(tmp_path: Path):
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    for option in ([], ["--units"]):
+        shown = inspect(f"{tmp_path / 'hostile.py'}:net", *option).stderr
+        assert not [each for each in shown if each in "\x1b\x07\x9b\u202e"]
+        assert r"\x1b[31m[bold]" in shown
+        assert r"spare\u202e\x9b" in "".join(shown.split())
+
+
+def test_a_complete_audit_says_so(functions: Path):
+    result = inspect(f"{functions}:with_tensor")
+    assert "The audit is complete" in " ".join(result.stderr.split())

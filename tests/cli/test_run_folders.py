@@ -26,6 +26,7 @@ import lionheart.errors
 import lionheart.experimental.pareto.work
 import lionheart.jobs.map
 from lionheart.errors import ConfigError, LionHeartError
+from lionheart.extras import hub_options
 from lionheart.jobs import load_run, map_layers
 from lionheart.runs import RunDirectory
 
@@ -271,8 +272,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 USUAL = (
     "link .lock", "link journal.jsonl", "link checkpoints", "hard journal", "pipe run.json", "deep results.json",
     "digits run.json", "NaN results.json", "empty lists results.json", "surrogates graph.json", "cut weights.safetensors",
-    "BOM run.json", "task runs code", "storage is a file", "platforms have nulls", "names climb", "names have escapes",
-    "names are scripts", "names are markup", "journal with times", "tensors are flat", "tensors are NaN",
+    "platforms have nulls", "names climb", "names have escapes", "names are markup", "journal with times", "tensors are flat",
 )  # fmt: skip
 
 
@@ -523,3 +523,75 @@ def test_another_environment_is_said(kind: str, key: str, value: Any, runs: Path
     assert result.exit_code == 0, result.stderr
     assert f"the run was started in another environment ({key} {value!r} before" in result.stderr
     assert ("OMP_NUM_THREADS=99" in result.stderr) == (key == "threads")
+
+
+# --------------------------------------------------------------------------------------------------------- names of users
+
+
+@pytest.mark.parametrize("name", [ESCAPES, "[/bold][red]x", "a\r\nerror: b", "x" * 30_000])
+def test_names_of_modules_on_the_terminal(name: str, tmp_path: Path):
+    """Control characters of names were executed by the terminal, and markup of rich was an internal error."""
+    (tmp_path / "named.py").write_text(
+        "import torch\ndef build():\n    net = torch.nn.Sequential()\n"
+        f"    net.add_module({name!r}, torch.nn.Linear(4, 4))\n    return net, torch.zeros(1, 4)\n"
+    )
+    for flags in ([], ["--all"], ["--json"], ["--exclude", name]):
+        result = lionheart_command("inspect", f"{tmp_path / 'named.py'}:build", *flags)
+        assert result.exit_code in (0, 2), result.stderr
+        assert "internal error" not in result.stderr
+        assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", result.stdout + result.stderr) is None
+        assert len(result.stderr) < 12_000
+
+
+@pytest.mark.parametrize("verb", ["map", "inspect", "profile", "pareto"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x/" * 2_500 + "a.py:f",
+        "x" * 5_000,
+        "x" * 5_000 + ":f",
+        f"{ESCAPES}.py:f",
+        f"{ESCAPES}:f",
+        "a.py:" + "f" * 5_000,
+    ],
+)
+def test_impossible_names_of_tasks(verb: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A path of 5,000 characters was an OSError, and the message repeated it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("")
+    result = lionheart_command(verb, name)
+    assert result.exit_code == 2, result.stderr
+    assert len(result.stderr) < 2_000
+    assert "\x1b" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["a.py"]
+
+
+def test_default_folders_are_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: Path):
+    """`../net.py:f` gave the hidden folder `runs/..-net.py:f-...`, and colons break scp, docker and Windows."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "net.py").write_text("from quadrants import build_task as f\n")
+    monkeypatch.chdir(tmp_path / "work")
+    for name, start in (("../net.py:f", "net.py-f-"), (f"{tmp_path}/net.py:f", "tmp-")):
+        shutil.rmtree("runs", ignore_errors=True)
+        assert lionheart_command("map", name, "--config", runs / "tiny.toml").exit_code == 0
+        found = os.listdir("runs")
+        assert [re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+@-]*[A-Za-z0-9]", each) is not None for each in found] == [True]
+        assert found[0].startswith(start)
+
+
+def test_no_waiting_without_a_network(monkeypatch: pytest.MonkeyPatch):
+    """`text@NAME` waited half a minute for a hub that cannot be reached."""
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    assert hub_options("nobody/none") == {"trust_remote_code": False, "local_files_only": True}
+    assert hub_options(str(Path.cwd())) == {"trust_remote_code": False}

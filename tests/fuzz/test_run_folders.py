@@ -100,7 +100,9 @@ def test_links_and_odd_names(finished: Path, folder: Path, data: st.DataObject) 
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    kind = data.draw(st.sampled_from(("link to file", "link to nothing", "link to folder", "folder", "missing", "loop")))
+    kind = data.draw(
+        st.sampled_from(("link to file", "link to nothing", "link to folder", "folder", "missing", "loop"))
+    )
     target = {"link to file": "../victim/file", "link to nothing": "../victim/new", "link to folder": "../victim"}
     if kind == "folder":
         path.mkdir()
@@ -108,5 +110,7 @@ def test_links_and_odd_names(finished: Path, folder: Path, data: st.DataObject) 
         path.symlink_to(name)
     elif kind in target:
         path.symlink_to(target[kind])
-    judge(*data.draw(st.sampled_from(COMMANDS)), folder=folder, codes=(0, 2, 3), may_write=(*WRITES, "run/mapping.json"))
+    judge(
+        *data.draw(st.sampled_from(COMMANDS)), folder=folder, codes=(0, 2, 3), may_write=(*WRITES, "run/mapping.json")
+    )
     assert tree(folder / "victim") == {"file": tree(folder)["victim/file"]}

@@ -110,6 +110,21 @@ def test_a_measure_is_checked_and_never_changed():
         F1.name = "other"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.96, 1.03, "[96.00, 100.00]"),
+        (-0.02, 0.05, "[0.00, 5.00]"),
+        (-0.5, 1.5, "[0.00, 100.00]"),
+        (0.2, 0.3, "[20.00, 30.00]"),
+    ],
+)
+def test_intervals_of_shares_end_at_100_percent(low: float, high: float, shown: str):
+    """The interval of a mean over chips is symmetric, so it reached beyond 100 %."""
+    assert ACCURACY.format_interval(low, high) == shown
+    assert F1.format_interval(low, high) == shown
+
+
 # ------------------------------------------------------------------------------------------- unit, direction and scope
 
 KELVIN = root_mean_squared_error("K")
@@ -264,7 +279,7 @@ def test_a_relative_bound_is_a_share_of_the_digital_value(metric: Metric, given:
     ("metric", "given", "message"),
     [
         (ACCURACY, "2 %", "write '2 pp' for a difference of values, or '2 % rel'"),
-        (Metric("MAPE", unit="%", kind="plain"), "2 %", "which itself is in percent"),
+        (Metric("MAPE", unit="%", kind="plain"), "2 %", "write 2 for a difference of values, or '2 % rel'"),
         (KELVIN, "2 pp", "a drop of the RMSE has the unit 'K'"),
         (KELVIN, "2 k", "a drop of the RMSE has the unit 'K'"),
         (ACCURACY, "2 mm", "a drop of the accuracy has the unit 'pp'"),

@@ -13,11 +13,11 @@ from torch import nn
 
 from lionheart.analog.calibration import find_uncalibrated
 from lionheart.analog.convert import analog_layers, describe_present, find_unsupported_reason
-from lionheart.candidates import explain_choices
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
+from lionheart.graph.rules import explain_choices
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.tables import Block, Printable, Table
 from lionheart.units import format_duration
@@ -267,7 +267,7 @@ def list_choices(model: nn.Module, graph: LayerGraph | None = None) -> Iterator[
     known = {each.fqn for each in placed}
     aliases = {alias for node in traced.values() for alias in node.aliases}
     for node in traced.values():
-        if node.layer_type == "functional" and node.fqn not in known | aliases:
+        if node.layer_type in ("functional", "stacked") and node.fqn not in known | aliases:
             yield Choice(node.fqn, node.layer_type, node.unsupported_reason, node.aliases)
 
 

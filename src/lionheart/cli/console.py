@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, final
 
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Task as ProgressTask
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
@@ -55,6 +60,8 @@ def _make_console() -> Console:
     return console
 
 
+#: Parts of a name that start at a dot, and pieces of a part that start at a dot or underscore.
+_PARTS, _PIECES = re.compile(r"\.?[^.]+|\."), re.compile(r"[._]?[^._]+|[._]")
 #: Progress and readable results; silent with --quiet.
 stderr = _make_console()
 _urgent = _make_console()
@@ -147,13 +154,13 @@ class RichProgress:
             total: Number of steps of the complete operation; None = unknown.
         """
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
+            _DescriptionColumn(),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         with Progress(
             *columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal
@@ -185,6 +192,47 @@ class _ShortTable(Table):
         """Add a row; see `rich.table.Table.add_row`."""
         short = [cut_middle(each, _MOST_OF_A_CELL) if isinstance(each, str) else each for each in cells]
         super().add_row(*short, **options)
+
+
+@final
+class NameCell:
+    """Table cell that shows a name given by the user, such as that of a layer. It is wrapped at dots and underscores.
+
+    Args:
+        text: Name; a line break in it is kept. Control characters are shown as escape sequences, and markup has no effect.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = escape_controls(text).split("\n")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            yield Text("\n".join(_wrap_name(line, options.max_width)), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        widths = [cell_len(line) for line in self._lines]
+        parts = [cell_len(part) for line in self._lines for part in _PARTS.findall(line)]
+        return Measurement(max(parts, default=0), max(widths)).with_maximum(options.max_width)
+
+
+def _wrap_name(name: str, width: int) -> list[str]:
+    """Return the lines of `name`, wrapped before dots, and before underscores if a part between dots is longer than a line."""
+    lines = [""]
+    for part in _PARTS.findall(name):
+        pieces = [part] if cell_len(part) <= width else _PIECES.findall(part)
+        for piece in pieces:
+            if lines[-1] and cell_len(lines[-1] + piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return lines
+
+
+@final
+class _DescriptionColumn(ProgressColumn):
+    """Column of a progress bar with the description, which is the only column that is shortened on a narrow terminal."""
+
+    def render(self, task: ProgressTask) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:

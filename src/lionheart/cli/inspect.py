@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import RichProgress, make_table, print_json, stderr
+from lionheart.cli.console import NameCell, RichProgress, make_table, print_json, stderr
 from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_si
 
 if TYPE_CHECKING:
+    from lionheart.graph.nodes import OtherWeight
     from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
 
 _MANY = 40  # projections; a longer table has one row for equal projections of repeated blocks
@@ -100,35 +101,77 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
         _show_groups(data)
     totals, n = data.totals, len(data.projections)
     stderr.print(
-        f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. "
+        f"{format_count(totals.macs)}MACs and {totals.weights:,} weights in {n} projections. {_describe_rest(totals)}"
         f"{_share(totals, totals.macs_mappable)} can run analog, on {totals.n_tiles_all_analog} tiles. "
         f"{_share(totals, totals.macs_by_choice)} stay digital by choice of the user. "
-        f"{_share(totals, totals.macs_not_mappable)} cannot run analog. "
-        f"Latencies are those of one inference on {data.platform}.",
-        markup=False,
+        f"{_share(totals, totals.macs_not_mappable + totals.macs_other)} cannot run analog. "
+        f"Latencies are those of one inference on {data.platform}."
     )
+    stderr.print(_describe_completeness(data))
     for group in data.groups:
         if group.reason:
             count = f" ({group.n_projections})" if group.n_projections > 1 else ""
-            stderr.print(f"  digital: {group.pattern}{count}: {group.reason}", markup=False)
+            stderr.print(f"  digital: {group.pattern}{count}: {group.reason}")
     for row in data.projections:
         if row.aliases:
-            stderr.print(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}", markup=False)
+            stderr.print(f"  shared weight: {row.fqn} = {', '.join(row.aliases)}")
+    for line in _describe_others(data):
+        stderr.print(line)
+    for note in data.notes:
+        stderr.print(f"  {note}")
     if data.unused:
-        stderr.print(f"not used with the example inputs: {', '.join(data.unused)}", markup=False)
+        stderr.print(f"not used with the example inputs: {', '.join(data.unused)}")
     if totals.macs_dynamic:
-        stderr.print(
-            f"always digital, products of two activations: {format_count(totals.macs_dynamic)}MACs", markup=False
-        )
+        stderr.print(f"always digital, products of two activations: {format_count(totals.macs_dynamic)}MACs")
     others = ", ".join(f"{op.name} {format_count(op.n_elements)}" for op in data.other_ops if op.n_elements)
     if others:
-        stderr.print(f"always digital, other operations (output elements): {others}", markup=False)
+        stderr.print(f"always digital, other operations (output elements): {others}")
     if data.unpriced_ops:
-        stderr.print(f"not in the cost model of {data.platform}: {', '.join(data.unpriced_ops)}", markup=False)
+        stderr.print(f"not in the cost model of {data.platform}: {', '.join(data.unpriced_ops)}")
+
+
+def _describe_rest(totals: CoverageTotals) -> str:
+    """Return a sentence on the weights of two or more dimensions outside projections, or an empty string if there are none."""
+    if not totals.weights_other:
+        return ""
+    macs = f", with {format_count(totals.macs_other)}MACs" if totals.macs_other else ""
+    return f"{totals.weights_other:,} other weights{macs} are in no projection. "
+
+
+def _describe_completeness(data: CoverageAudit) -> str:
+    """Return a sentence that tells whether the number of MACs is known for every weight."""
+    unknown = [each for each in data.other_weights if each.macs is None]
+    if not unknown:
+        return "The audit is complete: it contains every weight of two or more dimensions."
+    names = ", ".join(each.name for each in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    return f"The audit is NOT complete: the MACs with {names} are not known, and the percentages leave them out."
+
+
+def _describe_others(data: CoverageAudit) -> list[str]:
+    """Return lines on the weights outside projections. Equal weights of repeated blocks share a line."""
+    from lionheart.graph.blocks import make_pattern
+
+    groups: dict[tuple[str, str, tuple[int, ...]], list[OtherWeight]] = {}
+    for each in data.other_weights:
+        groups.setdefault((make_pattern(each.name), each.reason, each.shape), []).append(each)
+    lines = []
+    for (pattern, reason, shape), members in groups.items():
+        known = [each.macs for each in members if each.macs is not None]
+        macs = (
+            "MACs not known"
+            if len(known) < len(members)
+            else f"{format_count(sum(known))}MACs"
+            if any(known)
+            else "no MACs"
+        )
+        name = f"{pattern} ({len(members)})" if len(members) > 1 else members[0].name
+        size = f"{'×'.join(map(str, shape))}, " if shape else ""
+        lines.append(f"  other weight: {name}: {size}{macs}: {reason}")
+    return lines
 
 
 def _share(totals: CoverageTotals, macs: int) -> str:
-    return f"{100 * macs / totals.macs:.1f} % of the MACs"
+    return f"{100 * macs / max(totals.macs + totals.macs_other, 1):.1f} % of the MACs"
 
 
 def _shape(row: ProjectionAudit | ProjectionGroup | ShapeCount) -> str:
@@ -143,7 +186,7 @@ def _show_groups(data: CoverageAudit) -> None:
     )  # fmt: skip
     for row in data.groups:
         table.add_row(
-            row.pattern,
+            NameCell(row.pattern),
             str(row.n_projections),
             row.layer_type,
             _shape(row),
@@ -162,9 +205,9 @@ def _show_units(data: CoverageAudit) -> None:
     )  # fmt: skip
     for row in data.units:
         table.add_row(
-            row.pattern,
+            NameCell(row.pattern),
             str(row.n_units),
-            "\n".join(f"{shape.n_projections} {shape.layer_type} {_shape(shape)}" for shape in row.shapes),
+            NameCell("\n".join(f"{shape.n_projections} {shape.layer_type} {_shape(shape)}" for shape in row.shapes)),
             format_si(row.macs, "").strip(),
             format_si(row.weights, "").strip(),
             str(row.n_tiles_mappable) if row.n_mappable else "-",
@@ -181,7 +224,7 @@ def _show_projections(data: CoverageAudit) -> None:
     for row in data.projections:
         analog = row.analog
         table.add_row(
-            row.fqn,
+            NameCell(row.fqn),
             row.layer_type,
             _shape(row),
             f"{row.n_mvms}",

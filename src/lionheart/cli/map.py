@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lionheart.cli.console import EXIT_NOT_MET, RichProgress, make_table, print_json, say, stderr, warn
+from lionheart.cli.console import EXIT_NOT_MET, NameCell, RichProgress, make_table, print_json, say, stderr, warn
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -197,7 +197,7 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
     for node in graph.nodes:
         decision, placement = tried.get(node.fqn), placements[node.fqn]
         table.add_row(
-            node.fqn,
+            NameCell(node.fqn),
             f"{node.rows}×{node.cols}",
             format_count(node.macs),
             f"{100 * node.macs / graph.macs:.1f} %",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr
+from lionheart.cli.console import NameCell, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import DeviceName, JsonFlag, Seed, SetFlags, TaskName, list_assignments
 from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.units import format_duration
@@ -111,7 +111,7 @@ def show_profile(profile: Profile) -> None:
                 metric.format_value(point.mean),
                 f"{metric.write_drop(point.drop_pp, sign=True)} ± {metric.write_drop(half)}",
             ]
-        table.add_row(row.fqn, f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
+        table.add_row(NameCell(row.fqn), f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)
     unfinished = f"{left} projections are not yet evaluated. " if left else ""

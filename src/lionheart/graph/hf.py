@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.extras import import_extra
+from lionheart.extras import hub_options, import_extra
+from lionheart.graph.hf_config import bounded_modules, check_config, read_config
 
 _SEQUENCE = 128  # tokens of the example input, or fewer if the model's limit is lower
 _TARGETS = 32  # tokens of the example decoder input of encoder-decoder models
 _SAMPLES = 16_000  # audio samples of the example input, 1 s at 16 kHz
+_SHOWN = 80  # characters of a name, a value or an error of transformers in an error message
 #: Names of the tables in transformers that map a model type to a class with a head, in order of preference.
 _HEADS = (
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
@@ -50,11 +51,24 @@ def load_structure(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
             hint="write a Python function that returns (model, example_inputs), and give path/to/file.py:function instead "
             f"of hf:{name}",
         )
-    with torch.device("meta"):
-        model = model_class(config)
-        model.config.pad_token_id = None  # used only for warnings about input values, which do not exist here
-        inputs = example_inputs(model)
+    try:
+        with torch.device("meta"), bounded_modules():
+            model = model_class(config)
+            model.config.pad_token_id = None  # used only for warnings about input values, which do not exist here
+            inputs = example_inputs(model)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _refuse(f"hf:{name}: {model_class.__name__} cannot be built from this configuration", error) from error
     return model.eval(), inputs
+
+
+def _refuse(what: str, error: Exception) -> ConfigError:
+    """Return the `ConfigError` for any error that transformers raises for an unusual configuration, with a short message."""
+    reason = " ".join(str(error).split())[:_SHOWN]
+    return ConfigError(
+        f"{what}: {type(error).__name__}: {reason}", hint="check the names, types and sizes in the config.json"
+    )
 
 
 def _load_config(name: str) -> Any:
@@ -63,24 +77,26 @@ def _load_config(name: str) -> Any:
     folder = Path(name)
     if folder.is_dir() or name.endswith(".json"):
         path = folder / "config.json" if folder.is_dir() else folder
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            model_type = data["model_type"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtifactError(
-                f"{path}: not a readable model configuration: {type(error).__name__}: {error}",
-                hint="give a config.json that contains the key 'model_type', such as a file written by save_pretrained",
-            ) from error
+        data = read_config(path)
+        model_type = data["model_type"]
         if model_type not in CONFIG_MAPPING:
-            known = suggest(str(model_type), list(CONFIG_MAPPING.keys()), label="model types")
+            known = suggest(model_type[:_SHOWN], list(CONFIG_MAPPING.keys()), label="model types")
             raise ConfigError(
-                f"{path}: model_type: got {model_type!r}, expected a model type that transformers supports", hint=known
+                f"{path}: model_type: got {model_type[:_SHOWN]!r}, expected a model type that transformers supports",
+                hint=known,
             )
-        return CONFIG_MAPPING[model_type].from_dict(data)
+        try:
+            return CONFIG_MAPPING[model_type].from_dict(data)
+        except Exception as error:
+            raise _refuse(f"{path}: transformers rejects this configuration of {model_type!r}", error) from error
     if name in CONFIG_MAPPING and not _is_cached(name):
         return CONFIG_MAPPING[name]()
     try:
-        return AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **hub_options(name))
+        check_config(config.to_dict(), f"hf:{name}")
+        return config
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(
@@ -106,9 +122,16 @@ def _model_class(config: Any) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto
 
-    named = [getattr(transformers, each, None) for each in config.architectures or ()]
-    if named and named[0] is not None:
-        return named[0]
+    named = next(iter(config.architectures or ()), None)
+    named = named if isinstance(named, str) and named.isidentifier() else ""
+    found = getattr(transformers, named, None) if named else None
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        return found
+    if found is not None:
+        raise ConfigError(
+            f"architectures: got {named[:_SHOWN]!r}, which is not a model class of transformers",
+            hint="give the name of a model class such as 'LlamaForCausalLM', or remove the entry",
+        )
     model_type = config.model_type
     for head in _HEADS:
         found = getattr(modeling_auto, head, {}).get(model_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from functools import cached_property
 from typing import Annotated, final
@@ -21,7 +22,8 @@ class LayerNode:
     Args:
         fqn: Fully qualified name in the model. A shared weight has the name of the layer that runs first.
         layer_type: Name of the layer type, for example ``linear``, ``conv2d``, ``mha`` or ``lstm``. The type is ``functional``
-            for a parameter that is multiplied outside all layers of registered types.
+            for a parameter that is multiplied outside all layers of registered types. The type is ``stacked`` for one matrix of
+            a parameter that holds several, such as the weight matrix of one expert.
         rows: Number of inputs of the weight matrix of one group. For a convolution: channels per group times elements of the
             kernel.
         cols: Number of outputs of the weight matrix of one group.
@@ -104,16 +106,47 @@ class DigitalOp:
     scheduled_after: str = ""
 
 
+@final
+@dataclass(frozen=True)
+class OtherWeight:
+    """A parameter of two or more dimensions that belongs to no projection (weight matrix), embedding or norm.
+
+    Args:
+        name: Name of the parameter in the model. If a layer stores its weights in no parameter, the name of the layer.
+        shape: Shape of the parameter; empty if it is not known.
+        reason: Use of the parameter in the forward pass, which tells why it is no projection.
+        macs: Number of multiply-accumulate operations (MACs) with the parameter per inference; None if it is not known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    reason: str
+    macs: int | None = 0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def weights(self) -> int:
+        """Number of weights; 0 if the shape is not known."""
+        return math.prod(self.shape) if self.shape else 0
+
+
 class GraphTotals(Record):
     """Total numbers of operations and of weights, summed over all projections (weight matrices) of a network.
 
     Args:
         macs: Number of multiply-accumulate operations (MACs) per inference.
         weights: Number of weights. A weight that several layers share is counted once.
+        macs_other: Number of MACs per inference with parameters outside projections, as far as the number is known.
+        weights_other: Number of weights in parameters of two or more dimensions that belong to no projection, embedding or
+            norm.
+        is_complete: Whether the number of MACs is known for every parameter outside projections.
     """
 
     macs: int
     weights: int
+    macs_other: int = 0
+    weights_other: int = 0
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, config=ConfigDict(validate_by_name=True, serialize_by_alias=True))
@@ -126,13 +159,17 @@ class LayerGraph:
             operation that are scheduled after the same projection.
         edges: Pairs of projection names ``(producer, consumer)``. Outputs of the producer reach the consumer without another
             projection between them.
-        unused: Names of the projections that computed no product in the traced forward pass.
+        unused_projections: Projections that computed no product in the traced forward pass, with zero MVMs.
+        other_weights: Parameters of two or more dimensions that belong to no projection, embedding or norm.
+        notes: Notes on the counts, such as example inputs in which no batch dimension was found.
     """
 
     nodes: Annotated[tuple[LayerNode, ...], Field(alias="projections")]
     other_ops: tuple[DigitalOp, ...]
     edges: tuple[tuple[str, str], ...] = ()
-    unused: tuple[str, ...] = ()
+    unused_projections: tuple[LayerNode, ...] = ()
+    other_weights: tuple[OtherWeight, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, fqn: str) -> LayerNode:
         if fqn in self._by_name:
@@ -176,7 +213,24 @@ class LayerGraph:
     @property
     def totals(self) -> GraphTotals:
         """Numbers of multiply-accumulate operations (MACs) and weights, summed over all projections (weight matrices)."""
-        return GraphTotals(macs=self.macs, weights=self.weights)
+        return GraphTotals(
+            macs=self.macs,
+            weights=self.weights,
+            macs_other=sum(each.macs or 0 for each in self.other_weights),
+            weights_other=sum(each.weights for each in self.other_weights),
+            is_complete=self.is_complete,
+        )
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of the projections (weight matrices) that computed no product in the traced forward pass."""
+        return tuple(node.fqn for node in self.unused_projections)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the number of MACs is known for every parameter that belongs to no projection, embedding or norm."""
+        return all(each.macs is not None for each in self.other_weights)
 
 
 def _add(first: DigitalOp, second: DigitalOp) -> DigitalOp:

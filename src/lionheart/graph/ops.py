@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
@@ -108,6 +109,44 @@ _FACTORS: dict[Any, tuple[int, int]] = {
     aten.dot: (0, 1),
     aten._trilinear: (0, 1),
 }
+#: Products in which each group of input vectors has its own matrix of a stack. An argument gives the ends of the groups.
+_GROUPED = {"_grouped_mm", "_scaled_grouped_mm", "grouped_mm_fallback"}
+#: Operations that read the parameters of a norm.
+NORMS = {"batch_norm", "layer_norm", "group_norm", "_fused_rms_norm", "rms_norm"}
+#: Operations that look up rows of a parameter.
+LOOKUPS = {"embedding", "_embedding_bag", "_embedding_bag_forward_only", "embedding_bag", "embedding_renorm"}
+#: Operations that choose elements of their first argument by indices in another argument.
+GATHERS = {"index", "index_select", "gather", "embedding", "take"}
+#: Operations that contain no product, besides elementwise operations.
+_PLAIN = {
+    *_NO_ARITHMETIC,
+    *(
+        "cumsum",
+        "cumprod",
+        "sort",
+        "topk",
+        "argsort",
+        "mean",
+        "softmax",
+        "_softmax",
+        "_log_softmax",
+        "logsumexp",
+        "std",
+    ),
+    *("linalg_vector_norm", "var_mean", "std_mean", "aminmax", "scatter_add", "scatter_reduce", "slice_scatter"),
+    *("select_scatter", "index_add", "masked_scatter", "masked_select", "nonzero", "pad", "unfold_backward", "take"),
+    *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d"),
+    *(
+        "_upsample_nearest_exact2d",
+        "_upsample_bilinear2d_aa",
+        "_upsample_bicubic2d_aa",
+        "native_dropout",
+        "expand_copy",
+    ),
+    *("equal", "isin", "unique", "_unique2", "bucketize", "tril_indices", "rot90", "im2col", "col2im"),
+}
+#: Products in which the weight may be either factor.
+LEFT_OR_RIGHT = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
 #: Product -> position of the argument that is added to the product.
 _ADDENDS = {aten.addmm: 0, aten.baddbmm: 0, aten.addmv: 0, aten.convolution: 2, aten._convolution: 2}
 
@@ -124,6 +163,9 @@ def macs_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
         kwargs: Keyword arguments of the call.
         out: Result of the call.
     """
+    if is_grouped(packet):
+        left, right = args[:2]
+        return int(left.numel() * right.shape[-1] if left.ndim == right.ndim == 2 else out.numel() * left.shape[-1])
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out)) // 2
     if packet in (aten.mv, aten.addmv):
@@ -143,11 +185,84 @@ def factors_of(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | No
     an example of an operation that is not in the table.
 
     Args:
-        packet: Overload packet of the called operation, for example ``torch.ops.aten.mm``.
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.addmm``.
         args: Positional arguments of the call.
     """
-    positions = _FACTORS.get(packet)
-    return None if positions is None else (args[positions[0]], args[positions[1]])
+    places = (0, 1) if is_grouped(packet) else _FACTORS.get(packet)
+    return None if places is None else (args[places[0]], args[places[1]])
+
+
+def as_matrix(packet: Any, args: tuple[Any, ...], weight: Tensor) -> Tensor:
+    """Return the weight of a product as a view or copy of shape ``(rows, cols)``, or ``(groups, rows, cols)`` with groups.
+
+    Args:
+        packet: Overload packet of the called operation, for example ``torch.ops.aten.convolution``.
+        args: Positional arguments of the call.
+        weight: Weight of the call.
+
+    Returns:
+        For a convolution, rows are the elements of the kernel of one group, and columns its output channels. For a
+        matrix-vector product, rows are the inputs. For any other product, `weight` itself.
+    """
+    if packet in (aten.mv, aten.addmv):
+        return weight.t()
+    if packet in (aten.convolution, aten._convolution, aten.convolution_overrideable):
+        is_transposed, groups = args[6], args[8]
+        matrices: Tensor = weight.reshape(groups, len(weight) // groups, -1)
+        matrices = matrices if is_transposed else matrices.transpose(-1, -2)
+        return matrices[0] if groups == 1 else matrices
+    return weight
+
+
+def is_grouped(packet: Any) -> bool:
+    """Return whether an operation multiplies each group of input vectors with its own matrix."""
+    return packet.__name__ in _GROUPED
+
+
+def group_shares(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, ...] | None:
+    """Return the fraction of the input vectors that each matrix of a grouped product multiplies; None for another product.
+
+    If the sizes of the groups are not known, as on the ``meta`` device, all fractions are equal.
+    """
+    if not is_grouped(packet) or args[1].ndim != 3:
+        return None
+    n = len(args[1])
+    ends = next(
+        (each for each in (kwargs.get("offs"), *args[2:]) if isinstance(each, Tensor) and each.dim() == 1), None
+    )
+    if ends is None or ends.is_meta or ends.is_floating_point() or len(ends) != n or not int(ends[-1]):
+        return (1 / n,) * n
+    sizes = [int(b) - int(a) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    return tuple(size / sum(sizes) for size in sizes)
+
+
+def pick_shares(args: tuple[Any, ...], n: int) -> tuple[float, ...]:
+    """Return for each of `n` matrices the fraction of the indices of a lookup that chose it.
+
+    If the indices are not known, as on the ``meta`` device, all fractions are equal.
+    """
+    chosen = [each for each in tree_leaves(args[1:]) if isinstance(each, Tensor)]
+    if len(chosen) != 1 or chosen[0].is_meta or chosen[0].is_floating_point() or not chosen[0].numel():
+        return (1 / n,) * n
+    flat = chosen[0].nonzero()[:, 0] if chosen[0].dtype == torch.bool else chosen[0].flatten() % n
+    counts = torch.bincount(flat, minlength=n)[:n].tolist()
+    return tuple(count / sum(counts) for count in counts) if sum(counts) else (1 / n,) * n
+
+
+def hides_product(func: Any, name: str) -> bool:
+    """Return whether an operation may contain a product that is not counted, because it is not a known operation."""
+    plain = name in _PLAIN or name in _REDUCTIONS or name in LOOKUPS or name in NORMS or name in NO_WORK
+    return not plain and torch.Tag.pointwise not in func.tags and name not in _FLOPS_WRITTEN
+
+
+def run_operation(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operation and return its result.
+
+    A grouped product on the ``meta`` device accepts every floating-point type, although PyTorch does not.
+    """
+    if is_grouped(func._overloadpacket) and args[0].is_meta and args[0].ndim == 2 and args[1].ndim == 3:
+        return args[0].new_empty(len(args[0]), args[1].shape[-1])
+    return func(*args, **kwargs)
 
 
 def has_addend(packet: Any, args: tuple[Any, ...]) -> bool:

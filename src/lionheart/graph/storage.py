@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,17 +22,24 @@ class Origin:
         names: Names of the parameters and buffers; empty for a constant.
         region: Positions of the first and last (exclusive) element of the tensor in the memory of a parameter or buffer, in
             elements, if the tensor is a view or a copy of this parameter or buffer. None for any other tensor.
+        picks: Fraction of the vectors that each matrix of a stack multiplies, if the inputs of the model choose the matrix for
+            each vector. Empty if the product does not multiply matrix by matrix, as in a convolution. None for any other
+            tensor.
     """
 
     names: tuple[str, ...] = ()
     region: tuple[int, int] | None = None
+    picks: tuple[float, ...] | None = None
 
 
 _CONSTANT = Origin()
+_OF_MODULES = set(vars(nn.Module()))  # attributes of every module, such as those that hold its parameters
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
     """Return the positions of the first and last (exclusive) element of a tensor in its storage, in elements."""
+    if not has_memory(tensor):
+        return 0, int(tensor.numel())
     start = int(tensor.storage_offset())
     if tensor.numel() == 0:
         return start, start
@@ -39,8 +47,48 @@ def extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def memory_of(tensor: Tensor) -> int:
-    """Return an identifier of the memory of a tensor, on any torch device. All views of a tensor have the same identifier."""
-    return int(tensor.untyped_storage()._cdata)
+    """Return an identifier of the memory of a tensor, on any torch device. All views of a tensor have the same identifier.
+
+    A sparse tensor has no single memory; its identifier is that of the Python object.
+    """
+    return int(tensor.untyped_storage()._cdata) if has_memory(tensor) else -id(tensor)
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Return whether the elements of a tensor are stored in one memory at fixed positions. False for a sparse tensor."""
+    return tensor.layout is torch.strided
+
+
+def inner_tensors(tensor: Tensor) -> list[Tensor]:
+    """Return the plain tensors that a tensor of a subclass contains, such as the integers and scales of a quantised tensor."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return []
+    names = getattr(tensor, "__tensor_flatten__", lambda: (list(vars(tensor)), None))()[0]
+    found = [each for each in (getattr(tensor, str(name), None) for name in names) if isinstance(each, Tensor)]
+    return [leaf for each in found for leaf in (inner_tensors(each) or [each])]
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters, buffers and other tensors that a model stores, by fully qualified name.
+
+    Other tensors are attributes of a module, and elements of lists, tuples and dicts that are attributes of a module.
+    """
+    found = dict([*model.named_parameters(), *model.named_buffers()])
+    for fqn, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in _OF_MODULES:
+                continue
+            items = (
+                enumerate(value)
+                if isinstance(value, (list, tuple))
+                else dict(value).items()
+                if isinstance(value, dict)
+                else ()
+            )
+            for key, item in [("", value), *items]:
+                if isinstance(item, Tensor):
+                    found.setdefault(".".join(filter(None, (fqn, name, str(key)))), item)
+    return found
 
 
 @final
@@ -58,9 +106,11 @@ class StorageTracker:
         self._held: list[
             Tensor
         ] = []  # copies of parameters are kept alive, so that their memory is not reused by other tensors
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.layout.__str__() == "torch.strided":
-                self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
+        for name, tensor in named_tensors(model).items():
+            self._owners.setdefault(memory_of(tensor), []).append((name, *extent(tensor)))
+            for inner in inner_tensors(tensor):
+                self._of_memory[memory_of(inner)] = Origin((name,))
+                self._held.append(inner)
 
     def of(self, tensor: Tensor) -> Origin | None:
         """Return the parameters and buffers that a tensor is computed from, or None if the tensor depends on model inputs."""
@@ -126,6 +176,10 @@ class StorageTracker:
         memory = memory_of(output)
         self._set(memory, output, None)
         self._producers[memory] = frozenset(fqns)
+
+    def mark(self, output: Tensor, origin: Origin) -> None:
+        """Set the origin of `output` to `origin`, which replaces the origin that `follow` recorded."""
+        self._set(memory_of(output), output, origin)
 
     def _set(self, memory: int, output: Tensor, origin: Origin | None) -> None:
         if origin is None:

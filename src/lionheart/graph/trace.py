@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,40 @@ from lionheart.data import call_model, eval_mode
 from lionheart.errors import GraphError, check_type
 from lionheart.graph.layer_types import PlacedProjection, find_tensor
 from lionheart.graph.nodes import LayerGraph
-from lionheart.graph.ops import NAMES, NO_WORK, factors_of, has_addend, macs_of
+from lionheart.graph.ops import (
+    GATHERS,
+    LEFT_OR_RIGHT,
+    NAMES,
+    NO_WORK,
+    as_matrix,
+    factors_of,
+    group_shares,
+    has_addend,
+    hides_product,
+    macs_of,
+    pick_shares,
+    run_operation,
+)
 from lionheart.graph.proxy import WeightProxy
 from lionheart.graph.recorder import TraceRecorder
-from lionheart.graph.storage import StorageTracker
+from lionheart.graph.rows import where_in
+from lionheart.graph.samples import cut_batch, is_one_of
+from lionheart.graph.stacks import is_stack
+from lionheart.graph.storage import Origin, StorageTracker
 from lionheart.graph.usage import multiply_digitally
 
+_NO_BATCH = (
+    "no batch dimension was found in the example inputs (first dimension: {}); all inputs count as one inference"
+)
 _COPIES = {"_to_copy", "clone", "contiguous", "copy"}
+
+
+class _Call(NamedTuple):
+    """A call of an operation, with its arguments."""
+
+    packet: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -36,39 +64,89 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = run_operation(func, args, kwargs or {})
         packet, name = func._overloadpacket, func._overloadpacket.__name__.rstrip("_")
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         outputs = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
         macs = macs_of(packet, args, kwargs or {}, result)
         if macs is not None and outputs:
-            self._record_product(packet, args, macs, inputs, outputs)
-            return result
-        parameters = self.tracker.parameters(inputs)
-        self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
-        if name not in NO_WORK and outputs:
-            producers = self.tracker.producers(inputs)
-            self.recorder.add_operation(
-                NAMES.get(name, name), inputs, outputs[0], producers=producers, parameters=parameters
-            )
+            self._record_product(_Call(packet, args, kwargs or {}), macs, inputs, outputs)
+        elif outputs and self._record_packed(func, name, (args, kwargs), inputs, outputs):
+            pass
+        else:
+            self._record_operation(func, args, inputs, outputs)
         return result
 
-    def _record_product(
-        self, packet: Any, args: tuple[Any, ...], macs: int, inputs: list[Tensor], outputs: list[Tensor]
-    ) -> None:
-        factors = factors_of(packet, args)
-        parameters = self.tracker.parameters(inputs)
-        if self.recorder.computes_weight(parameters):
+    def _record_operation(self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Record a call of an operation that is not a product."""
+        name = func._overloadpacket.__name__.rstrip("_")
+        known = NAMES.get(name, name)
+        origins, parameters = [self.tracker.of(each) for each in inputs], self.tracker.parameters(inputs)
+        picked = self._pick(name, args, origins)
+        self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
+        if name == "lift_fresh" and origins == [None]:
+            self.tracker.mark(outputs[0], Origin())  # a constant that the forward pass creates
+        if name in NO_WORK or not outputs:
+            self.recorder.reads.note_view(where_in(self._module), origins)
+            return
+        if picked is not None:
+            self.tracker.mark(outputs[0], picked)
+        else:
+            pairs, hides = zip(inputs, origins, strict=True), hides_product(func, known)
+            self.recorder.reads.note(known, where_in(self._module), pairs, outputs[0], hides=hides)
+        producers = self.tracker.producers(inputs)
+        self.recorder.add_operation(known, inputs, outputs[0], producers=producers, parameters=parameters)
+
+    @property
+    def _module(self) -> tuple[str, nn.Module | None]:
+        return self.stack[-1] if self.stack else ("", None)
+
+    def _pick(self, name: str, args: tuple[Any, ...], origins: list[Origin | None]) -> Origin | None:
+        """Return the origin of the result of an operation by which inputs choose matrices of a stack; None for any other."""
+        first = origins[0] if origins else None
+        if name not in GATHERS or first is None or len(first.names) != 1 or not isinstance(args[0], Tensor):
+            return None
+        if all(origin is not None for origin in origins) or args[0].ndim != 3 or not is_stack(args[0]):
+            return None
+        return Origin(first.names, None, pick_shares(args, len(args[0])))
+
+    def _record_packed(self, func: Any, name: str, given: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+        """Record a call of an operation on packed weights, which no tensor stores.
+
+        Return whether the operation belongs to a layer of known sizes. All other operations remain to be recorded.
+        """
+        is_packed = func.namespace == "quantized" or name.startswith("quantized_")
+        if not is_packed and not any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)):
+            return False
+        producers = self.tracker.producers(inputs)
+        fqns = self.recorder.add_packed_use(self._module, inputs, outputs[0], producers) if inputs else None
+        if fqns is not None:
+            self.tracker.follow_product(outputs[0], fqns)
+            return True
+        if any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)) and "embedding" not in name:
+            fqn, module = self._module
+            self.recorder.reads.note_packed(fqn, type(module).__name__, name)
+        return False
+
+    def _record_product(self, call: _Call, macs: int, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Record a product: with a weight for its projections, otherwise as a product of two activations."""
+        parameters, is_layer = self.tracker.parameters(inputs), self.recorder.is_layer(self._module[1])
+        is_constant = not is_layer and self.recorder.reads.are_weights(parameters)
+        if is_constant or self.recorder.operations.computes_weight(parameters):
             self.tracker.follow(inputs, outputs, copies=False, writes=False)
             return
+        factors, picks = factors_of(call.packet, call.args), group_shares(call.packet, call.args, call.kwargs)
         for x, weight in [] if factors is None else [factors, factors[::-1]]:
             origin = self.tracker.of(weight)
             if origin is not None and origin.names and weight.ndim >= 2:
-                module = self.stack[-1] if self.stack else ("", None)
-                producers = self.tracker.producers(inputs)
-                bias = has_addend(packet, args)
+                if picks is not None or call.packet not in LEFT_OR_RIGHT:
+                    origin = replace(origin, picks=picks or ())
+                is_left = weight is not x and weight is inputs[-2] and call.packet in LEFT_OR_RIGHT
+                seen = weight.transpose(-1, -2) if is_left else as_matrix(call.packet, call.args, weight)
+                self.recorder.reads.note_input(where_in(self._module), self.tracker.of(x))
+                producers, bias = self.tracker.producers(inputs), has_addend(call.packet, call.args)
                 fqns = self.recorder.add_use(
-                    origin, module, macs, x, weight, outputs[0], producers=producers, has_bias=bias
+                    origin, self._module, macs, x, seen, outputs[0], producers=producers, has_bias=bias
                 )
                 self.tracker.follow_product(outputs[0], fqns)
                 return
@@ -83,23 +161,42 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
     Args:
         model: Model to trace. Its weights, buffers and training mode are not changed. A model on the ``meta`` device is traced
             without computing values.
-        example_inputs: Inputs of one inference (batch 1): a tensor, a tuple of positional arguments, or a dict of keyword
-            arguments.
+        example_inputs: Inputs of one inference: a tensor, a tuple of positional arguments, or a dict of keyword arguments. If
+            the inputs are a batch of several samples, the graph counts only one of them.
 
     Returns:
-        Graph of the model. Projections (weight matrices) are listed in ``nodes``. A parameter that is multiplied outside all
-        layers of registered types has the layer type ``functional`` and a reason why it stays digital. A product without a
-        weight parameter, such as attention scores, is listed in ``other_ops`` with the name ``dynamic product``.
+        Graph of one inference. Projections (weight matrices) are listed in ``nodes``. A parameter that is multiplied outside
+        all layers of registered types has the layer type ``functional`` or ``stacked`` and a reason why it stays digital. A
+        product without a weight parameter, such as attention scores, is listed in ``other_ops`` with the name ``dynamic
+        product``. Parameters with other uses are listed in ``other_weights``. If the inputs have no dimension that is a batch
+        of independent samples, all inputs count as one inference, and ``notes`` says so.
 
     Raises:
         GraphError: The forward pass fails, or it multiplies no inputs with a weight matrix.
     """
     check_type(model, nn.Module, "model", hint="pass the network itself")
+    whole = _trace(model, example_inputs)
+    sizes = []
+    for inputs, n_samples in cut_batch(model, example_inputs):
+        if n_samples == 1:
+            return whole[0]
+        sizes.append(n_samples)
+        try:
+            part = _trace(model, inputs)
+        except GraphError:
+            continue  # such as an image without a batch, which has no channels left
+        if is_one_of(part, whole, n_samples):
+            return part[0]
+    return replace(whole[0], notes=tuple(_NO_BATCH.format(size) for size in sizes[:1]))
+
+
+def _trace(model: nn.Module, inputs: Any) -> tuple[LayerGraph, tuple[int, ...]]:
+    """Return the layer graph of one forward pass and the numbers of elements of its outputs."""
     recorder = TraceRecorder(model)
     watcher = _Recorder(model, recorder)
     try:
         with _prepared(model, watcher, recorder), watcher:
-            call_model(model, example_inputs)
+            output = call_model(model, inputs)
     except Exception as error:
         raise _explain(model, watcher, error) from error
     graph = recorder.to_graph()
@@ -108,7 +205,7 @@ def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
             f"{type(model).__name__}: the forward pass computed no projection (product of inputs with a weight matrix)",
             hint="check that the model has layers with weights, and that its forward passes the example inputs to these layers",
         )
-    return graph
+    return graph, tuple(each.numel() for each in tree_leaves(output) if isinstance(each, Tensor))
 
 
 @contextmanager
@@ -122,7 +219,9 @@ def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> 
     handles: list[Any] = []
     proxies = _Probes(recorder)
     for fqn, module in model.named_modules():
-        enter, leave = _watch(watcher.stack, fqn, proxies)
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # it supports no hooks; its products belong to the module that calls it
+        enter, leave = _watch(watcher.stack, fqn, proxies, recorder)
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -141,7 +240,7 @@ def _prepared(model: nn.Module, watcher: _Recorder, recorder: TraceRecorder) -> 
 
 
 def _watch(
-    stack: list[tuple[str, nn.Module]], fqn: str, probes: _Probes
+    stack: list[tuple[str, nn.Module]], fqn: str, probes: _Probes, recorder: TraceRecorder
 ) -> tuple[Callable[[nn.Module, Any], None], Callable[[nn.Module, Any, Any], None]]:
     def enter(module: nn.Module, args: Any) -> None:
         stack.append((fqn, module))
@@ -150,6 +249,8 @@ def _watch(
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         probes.remove(module)
         stack.pop()
+        if isinstance(output, Tensor):
+            recorder.note_run(module, [each for each in tree_leaves(args) if isinstance(each, Tensor)], output)
 
     return enter, leave
 

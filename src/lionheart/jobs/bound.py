@@ -21,7 +21,7 @@ _DEFAULTS = {
 }  # in the unit of the drop, or in % of the digital value
 
 
-def settle_bound(settings: MapSettings, metric: Metric) -> MapSettings:
+def choose_bound(settings: MapSettings, metric: Metric) -> MapSettings:
     """Return the settings with the bound on the drop written out, in `max_drop_pp` or in `max_drop`.
 
     `max_drop_pp` holds an absolute bound of a share or a perplexity, and `max_drop` all others.
@@ -41,11 +41,11 @@ def settle_bound(settings: MapSettings, metric: Metric) -> MapSettings:
             "and the confidence bound needs one score for each sample",
             hint="omit the confidence level, or use a metric of scope 'sample', such as the mean absolute error",
         )
-    [bound] = _settle("search.max_drop", _one(search.max_drop), _one(search.max_drop_pp), metric)
+    [bound] = _choose("search.max_drop", _one(search.max_drop), _one(search.max_drop_pp), metric)
     return settings.replace(search=search.replace(**_write("max_drop", [bound], metric, single=True)))
 
 
-def settle_bounds(settings: MapSettings, metric: Metric) -> MapSettings:
+def choose_bounds(settings: MapSettings, metric: Metric) -> MapSettings:
     """Return the settings with the bounds of a Pareto front written out, in `bounds_pp` or in `bounds`.
 
     Args:
@@ -56,7 +56,7 @@ def settle_bounds(settings: MapSettings, metric: Metric) -> MapSettings:
         ConfigError: A bound has another unit than the metric.
     """
     pareto = settings.pareto
-    bounds = _settle("pareto.bounds", pareto.bounds, pareto.bounds_pp, metric)
+    bounds = _choose("pareto.bounds", pareto.bounds, pareto.bounds_pp, metric)
     return settings.replace(pareto=pareto.replace(**_write("bounds", bounds, metric, single=False)))
 
 
@@ -68,7 +68,7 @@ def find_max_drop(task: Task, settings: MapSettings) -> float:
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings of the run, as returned by `settle_bound`.
+        settings: Settings of the run, as returned by `choose_bound`.
 
     Raises:
         ConfigError: The bound is relative, and the value of the digital network is zero or not finite.
@@ -88,7 +88,7 @@ def recall_max_drop(task: Task, settings: MapSettings, journal: Journal) -> floa
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings of the run, as returned by `settle_bound`.
+        settings: Settings of the run, as returned by `choose_bound`.
         journal: Journal of the run, in which the drop is recorded if the bound is relative.
     """
     given = settings.search.max_drop
@@ -103,7 +103,7 @@ def find_bounds(task: Task, settings: MapSettings, digital: float) -> list[tuple
 
     Args:
         task: Task with model, data and metric.
-        settings: Settings of the run, as returned by `settle_bounds`.
+        settings: Settings of the run, as returned by `choose_bounds`.
         digital: Score of the digital network.
 
     Returns:
@@ -149,7 +149,7 @@ def _one(value: Any) -> tuple[Any, ...] | None:
     return None if value is None else (value,)
 
 
-def _settle(where: str, general: Sequence[Any] | None, pp: Sequence[float] | None, metric: Metric) -> list[Bound]:
+def _choose(where: str, general: Sequence[Any] | None, pp: Sequence[float] | None, metric: Metric) -> list[Bound]:
     """Return the bounds that the settings give, or the default bounds. The units are checked."""
     if pp is not None and metric.kind == "plain":
         raise ConfigError(

@@ -17,7 +17,7 @@ from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.bound import find_max_drop, settle_bound
+from lionheart.jobs.bound import find_max_drop, choose_bound
 from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
@@ -87,7 +87,7 @@ def map_layers(
     settings, notes = fit_times(settings)
     for note in notes:
         progress.note(note)
-    settings = settle_bound(settings, task.metric)
+    settings = choose_bound(settings, task.metric)
     check_confidence(task, settings)
     find_max_drop(task, settings)  # a relative bound that cannot be found is an error now, not in the new run directory
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
@@ -115,7 +115,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
-    settings = settle_bound(settings, task.metric)
+    settings = choose_bound(settings, task.metric)
     if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
         require_network(run, graph)
         run.drop_checkpoints()

@@ -49,7 +49,7 @@ def _describe_chip(model: nn.Module) -> str:
     if not analog_layers(model):
         return "model: digital"
     if find_unprogrammed(model):
-        return "model: no chip is programmed, analog layers use exact weights; program one: lionheart.program_(result.model)"
+        return "model: no chip is programmed; lionheart.program_(result.model) programs one"
     return "model: programmed on a simulated chip"
 
 

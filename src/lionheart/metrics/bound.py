@@ -54,10 +54,10 @@ class Bound:
                 )
             return True
         if self.unit == "%":
+            plain = f"{self.amount:g}" if metric.drop_unit == "%" else f"'{self.amount:g} {metric.drop_unit}'"
             raise ConfigError(
                 f"{where}: got {str(self)!r} for the {metric.name}, which itself is in percent; expected a clear unit",
-                hint=f"write '{self.amount:g} {metric.drop_unit}' for a difference of values, or '{self.amount:g} % rel' for a "
-                "share of the digital value",
+                hint=f"write {plain} for a difference of values, or '{self.amount:g} % rel' for a share of the digital value",
             )
         if self.unit in ("", metric.drop_unit, metric.unit):
             return False

@@ -119,11 +119,11 @@ class Metric:
                 hint="for example finish=lambda statistics: statistics.mean(0).sqrt() for a root of mean squares",
             )
         better = kind != "perplexity" if self.higher_is_better is None else self.higher_is_better
-        settled = {"kind": kind, "unit": unit, "higher_is_better": better}
+        chosen = {"kind": kind, "unit": unit, "higher_is_better": better}
         is_left = kind == "plain" and self.drop_unit in (*_DROP_UNITS.values(), self.name)  # by dataclasses.replace
         usual = _DROP_UNITS.get(kind, unit or self.name)
-        settled["drop_unit"] = self.drop_unit if self.drop_unit and not is_left else usual
-        for name, value in settled.items():
+        chosen["drop_unit"] = self.drop_unit if self.drop_unit and not is_left else usual
+        for name, value in chosen.items():
             object.__setattr__(self, name, value)
 
     @model_serializer(mode="wrap")
@@ -251,10 +251,6 @@ class Metric:
     def worst(self, scores: Iterable[float]) -> float:
         """Return the score of lowest quality."""
         return min(scores, key=self.rank)
-
-    def largest_drop(self, baseline: float, scores: Iterable[float]) -> float:
-        """Return the drop from `baseline` to the score of lowest quality, in the unit `drop_unit`."""
-        return self.drop(baseline, self.worst(scores))
 
     def drops_between(self, baseline: float, low: float, high: float) -> tuple[float, float]:
         """Return the smaller and the larger drop from `baseline` to the two ends of an interval of scores."""

@@ -21,7 +21,6 @@ from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
 
 RESULTS_VERSION = 2
-_PRINTED_CAUTIONS = 2  # `print` shows 25 lines in all
 
 
 class SearchOutcome(StrEnum):
@@ -258,9 +257,10 @@ class Results(Printable, Record):
     def to_blocks(self) -> list[Block]:
         """Return strings and tables for `print`: the words of the summary, placements, accuracy over time, and cost."""
         summary = self.summary
+        codes = list(dict.fromkeys(each.code for each in summary.cautions))
         return [
             f"{self.outcome}: {summary.headline}",
-            *(f"caution: {each.text}" for each in summary.cautions[:_PRINTED_CAUTIONS]),
+            *([f"cautions, see summary.cautions: {', '.join(codes)}"] if codes else []),
             self._tabulate_projections(),
             tabulate_accuracy(self.test_over_time, self.confidence, self.metric),
             tabulate_systems(self.system),

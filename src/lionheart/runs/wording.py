@@ -197,7 +197,7 @@ def write_conclusion(
         f"{_describe_gain(each.energy_gain, 'less energy', 'more energy')}"
         for each in platforms
     ]
-    return f"{bound} Compared with the digital network: {'; '.join(costs)}." if costs else bound
+    return f"{bound} Against all digital: {'; '.join(costs)}." if costs else bound
 
 
 def _describe_gain(factor: float, more: str, less: str) -> str:

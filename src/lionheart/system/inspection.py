@@ -16,7 +16,7 @@ from lionheart.candidates import Candidate, Judgement, find_candidates, list_fie
 from lionheart.devices import TileSpec
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
-from lionheart.graph.nodes import GraphTotals
+from lionheart.graph.nodes import GraphTotals, OtherWeight
 from lionheart.mapping import LayerMapping
 from lionheart.record import Record
 from lionheart.runs.costs import CostTotals
@@ -161,6 +161,9 @@ class CoverageAudit(Record):
         other_ops: All operations without a weight matrix, one row for each name.
         edges: Pairs of names of projections. The second projection reads the output of the first.
         unused: Names of projections that did not run when the layer graph was created.
+        unused_projections: Projections that did not run when the layer graph was created.
+        other_weights: Parameters of two or more dimensions that belong to no projection, embedding or norm.
+        notes: Notes on the counts, such as example inputs in which no batch dimension was found.
         totals: Sums of MACs, weights and tiles over the network.
         groups: Projections grouped by name and shape, such as those of repeated blocks.
         units: Units (parts of repeated blocks) grouped by name and shapes.
@@ -173,6 +176,9 @@ class CoverageAudit(Record):
     other_ops: tuple[DigitalOp, ...]
     edges: tuple[tuple[str, str], ...]
     unused: tuple[str, ...]
+    unused_projections: tuple[LayerNode, ...] = ()
+    other_weights: tuple[OtherWeight, ...] = ()
+    notes: tuple[str, ...] = ()
     totals: CoverageTotals
     groups: tuple[ProjectionGroup, ...]
     units: tuple[UnitGroup, ...]
@@ -206,7 +212,9 @@ def audit_coverage(
         ConfigError: A rule matches no projection, or the platform is unknown.
     """
     tile, spec = tile or TileSpec(), load_platform(platform)
-    candidates = find_candidates(graph, tile, include=include, exclude=exclude)
+    names = set(graph.fqns)
+    judged = find_candidates(graph, tile, include=include, exclude=exclude)
+    candidates = [each for each in judged if each.node.fqn in names]
     analog = LayerMapping.from_analog(graph, [c.node.fqn for c in candidates if c.is_mappable])
     partitions = {c.node.fqn: c.partition for c in candidates}
     cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=tile)
@@ -230,6 +238,9 @@ def audit_coverage(
         other_ops=graph.ops_by_name,
         edges=graph.edges,
         unused=graph.unused,
+        unused_projections=graph.unused_projections,
+        other_weights=graph.other_weights,
+        notes=graph.notes,
         totals=_count_coverage(graph, candidates, n_units=len(set(units.values()))),
         groups=_group(candidates),
         units=_group_units(candidates, units),
@@ -247,8 +258,7 @@ def _count_coverage(graph: LayerGraph, candidates: Sequence[Candidate], *, n_uni
     by_choice = [c for c in candidates if c.by_choice]
     others = [c for c in candidates if not c.is_mappable and not c.by_choice]
     return CoverageTotals(
-        macs=graph.macs,
-        weights=graph.weights,
+        **dict(graph.totals),
         macs_mappable=sum(c.node.macs for c in mappable),
         weights_mappable=sum(c.node.weights for c in mappable),
         macs_by_choice=sum(c.node.macs for c in by_choice),

@@ -149,7 +149,12 @@ def digital_projection(node: LayerNode, platform: PlatformSpec, residency: Resid
         node: Projection.
         platform: Cost coefficients.
         residency: Numbers of bytes that compete with the weights for the LLC.
+
+    Returns:
+        Work of the projection. A projection that is never multiplied, such as an expert that no token reaches, has no work.
     """
+    if node.n_mvms == 0:
+        return Work()
     n_outputs = node.cols * node.groups * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
     weight_bytes, weight_s, weight_lines = _weight_traffic(node, residency, platform)

@@ -234,7 +234,7 @@ def test_unknown_name_suggests_the_nearest(resnet8: LayerGraph):
 
 def test_json_is_plain_and_complete(resnet8: LayerGraph):
     data = json.loads(json.dumps(write_record(resnet8)))
-    assert data["totals"] == {"macs": 12_501_632, "weights": 77_360}
+    assert data["totals"].items() >= {"macs": 12_501_632, "weights": 77_360, "is_complete": True}.items()
     assert [entry["fqn"] for entry in data["projections"]] == list(resnet8.fqns)
     assert sum(entry["macs"] for entry in data["projections"]) == 12_501_632
     assert {op["name"] for op in data["other_ops"]} == {op.name for op in resnet8.other_ops}

@@ -20,7 +20,7 @@ from lionheart.interop.alpine.export import QuantisedNetwork, export_run, quanti
 from lionheart.interop.alpine.manifest import ProgramScore
 from lionheart.jobs import MappingResult, MapSettings
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.metrics import ACCURACY
+from lionheart.metrics import ACCURACY, root_mean_squared_error
 from lionheart.rng import RandomStreams
 from lionheart.tasks import cross_entropy
 from lionheart.training import TrainSpec, build_optimizer, train
@@ -136,3 +136,17 @@ def test_lines_name_the_bound():
     assert within.is_within_bound
     assert within.lines()[0].startswith("accuracy of the program on 500 validation samples: 97.00 %")
     assert len(within.lines()) == 2
+
+
+def test_lines_of_errors_have_their_unit():
+    """A lower value of this metric is better, and its drop has its own unit."""
+    rmse = root_mean_squared_error("mm")
+    score = ProgramScore(
+        metric=rmse, n_samples=64, program_score=1.3, digital_score=1.25, chips_score=1.26, max_drop_pp=0.04
+    )
+    assert score.program_drop_pp == pytest.approx(0.05)
+    assert not score.is_within_bound
+    assert (
+        score.lines()[0] == "RMSE of the program on 64 validation samples: 1.300 mm, drop 0.0500 mm (bound 0.0400 mm)"
+    )
+    assert score.lines()[2].startswith("warning: the drop of the program, 0.0500 mm, exceeds")

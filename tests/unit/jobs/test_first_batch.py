@@ -31,6 +31,7 @@ from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.jobs import MappingResult, MapSettings, evaluate_run, map_layers, profile_layers, resume_run
 from lionheart.jobs.train import train_task
 from lionheart.metrics import Metric, accuracy_scores
+from lionheart.progress import SilentProgress
 from lionheart.tasks import Task, cross_entropy
 from lionheart.tasks.recipe import Recipe
 from lionheart.training import TrainSpec
@@ -244,6 +245,14 @@ def test_losses_without_a_gradient_are_refused(loss: Any, message: str | None, t
         assert run(odd(loss=loss), tmp_path).run.has("results.json")
     else:
         refuse(lambda: odd(loss=loss), tmp_path, message)
+
+
+def test_a_metric_of_a_set_whose_finish_fails_is_refused(tmp_path: Path):
+    def finish(statistics: Tensor) -> Tensor:
+        return statistics[:, 3].mean()
+
+    metric = Metric("score", scope="set", compute=accuracy_scores, finish=finish)
+    refuse(lambda: odd(metric=metric), tmp_path, r"Task\.metric: finish failed on the statistics \(8, 1\) float64")
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -628,14 +637,46 @@ def test_values_in_a_later_batch_are_named(split: str, value: float, tmp_path: P
     assert "remove or repair" in caught.value.hint
 
 
+class Turning:
+    """Batches of which one has a NaN as soon as it is said."""
+
+    def __init__(self) -> None:
+        self.is_spoilt = False
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from spoil(NAN if self.is_spoilt else 0.0, batch=3)
+
+
+class Spoiling(SilentProgress):
+    """Spoils a source after the first decision."""
+
+    def __init__(self, source: Turning) -> None:
+        self.source = source
+
+    def note(self, text: str) -> None:
+        self.source.is_spoilt = self.source.is_spoilt or text.startswith("  1  ")
+
+
 def test_values_in_a_later_training_batch_are_named_and_the_run_can_be_resumed(tmp_path: Path):
     """Cause: the error blamed the learning rate."""
     every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
+    source = Turning()
+    with pytest.raises(NumericsError, match=r"Task\.train: batch 4: inputs: got 1 of 96 values NaN"):
+        map_layers(odd(train=source), every, run_dir=tmp_path / "x", progress=Spoiling(source))
+    repaired = resume_run(odd(train=Turning()), tmp_path / "x")
+    fresh = map_layers(odd(train=Turning()), every, run_dir=tmp_path / "y")
+    assert repaired.mapping == fresh.mapping
+    assert all(torch.equal(a, b) for a, b in zip(repaired.model.parameters(), fresh.model.parameters(), strict=True))
+
+
+def test_values_in_a_later_training_batch_before_the_first_decision_leave_nothing(tmp_path: Path):
+    every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
     with pytest.raises(NumericsError, match=r"Task\.train: batch 4: inputs: got 1 of 96 values NaN"):
         map_layers(odd(train=spoil(NAN, batch=3)), every, run_dir=tmp_path / "x")
-    repaired = resume_run(odd(train=spoil(0.0, batch=3)), tmp_path / "x")
-    fresh = map_layers(odd(train=spoil(0.0, batch=3)), every, run_dir=tmp_path / "y")
-    assert repaired.mapping == fresh.mapping
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

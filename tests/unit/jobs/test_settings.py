@@ -43,3 +43,14 @@ def test_python_and_the_command_line_have_the_same_defaults(made: MapSettings):
 def test_the_preset_of_the_paper_is_as_it_was():
     paper = MapSettings.preset("paper")
     assert (paper.search.n_chips, paper.train.max_epochs, paper.tile) == (20, 50, TileSpec())
+
+
+def test_values_of_the_caller_are_not_changed():
+    """Groups that a caller gave were stored in the settings themselves, so later values changed the caller's dictionary."""
+    given = {"tile": {"hwa": {"weight_noise": 0.5}, "device": {"technology": "pcm"}}}
+    shown = repr(given)
+    found = read_settings("quick", overrides=given, assignments=["tile.hwa.weight_noise=1", "tile.device.g_max=20"])
+    assert (found.tile.hwa.weight_noise, found.tile.device.g_max) == (1.0, 20.0)
+    MapSettings.preset("robust", **given)
+    assert repr(given) == shown
+    assert read_settings("quick", overrides=given).tile.hwa.weight_noise == 0.5

@@ -140,7 +140,7 @@ def test_slower_than_digital_is_said():
     """ "100 % analog" closed a run whose table said 0.55×."""
     found = make(system=[system("P", 0.5, 0.8, a=2.5, b=0.5, c=1), system("Q", 2.0, 1.0, a=0.5, b=0.9, c=1)]).summary
     assert found.conclusion.endswith(
-        "Compared with the digital network: P 2.00× slower, 1.25× more energy; Q 2.00× faster, as much energy."
+        "Against all digital: P 2.00× slower, 1.25× more energy; Q 2.00× faster, as much energy."
     )
     first, second = found.platforms
     assert (first.slower_on_tiles, second.slower_on_tiles) == ({"a": 2.5}, {})

@@ -11,7 +11,7 @@ from lionheart.evaluation import naming_data
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
-from lionheart.jobs.bound import check_bounds, settle_bounds
+from lionheart.jobs.bound import check_bounds, choose_bounds
 from lionheart.jobs.checks import list_splits
 from lionheart.jobs.map import open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
@@ -65,7 +65,7 @@ def find_pareto_front(
 
     settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
-    settings = settle_bounds(settings, task.metric)
+    settings = choose_bounds(settings, task.metric)
     check_bounds(task, settings)
     if storage is not None:
         check_storage(storage)  # before any file is created
@@ -103,7 +103,7 @@ def resume_pareto_front(
     run.require_job("pareto")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = _prepare(task, settings)
-    settings = settle_bounds(settings, task.metric)
+    settings = choose_bounds(settings, task.metric)
     if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
         require_network(run, graph)
         return ParetoResult(read_front(run), run)

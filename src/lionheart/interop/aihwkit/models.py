@@ -270,9 +270,8 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
     for fqn, layer in theirs.items():
         tiles[fqn], found = examine_config(_without_range(_config_of(layer)))
         if len(ranges := set(_ranges_of(layer))) > 1:
-            found.append(
-                f"input_range: {', '.join(f'{each:g}' for each in sorted(ranges))}, expected one for all tiles"
-            )
+            listed = ", ".join(f"{each:g}" for each in sorted(ranges))
+            found.append(f"input_range: {listed}, expected one for all tiles")
         faults.add(fqn, found)
     report_faults(faults.lines(), "LionHeart", strict=strict)
     for fqn, layer in theirs.items():

@@ -111,7 +111,7 @@ class ProgramScore(Record):
         program_score: Mean score of the outputs of the program.
         digital_score: Mean score of the digital network of the task, on the same samples.
         chips_score: Mean score of the simulated chips of the run, on the validation samples of its final results.
-        max_drop_pp: Bound on the drop with which the run was started [pp].
+        max_drop_pp: Bound on the drop with which the run was started, in the unit of the metric's drop (pp for a share).
     """
 
     metric: Metric
