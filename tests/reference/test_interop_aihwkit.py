@@ -10,6 +10,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ pytestmark = [pytest.mark.xref, pytest.mark.usefixtures("small_noise_pool")]
 pytest.importorskip("aihwkit", reason="compares with AIHWKIT, which is not installed")
 
 from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel  # noqa: E402
-from aihwkit.inference.compensation.drift import PerColumnDriftCompensation  # noqa: E402
+from aihwkit.inference.compensation.drift import (  # noqa: E402
+    GlobalDriftCompensationWithExactReference,
+    PerColumnDriftCompensation,
+)
 from aihwkit.inference.noise.custom import StateIndependentNoiseModel  # noqa: E402
 from aihwkit.nn import AnalogConv1d, AnalogConv2d, AnalogLinear  # noqa: E402
 from aihwkit.nn.conversion import convert_to_analog  # noqa: E402
@@ -989,3 +993,26 @@ def test_a_layer_stored_inputs_first_becomes_theirs_and_parts_do_not():
     convert_to_analog_(attention, LayerMapping({"own.out_proj": Placement.ANALOG}), TileSpec.ideal())
     with pytest.raises(UnsupportedLayerError, match=r"own\.out_proj: AIHWKIT has no layer"):
         to_aihwkit_(attention)
+
+
+def test_reads_that_aihwkit_does_not_have():
+    """Layers with outliers are read with sign vectors here and row by row there: the conversion says so in both directions."""
+    linear = nn.Linear(64, 8, bias=False)
+    with torch.no_grad():
+        linear.weight[:, 0] = 40 * linear.weight.std()
+    for inputs, reads in (("auto", 1), ("rows", 0)):
+        model = nn.Sequential(copy.deepcopy(linear), nn.Linear(8, 4))
+        tile = TileSpec(input_range="dynamic", reference_inputs=inputs)
+        convert_to_analog_(model, LayerMapping(dict.fromkeys(["0", "1"], Placement.ANALOG)), tile)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            to_aihwkit_(model)
+        own = [str(each.message) for each in said if issubclass(each.category, ConversionWarning)]
+        assert [text.startswith("0: LionHeart compensates drift") for text in own] == [True] * reads
+    with pytest.warns(ConversionWarning, match=r"^0: LionHeart compensates drift from reads with sign vectors"):
+        from_aihwkit_(model)
+    with pytest.raises(ConfigError, match=r"TileSpec\.reference_inputs: 'signs'"):
+        to_rpu_config(TileSpec(reference_inputs="signs"))
+    assert from_rpu_config(to_rpu_config(TileSpec(reference_inputs="rows"))) == TileSpec()
+    with pytest.raises(ConfigError, match="GlobalDriftCompensationWithExactReference"):
+        from_rpu_config(configure(drift_compensation=GlobalDriftCompensationWithExactReference()))

@@ -27,8 +27,8 @@ from lionheart.analog.product import MVMParams
 from lionheart.analog.vectors import read_tile
 from lionheart.devices import TileSpec
 
-LARGEST_ERROR = 0.1  # root mean square of the predicted errors of factors above which "auto" reads with signs
-LARGEST_ERROR_OF_ONE = 0.2  # the same for a single factor, such as that of one column
+LARGEST_BIAS = 0.1  # root mean square of the predicted biases of factors above which "auto" reads with signs
+LARGEST_BIAS_OF_ONE = 0.2  # the same for a single factor, such as that of one column
 _DECAY = 0.5  # remaining conductance for which the error is predicted; PCM after about a year
 _DECAY_SLOPE = 1 / 8  # exponent of the assumed decay over conductance; PCM after about a year
 _N_LEVELS = 512  # levels of weights in a prediction
@@ -39,7 +39,7 @@ _SMALLEST_GAIN = 0.01  # lower bound of an estimated gain
 def choose_reference(weights: Tensor, tile: TileSpec) -> Literal["rows", "signs"]:
     """Return how the reference reads of crossbars are done: the tile setting `reference_inputs`, with ``auto`` resolved.
 
-    ``auto`` gives ``signs`` if the root mean square of `predict_errors` exceeds 10 %, or the error of any factor exceeds 20 %.
+    ``auto`` gives ``signs`` if the root mean square of `predict_bias` exceeds 10 %, or the bias of any factor exceeds 20 %.
     No random numbers are drawn.
 
     Args:
@@ -48,23 +48,23 @@ def choose_reference(weights: Tensor, tile: TileSpec) -> Literal["rows", "signs"
     """
     if tile.reference_inputs != "auto":
         return tile.reference_inputs
-    errors = predict_errors(weights, tile)
-    exceeded = (errors.square().mean().sqrt() > LARGEST_ERROR) | (errors.amax() > LARGEST_ERROR_OF_ONE)
+    bias = predict_bias(weights, tile)
+    exceeded = (bias.square().mean().sqrt() > LARGEST_BIAS) | (bias.amax() > LARGEST_BIAS_OF_ONE)
     return "signs" if bool(exceeded) else "rows"
 
 
-def predict_errors(weights: Tensor, tile: TileSpec) -> Tensor:
-    """Return the predicted relative error of each compensation factor if the rows are read one after another.
+def predict_bias(weights: Tensor, tile: TileSpec) -> Tensor:
+    """Return the predicted relative bias of each compensation factor if the rows are read one after another.
 
-    The prediction is made for conductances that have decayed to ``d = 1/2``. It is the larger of two errors.
+    The prediction is made for conductances that have decayed to ``d = 1/2``. It is the larger of two biases.
 
-    The first error is that of noise. The mean of ``|w + noise|`` is that of a folded normal distribution,
+    The first bias is that of noise. The mean of ``|w + noise|`` is that of a folded normal distribution,
     ``f(w) = s sqrt(2 / pi) exp(-w^2 / 2 s^2) + w erf(w / (s sqrt(2)))``. The bias is ``d mean f(w) / mean f(d w) - 1``. The
-    standard error follows from the variance ``w^2 + s^2 - f(w)^2`` of ``|w + noise|`` in both reads. Bias and standard error
-    are combined as a root of squares.
+    prediction judges weights, not tiles: ``s`` is that of the tile, but at most that of the default tile. With more noise than
+    that, rows give too small factors for all weights.
 
-    The second error arises without noise: small conductances of PCM decay faster than large ones. The mean magnitude weighs
-    each decay ``d(w)`` by ``|w|``, the power of the outputs by ``w^2``. The error is
+    The second bias arises without noise: small conductances of PCM decay faster than large ones. The mean magnitude weighs
+    each decay ``d(w)`` by ``|w|``, the power of the outputs by ``w^2``. The bias is
     ``(sum w^2 d / sum w^2) / (sum |w| d / sum |w|) - 1`` with the assumed decay ``d(w) ~ |w|^(1/8)``.
 
     Weights are rounded to 1/512 of the largest for the prediction.
@@ -74,8 +74,8 @@ def predict_errors(weights: Tensor, tile: TileSpec) -> Tensor:
         tile: Settings of converters, noise and drift compensation.
 
     Returns:
-        Errors ``(...,)`` of each crossbar if ``drift_compensation="global"``, else ``(..., cols)`` of each column. Crossbars or
-        columns of zeros have no error.
+        Biases ``(...,)`` of each crossbar if ``drift_compensation="global"``, else ``(..., cols)`` of each column. Crossbars or
+        columns of zeros have none.
 
     Source:
         Folded normal distribution: Leone, Nelson and Nottingham, Technometrics 3, 543 (1961). Decay of PCM: Nandakumar et al.,
@@ -85,28 +85,29 @@ def predict_errors(weights: Tensor, tile: TileSpec) -> Tensor:
     levels = (
         weights.reshape(math.prod(lead), -1).abs().nan_to_num_(nan=0.0).clamp_(max=1.0).mul_(_N_LEVELS).round_().long()
     )
-    n_factors, count = levels.shape
+    n_factors = len(levels)
     levels += torch.arange(n_factors, device=levels.device).mul_(_N_LEVELS + 1).unsqueeze(1)
     counts = torch.bincount(levels.flatten(), minlength=n_factors * (_N_LEVELS + 1)).view(n_factors, -1)
+    sums = counts.float() @ _level_terms(min(_read_noise(tile), _read_noise(TileSpec()))).to(counts.device)
+    size, energy, size_decay, energy_decay, young, old = sums.unbind(-1)
+    by_size = energy_decay / energy * size / size_decay - 1
+    by_noise = _DECAY * young / old - 1
+    return torch.where(energy > 0, torch.maximum(by_size.abs(), by_noise.abs()), 0.0).view(lead)
+
+
+def _read_noise(tile: TileSpec) -> float:
+    """Return the standard deviation of the read of one weight, from output noise, ADC rounding and noise of weights."""
     step = adc_step(tile.adc_bits, tile.output_bound) if tile.adc_bits is not None else 0.0
-    sigma = math.sqrt(tile.output_noise**2 + step**2 / 12 + tile.weight_read_noise**2)
-    sums = counts.float() @ _level_terms(sigma).to(counts.device)
-    size, energy, size_decay, energy_decay, young, young_power, old, old_power = sums.unbind(-1)
-    by_size = (energy_decay / energy * size / size_decay - 1).abs()
-    bias = _DECAY * young / old - 1
-    variances = (energy + count * sigma**2 - young_power, _DECAY**2 * energy + count * sigma**2 - old_power)
-    standard_error = variances[0] / young.square() + variances[1] / old.square()
-    by_noise = (bias.square() + standard_error.clamp(min=0)).sqrt()
-    return torch.where(energy > 0, torch.maximum(by_size, by_noise), 0.0).view(lead)
+    return math.sqrt(tile.output_noise**2 + step**2 / 12 + tile.weight_read_noise**2)
 
 
 @lru_cache(maxsize=8)
 def _level_terms(sigma: float) -> Tensor:
-    """Return the terms of the sums in `predict_errors` ``(levels, 8)``, for weights from 0 to 1 and noise with `sigma`."""
+    """Return the terms of the sums in `predict_bias` ``(levels, 6)``, for weights from 0 to 1 and noise with `sigma`."""
     w = torch.linspace(0, 1, _N_LEVELS + 1, dtype=torch.float64)
     decay = w**_DECAY_SLOPE
     young, old = (_fold(each, sigma) for each in (w, w * _DECAY))
-    terms = (w, w.square(), w * decay, w.square() * decay, young, young.square(), old, old.square())
+    terms = (w, w.square(), w * decay, w.square() * decay, young, old)
     return torch.stack(terms, dim=-1).float()
 
 

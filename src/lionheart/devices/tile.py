@@ -128,8 +128,8 @@ class TileSpec(Spec):
     reference_inputs: Literal["auto", "rows", "signs"] = Field(
         "auto",
         description="inputs of the reference reads; rows: one row after another, as in AIHWKIT; signs: vectors of +1 and -1 on "
-        "all rows, compared with the outputs of the exact weights; auto: signs for tiles on which rows would give factors "
-        "more than 10 % off, such as tiles with outliers or mostly zeros, else rows",
+        "all rows, compared with the outputs of the exact weights; auto: signs for tiles whose weights would give factors "
+        "more than 10 % too small or large with rows, such as weights with outliers or mostly zeros, else rows",
     )
     reference_reads: int = Field(
         _default("reference_reads"),
