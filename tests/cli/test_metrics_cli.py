@@ -35,7 +35,7 @@ def test_map_evaluate_and_report_speak_of_the_tasks_measure(
     assert done.exit_code == 0, done.output
     assert read_json(tmp_path / "run" / "results.json")["metric"] == write_record(measure)
     evaluated = runner.invoke(
-        app, ["evaluate", str(tmp_path / "run"), "--times", "1h", "--chips", "2"], env=environment
+        app, ["evaluate", str(tmp_path / "run"), "--trust-task", "--times", "1h", "--chips", "2"], env=environment
     )
     assert evaluated.exit_code == 0, evaluated.output
     page = report_run(tmp_path / "run").read_text()

@@ -47,7 +47,7 @@ def choose_run_dir(run_dir: Path | str | None, name: str) -> Path:
 def default_run_dir(name: str) -> Path:
     """Return a path below ``./runs`` that does not exist yet, composed of the task's name and the current time.
 
-    The name of the directory is safe in shells, in addresses of scp and on Windows.
+    The name of the directory is safe on command lines, in addresses of scp and on Windows.
     """
     base = Path("runs") / f"{make_file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
