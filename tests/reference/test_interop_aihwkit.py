@@ -948,7 +948,7 @@ def test_the_command_line(mapped: Any, tmp_path: Path):
     assert json.loads((run / "run.json").read_text())["settings"]["backend"] == "aihwkit"
     for backend in ("lionheart", "aihwkit"):
         result = CliRunner().invoke(
-            app, ["evaluate", str(run), "--times", "1s", "--chips", "2", "--backend", backend, "--json"]
+            app, ["evaluate", str(run), "--trust-task", "--times", "1s", "--chips", "2", "--backend", backend, "--json"]
         )
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["backend"] == backend

@@ -31,9 +31,9 @@ from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.errors import LionHeartWarning
-from lionheart.text import cut_middle, escape_controls, shorten_message
+from lionheart.text import cut_middle, escape_controls, shorten_message, shorten_words
 
-_MOST_OF_A_CELL = 400
+_MOST_OF_A_CELL, _MOST_OF_A_NAME = 400, 1_000  # characters
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
 
 
@@ -53,9 +53,19 @@ class _EscapingHook(RenderHook):
         return [_Escaped(each) for each in renderables]
 
 
+class _PlainConsole(Console):
+    """A console that shortens very long names in text."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; see `rich.console.Console.print`."""
+        super().print(
+            *(shorten_words(each, _MOST_OF_A_NAME) if isinstance(each, str) else each for each in objects), **options
+        )
+
+
 def _make_console() -> Console:
     """Return a console for stderr that shows text as it is: markup and emoji codes of rich have no effect."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
     console.push_render_hook(_EscapingHook())
     return console
 

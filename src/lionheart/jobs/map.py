@@ -17,7 +17,7 @@ from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.bound import find_max_drop, choose_bound
+from lionheart.jobs.bound import choose_bound, find_max_drop
 from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy

@@ -519,7 +519,7 @@ def test_for_people_and_programs(tmp_path: Path):
     assert "mapping-2pp.json" in result.stderr
     inside = [line for line in result.stderr.splitlines() if "run:" not in line and "page:" not in line]
     assert max(map(len, inside)) <= 80
-    again = pareto_command("--resume", tmp_path / "run", "--json")
+    again = pareto_command("quadrants:build_task", "--resume", tmp_path / "run", "--json")
     data = json.loads(again.stdout)
     assert len(data["mappings"]) == 5
     page = Path(data["report"]).read_text()
@@ -535,9 +535,12 @@ def test_ctrl_c_shows_the_front_so_far(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 130
     assert "2 mappings were evaluated" in " ".join(result.stderr.split())
     assert "before the search was stopped" in " ".join(result.stderr.split())
-    assert f"Stopped. To continue the run: lionheart pareto --resume {tmp_path / 'run'}" in result.stderr
+    assert (
+        f"Stopped. To continue the run: lionheart pareto quadrants:build_task --resume {tmp_path / 'run'}"
+        in result.stderr
+    )
     assert (tmp_path / "run" / "pareto.html").exists()
-    assert pareto_command("--resume", tmp_path / "run").exit_code == 0
+    assert pareto_command("quadrants:build_task", "--resume", tmp_path / "run").exit_code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
