@@ -18,7 +18,10 @@ from lionheart.mapping import LayerMapping
 from lionheart.units import parse_duration
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "lionheart"
-SETTINGS = f'seed = 3\nplatforms = ["alpine-high-power"]\n{TINY}[tile.hwa]\nweight_noise = 0.1\n[tile.device]\ntechnology = "pcm"\n'
+SETTINGS = (
+    f'seed = 3\nplatforms = ["alpine-high-power"]\n{TINY}[tile.hwa]\nweight_noise = 0.1\n'
+    '[tile.device]\ntechnology = "pcm"\n'
+)
 DEVICE = b"""
 [g_max]
 value = 20.0

@@ -10,10 +10,10 @@ import itertools
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,12 @@ class AnalogLayer(ClippedWeight, TileOperation):
         self._past_noise: deque[NoiseState] = deque(maxlen=_REMEMBERED_CALLS)
 
     analog_input_range: Tensor
+    own_attributes: ClassVar[Mapping[str, type]] = {
+        "digital": nn.Module,
+        "partition": TilePartition,
+        "tile": TileSpec,
+        "noise": NoiseSource,
+    }
 
     def _take_place(self, digital: nn.Module) -> None:
         """Share the parameters, hooks and attributes of the layer `digital`."""
@@ -111,6 +117,11 @@ class AnalogLayer(ClippedWeight, TileOperation):
             self._past_noise.append(self.noise.remember())
         return self._compute(input)
 
+    def call(self, x: Tensor) -> Tensor:
+        """Return the outputs for the inputs `x`. Global hooks do not run, unless this layer has hooks of its own."""
+        has_hooks = self._forward_hooks or self._forward_pre_hooks
+        return cast(Tensor, self(x) if has_hooks else self.forward(x))
+
     def _compute(self, x: Tensor) -> Tensor:
         x = self._pad(x)
         if torch.is_autocast_enabled(x.device.type):
@@ -118,7 +129,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
         params = self._mvm_params(x)
         if self.tile.reads_vectors:
             return self.arrange(self._forward_vectors(x, params), x)
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+        if torch.is_grad_enabled() and any(each.requires_grad for each in (x, self.weight, self.analog_input_range)):
             out: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
                 x, self.weight, self.bias, self.analog_input_range, self, params, self.noise
             )

@@ -79,6 +79,12 @@ def calibrate_input_ranges_(
     digital = layers.values() if digitally else [layers[fqn] for fqn in chosen]
     with _computing_digitally(digital):
         inputs = _collect_inputs(model, run, {fqn: layers[fqn] for fqn in chosen})
+    for fqn, seen in inputs.items():
+        if not all(bool(x.isfinite().all()) for x in seen):
+            raise ConfigError(
+                f"calibration: got NaN or infinite inputs of layer {fqn!r}, expected finite numbers",
+                hint="remove these samples from the calibration data, or find the layer before that computes the values",
+            )
     _warn_of_unseen({fqn: layers[fqn] for fqn in chosen if fqn not in inputs})
     ranges = {}
     for fqn, seen in inputs.items():
