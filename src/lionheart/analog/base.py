@@ -371,7 +371,11 @@ class AnalogLayer(ClippedWeight, TileOperation):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without what the next pass computes again."""
-        passing = {"_chip_params": None, "_step_weights": None, "_past_noise": deque(maxlen=_REMEMBERED_CALLS)}
+        passing: dict[str, Any] = {
+            "_chip_params": None,
+            "_step_weights": None,
+            "_past_noise": deque(maxlen=_REMEMBERED_CALLS),
+        }
         return {**self.__dict__, **passing}
 
     def extra_repr(self) -> str:

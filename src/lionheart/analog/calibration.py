@@ -153,7 +153,7 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
     shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
     exact = [layer.digital.forward(x) for x in inputs]
     noise, limit = _noise_variance(layer), _sum_limit(layer)
-    errors = []
+    errors: list[tuple[float, float]] = []
     for share in (*shares, *(ratio**-each for each in range(1, _N_LARGER_RANGES + 1))):
         bound = largest * share
         results = [_squared_error(layer, x, y, bound, limit) for x, y in zip(inputs, exact, strict=True)]

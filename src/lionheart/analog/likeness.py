@@ -28,7 +28,7 @@ class _LooksLike:
     """Mixin that gives an object the class of the digital module in ``isinstance``; ``type`` returns the real class."""
 
     @property
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         # torch.compile skips every module that is a recurrent layer of PyTorch, but can compile the analog ones
         if not self.__dict__.get(_SHARES) or torch._guards.TracingContext.try_get() is not None:
             return type(self)
@@ -147,7 +147,7 @@ class Likeness(_LooksLike, nn.Module):
         return type(self).__name__
 
 
-def _make_bare(kind: type) -> Any:
+def _make_bare(kind: type[nn.Module]) -> nn.Module:
     return kind.__new__(kind)
 
 

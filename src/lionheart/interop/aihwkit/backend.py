@@ -316,10 +316,10 @@ class _TheirConv(_OnTheirTiles, AnalogConv):  # AIHWKIT computes the products
 
 
 @final
-class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
+class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[override]
     """Linear projection (weight matrix) inside a module such as attention, computed on AIHWKIT's tiles."""
 
 
 @final
-class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
+class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[override]
     """Convolution inside a module, or weight matrix of a transposed convolution, computed on AIHWKIT's tiles."""
