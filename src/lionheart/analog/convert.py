@@ -207,7 +207,7 @@ def find_name_clash(digital: nn.Module) -> str:
     layers = list(children.values()) if isinstance(children, nn.ModuleDict) else []
     added = {"analog_input_range"} & {*digital._buffers, *digital._parameters}
     if added or any(isinstance(each, AnalogLayer) for each in layers):
-        return "the layer runs on tiles in another model already; convert a deep copy of the model"
+        return "the layer runs on tiles in another model already; convert that model to digital first"
     names = [*digital.__dict__, *digital._parameters, *digital._buffers, *digital._modules]
     taken = [name for name in names if analog_type.reserves(name)]
     return f"the layer's attribute {taken[0]!r} has the name of an attribute of analog layers" if taken else ""

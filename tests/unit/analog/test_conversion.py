@@ -526,7 +526,8 @@ def test_data_parallel_on_several_devices_is_refused():
 
 def test_a_compiled_layer_is_refused_and_a_compiled_model_works():
     net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    alone = nn.Sequential(torch.compile(net[0], backend="eager"), net[2])
+    first, last = copy.deepcopy(net[0]), copy.deepcopy(net[2])  # a layer is on tiles in one model only
+    alone = nn.Sequential(torch.compile(first, backend="eager"), last)
     with pytest.raises(
         UnsupportedLayerError, match="layer '0._orig_mod' cannot run on tiles: the layer is compiled by itself"
     ):
