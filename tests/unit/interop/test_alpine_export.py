@@ -551,7 +551,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_compiler
 def test_run_is_exported_and_checked(finished: Path, tmp_path: Path):
-    result = lionheart_command("export", finished, "--trust-task", "--to", "alpine", "--out", tmp_path / "program", "--check")
+    result = lionheart_command(
+        "export", finished, "--trust-task", "--to", "alpine", "--out", tmp_path / "program", "--check"
+    )
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert "outputs on host: identical" in result.stderr
@@ -572,5 +574,7 @@ def test_mapping_is_exported_as_json(finished: Path, tmp_path: Path):
 def test_bad_exports_are_refused(finished: Path, tmp_path: Path):
     assert_refused(lionheart_command("export", finished, "--to", "alpin"), "--to: got 'alpin'", "alpine")
     assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run in this directory")
-    assert_refused(lionheart_command("export", finished, "--trust-task", "--to", "alpine", "--inputs", "0"), "got 0 stored samples")
+    assert_refused(
+        lionheart_command("export", finished, "--trust-task", "--to", "alpine", "--inputs", "0"), "got 0 stored samples"
+    )
     assert_refused(lionheart_command("export", finished, "--to", "json", "--check"), "--check")
