@@ -614,7 +614,7 @@ def test_a_password_is_not_written_down(tmp_path: Path):
         tmp_path / "run",
         RunDescription(task="x", seed=0, settings={}, job="pareto", storage="postgresql://me:***@host/base"),
     )
-    with pytest.raises(ConfigError, match="is not recorded"):
+    with pytest.raises(ConfigError, match="unless it is given again"):
         resume_pareto_front(build_task(), run.path)
 
 
