@@ -62,7 +62,7 @@ def map_once(args: argparse.Namespace, bound: str, strategy: str, seed: int) -> 
         ]
         fresh += ["--set", f"search.ranking={ranking}"] if ranking else []
         fresh += ["--config", config or str(args.config), "--out", str(path)]
-        resumed = ["--resume", str(path)]
+        resumed = [args.task, "--resume", str(path)]
         command = [sys.executable, "-m", "lionheart", "map", *(resumed if (path / "run.json").exists() else fresh)]
         done = subprocess.run(command, check=False)  # noqa: S603  our own command
         if done.returncode not in (0, 3):

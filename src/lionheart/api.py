@@ -25,11 +25,11 @@ from lionheart.arguments import (
     as_rules,
     as_seconds,
     as_tile,
-    as_times,
     check_calibrated,
     check_converted,
     check_count,
     check_model,
+    choose_read_times,
     trace_model,
 )
 from lionheart.data import count_batches, device_of
@@ -49,7 +49,6 @@ from lionheart.system import PlatformSpec, SystemEstimate, estimate_system
 from lionheart.tasks import Task
 from lionheart.tasks.task import as_metric
 
-FIRST_READ_S = 1.0  # when a programmed chip is read first [s]; some devices have no model of an earlier time
 CALIBRATION_BATCHES = 32  # batches that calibration reads at most
 INTERVAL_COVERAGE: float = SearchSpec.model_fields["interval_coverage"].default
 
@@ -57,7 +56,7 @@ INTERVAL_COVERAGE: float = SearchSpec.model_fields["interval_coverage"].default
 def evaluate(
     model: nn.Module,
     data: Any,
-    times: Iterable[str | float] | str | float = ("1s", "1d"),
+    times: Iterable[str | float] | str | float | None = None,
     n_chips: int = 10,
     seed: int = 0,
     metric: Any = ACCURACY,
@@ -73,7 +72,8 @@ def evaluate(
     Args:
         model: Digital model, or a model that `convert_to_analog_` has converted and `calibrate_` has calibrated.
         data: Batches to evaluate on: a `DataLoader`, a list of ``(inputs, targets)`` pairs or a `BatchSource`.
-        times: One or more times after programming, each a string such as ``"1d"`` or a number of seconds.
+        times: One or more times after programming, each a string such as ``"1d"`` or a number of seconds. None = 1 s and 1 d,
+            without a time at which the device of a layer cannot be read.
         n_chips: Number of simulated chips, >= 1. Each chip is programmed independently.
         seed: Seed of the random numbers of all chips, >= 0.
         metric: A `Metric`, or a function of ``(outputs, targets)`` that returns one score for each sample, shape ``(batch,)``.
@@ -89,7 +89,7 @@ def evaluate(
     """
     check_model(model, "evaluate")
     batches, scored = as_data(data, "evaluate"), as_metric(metric, where="evaluate: metric")
-    moments = as_times(times, "evaluate")
+    moments = choose_read_times(model, times, "evaluate: times", progress)
     check_count("evaluate: n_chips", n_chips, 1)
     streams = RandomStreams(check_count("evaluate: seed", seed, 0)).scope("test")
     count_batches(batches, None)  # an error if the data do not end
@@ -164,6 +164,8 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
 def program_(model: nn.Module, seed: int = 0) -> ChipState:
     """Program the weights of all analog layers on a new simulated chip, in place, and read the chip 1 s after programming.
 
+    A device that cannot be read after 1 s is read at the nearest known time.
+
     In ``eval()`` mode, the model then computes with the weights read from this chip. Another call of `program_`, an evaluation
     or a conversion discards the chip.
 
@@ -180,9 +182,10 @@ def program_(model: nn.Module, seed: int = 0) -> ChipState:
     check_converted(model, "program_")
     check_calibrated(model, "program_")
     generator = RandomStreams(check_count("program_: seed", seed, 0)).generator("chip", device=device_of(model))
+    [first] = choose_read_times(model, None, "program_: first read", default=("1s",))
     analog.program_chip_(model, generator)
-    analog.drift_chip_(model, FIRST_READ_S, generator)
-    return analog.describe_chip(model, FIRST_READ_S, seed)
+    analog.drift_chip_(model, first, generator)
+    return analog.describe_chip(model, first, seed)
 
 
 def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipState:
@@ -198,7 +201,8 @@ def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipSta
         The number of tiles of each layer on the chip, and the time since programming [s].
 
     Raises:
-        ConfigError: The model has no analog layers, no chip is programmed, or an argument is invalid.
+        ConfigError: The model has no analog layers, no chip is programmed, an argument is invalid, or the device of a layer
+            cannot be read at this time. The chip then stays as it was.
     """
     check_converted(model, "drift_")
     unprogrammed = analog.find_unprogrammed(model)
@@ -208,6 +212,7 @@ def drift_(model: nn.Module, t_inference: str | float, seed: int = 0) -> ChipSta
             hint="program the model first: lionheart.program_(model)",
         )
     t = as_seconds(t_inference, "drift_: t_inference")
+    choose_read_times(model, t, "drift_: t_inference")
     streams = RandomStreams(check_count("drift_: seed", seed, 0))
     analog.drift_chip_(model, t, streams.generator("read", repr(t), device=device_of(model)))
     return analog.describe_chip(model, t, seed)
@@ -333,7 +338,7 @@ def map_layers(
     task: Task,
     settings: MapSettings | None = None,
     *,
-    max_drop_pp: float | None = None,
+    max_drop: float | str | None = None,
     preset: str | None = None,
     run_dir: Path | str | None = None,
     command: str = "",
@@ -346,15 +351,16 @@ def map_layers(
 
     Args:
         task: Network to map, with its data and metric.
-        settings: All settings of the search. None = the settings of `preset`, changed by `max_drop_pp` and `changes`.
-        max_drop_pp: Largest accuracy drop against the digital network, in percentage points [pp] or in the unit of the metric.
-            None = the value of the preset.
+        settings: All settings of the search. None = the settings of `preset`, changed by the bound and `changes`.
+        max_drop: Largest drop of the metric against the digital network: a number in the unit of the metric's drop, such as pp
+            or mm; a text with this unit, ``"0.1 mm"``; or a share of the digital value, ``"2 % rel"``. None = the setting
+            ``max_drop_pp`` in `changes`, or 1 pp, or 1 % of the digital value for a metric that is not in percent.
         preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
         **changes: Settings by name, as in `MapSettings.preset`: ``t_inference="1d"``, ``seed=3``, ``train={"max_epochs": 3}``.
-            `changes`, `max_drop_pp` and `preset` cannot be combined with `settings`.
+            `changes`, the bound and `preset` cannot be combined with `settings`.
 
     Returns:
         The mapping, the retrained model and all results. The same data are stored in the run directory.
@@ -363,8 +369,8 @@ def map_layers(
         ConfigError: An argument is invalid. In this case the run directory is not created.
     """
     check_type(task, Task, "map_layers: task", hint="pass Task(model, train, validation, test), or build_task(name)")
-    if max_drop_pp is not None:
-        changes["max_drop_pp"] = max_drop_pp
+    if max_drop is not None:
+        changes["max_drop"] = max_drop
     if settings is None:
         settings = MapSettings.preset(preset or "quick", **changes)
     else:

@@ -29,7 +29,9 @@ from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
 from lionheart.graph.rules import match_rules
+from lionheart.jobs.times import choose_times
 from lionheart.mapping import LayerMapping
+from lionheart.progress import SILENT, Progress
 from lionheart.system import PlatformSpec, load_platform, platform_names
 from lionheart.tasks import Task
 from lionheart.units import parse_durations
@@ -146,12 +148,23 @@ def as_pass(batches: BatchSource, n_batches: int) -> Callable[[nn.Module], None]
     return run
 
 
-def as_times(times: Any, where: str) -> list[float]:
+def choose_read_times(
+    model: nn.Module, times: Any, where: str, progress: Progress = SILENT, default: tuple[str, ...] = ("1s", "1d")
+) -> list[float]:
     """Return an argument `times` (one or more times after programming) as a list of numbers [s] with at least one element.
 
-    `where` is the beginning of error messages.
+    Args:
+        model: Model with analog layers, whose devices must be readable at the times. A digital model allows all times.
+        times: The argument; None = `default`, without the times at which a device of the model cannot be read.
+        where: Name of the public function and of the argument, for error messages.
+        progress: Receiver of a note on default times that are left out.
+        default: Default times.
     """
-    return parse_durations(times, f"{where}: times")
+    tiles = [layer.tile for layer in analog_layers(model).values()]
+    moments, notes = choose_times(times, default, tiles, where)
+    for note in notes:
+        progress.note(note)
+    return moments
 
 
 def as_seconds(value: Any, where: str) -> float:

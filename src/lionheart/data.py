@@ -247,7 +247,7 @@ def as_batches(source: Any, where: str = "data") -> BatchSource:
             hint="give a list of the batches, a DataLoader, or an object whose __iter__ starts from the first batch",
         )
     if hasattr(source, "__iter__") and not isinstance(source, (Tensor, Mapping, str, bytes)):
-        return LoaderBatches(source)
+        return LoaderBatches(source, where)
     raise ConfigError(
         f"{where}: got {kind}, expected a torch DataLoader, a list of batches or a BatchSource",
         hint="give an object that yields batches, each a pair (inputs, targets), as often as it is iterated",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import Any, final
 
 from lionheart.errors import ConfigError
+
+_CONNECT_S = 3.0  # time after which the Hugging Face hub counts as unreachable [s]
 
 
 def import_extra(module: str, extra: str, where: str) -> Any:
@@ -42,3 +45,33 @@ class _LazyModule(ModuleType):
 def lazy_import(module: str) -> Any:
     """Return a placeholder for `module`. The module is imported when an attribute of the placeholder is first used."""
     return _LazyModule(module)
+
+
+def hub_options(name: str) -> dict[str, Any]:
+    """Return keyword arguments for ``from_pretrained`` of transformers: no code of a model runs, and no waiting offline.
+
+    Without a connection, transformers repeats each request for half a minute before it looks into its cache.
+
+    Args:
+        name: Name of a model on the Hugging Face hub, or path of its directory.
+    """
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if not os.path.isdir(name) and not _is_hub_reachable():
+        options["local_files_only"] = True
+    return options
+
+
+def _is_hub_reachable() -> bool:
+    import socket  # slow to import, and rarely needed
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if getproxies():  # a proxy makes the connection
+        return True
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    port = 443 if address.scheme == "https" else 80
+    try:
+        with socket.create_connection((address.hostname or "", address.port or port), timeout=_CONNECT_S):
+            return True
+    except (OSError, ValueError):
+        return False

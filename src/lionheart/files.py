@@ -215,7 +215,7 @@ def refuse_link(path: Path, found: str) -> ArtifactError:
 
 
 def make_file_name(name: str) -> str:
-    """Return `name` as a name for a file or folder that is safe in shells, in addresses of scp and on Windows.
+    """Return `name` as a name for a file or folder that is safe on command lines, in addresses of scp and on Windows.
 
     Letters, digits, ``.``, ``_``, ``+``, ``@`` and ``-`` are kept, and other characters become ``-``. The result begins with a
     letter, a digit or ``_``, does not end with a dot, is no reserved name of Windows, and has 1 to 100 characters.

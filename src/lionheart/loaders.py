@@ -32,10 +32,11 @@ class LoaderBatches:
     Args:
         loader: Data loader or another iterable. If its length is unknown, as for an ``IterableDataset``, `len` counts the
             batches of one epoch.
+        name: Name of the loader, with which error messages begin.
     """
 
-    def __init__(self, loader: Iterable[Any]) -> None:
-        self.loader = loader
+    def __init__(self, loader: Iterable[Any], name: str = "data loader") -> None:
+        self.loader, self.name = loader, name
         self._counted, self._has_ended = 0, False  # batches of one epoch, as far as they have been counted
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class LoaderBatches:
             n_batches = self._read_length(_MOST_COUNTED if at_most is None else at_most)
             if at_most is None and not self._has_ended:
                 raise ConfigError(
-                    f"data loader: got more than {_MOST_COUNTED:,} batches from a loader without a length, expected an end",
+                    f"{self.name}: got more than {_MOST_COUNTED:,} batches from a loader without a length, expected an end",
                     hint="let the data set end, for example with itertools.islice, or give a loader with a length",
                 ) from None
         return n_batches if at_most is None else min(n_batches, at_most)
@@ -83,14 +84,14 @@ class LoaderBatches:
                     raise
                 except Exception as error:
                     raise ConfigError(
-                        f"data loader: reading batch {index + 1} failed: {shorten_error(error)}",
+                        f"{self.name}: reading batch {index + 1} failed: {shorten_error(error)}",
                         hint="correct the data set or its collate_fn; they must return tensors: images through a transform, "
                         "texts through a tokenizer",
                     ) from error
                 state = torch.get_rng_state()
             if batch is _END:
                 return
-            yield _as_pair(batch)
+            yield _as_pair(batch, self.name)
 
     def _read_length(self, at_most: int) -> int:
         if not self._has_ended and self._counted < at_most:
@@ -100,7 +101,7 @@ class LoaderBatches:
         return self._counted
 
 
-def _as_pair(batch: Any) -> Batch:
+def _as_pair(batch: Any, where: str) -> Batch:
     """Return a batch of a loader as a pair ``(inputs, targets)``.
 
     Raises:
@@ -114,14 +115,14 @@ def _as_pair(batch: Any) -> Batch:
             return inputs, targets if len(found) > 1 else targets[found[0]]
         keys = ", ".join(map(str, list(inputs)[:8]))[:80]
         raise ConfigError(
-            f"data loader: got a dict with the keys {keys}, expected a key 'labels' with the targets",
+            f"{where}: got a dict with the keys {keys}, expected a key 'labels' with the targets",
             hint="name the targets 'labels', or let the loader return pairs (inputs, targets)",
         )
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         return batch[0], batch[1]
     size = f" with {len(batch)} elements" if isinstance(batch, (tuple, list)) else ""
     raise ConfigError(
-        f"data loader: got a batch of type {type(batch).__name__}{size}, expected a pair (inputs, targets)",
+        f"{where}: got a batch of type {type(batch).__name__}{size}, expected a pair (inputs, targets)",
         hint="let the loader return (inputs, targets); inputs may be a tensor, a tuple of arguments or a dict "
         "of keyword arguments; a single batch is a list of one pair: [(inputs, targets)]",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import final
 
 from lionheart.devices import TileSpec
 from lionheart.errors import TilingError
 from lionheart.graph import LayerGraph
+
+_MOST_PIECES = 10_000_000
 
 
 @final
@@ -51,14 +52,20 @@ def split_evenly(size: int, largest: int) -> tuple[int, ...]:
     rule.
 
     Raises:
-        TilingError: `size` or `largest` is less than 1.
+        TilingError: `size` or `largest` is less than 1, or the matrix has more than ten million pieces.
     """
     if size < 1 or largest < 1:
         raise TilingError(
             f"tiling: got a matrix size of {size} and a crossbar size of {largest}, expected sizes >= 1",
             hint="check the shape of the weight matrix, and the settings tile.rows and tile.cols",
         )
-    n = math.ceil(size / largest)
+    n = -(-size // largest)
+    if n > _MOST_PIECES:
+        raise TilingError(
+            f"tiling: got a matrix size of {size} and a crossbar size of {largest}, that is {n} pieces, expected at most "
+            f"{_MOST_PIECES}",
+            hint="check the shape of the weight matrix, and the settings tile.rows and tile.cols",
+        )
     base, rest = divmod(size, n)
     return (base + 1,) * rest + (base,) * (n - rest)
 

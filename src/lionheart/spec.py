@@ -83,10 +83,13 @@ class Spec(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """Return a copy in which the settings named in `changes` have the given values. All settings are validated.
 
+        Settings that were not given to the constructor are not given to the copy either, so ``model_fields_set`` still tells
+        which settings have their default because nobody chose a value.
+
         Raises:
             ConfigError: A setting is unknown or its value is not allowed.
         """
-        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**kept, **changes})
 
     def to_json(self) -> dict[str, Any]:

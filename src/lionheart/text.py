@@ -9,7 +9,6 @@ _MOST_OF_A_WORD = 300  # a path may be long, and has no spaces
 _MOST_OF_A_LINE = 1_200
 _MOST_LINES = 40
 _QUOTED = re.compile(rf"(?<!\w)(?:'[^'\n]{{{_MOST_QUOTED + 1},}}'|\"[^\"\n]{{{_MOST_QUOTED + 1},}}\")(?!\w)")
-_WORD = re.compile(rf"\S{{{_MOST_OF_A_WORD + 1},}}")
 #: Control characters, characters that reverse the direction of text or have no width, and halves of surrogate pairs.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
@@ -45,9 +44,13 @@ def cut_middle(text: str, most: int) -> str:
     return f"{text[: most - 3 - n_end]}...{text[len(text) - n_end :]}"
 
 
+def shorten_words(text: str, most: int) -> str:
+    """Return `text`, in which three dots replace the middle of each word of more than `most` characters."""
+    return re.sub(rf"\S{{{most + 1},}}", lambda found: cut_middle(found[0], most), text) if len(text) > most else text
+
+
 def _shorten_line(line: str) -> str:
     if len(line) <= _MOST_QUOTED:
         return line
     line = _QUOTED.sub(lambda found: f"{found[0][0]}{cut_middle(found[0][1:-1], _MOST_QUOTED)}{found[0][0]}", line)
-    line = _WORD.sub(lambda found: cut_middle(found[0], _MOST_OF_A_WORD), line)
-    return cut_middle(line, _MOST_OF_A_LINE)
+    return cut_middle(shorten_words(line, _MOST_OF_A_WORD), _MOST_OF_A_LINE)

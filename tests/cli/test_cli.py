@@ -132,16 +132,17 @@ def test_map_for_people(tmp_path: Path, config: Path):
     assert result.stdout == ""
     words = plain(result.stderr)
     for part in (
-        "Validation accuracy (first 50 samples) 1d after programming",
-        "Digital test accuracy (first 50 samples)",
+        "on the first 50 test samples accuracy 1 day after programming is",
         "not tried",
-        "pp, within the bound of 20 pp.",
+        "caution: The final results are measured on 2 chips only; evaluate more chips.",
         "2 of 3 projections",
         "test accuracy over time",
         "report.html",
     ):
         assert part in words
     assert f"run: {tmp_path / 'run'}" in words.replace("run:  ", "run: ")
+    last = "Bound of 20 pp kept on the first 50 test samples 1 day after programming: drop"
+    assert words.index("report.html") < words.index(last)  # the last line
     recorded = read_json(tmp_path / "run" / "run.json")
     assert recorded["task"] == TASK
     assert recorded["settings"]["search"]["exclude"] == ["7"]
@@ -277,7 +278,7 @@ def test_nothing_mapped_is_exit_code_3(tmp_path: Path, config: Path):
         if flags:
             assert json.loads(result.stdout)["outcome"] == "infeasible"
         else:
-            assert "No mapping within the bound was found." in plain(result.stderr)
+            assert "No mapping was found that stays within 0.01 pp of the digital network" in plain(result.stderr)
 
 
 def test_a_bug_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
@@ -440,10 +441,10 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("flags", "message", "hint"),
     [
-        (["--max-drop", "0"], "max_drop_pp: got 0.0: Input should be greater than 0", "largest drop"),
-        (["--max-drop", "-1"], "max_drop_pp: got -1.0: Input should be greater than 0", "largest drop"),
+        (["--max-drop", "0"], "max_drop: got '0', expected a finite number above 0", "give a number"),
+        (["--max-drop", "-1"], "max_drop: got '-1', expected a finite number above 0", "give a number"),
         (["--max-drop", "200"], "max_drop_pp: got 200.0: Input should be less than 100", "largest drop"),
-        (["--max-drop", "nan"], "max_drop_pp: got nan: Input should be a finite number", "largest drop"),
+        (["--max-drop", "nan"], "max_drop: got 'nan', expected a finite number above 0", "give a number"),
         (["--at", "soon"], "t_inference: duration: got 'soon'", "1mo (30 days)"),
         (["--at", "-1d"], "t_inference: duration: got '-1d'", "1mo (30 days)"),
         (["--set", "exclude=3x"], "exclude: '3x' matches no projection", "did you mean '3'"),

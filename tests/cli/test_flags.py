@@ -30,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
 SHOWN = {
-    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --json --set --help",
-    "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --storage --json --set --help",
+    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --trust-task --json --set --help",
+    "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --trust-task --storage --json "
+    "--set --help",
     "profile": "TASK --times --chips --samples --config --seed --out --device --json --set --help",
 }
 VERBS = (*SHOWN, "inspect", "evaluate", "simulate", "report", "export", "train", "sources", "schema", "settings", "devices",
@@ -107,7 +108,7 @@ def test_set_reaches_settings_at_every_depth(monkeypatch: pytest.MonkeyPatch):
     assert found.tile.hwa.weight_clip_sigma == 2.0
     assert found.train.steps_per_epoch == 9
     assert (found.platforms, found.seed) == (("a", "b"), 3)
-    assert (found.search.lifetime, found.search.max_drop_pp) == (2_592_000.0, 2.5)
+    assert (found.search.lifetime, found.search.max_drop) == (2_592_000.0, 2.5)
 
 
 @pytest.mark.parametrize("verb", SHOWN)
@@ -123,7 +124,8 @@ def test_flags_and_set_win_over_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "tiny.toml").write_text(TINY)
     flags = ["--config", str(tmp_path / "tiny.toml"), "--max-drop", "3", "--set", "search.n_chips=5"]
     found, _ = settings_of(monkeypatch, "map", *flags)
-    assert (found.search.max_drop_pp, found.search.n_chips, found.search.n_chips_final) == (3.0, 5, 2)
+    assert (found.search.max_drop, found.search.n_chips, found.search.n_chips_final) == (3.0, 5, 2)
+    assert found.search.max_drop_pp is None  # the bound of the file, in another unit, is replaced too
 
 
 @pytest.mark.parametrize(
@@ -143,12 +145,12 @@ def test_flags_and_set_win_over_the_file(tmp_path: Path, monkeypatch: pytest.Mon
             "tile.hwa.remap: got 'maybe', expected true or false",
             "meaning of tile.hwa.remap: ",
         ),
-        (["--max-drop", "little"], "search.max_drop_pp: got 'little', expected a number", "largest drop"),
+        (["--max-drop", "little"], "search.max_drop: got 'little', expected a number", "'2 % rel'"),
         (["--seed", "1.5"], "seed: got '1.5', expected a whole number", "seed of all random streams"),
         (
             ["--max-drop", "2", "--set", "max_drop_pp=3"],
-            "search.max_drop_pp: assigned twice, as '2' and as '3'",
-            "once",
+            "max_drop_pp: got 3.0 together with max_drop=2.0, expected one of the two",
+            "which takes any unit",
         ),
         (["--set"], "map: option '--set' requires an argument", "lionheart map --help"),
     ],

@@ -34,6 +34,20 @@ def test_example_of_a_kind_of_ones_own_runs():
     lionheart.graph.unregister_layer_type(names["Gated"])
 
 
+def test_metrics_of_ones_own_are_those_of_the_page():
+    import torch
+
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/metrics.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(example, "metrics.md", "exec"), names)  # noqa: S102  our own page
+    outputs, targets = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 3.0]]), torch.tensor([1, 0, 1])
+    assert names["auc"].score_set(names["auc"](outputs, targets)) == 1.0
+    y = torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64)
+    assert names["r2"].score_set(names["r2"](y, y)) == 1.0
+    assert names["r2"].score_set(names["r2"](torch.full_like(y, y.mean().item()), y)) == pytest.approx(0.0)
+    assert names["distance"].format_drop(names["distance"].drop(1.0, 2.5)) == "1.50 mm"
+
+
 def load_script(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)

@@ -141,7 +141,7 @@ def test_there_is_one_formula_of_the_drop():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if DROP.search(line)
     ]
-    [formula] = [line for line in found if line.startswith("lionheart.metrics:")]
+    [formula] = [line for line in found if line.startswith("lionheart.metrics.metric:")]
     assert found == [formula]
 
 

@@ -51,7 +51,6 @@ REPLACED: Final[dict[str, str]] = {
     "verdicts?": "summary",
     "aims?": "objective",
     "aftermaths?": "post_search",
-    "cautions?": "warning",
     "facts": "report data",
     "mend(?:s|ed|ing)?": "fix",
     "anew": "again, once more",

@@ -84,7 +84,8 @@ def make_settings(**changes: Any) -> MapSettings:
     """Return small settings; a group of `changes` is merged into its group."""
     base: dict[str, dict[str, Any]] = {
         "search": {"max_drop_pp": 20.0, "n_chips": 2, "n_chips_final": 2, "report_times": [1.0, 3600.0]},
-        "tile": {"rows": 32, "cols": 32, "output_noise": 0.6},
+        # "auto" would read layer 7 of `trained_net` with sign vectors, because of its outliers; these figures are those of rows
+        "tile": {"rows": 32, "cols": 32, "output_noise": 0.6, "reference_inputs": "rows"},
         "train": {"max_epochs": 2, "steps_per_epoch": 3, "learning_rate": 0.01},
     }
     merged = {group: {**values, **changes.pop(group, {})} for group, values in base.items()}

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ pytestmark = [pytest.mark.xref, pytest.mark.usefixtures("small_noise_pool")]
 pytest.importorskip("aihwkit", reason="compares with AIHWKIT, which is not installed")
 
 from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel  # noqa: E402
-from aihwkit.inference.compensation.drift import PerColumnDriftCompensation  # noqa: E402
+from aihwkit.inference.compensation.drift import (  # noqa: E402
+    GlobalDriftCompensationWithExactReference,
+    PerColumnDriftCompensation,
+)
 from aihwkit.inference.noise.custom import StateIndependentNoiseModel  # noqa: E402
 from aihwkit.nn import AnalogConv1d, AnalogConv2d, AnalogLinear  # noqa: E402
 from aihwkit.nn.conversion import convert_to_analog  # noqa: E402
@@ -58,6 +62,7 @@ from lionheart.analog import (  # noqa: E402
     drift_chip_,
     program_chip_,
     seed_noise_,
+    set_tiles_,
     use_noise_,
 )
 from lionheart.cli import app  # noqa: E402
@@ -505,6 +510,29 @@ def test_ranges_that_only_a_layer_has():
     assert worst(ours(x), expected) < 1e-5
 
 
+def test_each_layer_takes_its_own_settings():
+    """A mapping run changes settings of single layers: each layer of AIHWKIT has those of its layer, or is refused."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    tile = TileSpec.pcm(output_bound=3.0, drift_compensation="global")
+    convert_to_analog_(model, LayerMapping(dict.fromkeys(("0", "2"), Placement.ANALOG)), tile)
+    calibrate_input_ranges_(model, lambda net: net(torch.randn(32, 6, generator=torch.Generator().manual_seed(1))))
+    layers = analog_layers(model)
+    set_tiles_(model, {"2": tile.replace(drift_compensation="none")})
+    layers["2"].tile = layers["2"].tile.replace(output_bound=0.5)
+    ranges = {fqn: float(layer.analog_input_range) for fqn, layer in layers.items()}
+    refused = copy.deepcopy(model)
+    theirs = to_aihwkit_(model)
+    for fqn, bound, compensation in (("0", 3.0, GlobalDriftCompensation), ("2", 0.5, type(None))):
+        tiles = list(theirs.get_submodule(fqn).analog_tiles())
+        assert [tile.rpu_config.forward.out_bound for tile in tiles] == [bound]
+        assert isinstance(tiles[0].rpu_config.drift_compensation, compensation)
+        assert float(tiles[0].input_range) == pytest.approx(ranges[fqn], rel=1e-7)
+    set_tiles_(refused, {"0": tile.replace(column_calibration="affine")})
+    with pytest.raises(ConfigError, match=r"^0: TileSpec.column_calibration: 'affine'"):
+        to_aihwkit_(refused)
+    assert isinstance(refused.get_submodule("0"), AnalogLayer)
+
+
 def test_one_range_a_layer():
     config = configure(**CONFIGS["range"], mapping__max_input_size=4)
     theirs = nn.Sequential(AnalogLinear(8, 3, rpu_config=config))
@@ -920,7 +948,7 @@ def test_the_command_line(mapped: Any, tmp_path: Path):
     assert json.loads((run / "run.json").read_text())["settings"]["backend"] == "aihwkit"
     for backend in ("lionheart", "aihwkit"):
         result = CliRunner().invoke(
-            app, ["evaluate", str(run), "--times", "1s", "--chips", "2", "--backend", backend, "--json"]
+            app, ["evaluate", str(run), "--trust-task", "--times", "1s", "--chips", "2", "--backend", backend, "--json"]
         )
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["backend"] == backend
@@ -965,3 +993,26 @@ def test_a_layer_stored_inputs_first_becomes_theirs_and_parts_do_not():
     convert_to_analog_(attention, LayerMapping({"own.out_proj": Placement.ANALOG}), TileSpec.ideal())
     with pytest.raises(UnsupportedLayerError, match=r"own\.out_proj: AIHWKIT has no layer"):
         to_aihwkit_(attention)
+
+
+def test_reads_that_aihwkit_does_not_have():
+    """Layers with outliers are read with sign vectors here and row by row there: the conversion says so in both directions."""
+    linear = nn.Linear(64, 8, bias=False)
+    with torch.no_grad():
+        linear.weight[:, 0] = 40 * linear.weight.std()
+    for inputs, reads in (("auto", 1), ("rows", 0)):
+        model = nn.Sequential(copy.deepcopy(linear), nn.Linear(8, 4))
+        tile = TileSpec(input_range="dynamic", reference_inputs=inputs)
+        convert_to_analog_(model, LayerMapping(dict.fromkeys(["0", "1"], Placement.ANALOG)), tile)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            to_aihwkit_(model)
+        own = [str(each.message) for each in said if issubclass(each.category, ConversionWarning)]
+        assert [text.startswith("0: LionHeart compensates drift") for text in own] == [True] * reads
+    with pytest.warns(ConversionWarning, match=r"^0: LionHeart compensates drift from reads with sign vectors"):
+        from_aihwkit_(model)
+    with pytest.raises(ConfigError, match=r"TileSpec\.reference_inputs: 'signs'"):
+        to_rpu_config(TileSpec(reference_inputs="signs"))
+    assert from_rpu_config(to_rpu_config(TileSpec(reference_inputs="rows"))) == TileSpec()
+    with pytest.raises(ConfigError, match="GlobalDriftCompensationWithExactReference"):
+        from_rpu_config(configure(drift_compensation=GlobalDriftCompensationWithExactReference()))

@@ -83,10 +83,10 @@ CODE = {
         dup v0.16b, w2; scvtf s0, w2; sqxtn v0.4h, v1.4s; addv s0, v1.4s; fcmp s0, s1; movi v0.2d, #0; fmadd d0, d1, d2, d3""",
     "other": """nop; dmb ish; prfm pldl1keep, [x1]; isb; mrs x2, tpidr_el0; yield; prfm pldl1keep, 3f
         prfum pldl1keep, [x1, #3]""",
-    "tile_process": "hint #112",
-    "tile_queue": "hint #113; hint #113",
-    "tile_dequeue": "hint #114; hint #114; hint #114",
-    "tile_param": "hint #115",
+    "tile_process": "hint #96",
+    "tile_queue": "hint #104; hint #104",
+    "tile_dequeue": "hint #112; hint #112; hint #112",
+    "tile_param": "hint #120",
 }
 AMONG = {"branch": {"scalar_load": 1}}  # what a block needs besides its own class
 

@@ -84,16 +84,16 @@ class FakeProblem:
     def commit(self, decision: Decision, mapping: LayerMapping) -> None:
         assert decision.accepted
         self.trained = self.trial_trained
-        self._settle("commit", decision, mapping)
+        self._choose("commit", decision, mapping)
 
     def rollback(self, decision: Decision, mapping: LayerMapping) -> None:
         assert not decision.accepted
-        self._settle("rollback", decision, mapping)
+        self._choose("rollback", decision, mapping)
 
     def is_out_of_budget(self) -> bool:
         return len(self.past) + len(self.tried) >= self.n_affordable
 
-    def _settle(self, verb: str, decision: Decision, mapping: LayerMapping) -> None:
+    def _choose(self, verb: str, decision: Decision, mapping: LayerMapping) -> None:
         self.settled.append((decision, mapping))
         self.log.append(f"{verb} {decision.index} {decision.fqn}")
 

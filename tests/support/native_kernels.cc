@@ -37,6 +37,20 @@ static void products(int round) {
     mix(out);
 }
 
+static void tiles() {
+    int n = draw(1, 40), first = draw(0, n - 1);
+    auto x = draw_many(n);
+    std::vector<int16_t> factor(n);
+    for (auto &each : factor) each = (int16_t)draw(0, 16384);
+    std::vector<int32_t> acc(n, draw(-1000, 1000));
+    lh_accumulate_scaled_s8(n, x.data(), factor.data(), acc.data());
+    mix(acc);
+    lh_segment segments[] = {{first, n - first}, {0, first}};
+    std::vector<int8_t> out(n);
+    lh_regroup_s8(2, segments, x.data(), out.data());
+    mix(out);
+}
+
 static void windows() {
     lh_window w{draw(3, 7), draw(3, 7), draw(1, 37), draw(1, 3), draw(1, 3), draw(1, 2), draw(1, 2), draw(0, 1), draw(0, 1), 1, 1, 0, 0};
     w.dilation_h = w.height > 5 ? draw(1, 2) : 1;
@@ -84,6 +98,6 @@ static void elements() {
 }
 
 int main() {
-    for (int round = 0; round < 200; ++round) products(round), windows(), elements();
+    for (int round = 0; round < 200; ++round) products(round), windows(), elements(), tiles();
     std::printf("%016llx\n", (unsigned long long)hash);
 }

@@ -410,7 +410,7 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "unknown unit": (lambda net: lionheart.evaluate(net, pairs(), "1 fortnight"), "got '1 fortnight'"),
     "time None": (lambda net: lionheart.evaluate(net, pairs(), [None]), "got None, expected a duration"),
     "no time": (lambda net: lionheart.evaluate(net, pairs(), []), "times: got no duration"),
-    "times of a wrong type": (lambda net: lionheart.evaluate(net, pairs(), None), "times: got NoneType"),
+    "times of a wrong type": (lambda net: lionheart.evaluate(net, pairs(), object()), "times: got object"),
     "no chips": (lambda net: lionheart.evaluate(net, pairs(), n_chips=0), r"n_chips: got 0, expected .* >= 1"),
     "half a chip": (lambda net: lionheart.evaluate(net, pairs(), n_chips=1.5), "n_chips: got 1.5"),
     "a text as seed": (lambda net: lionheart.evaluate(net, pairs(), seed="a"), "seed: got 'a'"),

@@ -10,10 +10,10 @@ import itertools
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ from lionheart.analog.hwa import modify_weights
 from lionheart.analog.noise import NoiseSource, NoiseState, may_run_again
 from lionheart.analog.operation import TileOperation
 from lionheart.analog.product import MVMParams, TileProduct, TileSlice, run_tiles
-from lionheart.analog.readout import ChipRead, read_row, reference_read
+from lionheart.analog.readout import ChipRead, Reference, read_row, take_references
+from lionheart.analog.reference import choose_reference
 from lionheart.analog.vectors import run_vectors
 from lionheart.devices import TileSpec
 from lionheart.errors import CalibrationWarning
@@ -66,7 +67,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
         self.register_limits_()
         self._chip: list[list[ProgrammedCrossbar]] = []
         self._scales: list[Tensor] = []
-        self._reference: list[list[Tensor]] = []
+        self._reference: list[list[Reference]] = []
         self._n_programmings = 0
         self._chip_params: MVMParams | None = None
         self._step_weights: list[Tensor] | None = None
@@ -78,6 +79,12 @@ class AnalogLayer(ClippedWeight, TileOperation):
         self._past_noise: deque[NoiseState] = deque(maxlen=_REMEMBERED_CALLS)
 
     analog_input_range: Tensor
+    own_attributes: ClassVar[Mapping[str, type]] = {
+        "digital": nn.Module,
+        "partition": TilePartition,
+        "tile": TileSpec,
+        "noise": NoiseSource,
+    }
 
     def _take_place(self, digital: nn.Module) -> None:
         """Share the parameters, hooks and attributes of the layer `digital`."""
@@ -110,6 +117,11 @@ class AnalogLayer(ClippedWeight, TileOperation):
             self._past_noise.append(self.noise.remember())
         return self._compute(input)
 
+    def call(self, x: Tensor) -> Tensor:
+        """Return the outputs for the inputs `x`. Global hooks do not run, unless this layer has hooks of its own."""
+        has_hooks = self._forward_hooks or self._forward_pre_hooks
+        return cast(Tensor, self(x) if has_hooks else self.forward(x))
+
     def _compute(self, x: Tensor) -> Tensor:
         x = self._pad(x)
         if torch.is_autocast_enabled(x.device.type):
@@ -117,7 +129,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
         params = self._mvm_params(x)
         if self.tile.reads_vectors:
             return self.arrange(self._forward_vectors(x, params), x)
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+        if torch.is_grad_enabled() and any(each.requires_grad for each in (x, self.weight, self.analog_input_range)):
             out: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
                 x, self.weight, self.bias, self.analog_input_range, self, params, self.noise
             )
@@ -255,14 +267,14 @@ class AnalogLayer(ClippedWeight, TileOperation):
     def program_(self, generator: torch.Generator) -> None:
         """Program the exact weights of this layer on new crossbars. Call `drift_` next to read the programmed weights."""
         self._chip, self._scales, self._reference = [], [], []
-        compensated = self.tile.drift_compensation != "none"
         for first, last in self._row_slices():
             weights, column_scale = self._normalised(first, last)
             self._scales.append(column_scale)
-            row = [program_crossbar(each, self.tile.device, generator=generator) for each in self._crossbars(weights)]
+            exact = self._crossbars(weights)
+            row = [program_crossbar(each, self.tile.device, generator=generator) for each in exact]
             self._chip.append(row)
-            if compensated:
-                self._reference.append([reference_read(each.weights, self.tile, generator) for each in row])
+            if self.tile.drift_compensation != "none":
+                self._reference.append(take_references(exact, row, self.tile, generator))
         self._programmed, self._chip_params, self._n_programmings = [], None, 0
         self._correction = None
 
@@ -284,6 +296,14 @@ class AnalogLayer(ClippedWeight, TileOperation):
             weights, factors = read_row(row, references, self.tile, t_inference=t_inference, generator=generator)
             programmed.append((weights, column_scale * factors))
         self._programmed, self._chip_params, self._correction = programmed, None, None
+
+    @torch.no_grad()
+    def choose_references(self) -> set[str]:
+        """Return how reference reads of the tiles are done, ``rows`` or ``signs`` or both; empty without drift compensation."""
+        if self.tile.drift_compensation == "none":
+            return set()
+        rows = (self._crossbars(self._normalised(first, last)[0]) for first, last in self._row_slices())
+        return {choose_reference(weights, self.tile) for row in rows for weights in row}
 
     def _crossbars(self, weights: Tensor) -> list[Tensor]:
         """Split the weights of a row of tiles into one matrix ``(cols, rows)`` for each crossbar.
@@ -351,7 +371,11 @@ class AnalogLayer(ClippedWeight, TileOperation):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without what the next pass computes again."""
-        passing = {"_chip_params": None, "_step_weights": None, "_past_noise": deque(maxlen=_REMEMBERED_CALLS)}
+        passing: dict[str, Any] = {
+            "_chip_params": None,
+            "_step_weights": None,
+            "_past_noise": deque(maxlen=_REMEMBERED_CALLS),
+        }
         return {**self.__dict__, **passing}
 
     def extra_repr(self) -> str:

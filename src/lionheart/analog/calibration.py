@@ -79,6 +79,12 @@ def calibrate_input_ranges_(
     digital = layers.values() if digitally else [layers[fqn] for fqn in chosen]
     with _computing_digitally(digital):
         inputs = _collect_inputs(model, run, {fqn: layers[fqn] for fqn in chosen})
+    for fqn, seen in inputs.items():
+        if not all(bool(x.isfinite().all()) for x in seen):
+            raise ConfigError(
+                f"calibration: got NaN or infinite inputs of layer {fqn!r}, expected finite numbers",
+                hint="remove these samples from the calibration data, or find the layer before that computes the values",
+            )
     _warn_of_unseen({fqn: layers[fqn] for fqn in chosen if fqn not in inputs})
     ranges = {}
     for fqn, seen in inputs.items():
@@ -147,7 +153,7 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
     shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
     exact = [layer.digital.forward(x) for x in inputs]
     noise, limit = _noise_variance(layer), _sum_limit(layer)
-    errors = []
+    errors: list[tuple[float, float]] = []
     for share in (*shares, *(ratio**-each for each in range(1, _N_LARGER_RANGES + 1))):
         bound = largest * share
         results = [_squared_error(layer, x, y, bound, limit) for x, y in zip(inputs, exact, strict=True)]

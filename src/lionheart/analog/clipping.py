@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lionheart.analog.likeness import Likeness
 from lionheart.devices import HWASpec, TileSpec
+from lionheart.errors import UnsupportedLayerError
 
 _RANGE, _BOUND, _LIMIT = "analog_input_range", "analog_weight_bound", "analog_weight_limit"
 _ADDED = (_RANGE, _BOUND, _LIMIT)  # parameters and buffers that an analog layer has and the digital layer has not
@@ -105,6 +106,22 @@ class ClippedWeight(Likeness):
         if clips_by_spread(self.tile.hwa):
             self.register_buffer(_LIMIT, None)
         self.fix_limits_(again=True)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter. The limits of a new weight are computed from this weight.
+
+        Raises:
+            UnsupportedLayerError: The weight has another shape than the present weight.
+        """
+        present = self._parameters.get(name) if name == "weight" else None
+        if param is not None and present is not None and param.shape != present.shape:
+            raise UnsupportedLayerError(
+                f"{type(self).__name__}: got a weight of shape {tuple(param.shape)}, expected {tuple(present.shape)}",
+                hint="convert the layer to digital first; the tiles are those of the present shape",
+            )
+        super().register_parameter(name, param)
+        if present is not None and param is not None:
+            self.fix_limits_()
 
     def memory(self) -> dict[str, Any]:
         """Return a dictionary in the digital module with values of this conversion, which the next conversion reads."""

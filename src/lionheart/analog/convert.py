@@ -10,11 +10,12 @@ from torch import nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
-from lionheart.analog.layers.wrappers import AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
-from lionheart.analog.likeness import Likeness
+from lionheart.analog.layers.wrappers import CHILD, AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
+from lionheart.analog.likeness import MODULE_STATE, Likeness, exchange
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
+from lionheart.graph.attachments import find_attached_reason
 from lionheart.graph.layer_types import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
@@ -25,7 +26,6 @@ _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoder: ("use_nested_tensor", False),
 }
 _KEPT = "_before_analog"
-_DISTRIBUTED = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -72,7 +72,6 @@ def convert_to_analog_(
     placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)
-    _check_wrappers(model, wanted - present.keys())
     _check_ways_back(model, wanted)
     for each in placed:
         if each.fqn in wanted and each.fqn not in present:
@@ -193,9 +192,25 @@ def find_unsupported_reason(placed: PlacedProjection, model: nn.Module) -> str:
         return "the model itself is the layer to convert, expected a module that contains the layer"
     if placed.is_computed:
         return "the weight is computed from other parameters (parametrised), which tiles cannot follow"
-    digital = placed.module.digital if isinstance(placed.module, AnalogWrapper) else placed.module
+    digital = placed.module.digital if isinstance(placed.module, (AnalogWrapper, AnalogLayer)) else placed.module
     reason = wrapper_unsupported_reason(digital)
-    return f"{reason}, which an analog layer does not reproduce" if reason else ""
+    if reason:
+        return f"{reason}, which an analog layer does not reproduce"
+    attached = find_attached_reason(model, placed.module_fqn, digital)
+    return attached or ("" if isinstance(placed.module, Likeness) else find_name_clash(digital))
+
+
+def find_name_clash(digital: nn.Module) -> str:
+    """Return the reason why the names of a digital layer's attributes prevent its conversion, or an empty string."""
+    analog_type = wrapper_for(digital) or AnalogLayer
+    children = digital._modules.get(CHILD)
+    layers = list(children.values()) if isinstance(children, nn.ModuleDict) else []
+    added = {"analog_input_range"} & {*digital._buffers, *digital._parameters}
+    if added or any(isinstance(each, AnalogLayer) for each in layers):
+        return "the layer runs on tiles in another model already; convert a deep copy of the model"
+    names = [*digital.__dict__, *digital._parameters, *digital._buffers, *digital._modules]
+    taken = [name for name in names if analog_type.reserves(name)]
+    return f"the layer's attribute {taken[0]!r} has the name of an attribute of analog layers" if taken else ""
 
 
 def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
@@ -206,34 +221,6 @@ def _check_supported(placed: PlacedProjection, model: nn.Module) -> None:
         raise UnsupportedLayerError(
             f"mapping: layer {placed.fqn!r} cannot run on tiles: {reason}", hint="keep the layer digital"
         )
-
-
-def _check_wrappers(model: nn.Module, fqns: Collection[str]) -> None:
-    """Raise if a module around a layer would keep on using the digital layer, or depends on the parameters it registered."""
-    for name, module in model.named_modules():
-        if not any(not name or fqn.startswith(f"{name}.") for fqn in fqns):
-            continue
-        kind, inside = type(module).__name__, f"{name}." if name else ""
-        if kind == "OptimizedModule" and any(fqn in fqns for fqn in _fqns_of(module, inside)):
-            raise UnsupportedLayerError(
-                f"{name}: the layer is compiled by itself, the compiled code would go on without tiles",
-                hint="convert first; `compile_model_` compiles the whole model with its tiles",
-            )
-        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
-            raise UnsupportedLayerError(
-                f"{name or 'the model'}: got {kind} on {len(module.device_ids)} devices, which share one generator",
-                hint="convert the module inside, and run it on one device",
-            )
-        if kind in _DISTRIBUTED:
-            raise UnsupportedLayerError(
-                f"{name or 'the model'}: got {kind}, which has registered the parameters that it finds",
-                hint="convert the module inside, then wrap it",
-            )
-
-
-def _fqns_of(module: nn.Module, prefix: str) -> list[str]:
-    """Return the names of the projections of the module that is compiled by itself."""
-    return [each.fqn_in(f"{prefix}_orig_mod") for each in describe_present(module.get_submodule("_orig_mod"))]
 
 
 def _check_ways_back(model: nn.Module, wanted: Collection[str]) -> None:
@@ -292,13 +279,22 @@ def _move_(
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Replace the module `old` by `new` under every name that `old` has in the model."""
+    """Replace the module `old` by `new` wherever the modules of the model refer to `old`.
+
+    The places are the names under which `old` is registered, and attributes that hold `old` or one of its methods, directly or
+    in lists, tuples, dictionaries and partial functions.
+    """
     if isinstance(new, Likeness):
         new.remember_own_names_()
-    names = [name for name, each in model.named_modules(remove_duplicate=False) if each is old]
-    for each in names:
-        parent, _, name = each.rpartition(".")
-        setattr(model.get_submodule(parent), name, new)
+    for name, each in list(model.named_modules(remove_duplicate=False)):
+        if each is old:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, new)
+    for module in model.modules():
+        if module is not new and not is_view(module) and getattr(module, "digital", None) is not old:
+            for name, value in list(module.__dict__.items()):
+                if name not in MODULE_STATE:
+                    module.__dict__[name] = exchange(value, old, new)
 
 
 def _keep_from_fusing_(model: nn.Module) -> None:

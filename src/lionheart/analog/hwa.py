@@ -11,6 +11,7 @@ from torch import Tensor
 from lionheart.analog.crossbar import program_crossbar, read_crossbar
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import SMALLEST_READOUT
+from lionheart.analog.reference import choose_reference, exact_gain
 from lionheart.devices import TileSpec
 
 
@@ -41,6 +42,16 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
     return weights
 
 
+def draw_age(tile: TileSpec, source: NoiseSource) -> float:
+    """Return a random age of a chip for one training step [s], log-uniform from 1 s to the setting ``tile.hwa.t_longest``.
+
+    The age is a time at which the device can be read: at most the last known time, or the nearest of a few known times.
+    """
+    known = tile.device.read_times
+    longest = min(tile.hwa.t_longest, known.longest)
+    return known.find_nearest(source.draw_time(longest), at_most=longest)
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Tensor:
     """Return the weights ``(out, rows)`` of a row of tiles after `weights` are programmed on simulated memory devices.
@@ -50,11 +61,14 @@ def _put_on_devices(weights: Tensor, tile: TileSpec, source: NoiseSource) -> Ten
     chip = program_crossbar(weights, tile.device, generator=source.generator)
     if tile.hwa.weight_noise_kind == "programming":
         return chip.weights
-    age = source.draw_time(tile.hwa.t_longest)
-    read = read_crossbar(chip, tile.device, t_inference=age, generator=source.generator)
-    if tile.drift_compensation == "global":
+    read = read_crossbar(chip, tile.device, t_inference=draw_age(tile, source), generator=source.generator)
+    if tile.drift_compensation == "none":
+        return read
+    if choose_reference(weights, tile) == "signs":
+        read /= exact_gain(read, weights, tile)
+    elif tile.drift_compensation == "global":
         read *= chip.weights.abs().mean() / read.abs().mean().clamp(min=SMALLEST_READOUT)
-    elif tile.drift_compensation == "per_column":
+    else:
         programmed, aged = chip.weights.abs().mean(dim=-1, keepdim=True), read.abs().mean(dim=-1, keepdim=True)
         read *= programmed / aged.clamp(min=SMALLEST_READOUT)
     return read

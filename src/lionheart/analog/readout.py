@@ -11,12 +11,13 @@ from torch import Tensor
 
 from lionheart.analog.converters import read_columns
 from lionheart.analog.crossbar import ProgrammedCrossbar, read_crossbar
-from lionheart.analog.noise import NoiseSource
-from lionheart.analog.product import MVMParams
-from lionheart.analog.vectors import read_tile
+from lionheart.analog.reference import SignReference, choose_reference, read_inputs, take_sign_reference
 from lionheart.devices import TileSpec
 
 SMALLEST_READOUT = 1e-4  # lower bound of a reference read, as in AIHWKIT
+Reference = (
+    Tensor | SignReference
+)  # mean magnitude of the outputs after programming, or sign vectors with exact outputs
 
 
 @final
@@ -42,7 +43,7 @@ class ChipRead:
 
 def read_row(
     row: Sequence[ProgrammedCrossbar],
-    references: Sequence[Tensor] | None,
+    references: Sequence[Reference] | None,
     tile: TileSpec,
     *,
     t_inference: float,
@@ -52,7 +53,7 @@ def read_row(
 
     Args:
         row: Programmed crossbars of all tiles in the row.
-        references: Result that `reference_read` returned for each crossbar directly after programming; None = no drift
+        references: Result of `take_references`, called directly after programming; None = no drift
             compensation.
         tile: Settings of converters, noise and memory devices.
         t_inference: Time since programming ended [s].
@@ -67,10 +68,34 @@ def read_row(
         read = read_crossbar(crossbar, tile.device, t_inference=t_inference, generator=generator)
         weights.append(read.flatten(0, -2))
         alpha = torch.ones_like(read[..., :1])
-        if references is not None:
-            alpha = alpha * (references[number] / reference_read(read, tile, generator))
+        reference = None if references is None else references[number]
+        if isinstance(reference, SignReference):
+            alpha = alpha * reference.factor(read, tile, generator)
+        elif reference is not None:
+            alpha = alpha * (reference / reference_read(read, tile, generator))
         factors.append(alpha.flatten())
     return torch.cat(weights), torch.cat(factors)
+
+
+def take_references(
+    exact: Sequence[Tensor], row: Sequence[ProgrammedCrossbar], tile: TileSpec, generator: torch.Generator
+) -> list[Reference]:
+    """Return the reference of each crossbar in a row of tiles, with which later reference reads are compared.
+
+    Call this function directly after programming.
+
+    Args:
+        exact: Exact weights ``(..., cols, rows)`` of each crossbar, divided by the scale of their column.
+        row: Programmed crossbars.
+        tile: Settings of converters, noise and drift compensation.
+        generator: Source of the noise.
+    """
+    return [
+        take_sign_reference(weights, crossbar.weights, tile, generator)
+        if choose_reference(weights, tile) == "signs"
+        else reference_read(crossbar.weights, tile, generator)
+        for weights, crossbar in zip(exact, row, strict=True)
+    ]
 
 
 def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
@@ -89,18 +114,11 @@ def reference_read(weights: Tensor, tile: TileSpec, generator: torch.Generator) 
     dims = (-2, -1) if tile.drift_compensation == "global" else (-1,)
     read: Tensor
     if tile.disturbs_products:
-        read = torch.stack([_read_inputs(each, tile, generator) for each in weights.reshape(-1, *weights.shape[-2:])])
+        rows = torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
+        size = weights.shape[-2:]
+        read = torch.stack([read_inputs(each, rows, tile, generator) for each in weights.reshape(-1, *size)])
         read = read.view(weights.shape)
     else:
         noise = torch.empty_like(weights).normal_(generator=generator) if tile.output_noise > 0 else None
         read = read_columns(weights.clone(), noise, tile.output_noise, tile.adc_bits, tile.output_bound)
     return read.abs_().mean(dim=dims, keepdim=True).clamp_(min=SMALLEST_READOUT)
-
-
-def _read_inputs(weights: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
-    """Return the outputs ``(cols, rows)`` of one crossbar: entry (i, j) is output i for a full-scale input on row j only."""
-    inputs = torch.eye(weights.shape[1], dtype=weights.dtype, device=weights.device)
-    params = MVMParams(
-        [], weights.dtype, inputs[0, 0], tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise
-    )
-    return read_tile(inputs, weights, None, tile, params, NoiseSource(generator, pool_size=0)).T

@@ -31,8 +31,9 @@ from rich.text import Text
 
 from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.errors import LionHeartWarning
-from lionheart.text import escape_controls, shorten_message
+from lionheart.text import cut_middle, escape_controls, shorten_message, shorten_words
 
+_MOST_OF_A_CELL, _MOST_OF_A_NAME = 400, 1_000  # characters
 EXIT_DONE, EXIT_BUG, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
 
 
@@ -52,9 +53,19 @@ class _EscapingHook(RenderHook):
         return [_Escaped(each) for each in renderables]
 
 
+class _PlainConsole(Console):
+    """A console that shortens very long names in text."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; see `rich.console.Console.print`."""
+        super().print(
+            *(shorten_words(each, _MOST_OF_A_NAME) if isinstance(each, str) else each for each in objects), **options
+        )
+
+
 def _make_console() -> Console:
     """Return a console for stderr that shows text as it is: markup and emoji codes of rich have no effect."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
     console.push_render_hook(_EscapingHook())
     return console
 
@@ -184,6 +195,15 @@ def print_json(data: Any) -> None:
     sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
 
 
+class _ShortTable(Table):
+    """A table in which texts of more than 400 characters are shortened."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row; see `rich.table.Table.add_row`."""
+        short = [cut_middle(each, _MOST_OF_A_CELL) if isinstance(each, str) else each for each in cells]
+        super().add_row(*short, **options)
+
+
 @final
 class NameCell:
     """Table cell that shows a name given by the user, such as that of a layer. It is wrapped at dots and underscores.
@@ -233,8 +253,8 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
         columns: Headings of the columns.
         right: Headings of the columns that are right-aligned and never wrapped; all other columns are left-aligned.
     """
-    plain = Text(title, style="bold")  # rich would replace emoji codes such as ":llama:" in a string
-    table = Table(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    plain = Text(cut_middle(title, _MOST_OF_A_CELL), style="bold")
+    table = _ShortTable(title=plain, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"

@@ -13,7 +13,7 @@ from lionheart.cli.render import show_accuracy
 
 def evaluate(
     run: RunPath,
-    times: Times = "1s,1h,1d,1mo,1y",
+    times: Times = None,
     chips: Annotated[
         int, typer.Option(metavar="N", help="Number of simulated chips, each with newly drawn noise.")
     ] = 20,
@@ -52,7 +52,7 @@ def evaluate(
     from lionheart.jobs.evaluate import open_finished
     from lionheart.units import parse_duration
 
-    moments = [parse_duration(text) for text in times.split(",")]
+    moments = None if times is None else [parse_duration(text) for text in times.split(",")]
     progress = RichProgress()
     opened = open_finished(run)
     found = evaluate_run(

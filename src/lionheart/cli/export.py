@@ -12,6 +12,7 @@ from lionheart.cli.options import JsonFlag, MovedTask, RunPath, TrustTask
 from lionheart.exports import EXPORTS, ExportRequest
 
 if TYPE_CHECKING:
+    from lionheart.progress import Progress
     from lionheart.tasks import Task
 
 
@@ -48,6 +49,14 @@ def export(
     inputs: Annotated[
         int, typer.Option(metavar="N", help="Number of validation samples stored with the program; alpine only.")
     ] = 8,
+    score_samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of validation samples on which the program is scored; alpine only.",
+            show_default="those of the run's final results",
+        ),
+    ] = None,
     task: MovedTask = None,
     trust_task: TrustTask = False,
     as_json: JsonFlag = False,
@@ -58,7 +67,17 @@ def export(
     docs/how-to/export.md lists the supported networks and the accuracy of the
     exported program.
     """
-    request = ExportRequest(run, lambda: _load_task(run, task, is_trusted=trust_task), out, check, samples, inputs)
+    progress = RichProgress()
+    request = ExportRequest(
+        run,
+        lambda: _load_task(run, task, progress, is_trusted=trust_task),
+        out,
+        check,
+        samples,
+        inputs,
+        score_samples,
+        progress,
+    )
     found = EXPORTS.find(to).export(request)
     if found.is_output or as_json:
         print_json(found.data)
@@ -69,8 +88,8 @@ def export(
         raise typer.Exit(EXIT_BUG)
 
 
-def _load_task(run: Path, name: str | None, *, is_trusted: bool) -> Task:
+def _load_task(run: Path, name: str | None, progress: Progress, *, is_trusted: bool) -> Task:
     from lionheart.cli.tasks import load_run_task
     from lionheart.jobs.evaluate import open_finished
 
-    return load_run_task(open_finished(run), name, RichProgress(), is_trusted=is_trusted, verb="export")
+    return load_run_task(open_finished(run), name, progress, is_trusted=is_trusted, verb="export")

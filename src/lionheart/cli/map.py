@@ -27,21 +27,16 @@ from lionheart.cli.options import (
     TrustTask,
     list_assignments,
 )
-from lionheart.cli.render import show_accuracy, show_system
+from lionheart.cli.render import show_accuracy, show_summary, show_system
 from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.errors import ConfigError
-from lionheart.units import format_count, format_duration, format_elapsed
+from lionheart.units import format_count, format_elapsed
 
 if TYPE_CHECKING:
     from lionheart.candidates import GraphRecord
-    from lionheart.metrics import Metric
     from lionheart.runs import Results, RunDirectory
 
 _NOTES = 10  # number of projections for which the reason why they stay digital is shown
-_OUTCOMES = {
-    "infeasible": "No mapping within the bound was found. ",
-    "budget": "The search ended early because its budget was used up. ",
-}
 
 
 def map_command(
@@ -49,9 +44,10 @@ def map_command(
     max_drop: Annotated[
         str | None,
         typer.Option(
-            metavar="PP",
-            help="Bound on the accuracy drop, in percentage points (pp). For perplexity: 100 times the rise of its logarithm.",
-            show_default="1.0",
+            metavar="DROP",
+            help="Bound on the drop of the metric: in percentage points (2), in the metric's own unit ('0.1 mm'), or as "
+            "a share of the digital value ('2 % rel'). For perplexity: 100 times the rise of its logarithm.",
+            show_default="1 pp, or 1 % rel",
         ),
     ] = None,
     t_inference: ReadTime = None,
@@ -92,7 +88,7 @@ def map_command(
 
     progress = RichProgress()
     begin = time.perf_counter()
-    flags = {"search.max_drop_pp": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
+    flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
     assignments = list_assignments({**flags, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
@@ -131,6 +127,7 @@ def map_command(
         stderr.print(f"run:    {result.run.path}", soft_wrap=True)
         if page is not None:
             stderr.print(f"report: {page}", soft_wrap=True)
+        stderr.print(result.results.summary.conclusion, style="bold")
     if not result.mapping.analog:
         raise typer.Exit(EXIT_NOT_MET)
 
@@ -165,7 +162,9 @@ def _write_page(run: RunDirectory) -> Path | None:
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
-    """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and a summary.
+    """Print the results of a mapping run: placement and drop of each projection, metric over time, costs, and the summary.
+
+    The conclusion of the summary is not printed: it is the last line that the command prints.
 
     Args:
         results: Results of the run.
@@ -180,8 +179,11 @@ def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None
     if len(notes) > _NOTES:
         stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost", markup=False)
     show_accuracy(results.test_over_time, f"test {metric.name} over time, new chips", results.confidence, metric)
-    show_system(results.system)
-    stderr.print(f"\n{_summarise(results, graph, elapsed_s)}", markup=False, style="bold")
+    show_system(results.system, missing_tiles=False)
+    show_summary(results.summary)
+    total = f"total time {format_elapsed(elapsed_s)}"
+    search = "" if results.elapsed_s is None else f"search time {format_elapsed(results.elapsed_s)}, "
+    stderr.print(f"{search}{total}", markup=False)
 
 
 def _show_projections(results: Results, graph: GraphRecord) -> None:
@@ -204,64 +206,3 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
             metric.format_drop(decision.drop_pp, sign=True) if decision else "",
         )
     stderr.print(table)
-
-
-def _summarise(results: Results, graph: GraphRecord, elapsed_s: float) -> str:
-    from lionheart.report.text import describe_objective, describe_tiles
-
-    metric, test = results.metric, results.baseline.test_accuracy
-    n_analog = len(results.mapping.analog)
-    tiles = describe_tiles(results.n_tiles, results.max_tiles)
-    objective = describe_objective(results.objective, results.system[0].platform if results.system else None)
-    some = _describe_samples(results)
-    digital = "" if test is None else f"Digital test {metric.name}{some}: {metric.format_value(test)}. "
-    total = f"total time {format_elapsed(elapsed_s)}."
-    times = (
-        total.capitalize() if results.elapsed_s is None else f"Search time {format_elapsed(results.elapsed_s)}, {total}"
-    )
-    return (
-        f"{_OUTCOMES.get(results.outcome, '')}{n_analog} of {len(graph.nodes)} projections "
-        f"({100 * results.analog_mac_share:.1f} % of the MACs) run analog on {tiles}.{f' {objective}' if objective else ''}\n"
-        f"{digital}{_describe_tests(results, metric)}{_describe_post_search(results, n_analog)}{times}\n"
-        f"{_describe_validation(results, metric)}"
-    )
-
-
-def _describe_samples(results: Results) -> str:
-    return "" if results.final_samples is None else f" (first {results.final_samples:,} samples)"
-
-
-def _describe_validation(results: Results, metric: Metric) -> str:
-    """Return a sentence with the final validation score, its drop, and whether the drop is within the bound of the run."""
-    from lionheart.metrics import is_within
-
-    validation, drop, bound = results.validation, results.validation_drop_pp, results.max_drop_pp
-    within, digits = is_within(drop, bound), 2
-    while not within and digits < 6 and round(drop, digits) == round(bound, digits):
-        digits += 1
-    return (
-        f"Validation {metric.name}{_describe_samples(results)} {format_duration(results.t_inference)} after programming: "
-        f"{metric.format_value(validation.mean)}, {100 * results.confidence:g} % interval "
-        f"{metric.format_interval(validation.low, validation.high)}; drop {metric.format_drop(drop, digits)}, "
-        f"{'within' if within else 'beyond'} the bound of {bound:g} {metric.drop_unit}."
-    )
-
-
-def _describe_post_search(results: Results, n_analog: int) -> str:
-    from lionheart.report.text import describe_compensation, describe_refresh
-
-    found = describe_compensation(results.tiles, n_analog)
-    age = describe_refresh(results.refresh, results.max_drop_pp, results.metric)
-    return "".join(f"{text} " for text in (found, age) if text)
-
-
-def _describe_tests(results: Results, metric: Metric) -> str:
-    tests = results.holdout_tests
-    if not tests:
-        return ""
-    drop, n = tests[-1].drop, len(tests)
-    sure = "" if drop.confidence is None else f"with {100 * drop.confidence:g} % confidence "
-    return (
-        f"Hold-out test: drop {metric.format_drop(drop.drop_pp)}, {sure}at most "
-        f"{metric.format_drop(drop.drop_ucb_pp)} ({n} mapping{'s' if n > 1 else ''} tested). "
-    )

@@ -86,7 +86,14 @@ ReadTime = Annotated[
         show_default="1d",
     ),
 ]
-Times = Annotated[str, typer.Option(metavar="DURATIONS", help="Times after programming, separated by commas.")]
+Times = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATIONS",
+        help="Times after programming, separated by commas.",
+        show_default="1s,1h,1d,1mo,1y, as far as the device is known",
+    ),
+]
 PresetName = Annotated[
     str,
     typer.Option(

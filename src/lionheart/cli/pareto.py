@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ from lionheart.errors import ArtifactError, ConfigError
 from lionheart.units import format_duration, format_elapsed, format_si
 
 if TYPE_CHECKING:
-    from lionheart.experimental.pareto.records import BoundRow, FrontResults
+    from lionheart.experimental.pareto.records import BoundRow, FreshMeasurement, FrontResults
+    from lionheart.metrics import Metric
 
 
 def pareto(
@@ -46,8 +48,9 @@ def pareto(
     bounds: Annotated[
         str | None,
         typer.Option(
-            metavar="PP,PP",
-            help="Bounds on the drop in percentage points, separated by commas. The best mapping within each is saved.",
+            metavar="DROP,DROP",
+            help="Bounds on the drop, separated by commas, each as for `map --max-drop`: in percentage points (pp) or the "
+            "metric's unit, or '2 % rel'. The best mapping within each is saved.",
             show_default="0.5,1,2,5",
         ),
     ] = None,
@@ -79,7 +82,7 @@ def pareto(
     """
     flags = {
         "pareto.objective": objective,
-        "pareto.bounds_pp": None if bounds is None else ",".join(bounds.replace(",", " ").split()),
+        "pareto.bounds": None if bounds is None else _separate(bounds),
         "search.t_inference": t_inference,
         "seed": seed,
     }
@@ -97,6 +100,11 @@ def pareto(
     _work(
         task, resume, storage, preset, config, out, assignments, device=device, trust_task=trust_task, as_json=as_json
     )
+
+
+def _separate(bounds: str) -> str:
+    """Return a list of bounds with commas between them. Plain numbers may also be separated by spaces only."""
+    return ",".join(bounds.replace(",", " ").split()) if re.fullmatch(r"[\d.eE+,\s-]+", bounds) else bounds
 
 
 def _work(
@@ -177,8 +185,8 @@ def show_front(results: FrontResults) -> None:
             str(row.number),
             f"{row.n_analog}/{results.n_projections}",
             f"{100 * row.analog_mac_share:.1f} %",
-            f"{row.drop_pp:+.2f}",
-            "" if fresh is None else f"{fresh.drop_pp:+.2f} ± {50 * (fresh.accuracy.high - fresh.accuracy.low):.2f}",
+            metric.write_drop(row.drop_pp, sign=True),
+            "" if fresh is None else f"{metric.write_drop(fresh.drop_pp, sign=True)} ± {_write_half(fresh, metric)}",
             "" if row.latency_s is None else format_si(row.latency_s, "s"),
             "" if row.energy_j is None else format_si(row.energy_j, "J"),
             str(row.n_tiles),
@@ -208,4 +216,10 @@ def _show_bound(bound: BoundRow, results: FrontResults) -> None:
         text += "" if bound.is_confirmed else " (not yet evaluated on new chips)"
     if bound.first_choice != bound.number:
         text += f"; trial {bound.first_choice} exceeded the bound on new chips"
-    stderr.print(f"within {bound.max_drop_pp:g} {results.metric.drop_unit}: {text}", markup=False, style="bold")
+    within = results.metric.format_bound(bound.max_drop_pp, bound.max_drop)
+    stderr.print(f"within {within}: {text}", markup=False, style="bold")
+
+
+def _write_half(fresh: FreshMeasurement, metric: Metric) -> str:
+    """Return half of the width of a confidence interval as text, in the unit of the metric's drop."""
+    return metric.write_drop(metric.drop_scale / 2 * (fresh.accuracy.high - fresh.accuracy.low))

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def profile(
     task: TaskName,
     times: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DURATIONS",
             help="Times after programming, separated by commas. The drop at the first time sorts the table.",
+            show_default="1d",
         ),
-    ] = "1d",
+    ] = None,
     chips: Annotated[
         int, typer.Option(metavar="N", help="Number of simulated chips per projection, each with newly drawn noise.")
     ] = 10,
@@ -64,7 +65,8 @@ def profile(
     from lionheart.units import parse_duration
 
     chosen = read_settings("quick", config, assignments=list_assignments({"seed": seed}, settings))
-    moments, progress = [parse_duration(text) for text in times.split(",")], RichProgress()
+    moments = None if times is None else [parse_duration(text) for text in times.split(",")]
+    progress = RichProgress()
     loaded = load_task(task, progress, device)
     path = out or Path(f"{make_file_name(Path(task).name if '@' in task else task)}-profile.json")
     try:
@@ -105,7 +107,10 @@ def show_profile(profile: Profile) -> None:
         values = []
         for point in row.over_time:
             half = (point.drop_high_pp - point.drop_low_pp) / 2
-            values += [metric.format_value(point.mean), f"{point.drop_pp:+.2f} ± {half:.2f}"]
+            values += [
+                metric.format_value(point.mean),
+                f"{metric.write_drop(point.drop_pp, sign=True)} ± {metric.write_drop(half)}",
+            ]
         table.add_row(NameCell(row.fqn), f"{row.rows}×{row.cols}", str(row.n_tiles), *values)
     stderr.print(table)
     left = profile.n_projections - len(profile.projections)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lionheart.metrics import Metric
     from lionheart.runs import Accuracy
     from lionheart.runs.costs import SystemRecord
+    from lionheart.runs.summary import Summary
     from lionheart.tables import Table
 
 
@@ -30,17 +31,27 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
         stderr.print(metric.explain_drop(), markup=False)
 
 
-def show_system(estimates: Sequence[SystemRecord]) -> None:
+def show_summary(summary: Summary) -> None:
+    """Print the words of the summary of a mapping run: headline, remarks and cautions."""
+    stderr.print(f"\n{summary.headline}", markup=False, style="bold")
+    for remark in summary.remarks:
+        stderr.print(remark, markup=False)
+    for caution in summary.cautions:
+        stderr.print(f"caution: {caution.text}", markup=False)
+
+
+def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True) -> None:
     """Print latency and energy of one inference of the all-digital and of the mapped network, and the cost of programming.
 
     Args:
         estimates: Estimates, one for each platform.
+        missing_tiles: Whether to print the number of tiles that a platform lacks.
     """
     from lionheart.runs.tables import describe_programming, tabulate_systems
 
     _show(tabulate_systems(estimates), "latency and energy of one inference")
     for row in estimates:
-        for line in describe_programming(row.platform, row.programming, row.tiles_missing):
+        for line in describe_programming(row.platform, row.programming, row.tiles_missing if missing_tiles else 0):
             stderr.print(line, markup=False)
 
 

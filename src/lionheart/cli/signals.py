@@ -53,5 +53,5 @@ def describe_stop(error: KeyboardInterrupt) -> str:
 
 
 def exit_code_of(error: KeyboardInterrupt) -> int:
-    """Return the exit code of a stopped command: 128 plus the number of the signal, as in shells."""
+    """Return the exit code of a stopped command: 128 plus the number of the signal, as usual on Unix."""
     return 128 + error.number if isinstance(error, Terminated) else EXIT_INTERRUPTED

@@ -109,7 +109,7 @@ def _read_request(
 
 def show_pipeline(data: PipelineRecord) -> None:
     """Print latency, throughput, energy and utilisation of the mapped and of the all-digital network on a pipeline of cores."""
-    from lionheart.report.text import describe_shared_tiles
+    from lionheart.runs.text import describe_shared_tiles
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores
     what = f"{n} core{'s' if n > 1 else ''}, {data.n_inferences} inference{'s' if data.n_inferences > 1 else ''}"

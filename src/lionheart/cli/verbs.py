@@ -151,7 +151,7 @@ class Verb(TyperCommand):
             if (before in _PATHS and not text.strip()) or text in {f"{flag}=" for flag in _PATHS}:
                 raise ConfigError(
                     f"{ctx.info_name}: {before if before in _PATHS else text[:-1]}: got an empty text, expected a path",
-                    hint="give a path, or omit the flag; a variable of the shell may be empty",
+                    hint="give a path, or omit the flag; an environment variable may be empty",
                 )
             if _UNDECODED.search(text):
                 raise ConfigError(

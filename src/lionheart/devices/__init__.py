@@ -25,6 +25,7 @@ from lionheart.devices.reram_wan2022 import ReRAMWan2022Spec
 from lionheart.devices.samples import SamplesSpec
 from lionheart.devices.table import TableSpec
 from lionheart.devices.tile import HWASpec, TileSpec
+from lionheart.devices.times import ReadTimes, check_times, limit_times
 
 __all__ = [
     "DEVICES",
@@ -41,11 +42,14 @@ __all__ = [
     "PairConverter",
     "ReRAMCMOSpec",
     "ReRAMWan2022Spec",
+    "ReadTimes",
     "SamplesSpec",
     "SingleConverter",
     "TableSpec",
     "Technology",
     "TileSpec",
+    "check_times",
     "find_device_model",
+    "limit_times",
     "register_device",
 ]

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from lionheart.constants import load_constants
 from lionheart.devices.converter import Converter, CustomPairConverter, PairConverter
+from lionheart.devices.times import ReadTimes
 from lionheart.errors import ConfigError
 from lionheart.registry import Registry
 from lionheart.spec import Spec, config_error
@@ -222,6 +223,11 @@ class DeviceSpec(Spec):
                     f"converter: conductances in g_plus and g_minus must be at most g_max={self.g_max} µS, got {largest} µS"
                 )
         return self
+
+    @property
+    def read_times(self) -> ReadTimes:
+        """Times after programming at which the device can be read. A technology that knows only some times overrides this."""
+        return ReadTimes()
 
     @classmethod
     def pcm(cls, **changes: Any) -> DeviceSpec:

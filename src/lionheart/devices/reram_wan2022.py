@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from lionheart.devices.base import TECHNOLOGY, DeviceSpec, default_of, register_device
 from lionheart.devices.curves import evaluate_polynomial, require_ascending
 from lionheart.devices.sampling import normal_like
+from lionheart.devices.times import ReadTimes
 from lionheart.errors import ConfigError
 from lionheart.units import format_duration
 
@@ -49,6 +50,11 @@ class ReRAMWan2022Spec(DeviceSpec):
         gt=0,
         description="noise is multiplied by g_max / g_max_of_fit [µS]; None = noise in µS does not depend on g_max",
     )
+
+    @property
+    def read_times(self) -> ReadTimes:
+        """The measured times, at which alone the device can be read."""
+        return ReadTimes.at(self.times)
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:

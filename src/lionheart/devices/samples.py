@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from lionheart.devices.base import TECHNOLOGY, DeviceSpec, register_device
 from lionheart.devices.curves import interpolate_points, require_ascending
 from lionheart.devices.sampling import check_time, uniform_like
+from lionheart.devices.times import ReadTimes
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.extras import lazy_import
 from lionheart.files import read_text
@@ -54,6 +55,11 @@ class SamplesSpec(DeviceSpec):
     quantiles: tuple[tuple[tuple[float, ...], ...], ...] = Field(
         description="conductances at equidistant ranks from 0 to 1, for each target and each time [µS]"
     )
+
+    @property
+    def read_times(self) -> ReadTimes:
+        """All times up to the last measured time."""
+        return ReadTimes(self.times[-1])
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:

@@ -6,6 +6,7 @@ A curve is a function of the conductance. The curves are given in Python or read
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
@@ -23,6 +24,9 @@ from lionheart.files import read_text
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_DESCRIBED_UNIT = re.compile(r"\[(µS|s|-)\]")  # in the description of a setting
+_SAME_UNIT = {"uS": "µS", "μS": "µS", "1": "-", "seconds": "s"}  # the second µ is a Greek letter
 
 
 @final
@@ -138,17 +142,44 @@ def read_table_device(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file cannot be read, or a number in the file has no unit or no source, or the file does not state
             whether the number was measured, fitted, derived or assumed.
-        ConfigError: The file contains an unknown setting or a value that is not allowed.
+        ConfigError: The file contains an unknown setting, a value that is not allowed, or a unit other than that of the
+            setting.
     """
-    settings = {name: constant.value for name, constant in read_device_constants(path).items()}
+    constants = read_device_constants(path)
+    settings = {name: constant.value for name, constant in constants.items()}
     unknown = [name for name in settings if name not in TableSpec.model_fields]
     if unknown:
         raise ConfigError(
             "\n".join(f"{path}:{name}: unknown setting" for name in unknown),
             hint=suggest(unknown[0], TableSpec.model_fields, label="known settings"),
         )
+    faults = [f"{path}:{name}.unit: {fault}" for name, each in constants.items() if (fault := _check_unit(name, each))]
+    if faults:
+        raise ConfigError(
+            "\n".join(faults),
+            hint="convert the values: conductances are in µS, times in s, and other numbers have unit 1",
+        )
     try:
         TableSpec(**settings)
     except ConfigError as error:
         raise ConfigError(error.message.replace("DeviceSpec.", f"{path}:"), hint=error.hint) from None
     return settings
+
+
+def _check_unit(name: str, constant: Constant) -> str:
+    """Return how the unit of a constant differs from the unit of the setting `name`; an empty text if it does not.
+
+    Remarks may follow a unit after a comma, a semicolon or a colon. The unit of a curve that is given as points may begin
+    with that of the conductance.
+    """
+    described = _DESCRIBED_UNIT.search(TableSpec.model_fields[name].description or "")
+    if described is None:
+        return ""
+    is_points = isinstance(constant.value, list) and any(isinstance(each, list) for each in constant.value)
+    expected = ["µS", described[1]] if is_points else [described[1]]
+    words = re.split(r"[,;:]", constant.unit)[0].split()
+    found = [_SAME_UNIT.get(word, word) for word in words if word not in ("points", "of", "and")]
+    if found in (expected, expected[-1:]):
+        return ""
+    wanted = " and ".join("1" if unit == "-" else unit for unit in expected)
+    return f"got {constant.unit!r}, expected {f'points of {wanted}' if is_points else wanted}"

@@ -125,6 +125,18 @@ class TileSpec(Spec):
         description="digital factor from reference reads after programming and at inference; global: one per tile; "
         "per_column: one per column",
     )
+    reference_inputs: Literal["auto", "rows", "signs"] = Field(
+        "auto",
+        description="inputs of the reference reads; rows: one row after another, as in AIHWKIT; signs: vectors of +1 and -1 on "
+        "all rows, compared with the outputs of the exact weights; auto: signs for tiles whose weights would give factors "
+        "more than 10 % too small or large with rows, such as weights with outliers or mostly zeros, else rows",
+    )
+    reference_reads: int = Field(
+        _default("reference_reads"),
+        ge=1,
+        le=65_536,
+        description="number of vectors in a reference read with signs; the error of the factor falls with its square root",
+    )
     column_calibration: Literal["none", "offset", "affine"] = Field(
         "none",
         description="digital correction of each column from calibration inputs, computed at each time; offset: matches the "
@@ -156,6 +168,14 @@ class TileSpec(Spec):
         If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
         """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
+
+    def can_be_read_at(self, t_inference: float) -> bool:
+        """Return whether the devices can be read at `t_inference`, the time since the chip was first programmed [s].
+
+        If the chip is reprogrammed at intervals, the age of the devices is the time since the last programming.
+        """
+        age = t_inference if self.reprogram_after is None else t_inference % self.reprogram_after
+        return age in self.device.read_times
 
     @property
     def disturbs_products(self) -> bool:

@@ -7,9 +7,9 @@ depend on mappings, training, the search, or particular data sets.
 from lionheart.evaluation.accuracy import evaluate_accuracy, evaluate_metrics, score_samples
 from lionheart.evaluation.checks import ScoreFunction, naming_data, run_explained
 from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
-from lionheart.evaluation.drop import estimate_drop
+from lionheart.evaluation.drop import estimate_drop, estimate_set_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
-from lionheart.evaluation.first_batch import Subject, check_first_batches, check_weights
+from lionheart.evaluation.first_batch import Subject, check_first_batches
 from lionheart.evaluation.judge import explain_step
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "ScoreFunction",
     "Subject",
     "check_first_batches",
-    "check_weights",
     "estimate_drop",
     "estimate_mean",
+    "estimate_set_drop",
     "evaluate_accuracy",
     "evaluate_metrics",
     "evaluate_over_chips",

@@ -11,6 +11,7 @@ from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 from lionheart.errors import NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
+    as_set_metric,
     compute_scores,
     has_invalid_outputs,
     require_finite,
@@ -21,7 +22,7 @@ from lionheart.evaluation.checks import (
 def evaluate_accuracy(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Return the mean score of a model over all samples.
+    """Return the mean score of a model over all samples, or the score of the set for a metric of scope ``set``.
 
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
@@ -41,6 +42,8 @@ def evaluate_metrics(
 ) -> dict[str, float]:
     """Run a model once on all batches, and return its mean score for each metric as a dictionary by metric name.
 
+    The score of a metric of scope ``set`` is that of the whole set.
+
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
         batches: Source of the samples; one epoch is read.
@@ -52,13 +55,15 @@ def evaluate_metrics(
         NumericsError: An input, an output or a score is NaN or infinite.
     """
     scores = _score_samples(model, batches, metrics, on_batch)
-    return {name: float(each.sum()) / max(len(each), 1) for name, each in scores.items()}
+    return {name: _score_whole(metrics[name], each) for name, each in scores.items()}
 
 
 def score_samples(
     model: nn.Module, batches: BatchSource, metric: ScoreFunction, *, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return the score of each sample in the order of the batches, shape ``(samples,)``, float64.
+
+    For a metric of scope ``set``, return the statistics of each sample, shape ``(samples, statistics)``.
 
     Args:
         model: Model, which is evaluated in ``eval()`` mode; the mode of every module is restored afterwards.
@@ -69,12 +74,17 @@ def score_samples(
     return _score_samples(model, batches, {"": metric}, on_batch)[""]
 
 
+def _score_whole(metric: ScoreFunction, scores: Tensor) -> float:
+    whole = as_set_metric(metric)
+    return float(scores.sum()) / max(len(scores), 1) if whole is None else whole.score_set(scores)
+
+
 @torch.no_grad()
 def _score_samples(
     model: nn.Module, batches: BatchSource, metrics: Mapping[str, ScoreFunction], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    scores: dict[str, list[Tensor]] = {name: [torch.zeros(0, dtype=torch.float64, device=device)] for name in metrics}
+    scores: dict[str, list[Tensor]] = {name: [] for name in metrics}
     with eval_mode(model):
         for number, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0)), 1):
             where = f"evaluation: batch {number}"
@@ -90,7 +100,9 @@ def _score_samples(
                 require_finite_scores(found, where)
                 scores[name].append(found)
             on_batch()
-    gathered = {name: torch.cat(each).cpu() for name, each in scores.items()}
+    gathered = {
+        name: torch.cat(each).cpu() if each else torch.zeros(0, dtype=torch.float64) for name, each in scores.items()
+    }
     require_samples(min(len(each) for each in gathered.values()))
     return gathered
 

@@ -21,8 +21,15 @@ ScoreFunction = Callable[[Any, Any], Tensor]
 _MOST_SEARCHED = 100_000  # batches of a split in which invalid values are searched at most
 
 
+def as_set_metric(metric: ScoreFunction) -> Metric | None:
+    """Return `metric` if it is a metric that is computed over a whole set; None if it gives one score for each sample."""
+    return metric if isinstance(metric, Metric) and metric.is_of_set else None
+
+
 def compute_scores(metric: ScoreFunction, outputs: Any, targets: Any, where: str = "evaluation") -> Tensor:
     """Return the scores of a batch as float64. If `metric` is a `Metric`, check that it returns one score for each sample.
+
+    For a metric of scope ``set``, return the statistics of the samples, shape ``(batch, statistics)``.
 
     Args:
         metric: Function that maps outputs and targets to scores, shape ``(batch,)``.
@@ -48,13 +55,20 @@ def compute_scores(metric: ScoreFunction, outputs: Any, targets: Any, where: str
             hint="give a metric that is a function of (outputs, targets) and returns one score for each sample",
         ) from error
     n_samples = batch_length(targets)
-    if isinstance(scores, Tensor) and scores.ndim == 1 and n_samples in (None, len(scores)) and not scores.is_complex():
-        return scores.double()
-    expected = "(batch,)" if n_samples is None else f"({n_samples},)"
+    is_tensor = isinstance(scores, Tensor) and not scores.is_complex()
+    if is_tensor and scores.ndim in ((1, 2) if metric.is_of_set else (1,)) and n_samples in (None, len(scores)):
+        found: Tensor = scores.double()
+        return found.reshape(len(found), -1) if metric.is_of_set else found
+    n = "batch" if n_samples is None else f"{n_samples}"
+    expected = f"one score for each sample, shape ({n},)"
+    hint = "return one score for each sample instead of the mean, and check the shape of the targets"
+    if metric.is_of_set:
+        expected = f"a row of statistics for each sample, shape ({n}, statistics)"
+        hint = "return the statistics of each sample, and compute the value of the set in Metric.finish"
     raise ConfigError(
         f"{where}: metric: got {describe(scores)} for outputs {describe(outputs)} and targets "
-        f"{describe(targets)}, expected one score for each sample, shape {expected}",
-        hint="return one score for each sample instead of the mean, and check the shape of the targets",
+        f"{describe(targets)}, expected {expected}",
+        hint=hint,
     )
 
 

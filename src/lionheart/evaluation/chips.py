@@ -14,26 +14,36 @@ from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.accuracy import score_samples
-from lionheart.evaluation.checks import ScoreFunction
+from lionheart.evaluation.checks import ScoreFunction, as_set_metric
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
+from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Accuracy
 
 
 def estimate_mean(
-    scores: Sequence[float], *, t_inference: float, confidence: float = 0.95, samples: Tensor | None = None
+    scores: Sequence[float],
+    *,
+    t_inference: float,
+    confidence: float = 0.95,
+    samples: Tensor | None = None,
+    metric: ScoreFunction | None = None,
+    n_samples: int | None = None,
 ) -> Accuracy:
     """Return the mean score over chips with its Student-t confidence interval.
 
     The interval covers the variation between chips on the given samples, but not the variation between samples. For one chip,
-    the interval has width 0.
+    the interval has width 0. The interval is limited to the scores that are possible: with few chips, the Student-t interval of
+    a share can exceed 0 to 1.
 
     Args:
         scores: Mean score of each chip over the samples.
         t_inference: Time since programming ended [s].
         confidence: Confidence level of the interval, between 0 and 1.
         samples: Score of each sample, averaged over chips, shape ``(samples,)``; stored in the result.
+        metric: Metric of the scores, whose limits the interval respects; None or a function without limits = no limits.
+        n_samples: Number of samples; None = the length of `samples`, or not recorded.
 
     Raises:
         ConfigError: `scores` is empty.
@@ -53,15 +63,18 @@ def estimate_mean(
     mean = statistics.fmean(scores)
     std = statistics.stdev(scores) if n > 1 else 0.0
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n) if n > 1 else 0.0
+    low, high = mean - half, mean + half
+    if isinstance(metric, Metric):
+        low, high = metric.clip_interval(low, high)
     return Accuracy(
         t_inference=t_inference,
         mean=mean,
-        low=mean - half,
-        high=mean + half,
+        low=low,
+        high=high,
         std=std,
         n_chips=n,
         scores=tuple(scores),
-        n_samples=None if samples is None else len(samples),
+        n_samples=n_samples if samples is None else len(samples),
         samples=samples,
     )
 
@@ -89,7 +102,8 @@ def evaluate_over_chips(
     Args:
         model: Model whose exact weights are programmed to every chip; the weights do not change.
         batches: Source of the samples.
-        metric: Function that maps outputs and targets to one score for each sample.
+        metric: Function that maps outputs and targets to one score for each sample, or a `Metric` of scope ``set``, whose mean
+            is the mean over chips of the score of the set.
         times: Times since programming ended [s].
         n_chips: Number of chips, >= 1.
         streams: Source of the random numbers of all chips.
@@ -117,15 +131,24 @@ def evaluate_over_chips(
         )
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)
-        score = float(samples.sum()) / max(len(samples), 1)
-        same = estimate_mean([score], t_inference=0.0, samples=samples)
+        whole = as_set_metric(metric)
+        score = float(samples.sum()) / max(len(samples), 1) if whole is None else whole.score_set(samples)
+        kept = samples if whole is None else None
+        same = estimate_mean([score], t_inference=0.0, samples=kept, n_samples=len(samples))
         return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
 
     def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [
-            estimate_mean(chips.tolist(), t_inference=t, confidence=confidence, samples=samples)
-            for chips, samples, t in zip(scores.chips, scores.samples, moments, strict=True)
+            estimate_mean(
+                chips.tolist(),
+                t_inference=t,
+                confidence=confidence,
+                samples=None if scores.samples is None else scores.samples[index],
+                metric=metric,
+                n_samples=scores.n_samples,
+            )
+            for index, (chips, t) in enumerate(zip(scores.chips, moments, strict=True))
         ]
 
     stop = None if is_enough is None else lambda scores: is_enough(estimate(scores))

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor
 
 from lionheart.errors import ConfigError
-from lionheart.metrics import drop_pp
+from lionheart.metrics import ACCURACY, Metric
 from lionheart.runs import Drop
 
 
@@ -19,6 +19,7 @@ def estimate_drop(
     *,
     confidence: float | None = None,
     chip_yield: float | None = None,
+    metric: Metric = ACCURACY,
 ) -> Drop:
     """Estimate the accuracy drop of a mapped network against the digital network, with an upper confidence bound.
 
@@ -38,9 +39,11 @@ def estimate_drop(
         confidence: Confidence level of the bound, between 0 and 1; None = the bound is equal to the estimated drop.
         chip_yield: Fraction of chips, between 0 and 1. The result is then the drop that this fraction of chips does not exceed.
             None = the result is the mean drop over chips.
+        metric: Metric of the scores, which defines direction and unit of the drop.
 
     Returns:
-        Estimated drop, upper confidence bound, and the standard errors due to chips and due to samples [pp].
+        Estimated drop, upper confidence bound, and the standard errors due to chips and due to samples, in the unit of the
+        drop (pp for an accuracy).
 
     Raises:
         ConfigError: `confidence` or `chip_yield` is given for fewer than 2 chips or samples, or the shapes of `samples` and
@@ -63,9 +66,9 @@ def estimate_drop(
             "chip yield",
             hint="raise search.n_chips, or give more samples",
         )
-    differences = drop_pp(reference.double(), samples.double())
+    differences = metric.drop(reference.double(), samples.double())
     mean = float(differences.mean())
-    spread = 100 * float(chips.double().std()) if n_chips > 1 else 0.0
+    spread = metric.drop_scale * float(chips.double().std()) if n_chips > 1 else 0.0
     by_chips = spread / math.sqrt(n_chips)
     by_samples = float(differences.std()) / math.sqrt(n_samples) if n_samples > 1 else 0.0
     drop = mean if chip_yield is None else mean + float(stats.norm.ppf(chip_yield)) * spread
@@ -83,6 +86,35 @@ def estimate_drop(
         chip_error_pp=by_chips,
         sample_error_pp=by_samples,
         confidence=confidence,
+        chip_yield=chip_yield,
+    )
+
+
+def estimate_set_drop(chips: Tensor, baseline: float, metric: Metric, *, chip_yield: float | None = None) -> Drop:
+    """Estimate the drop of a metric that is computed over a whole set. There is no confidence bound.
+
+    Args:
+        chips: Score of each chip over the set, shape ``(chips,)``.
+        baseline: Score of the digital network over the set.
+        metric: Metric of scope ``set``.
+        chip_yield: Fraction of chips, between 0 and 1, as for `estimate_drop`; None = the result is the mean drop over chips.
+
+    Raises:
+        ConfigError: `chip_yield` is given for fewer than 2 chips.
+    """
+    if chip_yield is not None and len(chips) < 2:
+        raise ConfigError(
+            f"drop: got {len(chips)} chips, expected at least 2 for a chip yield", hint="raise search.n_chips"
+        )
+    spread = metric.drop_scale * float(chips.double().std()) if len(chips) > 1 else 0.0
+    drop = metric.drop(baseline, float(chips.double().mean()))
+    drop += 0.0 if chip_yield is None else float(stats.norm.ppf(chip_yield)) * spread
+    return Drop(
+        drop_pp=drop,
+        drop_ucb_pp=drop,
+        chip_error_pp=spread / math.sqrt(len(chips)),
+        sample_error_pp=None,
+        confidence=None,
         chip_yield=chip_yield,
     )
 

@@ -26,12 +26,14 @@ from lionheart.data import BatchSource, call_model, eval_mode, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
+    as_set_metric,
     compute_scores,
     has_invalid_outputs,
     require_finite,
     require_samples,
 )
 from lionheart.evaluation.prefix import PrefixCache, computing_once, find_prefix
+from lionheart.metrics import Metric
 from lionheart.rng import RandomStreams
 
 MEMORY_BYTES = 1 << 30  # default limit of the memory of programmed weights [bytes]
@@ -45,11 +47,14 @@ class EnsembleScores:
 
     Args:
         chips: Mean score of each chip over samples, shape ``(times, chips)``, float64.
-        samples: Mean score of each sample over chips, shape ``(times, samples)``, float64, in the order of the batches.
+        samples: Mean score of each sample over chips, shape ``(times, samples)``, float64, in the order of the batches; None
+            for a metric of scope ``set``, whose samples have no score.
+        n_samples: Number of samples.
     """
 
     chips: Tensor
-    samples: Tensor
+    samples: Tensor | None
+    n_samples: int
 
 
 @final
@@ -133,6 +138,8 @@ class ChipEnsemble:
     ) -> EnsembleScores:
         """Return the mean score of each chip and the mean score of each sample, for each time.
 
+        For a metric of scope ``set``, the score of a chip is that of the whole set, and all batches are evaluated.
+
         Args:
             batches: Source of the samples.
             metric: Function that maps outputs and targets to one score for each sample.
@@ -142,36 +149,69 @@ class ChipEnsemble:
                 returns True, the remaining batches are omitted. If the chips do not fit in one chunk, every chip is programmed
                 again, with the same random numbers, after each call. None = all batches are evaluated.
         """
-        kept = [layer.noise for layer in self._layers]
         begins = range(0, self.n_chips, self.chips_per_chunk)
         chunks = [range(begin, min(begin + self.chips_per_chunk, self.n_chips)) for begin in begins]
+        whole = as_set_metric(metric)
+        if whole is not None:
+            return self._evaluate_whole(batches, whole, chunks, on_pass)
         sums = torch.zeros(len(self.times), self.n_chips, dtype=torch.float64)
         samples: list[Tensor] = []
-        scores = EnsembleScores(sums, torch.zeros(len(self.times), 0, dtype=torch.float64))
+        scores = EnsembleScores(sums, torch.zeros(len(self.times), 0, dtype=torch.float64), 0)
+        with self._restoring_layers(), eval_mode(self.model), self._reusing_prefix(batches) as cache:
+            instances: list[_Instance] = []
+            for section in _split_batches(batches, _LOOKS if is_enough else ()):
+                total: Tensor | None = None
+                for chips in chunks:
+                    if len(chunks) > 1 or not instances:
+                        instances = []  # frees the memory of the last chunk
+                        instances = self._program_chunk(chips)
+                    of_chips, of_samples = self._evaluate_chunk(instances, section(), metric, on_pass, cache)
+                    sums[:, chips.start : chips.stop] += of_chips
+                    total = of_samples if total is None else total + of_samples
+                if total is not None:
+                    samples.append(total / self.n_chips)
+                per_sample = torch.cat(samples, dim=1)
+                scores = EnsembleScores(sums / max(per_sample.shape[1], 1), per_sample, per_sample.shape[1])
+                if is_enough is not None and is_enough(scores):
+                    break
+        require_samples(scores.n_samples)
+        return scores
+
+    def _evaluate_whole(
+        self, batches: BatchSource, metric: Metric, chunks: Sequence[range], on_pass: Callable[[], None]
+    ) -> EnsembleScores:
+        """Return the score of each chip for each time, computed from the statistics of all samples.
+
+        The statistics of all samples are in memory for all chips of a chunk.
+        """
+        scores = torch.zeros(len(self.times), self.n_chips, dtype=torch.float64)
+        n_samples = 0
+        with self._restoring_layers(), eval_mode(self.model), self._reusing_prefix(batches) as cache:
+            for chips in chunks:
+                parts: dict[tuple[int, int], list[Tensor]] = {}
+                instances: list[_Instance] = []  # frees the memory of the last chunk
+                instances = self._program_chunk(chips)
+                for batch in batches.epoch(torch.Generator().manual_seed(0)):
+                    for each, statistics in self._score_batch(instances, batch, metric, on_pass, cache):
+                        parts.setdefault((each.time, each.chip), []).append(statistics.cpu())
+                cache.clear()
+                for (time, chip), of_batches in parts.items():
+                    statistics = torch.cat(of_batches)
+                    n_samples = len(statistics)
+                    scores[time, chips.start + chip] = metric.score_set(statistics)
+        require_samples(n_samples)
+        return EnsembleScores(scores, None, n_samples)
+
+    @contextmanager
+    def _restoring_layers(self) -> Iterator[None]:
+        """Discard the chip and restore the noise of all layers at the end of the context."""
+        kept = [layer.noise for layer in self._layers]
         try:
-            with eval_mode(self.model), self._reusing_prefix(batches) as cache:
-                instances: list[_Instance] = []
-                for section in _split_batches(batches, _LOOKS if is_enough else ()):
-                    total: Tensor | None = None
-                    for chips in chunks:
-                        if len(chunks) > 1 or not instances:
-                            instances = []  # frees the memory of the last chunk
-                            instances = self._program_chunk(chips)
-                        of_chips, of_samples = self._evaluate_chunk(instances, section(), metric, on_pass, cache)
-                        sums[:, chips.start : chips.stop] += of_chips
-                        total = of_samples if total is None else total + of_samples
-                    if total is not None:
-                        samples.append(total / self.n_chips)
-                    per_sample = torch.cat(samples, dim=1)
-                    scores = EnsembleScores(sums / max(per_sample.shape[1], 1), per_sample)
-                    if is_enough is not None and is_enough(scores):
-                        break
+            yield
         finally:
             clear_chip_(self.model)
             for layer, noise in zip(self._layers, kept, strict=True):
                 layer.noise = noise
-        require_samples(scores.samples.shape[1])
-        return scores
 
     def program(self, chip: int) -> Iterator[list[ChipRead]]:
         """Program the chip with index `chip`, and yield one list for each time after programming.
@@ -209,37 +249,50 @@ class ChipEnsemble:
         n_chips = 1 + max(each.chip for each in instances)
         totals = torch.zeros(len(self.times), n_chips, dtype=torch.float64, device=self._device)
         samples = []
-        for inputs, targets in batches:
-            require_finite(inputs)
-            x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
-            cache.clear()
+        for batch in batches:
             sums: Tensor | None = None
-            n_invalid = torch.zeros((), dtype=torch.long, device=self._device)
-            for each in instances:
-                use_noise_(self.model, each.noise)
-                for layer, read in zip(self._layers, each.reads, strict=True):
-                    layer.use_read_(read)
-                outputs = call_model(self.model, x)
-                scores = compute_scores(metric, outputs, y)
-                is_invalid = has_invalid_outputs(outputs)
-                if is_invalid is not None:
-                    n_invalid += is_invalid
+            for each, scores in self._score_batch(instances, batch, metric, on_pass, cache):
                 if sums is None:
                     sums = torch.zeros(len(self.times), len(scores), dtype=torch.float64, device=self._device)
                 sums[each.time] += scores
                 totals[each.time, each.chip] += scores.sum()
-                on_pass()
             if sums is not None:
                 samples.append(sums)
-            if int(n_invalid):
-                raise NumericsError(
-                    f"evaluation: the outputs on {int(n_invalid)} simulated chips contain NaN or infinity, expected finite "
-                    "numbers",
-                    hint="check the weights and the tile settings of the analog layers",
-                )
         cache.clear()
         per_sample = torch.cat(samples, dim=1) if samples else totals.new_zeros(len(self.times), 0)
         return totals.cpu(), per_sample.cpu()
+
+    def _score_batch(
+        self,
+        instances: Sequence[_Instance],
+        batch: Any,
+        metric: ScoreFunction,
+        on_pass: Callable[[], None],
+        cache: PrefixCache,
+    ) -> Iterator[tuple[_Instance, Tensor]]:
+        """Yield each chip at each time with its scores of a batch, ``(batch,)`` or ``(batch, statistics)`` float64."""
+        inputs, targets = batch
+        require_finite(inputs)
+        x, y = move_batch(inputs, self._device), move_batch(targets, self._device)
+        cache.clear()
+        n_invalid = torch.zeros((), dtype=torch.long, device=self._device)
+        for each in instances:
+            use_noise_(self.model, each.noise)
+            for layer, read in zip(self._layers, each.reads, strict=True):
+                layer.use_read_(read)
+            outputs = call_model(self.model, x)
+            scores = compute_scores(metric, outputs, y)
+            is_invalid = has_invalid_outputs(outputs)
+            if is_invalid is not None:
+                n_invalid += is_invalid
+            on_pass()
+            yield each, scores
+        if int(n_invalid):
+            raise NumericsError(
+                f"evaluation: the outputs on {int(n_invalid)} simulated chips contain NaN or infinity, expected finite "
+                "numbers",
+                hint="check the weights and the tile settings of the analog layers",
+            )
 
     def _reference_columns(self, run_calibration: Callable[[nn.Module], Any] | None) -> ColumnCalibration | None:
         """Return an object that corrects the outputs of programmed chips to the mean and variance with exact weights.

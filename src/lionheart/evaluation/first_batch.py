@@ -89,16 +89,17 @@ def _check_model(subject: Subject) -> None:
             f"{where}: got parameters on {', '.join(sorted(places))}, expected one device",
             hint=f"move the whole network to one device, for example {where}.to('cpu')",
         )
-    check_weights(subject.model, where)
+    _check_weights(subject.model, where)
     if subject.loss is not None and subject.has_training and not any(p.requires_grad for p in parameters.values()):
         raise ConfigError(
             f"{where}: got {type(subject.model).__name__}, in which no parameter requires a gradient, expected trainable "
             "weights",
-            hint="call model.requires_grad_(True), or requires_grad_(True) of the layers to retrain",
+            hint="call model.requires_grad_(True), or requires_grad_(True) of the layers to retrain, or search without "
+            "retraining: search.strategy='training-free'",
         )
 
 
-def check_weights(model: nn.Module, where: str) -> None:
+def _check_weights(model: nn.Module, where: str) -> None:
     """Check that all weights of a network are finite and none of its buffers contains NaN.
 
     Raises:
@@ -175,29 +176,35 @@ def _read_twice(subject: Subject, name: str, source: BatchSource) -> Batch:
             f"{where}: got another first batch when it was read the second time, expected the same batches again",
             hint=f"remove random transforms from the data set of {where}, or draw them with PyTorch's random generator",
         )
-    try:  # counts the batches of a loader without a length, which may not end
+    with _naming(where):  # counts the batches of a loader without a length, which may not end
         count_batches(source, subject.n_steps if name == "train" else None)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
     return once
 
 
 def _read(source: BatchSource, where: str) -> Batch | None:
-    try:
+    with _naming(where):
         batch: Any = next(iter(source.epoch(torch.Generator().manual_seed(0))), None)
-    except LionHeartError as error:
-        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
-    except Exception as error:
-        raise ConfigError(
-            f"{where}: reading the first batch failed: {shorten_error(error)}",
-            hint=f"correct the source of batches that is given as {where}",
-        ) from error
     if batch is not None and not (isinstance(batch, (tuple, list)) and len(batch) == 2):
         raise ConfigError(
             f"{where}: got a batch of type {type(batch).__name__}, expected a pair (inputs, targets)",
             hint=f"let the method epoch of {where} yield pairs (inputs, targets)",
         )
     return None if batch is None else (batch[0], batch[1])
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Raise each error in the context as a `ConfigError` that begins with `where`."""
+    try:
+        yield
+    except LionHeartError as error:
+        named = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+        raise ConfigError(named, hint=error.hint) from error
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: reading the first batch failed: {shorten_error(error)}",
+            hint=f"correct the source of batches that is given as {where}",
+        ) from error
 
 
 def _name_types(value: Any) -> str:

@@ -137,13 +137,34 @@ def _judge_scores(subject: Subject, name: str, outputs: Any, targets: Any) -> No
             "expected finite scores",
             hint=f"change {where} so that every sample has a finite score",
         )
-    if isinstance(metric, Metric) and metric.kind == "share" and not bool(((scores >= 0) & (scores <= 1)).all()):
+    if isinstance(metric, Metric) and metric.is_of_set:
+        _check_set_score(where, metric, scores)
+    if (
+        isinstance(metric, Metric)
+        and metric.kind == "share"
+        and not metric.is_of_set
+        and not bool(((scores >= 0) & (scores <= 1)).all())
+    ):
         wrong = scores[(scores < 0) | (scores > 1)]
         raise ConfigError(
             f"{where}: got the score {float(wrong[0]):g} for the first batch of {subject.name}.{name}, expected scores from 0 "
             "to 1",
-            hint=f"return shares of 1 from {where}, for example scores / 100 for scores in percent",
+            hint=f"return shares of 1 from {where}, for example scores / 100 for scores in percent; for values with a unit, "
+            "such as errors, give Metric(name, kind='plain', unit=..., higher_is_better=..., compute=...)",
         )
+
+
+def _check_set_score(where: str, metric: Metric, statistics: Tensor) -> None:
+    """Check that `finish` works on the statistics of the first batch. NaN is valid, as a class may be missing in the batch."""
+    try:
+        metric.score_set(statistics.cpu())
+    except LionHeartError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: finish failed on the statistics {describe(statistics)} of the first batch: {shorten_error(error)}",
+            hint=f"change {where}: finish must return one number for statistics of the shape (samples, statistics)",
+        ) from error
 
 
 # -- loss and gradients ------------------------------------------------------------------------------------------------

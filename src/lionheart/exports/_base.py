@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from lionheart.progress import SILENT, Progress
 from lionheart.registry import Registry
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ class ExportRequest:
         check: Whether to run the exported program and compare its outputs with the expected outputs, which are stored with the
             program. Only for formats that write a program.
         n_calibration: Number of training samples from which the quantisation scales of the exported program are computed.
-        n_stored: Number of validation samples that are stored with the exported program. Formats without a program ignore both
-            numbers of samples.
+        n_stored: Number of validation samples that are stored with the exported program.
+        n_scored: Number of validation samples on which the exported program is scored; None = those of the run's final results.
+            Formats without a program ignore all numbers of samples.
+        progress: Receiver of progress bars.
     """
 
     run: Path
@@ -35,6 +38,8 @@ class ExportRequest:
     check: bool = False
     n_calibration: int = 64
     n_stored: int = 8
+    n_scored: int | None = None
+    progress: Progress = SILENT
 
 
 @final

@@ -19,10 +19,17 @@ class AlpineExport:
 
         out = request.out or request.run / "alpine"
         manifest = export_run(
-            request.load_task(), request.run, out, n_calibration=request.n_calibration, n_stored=request.n_stored
+            request.load_task(),
+            request.run,
+            out,
+            n_calibration=request.n_calibration,
+            n_stored=request.n_stored,
+            n_scored=request.n_scored,
+            progress=request.progress,
         )
         text = f"{manifest.n_analog} of {len(manifest.products)} products on {manifest.n_tiles} tiles, the rest digital"
-        lines = [f"program: {out}: {text}"]
+        lines = [f"program: {out}: {text}", *manifest.notes]
+        lines += manifest.score.lines() if manifest.score else ()
         data: dict[str, Any] = {"folder": str(out), "manifest": manifest.to_json()}
         if not request.check:
             lines.append(

@@ -27,10 +27,13 @@ class JsonExport:
             )
         mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
         data = write_record(mapping)
+        rest = (
+            f"The mapping contains placements only. The retrained weights and the tile settings are in {request.run}."
+        )
         if request.out is None:
-            return ExportResult(data, is_output=True)
+            return ExportResult(data, (rest,), is_output=True)
         mapping.save(request.out)
-        return ExportResult(data, (f"mapping: {request.out}",))
+        return ExportResult(data, (f"mapping: {request.out}", rest))
 
 
 EXPORTS.add("json", JsonExport())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.errors import ArtifactError, ConfigError, suggest
-from lionheart.extras import import_extra
+from lionheart.extras import hub_options, import_extra
 from lionheart.graph.hf_config import bounded_modules, check_config, read_config
 
 _SEQUENCE = 128  # tokens of the example input, or fewer if the model's limit is lower
@@ -92,7 +92,7 @@ def _load_config(name: str) -> Any:
     if name in CONFIG_MAPPING and not _is_cached(name):
         return CONFIG_MAPPING[name]()
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **hub_options(name))
         check_config(config.to_dict(), f"hf:{name}")
         return config
     except ConfigError:

@@ -15,6 +15,7 @@ from typing import Any, cast, final
 from torch import Tensor, nn
 
 from lionheart.errors import ConfigError, check_type
+from lionheart.graph.attachments import has_replaced_forward
 from lionheart.graph.convolutions import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS, is_convolution
 from lionheart.registry import Registry
 
@@ -190,10 +191,14 @@ def has_own_forward(module: nn.Module) -> bool:
     """Return whether a module overrides the forward of the registered class in its inheritance chain.
 
     The registered class is the first class in the chain for which a layer type is registered. Return False if there is no such
-    class. The class of the module may override the forward, or the attribute ``forward`` of the module itself.
+    class. The forward may be overridden by a subclass, by the attribute ``forward`` of the module, or by an assignment to the
+    registered class.
     """
     found = _find_layer_type(module)
-    return found is not None and ("forward" in module.__dict__ or type(module).forward is not found[0].forward)
+    if found is None:
+        return False
+    is_replaced = "forward" in module.__dict__ or has_replaced_forward(found[0])
+    return is_replaced or type(module).forward is not found[0].forward
 
 
 def needs_proxy(module: nn.Module) -> bool:

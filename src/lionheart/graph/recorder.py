@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from lionheart.graph.attachments import find_attached_reason
 from lionheart.graph.convolutions import is_convolution
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor, has_own_forward, needs_proxy
 from lionheart.graph.nodes import LayerGraph, LayerNode
@@ -376,6 +377,8 @@ class TraceRecorder:
         """
         for user in row.users:
             name = type(user.module).__name__
+            if attached := find_attached_reason(self.model, user.module_fqn, user.module):
+                return attached
             if user.is_computed:
                 return "the weight is computed from other parameters (parametrised)"
             if user.module in self.probed:

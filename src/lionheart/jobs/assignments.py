@@ -345,7 +345,7 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
             f"got {text!r}, expected one of the possible values", hint=suggest(text, choices, label="possible values")
         )
     for member in members:
-        if member in _READERS:
+        if member in _READERS and str not in members:
             return _READERS[member](text, is_time)
     return text
 

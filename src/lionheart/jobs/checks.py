@@ -7,6 +7,7 @@ from lionheart.errors import ConfigError
 from lionheart.evaluation import Subject, check_first_batches
 from lionheart.jobs.samples import split_validation
 from lionheart.jobs.settings import MapSettings
+from lionheart.search import STRATEGIES
 from lionheart.tasks import Task
 
 _FEWEST = 2  # chips and samples of a confidence bound or a chip yield
@@ -32,6 +33,12 @@ def check_task(task: Task, settings: MapSettings, *, has_loss: bool = True, has_
     loss, n_steps = task.loss if has_loss else None, settings.train.steps_per_epoch
     subject = Subject(task.model, task.metric, loss, has_training=has_training, n_steps=n_steps)
     check_first_batches(subject, list_splits(task))
+
+
+def is_training(settings: MapSettings) -> bool:
+    """Return whether a run may retrain the network or use the gradient of its loss. The strategy must exist."""
+    search = settings.search
+    return STRATEGIES.find(search.strategy).retrains or search.ranking == "hessian"
 
 
 def check_confidence(task: Task, settings: MapSettings) -> None:

@@ -9,6 +9,7 @@ from typing import final
 from lionheart.candidates import Candidate
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import Backend, find_backend
+from lionheart.jobs.bound import recall_max_drop
 from lionheart.jobs.settings import MapSettings
 from lionheart.partition import TilePartition
 from lionheart.progress import Progress
@@ -42,6 +43,11 @@ class Context:
     def streams(self) -> RandomStreams:
         """Source of all random numbers of the job, derived from the seed in the settings."""
         return RandomStreams(self.settings.seed)
+
+    @cached_property
+    def max_drop(self) -> float:
+        """Largest drop of the metric that the job allows, in the unit of the metric's drop (pp for an accuracy)."""
+        return recall_max_drop(self.task, self.settings, self.journal)
 
     @cached_property
     def backend(self) -> Backend:

@@ -16,20 +16,21 @@ from lionheart.jobs.result import load_result
 from lionheart.jobs.result import open_finished as open_finished
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import choose_times
 from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
 from lionheart.tasks import Task
-from lionheart.units import parse_durations
 
 SPLITS = ("test", "validation")
+TIMES = ("1s", "1h", "1d", "1mo", "1y")
 
 
 def evaluate_run(
     task: Task,
     run_dir: Path | str,
     *,
-    times: str | float | Iterable[str | float] = ("1s", "1h", "1d", "1mo", "1y"),
+    times: str | float | Iterable[str | float] | None = None,
     n_chips: int = 20,
     split: str = "test",
     n_samples: int | None = None,
@@ -43,7 +44,8 @@ def evaluate_run(
     Args:
         task: Task with which the run was started.
         run_dir: Directory of a finished run.
-        times: Times since programming: durations such as ``"1d"``, or seconds.
+        times: Times since programming: durations such as ``"1d"``, or seconds. None = 1 s, 1 h, 1 d, 1 mo and 1 y, without the
+            times at which the device cannot be read.
         n_chips: Number of simulated chips.
         split: Samples on which the network is evaluated: ``test`` or ``validation``.
         n_samples: Number of samples, taken from the start of the split; None = all.
@@ -63,7 +65,6 @@ def evaluate_run(
         ArtifactError: The run is missing or unfinished, or belongs to another network.
     """
     check_type(task, Task, "task", hint="pass the task of the run")
-    moments = parse_durations(times, "times")
     if n_chips < 1:
         raise ConfigError(
             f"n_chips: got {n_chips}, expected at least 1",
@@ -74,8 +75,11 @@ def evaluate_run(
         raise ConfigError(
             f"split: got {split!r}, expected 'test' or 'validation'", hint=suggest(split, SPLITS, label="splits")
         )
-    result = load_result(task, run, backend=backend)
     settings = MapSettings.from_json(run.description().settings)
+    moments, notes = choose_times(times, TIMES, [settings.tile], "times")
+    for note in notes:
+        progress.note(note)
+    result = load_result(task, run, backend=backend)
     root = settings.seed if seed is None else seed
     computing = backend or settings.backend
     batches = take_samples(task.test if split == "test" else task.validation, n_samples)

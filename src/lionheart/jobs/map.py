@@ -17,11 +17,12 @@ from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.checks import check_confidence, check_task, list_splits
+from lionheart.jobs.bound import choose_bound, find_max_drop
+from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
-from lionheart.jobs.objective import PRICED, check_objective, make_objective
+from lionheart.jobs.objective import check_objective, describe_wish, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
@@ -29,6 +30,7 @@ from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import MappingResult, load_result
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import describe_limit, fit_times
 from lionheart.mapping import LayerMapping
 from lionheart.progress import SILENT, Progress
 from lionheart.record import write_record
@@ -40,6 +42,9 @@ from lionheart.runs import (
     SearchOutcome,
     describe_environment,
 )
+from lionheart.runs.environment import find_environment_cautions
+from lionheart.runs.records import find_untried
+from lionheart.runs.summary import Caution
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
 from lionheart.system import estimate_system, load_platform
 from lionheart.tasks import Task
@@ -79,7 +84,12 @@ def map_layers(
     if backend is not None:
         settings = settings.replace(backend=backend)
     graph, candidates = prepare_run(task, settings)
+    settings, notes = fit_times(settings)
+    for note in notes:
+        progress.note(note)
+    settings = choose_bound(settings, task.metric)
     check_confidence(task, settings)
+    find_max_drop(task, settings)  # a relative bound that cannot be found is an error now, not in the new run directory
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
@@ -105,6 +115,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     run.require_job("map")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = prepare_run(task, settings)
+    settings = choose_bound(settings, task.metric)
     if run.has("results.json"):  # needs no lock, so that a run on a disk without write permission can be read
         require_network(run, graph)
         run.drop_checkpoints()
@@ -113,6 +124,7 @@ def resume_run(task: Task, run_dir: Path | str, *, finish: bool = False, progres
     with run.lock(), naming_data(list_splits(task)):
         if run.has("results.json"):  # another process has finished the run meanwhile
             return load_result(task, run)
+        settings, _ = fit_times(settings, stored=True)
         warn_of_environment(run, task.device)
         context = open_context(task, settings, graph, candidates, run, progress)
         run.journal.note("resumed", environment=write_record(describe_environment(task.device)))
@@ -164,7 +176,7 @@ def prepare_run(
         task: Task of the job.
         settings: Settings of the job.
         has_loss: Whether the job uses the loss of the task.
-        has_training: Whether the job trains the network.
+        has_training: Whether the job trains the network if its strategy retrains.
 
     Returns:
         The layer graph, and all projections of the network, including projections that must stay digital.
@@ -177,7 +189,7 @@ def prepare_run(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
-    STRATEGIES.find(settings.search.strategy)
+    has_training = has_training and is_training(settings)
     find_backend(settings.backend).check_tile(settings.tile)
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
@@ -250,7 +262,7 @@ class _MapJob:
             self.problem,
             ranked,
             LayerMapping.all_digital(self.context.graph),
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
         )
@@ -264,7 +276,7 @@ class _MapJob:
         is_new = not context.journal.has("baseline")
 
         def measure() -> DigitalBaseline:
-            decision = final = float(chips.reference.mean())
+            decision = final = context.task.metric.score_set(chips.reference)
             if chips.final_validation is not chips.validation:
                 label = "digital baseline, validation of the final results"
                 final = self._digital_accuracy(context.task.model, chips.final_validation, label)
@@ -290,6 +302,8 @@ class _MapJob:
         refresh = find_refresh_interval(context, problem, mapping)
         results = self._measure_final_figures(found, baseline)
         return results.replace(
+            untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
+            cautions=self.find_cautions(),
             tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
             refresh=refresh,
             holdout_tests=tests,
@@ -313,7 +327,8 @@ class _MapJob:
         return Results(
             outcome=found.outcome,
             metric=task.metric,
-            max_drop_pp=search.max_drop_pp,
+            max_drop_pp=context.max_drop,
+            max_drop=search.max_drop,
             t_inference=search.t_inference,
             confidence=search.interval_coverage,
             mapping=mapping,
@@ -325,7 +340,7 @@ class _MapJob:
             notes=dict(found.notes),
             final_samples=search.final_samples,
             baseline=Baseline(validation_accuracy=baseline.validation, test_accuracy=baseline_test),
-            validation=min(validation, key=lambda each: each.mean),
+            validation=min(validation, key=lambda each: task.metric.rank(each.mean)),
             validation_over_time=tuple(validation),
             decisions=found.decisions,
             test_over_time=tuple(test),
@@ -333,6 +348,11 @@ class _MapJob:
             n_steps=sum(decision.train.n_steps for decision in found.decisions),
             system=tuple(system),
         )
+
+    def find_cautions(self) -> tuple[Caution, ...]:
+        """Return the cautions that do not follow from the results: limits of the device, and where the run was resumed."""
+        limits = [Caution(code="limited_times", text=text) for text in describe_limit(self.context.settings)]
+        return (*limits, *find_environment_cautions(self.run.description(), self.run.journal.events()))
 
     def _digital_accuracy(self, model: nn.Module, batches: BatchSource, label: str) -> float:
         return digital_accuracy(model, batches, self.context.task, self.context.progress, label)
@@ -350,9 +370,9 @@ class _MapJob:
         context, search = self.context, self.context.settings.search
         context.progress.note(
             f"{context.task.name}: {len(context.mappable)} candidates, {format_count(context.graph.macs)}MACs; bound "
-            f"{search.max_drop_pp:g} {context.task.metric.drop_unit} "
+            f"{context.task.metric.format_bound(context.max_drop, search.max_drop)} "
             f"at {format_duration(search.t_inference)}, {search.n_chips} chips per decision"
-            f"{_describe_objective(context.settings)}; run in {self.run.path}"
+            f"{describe_wish(context.settings)}; run in {self.run.path}"
         )
 
     def _note_duration(self, ranked: list[Candidate]) -> None:
@@ -366,14 +386,3 @@ class _MapJob:
             everything = LayerMapping.from_analog(self.context.graph, [candidate.node.fqn for candidate in ranked])
             longest = format_elapsed(estimate_duration(self.context, self.problem.chips, everything, n_left))
             self.context.progress.note(f"{n_left} trials with retraining and evaluation: at most about {longest}")
-
-
-def _describe_objective(settings: MapSettings) -> str:
-    """Return text for a progress message that names the cost to minimise and the limit on the number of tiles.
-
-    The text is empty for the default settings.
-    """
-    search = settings.search
-    wish = "" if search.objective == "macs" else f"; least {search.objective}"
-    wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""
-    return wish if search.max_tiles is None else f"{wish}; at most {search.max_tiles} tiles"

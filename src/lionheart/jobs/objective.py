@@ -91,3 +91,14 @@ def _price_on(system: SystemModel, field: str) -> Callable[[LayerMapping], Moves
         return cost_with
 
     return price
+
+
+def describe_wish(settings: MapSettings) -> str:
+    """Return text for a progress message that names the cost to minimise and the limit on the number of tiles.
+
+    The text is empty for the default settings.
+    """
+    search = settings.search
+    wish = "" if search.objective == "macs" else f"; least {search.objective}"
+    wish += f" on {settings.platforms[0]}" if search.objective in PRICED else ""
+    return wish if search.max_tiles is None else f"{wish}; at most {search.max_tiles} tiles"

@@ -210,13 +210,16 @@ class MappingProblem:
         return found
 
     def _show(self, decision: Decision) -> None:
-        metric, search, n_done = self.context.task.metric, self.context.settings.search, decision.index + 1
+        metric, n_done = self.context.task.metric, decision.index + 1
         n_analog, n_projections = len(self._accepted.analog), len(self._accepted.placements)
         single = decision.fqn in self._accepted.placements
         outcome = "analog" if decision.accepted else "stays digital" if single else "undone"
+        at_most = (
+            f", at most {metric.write_drop(decision.drop_ucb_pp)}" if decision.drop_ucb_pp != decision.drop_pp else ""
+        )
         self.context.progress.note(
             f"{n_done:3d}  {decision.fqn}: {outcome}; {metric.name} {metric.format_value(decision.accuracy.mean)}, "
-            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{_with_ucb(decision)} (bound {search.max_drop_pp:g})\n"
+            f"drop {metric.format_drop(decision.drop_pp, sign=True)}{at_most} (bound {self.context.max_drop:g})\n"
             f"     {n_analog} of {n_projections} analog{describe_time_left(self._new_times_s, self.n_trials, n_done)}"
             + (f"\n     {decision.note}" if decision.note else "")
         )
@@ -389,10 +392,6 @@ class MappingProblem:
     def _keep_analog_state(self, mapping: LayerMapping) -> None:
         self._accepted = mapping
         self._analog_state = {n: t.clone() for n, t in self.model.state_dict().items() if ".analog_" in f".{n}"}
-
-
-def _with_ucb(decision: Decision) -> str:
-    return "" if decision.drop_ucb_pp == decision.drop_pp else f", at most {decision.drop_ucb_pp:.2f}"
 
 
 def _trial_name(index: int) -> str:

@@ -24,12 +24,12 @@ from lionheart.jobs.map import prepare_run
 from lionheart.jobs.measurement.sensitivity import each_alone
 from lionheart.jobs.samples import calibration_pass
 from lionheart.jobs.settings import MapSettings
-from lionheart.metrics import Metric, drop_pp
+from lionheart.jobs.times import choose_times
+from lionheart.metrics import Metric
 from lionheart.progress import SILENT, Progress
 from lionheart.record import Record
 from lionheart.runs import Accuracy, Journal
 from lionheart.tasks import Task
-from lionheart.units import parse_durations
 
 
 def _read_tile(data: Any) -> Any:
@@ -101,7 +101,7 @@ def profile_layers(
     task: Task,
     settings: MapSettings | None = None,
     *,
-    times: str | float | Iterable[str | float] = "1d",
+    times: str | float | Iterable[str | float] | None = None,
     n_chips: int = 10,
     n_samples: int | None = None,
     out: Path | None = None,
@@ -117,6 +117,7 @@ def profile_layers(
         settings: Settings, e.g. the tile, the backend, the seed and the projections to include; None = the preset
             ``quick``.
         times: Times since programming: durations such as ``"1d"``, or seconds. The first time determines the order of the rows.
+            None = 1 day, or the nearest time at which the device can be read.
         n_chips: Number of simulated chips for each projection.
         n_samples: Number of validation samples to evaluate, starting from the first; None = all.
         out: JSON file for the profile; None = no file. The file is written after each projection, with a table in a ``.csv``
@@ -132,13 +133,16 @@ def profile_layers(
         ConfigError: `n_chips` is below 1, `times` is empty or invalid, or a setting is invalid.
         ArtifactError: `out` or its journal was written with other settings, or is damaged.
     """
-    settings, moments = settings or MapSettings.preset(), parse_durations(times, "times")
+    settings = settings or MapSettings.preset()
     if n_chips < 1:
         raise ConfigError(
             f"n_chips: got {n_chips}, expected at least 1",
             hint="set the number of simulated chips, for example n_chips=10",
         )
     graph, candidates = prepare_run(task, settings, has_loss=False)
+    moments, notes = choose_times(times, ("1d",), [settings.tile], "times")
+    for note in notes:
+        progress.note(note)
     batches = take_samples(task.validation, n_samples)
     with naming_data(list_splits(task)):
         reference = score_samples(task.model, batches, task.metric)
@@ -153,14 +157,19 @@ def profile_layers(
         backend=settings.backend,
         tile=settings.tile,
         n_projections=sum(each.is_mappable for each in candidates),
-        digital=float(reference.mean()),
+        digital=task.metric.score_set(reference),
     )
     if out is not None and out.exists() and (stored := _read_stored(empty, out)).complete:
         return stored
     journal = Journal(None if out is None else out.with_name(f"{out.name}.journal"))
     _require_same(journal.once("profile", Profile, lambda: empty), empty, journal.path)
-    with naming_data(list_splits(task)):
-        return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    try:
+        with naming_data(list_splits(task)):
+            return _measure(Context(task, settings, graph, candidates, journal, progress), batches, empty, out)
+    except Exception:
+        if not any(journal.has(_key(each.node.fqn)) for each in candidates):
+            journal.remove()  # a corrected call can use the same file
+        raise
 
 
 def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path | None) -> Profile:
@@ -214,17 +223,19 @@ def _key(fqn: str) -> str:
 
 def _describe(candidate: Candidate, found: Sequence[Accuracy], profile: Profile) -> ProfileRow:
     node, digital, metric = candidate.node, profile.digital, profile.metric
+    least, most = sorted(metric.value_of(score) - metric.value_of(digital) for score in metric.score_limits)
     points = []
     for each in found:
         values = [metric.value_of(score) - metric.value_of(digital) for score in each.scores]
         change = estimate_mean(values, t_inference=each.t_inference, confidence=profile.confidence)
+        drop_low, drop_high = metric.drops_between(digital, each.low, each.high)
         points.append(
             ProfilePoint(
                 **each.to_json(),
-                drop_pp=drop_pp(digital, each.mean),
-                drop_low_pp=drop_pp(digital, each.high),
-                drop_high_pp=drop_pp(digital, each.low),
-                change=Change(mean=change.mean, low=change.low, high=change.high),
+                drop_pp=metric.drop(digital, each.mean),
+                drop_low_pp=drop_low,
+                drop_high_pp=drop_high,
+                change=Change(mean=change.mean, low=max(change.low, least), high=min(change.high, most)),
             )
         )
     return ProfileRow(

@@ -9,9 +9,8 @@ from typing import final
 
 from torch import nn
 
-from lionheart.analog import set_tiles_
+from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
 from lionheart.errors import ArtifactError, ConfigError, check_type
-from lionheart.evaluation import check_weights
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -42,8 +41,16 @@ class MappingResult(Printable):
     run: RunDirectory
 
     def to_blocks(self) -> list[Block]:
-        """Return tables of accuracy, cost and decisions for printing, followed by a line with the path of the run directory."""
-        return [*self.results.to_blocks(), f"run: {self.run.path}"]
+        """Return the blocks of the results for printing, and lines on the chip of the model and on the run directory."""
+        return [*self.results.to_blocks(), _describe_chip(self.model), f"run: {self.run.path}"]
+
+
+def _describe_chip(model: nn.Module) -> str:
+    if not analog_layers(model):
+        return "model: digital"
+    if find_unprogrammed(model):
+        return "model: no chip is programmed; lionheart.program_(result.model) programs one"
+    return "model: programmed on a simulated chip"
 
 
 def open_finished(run_dir: Path | str) -> RunDirectory:
@@ -82,10 +89,6 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
         copy.deepcopy(network.model if isinstance(network, Task) else network), results.mapping, settings.tile
     )
     load_weights(run.file("weights.safetensors"), model)
-    try:
-        check_weights(model, str(run.file("weights.safetensors")))
-    except ConfigError as error:
-        raise ArtifactError(error.message, hint="restore the file from a copy, or start a new run") from error
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(

@@ -16,11 +16,9 @@ from lionheart.files import make_file_name
 from lionheart.jobs.checks import list_splits
 from lionheart.jobs.settings import MapSettings
 from lionheart.runs import RunDescription, RunDirectory, describe_environment, timestamp
+from lionheart.runs.environment import compare_environments, describe_environment_change
 from lionheart.tasks import Task
 from lionheart.text import escape_controls
-
-#: Fields of `Environment` on which the last digits of results depend.
-_DECISIVE = ("threads", "torch", "lionheart", "device", "cpu_capability")
 
 
 def choose_run_dir(run_dir: Path | str | None, name: str) -> Path:
@@ -47,7 +45,7 @@ def choose_run_dir(run_dir: Path | str | None, name: str) -> Path:
 def default_run_dir(name: str) -> Path:
     """Return a path below ``./runs`` that does not exist yet, composed of the task's name and the current time.
 
-    The name of the directory is safe in shells, in addresses of scp and on Windows.
+    The name of the directory is safe on command lines, in addresses of scp and on Windows.
     """
     base = Path("runs") / f"{make_file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := base if i == 0 else base.with_name(f"{base.name}-{i}")).exists())
@@ -69,7 +67,7 @@ def describe_run(task: Task, settings: MapSettings, command: str) -> RunDescript
 
 @contextmanager
 def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
-    """Lock a new run within the context. If an error occurs before the first result is in the journal, delete the run.
+    """Lock a new run within the context. If an error occurs before a result of the search is in the journal, delete the run.
 
     The corrected call can then use the same directory. A run that is interrupted or killed is kept, because it can be resumed.
     A `NumericsError` names the split and the batch with invalid values, if there are any.
@@ -82,7 +80,7 @@ def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
         try:
             yield
         except Exception:
-            if not any("value" in event for event in run.journal.events()):
+            if not any("value" in event and event["event"] != "baseline" for event in run.journal.events()):
                 run.discard()
             raise
 
@@ -97,18 +95,8 @@ def warn_of_environment(run: RunDirectory, device: torch.device) -> None:
         device: Torch device on which the model is computed now.
     """
     before, now = run.description().environment, describe_environment(device)
-    if before is None:
+    changes = compare_environments(before, now)
+    if before is None or not changes:
         return
-    changed = [
-        f"{name} {getattr(before, name)!r} before, {getattr(now, name)!r} now"
-        for name in _DECISIVE
-        if getattr(before, name) != getattr(now, name)
-    ]
-    if changed:
-        hint = f"; OMP_NUM_THREADS={before.threads} sets the number of threads" if before.threads != now.threads else ""
-        warnings.warn(
-            f"{run.path}: the run was started in another environment ({'; '.join(changed)}), so its results can differ from "
-            f"those of an uninterrupted run{hint}",
-            LionHeartWarning,
-            stacklevel=3,
-        )
+    hint = f" OMP_NUM_THREADS={before.threads} sets the number of threads." if before.threads != now.threads else ""
+    warnings.warn(f"{run.path}: {describe_environment_change(changes)}{hint}", LionHeartWarning, stacklevel=3)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
@@ -18,18 +18,35 @@ from lionheart.search import ParetoSpec, SearchSpec
 from lionheart.spec import Spec
 from lionheart.training import TrainSpec
 
+#: Name of the preset that Python and the command line use if none is given.
+DEFAULT_PRESET = "quick"
+Group = TypeVar("Group", bound=Spec)
+
+
+def _default_group(name: str, spec: type[Group]) -> Group:
+    return spec(**_find_preset(DEFAULT_PRESET).get(name, {}))
+
 
 class MapSettings(Spec):
-    """All settings of a run. The settings, the task and the versions of the software determine the results of the run."""
+    """All settings of a run. The settings, the task and the versions of the software determine the results of the run.
+
+    A group that is not given has the values of the preset ``quick``, so ``MapSettings()`` has the settings of the command line.
+    A group that is given as a spec or a mapping is used as it is: settings that it lacks have the defaults of `SearchSpec`,
+    `TileSpec` and `TrainSpec`, which are those of the paper. `MapSettings.preset` changes single settings of a preset.
+    """
 
     search: SearchSpec = Field(
-        default_factory=SearchSpec, description="settings of the search: bound, time, chips, budget"
+        default_factory=lambda: _default_group("search", SearchSpec),
+        description="settings of the search: bound, time, chips, budget",
     )
     tile: TileSpec = Field(
-        default_factory=TileSpec,
+        default_factory=lambda: _default_group("tile", TileSpec),
         description="settings of the tiles: crossbar, converters, device, noise of hardware-aware training",
     )
-    train: TrainSpec = Field(default_factory=TrainSpec, description="settings of the retraining after each conversion")
+    train: TrainSpec = Field(
+        default_factory=lambda: _default_group("train", TrainSpec),
+        description="settings of the retraining after each conversion",
+    )
     pareto: ParetoSpec = Field(default_factory=ParetoSpec, description="settings that only `lionheart pareto` uses")
     platforms: tuple[str, ...] = Field(
         ("alpine-high-power", "alpine-low-power"), description="platforms for which time and energy are estimated"
@@ -43,7 +60,7 @@ class MapSettings(Spec):
     )
 
     @classmethod
-    def preset(cls, name: str = "quick", **settings: Any) -> Self:
+    def preset(cls, name: str = DEFAULT_PRESET, **settings: Any) -> Self:
         """Return the settings of a preset with some settings replaced. The command line uses the same presets.
 
         Args:
@@ -57,6 +74,7 @@ class MapSettings(Spec):
         """
         merged = _find_preset(name)
         known = {**SearchSpec.model_fields, **cls.model_fields}
+        search: dict[str, Any] = {}
         for key, value in rename_settings("SearchSpec", settings).items():
             if key not in known:
                 raise ConfigError(
@@ -65,7 +83,8 @@ class MapSettings(Spec):
             if key in cls.model_fields:
                 _merge(merged, {key: value})
             else:
-                _merge(merged, {"search": {key: value}})
+                search[key] = value
+        _merge(merged, {"search": search})
         return cls(**merged)
 
 
@@ -102,6 +121,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "paper": {
         "search": {"n_chips": 20, "validation_samples": None},
+        "tile": {},
         "train": {
             "steps_per_epoch": None,
             "max_epochs": 50,
@@ -116,7 +136,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def read_settings(
-    preset: str = "quick",
+    preset: str = DEFAULT_PRESET,
     config: Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     assignments: Sequence[str] = (),
@@ -144,6 +164,9 @@ def read_settings(
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
+    names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    for group in ("search", "pareto"):
+        _drop_replaced(merged.get(group, {}), names)
     assign(MapSettings, merged, assignments)
     return MapSettings.from_json(merged)
 
@@ -170,8 +193,17 @@ def _find_preset(name: str) -> dict[str, Any]:
 
 
 def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+    _drop_replaced(target, source)
     for key, value in source.items():
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:
             target[key] = copy.deepcopy(value)  # settings of the caller must not change with later values
+
+
+def _drop_replaced(target: dict[str, Any], names: Collection[str]) -> None:
+    """Remove each bound from `target` that a setting in `names` replaces, i.e. gives in another form."""
+    for general in ("max_drop", "bounds"):
+        for new, old in ((general, f"{general}_pp"), (f"{general}_pp", general)):
+            if new in names and old not in names:
+                target.pop(old, None)

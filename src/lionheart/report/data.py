@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -11,10 +10,12 @@ from lionheart.candidates import GraphRecord
 from lionheart.errors import ArtifactError
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import Placement
-from lionheart.metrics import Metric, drop_pp, is_within
-from lionheart.report.text import describe_duration, format_pp
-from lionheart.runs import Accuracy, Results, RunDescription
+from lionheart.metrics import Metric, is_within
+from lionheart.runs import Results, RunDescription
 from lionheart.runs.costs import PipelineRecord
+from lionheart.runs.records import find_untried
+from lionheart.runs.summary import Summary
+from lionheart.runs.text import describe_duration, format_pp
 
 
 @final
@@ -85,25 +86,12 @@ class ReportData:
     @property
     def bound(self) -> str:
         """Largest accuracy drop that the run allows, as text with a unit, for example ``"1 pp"``."""
-        return f"{self.bound_pp:g} {self.metric.drop_unit}"
+        return self.results.bound
 
     @property
     def age(self) -> str:
         """Time after programming the tiles at which the mapping must meet the bound, in words, for example ``"1 day"``."""
         return describe_duration(self.results.t_inference)
-
-    def name_samples(self, split: str, *, brief: bool = False) -> str:
-        """Return a phrase for those samples of a split that the final measurements used, such as ``"the test set"``.
-
-        Args:
-            split: Name of the split: ``"validation"`` or ``"test"``.
-            brief: Whether to return a short form, such as ``"test, first 1,000"``, if only the first samples of the split were
-                used.
-        """
-        number = self.results.final_samples
-        if brief and number is not None:
-            return f"{split}, first {number:,}"
-        return f"the {split} set" if number is None else f"the first {number:,} {split} samples"
 
     def write_drop(self, drop: float) -> str:
         """Return an accuracy drop [pp] as text with its unit.
@@ -123,21 +111,12 @@ class ReportData:
 
         The list is empty if a step of the search tried several projections together.
         """
-        if self.tries_groups:
-            return []
-        tried = {decision.fqn for decision in self.results.decisions} | set(self.results.notes)
-        return [each.fqn for each in self.graph.candidates if each.mappable and each.fqn not in tried]
+        return list(find_untried(self.results, [each.fqn for each in self.graph.candidates if each.mappable]))
 
-    @property
-    def test_point(self) -> Accuracy | None:
-        """Test accuracy at the time since programming for which the mapping was selected.
-
-        None if the test accuracy was not measured at this time.
-        """
-        for point in self.results.test_over_time:
-            if math.isclose(point.t_inference, self.results.t_inference, rel_tol=1e-6):
-                return point
-        return None
+    @cached_property
+    def summary(self) -> Summary:
+        """Summary of the run, which the terminal and ``results.json`` show too."""
+        return self.results.summary
 
     def test_drop_of(self, mean: float) -> float | None:
         """Return how far a test accuracy is below the test accuracy of the digital network [pp].
@@ -148,21 +127,8 @@ class ReportData:
             mean: Mean test accuracy over simulated chips, 0 to 1.
         """
         baseline = self.results.baseline.test_accuracy
-        return None if baseline is None else round(drop_pp(baseline, mean), 9)  # remove floating-point residue
-
-    @property
-    def test_drop_pp(self) -> float | None:
-        """Drop of the test accuracy in `test_point` against the digital network [pp].
-
-        None if one of the two test accuracies was not measured.
-        """
-        return None if self.test_point is None else self.test_drop_of(self.test_point.mean)
+        return None if baseline is None else self.metric.report_drop(baseline, mean)
 
     def exceeds(self, drop: float | None) -> bool:
         """Return whether an accuracy drop [pp] is larger than the run allows; False if the drop is None (unknown)."""
         return drop is not None and not is_within(drop, self.bound_pp)
-
-    @property
-    def exceeds_bound(self) -> bool:
-        """Whether the drop of the test accuracy is larger than the run allows; False if the drop is unknown."""
-        return self.exceeds(self.test_drop_pp)

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from lionheart.files import write_text
 from lionheart.report.data import ReportData
 from lionheart.report.sections import SECTIONS
-from lionheart.report.sections.summary import write_summary
-from lionheart.report.text import tie_units
+from lionheart.runs.text import tie_units
+from lionheart.text import escape_controls
 
 
 def _break_dots(name: str) -> Markup:
@@ -48,7 +48,7 @@ def render_report(data: ReportData) -> str:
             text = Markup(template.render({**values, "data": data, "metric": data.metric}))  # noqa: S704  autoescaped
             (head if section.in_header else body).append(text)
     page = environment().get_template("page.html.j2")
-    return page.render(data=data, summary=write_summary(data), head=head, body=body)
+    return escape_controls(page.render(data=data, summary=data.summary.headline, head=head, body=body))
 
 
 def write_report(data: ReportData, out: Path) -> Path:

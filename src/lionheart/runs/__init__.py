@@ -23,11 +23,14 @@ from lionheart.runs.records import (
     SearchOutcome,
     TrainTrace,
 )
+from lionheart.runs.summary import BoundCheck, Caution, PlatformSummary, SplitSummary, Summary
 
 __all__ = [
     "Accuracy",
     "AgeTrial",
     "Baseline",
+    "BoundCheck",
+    "Caution",
     "CompensationTrial",
     "Decision",
     "DigitalBaseline",
@@ -36,11 +39,14 @@ __all__ = [
     "Evaluation",
     "HoldoutTest",
     "Journal",
+    "PlatformSummary",
     "RefreshInterval",
     "Results",
     "RunDescription",
     "RunDirectory",
     "SearchOutcome",
+    "SplitSummary",
+    "Summary",
     "TrainTrace",
     "describe_environment",
     "timestamp",

@@ -136,6 +136,21 @@ class AgeCost(Record):
 
 
 @final
+class ReferenceReadRecord(Record):
+    """Time and energy of one reference read of all tiles of a chip, from which the factors that compensate drift are computed.
+
+    Args:
+        n_mvms: Number of matrix-vector products on tiles.
+        time_s: Time of the read [s].
+        energy_j: Energy of the read [J].
+    """
+
+    n_mvms: int
+    time_s: float
+    energy_j: float
+
+
+@final
 class ProgrammingRecord(Record):
     """Time and energy to program the weights of a mapping to the tiles of one chip.
 
@@ -153,6 +168,8 @@ class ProgrammingRecord(Record):
             the tiles save no energy, or the programming energy is unknown.
         reprogramming: Cost of reprogramming at the interval that the tile settings specify; None = the chip is programmed once.
         reason_unknown: Reason why programming time and energy are unknown; empty if both are known.
+        reference_read: Cost of one reference read of all tiles, which is not part of the programming cost; None = drift is not
+            compensated.
     """
 
     technology: str
@@ -166,6 +183,7 @@ class ProgrammingRecord(Record):
     break_even_energy: int | None
     reprogramming: AgeCost | None = None
     reason_unknown: str = ""
+    reference_read: ReferenceReadRecord | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 @final

@@ -28,9 +28,10 @@ from lionheart.files import (
 )
 from lionheart.record import read_record, write_record
 from lionheart.runs.access import lock_file, require_plain_files, require_portable
+from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.journal import Journal
-from lionheart.runs.records import Environment, Results, RunDescription
-from lionheart.runs.upgrade import UPGRADES, upgrade, upgrade_run
+from lionheart.runs.records import Environment, Results, RunDescription, find_untried
+from lionheart.runs.upgrade import UPGRADES, list_mappable, upgrade, upgrade_run
 
 T = TypeVar("T")
 SCHEMA_VERSION = 2
@@ -74,7 +75,8 @@ class RunDirectory:
             require_free_space(path, _SPACE_NEEDED, purpose="checkpoints and results")
             run.write("run.json", description)
         except BaseException:
-            run.discard()
+            if not run.has("run.json"):  # an interrupt right after the write leaves a run that can be resumed
+                run.discard()
             raise
         return run
 
@@ -165,11 +167,20 @@ class RunDirectory:
     def results(self) -> Results:
         """Return the contents of ``results.json``. A file of an older version of lionheart is converted to the current format.
 
+        Values that older versions did not store are computed from the other files of the run.
+
         Raises:
             ArtifactError: The file is missing or damaged, or this version of lionheart cannot read its format.
         """
         where = self.file("results.json")
-        return Results.from_json(upgrade(read_json(where), where), str(where))
+        data = upgrade(read_json(where), where)
+        results = Results.from_json(data, str(where))
+        missing: dict[str, Any] = {}
+        if "cautions" not in data and self.has("run.json"):
+            missing["cautions"] = find_environment_cautions(self.description(), self.journal.events())
+        if "untried" not in data and self.has("graph.json"):
+            missing["untried"] = find_untried(results, list_mappable(read_json(self.file("graph.json"))))
+        return results.replace(**missing) if missing else results
 
     def read(self, name: str, kind: type[T]) -> T:
         """Return the contents of a JSON file of the run as an object of the type `kind`.

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, final
 from lionheart.errors import ArtifactError
 from lionheart.files import parse_json
 from lionheart.record import read_record, write_record
-from lionheart.runs.access import append_line
+from lionheart.runs.access import append_line as _append_line
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ class Journal:
         known = self._entries()  # entries before this line
         if self.path is not None:
             self._known = None  # forces a new read if an interrupt comes between the write and the update of `known`
-            append_line(self.path, json.dumps({"time": timestamp(), **entry}, allow_nan=False))
+            _append_line(self.path, json.dumps({"time": timestamp(), **entry}, allow_nan=False))
         if "value" in entry:
             known.setdefault(entry["event"], entry)
         self._known = known

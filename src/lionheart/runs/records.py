@@ -6,18 +6,19 @@ results`` generates the JSON schema of ``results.json`` from these classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, model_validator
 
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
-from lionheart.runs.tables import describe_programming, tabulate_accuracy, tabulate_systems
+from lionheart.runs.summary import Caution, Summary, summarise
+from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
-from lionheart.units import format_duration
 
 RESULTS_VERSION = 2
 
@@ -33,7 +34,8 @@ class SearchOutcome(StrEnum):
 class Accuracy(Record):
     """Mean score of a network over several simulated chips at one time after programming, with a confidence interval.
 
-    A score is a fraction from 0 to 1, or a negative cross-entropy in nats if the metric is perplexity.
+    A score is a fraction from 0 to 1, a negative cross-entropy in nats if the metric is perplexity, or a value in the unit of a
+    plain metric.
     """
 
     t_inference: float = Field(description="time since programming ended [s]")
@@ -42,7 +44,7 @@ class Accuracy(Record):
     high: float = Field(description="upper end of the confidence interval of the mean")
     std: float = Field(description="sample standard deviation over chips")
     n_chips: int = Field(description="number of independently programmed chips")
-    scores: tuple[float, ...] = Field(description="mean score of each chip")
+    scores: tuple[float, ...] = Field(min_length=1, description="mean score of each chip")
     n_samples: int | None = Field(None, description="number of samples; None = not recorded")
     samples: Any = Field(
         None, exclude=True, repr=False, description="mean score over chips of each sample, not written to files"
@@ -57,7 +59,11 @@ class Accuracy(Record):
 
 
 class Drop(Record):
-    """Decrease of the score of a mapped network from that of the digital network, with an upper confidence bound."""
+    """Loss of quality of a mapped network against the digital network, with an upper confidence bound.
+
+    Here and in all records, pp stands for the unit of the metric's drop, `Metric.drop_unit`: percentage points for a share, the
+    unit of the metric for a plain metric.
+    """
 
     drop_pp: float = Field(
         description="estimated drop: mean over chips, or the drop that `chip_yield` of the chips do not exceed [pp]"
@@ -67,7 +73,9 @@ class Drop(Record):
         "`drop_pp` if `confidence` is None [pp]"
     )
     chip_error_pp: float = Field(description="standard error of the mean over chips [pp]")
-    sample_error_pp: float = Field(description="standard error of the mean over samples [pp]")
+    sample_error_pp: float | None = Field(
+        description="standard error of the mean over samples [pp]; None for a metric that is computed over the whole set"
+    )
     confidence: float | None = Field(
         description="one-sided confidence level of the upper bound, 0 to 1; None = no upper bound was computed"
     )
@@ -175,7 +183,13 @@ class Results(Printable, Record):
     schema_version: Literal[2] = Field(2, description="version of this record")
     outcome: SearchOutcome = Field(description="how the search ended")
     metric: Metric = Field(description="metric of the scores")
-    max_drop_pp: float = Field(description="bound on the drop [pp]")
+    max_drop_pp: float = Field(description="bound on the drop, in the unit of the metric's drop (pp for a share)")
+    max_drop: float | str | None = Field(
+        None,
+        description="bound as it was given, if it is relative to the digital value ('2 % rel') or of a plain metric; left out "
+        "otherwise",
+        exclude_if=lambda value: value is None,
+    )
     t_inference: float = Field(description="time since programming at which the bound must hold [s]")
     confidence: float = Field(description="coverage probability of the confidence intervals")
     mapping: LayerMapping = Field(description="placement of each projection")
@@ -211,32 +225,46 @@ class Results(Printable, Record):
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
+    untried: tuple[str, ...] | None = Field(
+        None, description="projections that may run analog but that the search never tried; None = not recorded"
+    )
+    cautions: tuple[Caution, ...] = Field(
+        (), description="cautions that the run found; the summary adds those that follow from the other fields"
+    )
+
+    @model_validator(mode="after")
+    def _check_summary(self) -> Self:
+        _ = self.summary  # numbers too large to be compared raise an error when the file is read
+        return self
+
     @computed_field(description="drop of the mean validation score over newly programmed simulated chips [pp]")  # type: ignore[prop-decorator]
     @property
     def validation_drop_pp(self) -> float:
-        """Digital validation score minus the mean score over newly programmed simulated chips [pp], rounded to 9 decimals."""
-        return round(drop_pp(self.baseline.validation_accuracy, self.validation.mean), 9)
+        """Drop from the digital score to the mean score over newly programmed chips [pp]; pp are rounded to 9 decimals."""
+        return self.metric.report_drop(self.baseline.validation_accuracy, self.validation.mean)
+
+    @property
+    def bound(self) -> str:
+        """Bound on the drop as text with its unit, for example ``"1 pp"``, or ``"0.02 mm (2 % of the digital MAE)"``."""
+        return self.metric.format_bound(self.max_drop_pp, self.max_drop)
+
+    @computed_field(description="the most important results, as numbers and in words")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> Summary:
+        """Drop against the bound, cost against the digital network, and cautions, as numbers and in words."""
+        return summarise(self)
 
     def to_blocks(self) -> list[Block]:
-        """Return strings and tables for `print`: outcome, placement of each projection, accuracy over time, and cost."""
-        metric, found = self.metric, self.validation
-        n_analog, n_all = len(self.mapping.analog), len(self.mapping.placements)
-        test = self.baseline.test_accuracy
-        lines = [
-            f"{self.outcome}: {n_analog} of {n_all} projections, {100 * self.analog_mac_share:.1f} % of the MACs, "
-            f"analog on {self.n_tiles} tiles",
-            f"bound: drop of at most {self.max_drop_pp:g} {metric.drop_unit} at {format_duration(self.t_inference)}",
-            f"validation: {metric.format_value(found.mean)} {metric.format_interval(found.low, found.high)}, "
-            f"drop {metric.format_drop(self.validation_drop_pp)}",
-        ]
-        lines += [] if test is None else [f"digital network, test: {metric.format_value(test)}"]
-        costs = [line for row in self.system for line in describe_programming(row.platform, None, row.tiles_missing)]
+        """Return strings and tables for `print`: the words of the summary, placements, accuracy over time, and cost."""
+        summary = self.summary
+        codes = list(dict.fromkeys(each.code for each in summary.cautions))
         return [
-            *lines,
+            f"{self.outcome}: {summary.headline}",
+            *([f"cautions, see summary.cautions: {', '.join(codes)}"] if codes else []),
             self._tabulate_projections(),
-            tabulate_accuracy(self.test_over_time, self.confidence, metric),
+            tabulate_accuracy(self.test_over_time, self.confidence, self.metric),
             tabulate_systems(self.system),
-            *costs[:2],
+            summary.conclusion,
         ]
 
     def _tabulate_projections(self) -> Table:
@@ -256,6 +284,21 @@ class Results(Printable, Record):
         if not any(row[-1] for row in rows):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         return Table(columns, tuple(rows), right=(metric.name, "drop"), sizes=sizes)
+
+
+def find_untried(results: Results, mappable: Sequence[str]) -> tuple[str, ...]:
+    """Return the projections that may run analog and that the search never tried.
+
+    The result is empty if a decision tried several projections together.
+
+    Args:
+        results: Results of the run.
+        mappable: Names of the projections that may run analog, in the order of the network.
+    """
+    tried = {decision.fqn for decision in results.decisions}
+    if any(fqn not in results.mapping.placements for fqn in tried):
+        return ()
+    return tuple(fqn for fqn in mappable if fqn not in tried and fqn not in results.notes)
 
 
 class Evaluation(Printable, Record):

@@ -30,8 +30,8 @@ def tabulate_accuracy(points: Sequence[Accuracy], confidence: float, metric: Met
             format_duration(point.t_inference),
             metric.format_value(point.mean),
             metric.format_interval(point.low, point.high),
-            f"± {metric.format_drop(100 * point.std)}",
-            metric.format_value(min(point.scores)),
+            f"± {metric.format_spread(point.std)}",
+            metric.format_value(metric.worst(point.scores)),
             str(point.n_chips),
         )
         for point in points
@@ -63,6 +63,12 @@ def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
     return Table(columns, tuple(rows), right=columns[1:])
 
 
+def describe_missing_tiles(platform: str, tiles_missing: int) -> str:
+    """Return a sentence without full stop on tiles that a mapping needs in excess of those of the platform; empty if none."""
+    plural = "" if tiles_missing == 1 else "s"
+    return f"{platform} has {tiles_missing} tile{plural} too few for this mapping" if tiles_missing else ""
+
+
 def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_missing: int = 0) -> list[str]:
     """Return lines of text: one on missing tiles, and one on the time and energy of programming and when they are repaid.
 
@@ -72,9 +78,8 @@ def describe_programming(platform: str, cost: ProgrammingRecord | None, tiles_mi
         tiles_missing: Number of tiles that the mapping needs in excess of the tiles that the platform has; 0 = return no line
             on missing tiles.
     """
-    lines = []
-    if tiles_missing:
-        lines.append(f"{platform} has {tiles_missing} tile{'' if tiles_missing == 1 else 's'} too few for this mapping")
+    missing = describe_missing_tiles(platform, tiles_missing)
+    lines = [missing] if missing else []
     if cost is not None and cost.n_devices:
         text = cost.reason_unknown
         if cost.time_s is not None and cost.energy_j is not None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lionheart.deprecated import rename_rules, rename_settings
-from lionheart.errors import ArtifactError
+from lionheart.errors import ArtifactError, ConfigError
 from lionheart.files import require_mapping
+from lionheart.metrics import Metric
 from lionheart.runs.records import RESULTS_VERSION
 
 _ACCURACY = {"name": "accuracy", "drop_unit": "pp", "kind": "share"}
+_DEPTH = 6  # levels of results.json and pareto.json above the keys of an accuracy
 _OPTIONAL = (
     "notes",
     "tiles",
@@ -44,7 +46,7 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     results = dict(require_mapping(data, where))
     version = results.get("schema_version")
     if version == RESULTS_VERSION:
-        return results
+        return limit_intervals(results, results.get("metric"))
     if version != 1:
         raise ArtifactError(
             f"{where}: schema_version: got {version!r}, expected 1 or {RESULTS_VERSION}",
@@ -57,7 +59,36 @@ def upgrade(data: Any, where: Path) -> dict[str, Any]:
     results["refresh"] = _upgrade_refresh(results.get("reprogramming"))
     if "decisions" in results:
         results["decisions"] = _upgrade_rows(results["decisions"], _upgrade_decision)
-    return {key: value for key, value in results.items() if value is not None or key not in _OPTIONAL}
+    results = {key: value for key, value in results.items() if value is not None or key not in _OPTIONAL}
+    return limit_intervals(results, results["metric"])
+
+
+def limit_intervals(data: dict[str, Any], metric: Any) -> dict[str, Any]:
+    """Return results of any version in which the confidence intervals of scores are within the limits of the metric.
+
+    Older versions of lionheart wrote intervals of a share that exceed the range from 0 to 1.
+
+    Args:
+        data: Plain data of results, or a part of them.
+        metric: Plain data of the metric. If they are damaged, the results are not changed.
+    """
+    try:
+        limits = Metric(**metric).clip_interval
+    except (ConfigError, TypeError):
+        return data
+
+    def limit(part: Any, depth: int = 0) -> Any:
+        if isinstance(part, list) and depth < _DEPTH:
+            return [limit(each, depth + 1) for each in part]
+        if not isinstance(part, dict) or depth >= _DEPTH:
+            return part
+        changed = {key: limit(value, depth + 1) for key, value in part.items()}
+        low, high = part.get("low"), part.get("high")
+        if "scores" in part and isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            changed["low"], changed["high"] = limits(low, high)
+        return changed
+
+    return {key: limit(value, 1) for key, value in data.items()}
 
 
 def upgrade_graph(data: Any) -> Any:
@@ -72,6 +103,16 @@ def upgrade_graph(data: Any) -> Any:
         if key in graph:
             graph[key] = _upgrade_rows(graph[key], lambda row, names=names: _renamed(row, names))  # type: ignore[misc]
     return graph
+
+
+def list_mappable(data: Any) -> list[str]:
+    """Return the names of the projections that may run analog, from `data`, the contents of ``graph.json`` of any version.
+
+    Damaged parts are left out.
+    """
+    rows = data.get("candidates") if isinstance(data, Mapping) else None
+    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [str(row.get("fqn")) for row in rows if row.get("mappable") is True]
 
 
 def upgrade_run(data: Any) -> Any:

@@ -24,18 +24,20 @@ class Strategy:
         search: Function that is called with a `SearchLoop`, makes all decisions through the loop, and then returns.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
+        retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
     """
 
     search: Search
     early_stop: bool = False
     max_candidates: int | None = None
+    retrains: bool = True
 
 
 STRATEGIES: Registry[Strategy] = registry.STRATEGIES
 
 
 def register_strategy(
-    name: str, *, early_stop: bool = False, max_candidates: int | None = None
+    name: str, *, early_stop: bool = False, max_candidates: int | None = None, retrains: bool = True
 ) -> Callable[[Search], Search]:
     """Return a decorator that registers a search function as a strategy.
 
@@ -43,10 +45,11 @@ def register_strategy(
         name: Name of the strategy.
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
+        retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
     """
 
     def add(search: Search) -> Search:
-        STRATEGIES.add(name, Strategy(search, early_stop, max_candidates))
+        STRATEGIES.add(name, Strategy(search, early_stop, max_candidates, retrains))
         return search
 
     return add

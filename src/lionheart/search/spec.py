@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from lionheart.errors import ConfigError
+from lionheart.metrics import read_bound
 from lionheart.spec import Spec
 from lionheart.units import parse_duration
 
 Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value))]
+Drop = Annotated[float | str, BeforeValidator(read_bound)]  # number, or text with a unit
+
+
+def _refuse_both(pp: Any, info: ValidationInfo, general: str) -> Any:
+    """Raise a `ConfigError` if a bound in pp is given together with the bound `general`, which was validated before."""
+    other = info.data.get(general)
+    if pp is not None and other is not None:
+        raise ConfigError(
+            f"got {pp!r} together with {general}={other!r}, expected one of the two",
+            hint=f"give {general}, which takes any unit, or {info.field_name}, which is in percentage points",
+        )
+    return pp
 
 
 class SearchSpec(Spec):
     """Settings of a search: the bound on the accuracy drop, the strategy, the evaluation of a mapping, and the budget."""
 
-    max_drop_pp: float = Field(
-        1.0, gt=0, lt=100, description="largest drop of mean validation accuracy against the digital network [pp]"
+    max_drop: Drop | None = Field(
+        None,
+        description="largest drop of the validation metric against the digital network: a number in the unit of the metric's "
+        "drop (pp for an accuracy), a number with this unit ('0.1 mm'), or a share of the digital value ('2 % rel'); None = "
+        "max_drop_pp",
+    )
+    max_drop_pp: float | None = Field(
+        None,
+        gt=0,
+        lt=100,
+        description="largest drop of mean validation accuracy against the digital network [pp]; None without max_drop = 1 pp, "
+        "or 1 % of the digital value for a metric that is not in percent",
     )
     t_inference: Seconds = Field(86_400.0, ge=0, description="time since programming at which the bound must hold [s]")
     lifetime: Seconds | None = Field(
@@ -95,6 +119,12 @@ class SearchSpec(Spec):
         None, gt=0, description="budget: minutes of the whole search, resumed time included; None = no limit"
     )
 
+    @field_validator("max_drop_pp", mode="after")
+    @classmethod
+    def _take_one_bound(cls, value: float | None, info: ValidationInfo) -> float | None:
+        checked: float | None = _refuse_both(value, info, "max_drop")
+        return checked
+
     def decision_times(self) -> tuple[float, ...]:
         """Return the times since programming at which the bound must hold [s], in ascending order.
 
@@ -116,7 +146,19 @@ class ParetoSpec(Spec):
         "(of one inference, on the first platform); search.max_tiles limits the tiles",
     )
     n_trials: int = Field(60, ge=1, description="mappings to evaluate; fewer if the network has fewer")
-    bounds_pp: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
-        (0.5, 1.0, 2.0, 5.0),
-        description="accuracy drops for each of which the best mapping of the front is written [pp]",
+    bounds: tuple[Drop, ...] | None = Field(
+        None,
+        description="drops for each of which the best mapping of the front is written, each in one of the forms of "
+        "search.max_drop; None = bounds_pp",
     )
+    bounds_pp: tuple[Annotated[float, Field(gt=0, lt=100)], ...] | None = Field(
+        None,
+        description="accuracy drops for each of which the best mapping of the front is written [pp]; None without bounds = "
+        "0.5, 1, 2 and 5 pp, or % of the digital value for a metric that is not in percent",
+    )
+
+    @field_validator("bounds_pp", mode="after")
+    @classmethod
+    def _take_one_list(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        checked: tuple[float, ...] | None = _refuse_both(value, info, "bounds")
+        return checked

@@ -72,8 +72,11 @@ class _Chain:
 
 
 def is_file(name: str | Path) -> bool:
-    """Return whether `name` denotes a platform file, i.e. is a `Path` or a string that ends with ``.toml``."""
-    return isinstance(name, Path) or name.endswith(".toml")
+    """Return whether `name` denotes a platform file, i.e. is a `Path` or a string that ends with ``.toml``.
+
+    A path that contains a null character, which no file can have, does not denote a file.
+    """
+    return "\0" not in str(name) and (isinstance(name, Path) or name.endswith(".toml"))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, final
 from lionheart.devices import CustomPairConverter, PairConverter, SingleConverter, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
-from lionheart.runs.costs import AgeCost, ProgrammingRecord
+from lionheart.runs.costs import AgeCost, ProgrammingRecord, ReferenceReadRecord
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
 from lionheart.system.tile_energy import mvm_energy, tile_point
 
@@ -38,6 +38,7 @@ class ProgrammingEstimate:
         saved_j: Energy of one inference of the all-digital network minus the energy of one inference with the mapping [J].
         reason_unknown: Reason why the cost is unknown; empty if the cost is known.
         reprogram_after: Age of the programmed weights at which the tiles are reprogrammed [s]; None = never.
+        reference_read: Cost of one reference read of all tiles; None = drift is not compensated.
     """
 
     technology: str
@@ -49,6 +50,7 @@ class ProgrammingEstimate:
     saved_j: float = 0.0
     reason_unknown: str = ""
     reprogram_after: float | None = None
+    reference_read: ReferenceReadRecord | None = None
 
     @property
     def duration_s(self) -> float:
@@ -125,6 +127,7 @@ class ProgrammingEstimate:
             break_even_energy=self.break_even_energy,
             reprogramming=self.at_age(self.reprogram_after) if known and self.reprogram_after else None,
             reason_unknown=self.reason_unknown,
+            reference_read=self.reference_read,
         )
 
 
@@ -179,6 +182,7 @@ def estimate_programming(
         saved_j=saved_j,
         reason_unknown=one if isinstance(one, str) else "",
         reprogram_after=spec.reprogram_after,
+        reference_read=estimate_reference_read(partitions, platform, tile),
     )
     if isinstance(one, str):
         return estimate
@@ -198,6 +202,47 @@ def estimate_programming(
         "dram": math.ceil(n_bytes / platform.cache_line_bytes) * platform.dram_energy_j_per_access,
     }
     return replace(estimate, time_s=time_s, energy=energy)
+
+
+def estimate_reference_read(
+    partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None = None
+) -> ReferenceReadRecord | None:
+    """Return the cost of one reference read of all tiles in `partitions`, or None if drift is not compensated.
+
+    Each time at which a chip is read needs one reference read of this cost. The setting ``reference_inputs="rows"`` needs one
+    more directly after programming; ``signs`` does not, because its reference is the exact weights.
+
+    Args:
+        partitions: Tiles of each analog projection (weight matrix), by name.
+        platform: Platform that gives the time and energy of a product.
+        tile: Converters and drift compensation of the tiles; None = PCM devices, with the platform's converters.
+
+    Assumes:
+        A product takes the time and energy of the whole tile, even if a single row has an input. The tiles are read one after
+        another, and the core waits. The number of products of a tile is its used rows for ``rows``, and ``reference_reads`` for
+        ``signs``. For ``auto`` it is the larger of both, because the choice depends on the weights. The digital sums over the
+        outputs and the memory for the reference are not included.
+    """
+    spec = tile or _default_tile()
+    if spec.drift_compensation == "none":
+        return None
+    n_mvms, mvms_j = 0, 0.0
+    for part in partitions.values():
+        point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
+        by_row = [_count_reads(rows, spec) for rows in part.row_sizes]
+        n_own = sum(by_row) * len(part.col_sizes) * part.groups
+        n_mvms += n_own
+        mvms_j += n_own * n_products * sum(mvm_energy(platform, point).values())
+    time_s = n_mvms * platform.tile_mvm_s
+    waiting_w = platform.clock_hz * platform.wait_energy_j_per_cycle + platform.llc_leakage_w
+    return ReferenceReadRecord(n_mvms=n_mvms, time_s=time_s, energy_j=mvms_j + time_s * waiting_w)
+
+
+def _count_reads(n_rows: int, tile: TileSpec) -> int:
+    """Return the number of products in the reference read of a tile with `n_rows` used rows."""
+    return {"rows": n_rows, "signs": tile.reference_reads, "auto": max(n_rows, tile.reference_reads)}[
+        tile.reference_inputs
+    ]
 
 
 def _count_writes(

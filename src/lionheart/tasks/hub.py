@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lionheart.errors import ArtifactError, ConfigError
-from lionheart.extras import import_extra
+from lionheart.extras import hub_options, import_extra
 from lionheart.progress import SILENT, Progress
 from lionheart.tasks.question_answering.answer_spans import f1_scores, span_loss
 from lionheart.tasks.question_answering.networks import Reader, make_splits
@@ -80,15 +80,16 @@ def _takes_types(model: Any) -> bool:
 
 def _load_reader(name: str, where: str) -> tuple[Any, Any]:
     transformers = import_extra("transformers", "hf", where)
+    options = hub_options(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, **options)
         for key, value in config.to_dict().items():
             if "dropout" in key and isinstance(value, float):
                 setattr(config, key, 0.0)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
         with torch.random.fork_rng(devices=[]):  # transformers may draw weights before it loads them
             model, report = transformers.AutoModelForQuestionAnswering.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
+                name, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
     except OSError as error:
         raise ArtifactError(
@@ -129,10 +130,11 @@ def build_text_task(model_name: str, progress: Progress = SILENT) -> Task:
         ArtifactError: The model or the texts are not available.
     """
     transformers = import_extra("transformers", "hf", f"text@{model_name}")
+    options = hub_options(model_name)
     try:
         with progress.bar(f"loading {model_name}", None):
-            model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(model_name, dtype="float32")
-            fast = transformers.AutoTokenizer.from_pretrained(model_name)
+            model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(model_name, dtype="float32", **options)
+            fast = transformers.AutoTokenizer.from_pretrained(model_name, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         folder = Path(model_name).expanduser()

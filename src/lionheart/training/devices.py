@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from lionheart.errors import ConfigError, suggest
 from lionheart.training.spec import TrainSpec
@@ -53,6 +54,11 @@ def choose_arithmetic(spec: TrainSpec, device: torch.device) -> str:
     return spec.precision
 
 
-def training_autocast(spec: TrainSpec, device: torch.device) -> torch.autocast:
-    """Return the autocast context in which training computes outputs and losses with the precision in `spec`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=choose_arithmetic(spec, device) == "bfloat16")
+def training_autocast(spec: TrainSpec, device: torch.device, model: nn.Module) -> torch.autocast:
+    """Return the autocast context in which training computes outputs and losses with the precision in `spec`.
+
+    A model with parameters in float64 computes in float64, because autocast does not convert them.
+    """
+    is_double = any(parameter.dtype == torch.float64 for parameter in model.parameters())
+    enabled = choose_arithmetic(spec, device) == "bfloat16" and not is_double
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

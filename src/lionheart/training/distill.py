@@ -30,7 +30,7 @@ def add_teacher_outputs(source: BatchSource, teacher: nn.Module, spec: TrainSpec
     device = next(teacher.eval().parameters()).device
 
     def add(inputs: Any, targets: Any) -> Batch:
-        with torch.no_grad(), training_autocast(spec, device):
+        with torch.no_grad(), training_autocast(spec, device, teacher):
             outputs = find_logits(call_model(teacher, move_batch(inputs, device)))
         if not isinstance(outputs, Tensor):
             raise ConfigError(

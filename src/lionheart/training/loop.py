@@ -197,7 +197,7 @@ def train(
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
                 try:
-                    with training_autocast(spec, device):
+                    with training_autocast(spec, device, model):
                         outputs = call_model(model, move_batch(inputs, device))
                         loss = loss_function(outputs, move_batch(targets, device))
                     loss.backward()  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from lionheart.analog import (
     program_chip_,
 )
 from lionheart.devices import DeviceSpec, TileSpec
-from lionheart.errors import CalibrationWarning
+from lionheart.errors import CalibrationWarning, ConfigError
 from lionheart.graph.layer_types import find_projections
 from lionheart.mapping import LayerMapping, Placement
 
@@ -120,6 +120,19 @@ def test_saturation_of_a_chip_and_of_tiles_that_do_not_saturate():
 
 
 # -- bug case 11: layers that no input reaches -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_inputs_that_are_not_finite_are_named(value: float, kind: str):
+    """Bug case 22: the input range became NaN or infinite without a word."""
+    model, x = head(kind)
+    x = x.clone()
+    x.view(-1)[5] = value
+    place_(model, QUIET)
+    with pytest.raises(ConfigError, match="calibration: got NaN or infinite inputs of layer '0'"):
+        calibrate_input_ranges_(model, lambda net: net(x))
+    assert model[0].analog_input_range == 0
 
 
 class Experts(nn.Module):

@@ -64,3 +64,35 @@ def test_the_template_of_the_page_is_a_device(tmp_path: Path):
 def test_a_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(ArtifactError, match="no such file"):
         DeviceSpec.from_toml(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit", "expected"),
+    [
+        ("g_max", "50000", "nS", "µS"),
+        ("g_max", "25e-6", "S", "µS"),
+        ("g_max", "0.025", "mS", "µS"),
+        ("g_min", "1", "µA", "µS"),
+        ("t_0", "1", "ms", "s"),
+        ("t_read", "1e-7", "h", "s"),
+        ("programming_noise", "[2.0, 1.0]", "%", "µS"),
+        ("drift_nu_mean", "[5.0]", "% per decade", "1"),
+        ("drift_nu_mean", "[[0.0, 0.05], [20.0, 0.05]]", "points of nS and 1", "points of µS and 1"),
+        ("read_noise", "[[0.0, 0.05], [20.0, 0.05]]", "points of µS and 1", "points of µS and µS"),
+        ("stuck_on", "1", "%", "1"),
+        ("drift_scale", "100", "percent", "1"),
+    ],
+)
+def test_units_are_checked(name: str, value: str, unit: str, expected: str, tmp_path: Path):
+    """A largest conductance of 50000 nS ran as 50000 µS: the unit was required, but nothing read it."""
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[{name}]\nvalue = {value}\nunit = "{unit}"\nsource = "lab"\nkind = "measured"\n')
+    with pytest.raises(ConfigError, match=rf"mine\.toml:{name}\.unit: got '{unit}', expected {expected}$|convert"):
+        DeviceSpec.from_toml(path)
+
+
+@pytest.mark.parametrize("unit", ["µS", "μS", "uS", "µS, of die 7", "µS: largest"])
+def test_the_same_unit_may_be_written_differently(unit: str, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[g_max]\nvalue = 20.0\nunit = "{unit}"\nsource = "lab"\nkind = "measured"\n', encoding="utf-8")
+    assert DeviceSpec.from_toml(path).g_max == 20.0

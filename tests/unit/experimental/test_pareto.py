@@ -519,7 +519,7 @@ def test_for_people_and_programs(tmp_path: Path):
     assert "mapping-2pp.json" in result.stderr
     inside = [line for line in result.stderr.splitlines() if "run:" not in line and "page:" not in line]
     assert max(map(len, inside)) <= 80
-    again = pareto_command("--resume", tmp_path / "run", "--json")
+    again = pareto_command("quadrants:build_task", "--resume", tmp_path / "run", "--json")
     data = json.loads(again.stdout)
     assert len(data["mappings"]) == 5
     page = Path(data["report"]).read_text()
@@ -535,9 +535,12 @@ def test_ctrl_c_shows_the_front_so_far(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 130
     assert "2 mappings were evaluated" in " ".join(result.stderr.split())
     assert "before the search was stopped" in " ".join(result.stderr.split())
-    assert f"Stopped. To continue the run: lionheart pareto --resume {tmp_path / 'run'}" in result.stderr
+    assert (
+        f"Stopped. To continue the run: lionheart pareto quadrants:build_task --resume {tmp_path / 'run'}"
+        in result.stderr
+    )
     assert (tmp_path / "run" / "pareto.html").exists()
-    assert pareto_command("--resume", tmp_path / "run").exit_code == 0
+    assert pareto_command("quadrants:build_task", "--resume", tmp_path / "run").exit_code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -582,10 +585,14 @@ def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
         ),
         (
             ["quadrants:build_task", "--bounds", "a bit"],
-            "pareto.bounds_pp: got 'a', expected a number",
-            "accuracy drops",
+            "pareto.bounds.0: got 'a bit', expected a number",
+            "give a number",
         ),
-        (["quadrants:build_task", "--bounds", "0"], "pareto.bounds_pp.0: got 0.0", "accuracy drops"),
+        (
+            ["quadrants:build_task", "--bounds", "0"],
+            "pareto.bounds.0: got '0', expected a finite number",
+            "give a number",
+        ),
         (["quadrants:build_task", "--set", "n_trials=0"], "pareto.n_trials: got 0", "mappings to evaluate"),
         ([], "pareto: got no task", "lionheart pareto cifar10/resnet8"),
         (["--resume", "runs/x", "--set", "n_trials=9"], "a resumed run keeps its settings", "--storage"),

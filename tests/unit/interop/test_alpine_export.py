@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -320,7 +321,7 @@ def test_emulated_tile_is_that_of_loops(tmp_path: Path):
 def test_trapped_instructions_of_the_simulator_do_the_same(tmp_path: Path):
     program = compile_tile(tmp_path, "", "-DLH_AIMC_TRAP", "-static", "-O2", compiler="aarch64-linux-gnu-g++")
     words = np.frombuffer(program.read_bytes()[: program.stat().st_size // 4 * 4], "<u4")
-    for word in (0x01000000, 0x21088000, 0x2100000A, 0x4108812A, 0x41081D2A):
+    for word in (0x01000000, 0x21008100, 0x2100000A, 0x41009D2A, 0x41081D2A):
         assert word in words, f"{word:08x}"
     done = run("qemu-aarch64", program)
     assert done.stdout == tile_by_hand()
@@ -549,13 +550,33 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def alpine(run: Path) -> tuple[str | Path, ...]:
+    return (run, "--to", "alpine", "--task", "quadrants:build_task")
+
+
+def test_run_of_a_task_of_python_says_how_to_name_it(finished: Path, tmp_path: Path):
+    """The score needs the validation data; a run folder names its task, but does not contain the data."""
+    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program")
+    assert_refused(result, "the task 'quadrants:build_task' of this run is not built in", "--task TASK")
+    assert not (tmp_path / "program").exists()
+
+
 @needs_compiler
 def test_run_is_exported_and_checked(finished: Path, tmp_path: Path):
-    result = lionheart_command("export", finished, "--to", "alpine", "--out", tmp_path / "program", "--check")
+    result = lionheart_command("export", *alpine(finished), "--out", tmp_path / "program", "--check")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert "outputs on host: identical" in result.stderr
+    assert "accuracy of the program on 128 validation samples: " in result.stderr
+    assert "accuracy of the run: digital " in result.stderr
+    assert "warning" not in result.stderr
     manifest = read_json(tmp_path / "program" / "manifest.json")
+    results = read_json(finished / "results.json")
+    assert manifest["score"]["digital_score"] == results["baseline"]["validation_accuracy"]
+    assert manifest["score"]["chips_score"] == results["validation"]["mean"]
+    assert manifest["score"]["max_drop_pp"] == 20
+    assert manifest["score"]["is_within_bound"]
+    assert all(layer["output_bound"] == 12 for layer in manifest["layers"] if layer.get("tiles"))
     found = {layer["fqn"]: layer["placement"] for layer in manifest["layers"] if layer["kind"] == "product"}
     assert found == read_json(finished / "mapping.json")["placements"]
     assert manifest["tile"] == {"rows": 32, "cols": 32}
@@ -565,12 +586,43 @@ def test_mapping_is_exported_as_json(finished: Path, tmp_path: Path):
     result = lionheart_command("export", finished, "--to", "json")
     assert result.exit_code == 0
     assert result.stdout == (finished / "mapping.json").read_text()
+    assert "placements only. The retrained weights and the tile settings are in" in result.stderr
     assert lionheart_command("export", finished, "--to", "json", "--out", tmp_path / "mapping.json").stdout == ""
     assert LayerMapping.load(tmp_path / "mapping.json") == LayerMapping.load(finished / "mapping.json")
 
 
+def test_program_beyond_the_bound_is_warned_of(finished: Path, tmp_path: Path):
+    """An exported program once lost more than the bound, and nothing said so."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    results = read_json(run / "results.json")
+    (run / "results.json").write_text(json.dumps(results | {"max_drop_pp": -100.0}))
+    arguments = ("export", *alpine(run), "--score-samples", "40", "--json")
+    result = lionheart_command(*arguments, "--out", tmp_path / "program")
+    assert result.exit_code == 0
+    score = json.loads(result.stdout)["manifest"]["score"]
+    assert score == read_json(tmp_path / "program" / "manifest.json")["score"]
+    assert not score["is_within_bound"]
+    assert score["n_samples"] == 40
+    assert (40 * score["digital_score"]) % 1 == 0  # measured on the same samples, not taken from the run
+    result = lionheart_command(*arguments[:-1], "--out", tmp_path / "again")
+    assert "warning: the drop of the program" in result.stderr
+    assert "exceeds the bound of the run" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_interrupted_export_leaves_nothing(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QuantisedProgram, "compute", interrupt)
+    result = lionheart_command("export", *alpine(finished), "--out", tmp_path / "program")
+    assert result.exit_code == 130
+    assert not (tmp_path / "program").exists()
+
+
 def test_bad_exports_are_refused(finished: Path, tmp_path: Path):
     assert_refused(lionheart_command("export", finished, "--to", "alpin"), "--to: got 'alpin'", "alpine")
-    assert_refused(lionheart_command("export", tmp_path, "--to", "alpine"), "no run in this directory")
-    assert_refused(lionheart_command("export", finished, "--to", "alpine", "--inputs", "0"), "got 0 stored samples")
+    assert_refused(lionheart_command("export", *alpine(tmp_path)), "no run in this directory")
+    assert_refused(lionheart_command("export", *alpine(finished), "--inputs", "0"), "got 0 stored samples")
+    assert_refused(lionheart_command("export", *alpine(finished), "--score-samples", "0"), "got 0 scored samples")
     assert_refused(lionheart_command("export", finished, "--to", "json", "--check"), "--check")

@@ -48,7 +48,7 @@ def another(annotation: Any, value: Any) -> tuple[str, Any]:
             return str([list(row) for row in changed]), changed
         if get_args(annotation)[0] is str:
             return "one, two*", ("one", "two*")
-        changed = tuple(2 * each for each in value)
+        changed = tuple(2 * each for each in value or (1.0, 2.0))
         return ",".join(map(str, changed)), changed
     if annotation is bool:
         return str(not value).lower(), not value

@@ -485,7 +485,7 @@ def test_the_command_line(tmp_path: Path):
     assert (results["objective"], results["max_tiles"], results["n_tiles"]) == ("weights", 3, 3)
     assert results["notes"] == {"0": "needs 1 tile, 0 of 3 left", "7": "needs 4 tiles, 0 of 3 left"}
     assert [row["platform"] for row in results["system"]] == ["alpine-low-power"]
-    assert "3 of 3 tiles" in CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run")]).stderr
+    assert "3 of 3 tiles" in CliRunner().invoke(app, ["map", "--trust-task", "--resume", str(tmp_path / "run")]).stderr
     refused = CliRunner().invoke(app, ["map", "--resume", str(tmp_path / "run"), "--set", "search.max_tiles=2"])
     assert (refused.exit_code, "keeps its settings" in refused.stderr) == (2, True)
 

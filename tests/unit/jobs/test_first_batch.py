@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import assert_refused, lionheart_command
+from recipes import put_recipe
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,8 +29,12 @@ from lionheart import loaders
 from lionheart.errors import ArtifactError, ConfigError, DataWarning, LionHeartError, NumericsError
 from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.jobs import MappingResult, MapSettings, evaluate_run, map_layers, profile_layers, resume_run
+from lionheart.jobs.train import train_task
 from lionheart.metrics import Metric, accuracy_scores
+from lionheart.progress import SilentProgress
 from lionheart.tasks import Task, cross_entropy
+from lionheart.tasks.recipe import Recipe
+from lionheart.training import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 NAN, INF = float("nan"), float("inf")
@@ -67,9 +73,9 @@ def run(task: Task, folder: Path, **search: Any) -> MappingResult:
     return map_layers(task, make_settings(**search), run_dir=folder / "runs" / "x")
 
 
-def refuse(build: Callable[[], Task], folder: Path, message: str, **search: Any) -> None:
+def refuse(build: Callable[[], Task], folder: Path, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        run(build(), folder, **search)
+        run(build(), folder, strategy="lionheart")
     assert caught.value.hint
     assert list(folder.iterdir()) == []
 
@@ -241,6 +247,14 @@ def test_losses_without_a_gradient_are_refused(loss: Any, message: str | None, t
         refuse(lambda: odd(loss=loss), tmp_path, message)
 
 
+def test_a_metric_of_a_set_whose_finish_fails_is_refused(tmp_path: Path):
+    def finish(statistics: Tensor) -> Tensor:
+        return statistics[:, 3].mean()
+
+    metric = Metric("score", scope="set", compute=accuracy_scores, finish=finish)
+    refuse(lambda: odd(metric=metric), tmp_path, r"Task\.metric: finish failed on the statistics \(8, 1\) float64")
+
+
 # ----------------------------------------------------------------------------------------------------------------- data
 
 
@@ -266,7 +280,7 @@ def with_targets(change: Callable[[Tensor], Any]) -> dict[str, Any]:
 )
 def test_labels_that_are_no_classes_are_refused(change: Any, message: str, tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
-        run(odd(**with_targets(change)), tmp_path)
+        run(odd(**with_targets(change)), tmp_path, strategy="lionheart")
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -440,7 +454,7 @@ def test_training_data_without_an_end_work_with_a_number_of_steps(tmp_path: Path
 
 def test_evaluation_data_without_an_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loaders, "_MOST_COUNTED", 50)
-    message = r"Task\.test: data loader: got more than 50 batches from a loader without a length"
+    message = r"Task\.test: got more than 50 batches from a loader without a length"
     refuse(lambda: odd(test=DataLoader(Stream(None), batch_size=8)), tmp_path, message)
 
 
@@ -482,7 +496,7 @@ def test_a_last_batch_of_one_sample_is_refused_if_the_network_cannot_train_on_it
     pairs = list(zip(x.split(8), y.split(8), strict=True))
     train = pairs if source == "list" else DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
     message = r"Task\.train: the last batch has 1 sample, on which Sequential fails in train\(\) mode"
-    every = make_settings().replace(train=make_settings().train.replace(steps_per_epoch=None))
+    every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
     with pytest.raises(ConfigError, match=message) as caught:
         map_layers(odd(model=net, train=train), every, run_dir=tmp_path / "x")
     assert "drop_last=True" in caught.value.hint
@@ -552,6 +566,23 @@ def test_networks_without_usable_weights_are_refused(build: Callable[[], nn.Modu
     refuse(lambda: odd(model=build()), tmp_path, message)
 
 
+def test_a_frozen_network_can_be_mapped_without_retraining(tmp_path: Path):
+    assert run(odd(model=make_net().requires_grad_(False)), tmp_path).run.has("results.json")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_in_float64_is_retrained_in_float64(precision: str, tmp_path: Path):
+    """Cause: bfloat16, which presets choose on fast processors, left the weights in float64 and converted the inputs."""
+    batches = {
+        split: [(x.double(), y) for x, y in make_data(2, seed)]
+        for seed, split in enumerate(("train", "validation", "test"))
+    }
+    settings = make_settings(strategy="lionheart")
+    settings = settings.replace(train=settings.train.replace(precision=precision, distillation=0.5))
+    task = odd(model=make_net().double(), **batches)
+    assert map_layers(task, settings, run_dir=tmp_path / "x").run.has("results.json")
+
+
 # -------------------------------------------------------------------------------------------------------------- overlap
 
 
@@ -606,14 +637,46 @@ def test_values_in_a_later_batch_are_named(split: str, value: float, tmp_path: P
     assert "remove or repair" in caught.value.hint
 
 
+class Turning:
+    """Batches of which one has a NaN as soon as it is said."""
+
+    def __init__(self) -> None:
+        self.is_spoilt = False
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from spoil(NAN if self.is_spoilt else 0.0, batch=3)
+
+
+class Spoiling(SilentProgress):
+    """Spoils a source after the first decision."""
+
+    def __init__(self, source: Turning) -> None:
+        self.source = source
+
+    def note(self, text: str) -> None:
+        self.source.is_spoilt = self.source.is_spoilt or text.startswith("  1  ")
+
+
 def test_values_in_a_later_training_batch_are_named_and_the_run_can_be_resumed(tmp_path: Path):
     """Cause: the error blamed the learning rate."""
     every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
+    source = Turning()
+    with pytest.raises(NumericsError, match=r"Task\.train: batch 4: inputs: got 1 of 96 values NaN"):
+        map_layers(odd(train=source), every, run_dir=tmp_path / "x", progress=Spoiling(source))
+    repaired = resume_run(odd(train=Turning()), tmp_path / "x")
+    fresh = map_layers(odd(train=Turning()), every, run_dir=tmp_path / "y")
+    assert repaired.mapping == fresh.mapping
+    assert all(torch.equal(a, b) for a, b in zip(repaired.model.parameters(), fresh.model.parameters(), strict=True))
+
+
+def test_values_in_a_later_training_batch_before_the_first_decision_leave_nothing(tmp_path: Path):
+    every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
     with pytest.raises(NumericsError, match=r"Task\.train: batch 4: inputs: got 1 of 96 values NaN"):
         map_layers(odd(train=spoil(NAN, batch=3)), every, run_dir=tmp_path / "x")
-    repaired = resume_run(odd(train=spoil(0.0, batch=3)), tmp_path / "x")
-    fresh = map_layers(odd(train=spoil(0.0, batch=3)), every, run_dir=tmp_path / "y")
-    assert repaired.mapping == fresh.mapping
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -644,7 +707,7 @@ def test_weights_that_are_nan_in_a_finished_run_are_refused(tmp_path: Path):
         lambda: evaluate_run(task, path.parent, n_chips=1),
         lambda: lionheart.load_run(path.parent, task.model),
     ):
-        with pytest.raises(ArtifactError, match=r"weights\.safetensors: got 1 of .* values NaN or infinite"):
+        with pytest.raises(ArtifactError, match=r"weights\.safetensors: 0\.weight: got NaN or infinity"):
             open_run()
     assert not (path.parent / "evaluation.json").exists()
 
@@ -660,6 +723,24 @@ def test_data_of_an_evaluation_are_checked(tmp_path: Path):
             evaluate_run(
                 replace(odd(), **changes) if "test" not in changes else odd(**changes), result.run.path, n_chips=1
             )
+
+
+class Failing(Pictures):
+    """A data set with one damaged sample."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 13:
+            raise OSError("damaged file")
+        return torch.full((12,), float(index)), index % 3
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_later_sample_that_cannot_be_read_is_named(split: str, n_workers: int, tmp_path: Path):
+    loader = DataLoader(Failing(None), batch_size=4, num_workers=n_workers)
+    every = make_settings(strategy="lionheart").replace(train=make_settings().train.replace(steps_per_epoch=None))
+    with pytest.raises(ConfigError, match=rf"Task\.{split}: reading batch 4 failed: OSError: damaged file"):
+        map_layers(odd(**{split: loader}), every, run_dir=tmp_path / "x")
 
 
 # ------------------------------------------------------------------------------------------------------------ other jobs
@@ -742,3 +823,48 @@ def test_the_checks_read_the_first_batch_twice():
         {"train": task.train, "validation": task.validation, "test": task.test},
     )
     assert {name: source.n_read for name, source in splits.items()} == dict.fromkeys(splits, 2)
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+USER_FILE = """
+import torch
+from torch import nn
+import lionheart
+
+def batches(seed):
+    g = torch.Generator().manual_seed(seed)
+    return [(torch.randn(8, 12, generator=g), torch.randint(3, (8,), generator=g)) for _ in range(2)]
+
+def build(metric=None):
+    spoilt = batches(0)
+    spoilt[0][0][0, 0] = float("nan")
+    net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+    return lionheart.Task(net, spoilt, batches(1), batches(2))
+"""
+
+
+@pytest.mark.parametrize("verb", ["map", "pareto", "profile"])
+def test_commands_refuse_a_task_and_leave_nothing(verb: str, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(USER_FILE)
+    out = tmp_path / "runs" / "x"
+    result = lionheart_command(verb, f"{tmp_path / 'mine.py'}:build", "--out", out)
+    assert_refused(
+        result, "Task.train: inputs of the first batch: got 1 of 96 values NaN", "remove or repair the samples"
+    )
+    assert not out.parent.exists()
+
+
+def test_the_training_of_a_recipe_checks_the_first_batch_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    sources = odd()
+    recipe = Recipe(
+        build_model=make_net,
+        build_data=lambda **kwargs: (sources.train, sources.validation, sources.test),
+        train_spec=TrainSpec(max_epochs=1, patience=None),
+        batch_size=8,
+        loss=lambda o, t: cross_entropy(o, t).detach(),
+    )
+    put_recipe(monkeypatch, "tiny/odd", recipe)
+    with pytest.raises(ConfigError, match=r"tiny/odd\.loss: got a loss without a gradient"):
+        train_task("tiny/odd", tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []

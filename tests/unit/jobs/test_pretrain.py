@@ -92,7 +92,7 @@ def test_arithmetic_is_bfloat16_where_the_processor_is_fast_at_it(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     spec, device = TrainSpec(precision=precision), torch.device("cpu")
     assert choose_arithmetic(spec, device) == expected
-    with training_autocast(spec, device):
+    with training_autocast(spec, device, nn.Linear(2, 2)):
         assert str(torch.ones(2, 2).mm(torch.ones(2, 2)).dtype) == f"torch.{expected}"
 
 

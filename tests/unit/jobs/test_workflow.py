@@ -616,7 +616,7 @@ def test_sigkill_of_a_process(tmp_path: Path):
         assert process.wait(timeout=60) == -signal.SIGKILL
         assert not (out / "results.json").exists()
         resumed = subprocess.run(
-            [*LIONHEART, "map", "--resume", str(out)], env=environment, capture_output=True, timeout=120
+            [*LIONHEART, "map", "--trust-task", "--resume", str(out)], env=environment, capture_output=True, timeout=120
         )
         assert resumed.returncode == 0, resumed.stderr.decode()
         assert timeless(read_json(out / "results.json")) == expected

@@ -34,7 +34,9 @@ from lionheart.report.gantt import GanttBar, draw_gantt
 from lionheart.report.page import environment
 from lionheart.report.sections import SECTIONS, Section
 from lionheart.report.svg import LinearScale, TimeScale, choose_ticks, element, spread_labels
-from lionheart.report.text import (
+from lionheart.runs import RefreshInterval, Results, RunDescription
+from lionheart.runs.costs import PipelineRecord
+from lionheart.runs.text import (
     describe_compensation,
     describe_duration,
     describe_gain,
@@ -42,8 +44,6 @@ from lionheart.report.text import (
     format_pp,
     tie_units,
 )
-from lionheart.runs import RefreshInterval, Results, RunDescription
-from lionheart.runs.costs import PipelineRecord
 
 # name, rows, cols, matrix-vector products: ResNet8 on 32x32 images
 RESNET8 = [
@@ -282,6 +282,7 @@ def test_failed_hold_out_tests_are_said_plainly():
     results["holdout_tests"].pop()
     assert "no mapping met the bound in a hold-out test" in render(run, results=results)
     results["holdout_tests"] = []
+    results["mapping"]["placements"] = dict.fromkeys(MACS, "digital")
     assert "the bound cannot be exceeded" in render(run, results=results)
 
 
@@ -305,6 +306,7 @@ def test_infeasible_is_said_plainly():
 def test_budget_is_said_plainly():
     results = make_results()
     results.update(outcome="budget", decisions=results["decisions"][:7], test_over_time=[])
+    results["untried"] = ["stack3.shortcut.0", "fc"]
     page = render(results=results)
     assert read_summary(page).startswith(
         "The search used up its time budget, with 2 projections not tried: so far 7 of 10"

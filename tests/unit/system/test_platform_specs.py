@@ -17,7 +17,7 @@ from lionheart.cli import app
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.mapping import LayerMapping
-from lionheart.partition import partition_matrix
+from lionheart.partition import TilePartition, partition_matrix
 from lionheart.runs.costs import SystemRecord
 from lionheart.runs.tables import describe_programming
 from lionheart.system import (
@@ -31,7 +31,8 @@ from lionheart.system import (
     platform_names,
 )
 from lionheart.system.platform_template import render_template
-from lionheart.system.tile_energy import adc_energy_j, dac_energy_j, reference_point
+from lionheart.system.programming import estimate_reference_read
+from lionheart.system.tile_energy import adc_energy_j, dac_energy_j, reference_point, tile_point
 
 NAMES = platform_names()
 HIGH = load_platform("alpine-high-power")
@@ -215,6 +216,31 @@ def test_programming_is_shown() -> None:
     assert describe_row(few)[0] == "alpine-high-power has 3 tiles too few for this mapping"
     older = {key: value for key, value in data.to_json().items() if key not in ("programming", "tiles_missing")}
     assert describe_row(SystemRecord.from_json(older, "system")) == []
+
+
+@pytest.mark.parametrize(("inputs", "expected"), [("rows", 60), ("signs", 64), ("auto", 64 + 8)])
+def test_a_reference_read_costs_its_products(inputs: str, expected: int) -> None:
+    """Drift compensation read every tile for nothing."""
+    part = TilePartition((40, 20), (64,), 1, 40, 64)
+    tile = TileSpec(rows=40, cols=64, reference_inputs=inputs)
+    found = estimate_reference_read({"": part}, HIGH, tile)
+    assert found.n_mvms == expected
+    assert found.time_s == pytest.approx(expected * HIGH.tile_mvm_s)
+    point, n_products = tile_point(HIGH, 40, 64, tile)
+    waiting = found.time_s * (HIGH.clock_hz * HIGH.wait_energy_j_per_cycle + HIGH.llc_leakage_w)
+    assert found.energy_j == pytest.approx(expected * n_products * sum(mvm_energy(HIGH, point).values()) + waiting)
+    twice = TilePartition((40, 20), (64, 64), 3, 40, 64)
+    assert estimate_reference_read({"": twice}, HIGH, tile).n_mvms == 6 * expected
+    assert estimate_reference_read({"": part}, HIGH, tile.replace(drift_compensation="none")) is None
+
+
+def test_reference_reads_are_not_part_of_programming() -> None:
+    found = estimate(HIGH, tile=TileSpec()).summary().programming
+    none = estimate(HIGH, tile=TileSpec(drift_compensation="none")).summary().programming
+    assert found.reference_read.n_mvms > 0
+    assert none.reference_read is None
+    assert "reference_read" not in none.to_json()
+    assert (found.time_s, found.energy_j) == (none.time_s, none.energy_j)
 
 
 def test_unknown_technologies_say_so() -> None:

@@ -637,7 +637,9 @@ def test_a_hugging_face_model_goes_through_every_stage(mobilebert: Path, tmp_pat
     assert len(result["mapping"]["placements"]) == n_projections
     assert [
         row["t_inference"]
-        for row in lionheart_json("evaluate", run, "--times", "1s,1h", "--chips", 2)["accuracy_over_time"]
+        for row in lionheart_json("evaluate", run, "--task", name, "--times", "1s,1h", "--chips", 2)[
+            "accuracy_over_time"
+        ]
     ]
     lionheart_json("simulate", run)
     found = CliRunner().invoke(app, ["report", str(run)])

@@ -172,12 +172,12 @@ class ProjectionView:
 
 
 @final
-class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[misc]
+class AnalogLinearView(ProjectionView, AnalogLinear):  # type: ignore[override]
     """Analog layer that multiplies with one weight matrix of another module and has no parameters of its own."""
 
 
 @final
-class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[misc]
+class AnalogConvView(ProjectionView, AnalogConv):  # type: ignore[override]
     """Analog layer for convolutions whose class overrides ``forward`` and transposed convolutions, without own parameters."""
 
 

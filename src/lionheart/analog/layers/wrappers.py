@@ -6,10 +6,10 @@ A wrapper has the parameters, buffers and child modules of the wrapped module un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import Any, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from lionheart.graph.layer_types import Projection, describe_module, find_tensor
 from lionheart.graph.proxy import WeightProxy, proxied
 from lionheart.graph.usage import multiply_digitally
 
-_CHILD = "analog"
+CHILD = "analog"  # name under which a wrapper registers its analog layers
 
 
 class AnalogWrapper(Likeness):
@@ -47,6 +47,7 @@ class AnalogWrapper(Likeness):
     """
 
     adds_bias = True
+    own_attributes: ClassVar[Mapping[str, type]] = {"digital": nn.Module, CHILD: nn.ModuleDict}
 
     def __init__(self, digital: nn.Module) -> None:
         super().__init__()
@@ -56,11 +57,15 @@ class AnalogWrapper(Likeness):
             layout.name: digital_projection(digital, owner, layout, with_bias=self.adds_bias)
             for layout in describe_module(digital)
         }
-        self._modules[_CHILD] = nn.ModuleDict()
+        self._modules[CHILD] = nn.ModuleDict()
+
+    def weight_names(self) -> Collection[str]:
+        """Return the names of the parameters that store the weights of the wrapped module."""
+        return {view.projection.weight for view in self.__dict__.get("_views", {}).values()}
 
     def analog_views(self) -> Iterator[tuple[str, AnalogLayer]]:
         """Yield pairs of a projection name and the analog layer of this wrapper that computes the projection."""
-        for layer in cast(nn.ModuleDict, self._modules[_CHILD]).values():
+        for layer in cast(nn.ModuleDict, self._modules[CHILD]).values():
             yield cast(DigitalProjection, layer.digital).projection.name, cast(AnalogLayer, layer)
 
     def move_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
@@ -73,7 +78,7 @@ class AnalogWrapper(Likeness):
             tile: Tile settings for the projections that become analog.
             noise: Source of noise in the new analog layers.
         """
-        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        layers = cast(nn.ModuleDict, self._modules[CHILD])
         for name, view in self._views.items():
             key = name.replace(".", "_") or "tile"
             if name in wanted and key not in layers:
@@ -87,12 +92,12 @@ class AnalogWrapper(Likeness):
 
     def swap_(self, old: AnalogLayer, new: AnalogLayer) -> None:
         """Replace the analog layer `old` of this wrapper by the analog layer `new`."""
-        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        layers = cast(nn.ModuleDict, self._modules[CHILD])
         layers[next(key for key, each in layers.items() if each is old)] = new
 
     def release(self) -> nn.Module:
         """Return the wrapped digital module with the current weights, and discard the analog layers."""
-        del self._modules[_CHILD]
+        del self._modules[CHILD]
         digital = self.leave_()
         if isinstance(digital, nn.RNNBase):
             digital._flat_weights = [getattr(digital, name) for name in digital._flat_weights_names]
@@ -103,17 +108,11 @@ class AnalogWrapper(Likeness):
 
         The bias of the projection is added, unless the wrapper or its digital module adds the bias elsewhere.
         """
-        layers = cast(nn.ModuleDict, self._modules[_CHILD])
+        layers = cast(nn.ModuleDict, self._modules[CHILD])
         key = name.replace(".", "_") or "tile"
         if key in layers:
-            return cast(Tensor, layers[key](x))
+            return cast(AnalogLayer, layers[key]).call(x)
         return cast(Tensor, self._views[name](x))
-
-    def train(self, mode: bool = True) -> AnalogWrapper:
-        """Set training or evaluation mode of the wrapper, its children and the wrapped module."""
-        self.__dict__["digital"].training = mode
-        super().train(mode)
-        return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load parameters, and tell the analog layers, which are loaded next, whether their weights are among them."""

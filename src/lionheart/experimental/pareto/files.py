@@ -10,6 +10,7 @@ from lionheart.errors import ArtifactError
 from lionheart.experimental.pareto.records import FrontResults
 from lionheart.files import read_json, require_mapping
 from lionheart.runs import RunDirectory
+from lionheart.runs.upgrade import limit_intervals
 
 RESULTS = "pareto.json"
 
@@ -27,7 +28,8 @@ def read_front(run: RunDirectory) -> FrontResults:
         ArtifactError: ``pareto.json`` is missing or damaged.
     """
     where = run.file(RESULTS)
-    results = FrontResults.from_json(_upgrade(read_json(where), where), str(where))
+    data = _upgrade(read_json(where), where)
+    results = FrontResults.from_json(limit_intervals(data, data.get("metric")), str(where))
     named = {*results.front, *(bound.number for bound in results.bounds if bound.number is not None)}
     unknown = sorted(named - set(results.rows))
     if unknown:

@@ -8,40 +8,43 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from lionheart.experimental.pareto.records import MeasuredMapping
-from lionheart.metrics import is_within
+from lionheart.metrics import ACCURACY, Metric, is_within
 
 T = TypeVar("T")
 
 
-def non_dominated(measured: Sequence[MeasuredMapping]) -> list[MeasuredMapping]:
-    """Return the mappings on the Pareto front, in ascending order of cost.
+def non_dominated(measured: Sequence[MeasuredMapping], metric: Metric = ACCURACY) -> list[MeasuredMapping]:
+    """Return the mappings on the Pareto front of the metric and the cost, in ascending order of cost.
 
     A mapping is on the front if no other mapping is at least as good in both accuracy and cost and better in one of them.
     Mappings with equal accuracy and equal cost are all kept.
     """
     front: list[MeasuredMapping] = []
-    best = -math.inf  # best accuracy at any smaller cost
+    best = -math.inf  # rank of the best score at any smaller cost
     for _, group in itertools.groupby(sorted(measured, key=lambda each: each.cost), key=lambda each: each.cost):
-        equal = sorted(group, key=lambda each: (-each.mean, each.number))
-        if equal[0].mean > best:
-            best = equal[0].mean
-            front += [each for each in equal if each.mean == best]
+        equal = sorted(group, key=lambda each: (-metric.rank(each.mean), each.number))
+        if metric.rank(equal[0].mean) > best:
+            best = metric.rank(equal[0].mean)
+            front += [each for each in equal if metric.rank(each.mean) == best]
     return front
 
 
-def best_within(front: Sequence[MeasuredMapping], baseline: float, max_drop_pp: float) -> MeasuredMapping | None:
-    """Return the mapping with the lowest cost among the mappings whose accuracy drop is at most `max_drop_pp`.
+def best_within(
+    front: Sequence[MeasuredMapping], baseline: float, max_drop: float, metric: Metric = ACCURACY
+) -> MeasuredMapping | None:
+    """Return the mapping with the lowest cost among the mappings whose drop of the metric is at most `max_drop`.
 
     Of several mappings with the lowest cost, the most accurate mapping is returned. Return None if no mapping is
     within the bound.
 
     Args:
         front: Mappings to choose from.
-        baseline: Accuracy of the digital network, 0 to 1.
-        max_drop_pp: Largest allowed accuracy drop (inclusive) [pp].
+        baseline: Score of the digital network.
+        max_drop: Largest allowed drop (inclusive), in the unit of the metric's drop (pp for an accuracy).
+        metric: Metric of the scores.
     """
-    within = [each for each in front if is_within(each.drop_pp(baseline), max_drop_pp)]
-    return min(within, key=lambda each: (each.cost, -each.mean, each.number), default=None)
+    within = [each for each in front if is_within(metric.drop(baseline, each.mean), max_drop)]
+    return min(within, key=lambda each: (each.cost, -metric.rank(each.mean), each.number), default=None)
 
 
 def nested_prefixes(order: Sequence[T], most: int) -> list[Sequence[T]]:

@@ -11,11 +11,13 @@ from lionheart.evaluation import naming_data
 from lionheart.experimental.pareto.files import RESULTS, read_front
 from lionheart.experimental.pareto.work import ParetoJob, ParetoResult
 from lionheart.graph import LayerGraph
+from lionheart.jobs.bound import check_bounds, choose_bounds
 from lionheart.jobs.checks import list_splits
 from lionheart.jobs.map import open_context, prepare_run, require_network
 from lionheart.jobs.objective import check_objective
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
+from lionheart.jobs.times import check_decision_times
 from lionheart.progress import SILENT, Progress
 from lionheart.record import write_record
 from lionheart.runs import RunDirectory, describe_environment
@@ -63,6 +65,8 @@ def find_pareto_front(
 
     settings = settings or MapSettings.preset()
     graph, candidates = _prepare(task, settings)
+    settings = choose_bounds(settings, task.metric)
+    check_bounds(task, settings)
     if storage is not None:
         check_storage(storage)  # before any file is created
     path = choose_run_dir(run_dir, f"{task.name}-pareto")
@@ -99,6 +103,7 @@ def resume_pareto_front(
     run.require_job("pareto")
     settings = MapSettings.from_json(run.description().settings)
     graph, candidates = _prepare(task, settings)
+    settings = choose_bounds(settings, task.metric)
     if run.has(RESULTS) and any(entry["event"] == "finished" for entry in run.journal.events()):
         require_network(run, graph)
         return ParetoResult(read_front(run), run)
@@ -121,4 +126,5 @@ def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candi
         settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
+    check_decision_times(settings)
     return prepare_run(task, settings, has_training=False)

@@ -14,12 +14,13 @@ from lionheart.experimental.pareto.files import read_front
 from lionheart.experimental.pareto.records import FrontResults, FrontRow
 from lionheart.files import write_text
 from lionheart.mapping import Placement
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.report.figures import Guide
 from lionheart.report.page import environment
 from lionheart.report.svg import LinearScale, choose_ticks, element, spread_labels
-from lionheart.report.text import describe_duration, format_percent
 from lionheart.runs import Accuracy, RunDescription, RunDirectory
+from lionheart.runs.text import describe_duration, format_percent
+from lionheart.text import escape_controls
 from lionheart.units import format_si
 
 _WIDTH, _HEIGHT = 1040.0, 420.0
@@ -78,7 +79,7 @@ def report_front(run_dir: Path | str, out: Path | None = None) -> Path:
     run = RunDirectory.open(Path(run_dir))
     run.require_job("pareto")
     page = out or run.file("pareto.html")
-    write_text(page, render_front(run.description(), read_front(run)))
+    write_text(page, escape_controls(render_front(run.description(), read_front(run))))
     return page
 
 
@@ -112,7 +113,7 @@ def draw_front(results: FrontResults) -> Markup:
     front = sorted((row for row in rows if row.on_front), key=axis.value_of)
     guides = [Guide(0.0, f"digital {metric.format_value(results.baseline.decision, 1)}", "digital")]
     guides += [
-        Guide(-bound.max_drop_pp, f"−{bound.max_drop_pp:g} {metric.drop_unit}", "bound") for bound in results.bounds
+        Guide(-bound.max_drop_pp, f"−{metric.format_bound(bound.max_drop_pp)}", "bound") for bound in results.bounds
     ]
     x = _scale([axis.value_of(row) for row in rows], _LEFT + 10, _WIDTH - _RIGHT - 10)
     shown = [-measured.drop_pp for row in front for measured in (row, row.fresh) if measured is not None]
@@ -142,7 +143,9 @@ def _describe(row: FrontRow, results: FrontResults) -> dict[str, Any]:
     """Return the table row of a mapping on the front, as a dict from names of columns to values."""
     fresh, metric = row.fresh, results.metric
     digital = [fqn for fqn, place in row.mapping.placements.items() if place is Placement.DIGITAL]
-    bounds = [f"{each.max_drop_pp:g} {metric.drop_unit}" for each in results.bounds if each.number == row.number]
+    bounds = [
+        metric.format_bound(each.max_drop_pp, each.max_drop) for each in results.bounds if each.number == row.number
+    ]
     return {
         "number": row.number,
         "n_analog": f"{row.n_analog} of {results.n_projections}",
@@ -227,7 +230,7 @@ def _draw_member(row: FrontRow, place: float, y: LinearScale, metric: Metric) ->
     parts, fresh = [], row.fresh
     if fresh is not None:
         found = fresh.accuracy
-        low, high = (-drop_pp(found.mean, end) - fresh.drop_pp for end in (found.low, found.high))
+        high, low = (-end - fresh.drop_pp for end in metric.drops_between(found.mean, found.low, found.high))
         if high > y.low:
             low, high = min(y(low), y.start), max(y(high), y.end)
             parts.append(element("line", class_="fresh-whisker", x1=place, x2=place, y1=low, y2=high))

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import Metric, drop_pp
+from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs import Accuracy, DigitalBaseline
 
@@ -23,16 +23,8 @@ class MeasuredMapping(Record):
 
     @property
     def mean(self) -> float:
-        """Mean accuracy of the mapping over chips, 0 to 1."""
+        """Mean score of the mapping over chips."""
         return self.accuracy.mean
-
-    def drop_pp(self, baseline: float) -> float:
-        """Return the accuracy drop of the mapping against the digital network [pp].
-
-        Args:
-            baseline: Accuracy of the digital network, 0 to 1.
-        """
-        return drop_pp(baseline, self.mean)
 
 
 class FreshMeasurement(Record):
@@ -66,7 +58,12 @@ class FrontRow(Record):
 class BoundRow(Record):
     """The mapping on the Pareto front with the lowest cost that meets one bound of the accuracy drop."""
 
-    max_drop_pp: float = Field(description="the bound [pp]")
+    max_drop_pp: float = Field(description="the bound, in the unit of the metric's drop (pp for a share)")
+    max_drop: str | None = Field(
+        None,
+        description="the bound as it was given, if it is relative to the digital value ('2 % rel'); left out otherwise",
+        exclude_if=lambda value: value is None,
+    )
     number: int | None = Field(description="trial of the mapping; None if no mapping is within the bound")
     file: str | None = Field(description="file of the mapping in the run directory")
     is_confirmed: bool = Field(description="whether the mapping also meets the bound on fresh chips")

@@ -56,6 +56,7 @@ class FrontProblem:
         fit: Function that returns its argument if this mapping is allowed, for example because it fits on the available tiles.
             Otherwise, the function returns an allowed mapping with fewer analog projections.
         n_allowed: Number of allowed mappings; None if all mappings are allowed.
+        rank: Function that returns a number which is larger for a better score.
     """
 
     candidates: Sequence[str]
@@ -67,6 +68,7 @@ class FrontProblem:
     n_trials: int
     fit: Callable[[LayerMapping], LayerMapping] = lambda mapping: mapping
     n_allowed: int | None = None
+    rank: Callable[[float], float] = lambda score: score
 
 
 def search_front(
@@ -128,7 +130,7 @@ def search_front(
             earlier = {analog for analog, each in measured.items() if each.number < trial.number}
             draw = random.Random(streams.derive_seed("neighbour", trial.number))  # noqa: S311  no secret
             _enqueue(study, candidates, _find_new(mapping, candidates, earlier, draw, fit))
-        study.tell(trial, (known.mean, known.cost))
+        study.tell(trial, (problem.rank(known.mean), known.cost))
     return list(measured.values())
 
 

@@ -20,6 +20,7 @@ from lionheart.experimental.pareto.records import (
     FrontRow,
     MeasuredMapping,
 )
+from lionheart.jobs.bound import find_bounds
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import calibrate_on_training_batch_
 from lionheart.jobs.measurement.chips import compiling, digital_accuracy
@@ -27,7 +28,7 @@ from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.jobs.objective import find_system, make_objective
 from lionheart.jobs.samples import calibration_pass
 from lionheart.mapping import LayerMapping
-from lionheart.metrics import drop_pp, is_within
+from lionheart.metrics import is_within
 from lionheart.runs import Accuracy, DigitalBaseline, RunDirectory
 from lionheart.search import order_by_sensitivity
 from lionheart.units import format_count, format_duration, format_elapsed
@@ -56,16 +57,17 @@ class ParetoResult:
         Return None if no mapping on the front meets the bound.
 
         Args:
-            bound_pp: Largest allowed accuracy drop [pp]; one of the bounds in the settings of the run.
+            bound_pp: Largest allowed drop, in the unit of the metric's drop (pp for an accuracy); one of the bounds of the run.
 
         Raises:
             ConfigError: `bound_pp` is not a bound in the settings of the run.
         """
         bounds = {row.max_drop_pp: row.number for row in self.results.bounds}
         if bound_pp not in bounds:
+            unit = self.results.metric.drop_unit
             raise ConfigError(
-                f"bound_pp: got {bound_pp:g} pp, expected a bound in the settings of the run",
-                hint=f"give one of the bounds of the run [pp]: {', '.join(f'{b:g}' for b in bounds)}",
+                f"bound_pp: got {bound_pp:g} {unit}, expected a bound in the settings of the run",
+                hint=f"give one of the bounds of the run [{unit}]: {', '.join(f'{b!r}' for b in bounds)}",
             )
         number = bounds[bound_pp]
         return None if number is None else self.results.rows[number].mapping
@@ -98,7 +100,7 @@ class ParetoJob:
         try:
             self.baseline = self.journal.once("baseline", DigitalBaseline, self._measure_baseline)
             self._search(storage or f"sqlite:///{self.run.file(_STORAGE)}", self.baseline)
-            for each in non_dominated(self.measured):
+            for each in non_dominated(self.measured, self.context.task.metric):
                 self._measure_again(each.mapping)
         except BaseException:
             self._read_journal()  # Ctrl-C may arrive after a measurement is journalled and before it is kept
@@ -145,6 +147,7 @@ class ParetoJob:
                 n_trials=self.n_wanted,
                 fit=self._fit,
                 n_allowed=self.n_allowed,
+                rank=context.task.metric.rank,
             )
             search_front(
                 problem,
@@ -204,7 +207,7 @@ class ParetoJob:
             f"{len(self.measured):3d}/{self.n_wanted}  {len(found.mapping.analog)} analog, "
             f"{100 * found.mapping.analog_mac_share(self.context.graph):.1f} % of the MACs: {metric.name} "
             f"{metric.format_value(found.mean)}, "
-            f"drop {found.drop_pp(baseline.decision):+.2f}"
+            f"drop {metric.write_drop(metric.drop(baseline.decision, found.mean), sign=True)}"
         )
 
     def _measure_again(self, mapping: LayerMapping) -> Accuracy:
@@ -253,10 +256,11 @@ class ParetoJob:
     # -- output files --------------------------------------------------------------------------------------------------
 
     def _write(self, baseline: DigitalBaseline, *, complete: bool) -> None:
-        front = non_dominated(self.measured)
+        front = non_dominated(self.measured, self.context.task.metric)
         context, search, pareto = self.context, self.context.settings.search, self.context.settings.pareto
         on_front = {each.number for each in front}
-        bounds = [self._write_bound(bound, front, baseline) for bound in sorted(set(pareto.bounds_pp))]
+        given = find_bounds(context.task, context.settings, baseline.decision)
+        bounds = [self._write_bound(bound, text, front, baseline) for bound, text in given]
         results = FrontResults(
             task=context.task.name,
             metric=context.task.metric,
@@ -279,22 +283,26 @@ class ParetoJob:
         )
         self.run.write(RESULTS, results)
 
-    def _write_bound(self, bound: float, front: Sequence[MeasuredMapping], baseline: DigitalBaseline) -> BoundRow:
+    def _write_bound(
+        self, bound: float, text: str | None, front: Sequence[MeasuredMapping], baseline: DigitalBaseline
+    ) -> BoundRow:
         """Write the best mapping for a bound to a file in the run directory, and return the row of the bound in the results.
 
         The best mapping is the mapping on the front with the lowest cost that meets the bound in the search and, if it was
         measured again, on newly programmed simulated chips. If there is no such mapping, the file is deleted if it exists.
         """
-        name = f"mapping-{bound:g}pp.json"
+        metric = self.context.task.metric
+        name = f"mapping-{bound:g}{'' if metric.kind == 'plain' else 'pp'}.json"
         fresh = {each.number: self._describe_fresh(each.mapping, baseline) for each in front}
         holding = [each for each in front if (again := fresh[each.number]) is None or is_within(again.drop_pp, bound)]
-        first, best = best_within(front, baseline.decision, bound), best_within(holding, baseline.decision, bound)
+        first, best = (best_within(each, baseline.decision, bound, metric) for each in (front, holding))
         if best is None:
             self.run.file(name).unlink(missing_ok=True)
         else:
             best.mapping.save(self.run.file(name))
         return BoundRow(
             max_drop_pp=bound,
+            max_drop=text,
             number=None if best is None else best.number,
             file=None if best is None else name,
             is_confirmed=best is not None and fresh[best.number] is not None,
@@ -309,7 +317,7 @@ class ParetoJob:
             on_front=on_front,
             mapping=mapping,
             accuracy=measured.accuracy,
-            drop_pp=measured.drop_pp(baseline.decision),
+            drop_pp=self.context.task.metric.drop(baseline.decision, measured.mean),
             fresh=self._describe_fresh(mapping, baseline),
             cost=measured.cost,
             analog_mac_share=mapping.analog_mac_share(graph),
@@ -325,7 +333,8 @@ class ParetoJob:
         if not self.journal.has(_fresh(mapping)):
             return None
         accuracy = self.journal.read(_fresh(mapping), Accuracy)
-        return FreshMeasurement(accuracy=accuracy, drop_pp=drop_pp(baseline.validation, accuracy.mean))
+        drop = self.context.task.metric.drop(baseline.validation, accuracy.mean)
+        return FreshMeasurement(accuracy=accuracy, drop_pp=drop)
 
 
 def _fresh(mapping: LayerMapping) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
 from lionheart.analog.clipping import clips_by_spread
 from lionheart.analog.convert import swap_analog_layer_
+from lionheart.analog.hwa import draw_age
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.views import ProjectionView
@@ -223,7 +224,7 @@ class _OnTheirTiles(AnalogLayer):
             self._program()
             if self.tile.hwa.weight_noise_kind == "programming":
                 return self._joined([[place.tile.tile.get_weights() for place in places] for places in self._places()])
-            reads = self._age(self.noise.draw_time(self.tile.hwa.t_longest))
+            reads = self._age(draw_age(self.tile, self.noise))
             return [weights * alpha.unsqueeze(1) for weights, alpha in reads]
 
     def _program(self) -> None:
@@ -315,10 +316,10 @@ class _TheirConv(_OnTheirTiles, AnalogConv):  # AIHWKIT computes the products
 
 
 @final
-class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[misc]
+class _TheirLinearView(ProjectionView, _OnTheirTiles, AnalogLinear):  # type: ignore[override]
     """Linear projection (weight matrix) inside a module such as attention, computed on AIHWKIT's tiles."""
 
 
 @final
-class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[misc]
+class _TheirConvView(ProjectionView, _OnTheirTiles, AnalogConv):  # type: ignore[override]
     """Convolution inside a module, or weight matrix of a transposed convolution, computed on AIHWKIT's tiles."""

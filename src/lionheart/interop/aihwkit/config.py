@@ -30,6 +30,7 @@ from aihwkit.simulator.parameters.inference import (
     WeightRemapParameter,
 )
 
+from lionheart.analog import AnalogLayer
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import ConfigError, LionHeartWarning
 from lionheart.interop.aihwkit.devices import describe_noise_model, read_noise_model, write_noise_model
@@ -147,6 +148,23 @@ def report_faults(faults: list[str], other: str, *, strict: bool) -> None:
             "strict=False. See docs/how-to/aihwkit.md",
         )
     warnings.warn(message, ConversionWarning, stacklevel=3)
+
+
+def warn_of_reads(layers: Mapping[str, AnalogLayer]) -> None:
+    """Issue a `ConversionWarning` if LionHeart chooses reference reads that AIHWKIT does not have, for any of the layers."""
+    found = [
+        fqn
+        for fqn, layer in layers.items()
+        if layer.tile.reference_inputs == "auto" and "signs" in layer.choose_references()
+    ]
+    if found:
+        warnings.warn(
+            f"{', '.join(found)}: LionHeart compensates drift from reads with sign vectors, because these layers have outliers "
+            "or many zeros. AIHWKIT reads one row after another and computes other factors. To compare both simulators, set "
+            "reference_inputs='rows' for the tile",
+            ConversionWarning,
+            stacklevel=3,
+        )
 
 
 # -- LionHeart to AIHWKIT ---------------------------------------------------------------------------------------------

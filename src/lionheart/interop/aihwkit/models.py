@@ -26,7 +26,7 @@ from lionheart.analog.layers.wrappers import AnalogProduct, AnalogWrapper
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph.convolutions import CONVOLUTIONS
-from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults
+from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults, warn_of_reads
 from lionheart.mapping import LayerMapping, Placement
 
 _THEIR_CONVOLUTIONS = {1: AnalogConv1d, 2: AnalogConv2d, 3: AnalogConv3d}
@@ -179,6 +179,7 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
             hint="call calibrate_input_ranges_ on the model before the conversion",
         )
     report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
+    warn_of_reads(layers)
     for fqn, layer in layers.items():
         replace_module_(
             model, fqn, _to_theirs(layer, examine_tile(layer.tile, compiled=compiled)[0]).train(layer.training)
@@ -269,9 +270,8 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
     for fqn, layer in theirs.items():
         tiles[fqn], found = examine_config(_without_range(_config_of(layer)))
         if len(ranges := set(_ranges_of(layer))) > 1:
-            found.append(
-                f"input_range: {', '.join(f'{each:g}' for each in sorted(ranges))}, expected one for all tiles"
-            )
+            listed = ", ".join(f"{each:g}" for each in sorted(ranges))
+            found.append(f"input_range: {listed}, expected one for all tiles")
         faults.add(fqn, found)
     report_faults(faults.lines(), "LionHeart", strict=strict)
     for fqn, layer in theirs.items():
@@ -284,6 +284,7 @@ def from_aihwkit_(model: nn.Module, *, strict: bool = True) -> nn.Module:
                 ours.analog_input_range.fill_(max(_ranges_of(layer)))
             if not tiles[fqn].hwa.remap:
                 ours.analog_weight_bound.copy_(_bound_of(layer))
+    warn_of_reads({fqn: layer for fqn, layer in analog_layers(model).items() if fqn in theirs})
     return model
 
 

@@ -20,7 +20,8 @@ from lionheart.interop.alpine.qemu import (
     count_instructions,
     find_tools,
 )
-from lionheart.interop.alpine.quantised import QuantisedProgram, quantise_program
+from lionheart.interop.alpine.quantise import quantise_program
+from lionheart.interop.alpine.quantised import QuantisedProgram
 from lionheart.interop.alpine.run import ProgramRun, RegionCounts, count_regions, run_program
 from lionheart.interop.alpine.trace import trace_program
 

@@ -18,6 +18,7 @@ from lionheart.interop.alpine.quantised import (
     QuantisedProduct,
     Step,
 )
+from lionheart.interop.alpine.tiles import Tiles
 
 _GROUP = 16  # the product kernel is fastest on multiples of 16
 _PIXELS = 32  # number of output pixels whose input patches are gathered at a time
@@ -28,15 +29,20 @@ _PIXELS = 32  # number of output pixels whose input patches are gathered at a ti
 class Workspace:
     """Sizes of the buffers that all layers of an emitted program share [elements].
 
-    The buffers hold input patches, integer sums and tile outputs. Each size is the largest size that a layer needs.
+    The buffers hold input patches, integer sums, tile outputs, DAC codes, and patches in the order of the rows of the tiles.
+    Each size is the largest size that a layer needs.
     """
 
     patches: int = 0
     sums: int = 0
     outputs: int = 0
+    codes: int = 0
+    grouped: int = 0
 
-    def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0) -> None:
+    def need(self, *, patches: int = 0, sums: int = 0, outputs: int = 0, codes: int = 0, grouped: int = 0) -> None:
         """Enlarge the size of each buffer to at least the given number of elements."""
+        self.codes = max(self.codes, codes)
+        self.grouped = max(self.grouped, grouped)
         self.patches = max(self.patches, patches)
         self.sums = max(self.sums, sums)
         self.outputs = max(self.outputs, outputs)
@@ -76,7 +82,7 @@ class LayerCode:
         """Return the source code of the layer's C++ function. The call also sets `tiles` and `kinds`."""
         step = self.step
         if isinstance(step, QuantisedProduct):
-            body = self._analog(step) if step.tiles else self._digital(step)
+            body = self._analog(step, step.tiles) if step.tiles else self._digital(step)
         elif isinstance(step, QuantisedAdd):
             body = self._add(step)
         elif isinstance(step, QuantisedPool):
@@ -203,7 +209,7 @@ class LayerCode:
 
     # ---- products on tiles
 
-    def _analog(self, step: QuantisedProduct) -> list[str]:
+    def _analog(self, step: QuantisedProduct, tiles: Tiles) -> list[str]:
         operation = step.operation
         self.tiles = list(cut_tiles(step, self.first_tile, self.constants))
         per_group = len(self.tiles) // operation.groups
@@ -219,43 +225,80 @@ class LayerCode:
         ]
         direct = [f"            const int8_t *inputs = x + ((size_t)row * {out_w} + col) * {count};"]
         parameters = ", ".join(f"{name} + g * {cols}" for name in ("bias", "multiplier", "shift"))
+        add = "lh_accumulate_s8(tile.cols, outputs, sums + tile.col);"
+        factors: list[str] = []
+        if tiles.factors is not None:
+            add = "lh_accumulate_scaled_s8(tile.cols, outputs, factors + tile.factor, sums + tile.col);"
+            factors = [f"    const int16_t *factors = {self._constant(tiles.factors, 'int16_t')};"]
         return [
             *self._requantisation(step),
+            *factors,
             *([] if whole else [_window_text(operation.window)]),
             f"    static const Tile tiles[{groups}][{per_group}] = {{",
             *self._tile_table(groups),
             "    };",
+            *self._codes(step, tiles),
             f"    for (int row = 0; row < {out_h}; ++row)",
             f"        for (int col = 0; col < {out_w}; ++col) for (int g = 0; g < {groups}; ++g) {{",
             *(direct if whole else gather),
+            *self._regroup(tiles),
             "            for (const Tile &tile : tiles[g]) {",
             f"                {self._mark('queue')}",
-            "                queueVector(tile.rows, inputs + tile.row, tile.tid);",
-            f"                {self._mark('process')}",
-            "                aimcProcess(tile.tid);",
+            "                queueVector(tile.rows, (int8_t *)inputs + tile.row, tile.tid);",
             "            }",
+            f"            {self._mark('process')}",
+            "            for (const Tile &tile : tiles[g]) aimcProcess(tile.tid);  // at the same time",
             f"            {self._mark('partial_sums')}",
             f"            lh_zero(sums, {4 * cols});",
             "            for (const Tile &tile : tiles[g]) {",
             f"                {self._mark('dequeue')}",
             "                dequeueVector(tile.cols, outputs, tile.tid);",
             f"                {self._mark('partial_sums')}",
-            "                lh_accumulate_s8(tile.cols, outputs, sums + tile.col);",
+            f"                {add}",
             "            }",
             f"            {self._mark('requantise')}",
             f"            lh_requantise(1, {cols}, sums, {parameters},",
             f"                          {low}, {high}, out + ((size_t)row * {out_w} + col) * {total} + g * {cols}, {total});",
             "        }",
-        ]  # fmt: skip
+        ]
+
+    def _codes(self, step: QuantisedProduct, tiles: Tiles) -> list[str]:
+        """Return the lines that convert the inputs of a layer to DAC codes, if the inputs are no codes."""
+        if tiles.rescale is None:
+            return []
+        size = step.operation.window.source.size
+        self.space.need(codes=size)
+        multiplier, shift = tiles.rescale
+        return [
+            f"    {self._mark('requantise')}",
+            f"    lh_rescale_s8({size}, x, {multiplier}, {shift}, -127, 127, codes);",
+            "    x = codes;",
+        ]
+
+    def _regroup(self, tiles: Tiles) -> list[str]:
+        """Return the lines that bring the inputs of one product into the order of the rows of the tiles."""
+        if tiles.order is None:
+            return []
+        self.space.need(grouped=len(tiles.order))
+        starts = np.flatnonzero(np.diff(tiles.order, prepend=-2) != 1)
+        counts = np.diff(starts, append=len(tiles.order))
+        segments = ", ".join(f"{{{tiles.order[at]}, {n}}}" for at, n in zip(starts, counts, strict=True))
+        return [
+            f"            {self._mark('im2col')}",
+            f"            static const lh_segment segments[] = {{{segments}}};",
+            f"            lh_regroup_s8({len(starts)}, segments, inputs, grouped);",
+            "            inputs = grouped;",
+        ]
 
     def _tile_table(self, groups: int) -> list[str]:
-        """Return one line of C++ for each channel group, with five numbers for each tile of the group.
+        """Return one line of C++ for each channel group, with six numbers for each tile of the group.
 
-        The numbers are the tile number, the first input, the number of inputs, the first output and the number of outputs.
+        The numbers are the tile number, the first input, the number of inputs, the first output, the number of outputs, and the
+        index of the first factor.
         """
         lines = []
         for group in range(groups):
-            entries = [(t.tid, t.row, t.rows, t.col, t.cols) for t in self.tiles if t.group == group]
+            entries = [(t.tid, t.row, t.rows, t.col, t.cols, t.factor) for t in self.tiles if t.group == group]
             lines.append("        {" + ", ".join("{" + ", ".join(map(str, entry)) + "}" for entry in entries) + "},")
         return lines
 

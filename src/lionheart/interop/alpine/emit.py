@@ -13,7 +13,15 @@ from lionheart.errors import ArtifactError
 from lionheart.files import require_free_space, write_atomic, write_json, write_text
 from lionheart.interop.alpine.code import LayerCode, Workspace
 from lionheart.interop.alpine.layout import Arena, Constants, check_size, place_values, region_id
-from lionheart.interop.alpine.manifest import LayerEntry, Manifest, NetworkRegions, ProductEntry, TensorEntry, TileSize
+from lionheart.interop.alpine.manifest import (
+    LayerEntry,
+    Manifest,
+    NetworkRegions,
+    ProductEntry,
+    ProgramScore,
+    TensorEntry,
+    TileSize,
+)
 from lionheart.interop.alpine.quantised import QuantisedProduct, QuantisedProgram
 from lionheart.interop.alpine.text import MAIN, MAKEFILE, README
 
@@ -21,7 +29,14 @@ HEADERS = ("lionheart_kernels.h", "aimc.hh")
 _NETWORK_KINDS = ("quantise", "output", "program_tiles")
 
 
-def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[np.float32]) -> Manifest:
+def emit_program(
+    program: QuantisedProgram,
+    folder: Path | str,
+    inputs: NDArray[np.float32],
+    *,
+    notes: tuple[str, ...] = (),
+    score: ProgramScore | None = None,
+) -> Manifest:
     """Write the C++ program of a quantised network to a folder, and return the manifest of the program.
 
     The program computes the same outputs as `program`. Equal arguments give equal bytes in every file.
@@ -30,6 +45,8 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
         program: Quantised network from `quantise_program`.
         folder: New or empty folder for the program.
         inputs: Inputs ``(n, height, width, channels)`` that are stored together with the expected outputs.
+        notes: Settings of the run's tiles that the program does not have, for the manifest and the README.
+        score: Score of the program on validation samples, for the manifest and the README.
 
     Raises:
         ArtifactError: The folder is not empty or cannot be written.
@@ -37,7 +54,7 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
     """
     check_size(program)
     target = Path(folder)
-    _require_empty(target)
+    require_empty(target)
     inputs = np.ascontiguousarray(inputs, np.float32)
     constants, space = Constants(), Workspace()
     layers: list[LayerCode] = []
@@ -48,7 +65,7 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
         functions.append(layers[-1].write())
     arena = place_values(program)
     expected = program.run(inputs)
-    manifest = _manifest(program, layers, inputs, expected)
+    manifest = _manifest(program, layers, inputs, expected).replace(notes=notes, score=score)
     require_free_space(target, len(constants.content) + inputs.nbytes + 10_000_000, purpose="an emitted program")
     write_text(target / "main.cc", _main(program, layers, functions, arena, space))
     for name in HEADERS:
@@ -64,7 +81,8 @@ def emit_program(program: QuantisedProgram, folder: Path | str, inputs: NDArray[
     return manifest
 
 
-def _require_empty(folder: Path) -> None:
+def require_empty(folder: Path) -> None:
+    """Raise an `ArtifactError` unless `folder` is a new or empty folder."""
     try:
         is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:
@@ -110,6 +128,8 @@ def _main(
         patches=max(1, space.patches) + 16,
         sums=max(1, space.sums),
         outputs=max(1, space.outputs),
+        codes=max(1, space.codes) + 16,
+        grouped=max(1, space.grouped),
         n_inputs=source.size,
         n_outputs=result.size,
         inverse_scale=float(program.inverse_input_scale).hex(),
@@ -159,6 +179,7 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
     )
     if not isinstance(step, QuantisedProduct):
         return entry
+    converters = step.tiles.converters if step.tiles else None
     return ProductEntry(
         **dict(entry),
         fqn=step.operation.fqn,
@@ -169,6 +190,8 @@ def _layer_entry(layer: LayerCode) -> LayerEntry:
         macs=step.operation.macs,
         tiles=tuple(tile.tid for tile in layer.tiles),
         adc_scale=step.tiles.adc_scale if step.tiles else None,
+        input_range=converters.input_range if converters else None,
+        output_bound=converters.output_bound if converters else None,
     )
 
 
@@ -185,5 +208,7 @@ def _fields(program: QuantisedProgram, manifest: Manifest) -> dict[str, Any]:
         "input_shape": " x ".join(map(str, manifest.input.shape)),
         "output_shape": " x ".join(map(str, manifest.output.shape)),
         "output_scale": manifest.output.scale,
+        "score_lines": "".join(f"\n{line}." for line in manifest.score.lines()) if manifest.score else "",
+        "note_lines": "".join(f"\n* {note}" for note in manifest.notes),
         "layer_lines": "\n".join(f"    {layer.number:3}  {layer.about}" for layer in manifest.layers),
     }

@@ -67,6 +67,7 @@ class PlacedTile:
         col: Index of the first output of the part.
         cols: Number of outputs of the part.
         weights: Offset of the weights ``(rows, cols)`` in the constants of the program [bytes].
+        factor: Index of the factor of the first output among the factors of the partial sums of the projection.
     """
 
     tid: int
@@ -76,6 +77,7 @@ class PlacedTile:
     col: int
     cols: int
     weights: int
+    factor: int
 
 
 @final
@@ -159,11 +161,11 @@ def cut_tiles(step: QuantisedProduct, first: int, constants: Constants) -> Itera
     partition, tid = step.tiles.partition, first
     for group in range(partition.groups):
         row = 0
-        for rows in partition.row_sizes:
-            col = 0
+        for index, rows in enumerate(partition.row_sizes):
+            col, first_factor = 0, index * step.operation.cols * partition.groups + group * step.operation.cols
             for cols in partition.col_sizes:
                 block = step.weights[group, col : col + cols, row : row + rows].T
-                yield PlacedTile(tid, group, row, rows, col, cols, constants.add(block))
+                yield PlacedTile(tid, group, row, rows, col, cols, constants.add(block), first_factor + col)
                 tid, col = tid + 1, col + cols
             row += rows
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+from pydantic import computed_field
+
+from lionheart.metrics import Metric, is_within
 from lionheart.record import Record
 
 
@@ -70,6 +73,9 @@ class ProductEntry(LayerEntry):
         macs: Number of multiply-accumulate operations per inference.
         tiles: Identifying numbers of the tiles that store the weights; empty for digital layers.
         adc_scale: Factor by which the ADC of a tile multiplies the sums before rounding; None for digital layers.
+        input_range: Magnitude of a full-scale input of the run's DAC; None = not set by a run.
+        output_bound: Largest output of the run's ADC, in full-scale input times largest weight of the column; None = not set by
+            a run, so that no sum of the calibration samples saturates.
     """
 
     fqn: str
@@ -80,6 +86,8 @@ class ProductEntry(LayerEntry):
     macs: int
     tiles: tuple[int, ...]
     adc_scale: float | None
+    input_range: float | None = None
+    output_bound: float | None = None
 
 
 @final
@@ -91,6 +99,55 @@ class NetworkRegions(Record):
     """
 
     network: dict[str, int]
+
+
+@final
+class ProgramScore(Record):
+    """Score of a program on validation samples, next to the scores of the run that was exported.
+
+    Args:
+        metric: Metric of the scores.
+        n_samples: Number of validation samples of `program_score` and `digital_score`, from the start.
+        program_score: Mean score of the outputs of the program.
+        digital_score: Mean score of the digital network of the task, on the same samples.
+        chips_score: Mean score of the simulated chips of the run, on the validation samples of its final results.
+        max_drop_pp: Bound on the drop with which the run was started, in the unit of the metric's drop (pp for a share).
+    """
+
+    metric: Metric
+    n_samples: int
+    program_score: float
+    digital_score: float
+    chips_score: float
+    max_drop_pp: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def program_drop_pp(self) -> float:
+        """Drop of the program against the digital network [pp], rounded to 9 decimals."""
+        return self.metric.report_drop(self.digital_score, self.program_score)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_within_bound(self) -> bool:
+        """Whether the drop of the program is within the bound of the run."""
+        return is_within(self.program_drop_pp, self.max_drop_pp)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the scores as sentences for the terminal, with a warning if the drop exceeds the bound."""
+        write, drop = self.metric.format_value, self.metric.format_drop
+        bound = drop(self.max_drop_pp)
+        found = (
+            f"{self.metric.name} of the program on {self.n_samples} validation samples: {write(self.program_score)}, "
+            f"drop {drop(self.program_drop_pp)} (bound {bound})",
+            f"{self.metric.name} of the run: digital {write(self.digital_score)}, simulated chips {write(self.chips_score)}",
+        )
+        if self.is_within_bound:
+            return found
+        return (
+            *found,
+            f"warning: the drop of the program, {drop(self.program_drop_pp)}, exceeds the bound of the run, {bound}",
+        )
 
 
 @final
@@ -106,6 +163,8 @@ class Manifest(Record):
         n_samples: Number of inputs that are stored in the folder.
         regions: Code regions outside layers.
         layers: Layers in execution order.
+        notes: Settings of the run's tiles that the program does not have, one sentence each.
+        score: Score of the program on validation samples; None = the program was not exported from a run.
     """
 
     schema_version: Literal[1]
@@ -116,6 +175,8 @@ class Manifest(Record):
     n_samples: int
     regions: NetworkRegions
     layers: tuple[ProductEntry | LayerEntry, ...]
+    notes: tuple[str, ...] = ()
+    score: ProgramScore | None = None
 
     @property
     def products(self) -> tuple[ProductEntry, ...]:

@@ -89,6 +89,8 @@ class Product(Operation):
         bias: Bias ``(out,)``, which includes the offset of a merged batch norm.
         groups: Number of channel groups, each with its own matrix.
         bounds: Lower and upper bound to which the outputs are clamped.
+        pixels: Height and width of the image whose flattened pixels and channels are the inputs of a linear layer; None = the
+            inputs are not a flattened image.
     """
 
     fqn: str
@@ -97,6 +99,13 @@ class Product(Operation):
     bias: Floats
     groups: int = 1
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    pixels: tuple[int, int] | None = None
+
+    @property
+    def own_rows(self) -> NDArray[np.int64]:
+        """Index of each input in the weight matrix of the network, where the channel comes before the pixel, ``(rows,)``."""
+        height, width = self.pixels or self.window.kernel
+        return np.arange(self.rows).reshape(-1, height, width).transpose(1, 2, 0).ravel()
 
     @property
     def rows(self) -> int:
@@ -176,6 +185,7 @@ class Program:
         ranges: Largest magnitudes of the network input and of the output of each operation over the calibration samples, by
             name.
         samples: Calibration samples ``(n, height, width, channels)``, from which `ranges` was computed.
+        output_dims: Shape of one sample of the network output, in the layout of the network.
     """
 
     source: str
@@ -184,3 +194,4 @@ class Program:
     result: str
     ranges: Mapping[str, float]
     samples: NDArray[np.float32] = field(repr=False)
+    output_dims: tuple[int, ...]

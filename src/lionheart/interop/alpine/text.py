@@ -11,10 +11,25 @@ MAIN = """// Written by LionHeart. Constants are in weights.bin; README.md says 
 #define LH_AIMC_TILES {n_tiles}
 #define LH_AIMC_ROWS {tile_rows}
 #define LH_AIMC_COLS {tile_cols}
+#ifdef LH_AIMCLIB
+#include <aimc.hh>  // the released AIMClib, from the folder that -I names
+#else
 #include "aimc.hh"
+#endif
 #include "lionheart_kernels.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
+
+#ifdef LIONHEART_AIMC_HH
+[[maybe_unused]] static void set_adc_scale(double scale, int tid) {{ aimcSetAdcScale(scale, tid); }}
+#else
+#if LH_AIMC_TILES > 1
+#warning "AIMClib has one tile per core, and this program has several: its time is right, its outputs are not"
+#endif
+[[maybe_unused]] static void set_adc_scale(double, int) {{}}  // AIMClib has no ADC scale: sums only saturate
+#endif
 
 #define LAYER extern "C" __attribute__((weak, noinline))
 
@@ -22,20 +37,22 @@ __asm__(".section .rodata\\n.balign 64\\n.global lh_weights\\nlh_weights:\\n.inc
 extern "C" const int8_t lh_weights[];
 
 struct Tile {{
-    int tid, row, rows, col, cols;
+    int tid, row, rows, col, cols, factor;
 }};
 
 alignas(64) static int8_t arena[{arena}];
 [[maybe_unused]] alignas(64) static int8_t patches[{patches}];
 [[maybe_unused]] alignas(64) static int32_t sums[{sums}];
 [[maybe_unused]] alignas(64) static int8_t outputs[{outputs}];
+[[maybe_unused]] alignas(64) static int8_t codes[{codes}];
+[[maybe_unused]] alignas(64) static int8_t grouped[{grouped}];
 
 {layers}
 [[maybe_unused]] static void program_tile(int tid, int rows, int cols, const int8_t *weights, double adc_scale) {{
-    std::vector<const int8_t *> lines;
-    for (int row = 0; row < rows; ++row) lines.push_back(weights + (size_t)row * cols);
-    mapMatrix(0, 0, rows, cols, lines.data(), tid);
-    aimcSetAdcScale(adc_scale, tid);
+    for (int row = 0; row < rows; ++row)
+        for (int col = 0; col < cols; ++col)
+            aimcParamWrite((uint64_t)col, (uint64_t)row, (uint64_t)(int64_t)weights[(size_t)row * cols + col], tid);
+    set_adc_scale(adc_scale, tid);
 }}
 
 LAYER void program_tiles() {{
@@ -75,7 +92,7 @@ int main(int argc, char **argv) {{
     std::fclose(in);
     if (std::fclose(out) != 0) return 2;
     std::printf("samples %ld\\n", n);
-#if defined(USE_CHECKER) || defined(LH_AIMC_TRAP)
+#if defined(LIONHEART_AIMC_HH) && (defined(USE_CHECKER) || defined(LH_AIMC_TRAP))
     lionheart::TileCounts all;
     for (int tid = 0; tid < LH_AIMC_TILES; ++tid) {{
         const lionheart::TileCounts &one = lionheart::emulated_tile(tid).counts;
@@ -96,6 +113,8 @@ FLAGS = -std=c++17 -O3 -ffp-contract=off -Wall -Wextra -I.
 SOURCES = main.cc aimc.hh lionheart_kernels.h weights.bin
 # 1 if the simulator reads the tile number from register x11. The released simulator has one tile per core.
 TILE_SELECT ?= 0
+# Folder of the released AIMClib. Empty: the aimc.hh of this folder.
+AIMCLIB ?=
 
 .PHONY: all host aarch64-trap aarch64-dry alpine check check-aarch64 clean
 
@@ -128,7 +147,8 @@ build/aarch64-dry: $(SOURCES)
 
 build/alpine: $(SOURCES)
 	@mkdir -p build
-	$(CROSS) $(FLAGS) -static $(if $(filter 1,$(TILE_SELECT)),-DLH_AIMC_TILE_SELECT) main.cc -o $@
+	$(CROSS) $(if $(AIMCLIB),-DLH_AIMCLIB -I$(AIMCLIB)) $(FLAGS) -static \
+		$(if $(filter 1,$(TILE_SELECT)),-DLH_AIMC_TILE_SELECT) main.cc -o $@
 
 clean:
 	rm -rf build
@@ -138,6 +158,7 @@ README = """# A network for ALPINE
 
 Written by LionHeart: {n_layers} layers, {n_analog} of {n_products} products on {n_tiles} analog tiles
 of {tile_rows} x {tile_cols}.
+{score_lines}{note_lines}
 
     make check           # build for this machine with emulated tiles, run, compare with expected.bin
     make check-aarch64   # the same for AArch64 under QEMU; ALPINE's instructions trap and are emulated
@@ -164,6 +185,9 @@ Linux, GCC or Clang with C++17, and for AArch64 `g++-aarch64-linux-gnu` (QEMU: `
   with more than one put the tile's number into register x11 before each instruction; build them with
   `make alpine TILE_SELECT=1` for a simulator that reads it (`aimc_cluster.cc`: a tile for each pair of thread and x11).
   Without that they do not compile.
+* `make alpine AIMCLIB=folder` builds with the headers of released AIMClib instead of `aimc.hh`. All tiles of the program then
+  share the one tile of the core. AIMClib's queue instruction takes its data from another register than the one it writes, so
+  outputs are invalid.
 * The released tile has a converter without scale: it only saturates. Time is right, outputs are not, unless the tile's model
   multiplies its sums by `adc_scale` (of each layer, in `manifest.json`) and rounds before it saturates.
 * Tiles are programmed once, in `program_tiles`; keep it out of what you measure.
@@ -171,8 +195,8 @@ Linux, GCC or Clang with C++17, and for AArch64 `g++-aarch64-linux-gnu` (QEMU: `
 ## Regions
 
 `movz xzr, #n` marks where region n begins: n is 16 x layer + kind of work, as in `manifest.json`. It changes nothing when it
-executes. In `build/aarch64-dry` hints 112 to 115 stand for process, queue, dequeue and parameter instructions, so that any
-counter of instructions runs the program without an emulation among the counts.
+executes. In `build/aarch64-dry` hints 96, 104, 112 and 120 stand for process, queue, dequeue and parameter instructions, so
+that any counter of instructions runs the program without an emulation among the counts.
 
 ## Layers
 

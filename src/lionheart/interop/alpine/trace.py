@@ -49,7 +49,15 @@ def trace_program(model: nn.Module, samples: Tensor) -> Program:
     operations = builder.build()
     stored = {node: tensor for node, (_, tensor) in builder.tensors.items()}
     ranges = _record_ranges(exported.graph_module, stored, samples, {builder.source, *(op.name for op in operations)})
-    return Program(builder.source, builder.shapes, tuple(operations), builder.result, ranges, channels_last(samples))
+    return Program(
+        source=builder.source,
+        shapes=builder.shapes,
+        operations=tuple(operations),
+        result=builder.result,
+        ranges=ranges,
+        samples=channels_last(samples),
+        output_dims=builder.output_dims,
+    )
 
 
 def _describe(samples: Any) -> str:
@@ -154,6 +162,7 @@ class _Builder(Walker):
                 window=window,
                 weight=weight[:, None, None, :],
                 bias=zeros if bias is None else bias,
+                pixels=None if order is None else order[1:],
             ),
         )
 

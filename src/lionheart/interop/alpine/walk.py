@@ -47,6 +47,7 @@ class Walker:
         self.inputs = signature.user_inputs
         self.outputs = signature.user_outputs
         self.source = self.result = ""
+        self.output_dims: tuple[int, ...] = ()
 
     def build(self) -> list[Operation]:
         """Visit all nodes of the graph and return the operations of the program in execution order."""
@@ -68,6 +69,7 @@ class Walker:
                 "network: the output is the input, a constant or a flattened image, expected the output of a layer",
                 hint="end the network with a layer, and remove a flatten operation after the last layer",
             )
+        self.output_dims = next(tuple(n.meta["val"].shape[1:]) for n in self.graph.nodes if n.name == last)
         return list(self.operations.values())
 
     def _visit(self, node: fx.Node) -> None:

@@ -15,12 +15,14 @@ from lionheart.data import BatchSource, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import (
     estimate_drop,
+    estimate_set_drop,
     evaluate_accuracy,
     evaluate_over_chips,
     score_samples,
 )
 from lionheart.jobs.context import Context
 from lionheart.jobs.samples import calibration_pass, split_validation
+from lionheart.metrics import Metric
 from lionheart.progress import Progress
 from lionheart.runs import Accuracy, Drop
 from lionheart.tasks import Task
@@ -41,6 +43,7 @@ class ChipEvaluator:
 
     def __init__(self, context: Context, model: nn.Module) -> None:
         task, settings = context.task, context.settings
+        self.context = context
         self.task, self.model, self.settings = task, model, settings
         self.streams, self.progress = context.streams, context.progress
         self.validation, self.held_out = split_validation(task.validation, settings)
@@ -50,7 +53,10 @@ class ChipEvaluator:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Scores of the task's digital network on the validation samples used for decisions, ``(samples,)``."""
+        """Scores of the task's digital network on the validation samples used for decisions, ``(samples,)``.
+
+        For a metric of scope ``set``, the statistics of the samples, ``(samples, statistics)``.
+        """
         return score_samples(self.task.model, self.validation, self.task.metric)
 
     @cached_property
@@ -63,7 +69,7 @@ class ChipEvaluator:
     ) -> tuple[Accuracy, Drop]:
         """Evaluate the model on the samples used for decisions, and return accuracy and drop at the worst time.
 
-        The evaluation can end early only if the accuracy drop is beyond the bound, the setting `max_drop_pp`. A mapping within
+        The evaluation can end early only if the accuracy drop is beyond the bound, `Context.max_drop`. A mapping within
         the bound is always evaluated on all samples, because selecting the best of many short evaluations would be biased
         (winner's curse).
 
@@ -77,7 +83,8 @@ class ChipEvaluator:
             Accuracy and drop at the time at which the upper confidence bound of the drop, `drop_ucb_pp`, is largest.
         """
         search = self.settings.search
-        is_enough = self._is_beyond if early_stop and search.n_chips > 1 else None
+        may_end = early_stop and search.n_chips > 1 and not self.task.metric.is_of_set
+        is_enough = self._is_beyond if may_end else None
         return self._worst(
             self.validation, self.reference, search.n_chips, path, label, search.confidence_level, is_enough, times
         )
@@ -159,7 +166,7 @@ class ChipEvaluator:
         search = self.settings.search
         found = self._evaluate(batches, list(times or search.decision_times()), n_chips, path, label, is_enough)
         reference = reference[: found[0].n_samples]
-        drops = [drop_of(each, reference, confidence, search.chip_yield) for each in found]
+        drops = [drop_of(each, reference, confidence, search.chip_yield, self.task.metric) for each in found]
         return max(zip(found, drops, strict=True), key=lambda pair: pair[1].drop_ucb_pp)
 
     def _held_out_samples(self) -> BatchSource:
@@ -181,8 +188,8 @@ class ChipEvaluator:
         reference = self.reference[: found[0].n_samples]
         if len(reference) < _FEWEST_SAMPLES:
             return False
-        drops = [drop_of(each, reference, _CLEAR, None) for each in found]
-        return max(2 * each.drop_pp - each.drop_ucb_pp for each in drops) > self.settings.search.max_drop_pp
+        drops = [drop_of(each, reference, _CLEAR, None, self.task.metric) for each in found]
+        return max(2 * each.drop_pp - each.drop_ucb_pp for each in drops) > self.context.max_drop
 
 
 @contextmanager
@@ -204,27 +211,37 @@ def compiling(model: nn.Module, n_passes: int, *, enabled: bool) -> Iterator[Non
         uncompile_(model)
 
 
-def drop_of(estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None) -> Drop:
-    """Return the accuracy drop from the digital network to an analog network, and its upper confidence bound, both in [pp].
+def drop_of(
+    estimate: Accuracy, reference: Tensor, confidence: float | None, chip_yield: float | None, metric: Metric
+) -> Drop:
+    """Return the drop from the digital network to an analog network, and its upper confidence bound.
+
+    Both are in the unit of the metric's drop (pp for an accuracy).
 
     Args:
         estimate: Accuracy of the analog network on simulated chips, as returned by `evaluate_over_chips`.
-        reference: Scores of the digital network on the same samples, ``(samples,)``.
+        reference: Scores of the digital network on the same samples, ``(samples,)``, or its statistics for a metric of scope
+            ``set``, ``(samples, statistics)``.
         confidence: Confidence level of the upper bound, 0 to 1; None = the upper bound is equal to the estimated drop.
         chip_yield: Fraction of the chips, 0 to 1. The returned drop is the drop that this fraction of the chips does not
             exceed. None = the returned drop is the mean over chips.
+        metric: Metric of the scores.
 
     Raises:
         ConfigError: `estimate` contains no per-sample scores, `reference` has another number of samples, or there are too few
             chips or samples for an upper bound.
     """
+    chips = torch.tensor(estimate.scores, dtype=torch.float64)
+    if metric.is_of_set:
+        return estimate_set_drop(chips, metric.score_set(reference), metric, chip_yield=chip_yield)
     if estimate.samples is None:
         raise ConfigError(
             "estimate: got an accuracy whose per-sample scores are missing (estimate.samples is None)",
             hint="pass an estimate returned by evaluate_over_chips",
         )
-    chips = torch.tensor(estimate.scores, dtype=torch.float64)
-    return estimate_drop(chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield)
+    return estimate_drop(
+        chips, estimate.samples, reference, confidence=confidence, chip_yield=chip_yield, metric=metric
+    )
 
 
 def digital_accuracy(model: nn.Module, batches: BatchSource, task: Task, progress: Progress, label: str) -> float:

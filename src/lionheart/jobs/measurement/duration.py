@@ -43,7 +43,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     n_steps = training.max_epochs * (training.steps_per_epoch or len(context.task.train_batches))
 
     def train_step() -> None:
-        with training_autocast(training, device):
+        with training_autocast(training, device, twin):
             loss: Any = context.task.loss(call_model(twin.train(), inputs), targets)
         loss.backward()
 

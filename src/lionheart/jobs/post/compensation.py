@@ -64,7 +64,7 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
                 setting=setting,
                 value=value,
                 layers=tuple(layers),
-                accepted=is_within(drop.drop_ucb_pp, search.max_drop_pp),
+                accepted=is_within(drop.drop_ucb_pp, context.max_drop),
                 drop_pp=drop.drop_pp,
                 drop_ucb_pp=drop.drop_ucb_pp,
             )
@@ -72,7 +72,7 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
         trial = journal.once(f"compensation {number}", CompensationTrial, measure)
         if number >= n_past:
             outcome, shown = "kept" if trial.accepted else "undone", _format_drop(context, trial.drop_pp)
-            context.progress.note(f"{label}: {outcome}; drop {shown} (bound {search.max_drop_pp:g})")
+            context.progress.note(f"{label}: {outcome}; drop {shown} (bound {context.max_drop:g})")
         number += 1
         if trial.accepted:
             tiles.update(changed)
@@ -116,9 +116,9 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
     """Find the interval at which chips must be reprogrammed, i.e. the largest age with an accuracy drop within the bound.
 
     The age of a chip is the time since its weights were programmed. The ages that can be tested are the last time at which the
-    bound on the accuracy drop must hold, and the larger ages in `AGES`. The largest age within the bound is found by bisection,
-    under the assumption that the accuracy drop grows with age. Each age is tested on the validation samples for decisions.
-    A test ends early once the drop exceeds the bound with 95 % confidence.
+    bound on the accuracy drop must hold, and the larger ages in `AGES` at which the device can be read. The largest age within
+    the bound is found by bisection, under the assumption that the accuracy drop grows with age. Each age is tested on the
+    validation samples for decisions. A test ends early once the drop exceeds the bound with 95 % confidence.
 
     Args:
         context: Context of the job.
@@ -132,7 +132,8 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
     if not search.refresh_interval or not mapping.analog:
         return None
     first = max(search.decision_times())
-    ages = [first, *(age_s for text in AGES if (age_s := parse_duration(text)) > first)]
+    known = [age_s for text in AGES if context.settings.tile.can_be_read_at(age_s := parse_duration(text))]
+    ages = [first, *(age_s for age_s in known if age_s > first)]
     rows: dict[float, AgeTrial] = {}
     low, high = -1, len(ages)
     while high - low > 1:
@@ -142,7 +143,7 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
 
         def measure(age_s: float = age_s, middle: int = middle, label: str = label) -> AgeTrial:
             drop = problem.measure_again(mapping, ("age", middle), label, times=[age_s])
-            within = is_within(drop.drop_ucb_pp, search.max_drop_pp)
+            within = is_within(drop.drop_ucb_pp, context.max_drop)
             return AgeTrial(age_s=age_s, drop_pp=drop.drop_pp, drop_ucb_pp=drop.drop_ucb_pp, within=within)
 
         is_new = not journal.has(f"age {age_s}")
@@ -150,7 +151,7 @@ def find_refresh_interval(context: Context, problem: MappingProblem, mapping: La
         if is_new:
             outcome = "within the bound" if row.within else "beyond the bound"
             shown = _format_drop(context, row.drop_pp)
-            context.progress.note(f"{label}: {outcome}; drop {shown} (bound {search.max_drop_pp:g})")
+            context.progress.note(f"{label}: {outcome}; drop {shown} (bound {context.max_drop:g})")
         low, high = (middle, high) if row.within else (low, middle)
     return RefreshInterval(
         holds_until_s=ages[low] if low >= 0 else None,

@@ -46,7 +46,7 @@ def run_holdout_tests(
         error_probability /= 2
         number = len(tests)
         is_new = not context.journal.has(f"holdout {number}")
-        measure = partial(_test, problem, mapping, number, 1 - error_probability, search.max_drop_pp)
+        measure = partial(_test, problem, mapping, number, 1 - error_probability, context.max_drop)
         test = context.journal.once(f"holdout {number}", HoldoutTest, measure)
         tests.append(test)
         if is_new:
@@ -61,18 +61,19 @@ def run_holdout_tests(
 
 
 def _test(
-    problem: MappingProblem, mapping: LayerMapping, number: int, confidence: float, max_drop_pp: float
+    problem: MappingProblem, mapping: LayerMapping, number: int, confidence: float, max_drop: float
 ) -> HoldoutTest:
     accuracy, drop = problem.test_holdout(mapping, number, confidence)
-    accepted = is_within(drop.drop_ucb_pp, max_drop_pp)
+    accepted = is_within(drop.drop_ucb_pp, max_drop)
     return HoldoutTest(analog=mapping.analog, accuracy=accuracy, drop=drop, accepted=accepted)
 
 
 def _show(context: Context, test: HoldoutTest) -> None:
-    drop = context.task.metric.format_drop(test.drop.drop_pp, sign=True)
+    metric = context.task.metric
+    drop = metric.format_drop(test.drop.drop_pp, sign=True)
     context.progress.note(
         f"held-out samples: {len(test.analog)} projections {'keep' if test.accepted else 'may break'} the bound; "
-        f"drop {drop}, at most {test.drop.drop_ucb_pp:.2f} (bound {context.settings.search.max_drop_pp:g})"
+        f"drop {drop}, at most {metric.write_drop(test.drop.drop_ucb_pp)} (bound {context.max_drop:g})"
     )
 
 

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from lionheart.report.data import ReportData
 from lionheart.report.figures import ChartStyle, Guide, TimePoint, draw_time_chart
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import describe_duration, format_accuracy, format_interval, format_percent
 from lionheart.runs import Accuracy
+from lionheart.runs.text import describe_duration, format_accuracy, format_interval, format_percent
+from lionheart.runs.wording import find_test_point
 
 _SIZES = (("wide", 1040.0, 340.0), ("narrow", 440.0, 300.0))  # of the drawings [px]
 
@@ -26,20 +27,28 @@ def describe(data: ReportData) -> dict[str, Any]:
     return {
         "confidence": format_percent(data.results.confidence, 0),
         "retrained_digital": "" if retrained is None else data.metric.format_value(retrained, 1),
+        "trained_with": _describe_training(data),
         "charts": draw_charts(data, points) if points else [],
         "rows": [_describe_row(data, point) for point in points],
         "n_chips": max((point.n_chips for point in points), default=0),
     }
 
 
+def _describe_training(data: ReportData) -> str:
+    """Return what the retraining injected, such as ``noise and converters``, or an empty string without a retraining."""
+    if data.results.n_steps == 0:
+        return ""
+    return "noise and converters" if data.settings.tile.hwa.converters else "noise"
+
+
 def _describe_row(data: ReportData, point: Accuracy) -> dict[str, Any]:
     metric, drop = data.metric, data.test_drop_of(point.mean)
     return {
         "time": describe_duration(point.t_inference),
-        "decided": point == data.test_point,
+        "decided": point == find_test_point(data.results),
         "mean": metric.format_value(point.mean, 1),
         "interval": format_interval(point, metric),
-        "std": metric.format_drop(100 * point.std),
+        "std": metric.format_spread(point.std),
         "n_chips": point.n_chips,
         "drop": "–" if drop is None else data.write_drop(drop),
         "exceeds": data.exceeds(drop),
@@ -91,7 +100,7 @@ def _list_guides(data: ReportData) -> list[Guide]:
     metric, baseline = data.metric, data.results.baseline.test_accuracy
     if baseline is None:
         return []
-    limit = baseline - data.bound_pp / 100
+    limit = metric.score_after(baseline, data.bound_pp)
     return [
         Guide(metric.plot_value(baseline), f"digital {metric.format_value(baseline, 1)}", "digital"),
         Guide(metric.plot_value(limit), f"bound {metric.format_value(limit, 1)}", "bound"),

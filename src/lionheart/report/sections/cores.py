@@ -13,8 +13,8 @@ from typing import Any
 from lionheart.report.data import ReportData
 from lionheart.report.gantt import GanttBar, draw_gantt
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import describe_gain, describe_shared_tiles, format_percent
 from lionheart.runs.costs import PipelineRecord, ScheduleEvent, ScheduleRecord, WorkKind
+from lionheart.runs.text import describe_gain, describe_shared_tiles, format_percent
 from lionheart.units import format_si
 
 _MOST_BARS = 1200  # in a chart; if there are more, fewer inferences are drawn

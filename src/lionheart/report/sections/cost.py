@@ -13,8 +13,8 @@ from markupsafe import Markup
 from lionheart.report.data import ReportData
 from lionheart.report.figures import BarPart, draw_stacked_bar
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import describe_gain
 from lionheart.runs.costs import CostRecord, LayerCostRecord, SystemRecord
+from lionheart.runs.text import describe_gain
 from lionheart.units import format_si
 
 _CORE_WORDS = {"core", "cores", "cpu", "digital"}

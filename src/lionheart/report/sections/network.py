@@ -8,7 +8,7 @@ from lionheart.mapping import Placement
 from lionheart.report.data import ReportData
 from lionheart.report.figures import share_strip
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import format_percent
+from lionheart.runs.text import format_percent
 from lionheart.units import format_count, format_si
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lionheart.report.data import ReportData
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import format_percent
+from lionheart.runs.text import format_percent
 
 
 def describe(data: ReportData) -> dict[str, Any]:

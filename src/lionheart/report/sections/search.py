@@ -7,8 +7,8 @@ from typing import Any
 from lionheart.report.data import ReportData
 from lionheart.report.figures import draw_bullet, draw_sparkline
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import format_interval, format_percent
 from lionheart.runs import Decision, TrainTrace
+from lionheart.runs.text import format_interval, format_percent
 from lionheart.units import format_count, format_elapsed
 
 _STOPPED = {"flat": "loss stopped falling", "cap": "reached the cap", "budget": "ran out of budget"}

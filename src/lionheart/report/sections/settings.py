@@ -6,7 +6,7 @@ from typing import Any
 
 from lionheart.report.data import ReportData
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.report.text import flatten_settings
+from lionheart.runs.text import flatten_settings
 
 _TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training", "train": "Training"}
 

@@ -6,6 +6,6 @@ from lionheart.search.loop import SearchLoop
 from lionheart.search.registry import register_strategy
 
 
-@register_strategy("all-digital")
+@register_strategy("all-digital", retrains=False)
 def search(loop: SearchLoop) -> None:
     """Leave all projections digital; make no decision."""

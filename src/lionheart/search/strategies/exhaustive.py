@@ -13,7 +13,7 @@ from lionheart.search.registry import register_strategy
 _MAX_CANDIDATES = 12  # 4,095 mappings
 
 
-@register_strategy("exhaustive", early_stop=True, max_candidates=_MAX_CANDIDATES)
+@register_strategy("exhaustive", early_stop=True, max_candidates=_MAX_CANDIDATES, retrains=False)
 def search(loop: SearchLoop) -> None:
     """Try all mappings in increasing order of cost, without retraining, and accept the first mapping within the bound.
 

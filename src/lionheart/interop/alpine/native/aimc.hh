@@ -14,8 +14,9 @@
 //                     program with a message. Default on targets other than AArch64.
 //     LH_AIMC_TRAP    AArch64: real instruction words, emulated by a SIGILL handler. Programs run and are checked under
 //                     qemu-aarch64, or on any AArch64 Linux.
-//     LH_AIMC_DRY     AArch64: hints without effect replace the instruction words: 112 process, 113 queue, 114 dequeue,
-//                     115 parameters. Outputs are invalid; instruction counts are those of the real program without a handler.
+//     LH_AIMC_DRY     AArch64: hints without effect replace the instruction words: 96 process, 104 queue, 112 dequeue,
+//                     120 parameters. All are multiples of 8, because the simulator decodes other hints as WFE, WFI or SEV.
+//                     Outputs are invalid; instruction counts are those of the real program without a handler.
 //     none of these   AArch64: real instruction words, for the ALPINE simulator.
 //
 // Extensions of AIMClib:
@@ -27,8 +28,11 @@
 //     the default. aimcSetAdcScale changes the scale in the emulations; in other modes it does nothing, as ALPINE has no
 //     instruction for the scale.
 //   * Checks of bounds. AIMClib has none.
-//   * Operands are in the registers that the simulator's decoder reads (x8, x9, x7). Released AIMClib moves some operands into
-//     other registers.
+//
+// Operands. The decoder of the simulator passes ra, rn and rm as the first, second and third operand of an instruction: the data
+// of a queue instruction is in rn, and a parameter instruction has the column x in rn, the row y in ra and the weight in rm (read:
+// rd). The comments of the simulator's instruction description and of released AIMClib say otherwise; there, the queue and the
+// parameter read take an operand from register x0.
 
 #ifndef LIONHEART_AIMC_HH
 #define LIONHEART_AIMC_HH
@@ -166,17 +170,17 @@ inline void aimcParamWrite(uint64_t x, uint64_t y, int64_t value, int tid = 0) {
 #else  // AArch64. Fields of a word: opc 30-29, rm 20-16, bit 15, ra 14-10, rn 9-5, rd 4-0.
 
 #if defined(LH_AIMC_DRY)
-#define LH_CM_PROCESS "0xd5032e1f"
-#define LH_CM_QUEUE "0xd5032e3f"
-#define LH_CM_DEQUEUE "0xd5032e5f"
-#define LH_CM_READ "0xd5032e7f"
-#define LH_CM_WRITE "0xd5032e7f"
+#define LH_CM_PROCESS "0xd5032c1f"
+#define LH_CM_QUEUE "0xd5032d1f"
+#define LH_CM_DEQUEUE "0xd5032e1f"
+#define LH_CM_READ "0xd5032f1f"
+#define LH_CM_WRITE "0xd5032f1f"
 #else
 #define LH_CM_PROCESS "0x01000000"
-#define LH_CM_QUEUE "0x21088000"    // rm = x8: four int8, the first in the lowest byte
+#define LH_CM_QUEUE "0x21008100"    // rn = x8: four int8, the first in the lowest byte
 #define LH_CM_DEQUEUE "0x2100000a"  // rd = x10: the same
-#define LH_CM_READ "0x4108812a"     // rm = x8: x, rn = x9: y, rd = x10: weight
-#define LH_CM_WRITE "0x41081d2a"    // rm = x8: x, rn = x9: y, ra = x7: weight, rd = x10
+#define LH_CM_READ "0x41009d2a"     // rn = x9: x, ra = x7: y, rd = x10: weight
+#define LH_CM_WRITE "0x41081d2a"    // rn = x9: x, ra = x7: y, rm = x8: weight, rd = x10
 #endif
 
 inline void aimcProcess(int tid = 0) {
@@ -198,8 +202,8 @@ inline uint64_t aimcDequeue(int tid = 0) {
 }
 
 inline int64_t aimcParamRead(uint64_t x, uint64_t y, int tid = 0) {
-    register uint64_t col __asm__("x8") = x;
-    register uint64_t row __asm__("x9") = y;
+    register uint64_t col __asm__("x9") = x;
+    register uint64_t row __asm__("x7") = y;
     register int64_t value __asm__("x10");
     register int64_t tile __asm__("x11") = tid;
     __asm__ volatile(".inst " LH_CM_READ : "=r"(value) : "r"(col), "r"(row), "r"(tile) : "memory");
@@ -207,9 +211,9 @@ inline int64_t aimcParamRead(uint64_t x, uint64_t y, int tid = 0) {
 }
 
 inline void aimcParamWrite(uint64_t x, uint64_t y, int64_t weight, int tid = 0) {
-    register uint64_t col __asm__("x8") = x;
-    register uint64_t row __asm__("x9") = y;
-    register int64_t value __asm__("x7") = weight;
+    register uint64_t col __asm__("x9") = x;
+    register uint64_t row __asm__("x7") = y;
+    register int64_t value __asm__("x8") = weight;
     register int64_t tile __asm__("x11") = tid;
     __asm__ volatile(".inst " LH_CM_WRITE : : "r"(col), "r"(row), "r"(value), "r"(tile) : "x10", "memory");
 }
@@ -233,16 +237,17 @@ inline void emulate_trapped(int, siginfo_t *, void *context) {
     }
     EmulatedTile &tile = emulated_tile((int64_t)machine.regs[11]);
     auto reg = [&](int low) -> auto & { return machine.regs[word >> low & 31]; };
+    auto &rd = reg(0), &rn = reg(5), &ra = reg(10), &rm = reg(16);
     bool bit15 = word >> 15 & 1;
     switch (word >> 29 & 3) {
         case 0: tile.process(); break;
         case 1:
-            if (bit15) tile.queue((uint32_t)reg(16));
-            else reg(0) = tile.dequeue();
+            if (bit15) tile.queue((uint32_t)rn);
+            else rd = tile.dequeue();
             break;
         default:
-            if (bit15) reg(0) = (uint64_t)(int64_t)tile.read((int64_t)reg(16), (int64_t)reg(5));
-            else tile.write((int64_t)reg(16), (int64_t)reg(5), (int8_t)reg(10));
+            if (bit15) rd = (uint64_t)(int64_t)tile.read((int64_t)rn, (int64_t)ra);
+            else tile.write((int64_t)rn, (int64_t)ra, (int8_t)rm);
     }
     machine.pc += 4;
 }

@@ -57,10 +57,10 @@ enum kind {
     VECTOR_LOAD,  /* to SIMD and floating-point registers */
     VECTOR_STORE, /* from SIMD and floating-point registers */
     SIMD,      /* SIMD and floating-point arithmetic and moves */
-    TILE_PROCESS, /* ALPINE's CM_PROCESS, or its replacement, hint #112 */
-    TILE_QUEUE,   /* CM_QUEUE, or hint #113 */
-    TILE_DEQUEUE, /* CM_DEQUEUE, or hint #114 */
-    TILE_PARAM,   /* the tile's parameter read and write, or hint #115 */
+    TILE_PROCESS, /* ALPINE's CM_PROCESS, or its replacement, hint #96 */
+    TILE_QUEUE,   /* CM_QUEUE, or hint #104 */
+    TILE_DEQUEUE, /* CM_DEQUEUE, or hint #112 */
+    TILE_PARAM,   /* the tile's parameter read and write, or hint #120 */
     OTHER,        /* system, hints, barriers, prefetches, unknown instructions */
     N_CLASSES
 };
@@ -104,8 +104,8 @@ static enum kind classify(uint32_t word)
     case 0x8: case 0x9:
         return SCALAR_INT;
     case 0xa: case 0xb: {
-        if ((word & 0xfffff01f) == 0xd503201f && bits(word, 11, 5) >= 112 && bits(word, 11, 5) <= 115)
-            return (enum kind)(TILE_PROCESS + (bits(word, 11, 5) - 112));
+        if ((word & 0xfffff0ff) == 0xd503201f && bits(word, 11, 8) >= 12) /* hints 96, 104, 112 and 120 */
+            return (enum kind)(TILE_PROCESS + (bits(word, 11, 8) - 12));
         uint32_t top = bits(word, 31, 24);
         return top == 0xd4 || top == 0xd5 ? OTHER : BRANCH;
     }

@@ -197,6 +197,19 @@ LH_KERNEL void lh_accumulate_s8(int n, const int8_t *x, int32_t *acc) {
     for (; i < n; ++i) acc[i] += x[i] * 256;
 }
 
+// acc[i] += x[i] * factor[i]: sums over several tiles whose ADC steps differ.
+LH_KERNEL void lh_accumulate_scaled_s8(int n, const int8_t *x, const int16_t *factor, int32_t *acc) {
+    int i = 0;
+#ifdef LH_NEON
+    for (; i + 8 <= n; i += 8) {
+        int16x8_t wide = vmovl_s8(vld1_s8(x + i)), factors = vld1q_s16(factor + i);
+        vst1q_s32(acc + i, vmlal_s16(vld1q_s32(acc + i), vget_low_s16(wide), vget_low_s16(factors)));
+        vst1q_s32(acc + i + 4, vmlal_high_s16(vld1q_s32(acc + i + 4), wide, factors));
+    }
+#endif
+    for (; i < n; ++i) acc[i] += x[i] * factor[i];
+}
+
 // --------------------------------------------------------------------------------------------------------------- products
 
 #ifdef LH_NEON
@@ -405,6 +418,16 @@ LH_INLINE void lh_patch(const lh_window &w, const T *x, int row, int col, int fi
 LH_KERNEL void lh_gather_patch_s8(const lh_window *w, const int8_t *x, int row, int col, int first, int count, int8_t *out,
                                   int ld) {
     lh_patch(*w, x, row, col, first, count, out, ld);
+}
+
+// Elements first to first + count of a vector.
+struct lh_segment {
+    int first, count;
+};
+
+// Copies the segments of x one after the other: the inputs of tiles, tile by tile.
+LH_KERNEL void lh_regroup_s8(int n, const lh_segment *segments, const int8_t *x, int8_t *out) {
+    for (int i = 0; i < n; out += segments[i++].count) lh_copy(out, x + segments[i].first, segments[i].count);
 }
 
 // The patches of output rows `row` to `row + rows`, one patch per line of ld elements: (rows * out_w, ld).

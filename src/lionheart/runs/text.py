@@ -43,15 +43,30 @@ def format_pp(drop_pp: float, bound_pp: float | None = None, metric: Metric = AC
     Args:
         drop_pp: Drop against the digital network, in the drop unit of `metric` (pp for an accuracy).
         bound_pp: Largest allowed drop, in the unit of `drop_pp`. The text has one to four decimal places, as few as are needed
-            to distinguish the drop from this bound. If None, the text has one decimal place.
+            to distinguish the drop from this bound. If None, the text has one decimal place. For a plain metric, the text has
+            three to seven significant digits.
         metric: Metric that defines the unit.
     """
+    if metric.kind == "plain":
+        digits = 2
+        while (
+            bound_pp is not None
+            and drop_pp != bound_pp
+            and digits < 6
+            and _look_equal(drop_pp, bound_pp, metric, digits)
+        ):
+            digits += 1
+        return metric.format_drop(drop_pp, digits).replace("-", "−", 1 if drop_pp < 0 else 0)
     digits = 1
     if bound_pp is not None and drop_pp != bound_pp:
         while digits < 4 and round(drop_pp, digits) == round(bound_pp, digits):
             digits += 1
     text = f"{drop_pp:.{digits}f}"
     return f"{text.replace('-', '−') if float(text) else text.lstrip('-')} {metric.drop_unit}"
+
+
+def _look_equal(drop: float, bound: float, metric: Metric, digits: int) -> bool:
+    return metric.write_drop(drop, digits) == metric.write_drop(bound, digits)
 
 
 def describe_duration(seconds: float) -> str:
@@ -167,17 +182,15 @@ def describe_compensation(tiles: Mapping[str, Mapping[str, str]], n_analog: int)
     return f"Layers that meet the bound with fewer corrections than the tile settings specify: {'; '.join(parts)}."
 
 
-def describe_refresh(found: RefreshInterval | None, bound_pp: float, metric: Metric = ACCURACY) -> str:
+def describe_refresh(found: RefreshInterval | None, bound: str) -> str:
     """Return a sentence about the longest time since programming up to which simulated chips meet the accuracy bound.
 
     Args:
         found: Result of the search for this time. If None, the time was not requested, and the sentence is empty.
-        bound_pp: Largest allowed accuracy drop, in the drop unit of `metric` (pp for an accuracy).
-        metric: Metric that defines the unit of the drop.
+        bound: Largest allowed accuracy drop as text with its unit, for example ``"1 pp"``.
     """
     if found is None:
         return ""
-    bound = f"{bound_pp:g} {metric.drop_unit}"
     if found.holds_until_s is None:
         return f"On other chips, the bound of {bound} is exceeded even at the shortest time tried."
     age = describe_duration(found.holds_until_s)
