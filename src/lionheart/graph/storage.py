@@ -181,6 +181,14 @@ class StorageTracker:
         """Set the origin of `output` to `origin`, which replaces the origin that `follow` recorded."""
         self._set(memory_of(output), output, origin)
 
+    def mark_constant(self, output: Tensor) -> None:
+        """Record that `output` is a constant that the forward pass creates, such as the result of `torch.tensor`.
+
+        Its memory may have belonged to a tensor that no longer exists, whose origin and producers do not apply.
+        """
+        self._set(memory_of(output), output, _CONSTANT)
+        self._producers.pop(memory_of(output), None)
+
     def _set(self, memory: int, output: Tensor, origin: Origin | None) -> None:
         if origin is None:
             self._of_memory.pop(memory, None)

@@ -84,8 +84,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         origins, parameters = [self.tracker.of(each) for each in inputs], self.tracker.parameters(inputs)
         picked = self._pick(name, args, origins)
         self.tracker.follow(inputs, outputs, copies=name in _COPIES, writes=func._schema.is_mutable)
-        if name == "lift_fresh" and origins == [None]:
-            self.tracker.mark(outputs[0], Origin())  # a constant that the forward pass creates
+        if name == "lift_fresh":
+            self.tracker.mark_constant(outputs[0])
         if name in NO_WORK or not outputs:
             self.recorder.reads.note_view(where_in(self._module), origins)
             return

@@ -431,3 +431,16 @@ def test_weights_of_a_scripted_module_are_listed():
     graph = trace_graph(model, torch.ones(1, 5, 6))
     assert [(node.fqn, node.macs) for node in graph.nodes] == [("fc", 180), ("w.weight", 120)]
     assert "multiplies the parameter directly" in reasons(graph)["w.weight"]
+
+
+def test_the_trace_of_a_decoder_with_a_cache_is_the_same_each_time():
+    # Empty tensors of the cache had the producers of tensors whose memory they reused, so that edges changed between traces.
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(
+        vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2, decoder_start_token_id=0
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    tokens = torch.ones(1, 6, dtype=torch.long)
+    edges = trace_graph(model, {"input_ids": tokens, "decoder_input_ids": tokens}).edges
+    crossing = {last for first, last in edges if first.startswith("encoder") and last.startswith("decoder")}
+    assert crossing == {f"decoder.block.{block}.layer.1.EncDecAttention.{name}" for block in (0, 1) for name in "kv"}
