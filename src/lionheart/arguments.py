@@ -6,7 +6,6 @@ the argument. Invalid arguments raise a `ConfigError`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from lionheart.data import (
     BatchSource,
     as_batches,
     call_model,
+    copy_model,
     count_batches,
     device_of,
     first_sample,
@@ -201,7 +201,7 @@ def trace_model(model: nn.Module, example_inputs: Any, where: str) -> LayerGraph
             hint="give only the first sample: example_inputs=x[:1]",
         )
     if analog_layers(model) or device_of(model).type not in ("cpu", "meta"):
-        model = convert_to_digital_(copy.deepcopy(model))
+        model = convert_to_digital_(copy_model(model))
         model = model.cpu() if device_of(model).type != "meta" else model
     return trace_graph(model, move_batch(example_inputs, device_of(model)))
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset
 
 from lionheart.errors import ConfigError
@@ -370,6 +371,13 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
     return model(inputs)
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model. Tensors in its attributes that PyTorch has computed are copied without their graphs."""
+    values = [value for module in model.modules() for value in vars(module).values()]
+    computed = [each for each in tree_leaves(values) if isinstance(each, Tensor) and not each.is_leaf]
+    return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
 
 
 @contextmanager

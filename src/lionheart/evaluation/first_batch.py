@@ -6,7 +6,6 @@ nor any random number of the run: they use a copy of the network and restore the
 
 from __future__ import annotations
 
-import copy
 import random
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from lionheart.data import Batch, BatchSource, batch_length, count_batches, device_of
+from lionheart.data import Batch, BatchSource, batch_length, copy_model, count_batches, device_of
 from lionheart.errors import ConfigError, DataWarning, LionHeartError
 from lionheart.evaluation.checks import describe, find_invalid, is_equal
 from lionheart.evaluation.judge import Subject as Subject
@@ -118,7 +117,7 @@ def _check_weights(model: nn.Module, where: str) -> None:
 
 def _copy(subject: Subject) -> nn.Module:
     try:
-        return copy.deepcopy(subject.model)
+        return copy_model(subject.model)
     except (LionHeartError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lionheart.data import Batch, BatchSource, count_batches, device_of, first_sample, move_batch
+from lionheart.data import Batch, BatchSource, copy_model, count_batches, device_of, first_sample, move_batch
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.evaluation.checks import (
     ScoreFunction,
@@ -206,7 +205,7 @@ def explain_step(subject: Subject, number: int, inputs: Any, targets: Any) -> No
     Raises:
         ConfigError: The network or the loss fails on the batch.
     """
-    twin = copy.deepcopy(subject.model).train()
+    twin = copy_model(subject.model).train()
     name = f"{subject.name}.train"
     outputs = call_explained(twin, inputs, f"{name}: batch {number}: {type(twin).__name__} failed in train() mode")
     compute_loss(subject, outputs, move_batch(targets, device_of(twin)), f"batch {number} of")

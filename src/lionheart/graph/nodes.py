@@ -10,6 +10,7 @@ from typing import Annotated, final
 from pydantic import ConfigDict, Field, computed_field
 from pydantic.dataclasses import dataclass
 
+from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph.convolutions import CONVOLUTION_TYPES
 from lionheart.record import Record
@@ -53,6 +54,12 @@ class LayerNode:
     has_bias: bool
     aliases: tuple[str, ...] = ()
     unsupported_reason: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Deprecated name of `layer_type`."""
+        warn_deprecated("LayerNode.kind", "LayerNode.layer_type")
+        return self.layer_type
 
     @property
     def is_convolution(self) -> bool:

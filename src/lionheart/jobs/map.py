@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
-from lionheart.data import BatchSource
+from lionheart.data import BatchSource, copy_model
 from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
@@ -222,7 +221,7 @@ class _MapJob:
         self.context, self.run = context, run
         self._begin = time.perf_counter()
         self._note_start()
-        self.model = copy.deepcopy(context.task.model)
+        self.model = copy_model(context.task.model)
         self.problem = MappingProblem(context, self.model, run, finish=finish)
 
     def work(self) -> MappingResult:
@@ -317,7 +316,7 @@ class _MapJob:
         validation = chips.validate()
         test = chips.test()
         baseline_test = self._digital_accuracy(task.model, chips.final_test, "digital baseline, test")
-        retrained = convert_to_digital_(copy.deepcopy(self.model))
+        retrained = convert_to_digital_(copy_model(self.model))
         retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
         tile, partitions = context.settings.tile, context.partitions
         system = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, final
@@ -10,7 +9,7 @@ from typing import TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import take_samples
+from lionheart.data import copy_model, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.evaluation import Subject, explain_step
@@ -332,7 +331,7 @@ class MappingProblem:
         n_steps = training.max_epochs * (training.steps_per_epoch or len(self.context.task.train_batches))
         batches, loss = self.context.task.train_batches, self.context.task.loss
         if training.distillation > 0:
-            teacher = copy.deepcopy(self.context.task.model)
+            teacher = copy_model(self.context.task.model)
             batches, loss = add_teacher_outputs(batches, teacher, training), distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.context.settings.compile):
             return train(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, copy_model, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_mean, evaluate_over_chips, naming_data, score_samples
@@ -182,7 +181,7 @@ def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path |
         out: File to which the profile is written after each projection; None = no file.
     """
     task, settings, journal = context.task, context.settings, context.journal
-    model = copy.deepcopy(task.model)
+    model = copy_model(task.model)
     by_name = {each.node.fqn: each for each in context.mappable}
     done = {fqn: journal.read(_key(fqn), ProfileRow) for fqn in by_name if journal.has(_key(fqn))}
     missing = [fqn for fqn in by_name if fqn not in done]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -10,6 +9,7 @@ from typing import final
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
+from lionheart.data import copy_model
 from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
@@ -86,7 +86,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
     computes = find_backend(computing)
     computes.check_tile(settings.tile)
     model = computes.convert_(
-        copy.deepcopy(network.model if isinstance(network, Task) else network), results.mapping, settings.tile
+        copy_model(network.model if isinstance(network, Task) else network), results.mapping, settings.tile
     )
     load_weights(run.file("weights.safetensors"), model)
     tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}

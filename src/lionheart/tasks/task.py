@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, replace
 from typing import Any, final
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, as_batches, device_of, first_sample, move_batch, read_first
+from lionheart.data import BatchSource, as_batches, copy_model, device_of, first_sample, move_batch, read_first
 from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
@@ -163,7 +162,7 @@ class Task:
         model, device = self.model, self.device
         if device.type not in ("cpu", "meta"):
             device = torch.device("cpu")
-            model = copy.deepcopy(model).to(device)
+            model = copy_model(model).to(device)
         return trace_graph(model, move_batch(self.example_inputs(), device))
 
     @property

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-from lionheart.data import BatchSource, take_samples
+from lionheart.data import BatchSource, copy_model, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
 from lionheart.experimental.pareto.files import RESULTS, read_front
@@ -236,7 +235,7 @@ class ParetoJob:
             label: Label of the progress display.
         """
         task, settings = self.context.task, self.context.settings
-        model = self.context.backend.convert_(copy.deepcopy(task.model), mapping, settings.tile)
+        model = self.context.backend.convert_(copy_model(task.model), mapping, settings.tile)
         streams = self.context.streams.scope("pareto")
         calibrate_on_training_batch_(model, task, streams)
         with compiling(model, len(batches) * n_chips, enabled=settings.compile):

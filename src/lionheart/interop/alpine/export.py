@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any, final
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, convert_to_digital_
-from lionheart.data import BatchSource, take_samples
+from lionheart.data import BatchSource, copy_model, take_samples
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.interop.alpine.converters import describe_differences, read_converters
 from lionheart.interop.alpine.emit import emit_program, require_empty
@@ -110,7 +109,7 @@ def quantise_analog(model: nn.Module, samples: Tensor, tile_size: tuple[int, int
     rows, cols = sizes[0] if sizes else tile_size
     converters = read_converters(model)
     mapping = LayerMapping(dict.fromkeys(layers, Placement.ANALOG))
-    program = trace_program(convert_to_digital_(copy.deepcopy(model)), samples)
+    program = trace_program(convert_to_digital_(copy_model(model)), samples)
     return quantise_program(program, mapping, tile_rows=rows, tile_cols=cols, converters=converters)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
 from lionheart.analog.clipping import clips_by_spread
-from lionheart.data import call_model, move_batch, read_first
+from lionheart.data import call_model, copy_model, move_batch, read_first
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
@@ -54,7 +53,7 @@ def compute_weight_limits(context: Context) -> dict[str, Tensor]:
     if not clips_by_spread(tile.hwa) or not fqns:
         return {}
     everything = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
-    twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, tile)
+    twin = context.backend.convert_(copy_model(context.task.model), everything, tile)
     return {fqn: layer.analog_weight_limit for fqn, layer in analog_layers(twin).items()}
 
 

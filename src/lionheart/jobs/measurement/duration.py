@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from lionheart.analog import calibrate_input_ranges_
-from lionheart.data import batch_length, call_model, move_batch, read_first
+from lionheart.data import batch_length, call_model, copy_model, move_batch, read_first
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator
 from lionheart.mapping import LayerMapping
@@ -34,7 +33,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
         ConfigError: No parameter of the task's model requires a gradient.
     """
     require_parameters(build_optimizer(context.task.model, context.settings.train), "retraining")
-    twin = context.backend.convert_(copy.deepcopy(context.task.model), everything, context.settings.tile)
+    twin = context.backend.convert_(copy_model(context.task.model), everything, context.settings.tile)
     device = next(twin.parameters()).device
     inputs, targets = read_first(context.task.train_batches, context.streams.generator("timing"))
     inputs, targets = move_batch(inputs, device), move_batch(targets, device)

@@ -5,7 +5,6 @@ The estimate is computed from the Hessian of the loss and from the weight errors
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
-from lionheart.data import BatchSource, batch_length, call_model, move_batch
+from lionheart.data import BatchSource, batch_length, call_model, copy_model, move_batch
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
@@ -92,7 +91,7 @@ def squared_errors(
     The weights of each chip are read once, at `t_inference` seconds since programming. Drift is compensated as specified in the
     tile settings. The error is in units of the weight squared.
     """
-    twin = convert_to_analog_(copy.deepcopy(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    twin = convert_to_analog_(copy_model(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
     layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
     device = next(twin.parameters()).device
     for chip in range(_CHIPS):
@@ -141,7 +140,7 @@ def estimate_traces(
         UnsupportedLayerError: The weight of a projection is not a parameter, or the loss is not twice differentiable.
         NumericsError: A trace is not finite.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = copy_model(model).eval().requires_grad_(False)
     device = next(model.parameters()).device
     placed = _find_placed(model, fqns)
     weights = {fqn: find_tensor(each.module, each.projection.weight).requires_grad_() for fqn, each in placed.items()}

@@ -5,7 +5,6 @@ The network is not retrained.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
-from lionheart.data import BatchSource, as_batches, call_model, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, as_batches, call_model, copy_model, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.jobs.backend import Backend
@@ -49,14 +48,14 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
         Loss increase of each projection, by name.
     """
     task, settings, streams = context.task, context.settings, context.streams
-    model = copy.deepcopy(task.model)
+    model = copy_model(task.model)
     device = next(model.parameters()).device
     inputs = move_batch(read_first(task.train_batches, streams.generator("sensitivity", "inputs"))[0], device)
 
     digital, measure = 0.0, task.loss
     if tells_classes(task, batches):
         spec = TrainSpec(distillation=1.0, temperature=1.0, precision="float32")
-        taught = add_teacher_outputs(take_samples(batches, _DIVERGENCE_SAMPLES), copy.deepcopy(task.model), spec)
+        taught = add_teacher_outputs(take_samples(batches, _DIVERGENCE_SAMPLES), copy_model(task.model), spec)
         batches = as_batches(list(taught.epoch(torch.Generator().manual_seed(0))))  # evaluates the teacher only once
         measure = distillation_loss(task.loss, spec)
     else:
@@ -118,7 +117,7 @@ def tells_classes(task: Task, batches: BatchSource) -> bool:
     targets = getattr(targets, "classes", targets)
     device = next(task.model.parameters()).device
     with torch.no_grad():
-        outputs = find_logits(call_model(copy.deepcopy(task.model).eval(), move_batch(inputs, device)))
+        outputs = find_logits(call_model(copy_model(task.model).eval(), move_batch(inputs, device)))
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
     whole = not (targets.is_floating_point() or targets.is_complex())
