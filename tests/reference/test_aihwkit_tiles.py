@@ -418,7 +418,7 @@ def their_clipped(linear: nn.Linear, config: Config, grown: Tensor) -> Tensor:
 
 
 def our_clipped(linear: nn.Linear, grown: Tensor, *, loads: bool = False, **settings: object) -> Tensor:
-    """Return weights that have grown, clipped. AIHWKIT takes the spread of the weights anew at each step; ours, when it loads."""
+    """Return weights that have grown, clipped. AIHWKIT takes their spread anew at each step; a layer of ours, when it loads."""
     hwa = HWASpec(**{"weight_clip": None, **settings})
     layer = build_ours(linear, TileSpec.ideal().replace(hwa=hwa))
     if loads:
