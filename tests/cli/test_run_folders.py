@@ -268,7 +268,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert sorted(os.listdir(work)) == ["evil.py", "run"]
 
 
-#: Damages of the fast suite, one of each kind.
+#: Damages that are tried on every kind of folder, one of each sort; the others are tried on folders of finished runs.
 USUAL = (
     "link .lock", "link journal.jsonl", "link checkpoints", "hard journal", "pipe run.json", "deep results.json",
     "digits run.json", "NaN results.json", "empty lists results.json", "surrogates graph.json", "cut weights.safetensors",
@@ -277,9 +277,8 @@ USUAL = (
 
 
 @pytest.mark.parametrize(
-    "damage", [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in DAMAGES]
+    ("kind", "damage"), [(kind, name) for kind in COMMANDS for name in DAMAGES if kind == "map" or name in USUAL]
 )
-@pytest.mark.parametrize("kind", COMMANDS)
 def test_hostile_run_folders(kind: str, damage: str, runs: Path, victim: Path, hostile: Path):
     """Each damage ended in one of: exit 1, code that runs, a changed file elsewhere, a hang, escapes on the terminal."""
     for command in COMMANDS[kind]:
