@@ -210,10 +210,11 @@ class NameCell:
 
     Args:
         text: Name; a line break in it is kept. Control characters are shown as escape sequences, and markup has no effect.
+            A name of more than 400 characters is shortened.
     """
 
     def __init__(self, text: str) -> None:
-        self._lines = escape_controls(text).split("\n")
+        self._lines = cut_middle(escape_controls(text), _MOST_OF_A_CELL).split("\n")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._lines:
