@@ -26,7 +26,7 @@ from lionheart.jobs.post.compensation import find_refresh_interval, tune_compens
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
-from lionheart.jobs.result import MappingResult, load_result
+from lionheart.jobs.result import ChipReminder, MappingResult, load_result
 from lionheart.jobs.run_folder import choose_run_dir, describe_run, warn_of_environment, working_on_new
 from lionheart.jobs.settings import MapSettings
 from lionheart.jobs.times import describe_limit, fit_times
@@ -253,7 +253,8 @@ class _MapJob:
         self.run.write("results.json", results)
         self.run.journal.note("finished", outcome=str(results.outcome))
         self.run.drop_checkpoints()
-        return MappingResult(results.mapping, self.model.eval(), results.outcome, self.run.results(), self.run)
+        model = ChipReminder.attach_(self.model)
+        return MappingResult(results.mapping, model, results.outcome, self.run.results(), self.run)
 
     def _make_loop(self, ranked: list[Candidate]) -> SearchLoop:
         search = self.context.settings.search

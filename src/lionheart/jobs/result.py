@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, Self, final
 
+import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
 from lionheart.data import copy_model
-from lionheart.errors import ArtifactError, ConfigError, check_type
+from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -18,6 +20,35 @@ from lionheart.runs import Results, RunDirectory, SearchOutcome
 from lionheart.tables import Block, Printable
 from lionheart.tasks import Task
 from lionheart.training import load_weights
+
+
+@final
+class ChipReminder:
+    """Forward pre-hook that warns once if a model with analog layers runs in eval mode before a chip is programmed."""
+
+    @classmethod
+    def attach_(cls, model: nn.Module) -> nn.Module:
+        """Set the model to eval mode, register the hook in it, and return the model."""
+        model.register_forward_pre_hook(cls())
+        return model.eval()
+
+    def __call__(self, model: nn.Module, inputs: Any) -> None:
+        """Remove this hook from `model`, and issue the warning if no chip is programmed."""
+        if model.training or torch.compiler.is_compiling():
+            return
+        for key, hook in list(model._forward_pre_hooks.items()):
+            if hook is self:
+                del model._forward_pre_hooks[key]
+        if not all(layer.is_programmed for layer in analog_layers(model).values()):
+            warnings.warn(
+                "the model of a mapping run computes without a programmed chip, so without programming noise and drift; "
+                "program one with lionheart.program_(model), or measure accuracies with lionheart.evaluate",
+                LionHeartWarning,
+                stacklevel=4,
+            )
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__class__()
 
 
 @final
@@ -96,7 +127,7 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
             hint=f"pass backend={DEFAULT_BACKEND!r}; other backends use the same tile settings for all layers",
         )
     set_tiles_(model, tiles)
-    return MappingResult(results.mapping, model.eval(), results.outcome, results, run)
+    return MappingResult(results.mapping, ChipReminder.attach_(model), results.outcome, results, run)
 
 
 def load_run(run_dir: Path | str, model: nn.Module, *, backend: str | None = None) -> MappingResult:

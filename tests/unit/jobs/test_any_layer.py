@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import lionheart.jobs.problem
+from lionheart import load_run, program_
 from lionheart.analog import analog_layers
 from lionheart.devices import HWASpec, TileSpec
-from lionheart.errors import CalibrationWarning, ConfigError
+from lionheart.errors import CalibrationWarning, ConfigError, LionHeartWarning
 from lionheart.jobs import MappingResult, MapSettings, map_layers, resume_run
 from lionheart.search import SearchSpec
 from lionheart.tasks import Task
@@ -224,3 +225,18 @@ def test_a_run_that_clips_is_the_same_killed_and_resumed(
             assert torch.equal(result.model.state_dict()[name], tensor), name
     else:
         assert strategy == "shared"  # it has few steps
+
+
+def test_the_model_of_a_run_without_a_chip_says_so_once(tmp_path: Path):
+    """The model came back in training mode, and computed with exact weights without a word."""
+    task = make_task(linear_net(), 8)
+    result = map_layers(task, make_settings(strategy="training-free"), run_dir=tmp_path / "run")
+    inputs = next(iter(task.test.epoch(torch.Generator())))[0]
+    for model in (result.model, copy.deepcopy(result.model), load_run(tmp_path / "run", task.model).model):
+        assert not model.training
+        with pytest.warns(LionHeartWarning, match="without a programmed chip"):
+            first = model(inputs)
+        assert model(inputs).shape == first.shape  # a second warning would be an error
+    model = load_run(tmp_path / "run", task.model).model
+    program_(model, seed=1)
+    model(inputs)
