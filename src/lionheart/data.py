@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, Self, final, runtime_checkable
 
 import torch
@@ -21,6 +22,8 @@ from torch.utils.data import Dataset
 from lionheart.errors import ConfigError
 from lionheart.loaders import Batch as Batch
 from lionheart.loaders import LoaderBatches as LoaderBatches
+
+_OWN_PASS: ContextVar[bool] = ContextVar("own_pass", default=False)
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 #: Function that returns a batch, given the indices of its samples ``(batch,)`` int64 and the generator of the epoch.
@@ -365,12 +368,24 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
-    """Return the outputs of `model` for inputs that are a tensor, a tuple of arguments, or a dict of keyword arguments."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)
+    """Return the outputs of `model` for inputs that are a tensor, a tuple of arguments, or a dict of keyword arguments.
+
+    During the call, `is_own_pass` returns True.
+    """
+    token = _OWN_PASS.set(True)
+    try:
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        if isinstance(inputs, (tuple, list)):
+            return model(*inputs)
+        return model(inputs)
+    finally:
+        _OWN_PASS.reset(token)
+
+
+def is_own_pass() -> bool:
+    """Return whether LionHeart itself runs a model at the moment, through `call_model`, and not the code of a user."""
+    return _OWN_PASS.get()
 
 
 def copy_model(model: nn.Module) -> nn.Module:

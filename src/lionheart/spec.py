@@ -12,7 +12,9 @@ from pydantic.fields import FieldInfo
 
 from lionheart.deprecated import rename_settings
 from lionheart.errors import ConfigError, suggest
+from lionheart.text import cut_middle
 
+_MOST_OF_INPUT = 300  # characters of a wrong value that a message repeats, so that the reason after it is kept
 T = TypeVar("T")
 
 
@@ -40,7 +42,7 @@ def config_error(
             lines.append(f"{where}.{key}: unknown setting")
             hints.append(suggest(str(fault["loc"][-1]), known, label="known settings"))
         else:
-            lines.append(f"{where}.{key}: got {fault['input']!r}: {fault['msg']}")
+            lines.append(f"{where}.{key}: got {cut_middle(repr(fault['input']), _MOST_OF_INPUT)}: {fault['msg']}")
             name = key.partition(".")[0]
             meanings += [f"{name} is: {known[name].description}"] if name in known and known[name].description else []
     return ConfigError("\n".join(lines), hint="; ".join(dict.fromkeys(hints + meanings)))

@@ -455,7 +455,7 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "cost of nothing": (lambda net: lionheart.estimate_cost(3), "got int, expected a torch.nn.Module or a LayerGraph"),
     "no task": (lambda net: lionheart.map_layers(net), "map_layers: task: got Sequential, expected Task"),
     "wrong preset": (lambda net: lionheart.map_layers(build_task(), preset="quik"), "did you mean 'quick'"),
-    "wrong setting": (lambda net: lionheart.map_layers(build_task(), max_drop=1), "did you mean 'max_drop_pp'"),
+    "wrong setting": (lambda net: lionheart.map_layers(build_task(), max_drop_p=1), "did you mean 'max_drop_pp'"),
     "two sources of settings": (
         lambda net: lionheart.map_layers(build_task(), make_settings(), max_drop_pp=1), "got settings together with max_drop_pp"
     ),

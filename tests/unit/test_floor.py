@@ -291,7 +291,11 @@ def test_cache_dir_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)  # JSON files with numbers of more than 64 bits are refused
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -312,11 +316,18 @@ def test_json_with_nan_is_refused_before_the_file_is_touched(tmp_path: Path):
     assert read_json(path) == 0.1
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe"])
-def test_damaged_json_names_the_file(tmp_path: Path, content: bytes):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", r"x\.json: not readable as JSON: Expecting property name"),
+        (b"", r"x\.json: not readable as JSON: Expecting value"),
+        (b"\xff\xfe", r"x\.json: not readable: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_damaged_json_names_the_file(tmp_path: Path, content: bytes, message: str):
     path = tmp_path / "x.json"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"x\.json: not readable as JSON"):
+    with pytest.raises(ArtifactError, match=message):
         read_json(path)
 
 

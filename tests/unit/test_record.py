@@ -127,7 +127,10 @@ def test_a_record_is_frozen_and_replaced_as_a_whole():
 
 def test_a_schema_has_what_the_classes_say():
     schema = describe_schema(Results)
-    assert schema["properties"]["max_drop_pp"]["description"] == "bound on the drop [pp]"
+    assert (
+        schema["properties"]["max_drop_pp"]["description"]
+        == "bound on the drop, in the unit of the metric's drop (pp for a share)"
+    )
     assert "validation_drop_pp" in schema["properties"]  # what is computed is written too
     costs = schema["$defs"]["CostRecord"]
     assert (

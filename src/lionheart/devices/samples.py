@@ -85,10 +85,15 @@ class SamplesSpec(DeviceSpec):
                 f"got {len(self.targets)} target(s) and {len(self.times)} time(s), but quantiles has entries for "
                 f"{len(self.quantiles)} target(s), with {sorted(n_times)} time(s) and {sorted(lengths)} rank(s)"
             )
-        for ranks in itertools.chain.from_iterable(self.quantiles):
-            if ranks[0] < 0 or any(a > b for a, b in itertools.pairwise(ranks)):
+        for (target, time), ranks in zip(
+            itertools.product(self.targets, self.times), itertools.chain.from_iterable(self.quantiles), strict=True
+        ):
+            wrong = f"{ranks[0]}" if ranks[0] < 0 else ""
+            wrong = wrong or next((f"{a} before {b}" for a, b in itertools.pairwise(ranks) if a > b), "")
+            if wrong:
                 raise ValueError(
-                    f"quantiles must be >= 0 µS and in ascending order for each target and time, got {ranks}"
+                    "quantiles must be >= 0 µS and in ascending order for each target and time, "
+                    f"got {wrong} for the target {target:g} µS at {time:g} s"
                 )
         return self
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
-from lionheart.data import copy_model
+from lionheart.data import copy_model, is_own_pass
 from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
@@ -24,7 +24,10 @@ from lionheart.training import load_weights
 
 @final
 class ChipReminder:
-    """Forward pre-hook that warns once if a model with analog layers runs in eval mode before a chip is programmed."""
+    """Forward pre-hook that warns once if a model with analog layers runs in eval mode before a chip is programmed.
+
+    Forward passes of LionHeart itself, such as those of an evaluation before it programs its chips, are left out.
+    """
 
     @classmethod
     def attach_(cls, model: nn.Module) -> nn.Module:
@@ -34,7 +37,7 @@ class ChipReminder:
 
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         """Remove this hook from `model`, and issue the warning if no chip is programmed."""
-        if model.training or torch.compiler.is_compiling():
+        if model.training or torch.compiler.is_compiling() or is_own_pass():
             return
         for key, hook in list(model._forward_pre_hooks.items()):
             if hook is self:

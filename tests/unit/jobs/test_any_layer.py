@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import lionheart.jobs.problem
-from lionheart import load_run, program_
+from lionheart import evaluate, load_run, program_
 from lionheart.analog import analog_layers
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import CalibrationWarning, ConfigError, LionHeartWarning
-from lionheart.jobs import MappingResult, MapSettings, map_layers, resume_run
+from lionheart.jobs import MappingResult, MapSettings, evaluate_run, map_layers, resume_run
 from lionheart.search import SearchSpec
 from lionheart.tasks import Task
 from lionheart.training import TrainSpec
@@ -240,3 +240,13 @@ def test_the_model_of_a_run_without_a_chip_says_so_once(tmp_path: Path):
     model = load_run(tmp_path / "run", task.model).model
     program_(model, seed=1)
     model(inputs)
+
+
+def test_an_evaluation_of_a_run_does_not_warn_of_its_own_passes(tmp_path: Path):
+    """The evaluation runs the model before it programs a chip. Cause: each evaluation of a run warned, also on the terminal."""
+    task = make_task(linear_net(), 8)
+    result = map_layers(task, make_settings(strategy="training-free"), run_dir=tmp_path / "run")
+    evaluate_run(task, tmp_path / "run", times=["1s"], n_chips=1)  # a warning would be an error
+    evaluate(result.model, task.test, times=["1s"], n_chips=1)
+    with pytest.warns(LionHeartWarning, match="without a programmed chip"):  # the pass of a user still does
+        result.model(next(iter(task.test.epoch(torch.Generator())))[0])
