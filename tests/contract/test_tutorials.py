@@ -12,6 +12,7 @@ FOLDER = ROOT / "docs" / "tutorials"
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 NUMBER = re.compile(r"[-+−]?\d[\d.,]*")
 LOADER = "torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, labels), batch_size=100)"
+LOADERS = f"*({LOADER} for inputs, labels in zip(inputs.split(200), labels.split(200)))"
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
@@ -68,7 +69,7 @@ def test_programs_print_what_the_page_shows(
         ("evaluate", {"[(inputs, labels)]": LOADER, '["1s", "1d", "1y"]': '"1d"'}),
         ("evaluate", {"[(inputs, labels)]": "((inputs, labels),)", '["1s", "1d", "1y"]': "[1, 86400.0]"}),
         ("evaluate", {'"pcm"': '"reram_cmo"', "n_chips=10": "n_chips=2, seed=3"}),
-        ("search", {"train=batches[:4], validation=batches[4:8], test=batches[8:]": f"*[{LOADER}] * 3"}),
+        ("search", {"train=batches[:4], validation=batches[4:8], test=batches[8:]": LOADERS}),
         ("search", {'preset="quick"': 'preset="robust", t_inference="1h"'}),
         ("device", {'["1s", "1d", "1y"]': '"1d"'}),
         ("platform", {'"mine.toml"': 'lionheart.load_platform("mine.toml")'}),

@@ -30,6 +30,7 @@ _N_LARGER_RANGES = (
 _LARGE_CHANGE = (
     0.25  # relative change of outputs, root mean square; clipping the tails of Gaussian weights changes less
 )
+_FEW_WEIGHTS = 0.001  # share of a layer's weights that are a few
 _MAX_CALLS = 32  # calls of one layer whose inputs are used
 _MAX_SAMPLES = 256  # samples of each call that are used, counted along the first dimension
 
@@ -41,6 +42,7 @@ def calibrate_input_ranges_(
     fqns: Iterable[str] | None = None,
     *,
     digitally: bool = False,
+    judge_clipping: bool = True,
 ) -> dict[str, float]:
     """Set the input range of chosen analog layers in place, computed from recorded inputs of each layer.
 
@@ -50,7 +52,7 @@ def calibrate_input_ranges_(
     range of the ADC even for the largest input, larger ranges are tried as well.
 
     A layer without any recorded input keeps its range, and a `CalibrationWarning` names the layer. Another `CalibrationWarning`
-    names layers whose outputs change much when hardware-aware training clips their weights.
+    names layers whose outputs change much when hardware-aware training clips a few of their weights.
 
     Args:
         model: Model with analog layers; their input ranges are changed in place.
@@ -58,6 +60,7 @@ def calibrate_input_ranges_(
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
+        judge_clipping: Whether layers are named that clipping in training will change; False if no training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name, in units of the layer's input. Layers without any recorded
@@ -90,7 +93,8 @@ def calibrate_input_ranges_(
     for fqn, seen in inputs.items():
         ranges[fqn] = best_input_range(layers[fqn], seen)
         layers[fqn].analog_input_range.fill_(ranges[fqn])
-        _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
+        if judge_clipping:
+            _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
     return {fqn: ranges[fqn] for fqn in chosen if fqn in ranges}
 
 
@@ -264,11 +268,17 @@ def _warn_of_unseen(layers: Mapping[str, AnalogLayer]) -> None:
 
 
 def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bound: float) -> None:
-    """Say once where clipping the weights in training will change a layer's outputs by more than the tile's noise does."""
+    """Say once where clipping a few weights in training will change a layer's outputs by more than the tile's noise does.
+
+    Tight limits clip the tails of all columns, to which training adapts; only the weights that lose most are judged.
+    """
     limits, matrix = layer.column_limits(), layer.matrix().detach()
     if limits is None or layer.memory().get("clipping") or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
         return
     lost = torch.clamp(matrix, -limits.unsqueeze(1), limits.unsqueeze(1)).sub_(matrix)
+    sizes = lost.abs()
+    least = sizes.flatten().topk(math.ceil(_FEW_WEIGHTS * sizes.numel())).values[-1]
+    lost = torch.where((sizes >= least) & (sizes > 0), lost, torch.zeros_like(lost))
     change = signal = 0.0
     for x in inputs:
         change += _mean_square(layer, lost, x) / len(inputs)
@@ -277,7 +287,7 @@ def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bo
         layer.memory()["clipping"] = True
         warnings.warn(
             f"{fqn}: clipping the weights in training, as the HWA settings ask for, changes the outputs by "
-            f"{math.sqrt(change / signal):.0%} (root mean square): a few large weights carry the signal; "
+            f"{math.sqrt(change / signal):.0%} (root mean square) or more: a few large weights carry the signal; "
             "keep the layer digital, or train without weight_clip_sigma and weight_clip_average",
             CalibrationWarning,
             stacklevel=3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import torch
@@ -77,18 +78,22 @@ def _count_common_indices(a: Any, b: Any) -> int | None:
 
 
 def _hash_samples(batch: Batch) -> set[bytes]:
-    """Return a hash of the inputs and targets of each sample. Samples whose input values are all equal are left out."""
+    """Return a hash of the inputs and targets of each sample.
+
+    Samples whose input values are all equal and samples that occur more than once in the batch are left out: that such a sample
+    occurs in another split too is a coincidence, as of short texts of unknown words.
+    """
     leaves = [each.detach().cpu() for each in tree_leaves(batch) if isinstance(each, Tensor) and each.ndim]
     inputs = [each.detach().cpu() for each in tree_leaves(batch[0]) if isinstance(each, Tensor) and each.ndim]
     n_samples = len(leaves[0]) if leaves else 0
     leaves = [each for each in leaves if len(each) == n_samples]
     inputs = [each for each in inputs if len(each) == n_samples]
-    hashes = set()
+    counts: Counter[bytes] = Counter()
     for row in range(n_samples):
         if all(bool((each[row] == each[row].flatten()[:1]).all()) for each in inputs):
             continue
         digest = hashlib.sha256()
         for each in leaves:
             digest.update(each[row].reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-        hashes.add(digest.digest())
-    return hashes
+        counts[digest.digest()] += 1
+    return {each for each, count in counts.items() if count == 1}

@@ -26,7 +26,7 @@ from lionheart.jobs.measurement.sensitivity import measure_loss_increase
 from lionheart.mapping import LayerMapping
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
-from lionheart.search import Trial
+from lionheart.search import STRATEGIES, Trial
 from lionheart.training import (
     TrainHooks,
     TrainSession,
@@ -315,7 +315,10 @@ class MappingProblem:
         unknown = [fqn for fqn in new if fqn not in self._ranges]
         if unknown:
             task, streams = self.context.task, self.context.streams
-            self._ranges |= calibrate_on_training_batch_(self.model, task, streams, unknown, digitally=True)
+            retrains = STRATEGIES.find(self.context.settings.search.strategy).retrains
+            self._ranges |= calibrate_on_training_batch_(
+                self.model, task, streams, unknown, digitally=True, judge_clipping=retrains
+            )
         for fqn in new:
             if fqn in self._ranges:  # else the layer has had no input, and its first inputs set the range
                 layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])

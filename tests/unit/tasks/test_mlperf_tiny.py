@@ -192,8 +192,8 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
     return fake
 
 
-def tiny_task_data(monkeypatch: pytest.MonkeyPatch) -> TensorBatches:
-    generator = torch.Generator().manual_seed(0)
+def tiny_task_data(monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> TensorBatches:
+    generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
     batches = TensorBatches(images, torch.arange(16) % 10, batch_size=8, mean=module.MEAN, std=module.STD)
     recipe = replace(find_recipe("cifar10/resnet8-mlperf"), build_data=lambda **kwargs: (batches, batches, batches))
@@ -242,8 +242,7 @@ def test_inspect_prices_every_layer():
 
 @pytest.mark.usefixtures("small_noise_pool")
 def test_strided_convolution_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    batches = tiny_task_data(monkeypatch)
-    task = Task(model=MlperfResNet8().eval(), train=batches, validation=batches, test=batches)
+    task = Task(MlperfResNet8().eval(), *(tiny_task_data(monkeypatch, seed) for seed in range(3)))
     settings = MapSettings.from_json(
         {
             "search": {"max_drop_pp": 99.0, "n_chips": 2, "n_chips_final": 2, "include": ["stack2.conv1.*"]},

@@ -327,16 +327,20 @@ def test_long_question_leaves_room_for_the_paragraph():
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-def make_questions() -> tuple[Windows, list[Question]]:
+def make_questions(turn: int = 0) -> tuple[Windows, list[Question]]:
+    """Return questions about paragraphs whose words are rotated by `turn` places."""
     lengths = [3, 50, 12, 20, 3, 30]
     questions = [
-        ask("what ?", " ".join(["red", *(f"w{j}" for j in range(n))]), "red", f"q{i}") for i, n in enumerate(lengths)
+        ask("what ?", " ".join(["red", *(f"w{(j + turn) % n}" for j in range(n))]), "red", f"q{i}")
+        for i, n in enumerate(lengths)
     ]
     return tokenise_windows(make_tokenizer(), questions, 36), questions
 
 
-def make_batches(*, batch_size: int = 2, shuffle: bool = False, with_types: bool = True) -> IndexedBatches:
-    windows, questions = make_questions()
+def make_batches(
+    *, batch_size: int = 2, shuffle: bool = False, with_types: bool = True, turn: int = 0
+) -> IndexedBatches:
+    windows, questions = make_questions(turn)
     return batch_questions(windows, questions, batch_size=batch_size, shuffle=shuffle, with_types=with_types)
 
 
@@ -523,7 +527,11 @@ class Finder(nn.Module):
 def finder_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
     recipe = Recipe(
         build_model=Finder,
-        build_data=lambda *, batch_size, progress: (make_batches(shuffle=True), make_batches(), make_batches()),
+        build_data=lambda *, batch_size, progress: (
+            make_batches(shuffle=True),
+            make_batches(turn=1),
+            make_batches(turn=2),
+        ),
         train_spec=TrainSpec(optimizer="adamw", learning_rate=0.1, schedule="one_cycle", max_epochs=20, patience=None),
         batch_size=2,
         loss=span_loss,
