@@ -5,6 +5,7 @@ Limits are computed once, at conversion. Limits from clipped weights would shrin
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -80,6 +81,14 @@ def was_clipped(
     return is_within and bool((column_max >= _SMALLEST_SHARE * limits).any())
 
 
+def _without_added_(digital: nn.Module) -> nn.Module:
+    """Remove the parameters and buffers of an analog layer from a digital layer, which has shared them, and return it."""
+    for name in _ADDED:
+        digital._parameters.pop(name, None)
+        digital._buffers.pop(name, None)
+    return digital
+
+
 class ClippedWeight(Likeness):
     """Base class of analog layers: the weight, its limits in HWA training, and saving and loading of both."""
 
@@ -94,11 +103,11 @@ class ClippedWeight(Likeness):
 
     def release(self) -> nn.Module:
         """Return the digital layer with the current weights, hooks and attributes."""
-        digital = self.leave_()
-        for name in _ADDED:
-            digital._parameters.pop(name, None)
-            digital._buffers.pop(name, None)
-        return digital
+        return _without_added_(self.leave_())
+
+    def copy_digital(self) -> nn.Module:
+        """Return a copy of the digital layer with the current weights. This layer stays analog."""
+        return _without_added_(copy.deepcopy(self.__dict__["digital"]))
 
     def register_limits_(self) -> None:
         """Register the buffers of the limits and compute their values. Called once, when the layer is created."""

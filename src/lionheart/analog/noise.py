@@ -13,8 +13,8 @@ from torch import Tensor
 #: pool is drawn again whenever the noise is seeded: for every ensemble of chips and every training epoch.
 POOL_SIZE = 1 << 22
 _SMALLEST_POOL = 64
-#: State of the generator, and the pool or None.
-NoiseState = tuple[Tensor, Tensor | None]
+#: State of the generator, the pool or None, and the state of the generator before the pool was drawn or None.
+NoiseState = tuple[Tensor, Tensor | None, Tensor | None]
 _STRIDE, _MODULUS = 40_503 * 65_537, (1 << 31) - 1  # a golden-ratio sequence, which spreads positions evenly
 
 
@@ -41,7 +41,7 @@ class NoiseSource:
 
     def remember(self) -> NoiseState:
         """Return the current state of the source, with which `drawing_again` can repeat all numbers drawn after this call."""
-        return self.generator.get_state(), self._pool
+        return self.generator.get_state(), self._pool, self._origin
 
     @contextmanager
     def drawing_again(self, state: NoiseState) -> Iterator[None]:
@@ -50,13 +50,15 @@ class NoiseSource:
         On exit, the state from before the context is restored.
         """
         now = self.remember()
-        self.generator.set_state(state[0])
-        self._pool = state[1]
+        self._restore(state)
         try:
             yield
         finally:
-            self.generator.set_state(now[0])
-            self._pool = now[1]
+            self._restore(now)
+
+    def _restore(self, state: NoiseState) -> None:
+        self.generator.set_state(state[0])
+        _, self._pool, self._origin = state
 
     def _fill_pool(self) -> Tensor:
         """Return the pool of normal numbers, which the first call draws if no pool was given."""

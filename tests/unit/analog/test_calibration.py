@@ -1,5 +1,6 @@
 """Input ranges: the ADC's range counts, layers that no input reaches are named."""
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_large_sums_get_a_range_in_which_they_fit(rows: int, kind: str):
 def test_sums_within_the_range_change_nothing():
     model, x = nn.Sequential(nn.Linear(384, 8)), 0.1 * LOUD
     ranges = [
-        calibrate_input_ranges_(place_(nn.Sequential(model[0]), QUIET.replace(output_bound=bound)), lambda net: net(x), ["0"])
+        calibrate_input_ranges_(place_(copy.deepcopy(model), QUIET.replace(output_bound=bound)), lambda net: net(x), ["0"])
         for bound in (1e3, 1e3 + 1)
     ]  # fmt: skip
     assert ranges[0]["0"] == pytest.approx(ranges[1]["0"])

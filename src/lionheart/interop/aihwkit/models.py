@@ -236,7 +236,7 @@ def _build(layer: AnalogLayer, config: Any) -> tuple[nn.Module, list[Any]]:
         or isinstance(conv.padding, str)
     ):
         linears = build_linears(layer, config, bias=has_bias)
-        return ConvOverPatches(copy.deepcopy(conv), linears), linears
+        return ConvOverPatches(layer.copy_digital(), linears), linears
     shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     with torch.random.fork_rng(devices=[]):  # AIHWKIT draws initial weights
         made = AnalogConv2d(*shape, bias=has_bias, rpu_config=config).to(layer.weight.device)
