@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, Self, final, runtime_checkable
 
 import torch
@@ -378,6 +379,24 @@ def copy_model(model: nn.Module) -> nn.Module:
     values = [value for module in model.modules() for value in vars(module).values()]
     computed = [each for each in tree_leaves(values) if isinstance(each, Tensor) and not each.is_leaf]
     return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
+
+
+_without_chip: ContextVar[bool] = ContextVar("_without_chip", default=False)
+
+
+@contextmanager
+def meant_without_chip() -> Iterator[None]:
+    """Within the context, forward passes without a programmed chip are part of a measurement and need no warning."""
+    token = _without_chip.set(True)
+    try:
+        yield
+    finally:
+        _without_chip.reset(token)
+
+
+def is_meant_without_chip() -> bool:
+    """Return whether forward passes are inside `meant_without_chip`."""
+    return _without_chip.get()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.analog.converters import code_limit, convert_inputs, full_scale
-from lionheart.data import eval_mode
+from lionheart.data import eval_mode, meant_without_chip
 from lionheart.errors import CalibrationWarning, ConfigError, suggest
 
 _N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` times the largest input to the largest input
@@ -80,7 +80,7 @@ def calibrate_input_ranges_(
     if not chosen:
         return {}
     digital = layers.values() if digitally else [layers[fqn] for fqn in chosen]
-    with _computing_digitally(digital):
+    with _computing_digitally(digital), meant_without_chip():
         inputs = _collect_inputs(model, run, {fqn: layers[fqn] for fqn in chosen})
     for fqn, seen in inputs.items():
         if not all(bool(x.isfinite().all()) for x in seen):

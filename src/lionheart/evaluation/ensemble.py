@@ -22,7 +22,7 @@ from lionheart.analog import (
     program_chip_,
     use_noise_,
 )
-from lionheart.data import BatchSource, call_model, eval_mode, move_batch
+from lionheart.data import BatchSource, call_model, eval_mode, meant_without_chip, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
@@ -311,7 +311,8 @@ class ChipEnsemble:
         clear_chip_(self.model)
         use_noise_(self.model, NoiseSource(self.streams.generator("columns", device=self._device), self._pool_size))
         try:
-            return ColumnCalibration(self.model, run_calibration)
+            with meant_without_chip():
+                return ColumnCalibration(self.model, run_calibration)
         finally:
             for layer, noise in zip(self._layers, kept, strict=True):
                 layer.noise = noise
@@ -326,7 +327,8 @@ class ChipEnsemble:
         try:
             first = next(iter(batches.epoch(torch.Generator().manual_seed(0))), None)
             x = None if first is None else move_batch(first[0], self._device)
-            prefix = [] if x is None else find_prefix(self.model, lambda: call_model(self.model, x))
+            with meant_without_chip():
+                prefix = [] if x is None else find_prefix(self.model, lambda: call_model(self.model, x))
         finally:
             self.model._compiled_call_impl = before
         with computing_once(prefix) as cache:

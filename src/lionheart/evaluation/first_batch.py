@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from lionheart.data import Batch, BatchSource, batch_length, copy_model, count_batches, device_of
+from lionheart.data import Batch, BatchSource, batch_length, copy_model, count_batches, device_of, meant_without_chip
 from lionheart.errors import ConfigError, DataWarning, LionHeartError
 from lionheart.evaluation.checks import describe, find_invalid, is_equal
 from lionheart.evaluation.judge import Subject as Subject
@@ -42,7 +42,7 @@ def check_first_batches(subject: Subject, splits: Mapping[str, BatchSource]) -> 
         ConfigError: The network, the data, the metric or the loss cannot be used.
     """
     _check_model(subject)
-    with _keeping_random_states(device_of(subject.model)):
+    with _keeping_random_states(device_of(subject.model)), meant_without_chip():
         first = {name: _read_twice(subject, name, source) for name, source in splits.items()}
         twin = _copy(subject)
         for number, (name, batch) in enumerate(item for item in first.items() if item[0] != "train"):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
-from lionheart.data import copy_model
+from lionheart.data import copy_model, is_meant_without_chip
 from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
@@ -34,7 +34,7 @@ class ChipReminder:
 
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         """Remove this hook from `model`, and issue the warning if no chip is programmed."""
-        if model.training or torch.compiler.is_compiling():
+        if model.training or torch.compiler.is_compiling() or is_meant_without_chip():
             return
         for key, hook in list(model._forward_pre_hooks.items()):
             if hook is self:

@@ -234,6 +234,8 @@ def test_the_model_of_a_run_without_a_chip_says_so_once(tmp_path: Path):
     inputs = next(iter(task.test.epoch(torch.Generator())))[0]
     for model in (result.model, copy.deepcopy(result.model), load_run(tmp_path / "run", task.model).model):
         assert not model.training
+        batches = [next(iter(task.test.epoch(torch.Generator())))]
+        lionheart.evaluate(copy.deepcopy(model), batches, n_chips=2)  # a warning would be an error
         with pytest.warns(LionHeartWarning, match="without a programmed chip"):
             first = model(inputs)
         assert model(inputs).shape == first.shape  # a second warning would be an error
