@@ -18,7 +18,6 @@ from lionheart.data import (
     BatchSource,
     as_batches,
     call_model,
-    copy_model,
     count_batches,
     device_of,
     first_sample,
@@ -28,6 +27,7 @@ from lionheart.data import (
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
+from lionheart.graph.copies import copy_model
 from lionheart.graph.rules import match_rules
 from lionheart.jobs.times import choose_times
 from lionheart.mapping import LayerMapping

@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset
 
 from lionheart.errors import ConfigError
@@ -386,13 +385,6 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 def is_own_pass() -> bool:
     """Return whether LionHeart itself runs a model at the moment, through `call_model`, and not the code of a user."""
     return _OWN_PASS.get()
-
-
-def copy_model(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a model. Tensors in its attributes that PyTorch has computed are copied without their graphs."""
-    values = [value for module in model.modules() for value in vars(module).values()]
-    computed = [each for each in tree_leaves(values) if isinstance(each, Tensor) and not each.is_leaf]
-    return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
 
 
 @contextmanager

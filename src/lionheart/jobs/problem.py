@@ -9,10 +9,11 @@ from typing import TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import copy_model, take_samples
+from lionheart.data import take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.evaluation import Subject, explain_step
+from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,
@@ -330,12 +331,11 @@ class MappingProblem:
         def seed_epoch(epoch: int) -> None:
             seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
 
-        training = self.context.settings.train
-        n_steps = training.max_epochs * (training.steps_per_epoch or len(self.context.task.train_batches))
-        batches, loss = self.context.task.train_batches, self.context.task.loss
+        training, batches, loss = self.context.settings.train, self.context.task.train_batches, self.context.task.loss
+        n_steps = training.max_epochs * (training.steps_per_epoch or len(batches))
         if training.distillation > 0:
-            teacher = copy_model(self.context.task.model)
-            batches, loss = add_teacher_outputs(batches, teacher, training), distillation_loss(loss, training)
+            batches = add_teacher_outputs(batches, copy_model(self.context.task.model), training)
+            loss = distillation_loss(loss, training)
         with compiling(self.model, n_steps, enabled=self.context.settings.compile):
             return train(
                 self.model,

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
-from lionheart.data import copy_model, is_own_pass
+from lionheart.data import is_own_pass
 from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type
+from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -42,7 +43,7 @@ class ChipReminder:
         for key, hook in list(model._forward_pre_hooks.items()):
             if hook is self:
                 del model._forward_pre_hooks[key]
-        if not all(layer.is_programmed for layer in analog_layers(model).values()):
+        if find_unprogrammed(model):
             warnings.warn(
                 "the model of a mapping run computes without a programmed chip, so without programming noise and drift; "
                 "program one with lionheart.program_(model), or measure accuracies with lionheart.evaluate",

@@ -12,7 +12,11 @@ from lionheart.report import report_run
 from lionheart.search import SearchOutcome
 from lionheart.tasks import Task, build_task
 
-pytestmark = [pytest.mark.data, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*clipping the weights in training:lionheart.errors.CalibrationWarning"),
+]
 
 N_IMAGES = 500
 TRIED = ("stack1.conv1", "stack3.conv2", "stack3.conv1", "fc")
