@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from numbers import Real
 
 from lionheart.errors import ConfigError
 
@@ -38,7 +39,7 @@ def parse_duration(text: str | float) -> float:
     Raises:
         ConfigError: The text is not a duration, or the duration is negative or not finite.
     """
-    if isinstance(text, (int, float)):
+    if isinstance(text, (int, float, Real)):
         seconds = float(text)
     else:
         match = _DURATION.match(text)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lionheart
-from lionheart import LayerMapping, TileSpec
+from lionheart import LayerMapping, TileSpec, analog, trace_graph
 from lionheart.analog import AnalogLayer, analog_layers
 from lionheart.deprecated import DeprecatedNameWarning
 from lionheart.devices import DeviceSpec
@@ -512,3 +512,45 @@ def test_models_are_left_as_they_were(net: nn.Module):
     lionheart.evaluate(net, pairs(), "1d", 1)
     lionheart.estimate_cost(net, example_inputs=X)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+# ----------------------------------------------------------------------------------- functions below the public ones
+
+
+def test_functions_of_packages_take_names_and_durations_too():
+    """`drift_chip_(model, "1d", generator)` was a TypeError, and a name of a platform an AttributeError."""
+    model, inputs = make_net(), X
+    graph = trace_graph(model, inputs)
+    mapping = LayerMapping.from_analog(graph, graph.fqns)
+    named = estimate_system(graph, mapping, "alpine-high-power")
+    assert named == estimate_system(graph, mapping, load_platform("alpine-high-power"))
+    analog.convert_to_analog_(model, mapping, TILE)
+    analog.calibrate_input_ranges_(model, lambda net: net(inputs))
+    outputs = []
+    for time in ("1d", 86_400, 86_400.0):
+        analog.seed_noise_(model, torch.Generator().manual_seed(2))
+        analog.program_chip_(model, torch.Generator().manual_seed(0))
+        analog.drift_chip_(model, time, torch.Generator().manual_seed(1))
+        outputs.append(model.eval()(inputs))
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, ok: analog.drift_chip_(net, None, ok), "drift: t_inference: got NoneType"),
+        (lambda net, ok: analog.drift_chip_(net, "1 fortnight", ok), "duration: got '1 fortnight'"),
+        (lambda net, ok: analog.drift_chip_(net, -1, ok), "duration: got -1"),
+        (lambda net, ok: analog.drift_chip_(net, 1.0, 0), "drift: generator: got int"),
+        (lambda net, ok: analog.program_chip_(net, 0), "program: generator: got int"),
+        (lambda net, ok: analog.calibrate_input_ranges_(net, torch.zeros(1)), "calibration: run: got Tensor"),
+        (lambda net, ok: analog.convert_to_analog_(net, {"0": "analog"}, TILE), "mapping: got dict"),
+        (lambda net, ok: analog.convert_to_analog_(net, LayerMapping({}), "pcm"), "convert: tile: got str"),
+        (lambda net, ok: LayerMapping.load("text"), "text: no such file"),
+    ],
+)
+def test_wrong_arguments_of_functions_of_packages_are_one_error(call: Callable[..., Any], message: str):
+    """Each was an error of PyTorch or Python; `program_chip_` left a part of the layers programmed."""
+    with pytest.raises(LionHeartError, match=re.escape(message)):
+        call(make_net(), torch.Generator())

@@ -69,6 +69,11 @@ def calibrate_input_ranges_(
     Raises:
         ConfigError: A name in `fqns` is not the name of an analog layer, or inputs of a layer are not finite.
     """
+    if not callable(run):
+        raise ConfigError(
+            f"calibration: run: got {type(run).__name__}, expected a function that runs the model",
+            hint="for example lambda net: net(inputs)",
+        )
     layers = analog_layers(model)
     chosen = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0] if fqns is None else list(fqns)
     for fqn in chosen:

@@ -6,6 +6,7 @@ The simulated chip of a model contains the programmed weights of all analog laye
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.analog.noise import NoiseSource
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, check_type
+from lionheart.units import parse_duration
 
 
 def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
@@ -25,7 +27,11 @@ def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
     Args:
         model: Model with analog layers, changed in place.
         generator: Source of programming noise, drift exponents and other random states of the memory devices.
+
+    Raises:
+        ConfigError: `generator` is not a generator of PyTorch.
     """
+    _check_generator("program", generator)
     for layer, owner in _with_owners(analog_layers(model)):
         if owner is None:
             layer.program_(generator)
@@ -33,17 +39,20 @@ def program_chip_(model: nn.Module, generator: torch.Generator) -> None:
             layer.share_chip_(owner)
 
 
-def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator) -> None:
+def drift_chip_(model: nn.Module, t_inference: float | str, generator: torch.Generator) -> None:
     """Let the programmed chip drift until `t_inference` after programming and read its weights with one draw of read noise.
 
     Args:
         model: Model with a programmed chip, changed in place.
-        t_inference: Time since programming ended [s].
+        t_inference: Time since programming ended, a number [s] or a text such as ``"1d"``.
         generator: Source of the read noise.
 
     Raises:
-        ConfigError: An analog layer has no programmed chip.
+        ConfigError: An analog layer has no programmed chip, or an argument has a wrong type or value.
     """
+    check_type(t_inference, (Real, str), "drift: t_inference", hint='give seconds or a text such as "1d"')
+    _check_generator("drift", generator)
+    t_inference = parse_duration(t_inference)
     layers = analog_layers(model)
     for fqn, layer in layers.items():
         if not layer._chip:
@@ -56,6 +65,11 @@ def drift_chip_(model: nn.Module, t_inference: float, generator: torch.Generator
             layer.drift_(t_inference, generator)
         else:
             layer.share_chip_(owner)
+
+
+def _check_generator(where: str, generator: object) -> None:
+    hint = "give a generator on the model's device, for example torch.Generator().manual_seed(0)"
+    check_type(generator, torch.Generator, f"{where}: generator", hint=hint)
 
 
 def find_unprogrammed(model: nn.Module) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from lionheart.analog.layers.wrappers import CHILD, AnalogWrapper, is_view, wrap
 from lionheart.analog.likeness import MODULE_STATE, Likeness, exchange
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError, UnsupportedLayerError, suggest
+from lionheart.errors import ConfigError, UnsupportedLayerError, check_type, suggest
 from lionheart.graph.attachments import find_attached_reason
 from lionheart.graph.layer_types import PlacedProjection, Projection, describe_module, find_projections
 from lionheart.mapping import LayerMapping, Placement
@@ -69,6 +69,8 @@ def convert_to_analog_(
         UnsupportedLayerError: A projection that is analog in the mapping cannot run on tiles, or the conversion would drop
             something that is attached to a layer.
     """
+    check_type(mapping, LayerMapping, "convert: mapping", hint="for example LayerMapping.from_analog(graph, names)")
+    check_type(tile, TileSpec, "convert: tile", hint="for example TileSpec.pcm()")
     placed = list(find_projections(model, describe_present))
     wanted = _resolve(placed, mapping, model)
     present = analog_layers(model)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import final
 
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError, TilingError, suggest
+from lionheart.errors import ConfigError, TilingError, check_type, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition, partition_graph, partition_matrix
@@ -16,7 +16,7 @@ from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, Syst
 from lionheart.runs.tables import describe_programming, tabulate_systems
 from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
 from lionheart.system.cost import Cost, add_costs, price_work
-from lionheart.system.platform import PlatformSpec
+from lionheart.system.platform import PlatformSpec, load_platform
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 from lionheart.tables import Block, Printable, Table
@@ -242,7 +242,7 @@ def _total(layers: Iterable[LayerCost], ops: Iterable[OpCost]) -> Cost:
 def estimate_system(
     graph: LayerGraph,
     mapping: LayerMapping,
-    platform: PlatformSpec,
+    platform: PlatformSpec | str,
     partitions: Mapping[str, TilePartition] | None = None,
     *,
     count_memory_controller: bool = False,
@@ -272,6 +272,7 @@ def estimate_system(
         TilingError: A partition does not match the shape of its projection.
     """
     check_mapping(graph, mapping)
+    platform = load_platform(platform)
     if skip_unpriced:
         graph = leave_out_unpriced(graph, platform)
     ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
@@ -386,6 +387,7 @@ def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
     Raises:
         ConfigError: A projection has no placement, or a name in the mapping is not a projection of the graph.
     """
+    check_type(mapping, LayerMapping, "mapping", hint="for example LayerMapping.from_analog(graph, names)")
     for fqn in mapping.placements:
         graph[fqn]
     missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]

@@ -170,7 +170,7 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
     The result includes the constants of the platforms that this platform extends.
 
     Args:
-        name: Name of a shipped platform, or path to a user's ``.toml`` file.
+        name: Name of a shipped platform, or path to a user's ``.toml`` file. A `PlatformSpec` is returned unchanged.
 
     Raises:
         ConfigError: The name is unknown, or the platform files contain errors.
@@ -182,7 +182,7 @@ def platform_constants(name: str | Path) -> Mapping[str, Constant]:
     return files.constants
 
 
-def load_platform(name: str | Path) -> PlatformSpec:
+def load_platform(name: str | Path | PlatformSpec) -> PlatformSpec:
     """Load a shipped platform by name, or a user's platform from a TOML file (format: ``docs/how-to/platforms.md``).
 
     A file gives constants, each with value, unit, source and kind (``measured``, ``fitted``, ``derived`` or ``assumed``). A
@@ -196,6 +196,8 @@ def load_platform(name: str | Path) -> PlatformSpec:
             source. The message lists all errors, each with file and key.
         ArtifactError: A file cannot be read.
     """
+    if isinstance(name, PlatformSpec):
+        return name
     check_type(name, (str, Path), "platform", hint="give the name of a platform, or the path of a TOML file")
     files = read_platform_files(name)
     faults = [*files.faults, *_find_key_faults(files)]
