@@ -433,6 +433,21 @@ def test_folders_that_cannot_be_used(
     assert tree(tmp_path) == before
 
 
+def test_a_path_that_the_locale_cannot_write_is_refused_first(runs: Path, tmp_path: Path):
+    """In a C locale, a path with ``ü`` failed after the whole search."""
+    support = Path(__file__).parents[1] / "support"
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **locale, "PYTHONPATH": os.pathsep.join([str(support), *sys.path])}
+    words = ["map", TASK, "--config", str(runs / "tiny.toml"), "--out", "rüns"]
+    found = subprocess.run(
+        [sys.executable, "-m", "lionheart", *words], cwd=tmp_path, env=environment, capture_output=True, timeout=120
+    )
+    assert found.returncode == 2, found.stderr
+    assert b"not text in ascii" in found.stderr
+    assert found.stderr.count(b"error: ") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("out", ["", " ", 3, "runs/\udcfc", "nul\0l"])
 def test_folders_that_cannot_be_used_in_python(out: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
