@@ -662,3 +662,18 @@ def test_the_page_renders_in_a_browser(tmp_path):
         assert image.size == (1000, 1600)
         colours = image.convert("RGB").getcolors(maxcolors=1_000_000)
     assert len(colours) > 200
+
+
+@pytest.mark.parametrize(
+    ("converters", "n_steps", "said"),
+    [(True, 28_470, "noise and converters"), (False, 28_470, "noise"), (True, 0, "")],
+)
+def test_the_digital_score_of_retrained_weights_is_explained(converters: bool, n_steps: int, said: str):
+    """The report gave the score of the retrained network, run digitally, without a word on why it is lower."""
+    run = make_run()
+    run["settings"].setdefault("tile", {}).setdefault("hwa", {})["converters"] = converters
+    text = " ".join(render(run, results={**make_results(), "n_steps": n_steps}).replace("\u00a0", " ").split())
+    assert "The retrained network without analog noise (digital) reaches 87.1 %" in text
+    sentence = f": its weights were trained with the {said} of the tiles, and are meant to be run with them."
+    assert (sentence in text) == bool(said)
+    assert ("meant to be run with them" in text) == bool(said)
