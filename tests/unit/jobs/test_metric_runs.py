@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import lionheart
-from lionheart.errors import ConfigError
+from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy, evaluate_over_chips, score_samples
 from lionheart.jobs import MapSettings, map_layers, profile_layers, resume_run
 from lionheart.metrics import (
@@ -215,6 +215,18 @@ def test_a_wrong_bound_is_refused_before_anything_is_written(
     assert message in str(caught.value)
     assert caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("bound", [0.5, "50 % rel"])
+def test_a_run_that_fails_before_its_first_decision_leaves_no_folder(bound: float | str, tmp_path: Path):
+    """Cause: the value of a relative bound in the journal counted as a result of the search, so the folder was kept."""
+    task = regression(MAE)
+    batches = list(task.train.epoch(torch.Generator()))
+    batches[2][0][0, 0] = float("nan")
+    search = {**SMALL, "strategy": "lionheart", "train": {"max_epochs": 1, "steps_per_epoch": None}}
+    with pytest.raises(NumericsError, match=r"Task\.train: batch 3"):
+        lionheart.map_layers(replace(task, train=batches), max_drop=bound, run_dir=tmp_path / "run", **search)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_constant_metric_has_no_drop(tmp_path: Path):
