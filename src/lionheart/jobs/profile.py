@@ -140,9 +140,7 @@ def profile_layers(
             hint="set the number of simulated chips, for example n_chips=10",
         )
     graph, candidates = prepare_run(task, settings, has_loss=False)
-    moments, notes = choose_times(times, ("1d",), [settings.tile], "times")
-    for note in notes:
-        progress.note(note)
+    moments = choose_times(times, ("1d",), [settings.tile], "times", progress)
     batches = take_samples(task.validation, n_samples)
     with naming_data(list_splits(task)):
         reference = score_samples(task.model, batches, task.metric)
