@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, eval_mode, move_batch
+from lionheart.data import BatchSource, call_model, device_of, eval_mode, move_batch
 from lionheart.errors import NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
@@ -89,7 +89,7 @@ def score_whole(metric: ScoreFunction, scores: Tensor) -> float:
 def _score_samples(
     model: nn.Module, batches: BatchSource, metrics: Mapping[str, ScoreFunction], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
-    device = next(model.parameters()).device
+    device = device_of(model)
     scores: dict[str, list[Tensor]] = {name: [] for name in metrics}
     with eval_mode(model):
         for number, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0)), 1):

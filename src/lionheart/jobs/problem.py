@@ -9,7 +9,7 @@ from typing import TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import take_samples
+from lionheart.data import device_of, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.evaluation import Subject, explain_step
@@ -61,7 +61,7 @@ class MappingProblem:
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.model, self.run = context, model, run
         self.optimizer = build_optimizer(model, context.settings.train)
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
         self.chips = ChipEvaluator(context, model)
         self.n_trials: int | None = None  # total number of trials in the search, if known
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_mean, evaluate_over_chips, naming_data, score_samples
@@ -184,7 +184,7 @@ def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path |
     by_name = {each.node.fqn: each for each in context.mappable}
     done = {fqn: journal.read(_key(fqn), ProfileRow) for fqn in by_name if journal.has(_key(fqn))}
     missing = [fqn for fqn in by_name if fqn not in done]
-    streams, device = context.streams.scope("profile"), next(model.parameters()).device
+    streams, device = context.streams.scope("profile"), device_of(model)
     inputs = move_batch(read_first(task.train_batches, streams.generator("inputs"))[0], device)
 
     def measure(candidate: Candidate) -> ProfileRow:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
 from lionheart.analog.clipping import clips_by_spread
-from lionheart.data import call_model, move_batch, read_first
+from lionheart.data import call_model, device_of, move_batch, read_first
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
@@ -38,7 +38,7 @@ def calibrate_on_training_batch_(
     Returns:
         Input range of each calibrated layer by the layer's name. Layers without any input are missing.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     inputs = read_first(task.train_batches, streams.generator("calibration"), "Task.train")[0]
     seed_noise_(model, streams.generator("calibration", "noise", device=device))
     moved = move_batch(inputs, device)

@@ -15,7 +15,7 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
-from lionheart.data import BatchSource, as_batches, call_model, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, as_batches, call_model, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.copies import copy_model
@@ -50,7 +50,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     """
     task, settings, streams = context.task, context.settings, context.streams
     model = copy_model(task.model)
-    device = next(model.parameters()).device
+    device = device_of(model)
     inputs = move_batch(read_first(task.train_batches, streams.generator("sensitivity", "inputs"))[0], device)
 
     digital, measure = 0.0, task.loss
@@ -116,7 +116,7 @@ def tells_classes(task: Task, batches: BatchSource) -> bool:
     """
     inputs, targets = read_first(batches)
     targets = getattr(targets, "classes", targets)
-    device = next(task.model.parameters()).device
+    device = device_of(task.model)
     with torch.no_grad():
         outputs = find_logits(call_model(copy_model(task.model).eval(), move_batch(inputs, device)))
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
