@@ -18,6 +18,7 @@ from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,
     compute_weight_limits,
+    set_input_ranges_,
     set_weight_limits_,
 )
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
@@ -320,9 +321,7 @@ class MappingProblem:
             self._ranges |= calibrate_on_training_batch_(
                 self.model, task, streams, unknown, digitally=True, judge_clipping=retrains
             )
-        for fqn in new:
-            if fqn in self._ranges:  # else the layer has had no input, and its first inputs set the range
-                layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])
+        set_input_ranges_({fqn: layers[fqn] for fqn in new}, self._ranges)
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.context.streams.scope("retraining", index)

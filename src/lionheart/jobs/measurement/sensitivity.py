@@ -21,6 +21,7 @@ from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.calibration import set_input_ranges_
 from lionheart.jobs.samples import calibration_pass
 from lionheart.logits import find_logits
 from lionheart.mapping import LayerMapping, Placement
@@ -102,9 +103,7 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
     ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True, judge_clipping=False)
     for fqn in fqns:
         backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
-        for name, layer in analog_layers(model).items():
-            if name in ranges:  # else the layer has had no input, and its first inputs set the range
-                layer.analog_input_range.detach().fill_(ranges[name])
+        set_input_ranges_(analog_layers(model), ranges)
         yield fqn
 
 
