@@ -161,10 +161,7 @@ def choose_read_times(
         default: Default times.
     """
     tiles = [layer.tile for layer in analog_layers(model).values()]
-    moments, notes = choose_times(times, default, tiles, where)
-    for note in notes:
-        progress.note(note)
-    return moments
+    return choose_times(times, default, tiles, where, progress)
 
 
 def as_seconds(value: Any, where: str) -> float:

@@ -9,8 +9,8 @@ from lionheart.evaluation.checks import ScoreFunction, naming_data, run_explaine
 from lionheart.evaluation.chips import estimate_mean, evaluate_over_chips
 from lionheart.evaluation.drop import estimate_drop, estimate_set_drop
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
-from lionheart.evaluation.first_batch import Subject, check_first_batches
-from lionheart.evaluation.judge import explain_step
+from lionheart.evaluation.first_batch import check_first_batches
+from lionheart.evaluation.judge import Subject, explain_step
 
 __all__ = [
     "ChipEnsemble",

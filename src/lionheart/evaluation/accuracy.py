@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lionheart.data import BatchSource, call_model, eval_mode, move_batch
+from lionheart.data import BatchSource, call_model, device_of, eval_mode, move_batch
 from lionheart.errors import NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
@@ -55,7 +55,7 @@ def evaluate_metrics(
         NumericsError: An input, an output or a score is NaN or infinite.
     """
     scores = _score_samples(model, batches, metrics, on_batch)
-    return {name: _score_whole(metrics[name], each) for name, each in scores.items()}
+    return {name: score_whole(metrics[name], each) for name, each in scores.items()}
 
 
 def score_samples(
@@ -74,16 +74,22 @@ def score_samples(
     return _score_samples(model, batches, {"": metric}, on_batch)[""]
 
 
-def _score_whole(metric: ScoreFunction, scores: Tensor) -> float:
+def score_whole(metric: ScoreFunction, scores: Tensor) -> float:
+    """Return the score of a set: the mean of the samples' scores, or the score of the set for a metric of scope ``set``.
+
+    Args:
+        metric: Metric, or function that maps outputs and targets to one score for each sample.
+        scores: Result of `score_samples`.
+    """
     whole = as_set_metric(metric)
-    return float(scores.sum()) / max(len(scores), 1) if whole is None else whole.score_set(scores)
+    return float(scores.sum()) / len(scores) if whole is None else whole.score_set(scores)
 
 
 @torch.no_grad()
 def _score_samples(
     model: nn.Module, batches: BatchSource, metrics: Mapping[str, ScoreFunction], on_batch: Callable[[], None]
 ) -> dict[str, Tensor]:
-    device = next(model.parameters()).device
+    device = device_of(model)
     scores: dict[str, list[Tensor]] = {name: [] for name in metrics}
     with eval_mode(model):
         for number, (inputs, targets) in enumerate(batches.epoch(torch.Generator().manual_seed(0)), 1):
@@ -97,17 +103,14 @@ def _score_samples(
                 )
             for name, metric in metrics.items():
                 found = compute_scores(metric, outputs, truth, where).to(device)
-                require_finite_scores(found, where)
+                _require_finite_scores(found, where)
                 scores[name].append(found)
             on_batch()
-    gathered = {
-        name: torch.cat(each).cpu() if each else torch.zeros(0, dtype=torch.float64) for name, each in scores.items()
-    }
-    require_samples(min(len(each) for each in gathered.values()))
-    return gathered
+    require_samples(min(sum(map(len, each)) for each in scores.values()))
+    return {name: torch.cat(each).cpu() for name, each in scores.items()}
 
 
-def require_finite_scores(scores: Tensor, where: str) -> None:
+def _require_finite_scores(scores: Tensor, where: str) -> None:
     """Check that the scores of a batch are finite.
 
     Raises:

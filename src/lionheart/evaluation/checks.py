@@ -18,6 +18,7 @@ from lionheart.logits import find_logits
 from lionheart.metrics import Metric
 
 ScoreFunction = Callable[[Any, Any], Tensor]
+_DATA_HINT = "remove or repair the samples with these values"
 _MOST_SEARCHED = 100_000  # batches of a split in which invalid values are searched at most
 
 
@@ -91,9 +92,6 @@ def require_samples(n_samples: int, where: str = "evaluation") -> None:
     """
     if n_samples == 0:
         raise ConfigError(f"{where}: got no samples, expected at least one", hint="give data with at least one sample")
-
-
-_DATA_HINT = "remove or repair the samples with these values"
 
 
 def find_invalid(value: Any) -> str | None:

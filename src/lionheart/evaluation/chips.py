@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lionheart.analog import analog_layers
 from lionheart.data import BatchSource
 from lionheart.errors import ConfigError, NumericsError
-from lionheart.evaluation.accuracy import score_samples
+from lionheart.evaluation.accuracy import score_samples, score_whole
 from lionheart.evaluation.checks import ScoreFunction, as_set_metric
 from lionheart.evaluation.ensemble import ChipEnsemble, EnsembleScores
 from lionheart.metrics import Metric
@@ -131,9 +131,8 @@ def evaluate_over_chips(
         )
     if not analog_layers(model):
         samples = score_samples(model, batches, metric)
-        whole = as_set_metric(metric)
-        score = float(samples.sum()) / max(len(samples), 1) if whole is None else whole.score_set(samples)
-        kept = samples if whole is None else None
+        score = score_whole(metric, samples)
+        kept = samples if as_set_metric(metric) is None else None
         same = estimate_mean([score], t_inference=0.0, samples=kept, n_samples=len(samples))
         return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
     ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)

@@ -22,7 +22,7 @@ from lionheart.analog import (
     program_chip_,
     use_noise_,
 )
-from lionheart.data import BatchSource, call_model, eval_mode, move_batch
+from lionheart.data import BatchSource, call_model, device_of, eval_mode, move_batch
 from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation.checks import (
     ScoreFunction,
@@ -112,7 +112,7 @@ class ChipEnsemble:
     ) -> None:
         self.model, self.n_chips, self.times, self.streams = model, n_chips, list(times), streams
         self.memory_bytes = memory_bytes
-        self._device = next(model.parameters()).device
+        self._device = device_of(model)
         layers = analog_layers(model)
         self._layers = list(layers.values())
         size = next((layer.noise.pool_size for layer in self._layers), 0)

@@ -128,7 +128,7 @@ def _judge_scores(subject: Subject, name: str, outputs: Any, targets: Any) -> No
         scores = compute_scores(metric, outputs, targets, f"{subject.name}.{name}, first batch")
     except LionHeartError as error:
         raise ConfigError(
-            f"{error.message}", hint=f"{error.hint or 'correct the metric'}; change {where} or {subject.name}.{name}"
+            error.message, hint=f"{error.hint or 'correct the metric'}; change {where} or {subject.name}.{name}"
         ) from error
     n_invalid = int((~torch.isfinite(scores)).sum())
     if n_invalid:
@@ -137,15 +137,12 @@ def _judge_scores(subject: Subject, name: str, outputs: Any, targets: Any) -> No
             "expected finite scores",
             hint=f"change {where} so that every sample has a finite score",
         )
-    if isinstance(metric, Metric) and metric.is_of_set:
+    if not isinstance(metric, Metric):
+        return
+    wrong = scores[(scores < 0) | (scores > 1)]
+    if metric.is_of_set:
         _check_set_score(where, metric, scores)
-    if (
-        isinstance(metric, Metric)
-        and metric.kind == "share"
-        and not metric.is_of_set
-        and not bool(((scores >= 0) & (scores <= 1)).all())
-    ):
-        wrong = scores[(scores < 0) | (scores > 1)]
+    elif metric.kind == "share" and len(wrong):
         raise ConfigError(
             f"{where}: got the score {float(wrong[0]):g} for the first batch of {subject.name}.{name}, expected scores from 0 "
             "to 1",

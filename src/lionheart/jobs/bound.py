@@ -83,19 +83,24 @@ def find_max_drop(task: Task, settings: MapSettings) -> float:
     return bound.to_drop(task.metric, digital, where)
 
 
-def recall_max_drop(task: Task, settings: MapSettings, journal: Journal) -> float:
+def recall_max_drop(task: Task, settings: MapSettings, journal: Journal, found: float | None = None) -> float:
     """Return the largest drop that a run allows, like `find_max_drop`. After a resume, the journal contains a relative bound.
 
     Args:
         task: Task with model, data and metric.
         settings: Settings of the run, as returned by `choose_bound`.
         journal: Journal of the run, in which the drop is recorded if the bound is relative.
+        found: Result of `find_max_drop`, if it is known already; None = it is computed if the journal does not contain it.
     """
+
+    def compute() -> float:
+        return find_max_drop(task, settings) if found is None else found
+
     given = settings.search.max_drop
     if given is None or not parse_bound(given).is_relative(task.metric, "search.max_drop"):
-        return find_max_drop(task, settings)
-    found: float = journal.once("bound", float, lambda: find_max_drop(task, settings))
-    return found
+        return compute()
+    recalled: float = journal.once("bound", float, compute)
+    return recalled
 
 
 def find_bounds(task: Task, settings: MapSettings, digital: float) -> list[tuple[float, str | None]]:

@@ -76,9 +76,7 @@ def evaluate_run(
             f"split: got {split!r}, expected 'test' or 'validation'", hint=suggest(split, SPLITS, label="splits")
         )
     settings = MapSettings.from_json(run.description().settings)
-    moments, notes = choose_times(times, TIMES, [settings.tile], "times")
-    for note in notes:
-        progress.note(note)
+    moments = choose_times(times, TIMES, [settings.tile], "times", progress)
     result = load_result(task, run, backend=backend)
     root = settings.seed if seed is None else seed
     computing = backend or settings.backend

@@ -17,7 +17,7 @@ from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
-from lionheart.jobs.bound import choose_bound, find_max_drop
+from lionheart.jobs.bound import choose_bound, find_max_drop, recall_max_drop
 from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
@@ -89,9 +89,10 @@ def map_layers(
         progress.note(note)
     settings = choose_bound(settings, task.metric)
     check_confidence(task, settings)
-    find_max_drop(task, settings)  # a relative bound that cannot be found is an error now, not in the new run directory
+    max_drop = find_max_drop(task, settings)  # an error now, not in the new run directory, if it cannot be found
     run = RunDirectory.create(choose_run_dir(run_dir, task.name), describe_run(task, settings, command))
     with working_on_new(run, task):
+        recall_max_drop(task, settings, run.journal, max_drop)
         return _MapJob(open_context(task, settings, graph, candidates, run, progress), run).work()
 
 

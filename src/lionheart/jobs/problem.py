@@ -9,7 +9,7 @@ from typing import TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
-from lionheart.data import take_samples
+from lionheart.data import device_of, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.evaluation import Subject, explain_step
@@ -18,6 +18,7 @@ from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,
     compute_weight_limits,
+    set_input_ranges_,
     set_weight_limits_,
 )
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
@@ -61,7 +62,7 @@ class MappingProblem:
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.model, self.run = context, model, run
         self.optimizer = build_optimizer(model, context.settings.train)
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
         self.chips = ChipEvaluator(context, model)
         self.n_trials: int | None = None  # total number of trials in the search, if known
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
@@ -320,9 +321,7 @@ class MappingProblem:
             self._ranges |= calibrate_on_training_batch_(
                 self.model, task, streams, unknown, digitally=True, judge_clipping=retrains
             )
-        for fqn in new:
-            if fqn in self._ranges:  # else the layer has had no input, and its first inputs set the range
-                layers[fqn].analog_input_range.detach().fill_(self._ranges[fqn])
+        set_input_ranges_({fqn: layers[fqn] for fqn in new}, self._ranges)
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.context.streams.scope("retraining", index)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
-from lionheart.data import BatchSource, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_mean, evaluate_over_chips, naming_data, score_samples
@@ -140,9 +140,7 @@ def profile_layers(
             hint="set the number of simulated chips, for example n_chips=10",
         )
     graph, candidates = prepare_run(task, settings, has_loss=False)
-    moments, notes = choose_times(times, ("1d",), [settings.tile], "times")
-    for note in notes:
-        progress.note(note)
+    moments = choose_times(times, ("1d",), [settings.tile], "times", progress)
     batches = take_samples(task.validation, n_samples)
     with naming_data(list_splits(task)):
         reference = score_samples(task.model, batches, task.metric)
@@ -186,7 +184,7 @@ def _measure(context: Context, batches: BatchSource, empty: Profile, out: Path |
     by_name = {each.node.fqn: each for each in context.mappable}
     done = {fqn: journal.read(_key(fqn), ProfileRow) for fqn in by_name if journal.has(_key(fqn))}
     missing = [fqn for fqn in by_name if fqn not in done]
-    streams, device = context.streams.scope("profile"), next(model.parameters()).device
+    streams, device = context.streams.scope("profile"), device_of(model)
     inputs = move_batch(read_first(task.train_batches, streams.generator("inputs"))[0], device)
 
     def measure(candidate: Candidate) -> ProfileRow:

@@ -20,6 +20,8 @@ from lionheart.runs.environment import compare_environments, describe_environmen
 from lionheart.tasks import Task
 from lionheart.text import escape_controls
 
+_BEFORE_SEARCH = ("baseline", "bound")  # values in the journal that are no results of the search
+
 
 def choose_run_dir(run_dir: Path | str | None, name: str) -> Path:
     """Return the directory of a new run: `run_dir` or, if this is None, a new directory below ``./runs``.
@@ -80,7 +82,7 @@ def working_on_new(run: RunDirectory, task: Task) -> Iterator[None]:
         try:
             yield
         except Exception:
-            if not any("value" in event and event["event"] != "baseline" for event in run.journal.events()):
+            if not any("value" in event and event["event"] not in _BEFORE_SEARCH for event in run.journal.events()):
                 run.discard()
             raise
 

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lionheart.data import BatchSource, call_model, count_samples, cut_samples, move_batch, read_first, take_samples
+from lionheart.data import (
+    BatchSource,
+    call_model,
+    count_samples,
+    cut_samples,
+    device_of,
+    move_batch,
+    read_first,
+    take_samples,
+)
 from lionheart.errors import ConfigError
 from lionheart.jobs.settings import MapSettings
 from lionheart.tasks import Task
@@ -53,6 +62,6 @@ def calibration_pass(task: Task) -> Callable[[nn.Module], Any]:
     def run(model: nn.Module) -> Any:
         generator.manual_seed(0)
         inputs = read_first(task.train_batches, generator, "Task.train")[0]
-        return call_model(model, move_batch(inputs, next(model.parameters()).device))
+        return call_model(model, move_batch(inputs, device_of(model)))
 
     return run

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from lionheart.devices import HWASpec, TileSpec, check_times, limit_times
 from lionheart.errors import ConfigError
 from lionheart.jobs.settings import MapSettings
+from lionheart.progress import Progress
 from lionheart.search import SearchSpec
 from lionheart.units import format_duration, parse_durations
 
@@ -34,20 +35,17 @@ def fit_times(settings: MapSettings, *, stored: bool = False) -> tuple[MapSettin
         ConfigError: A time that was given, or a time at which the bound on the drop must hold, is not known for the device.
     """
     check_decision_times(settings)
-    search, tile, notes = settings.search, settings.tile, []
-    if stored or "report_times" not in search.model_fields_set:
-        times = (
-            tuple(limit_times(tile, search.report_times))
-            if search.report_times == REPORT_TIMES
-            else search.report_times
-        )
-        if times != search.report_times:
+    search, tile = settings.search, settings.tile
+    if (stored or "report_times" not in search.model_fields_set) and search.report_times == REPORT_TIMES:
+        times = tuple(limit_times(tile, REPORT_TIMES))
+        if times != REPORT_TIMES:
             settings = settings.replace(search=search.replace(report_times=times))
     check_times(tile, settings.search.report_times, "search.report_times")
-    notes += describe_limit(settings)
+    notes = describe_limit(settings)
     longest = tile.device.read_times.longest
     if tile.hwa.weight_noise_kind == "device" and tile.hwa.t_longest > longest:
-        if not (stored or "t_longest" not in tile.hwa.model_fields_set) or tile.hwa.t_longest != LONGEST_AGE:
+        is_given = not stored and "t_longest" in tile.hwa.model_fields_set
+        if is_given or tile.hwa.t_longest != LONGEST_AGE:
             raise ConfigError(
                 f"tile.hwa.t_longest: got {format_duration(tile.hwa.t_longest)}, expected a time at which the device "
                 f"{tile.device.technology!r} is known: {tile.device.read_times}",
@@ -87,15 +85,20 @@ def describe_limit(settings: MapSettings) -> list[str]:
 
 
 def choose_times(
-    given: str | float | Iterable[str | float] | None, default: tuple[str, ...], tiles: Iterable[TileSpec], where: str
-) -> tuple[list[float], list[str]]:
-    """Return the times of an evaluation [s], and a note if default times were left out because a device is not known at them.
+    given: str | float | Iterable[str | float] | None,
+    default: tuple[str, ...],
+    tiles: Iterable[TileSpec],
+    where: str,
+    progress: Progress,
+) -> list[float]:
+    """Return the times of an evaluation [s].
 
     Args:
         given: Times that the caller has given; None = `default`.
         default: Default times. Those at which the devices cannot be read are left out; if none is left, the nearest is used.
         tiles: Tile settings of the layers to evaluate.
         where: Name of the argument with the times, with which an error message begins.
+        progress: Receiver of a note if default times are left out because a device is not known at them.
 
     Raises:
         ConfigError: A given time is invalid, or a device cannot be read at it.
@@ -109,9 +112,8 @@ def choose_times(
         if limited != moments:
             names = ", ".join(dict.fromkeys(repr(tile.device.technology) for tile in distinct))
             shown = ", ".join(format_duration(t) for t in limited)
-            return limited, [
-                f"{where}: the default times that the device {names} is not known for are left out: {shown}"
-            ]
+            progress.note(f"{where}: the default times that the device {names} is not known for are left out: {shown}")
+            return limited
     for tile in distinct:
         check_times(tile, moments, where)
-    return moments, []
+    return moments

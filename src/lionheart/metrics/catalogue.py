@@ -61,17 +61,7 @@ def mean_iou(n_classes: int, ignore_index: int = NO_TARGET) -> Metric:
     Raises:
         ConfigError: `n_classes` is below 2.
     """
-    _check_classes("mean_iou", n_classes)
-
-    def compute(outputs: Any, targets: Tensor) -> Tensor:
-        return _count_classes(outputs, targets, n_classes, ignore_index, "mean_iou")
-
-    def finish(counts: Tensor) -> Tensor:
-        true, false_positive, false_negative = counts.sum(0).chunk(3)
-        union = true + false_positive + false_negative
-        return (true / union)[union > 0].mean()
-
-    return Metric("mIoU", compute=compute, scope="set", finish=finish)
+    return _mean_over_classes("mIoU", "", "mean_iou", n_classes, ignore_index, true_weight=1)
 
 
 def macro_f1(n_classes: int, ignore_index: int = NO_TARGET) -> Metric:
@@ -85,17 +75,7 @@ def macro_f1(n_classes: int, ignore_index: int = NO_TARGET) -> Metric:
     Raises:
         ConfigError: `n_classes` is below 2.
     """
-    _check_classes("macro_f1", n_classes)
-
-    def compute(outputs: Any, targets: Tensor) -> Tensor:
-        return _count_classes(outputs, targets, n_classes, ignore_index, "macro_f1")
-
-    def finish(counts: Tensor) -> Tensor:
-        true, false_positive, false_negative = counts.sum(0).chunk(3)
-        total = 2 * true + false_positive + false_negative
-        return (2 * true / total)[total > 0].mean()
-
-    return Metric("macro F1", "F1 points", compute=compute, scope="set", finish=finish)
+    return _mean_over_classes("macro F1", "F1 points", "macro_f1", n_classes, ignore_index, true_weight=2)
 
 
 def corpus_f1(n_classes: int = 2, background: int = 0, ignore_index: int = NO_TARGET) -> Metric:
@@ -159,6 +139,28 @@ def token_perplexity(ignore_index: int = NO_TARGET) -> Metric:
         return _stack(-losses.flatten(1).sum(1), (targets != ignore_index).flatten(1).sum(1))
 
     return Metric("perplexity", kind="perplexity", compute=compute, scope="set", finish=_divide_sums)
+
+
+def _mean_over_classes(
+    name: str, drop_unit: str, function: str, n_classes: int, ignore_index: int, *, true_weight: int
+) -> Metric:
+    """Return a metric of the set: the mean over the classes that occur of ``w TP / (w TP + FP + FN)``.
+
+    TP, FP and FN are the true positives, false positives and false negatives of a class, and w is `true_weight`: 1 gives the
+    intersection over union (Jaccard index), 2 the F1 score (Dice coefficient). `function` begins the error messages.
+    """
+    _check_classes(function, n_classes)
+
+    def compute(outputs: Any, targets: Tensor) -> Tensor:
+        return _count_classes(outputs, targets, n_classes, ignore_index, function)
+
+    def finish(counts: Tensor) -> Tensor:
+        true, false_positive, false_negative = counts.sum(0).chunk(3)
+        hits = true_weight * true
+        total = hits + false_positive + false_negative
+        return (hits / total)[total > 0].mean()
+
+    return Metric(name, drop_unit, compute=compute, scope="set", finish=finish)
 
 
 def _errors(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import lionheart
-from lionheart.errors import ConfigError
+import lionheart.jobs.bound
+from lionheart.errors import ConfigError, NumericsError
 from lionheart.evaluation import ChipEnsemble, evaluate_accuracy, evaluate_over_chips, score_samples
 from lionheart.jobs import MapSettings, map_layers, profile_layers, resume_run
 from lionheart.metrics import (
@@ -131,9 +132,14 @@ def test_a_run_uses_the_unit_and_the_direction_of_its_metric(
     assert evaluated.accuracy_over_time[0].n_samples == 96
 
 
-def test_a_run_without_a_bound_allows_one_percent_of_the_digital_value(tmp_path: Path):
-    task = regression(RMSE)
+def test_a_run_without_a_bound_allows_one_percent_of_the_digital_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    task, measured = regression(RMSE), []
+    measure = lionheart.jobs.bound.measure_digital
+    monkeypatch.setattr(
+        lionheart.jobs.bound, "measure_digital", lambda *args: measured.append(measure(*args)) or measured[-1]
+    )
     result = map_layers(task, MapSettings.preset("quick", **SMALL), run_dir=tmp_path / "run")
+    assert len(measured) == 1  # the check before the run directory exists and the run share the value
     assert result.results.max_drop_pp == pytest.approx(0.01 * evaluate_accuracy(task.model, task.validation, RMSE))
     settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["search"]
     assert (settings["max_drop"], settings["max_drop_pp"]) == ("1 % rel", None)
@@ -215,6 +221,18 @@ def test_a_wrong_bound_is_refused_before_anything_is_written(
     assert message in str(caught.value)
     assert caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("bound", [0.5, "50 % rel"])
+def test_a_run_that_fails_before_its_first_decision_leaves_no_folder(bound: float | str, tmp_path: Path):
+    """Cause: the value of a relative bound in the journal counted as a result of the search, so the folder was kept."""
+    task = regression(MAE)
+    batches = list(task.train.epoch(torch.Generator()))
+    batches[2][0][0, 0] = float("nan")
+    search = {**SMALL, "strategy": "lionheart", "train": {"max_epochs": 1, "steps_per_epoch": None}}
+    with pytest.raises(NumericsError, match=r"Task\.train: batch 3"):
+        lionheart.map_layers(replace(task, train=batches), max_drop=bound, run_dir=tmp_path / "run", **search)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_constant_metric_has_no_drop(tmp_path: Path):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
+from lionheart.analog import AnalogLayer, analog_layers, calibrate_input_ranges_, seed_noise_
 from lionheart.analog.clipping import clips_by_spread
-from lionheart.data import call_model, move_batch, read_first
+from lionheart.data import call_model, device_of, move_batch, read_first
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
@@ -38,13 +38,23 @@ def calibrate_on_training_batch_(
     Returns:
         Input range of each calibrated layer by the layer's name. Layers without any input are missing.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     inputs = read_first(task.train_batches, streams.generator("calibration"), "Task.train")[0]
     seed_noise_(model, streams.generator("calibration", "noise", device=device))
     moved = move_batch(inputs, device)
     return calibrate_input_ranges_(
         model, lambda net: call_model(net, moved), fqns, digitally=digitally, judge_clipping=judge_clipping
     )
+
+
+def set_input_ranges_(layers: Mapping[str, AnalogLayer], ranges: Mapping[str, float]) -> None:
+    """Set input ranges, as `calibrate_input_ranges_` has returned them, in analog layers by name, in place.
+
+    A layer without a range has had no input in the calibration; its first inputs set the range.
+    """
+    for fqn, layer in layers.items():
+        if fqn in ranges:
+            layer.analog_input_range.detach().fill_(ranges[fqn])
 
 
 def compute_weight_limits(context: Context) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lionheart.analog import calibrate_input_ranges_
-from lionheart.data import batch_length, call_model, move_batch, read_first
+from lionheart.data import batch_length, call_model, device_of, move_batch, read_first
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator
@@ -35,7 +35,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     """
     require_parameters(build_optimizer(context.task.model, context.settings.train), "retraining")
     twin = context.backend.convert_(copy_model(context.task.model), everything, context.settings.tile)
-    device = next(twin.parameters()).device
+    device = device_of(twin)
     inputs, targets = read_first(context.task.train_batches, context.streams.generator("timing"))
     inputs, targets = move_batch(inputs, device), move_batch(targets, device)
     calibrate_input_ranges_(twin, lambda model: call_model(model, inputs), judge_clipping=False)

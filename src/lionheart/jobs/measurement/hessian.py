@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
-from lionheart.data import BatchSource, batch_length, call_model, move_batch
+from lionheart.data import BatchSource, batch_length, call_model, device_of, move_batch
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
 from lionheart.graph.copies import copy_model
@@ -94,7 +94,7 @@ def squared_errors(
     """
     twin = convert_to_analog_(copy_model(model), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
     layers, errors = analog_layers(twin), dict.fromkeys(fqns, 0.0)
-    device = next(twin.parameters()).device
+    device = device_of(twin)
     for chip in range(_CHIPS):
         generator = streams.generator("chip", chip, device=device)
         program_chip_(twin, generator)
@@ -142,7 +142,7 @@ def estimate_traces(
         NumericsError: A trace is not finite.
     """
     model = copy_model(model).eval().requires_grad_(False)
-    device = next(model.parameters()).device
+    device = device_of(model)
     placed = _find_placed(model, fqns)
     weights = {fqn: find_tensor(each.module, each.projection.weight).requires_grad_() for fqn, each in placed.items()}
     if not weights:

@@ -15,12 +15,13 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
-from lionheart.data import BatchSource, as_batches, call_model, move_batch, read_first, take_samples
+from lionheart.data import BatchSource, as_batches, call_model, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
+from lionheart.jobs.measurement.calibration import set_input_ranges_
 from lionheart.jobs.samples import calibration_pass
 from lionheart.logits import find_logits
 from lionheart.mapping import LayerMapping, Placement
@@ -50,7 +51,7 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     """
     task, settings, streams = context.task, context.settings, context.streams
     model = copy_model(task.model)
-    device = next(model.parameters()).device
+    device = device_of(model)
     inputs = move_batch(read_first(task.train_batches, streams.generator("sensitivity", "inputs"))[0], device)
 
     digital, measure = 0.0, task.loss
@@ -102,9 +103,7 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
     ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True, judge_clipping=False)
     for fqn in fqns:
         backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
-        for name, layer in analog_layers(model).items():
-            if name in ranges:  # else the layer has had no input, and its first inputs set the range
-                layer.analog_input_range.detach().fill_(ranges[name])
+        set_input_ranges_(analog_layers(model), ranges)
         yield fqn
 
 
@@ -116,7 +115,7 @@ def tells_classes(task: Task, batches: BatchSource) -> bool:
     """
     inputs, targets = read_first(batches)
     targets = getattr(targets, "classes", targets)
-    device = next(task.model.parameters()).device
+    device = device_of(task.model)
     with torch.no_grad():
         outputs = find_logits(call_model(copy_model(task.model).eval(), move_batch(inputs, device)))
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
