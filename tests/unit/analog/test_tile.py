@@ -39,16 +39,11 @@ QUIET = TileSpec(device=DeviceSpec.ideal(), output_noise=0.0, drift_compensation
 #: Output noise only.
 NOISY = TileSpec.ideal().replace(output_noise=0.06)
 
+pytestmark = pytest.mark.usefixtures("fixed_weights")
+
 
 def seeded(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
 
 
 def on_tiles(model: nn.Module, tile: TileSpec, *names: str, input_range: float | None = None) -> nn.Module:
