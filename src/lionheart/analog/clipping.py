@@ -23,11 +23,6 @@ _ROUNDING = 1e-6
 _SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the weights were not clipped to the limits
 
 
-def clips_by_spread(hwa: HWASpec) -> bool:
-    """Return whether the settings define one limit for all weights of a layer by the spread of the weights."""
-    return hwa.weight_clip_sigma is not None or hwa.weight_clip_average is not None
-
-
 def spread_limit(
     matrix: Tensor,  # (out, in)
     hwa: HWASpec,
@@ -65,7 +60,7 @@ def column_limits(
     limits = None
     if hwa.weight_clip is not None:
         limits = torch.where(bound > 0, bound * hwa.weight_clip, math.inf)  # a column of zeros may learn
-    if limit is not None and clips_by_spread(hwa):
+    if limit is not None and hwa.clips_by_spread:
         limits = limit.expand_as(bound) if limits is None else torch.minimum(limits, limit)
     return limits
 
@@ -112,7 +107,7 @@ class ClippedWeight(Likeness):
     def register_limits_(self) -> None:
         """Register the buffers of the limits and compute their values. Called once, when the layer is created."""
         self.register_buffer(_BOUND, None)
-        if clips_by_spread(self.tile.hwa):
+        if self.tile.hwa.clips_by_spread:
             self.register_buffer(_LIMIT, None)
         self.fix_limits_(again=True)
 
@@ -151,7 +146,7 @@ class ClippedWeight(Likeness):
         """
         hwa, matrix, past = self.tile.hwa, self.matrix().detach(), self.memory() if again else {}
         settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average)
-        bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if clips_by_spread(hwa) else None
+        bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if hwa.clips_by_spread else None
         if past.get("settings") == settings:
             before = column_limits(past["bound"].to(bound), past["limit"], hwa)
             if before is not None and was_clipped(matrix, before):

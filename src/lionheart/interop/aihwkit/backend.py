@@ -16,7 +16,6 @@ from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipTy
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.clipping import clips_by_spread
 from lionheart.analog.convert import swap_analog_layer_
 from lionheart.analog.hwa import draw_age
 from lionheart.analog.layers.conv import AnalogConv
@@ -286,7 +285,7 @@ class _OnTheirTiles(AnalogLayer):
         """
         if self.has_frozen_weight():
             return
-        if clips_by_spread(self.tile.hwa):
+        if self.tile.hwa.clips_by_spread:
             super().clip_weights_()
             return
         exact = self.matrix()

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
-from lionheart.analog.clipping import clips_by_spread
 from lionheart.data import call_model, move_batch, read_first
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
@@ -55,7 +54,7 @@ def compute_weight_limits(context: Context) -> dict[str, Tensor]:
     """
     tile = context.settings.tile
     fqns = [each.node.fqn for each in context.mappable]
-    if not clips_by_spread(tile.hwa) or not fqns:
+    if not tile.hwa.clips_by_spread or not fqns:
         return {}
     everything = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
     twin = context.backend.convert_(copy_model(context.task.model), everything, tile)
