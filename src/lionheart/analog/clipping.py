@@ -18,7 +18,7 @@ from lionheart.errors import UnsupportedLayerError
 
 _RANGE, _BOUND, _LIMIT = "analog_input_range", "analog_weight_bound", "analog_weight_limit"
 _ADDED = (_RANGE, _BOUND, _LIMIT)  # parameters and buffers that an analog layer has and the digital layer has not
-_MEMORY = "_analog_memory"  # attribute of a digital module with the limits of its last conversion
+_MEMORY = "_analog_memory"  # attribute of a digital module with values of its last conversion, such as the limits
 _ROUNDING = 1e-6
 _SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the weights were not clipped to the limits
 
@@ -76,6 +76,12 @@ def was_clipped(
     return is_within and bool((column_max >= _SMALLEST_SHARE * limits).any())
 
 
+def memory_of(digital: nn.Module) -> dict[str, Any]:
+    """Return a dictionary in a digital module with values of its conversions, which the next conversion reads."""
+    found: dict[str, Any] = digital.__dict__.setdefault(_MEMORY, {})
+    return found
+
+
 def _without_added_(digital: nn.Module) -> nn.Module:
     """Remove the parameters and buffers of an analog layer from a digital layer, which has shared them, and return it."""
     for name in _ADDED:
@@ -129,8 +135,7 @@ class ClippedWeight(Likeness):
 
     def memory(self) -> dict[str, Any]:
         """Return a dictionary in the digital module with values of this conversion, which the next conversion reads."""
-        found: dict[str, Any] = self.__dict__["digital"].__dict__.setdefault(_MEMORY, {})
-        return found
+        return memory_of(self.__dict__["digital"])
 
     def has_frozen_weight(self) -> bool:
         """Return whether the weight requires no gradient and must not change."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
+from lionheart.analog.clipping import memory_of
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.likeness import Likeness
@@ -152,7 +153,7 @@ class ProjectionView:
     def memory(self) -> dict[str, Any]:
         """Return the values of earlier conversions of this projection that the digital module stores for the next one."""
         owner = self.digital.owner
-        kept = owner.__dict__.get("digital", owner).__dict__.setdefault("_analog_memory", {})
+        kept = memory_of(owner.__dict__.get("digital", owner))
         found: dict[str, Any] = kept.setdefault(self.digital.projection.name, {})
         return found
 
