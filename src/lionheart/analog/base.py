@@ -33,7 +33,7 @@ from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition
 
 _REMEMBERED_CALLS = 16  # calls whose noise a backward pass can repeat
-_SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
+SMALLEST_RANGE = 1e-6  # lower bound of an input range, which training may change [units of the input]
 
 
 class AnalogLayer(ClippedWeight, TileOperation):
@@ -191,7 +191,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
         """Return the layer outputs for the inputs `x`, with separate input scaling and noise for each im2col vector of `x`."""
         limit = None
         if self.tile.input_range != "dynamic" and params.dac_bits is not None:
-            limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
+            limit = self.analog_input_range.clamp(min=SMALLEST_RANGE)
         vectors = self._to_vectors(x)
         analog = run_vectors(vectors, self.weight, self.partition, self.tile, params, self.noise, limit=limit)
         out = self._from_vectors(analog, x)
@@ -341,7 +341,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
             return torch.ones((), device=x.device)
         if not self._has_range:
             self._find_range(x)
-        return self.analog_input_range.detach().clamp(min=_SMALLEST_RANGE)
+        return self.analog_input_range.detach().clamp(min=SMALLEST_RANGE)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
