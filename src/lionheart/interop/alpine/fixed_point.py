@@ -73,7 +73,7 @@ def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> Int8s:
     return steps
 
 
-def gather_patches(x: Int8s, window: Window, groups: int) -> NDArray[np.int8]:
+def gather_patches(x: Int8s, window: Window, groups: int) -> Int8s:
     """Return the input patches of a convolution, in which pixels outside an image are zero.
 
     Args:
@@ -91,7 +91,7 @@ def gather_patches(x: Int8s, window: Window, groups: int) -> NDArray[np.int8]:
     return split.transpose(0, 1, 4, 2, 3, 5).reshape(n, out_h * out_w, groups, -1)
 
 
-def slide(x: Int8s, window: Window, *, fill: int) -> NDArray[np.int8]:
+def slide(x: Int8s, window: Window, *, fill: int) -> Int8s:
     """Return the pixels in each position of a sliding window.
 
     Args:
@@ -120,7 +120,7 @@ def slide(x: Int8s, window: Window, *, fill: int) -> NDArray[np.int8]:
     return out
 
 
-def multiply(patches: Int8s, weights: NDArray[np.int8]) -> Ints:
+def multiply(patches: Int8s, weights: Int8s) -> Ints:
     """Multiply input patches by the weight matrix of each group and return the exact sums.
 
     Args:
