@@ -57,7 +57,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
         super().__init__()
-        self._take_place(digital)
+        self.stand_for_(digital)
         self.__dict__.update(partition=partition, tile=tile, noise=noise)
         unset = self.weight.new_zeros(())
         if tile.input_range == "learned":
@@ -85,10 +85,6 @@ class AnalogLayer(ClippedWeight, TileOperation):
         "tile": TileSpec,
         "noise": NoiseSource,
     }
-
-    def _take_place(self, digital: nn.Module) -> None:
-        """Share the parameters, hooks and attributes of the layer `digital`."""
-        self.stand_for_(digital)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
         """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""

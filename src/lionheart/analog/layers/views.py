@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from lionheart.analog.base import AnalogLayer
 from lionheart.analog.clipping import memory_of
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
-from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.convolutions import (
@@ -130,6 +129,7 @@ class ProjectionView:
     """Mixin for analog layers that have no parameters and use the weight and bias of a `DigitalProjection`."""
 
     digital: DigitalProjection
+    _shares_state: ClassVar[bool] = False  # weight and bias belong to another module
 
     @property
     def weight(self) -> Tensor:
@@ -145,10 +145,6 @@ class ProjectionView:
         """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
-
-    def _take_place(self, digital: nn.Module) -> None:
-        """Register no parameters, because weight and bias belong to another module."""
-        cast(Likeness, self).stand_for_(digital, shared=False)
 
     def memory(self) -> dict[str, Any]:
         """Return the values of earlier conversions of this projection that the digital module stores for the next one."""
