@@ -24,12 +24,10 @@ from lionheart.errors import CalibrationWarning, ConfigError, suggest
 
 _N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` times the largest input to the largest input
 _SMALLEST_SHARE = 0.1
-_N_LARGER_RANGES = (
-    30  # ranges beyond the largest input, tried while sums exceed the range of the ADC: up to 100 times as large
-)
-_LARGE_CHANGE = (
-    0.25  # relative change of outputs, root mean square; clipping the tails of Gaussian weights changes less
-)
+# number of ranges beyond the largest input, up to 100 times as large, tried while sums exceed the range of the ADC
+_N_LARGER_RANGES = 30
+# relative change of outputs, root mean square; clipping the tails of Gaussian weights changes less
+_LARGE_CHANGE = 0.25
 _FEW_WEIGHTS = 0.001  # share of a layer's weights that are a few
 _MAX_CALLS = 32  # calls of one layer whose inputs are used
 _MAX_SAMPLES = 256  # samples of each call that are used, counted along the first dimension
