@@ -40,7 +40,7 @@ def calibrate_input_ranges_(
     fqns: Iterable[str] | None = None,
     *,
     digitally: bool = False,
-    judge_clipping: bool = True,
+    warn_of_clipping: bool = True,
 ) -> dict[str, float]:
     """Set the input range of chosen analog layers in place, computed from recorded inputs of each layer.
 
@@ -58,7 +58,7 @@ def calibrate_input_ranges_(
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
-        judge_clipping: Whether layers are named that clipping in training will change; False if no training follows.
+        warn_of_clipping: Whether to warn of layers that clipping in training will change; False if no training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name, in units of the layer's input. Layers without any recorded
@@ -91,7 +91,7 @@ def calibrate_input_ranges_(
     for fqn, seen in inputs.items():
         ranges[fqn] = best_input_range(layers[fqn], seen)
         layers[fqn].analog_input_range.fill_(ranges[fqn])
-        if judge_clipping:
+        if warn_of_clipping:
             _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
     return {fqn: ranges[fqn] for fqn in chosen if fqn in ranges}
 

@@ -318,7 +318,7 @@ class MappingProblem:
             task, streams = self.context.task, self.context.streams
             retrains = STRATEGIES.find(self.context.settings.search.strategy).retrains
             self._ranges |= calibrate_on_training_batch_(
-                self.model, task, streams, unknown, digitally=True, judge_clipping=retrains
+                self.model, task, streams, unknown, digitally=True, warn_of_clipping=retrains
             )
         for fqn in new:
             if fqn in self._ranges:  # else the layer has had no input, and its first inputs set the range
