@@ -46,6 +46,14 @@ def tiny_net() -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
+@pytest.fixture
+def fixed_weights() -> Iterator[None]:
+    """Layers that a test builds have the same weights in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small_noise_pool() -> Iterator[None]:
     """The pool is sized for real networks; drawing it anew for every chip would take most of a tiny run's time."""

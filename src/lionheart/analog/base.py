@@ -33,7 +33,7 @@ from lionheart.errors import CalibrationWarning
 from lionheart.partition import TilePartition
 
 _REMEMBERED_CALLS = 16  # calls whose noise a backward pass can repeat
-_SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
+SMALLEST_RANGE = 1e-6  # lower bound of an input range, which training may change [units of the input]
 
 
 class AnalogLayer(ClippedWeight, TileOperation):
@@ -57,7 +57,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
 
     def __init__(self, digital: nn.Module, partition: TilePartition, tile: TileSpec, noise: NoiseSource) -> None:
         super().__init__()
-        self._take_place(digital)
+        self.stand_for_(digital)
         self.__dict__.update(partition=partition, tile=tile, noise=noise)
         unset = self.weight.new_zeros(())
         if tile.input_range == "learned":
@@ -85,10 +85,6 @@ class AnalogLayer(ClippedWeight, TileOperation):
         "tile": TileSpec,
         "noise": NoiseSource,
     }
-
-    def _take_place(self, digital: nn.Module) -> None:
-        """Share the parameters, hooks and attributes of the layer `digital`."""
-        self.stand_for_(digital)
 
     def weight_key(self) -> tuple[int, tuple[int, int] | None]:
         """Return a key for the layer's weight. The keys of two layers are equal if both layers use the same weight."""
@@ -191,7 +187,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
         """Return the layer outputs for the inputs `x`, with separate input scaling and noise for each im2col vector of `x`."""
         limit = None
         if self.tile.input_range != "dynamic" and params.dac_bits is not None:
-            limit = self.analog_input_range.clamp(min=_SMALLEST_RANGE)
+            limit = self.analog_input_range.clamp(min=SMALLEST_RANGE)
         vectors = self._to_vectors(x)
         analog = run_vectors(vectors, self.weight, self.partition, self.tile, params, self.noise, limit=limit)
         out = self._from_vectors(analog, x)
@@ -341,7 +337,7 @@ class AnalogLayer(ClippedWeight, TileOperation):
             return torch.ones((), device=x.device)
         if not self._has_range:
             self._find_range(x)
-        return self.analog_input_range.detach().clamp(min=_SMALLEST_RANGE)
+        return self.analog_input_range.detach().clamp(min=SMALLEST_RANGE)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()

@@ -24,12 +24,10 @@ from lionheart.errors import CalibrationWarning, ConfigError, suggest
 
 _N_RANGES = 16  # number of candidate ranges, from `_SMALLEST_SHARE` times the largest input to the largest input
 _SMALLEST_SHARE = 0.1
-_N_LARGER_RANGES = (
-    30  # ranges beyond the largest input, tried while sums exceed the range of the ADC: up to 100 times as large
-)
-_LARGE_CHANGE = (
-    0.25  # relative change of outputs, root mean square; clipping the tails of Gaussian weights changes less
-)
+# number of ranges beyond the largest input, up to 100 times as large, tried while sums exceed the range of the ADC
+_N_LARGER_RANGES = 30
+# relative change of outputs, root mean square; clipping the tails of Gaussian weights changes less
+_LARGE_CHANGE = 0.25
 _FEW_WEIGHTS = 0.001  # share of a layer's weights that are a few
 _MAX_CALLS = 32  # calls of one layer whose inputs are used
 _MAX_SAMPLES = 256  # samples of each call that are used, counted along the first dimension
@@ -42,7 +40,7 @@ def calibrate_input_ranges_(
     fqns: Iterable[str] | None = None,
     *,
     digitally: bool = False,
-    judge_clipping: bool = True,
+    warn_of_clipping: bool = True,
 ) -> dict[str, float]:
     """Set the input range of chosen analog layers in place, computed from recorded inputs of each layer.
 
@@ -60,7 +58,7 @@ def calibrate_input_ranges_(
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
-        judge_clipping: Whether layers are named that clipping in training will change; False if no training follows.
+        warn_of_clipping: Whether to warn of layers that clipping in training will change; False if no training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name, in units of the layer's input. Layers without any recorded
@@ -98,7 +96,7 @@ def calibrate_input_ranges_(
     for fqn, seen in inputs.items():
         ranges[fqn] = best_input_range(layers[fqn], seen)
         layers[fqn].analog_input_range.fill_(ranges[fqn])
-        if judge_clipping:
+        if warn_of_clipping:
             _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
     return {fqn: ranges[fqn] for fqn in chosen if fqn in ranges}
 

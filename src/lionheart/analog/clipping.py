@@ -18,14 +18,9 @@ from lionheart.errors import UnsupportedLayerError
 
 _RANGE, _BOUND, _LIMIT = "analog_input_range", "analog_weight_bound", "analog_weight_limit"
 _ADDED = (_RANGE, _BOUND, _LIMIT)  # parameters and buffers that an analog layer has and the digital layer has not
-_MEMORY = "_analog_memory"  # attribute of a digital module with the limits of its last conversion
+_MEMORY = "_analog_memory"  # attribute of a digital module with values of its last conversion, such as the limits
 _ROUNDING = 1e-6
 _SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the weights were not clipped to the limits
-
-
-def clips_by_spread(hwa: HWASpec) -> bool:
-    """Return whether the settings define one limit for all weights of a layer by the spread of the weights."""
-    return hwa.weight_clip_sigma is not None or hwa.weight_clip_average is not None
 
 
 def spread_limit(
@@ -65,7 +60,7 @@ def column_limits(
     limits = None
     if hwa.weight_clip is not None:
         limits = torch.where(bound > 0, bound * hwa.weight_clip, math.inf)  # a column of zeros may learn
-    if limit is not None and clips_by_spread(hwa):
+    if limit is not None and hwa.clips_by_spread:
         limits = limit.expand_as(bound) if limits is None else torch.minimum(limits, limit)
     return limits
 
@@ -79,6 +74,12 @@ def was_clipped(
     limits = limits.to(column_max.device)
     is_within = bool((column_max <= limits * (1 + _ROUNDING)).all())
     return is_within and bool((column_max >= _SMALLEST_SHARE * limits).any())
+
+
+def memory_of(digital: nn.Module) -> dict[str, Any]:
+    """Return a dictionary in a digital module with values of its conversions, which the next conversion reads."""
+    found: dict[str, Any] = digital.__dict__.setdefault(_MEMORY, {})
+    return found
 
 
 def _without_added_(digital: nn.Module) -> nn.Module:
@@ -112,7 +113,7 @@ class ClippedWeight(Likeness):
     def register_limits_(self) -> None:
         """Register the buffers of the limits and compute their values. Called once, when the layer is created."""
         self.register_buffer(_BOUND, None)
-        if clips_by_spread(self.tile.hwa):
+        if self.tile.hwa.clips_by_spread:
             self.register_buffer(_LIMIT, None)
         self.fix_limits_(again=True)
 
@@ -134,8 +135,7 @@ class ClippedWeight(Likeness):
 
     def memory(self) -> dict[str, Any]:
         """Return a dictionary in the digital module with values of this conversion, which the next conversion reads."""
-        found: dict[str, Any] = self.__dict__["digital"].__dict__.setdefault(_MEMORY, {})
-        return found
+        return memory_of(self.__dict__["digital"])
 
     def has_frozen_weight(self) -> bool:
         """Return whether the weight requires no gradient and must not change."""
@@ -151,7 +151,7 @@ class ClippedWeight(Likeness):
         """
         hwa, matrix, past = self.tile.hwa, self.matrix().detach(), self.memory() if again else {}
         settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average)
-        bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if clips_by_spread(hwa) else None
+        bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if hwa.clips_by_spread else None
         if past.get("settings") == settings:
             before = column_limits(past["bound"].to(bound), past["limit"], hwa)
             if before is not None and was_clipped(matrix, before):

@@ -19,20 +19,23 @@ from lionheart.errors import UnsupportedLayerError
 _SHARED = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
 #: Names of the attributes that every module has.
 MODULE_STATE = frozenset(vars(nn.Module()))
-_BACKWARD_STYLE = "_is_full_backward_hook"
-_OWN = "_own_names"
-_SHARES = "_shares_with_digital"
+_BACKWARD_STYLE = "_is_full_backward_hook"  # attribute of PyTorch's modules: whether backward hooks are full ones
+_OWN_NAMES = "_own_names"  # attribute with the names of the attributes that the conversion has set
 
 
 class _LooksLike:
     """Mixin that gives an object the class of the digital module in ``isinstance``; ``type`` returns the real class."""
 
+    #: Whether the object shares the parameters, buffers, children, hooks and class of the digital module.
+    _shares_state: ClassVar[bool] = True
+
     @property
     def __class__(self) -> type:
         # torch.compile skips every module that is a recurrent layer of PyTorch, but can compile the analog ones
-        if not self.__dict__.get(_SHARES) or torch._guards.TracingContext.try_get() is not None:
+        digital = self.__dict__.get("digital") if self._shares_state else None
+        if digital is None or torch._guards.TracingContext.try_get() is not None:
             return type(self)
-        return type(self.__dict__["digital"])
+        return type(digital)
 
     @__class__.setter
     def __class__(self, new: type) -> None:
@@ -55,19 +58,12 @@ class Likeness(_LooksLike, nn.Module):
         is_public = hasattr(cls, name) and not hasattr(nn.Module, name) and not name.startswith("__")
         return is_public or name in cls.own_attributes
 
-    def stand_for_(self, digital: nn.Module, *, shared: bool = True) -> None:
-        """Replace the module `digital`.
-
-        Args:
-            digital: Digital module to replace.
-            shared: Whether to share the parameters, buffers, children and hooks of `digital`. If False, this module only stores
-                `digital`.
-        """
+    def stand_for_(self, digital: nn.Module) -> None:
+        """Replace the module `digital`, and share its parameters, buffers, children and hooks if this class shares them."""
         self.__dict__["digital"] = digital
-        self.__dict__[_SHARES] = shared
-        for name in _SHARED if shared else ():
-            self.__dict__[name] = digital.__dict__.setdefault(name, self.__dict__[name])
-        if shared:
+        if self._shares_state:
+            for name in _SHARED:
+                self.__dict__[name] = digital.__dict__.setdefault(name, self.__dict__[name])
             self.__dict__[_BACKWARD_STYLE] = getattr(digital, _BACKWARD_STYLE, None)
         self.__dict__["training"] = digital.training
 
@@ -77,7 +73,7 @@ class Likeness(_LooksLike, nn.Module):
 
     def remember_own_names_(self) -> None:
         """Store the names of the attributes that the conversion has set. All later attributes are those of users."""
-        self.__dict__[_OWN] = frozenset(self.__dict__)
+        self.__dict__[_OWN_NAMES] = frozenset(self.__dict__)
 
     def check_release(self, fqn: str) -> None:
         """Raise if something that was attached to this module cannot be moved to the digital module.
@@ -97,7 +93,7 @@ class Likeness(_LooksLike, nn.Module):
     def leave_(self) -> nn.Module:
         """Return the digital module, with the training mode of this module and the attributes that users set on this module."""
         digital: nn.Module = self.__dict__["digital"]
-        for name in self.__dict__.keys() - self.__dict__.get(_OWN, self.__dict__.keys()) - {_OWN}:
+        for name in self.__dict__.keys() - self.__dict__.get(_OWN_NAMES, self.__dict__.keys()) - {_OWN_NAMES}:
             digital.__dict__[name] = self.__dict__[name]
         digital.__dict__[_BACKWARD_STYLE] = self.__dict__[_BACKWARD_STYLE]
         digital.training = self.training

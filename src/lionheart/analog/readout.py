@@ -15,9 +15,8 @@ from lionheart.analog.reference import SignReference, choose_reference, read_inp
 from lionheart.devices import TileSpec
 
 SMALLEST_READOUT = 1e-4  # lower bound of a reference read, as in AIHWKIT
-Reference = (
-    Tensor | SignReference
-)  # mean magnitude of the outputs after programming, or sign vectors with exact outputs
+#: Mean magnitude of the outputs after programming, or sign vectors with exact outputs.
+Reference = Tensor | SignReference
 
 
 @final

@@ -66,6 +66,11 @@ class HWASpec(Spec):
         True, description="whether training quantises with DAC and ADC, with straight-through gradients"
     )
 
+    @property
+    def clips_by_spread(self) -> bool:
+        """Whether one bound for all weights of a layer follows from the spread of its weights."""
+        return self.weight_clip_sigma is not None or self.weight_clip_average is not None
+
 
 class TileSpec(Spec):
     """Settings of a crossbar tile with its digital-to-analog (DAC) and analog-to-digital (ADC) converters.

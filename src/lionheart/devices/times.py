@@ -42,7 +42,7 @@ class ReadTimes:
 
     def __str__(self) -> str:
         if self.only is not None:
-            return join_times(self.only)
+            return _join_times(self.only)
         return "any time" if self.longest == math.inf else f"at most {format_duration(self.longest)}"
 
     def find_nearest(self, t_inference: float, at_most: float = math.inf) -> float:
@@ -58,22 +58,16 @@ class ReadTimes:
         return min(allowed, key=lambda t: abs(math.log(t / max(t_inference, allowed[0]))))
 
 
-def join_times(times: Iterable[float]) -> str:
+def _join_times(times: Iterable[float]) -> str:
     """Return times [s] as text, separated by commas. At most eight times are written."""
     texts = [format_duration(t) for t in times]
     return ", ".join(texts[:_MOST_SHOWN]) + (", ..." if len(texts) > _MOST_SHOWN else "")
 
 
-def split_times(tile: TileSpec, times: Iterable[float]) -> tuple[list[float], list[float]]:
-    """Divide times after programming [s] into the times at which the devices of a tile can be read, and all other times."""
-    moments = list(times)
-    return [t for t in moments if tile.can_be_read_at(t)], [t for t in moments if not tile.can_be_read_at(t)]
-
-
 def limit_times(tile: TileSpec, times: Iterable[float]) -> list[float]:
     """Return the times at which the devices of a tile can be read, or the nearest such time if there are none [s]."""
     moments = list(times)
-    known, _ = split_times(tile, moments)
+    known = [t for t in moments if tile.can_be_read_at(t)]
     return known or list(dict.fromkeys(tile.device.read_times.find_nearest(t) for t in moments))
 
 
@@ -88,7 +82,7 @@ def check_times(tile: TileSpec, times: Iterable[float], where: str) -> None:
     Raises:
         ConfigError: The devices cannot be read at one of the times.
     """
-    _, unknown = split_times(tile, times)
+    unknown = [t for t in times if not tile.can_be_read_at(t)]
     if not unknown:
         return
     device = tile.device
@@ -96,7 +90,7 @@ def check_times(tile: TileSpec, times: Iterable[float], where: str) -> None:
         "" if tile.reprogram_after is None else f" (chips reprogrammed every {format_duration(tile.reprogram_after)})"
     )
     raise ConfigError(
-        f"{where}: got {join_times(unknown)}{again}, expected times at which the device {device.technology!r} is known: "
+        f"{where}: got {_join_times(unknown)}{again}, expected times at which the device {device.technology!r} is known: "
         f"{device.read_times}",
         hint=f"give only such times, for example {format_duration(device.read_times.find_nearest(unknown[-1]))}, or use "
         "another device; this one has no data for other times",

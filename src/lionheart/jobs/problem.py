@@ -319,7 +319,7 @@ class MappingProblem:
             task, streams = self.context.task, self.context.streams
             retrains = STRATEGIES.find(self.context.settings.search.strategy).retrains
             self._ranges |= calibrate_on_training_batch_(
-                self.model, task, streams, unknown, digitally=True, judge_clipping=retrains
+                self.model, task, streams, unknown, digitally=True, warn_of_clipping=retrains
             )
         set_input_ranges_({fqn: layers[fqn] for fqn in new}, self._ranges)
 

@@ -190,6 +190,7 @@ def train(
             start = time.perf_counter()
             hooks.before_epoch(epoch)
             loss_sum = torch.zeros((), device=device)
+            autocast = training_autocast(spec, device, model)  # looks at all parameters
             source = batches.epoch(streams.generator("data", epoch))
             for number, (inputs, targets) in enumerate(itertools.islice(source, steps_per_epoch), 1):
                 rate = learning_rate_at(spec, n_steps / total_steps)
@@ -197,7 +198,7 @@ def train(
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
                 try:
-                    with training_autocast(spec, device, model):
+                    with autocast:
                         outputs = call_model(model, move_batch(inputs, device))
                         loss = loss_function(outputs, move_batch(targets, device))
                     loss.backward()  # type: ignore[no-untyped-call]

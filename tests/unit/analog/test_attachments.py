@@ -6,42 +6,27 @@ Each of these was dropped by conversion without a word, and the digital layer we
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_tiles import EXACT, IMAGES, SERIES, X, convert_all_
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from lionheart.analog import AnalogLayer, calibrate_input_ranges_, convert_to_analog_, convert_to_digital_
+from lionheart.analog import AnalogLayer, calibrate_input_ranges_, convert_to_digital_
 from lionheart.data import call_model
-from lionheart.devices import HWASpec, TileSpec
+from lionheart.devices import TileSpec
 from lionheart.errors import UnsupportedLayerError
 from lionheart.graph import trace_graph
-from lionheart.graph.layer_types import find_projections
-from lionheart.mapping import LayerMapping, Placement
 
-#: Exact products on several tiles in both directions, even for small layers.
-EXACT = TileSpec.ideal(16, 16).replace(
-    hwa=HWASpec(weight_noise=0, weight_clip=None, output_noise=False, converters=False)
-)
-X, IMAGES, SERIES = torch.randn(4, 8), torch.randn(2, 3, 6, 6), torch.randn(5, 2, 8)
-
-pytestmark = pytest.mark.usefixtures("small_noise_pool")
-
-
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
+pytestmark = pytest.mark.usefixtures("small_noise_pool", "fixed_weights")
 
 
 def place_(model: nn.Module, inputs: Any = X, tile: TileSpec = EXACT) -> nn.Module:
-    fqns = [each.fqn for each in find_projections(model)]
-    convert_to_analog_(model.eval(), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    convert_all_(model.eval(), tile)
     calibrate_input_ranges_(model, lambda net: call_model(net, inputs))
     return model
 

@@ -3,23 +3,20 @@
 import copy
 import math
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
+from exact_tiles import convert_all_
 from torch import Tensor, nn
 
 from lionheart.analog import (
     calibrate_input_ranges_,
-    convert_to_analog_,
     drift_chip_,
     measure_saturation,
     program_chip_,
 )
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import CalibrationWarning, ConfigError
-from lionheart.graph.layer_types import find_projections
-from lionheart.mapping import LayerMapping, Placement
 
 #: Converters only.
 QUIET = TileSpec(device=DeviceSpec.ideal(), output_noise=0.0, drift_compensation="none")
@@ -29,16 +26,11 @@ LOUD = 0.5 * torch.randn(512, 384, generator=torch.Generator().manual_seed(2)) +
 ) * PATTERN  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
+pytestmark = pytest.mark.usefixtures("fixed_weights")
 
 
 def place_(model: nn.Module, tile: TileSpec) -> nn.Module:
-    fqns = [each.fqn for each in find_projections(model)]
-    return convert_to_analog_(model.eval(), LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    return convert_all_(model.eval(), tile)
 
 
 def head(kind: str = "linear") -> tuple[nn.Module, Tensor]:

@@ -2,27 +2,24 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
+from exact_tiles import convert_all_
 from torch import Tensor, nn
 
 from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
     clip_weights_,
-    convert_to_analog_,
     convert_to_digital_,
 )
 from lionheart.analog.clipping import spread_limit
 from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import CalibrationWarning
-from lionheart.graph.layer_types import find_projections
-from lionheart.mapping import LayerMapping, Placement
 
 EXACT = TileSpec.ideal(32, 32)
-X = torch.randn(64, 32)
+X = torch.randn(64, 32, generator=torch.Generator().manual_seed(12))
 #: Every setting that limits weights.
 CLIPS = {
     "bound": {"weight_clip": 0.5},
@@ -33,11 +30,7 @@ CLIPS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
+pytestmark = pytest.mark.usefixtures("fixed_weights")
 
 
 def clipping(name: str, tile: TileSpec = EXACT) -> TileSpec:
@@ -59,11 +52,6 @@ class Everything(nn.Module):
         return self.gru(x)[0]
 
 
-def place_(model: nn.Module, tile: TileSpec) -> nn.Module:
-    fqns = [each.fqn for each in find_projections(model)]
-    return convert_to_analog_(model, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
-
-
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {fqn: layer.matrix().detach().clone() for fqn, layer in analog_layers(model).items()}
 
@@ -79,7 +67,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_thousand_steps_of_no_learning_leave_what_the_first_clip_left(name: str):
-    model = place_(Everything(), clipping(name))
+    model = convert_all_(Everything(), clipping(name))
     before = weights_of(model)
     clip_weights_(model)
     once = weights_of(model)
@@ -94,22 +82,22 @@ def test_a_thousand_steps_of_no_learning_leave_what_the_first_clip_left(name: st
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_conversions_back_and_forth_leave_what_the_first_clip_left(name: str):
-    model = place_(Everything(), clipping(name))
+    model = convert_all_(Everything(), clipping(name))
     clip_weights_(model)
     once = weights_of(model)
     for _ in range(5):
         model = copy.deepcopy(convert_to_digital_(model))
-        clip_weights_(place_(model, clipping(name)))
+        clip_weights_(convert_all_(model, clipping(name)))
     assert_equal(weights_of(model), once)
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_limits_are_saved_with_the_weights(name: str):
     """A training that goes on from a file clips as the one that was killed."""
-    model = place_(Everything(), clipping(name))
+    model = convert_all_(Everything(), clipping(name))
     clip_weights_(model)
     stored = copy.deepcopy(model.state_dict())
-    twin = place_(Everything(), clipping(name))
+    twin = convert_all_(Everything(), clipping(name))
     twin.load_state_dict(stored)
     for each in (model, twin):
         with torch.no_grad():
@@ -123,7 +111,7 @@ def test_weights_of_zero_may_learn():
     """The B matrix of LoRA starts at zero: its spread then is no limit."""
     model = nn.Sequential(nn.Linear(8, 8))
     nn.init.zeros_(model[0].weight)
-    place_(model, clipping("all"))
+    convert_all_(model, clipping("all"))
     with torch.no_grad():
         model[0].weight.add_(0.1)
     clip_weights_(model)
@@ -140,12 +128,12 @@ def test_weights_of_zero_may_learn():
 @pytest.mark.parametrize("name", CLIPS)
 def test_limits_follow_weights_that_are_loaded(name: str, factor: float):
     digital = Everything()
-    expected = place_(copy.deepcopy(digital), clipping(name))
+    expected = convert_all_(copy.deepcopy(digital), clipping(name))
     with torch.no_grad():
         for parameter in expected.parameters():
             parameter.mul_(factor)
-    fresh = place_(convert_to_digital_(copy.deepcopy(expected)), clipping(name))
-    model = place_(digital, clipping(name))
+    fresh = convert_all_(convert_to_digital_(copy.deepcopy(expected)), clipping(name))
+    model = convert_all_(digital, clipping(name))
     model.load_state_dict(convert_to_digital_(expected).state_dict())
     for each in (model, fresh):
         clip_weights_(each)
@@ -153,7 +141,7 @@ def test_limits_follow_weights_that_are_loaded(name: str, factor: float):
 
 
 def test_limits_stay_where_only_other_things_are_loaded():
-    model = place_(Everything(), clipping("all"))
+    model = convert_all_(Everything(), clipping("all"))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(10)
@@ -164,7 +152,7 @@ def test_limits_stay_where_only_other_things_are_loaded():
 
 def test_states_of_other_settings_can_be_loaded():
     """A run without clipping by the spread has no limit in its files, and one with it has."""
-    plain, clipped = place_(Everything(), EXACT), place_(Everything(), clipping("sigma"))
+    plain, clipped = convert_all_(Everything(), EXACT), convert_all_(Everything(), clipping("sigma"))
     plain.load_state_dict(clipped.state_dict())
     clipped.load_state_dict(plain.state_dict())
     assert all(torch.isfinite(layer.analog_weight_limit) for layer in analog_layers(clipped).values())
@@ -180,7 +168,7 @@ def test_frozen_weights_stay_bit_for_bit(name: str):
     for each in frozen:
         model.get_parameter(each).requires_grad_(False)
     before, flags = copy.deepcopy(model.state_dict()), {n: p.requires_grad for n, p in model.named_parameters()}
-    place_(model, clipping(name))
+    convert_all_(model, clipping(name))
     assert {n: p.requires_grad for n, p in model.named_parameters()} == flags
     clip_weights_(model)
     changed = {n for n, each in before.items() if not torch.equal(model.state_dict()[n], each)}
@@ -192,7 +180,7 @@ def test_frozen_weights_stay_bit_for_bit(name: str):
 
 
 def test_a_weight_that_is_frozen_later_is_clipped_no_more():
-    model = place_(nn.Sequential(nn.Linear(32, 32)), clipping("sigma"))
+    model = convert_all_(nn.Sequential(nn.Linear(32, 32)), clipping("sigma"))
     model[0].weight.requires_grad_(False)
     before = model[0].weight.clone()
     clip_weights_(model)
@@ -224,7 +212,7 @@ class Massive(nn.Module):
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 @pytest.mark.parametrize("name", ["sigma", "wide sigma"])
 def test_clipping_away_most_of_a_layer_is_said_once(name: str, kind: str):
-    model = place_(Massive(kind), clipping(name))
+    model = convert_all_(Massive(kind), clipping(name))
     with pytest.warns(
         CalibrationWarning, match=r"^down: clipping the weights .* changes the outputs by [4-9]\d%"
     ) as said:
@@ -233,7 +221,7 @@ def test_clipping_away_most_of_a_layer_is_said_once(name: str, kind: str):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calibrate_input_ranges_(model, lambda net: net(X), ["down"])
-        calibrate_input_ranges_(place_(convert_to_digital_(model), clipping(name)), lambda net: net(X))
+        calibrate_input_ranges_(convert_all_(convert_to_digital_(model), clipping(name)), lambda net: net(X))
 
 
 def test_clipping_the_tails_of_gaussian_weights_or_frozen_ones_needs_no_word():
@@ -241,5 +229,5 @@ def test_clipping_the_tails_of_gaussian_weights_or_frozen_ones_needs_no_word():
     nn.init.normal_(gaussian[0].weight)
     frozen.down.weight.requires_grad_(False)
     for model in (gaussian, frozen):
-        place_(model, clipping("sigma"))
+        convert_all_(model, clipping("sigma"))
         calibrate_input_ranges_(model, lambda net: net(X))  # a warning is an error here

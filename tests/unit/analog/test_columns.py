@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from one_batch import OneBatch
 from torch import Tensor, nn
 
 from lionheart.analog import (
@@ -227,23 +228,12 @@ def scores(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs[:, 0]
 
 
-class OneBatch:
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return 1
-
-    def epoch(self, generator: torch.Generator):
-        yield self.x, torch.zeros(len(self.x))
-
-
 def test_an_ensemble_calibrates_each_chip_at_each_time():
     model, x = analog_convs("affine")
     streams, times = RandomStreams(5), [1.0, DAY]
     run = lambda net: net(x)  # noqa: E731
     ensemble = ChipEnsemble(copy.deepcopy(model), n_chips=2, times=times, streams=streams, run_calibration=run)
-    found = ensemble.evaluate(OneBatch(x), scores).chips
+    found = ensemble.evaluate(OneBatch(x, torch.zeros(len(x))), scores).chips
     calibrated = ColumnCalibration(model, run)
     for chip in range(2):
         generator = streams.generator("chip", chip)
@@ -261,7 +251,7 @@ def test_an_ensemble_compiled_or_in_chunks_gives_the_same():
 
     def evaluate(net: nn.Module, **rest: int) -> Tensor:
         ensemble = ChipEnsemble(net, n_chips=3, times=[DAY], streams=RandomStreams(5), run_calibration=run, **rest)
-        return ensemble.evaluate(OneBatch(x), scores).chips
+        return ensemble.evaluate(OneBatch(x, torch.zeros(len(x))), scores).chips
 
     plain = evaluate(copy.deepcopy(model))
     assert torch.equal(evaluate(copy.deepcopy(model), memory_bytes=1), plain)
@@ -271,4 +261,6 @@ def test_an_ensemble_compiled_or_in_chunks_gives_the_same():
 def test_an_ensemble_without_calibration_inputs_is_one_clear_error():
     model, x = analog_convs("affine")
     with pytest.raises(ConfigError, match="layer 'first': the tile has a column calibration"):
-        evaluate_over_chips(model, OneBatch(x), scores, times=[DAY], n_chips=2, streams=RandomStreams(0))
+        evaluate_over_chips(
+            model, OneBatch(x, torch.zeros(len(x))), scores, times=[DAY], n_chips=2, streams=RandomStreams(0)
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_tiles import EXACT, IMAGES, SERIES, X, convert_all_
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -23,33 +24,19 @@ from lionheart.analog import (
 )
 from lionheart.analog.columns import ColumnCalibration
 from lionheart.data import call_model
-from lionheart.devices import HWASpec, TileSpec
+from lionheart.devices import TileSpec
 from lionheart.errors import UnsupportedLayerError
 from lionheart.graph.layer_types import find_projections
 from lionheart.mapping import LayerMapping, Placement
 
-#: Exact products on several tiles in both directions, even for small layers.
-EXACT = TileSpec.ideal(16, 16).replace(
-    hwa=HWASpec(weight_noise=0, weight_clip=None, output_noise=False, converters=False)
-)
 PCM = TileSpec.pcm(rows=32, cols=32)
-X, IMAGES, SERIES = torch.randn(4, 8), torch.randn(2, 3, 6, 6), torch.randn(5, 2, 8)
 
-pytestmark = pytest.mark.usefixtures("small_noise_pool")
-
-
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
+pytestmark = pytest.mark.usefixtures("small_noise_pool", "fixed_weights")
 
 
 def on_tiles(model: nn.Module, inputs: Any, tile: TileSpec = EXACT) -> nn.Module:
     """Put a copy on tiles, everything that is known, with input ranges."""
-    clone = copy.deepcopy(model)
-    fqns = [each.fqn for each in find_projections(clone)]
-    convert_to_analog_(clone, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
+    clone = convert_all_(copy.deepcopy(model), tile)
     calibrate_input_ranges_(clone, lambda net: call_model(net, inputs))
     return clone
 

@@ -6,10 +6,10 @@ year: the read of single weights showed output noise and converter steps, which 
 
 import copy
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
+from one_batch import OneBatch
 from torch import Tensor, nn
 
 from lionheart.analog import (
@@ -362,19 +362,6 @@ def test_chips_of_an_ensemble_are_those_programmed_one_by_one():
         model, OneBatch(x, data), power_of_outputs, times=[3600.0, YEAR], n_chips=8, streams=RandomStreams(5)
     )
     assert [each.mean / wanted for each in found] == pytest.approx([1.0, 1.0], abs=0.2)
-
-
-class OneBatch:
-    """A source of one batch."""
-
-    def __init__(self, *batch: Tensor) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        yield self.batch
 
 
 def power_of_outputs(outputs: Tensor, _: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from one_batch import OneBatch
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -39,16 +40,11 @@ QUIET = TileSpec(device=DeviceSpec.ideal(), output_noise=0.0, drift_compensation
 #: Output noise only.
 NOISY = TileSpec.ideal().replace(output_noise=0.06)
 
+pytestmark = pytest.mark.usefixtures("fixed_weights")
+
 
 def seeded(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(autouse=True)
-def _fixed_weights() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        yield
 
 
 def on_tiles(model: nn.Module, tile: TileSpec, *names: str, input_range: float | None = None) -> nn.Module:
@@ -900,7 +896,7 @@ def test_spread_over_chips_is_the_spread_over_programmings():
     x = torch.ones(1, n)
     model = on_tiles(nn.Sequential(copy.deepcopy(linear)), tile)
     (estimate,) = evaluate_over_chips(
-        model, OneBatch(x), sum_of_outputs, times=[0.0], n_chips=n_chips, streams=RandomStreams(1)
+        model, OneBatch(x, x), sum_of_outputs, times=[0.0], n_chips=n_chips, streams=RandomStreams(1)
     )
     separate = []
     for seed in range(n_chips):
@@ -925,19 +921,6 @@ def test_spread_over_chips_is_the_spread_over_programmings():
     assert stats.ks_2samp(repeated, separate).pvalue < 1e-4
 
 
-class OneBatch:
-    """A source of one batch."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return 1
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.x, self.x
-
-
 def test_chip_i_of_a_stream_is_always_the_same_chip():
     def scores(n_chips: int, seed: int) -> tuple[float, ...]:
         model = on_tiles(nn.Sequential(nn.Linear(6, 2)), NOISY.replace(device=DeviceSpec()), input_range=1.0)
@@ -945,7 +928,7 @@ def test_chip_i_of_a_stream_is_always_the_same_chip():
         model[0].bias.data.zero_()
         return evaluate_over_chips(
             model,
-            OneBatch(torch.ones(1, 6)),
+            OneBatch(torch.ones(1, 6), torch.ones(1, 6)),
             sum_of_outputs,
             times=[HOUR, DAY],
             n_chips=n_chips,

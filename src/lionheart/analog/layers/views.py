@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lionheart.analog.base import AnalogLayer
+from lionheart.analog.clipping import memory_of
 from lionheart.analog.layers.conv import AnalogConv
 from lionheart.analog.layers.linear import AnalogLinear
-from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import NoiseSource
 from lionheart.devices import TileSpec
 from lionheart.graph.convolutions import (
@@ -129,6 +129,7 @@ class ProjectionView:
     """Mixin for analog layers that have no parameters and use the weight and bias of a `DigitalProjection`."""
 
     digital: DigitalProjection
+    _shares_state: ClassVar[bool] = False  # weight and bias belong to another module
 
     @property
     def weight(self) -> Tensor:
@@ -145,14 +146,10 @@ class ProjectionView:
         projection = self.digital.projection
         return id(find_tensor(self.digital.owner, projection.weight)), projection.outputs
 
-    def _take_place(self, digital: nn.Module) -> None:
-        """Register no parameters, because weight and bias belong to another module."""
-        cast(Likeness, self).stand_for_(digital, shared=False)
-
     def memory(self) -> dict[str, Any]:
         """Return the values of earlier conversions of this projection that the digital module stores for the next one."""
         owner = self.digital.owner
-        kept = owner.__dict__.get("digital", owner).__dict__.setdefault("_analog_memory", {})
+        kept = memory_of(owner.__dict__.get("digital", owner))
         found: dict[str, Any] = kept.setdefault(self.digital.projection.name, {})
         return found
 

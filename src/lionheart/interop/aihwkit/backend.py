@@ -16,7 +16,7 @@ from aihwkit.simulator.parameters.enums import NoiseManagementType, WeightClipTy
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, convert_to_analog_
-from lionheart.analog.clipping import clips_by_spread
+from lionheart.analog.base import SMALLEST_RANGE
 from lionheart.analog.convert import swap_analog_layer_
 from lionheart.analog.hwa import draw_age
 from lionheart.analog.layers.conv import AnalogConv
@@ -27,7 +27,6 @@ from lionheart.interop.aihwkit.config import examine_tile, report_faults
 from lionheart.interop.aihwkit.models import PlacedTile, build_linears, placed_tiles
 from lionheart.mapping import LayerMapping
 
-_SMALLEST_RANGE = 1e-6  # lower bound of a learned input range
 _ON_DEVICES = ("programming", "device")
 
 
@@ -138,7 +137,7 @@ class _OnTheirTiles(AnalogLayer):
         detached = self._input_range(x)
         if self.tile.input_range != "learned":
             return detached.view(1)
-        return self.analog_input_range.clamp(min=_SMALLEST_RANGE).view(1)
+        return self.analog_input_range.clamp(min=SMALLEST_RANGE).view(1)
 
     def _read_vectors(self, vectors: Tensor, input_range: Tensor) -> Tensor:
         """Return the outputs ``(n, out)`` of the tiles for the input `vectors` ``(n, groups * in)``, without the bias.
@@ -286,7 +285,7 @@ class _OnTheirTiles(AnalogLayer):
         """
         if self.has_frozen_weight():
             return
-        if clips_by_spread(self.tile.hwa):
+        if self.tile.hwa.clips_by_spread:
             super().clip_weights_()
             return
         exact = self.matrix()

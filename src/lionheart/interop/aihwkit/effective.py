@@ -45,9 +45,8 @@ def effective_tile(tile: TileSpec) -> TileSpec:
         device = device.replace(acceptance=0.2)
         if device.programming_noise == DeviceSpec.reram_cmo().programming_coefficients():  # type: ignore[attr-defined]
             device = device.replace(programming_noise=None)
-    if (
-        tile.drift_compensation == "none" or tile.reference_inputs != "signs"
-    ):  # AIHWKIT reads rows; "auto" on most tiles too
+    # AIHWKIT reads rows; "auto" on most tiles too
+    if tile.drift_compensation == "none" or tile.reference_inputs != "signs":
         tile = tile.replace(reference_inputs="auto", reference_reads=TileSpec().reference_reads)
     if tile.ir_drop == 0:
         tile = tile.replace(wire_resistance=TileSpec().wire_resistance)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lionheart.analog import AnalogLayer, analog_layers
+from lionheart.analog.base import SMALLEST_RANGE
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.interop.alpine.operations import Floats
 
 BITS = 8  # resolution of the DAC and the ADC of ALPINE's tile
-SMALLEST_RANGE = 1e-6  # input range that an analog layer uses at least
 
 
 @final

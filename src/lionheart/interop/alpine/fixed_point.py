@@ -12,6 +12,7 @@ from lionheart.errors import NumericsError
 from lionheart.interop.alpine.operations import Window
 
 Ints = NDArray[Any]  # of any integer type
+Int8s = NDArray[np.int8]
 PARTIAL_SUM_STEPS = 256  # a partial sum counts 1/256 of an ADC step, so that the bias is not rounded to whole ADC steps
 
 
@@ -49,12 +50,12 @@ def scale_and_round(x: Ints, multiplier: Any, shift: Any) -> Ints:
     return rounded
 
 
-def saturate(x: Ints, low: int = -128, high: int = 127) -> NDArray[np.int8]:
+def saturate(x: Ints, low: int = -128, high: int = 127) -> Int8s:
     """Clamp integers to the inclusive bounds `low` and `high`, and convert them to int8."""
     return np.clip(x, low, high).astype(np.int8)
 
 
-def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
+def convert_sums(sums: Ints, adc_scale: float) -> Int8s:
     """Return the int8 ADC outputs of a tile without noise for the integer `sums` of inputs times weights.
 
     The outputs are ``sums * adc_scale``, rounded (halves to even) and clamped to -128 to 127.
@@ -62,17 +63,17 @@ def convert_sums(sums: Ints, adc_scale: float) -> NDArray[np.int8]:
     return np.clip(np.rint(sums * adc_scale), -128, 127).astype(np.int8)
 
 
-def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> NDArray[np.int8]:
+def quantise_input(x: NDArray[np.float32], inverse_scale: np.float32) -> Int8s:
     """Return ``round(x * inverse_scale)`` with halves rounded to even, clamped to -128 to 127.
 
     The C++ function ``lh_quantise_s8`` of emitted programs returns the same integers.
     """
     scaled = np.clip(np.asarray(x, np.float32) * inverse_scale, np.float32(-128), np.float32(127))
-    steps: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    steps: Int8s = np.rint(scaled).astype(np.int8)
     return steps
 
 
-def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[np.int8]:
+def gather_patches(x: Int8s, window: Window, groups: int) -> Int8s:
     """Return the input patches of a convolution, in which pixels outside an image are zero.
 
     Args:
@@ -90,7 +91,7 @@ def gather_patches(x: NDArray[np.int8], window: Window, groups: int) -> NDArray[
     return split.transpose(0, 1, 4, 2, 3, 5).reshape(n, out_h * out_w, groups, -1)
 
 
-def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]:
+def slide(x: Int8s, window: Window, *, fill: int) -> Int8s:
     """Return the pixels in each position of a sliding window.
 
     Args:
@@ -119,7 +120,7 @@ def slide(x: NDArray[np.int8], window: Window, *, fill: int) -> NDArray[np.int8]
     return out
 
 
-def multiply(patches: NDArray[np.int8], weights: NDArray[np.int8]) -> Ints:
+def multiply(patches: Int8s, weights: Int8s) -> Ints:
     """Multiply input patches by the weight matrix of each group and return the exact sums.
 
     Args:

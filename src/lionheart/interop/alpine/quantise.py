@@ -12,6 +12,7 @@ from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, 
 from lionheart.interop.alpine.converters import TileConverters
 from lionheart.interop.alpine.fixed_point import (
     PARTIAL_SUM_STEPS,
+    Int8s,
     gather_patches,
     quantise_input,
     slide,
@@ -20,7 +21,6 @@ from lionheart.interop.alpine.fixed_point import (
 from lionheart.interop.alpine.operations import Add, Clamp, Floats, Operation, Place, Pool, Product, Program
 from lionheart.interop.alpine.quantised import (
     CHUNK,
-    Int8s,
     QuantisedAdd,
     QuantisedClamp,
     QuantisedPlace,

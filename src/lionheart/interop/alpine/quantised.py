@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lionheart.interop.alpine.fixed_point import (
+    Int8s,
     Ints,
     gather_patches,
     multiply,
@@ -27,7 +28,6 @@ from lionheart.interop.alpine.fixed_point import (
 from lionheart.interop.alpine.operations import Add, Clamp, Place, Pool, Product, Program, Shape
 from lionheart.interop.alpine.tiles import Tiles
 
-Int8s = NDArray[np.int8]
 CHUNK = 16  # number of samples that are computed together
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lionheart.interop.alpine.converters import TileConverters, column_scales
 from lionheart.interop.alpine.fixed_point import (
     PARTIAL_SUM_STEPS,
+    Int8s,
     Ints,
     convert_sums,
     multiply,
@@ -23,7 +23,6 @@ from lionheart.interop.alpine.fixed_point import (
 from lionheart.interop.alpine.operations import Floats, Product
 from lionheart.partition import TilePartition
 
-Int8s = NDArray[np.int8]
 _FACTOR_BITS = 14  # factors of partial sums fit a signed 16-bit number
 _SUM_BITS = 22  # 2^30, the largest partial sum, in units of the largest int8
 

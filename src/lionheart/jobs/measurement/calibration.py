@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, calibrate_input_ranges_, seed_noise_
-from lionheart.analog.clipping import clips_by_spread
 from lionheart.data import call_model, device_of, move_batch, read_first
 from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
@@ -23,7 +22,7 @@ def calibrate_on_training_batch_(
     fqns: Iterable[str] | None = None,
     *,
     digitally: bool = False,
-    judge_clipping: bool = True,
+    warn_of_clipping: bool = True,
 ) -> dict[str, float]:
     """Calibrate the input ranges of analog layers in place with the first batch of the task's training data.
 
@@ -33,7 +32,7 @@ def calibrate_on_training_batch_(
         streams: Random streams of the order of the data and of the noise.
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected.
-        judge_clipping: Whether layers are named that clipping in training will change; False if no training follows.
+        warn_of_clipping: Whether to warn of layers that clipping in training will change; False if no training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name. Layers without any input are missing.
@@ -43,7 +42,7 @@ def calibrate_on_training_batch_(
     seed_noise_(model, streams.generator("calibration", "noise", device=device))
     moved = move_batch(inputs, device)
     return calibrate_input_ranges_(
-        model, lambda net: call_model(net, moved), fqns, digitally=digitally, judge_clipping=judge_clipping
+        model, lambda net: call_model(net, moved), fqns, digitally=digitally, warn_of_clipping=warn_of_clipping
     )
 
 
@@ -65,7 +64,7 @@ def compute_weight_limits(context: Context) -> dict[str, Tensor]:
     """
     tile = context.settings.tile
     fqns = [each.node.fqn for each in context.mappable]
-    if not clips_by_spread(tile.hwa) or not fqns:
+    if not tile.hwa.clips_by_spread or not fqns:
         return {}
     everything = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
     twin = context.backend.convert_(copy_model(context.task.model), everything, tile)

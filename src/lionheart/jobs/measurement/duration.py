@@ -38,7 +38,7 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     device = device_of(twin)
     inputs, targets = read_first(context.task.train_batches, context.streams.generator("timing"))
     inputs, targets = move_batch(inputs, device), move_batch(targets, device)
-    calibrate_input_ranges_(twin, lambda model: call_model(model, inputs), judge_clipping=False)
+    calibrate_input_ranges_(twin, lambda model: call_model(model, inputs), warn_of_clipping=False)
     training = context.settings.train
     n_steps = training.max_epochs * (training.steps_per_epoch or len(context.task.train_batches))
 

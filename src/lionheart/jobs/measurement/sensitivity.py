@@ -100,7 +100,7 @@ def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: B
     if not fqns:
         return
     backend.convert_(model, LayerMapping(dict.fromkeys(fqns, Placement.ANALOG)), tile)
-    ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True, judge_clipping=False)
+    ranges = calibrate_input_ranges_(model, lambda net: call_model(net, inputs), digitally=True, warn_of_clipping=False)
     for fqn in fqns:
         backend.convert_(model, LayerMapping({fqn: Placement.ANALOG}), tile)
         set_input_ranges_(analog_layers(model), ranges)
