@@ -175,15 +175,15 @@ def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None
     _show_projections(results, graph)
     notes = list(results.notes.items())
     for fqn, note in notes[:_NOTES]:
-        stderr.print(f"  digital: {fqn}: {note}", markup=False)
+        stderr.print(f"  digital: {fqn}: {note}")
     if len(notes) > _NOTES:
-        stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost", markup=False)
+        stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost")
     show_accuracy(results.test_over_time, f"test {metric.name} over time, new chips", results.confidence, metric)
     show_system(results.system, missing_tiles=False)
     show_summary(results.summary)
     total = f"total time {format_elapsed(elapsed_s)}"
     search = "" if results.elapsed_s is None else f"search time {format_elapsed(results.elapsed_s)}, "
-    stderr.print(f"{search}{total}", markup=False)
+    stderr.print(f"{search}{total}")
 
 
 def _show_projections(results: Results, graph: GraphRecord) -> None:

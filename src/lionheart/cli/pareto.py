@@ -202,7 +202,6 @@ def show_front(results: FrontResults) -> None:
         f"(digital {metric.format_value(baseline.decision)}). Column new chips: {results.n_chips_final} other chips, all "
         f"samples (digital {metric.format_value(baseline.validation)}). "
         f"Time and energy of one inference: {results.platform or 'no platform'}.",
-        markup=False,
     )
     for bound in results.bounds:
         _show_bound(bound, results)
@@ -217,7 +216,7 @@ def _show_bound(bound: BoundRow, results: FrontResults) -> None:
     if bound.first_choice != bound.number:
         text += f"; trial {bound.first_choice} exceeded the bound on new chips"
     within = results.metric.format_bound(bound.max_drop_pp, bound.max_drop)
-    stderr.print(f"within {within}: {text}", markup=False, style="bold")
+    stderr.print(f"within {within}: {text}", style="bold")
 
 
 def _write_half(fresh: FreshMeasurement, metric: Metric) -> str:

@@ -28,16 +28,16 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
 
     _show(tabulate_accuracy(points, confidence, metric), title)
     if metric.rises_with_drop:
-        stderr.print(metric.explain_drop(), markup=False)
+        stderr.print(metric.explain_drop())
 
 
 def show_summary(summary: Summary) -> None:
     """Print the words of the summary of a mapping run: headline, remarks and cautions."""
-    stderr.print(f"\n{summary.headline}", markup=False, style="bold")
+    stderr.print(f"\n{summary.headline}", style="bold")
     for remark in summary.remarks:
-        stderr.print(remark, markup=False)
+        stderr.print(remark)
     for caution in summary.cautions:
-        stderr.print(f"caution: {caution.text}", markup=False)
+        stderr.print(f"caution: {caution.text}")
 
 
 def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True) -> None:
@@ -52,7 +52,7 @@ def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True
     _show(tabulate_systems(estimates), "latency and energy of one inference")
     for row in estimates:
         for line in describe_programming(row.platform, row.programming, row.tiles_missing if missing_tiles else 0):
-            stderr.print(line, markup=False)
+            stderr.print(line)
 
 
 def _show(content: Table, title: str) -> None:
