@@ -1,11 +1,13 @@
-"""Functions that print tables of accuracies and costs, which several commands use."""
+"""Functions that several commands use to print results and to write report pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lionheart.cli.console import make_table, stderr
+from lionheart.cli.console import make_table, stderr, warn
+from lionheart.errors import ArtifactError
 
 if TYPE_CHECKING:
     from lionheart.metrics import Metric
@@ -53,6 +55,19 @@ def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True
     for row in estimates:
         for line in describe_programming(row.platform, row.programming, row.tiles_missing if missing_tiles else 0):
             stderr.print(line)
+
+
+def write_page(write: Callable[[], Path]) -> Path | None:
+    """Write a report page and return its path. If it cannot be written, show a warning and return None.
+
+    Args:
+        write: Function that writes the page and returns its path.
+    """
+    try:
+        return write()
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
+        return None
 
 
 def _show(content: Table, title: str) -> None:
