@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from commands import TINY, assert_refused, lionheart_command
+from folders import read_tree
 
 import lionheart.jobs
 import lionheart.system.inspection
@@ -48,10 +49,6 @@ Usage = namedtuple("Usage", "total used free")
 def plain(text: str) -> str:
     """Return text without colours, frames and line breaks."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
 
 
 @pytest.fixture
@@ -416,7 +413,7 @@ def test_a_named_task_of_a_file_can_be_resumed(tmp_path: Path, config: Path):
 def test_unknown_task(verb: str, tmp_path: Path):
     out = ["--out", tmp_path / "run"] if verb != "inspect" else []
     assert_refused(lionheart_command(verb, "cifar10/resnet9", *out), "task: got 'cifar10/resnet9'", "'cifar10/resnet8'")
-    assert contents(tmp_path) == {}
+    assert read_tree(tmp_path) == {}
 
 
 def test_unknown_module():
@@ -462,7 +459,7 @@ def test_corrupt_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_bad_flags_of_map(flags: list[str], message: str, hint: str, tmp_path: Path):
     assert_refused(lionheart_command("map", TASK, "--out", tmp_path / "run", *flags), message, hint)
-    assert contents(tmp_path) == {}
+    assert read_tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -482,7 +479,7 @@ def test_bad_config(text: str, message: str, hint: str, tmp_path: Path):
     (tmp_path / "bad.toml").write_text(text)
     result = lionheart_command("map", TASK, "--out", tmp_path / "run", "--config", tmp_path / "bad.toml")
     assert_refused(result, message, hint)
-    assert list(contents(tmp_path)) == ["bad.toml"]
+    assert list(read_tree(tmp_path)) == ["bad.toml"]
 
 
 def test_all_faults_at_once(tmp_path: Path):
@@ -497,54 +494,55 @@ def test_missing_config(tmp_path: Path):
     for path in (tmp_path / "none.toml", tmp_path):
         result = lionheart_command("map", TASK, "--out", tmp_path / "run", "--config", path)
         assert_refused(result, f"{path}: no")
-    assert contents(tmp_path) == {}
+    assert read_tree(tmp_path) == {}
 
 
 # ------------------------------------------------------------------------------------------------- bad input: folders
 
 
 def test_a_resumed_run_keeps_its_settings(copied: Path):
-    before = contents(copied)
+    before = read_tree(copied)
     result = lionheart_command("map", TASK, "--resume", copied, "--max-drop", "3")
     assert_refused(result, "a resumed run keeps its settings", "give --resume without settings")
-    assert contents(copied) == before
+    assert read_tree(copied) == before
 
 
 def test_a_run_that_exists(copied: Path, config: Path):
-    before = contents(copied)
+    before = read_tree(copied)
     result = lionheart_command("map", TASK, "--config", config, "--out", copied)
     assert_refused(result, f"{copied}: the directory already holds a run", f"--resume {copied}")
-    assert contents(copied) == before
+    assert read_tree(copied) == before
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path, config: Path):
     (tmp_path / "file").write_text("precious")
+    before = read_tree(tmp_path)
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         result = lionheart_command("map", TASK, "--config", config, "--out", out)
         assert_refused(result, f"{out}: cannot be used", "choose another folder")
-    assert contents(tmp_path) == {"file": b"precious"}
+    assert read_tree(tmp_path) == before
 
 
 def test_a_full_disk(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))
     result = lionheart_command("map", TASK, "--config", config, "--out", tmp_path / "deep" / "run")
     assert_refused(result, "0 MB free, 50 MB needed", "free some space")
-    assert contents(tmp_path) == {}
+    assert read_tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("verb", [MAP, EVALUATE, "simulate", "report"])
 def test_a_folder_that_is_no_run(verb: str, tmp_path: Path):
     for path in (tmp_path, tmp_path / "nothing"):
         assert_refused(lionheart_command(*verb.split(), path), f"{path}: no run in this directory", "has written")
-    assert contents(tmp_path) == {}
+    assert read_tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "simulate", "report"])
 def test_an_unfinished_run(verb: str, unfinished: Path):
-    before = contents(unfinished)
+    before = read_tree(unfinished)
     result = lionheart_command(verb, unfinished)
     assert_refused(result, f"{unfinished}: the run has not finished", f"lionheart map --resume {unfinished}")
-    assert contents(unfinished) == before
+    assert read_tree(unfinished) == before
 
 
 @pytest.mark.parametrize(
@@ -611,12 +609,12 @@ def test_other_corrupt_files(verb: str, name: str, copied: Path):
     ],
 )
 def test_bad_flags_of_the_other_verbs(arguments: list[str], message: str, hint: str, copied: Path):
-    before = contents(copied)
+    before = read_tree(copied)
     verb, *flags = arguments
     if verb == "evaluate":
         flags += ["--task", TASK]
     assert_refused(lionheart_command(verb, copied, *flags), message, hint)
-    assert contents(copied) == before
+    assert read_tree(copied) == before
 
 
 def test_inspect_on_an_unknown_platform():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,9 @@ from typing import Any
 import pytest
 import torch
 from commands import TINY, lionheart_command
+from folders import read_tree
+from fuzzing import CONTROLS
+from paths import SUPPORT
 from quadrants import build_task
 from safetensors.torch import load_file, save_file
 
@@ -66,16 +68,6 @@ def victim(tmp_path: Path) -> Path:
     (folder / "file").write_text("precious\n")
     (folder / "sub" / "other").write_text("{}")
     return folder
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return a hash of each file below a folder, with its size, mode and time of change."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        found[str(path.relative_to(folder))] = f"{content} {status.st_size} {status.st_mode} {status.st_mtime_ns}"
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------ hostile content
@@ -285,7 +277,7 @@ def test_hostile_run_folders(kind: str, damage: str, runs: Path, victim: Path, h
         shutil.rmtree(hostile / "run", ignore_errors=True)
         shutil.copytree(runs / kind, hostile / "run")
         DAMAGES[damage](hostile / "run", victim)
-        before = tree(victim)
+        before = read_tree(victim, with_status=True)
         if command == "load_run":
             with suppress(LionHeartError):
                 load_run(hostile / "run", build_task().model)
@@ -294,9 +286,9 @@ def test_hostile_run_folders(kind: str, damage: str, runs: Path, victim: Path, h
             result = lionheart_command(*words)
             assert result.exit_code in (0, 2, 3), (command, result.stderr)
             assert len(re.findall("^error: ", result.stderr, re.MULTILINE)) == (result.exit_code == 2)
-            assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", result.stdout + result.stderr) is None
+            assert CONTROLS.search(result.stdout + result.stderr) is None
             assert len(result.stderr) < 12_000
-        assert tree(victim) == before
+        assert read_tree(victim, with_status=True) == before
         page = hostile / "run" / "report.html"
         if page.is_file() and page.stat().st_nlink == 1:
             text = page.read_text()
@@ -384,10 +376,10 @@ def test_a_run_that_fails_early_leaves_nothing(
     if is_old:
         out.mkdir(parents=True)
         (out / "notes.txt").write_text("mine")
-    before = tree(tmp_path)
+    before = read_tree(tmp_path, with_status=True)
     result = lionheart_command(verb, TASK, "--config", runs / "tiny.toml", "--out", out, *flags)
     assert result.exit_code == 2, result.stderr
-    assert {name for name in tree(tmp_path)} == set(before)
+    assert set(read_tree(tmp_path)) == set(before)
     monkeypatch.undo()
     result = lionheart_command(
         verb, TASK, "--config", runs / "tiny.toml", "--out", out, *(PARETO if verb == "pareto" else ())
@@ -426,11 +418,11 @@ def test_folders_that_cannot_be_used(
     (tmp_path / "folder").mkdir()
     (tmp_path / "LINK").symlink_to(tmp_path / "folder")
     (tmp_path / "DANGLING").symlink_to(tmp_path / "absent")
-    before = tree(tmp_path)
+    before = read_tree(tmp_path, with_status=True)
     result = lionheart_command(verb, TASK, "--config", runs / "tiny.toml", "--out", out)
     assert result.exit_code == 2, result.stderr
     assert message in result.stderr
-    assert tree(tmp_path) == before
+    assert read_tree(tmp_path, with_status=True) == before
 
 
 def test_a_path_that_the_locale_cannot_write_is_refused_first(runs: Path, tmp_path: Path):
@@ -466,7 +458,7 @@ def test_results_are_shown_if_the_disk_refuses_them(
         raise OSError(errno.EROFS, "Read-only file system")
 
     run = Path(shutil.copytree(runs / ("front" if command == "pareto" else "map"), tmp_path / "run"))
-    before = tree(run)
+    before = read_tree(run, with_status=True)
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     monkeypatch.setattr(os, "write", refuse)
     words = [str(run) if each == "RUN" else each for each in ARGUMENTS[command]]
@@ -475,7 +467,7 @@ def test_results_are_shown_if_the_disk_refuses_them(
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)
     assert "Read-only file system" in result.stderr
-    assert tree(run) == before
+    assert read_tree(run, with_status=True) == before
 
 
 def test_leftovers_of_a_kill_are_deleted(runs: Path, tmp_path: Path):
@@ -502,8 +494,7 @@ def test_a_signal_ends_a_run_with_one_message(name: str, code: int, runs: Path, 
         "def stop(*arguments):\n    os.kill(os.getpid(), signal.NAME)\n    signal.pause()\n"
         "lionheart.jobs.map.rank_for_run = stop\nbuild = quadrants.build_task\n".replace("NAME", name)
     )
-    support = Path(__file__).parents[1] / "support"
-    paths = os.pathsep.join([str(support), *sys.path])
+    paths = os.pathsep.join([str(SUPPORT), *sys.path])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     words = [
         sys.executable,
@@ -556,7 +547,7 @@ def test_names_of_modules_on_the_terminal(name: str, tmp_path: Path):
         result = lionheart_command("inspect", f"{tmp_path / 'named.py'}:build", *flags)
         assert result.exit_code in (0, 2), result.stderr
         assert "internal error" not in result.stderr
-        assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", result.stdout + result.stderr) is None
+        assert CONTROLS.search(result.stdout + result.stderr) is None
         assert len(result.stderr) < 12_000
 
 

@@ -12,12 +12,13 @@ from fuzzing import fuzz, judge, raises_only
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import ODD_TOML, damaged_bytes, damaged_json_file, damaged_toml_file
+from paths import ROOT
 
 from lionheart.errors import LionHeartError
 from lionheart.mapping import LayerMapping
 from lionheart.units import parse_duration
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "lionheart"
+SOURCE = ROOT / "src" / "lionheart"
 SETTINGS = (
     f'seed = 3\nplatforms = ["alpine-high-power"]\n{TINY}[tile.hwa]\nweight_noise = 0.1\n'
     '[tile.device]\ntechnology = "pcm"\n'

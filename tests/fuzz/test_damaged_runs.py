@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from commands import TINY, lionheart_command
-from fuzzing import fuzz, judge, tree
+from folders import read_tree
+from fuzzing import fuzz, judge
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import damaged_bytes, damaged_json_file, damaged_lines
@@ -67,7 +68,7 @@ def test_records(finished: Path, folder: Path, data: st.DataObject) -> None:
     path = run / data.draw(st.sampled_from(DATA))
     path.write_bytes(data.draw(damaged_json_file(path.read_bytes())))
     judge(*data.draw(st.sampled_from(COMMANDS)), folder=folder, codes=(0, 2, 3), may_write=WRITES)
-    assert tree(folder / "victim") == {"file": tree(folder)["victim/file"]}
+    assert read_tree(folder / "victim") == {"file": read_tree(folder)["victim/file"]}
 
 
 @fuzz(60)
@@ -114,4 +115,4 @@ def test_links_and_odd_names(finished: Path, folder: Path, data: st.DataObject) 
     judge(
         *data.draw(st.sampled_from(COMMANDS)), folder=folder, codes=(0, 2, 3), may_write=(*WRITES, "run/mapping.json")
     )
-    assert tree(folder / "victim") == {"file": tree(folder)["victim/file"]}
+    assert read_tree(folder / "victim") == {"file": read_tree(folder)["victim/file"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -11,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from commands import lionheart_command
+from folders import read_tree
 from hypothesis import HealthCheck, Phase, settings
 from typer.testing import Result
 
 #: Longest time of a command on the processor [s]; a busy machine is not a failure.
 LIMIT_S = 5.0
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+#: Control characters and characters that reverse the direction of text; a terminal would execute them.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 4_000  # longest error message, in characters
 
 
@@ -33,20 +34,6 @@ def fuzz(n: int) -> Any:
     )
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """Return a digest of every file below `folder`, and the target of every link, by relative path."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_symlink():
-            found[name] = f"link to {os.readlink(path)}"
-        elif path.is_file():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        else:
-            found[name] = "folder"
-    return found
-
-
 def judge(*arguments: str | Path, folder: Path, codes: Iterable[int] = (0, 2), may_write: Iterable[str] = ()) -> Result:
     """Run a command in `folder`, and fail if it crashes, hangs, writes control characters or leaves something behind.
 
@@ -56,7 +43,7 @@ def judge(*arguments: str | Path, folder: Path, codes: Iterable[int] = (0, 2), m
         codes: Exit codes that are right.
         may_write: Files in `folder` that may change even so, for example the lock of a run.
     """
-    before, start, cwd = tree(folder), time.process_time(), Path.cwd()
+    before, start, cwd = read_tree(folder), time.process_time(), Path.cwd()
     os.chdir(folder)
     try:
         result = lionheart_command(*arguments)
@@ -66,13 +53,13 @@ def judge(*arguments: str | Path, folder: Path, codes: Iterable[int] = (0, 2), m
     assert result.exit_code in codes, f"exit code {result.exit_code}: {result.output[-2_000:]}"
     assert elapsed < LIMIT_S, f"{elapsed:.1f} s: {result.output[-500:]}"
     assert "Traceback" not in result.output
-    found = _CONTROL.search(result.stderr)
+    found = CONTROLS.search(result.stderr)
     assert not found, f"{found!r} in {result.stderr[:500]!r}"
     if result.exit_code == 2:
         assert len(re.findall(r"^error: ", result.stderr, re.MULTILINE)) == 1, result.stderr[:2_000]
         assert len(result.stderr) < _LONGEST, result.stderr[:500]
         ignored = set(may_write)
-        left = {key: value for key, value in tree(folder).items() if key not in ignored}
+        left = {key: value for key, value in read_tree(folder).items() if key not in ignored}
         assert left == {key: value for key, value in before.items() if key not in ignored}
     return result
 

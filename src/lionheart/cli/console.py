@@ -79,12 +79,12 @@ _urgent = _make_console()
 
 def warn(text: str) -> None:
     """Print the warning `text` to stderr as one line, even with --quiet."""
-    _urgent.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    _urgent.print(f"warning: {text}", style="yellow", soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Print `text` to stderr, even with --quiet. An example of a text is how to resume an interrupted run."""
-    _urgent.print(text, markup=False, soft_wrap=True)
+    _urgent.print(text, soft_wrap=True)
 
 
 def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
@@ -96,7 +96,7 @@ def show_error(message: str, hint: str = "", *, verbose: bool = False) -> None:
         verbose: Whether to print the traceback of the current exception first.
     """
     if verbose:
-        _urgent.print(traceback.format_exc(), markup=False)
+        _urgent.print(traceback.format_exc())
     _urgent.print(f"error: {shorten_message(message)}", style="bold red", soft_wrap=True)
     if hint:
         say(f"  hint: {hint}")
@@ -153,7 +153,7 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """Print `text` to stderr as a line, unless the command has the flag --quiet."""
-        stderr.print(text, markup=False)
+        stderr.print(text)
 
     @contextmanager
     def bar(self, text: str, total: float | None) -> Iterator[_RichBar]:

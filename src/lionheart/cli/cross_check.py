@@ -64,4 +64,4 @@ def show_comparison(tool: str, comparison: Record) -> None:
         table.add_row(*row, style="bold")
     stderr.print(table)
     for line in text.lines:
-        stderr.print(line, markup=False)
+        stderr.print(line)

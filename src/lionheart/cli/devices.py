@@ -137,21 +137,20 @@ def _show_list(listed: TechnologyList) -> None:
     table = make_table("memory technologies", "technology", "description")
     for row in listed.technologies:
         table.add_row(row.technology, row.summary)
-    stderr.print(table, markup=False)
+    stderr.print(table)
     stderr.print(
         "`lionheart devices pcm` shows the constants of one technology. Use and definition of devices: "
         "docs/how-to/devices.md.",
-        markup=False,
     )
 
 
 def _show_page(page: TechnologyPage) -> None:
-    stderr.print(f"{page.technology}: {page.summary}", style="bold", markup=False)
+    stderr.print(f"{page.technology}: {page.summary}", style="bold")
     for name, constant in page.constants.items():
-        stderr.print(f"{name} = {constant.value} [{constant.unit}] ({constant.kind})", markup=False)
-        stderr.print(f"    {constant.source}", markup=False)
+        stderr.print(f"{name} = {constant.value} [{constant.unit}] ({constant.kind})")
+        stderr.print(f"    {constant.source}")
     table = make_table("other settings" if page.constants else "settings", "setting", "meaning")
     for name, text in page.settings.items():
         if name not in page.constants:
             table.add_row(name, text)
-    stderr.print(table, markup=False)
+    stderr.print(table)

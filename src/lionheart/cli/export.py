@@ -83,7 +83,7 @@ def export(
         print_json(found.data)
     if not as_json:
         for line in found.lines:
-            stderr.print(line, markup=False, soft_wrap=True)
+            stderr.print(line, soft_wrap=True)
     if found.is_wrong:
         raise typer.Exit(EXIT_BUG)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lionheart.cli.console import EXIT_NOT_MET, NameCell, RichProgress, make_table, print_json, say, stderr, warn
+from lionheart.cli.console import EXIT_NOT_MET, NameCell, RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -27,7 +27,7 @@ from lionheart.cli.options import (
     TrustTask,
     list_assignments,
 )
-from lionheart.cli.render import show_accuracy, show_summary, show_system
+from lionheart.cli.render import show_accuracy, show_summary, show_system, write_page
 from lionheart.cli.signals import describe_stop, exit_code_of
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_elapsed
@@ -148,17 +148,12 @@ def _telling_how_to_resume(path: Path, task: str) -> Iterator[None]:
 
 
 def _write_page(run: RunDirectory) -> Path | None:
-    """Write the report page of a finished run, and return its path. If it cannot be written, warn and return None."""
-    from lionheart.errors import ArtifactError
+    """Write the report page of a finished run, and return its path; None if it cannot be written."""
     from lionheart.report import write_report
     from lionheart.report.run import read_report_data
 
-    data, page = read_report_data(run), run.file("report.html")
-    try:
-        return write_report(data, page)
-    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
-        warn(error.message)
-        return None
+    data = read_report_data(run)
+    return write_page(lambda: write_report(data, run.file("report.html")))
 
 
 def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None:
@@ -175,15 +170,15 @@ def show_mapping(results: Results, graph: GraphRecord, elapsed_s: float) -> None
     _show_projections(results, graph)
     notes = list(results.notes.items())
     for fqn, note in notes[:_NOTES]:
-        stderr.print(f"  digital: {fqn}: {note}", markup=False)
+        stderr.print(f"  digital: {fqn}: {note}")
     if len(notes) > _NOTES:
-        stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost", markup=False)
+        stderr.print(f"  digital: {len(notes) - _NOTES} more projections, because of their tiles or cost")
     show_accuracy(results.test_over_time, f"test {metric.name} over time, new chips", results.confidence, metric)
     show_system(results.system, missing_tiles=False)
     show_summary(results.summary)
     total = f"total time {format_elapsed(elapsed_s)}"
     search = "" if results.elapsed_s is None else f"search time {format_elapsed(results.elapsed_s)}, "
-    stderr.print(f"{search}{total}", markup=False)
+    stderr.print(f"{search}{total}")
 
 
 def _show_projections(results: Results, graph: GraphRecord) -> None:

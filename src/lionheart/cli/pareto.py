@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr, warn
+from lionheart.cli.console import RichProgress, make_table, print_json, say, stderr
 from lionheart.cli.options import (
     ConfigFile,
     DeviceName,
@@ -25,8 +25,9 @@ from lionheart.cli.options import (
     TrustTask,
     list_assignments,
 )
+from lionheart.cli.render import write_page
 from lionheart.cli.signals import describe_stop, exit_code_of
-from lionheart.errors import ArtifactError, ConfigError
+from lionheart.errors import ConfigError
 from lionheart.units import format_duration, format_elapsed, format_si
 
 if TYPE_CHECKING:
@@ -159,11 +160,7 @@ def _show(path: Path, *, as_json: bool) -> None:
     from lionheart.experimental.pareto.page import report_front
     from lionheart.runs import RunDirectory
 
-    results, page = read_front(RunDirectory.open(path)), None
-    try:
-        page = report_front(path)
-    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
-        warn(error.message)
+    results, page = read_front(RunDirectory.open(path)), write_page(lambda: report_front(path))
     if as_json:
         print_json({"run": str(path), "report": page and str(page), **results.to_json()})
     else:
@@ -202,7 +199,6 @@ def show_front(results: FrontResults) -> None:
         f"(digital {metric.format_value(baseline.decision)}). Column new chips: {results.n_chips_final} other chips, all "
         f"samples (digital {metric.format_value(baseline.validation)}). "
         f"Time and energy of one inference: {results.platform or 'no platform'}.",
-        markup=False,
     )
     for bound in results.bounds:
         _show_bound(bound, results)
@@ -217,7 +213,7 @@ def _show_bound(bound: BoundRow, results: FrontResults) -> None:
     if bound.first_choice != bound.number:
         text += f"; trial {bound.first_choice} exceeded the bound on new chips"
     within = results.metric.format_bound(bound.max_drop_pp, bound.max_drop)
-    stderr.print(f"within {within}: {text}", markup=False, style="bold")
+    stderr.print(f"within {within}: {text}", style="bold")
 
 
 def _write_half(fresh: FreshMeasurement, metric: Metric) -> str:

@@ -61,12 +61,11 @@ def _show_list(data: PlatformList) -> None:
         "`lionheart platforms --show hermes` shows the constants of one platform.\n"
         "`lionheart platforms --template > mine.toml` writes a template for a new platform;\n"
         "docs/how-to/platforms.md explains it.",
-        markup=False,
     )
 
 
 def _show_platform(data: PlatformDescription) -> None:
-    stderr.print(f"{data.platform}: {data.description}", style="bold", markup=False)
+    stderr.print(f"{data.platform}: {data.description}", style="bold")
     for name, entry in data.constants.items():
-        stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
-        stderr.print(f"    {entry.source} ({entry.file})", markup=False)
+        stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})")
+        stderr.print(f"    {entry.source} ({entry.file})")

@@ -89,7 +89,7 @@ def profile(
         print_json(found.to_json())
     else:
         show_profile(found)
-        stderr.print(f"profile: {path}\ntable:   {path.with_suffix('.csv')}", markup=False, soft_wrap=True)
+        stderr.print(f"profile: {path}\ntable:   {path.with_suffix('.csv')}", soft_wrap=True)
 
 
 def show_profile(profile: Profile) -> None:
@@ -118,7 +118,6 @@ def show_profile(profile: Profile) -> None:
     stderr.print(
         f"{unfinished}Digital {metric.name}: {metric.format_value(profile.digital)} on {profile.n_samples} validation "
         f"samples. ± is half the width of the {100 * profile.confidence:g} % confidence interval of the mean over chips.",
-        markup=False,
     )
     if metric.rises_with_drop:
-        stderr.print(metric.explain_drop(), markup=False)
+        stderr.print(metric.explain_drop())

@@ -1,11 +1,13 @@
-"""Functions that print tables of accuracies and costs, which several commands use."""
+"""Functions that several commands use to print results and to write report pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lionheart.cli.console import make_table, stderr
+from lionheart.cli.console import make_table, stderr, warn
+from lionheart.errors import ArtifactError
 
 if TYPE_CHECKING:
     from lionheart.metrics import Metric
@@ -28,16 +30,16 @@ def show_accuracy(points: Sequence[Accuracy], title: str, confidence: float, met
 
     _show(tabulate_accuracy(points, confidence, metric), title)
     if metric.rises_with_drop:
-        stderr.print(metric.explain_drop(), markup=False)
+        stderr.print(metric.explain_drop())
 
 
 def show_summary(summary: Summary) -> None:
     """Print the words of the summary of a mapping run: headline, remarks and cautions."""
-    stderr.print(f"\n{summary.headline}", markup=False, style="bold")
+    stderr.print(f"\n{summary.headline}", style="bold")
     for remark in summary.remarks:
-        stderr.print(remark, markup=False)
+        stderr.print(remark)
     for caution in summary.cautions:
-        stderr.print(f"caution: {caution.text}", markup=False)
+        stderr.print(f"caution: {caution.text}")
 
 
 def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True) -> None:
@@ -52,7 +54,20 @@ def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True
     _show(tabulate_systems(estimates), "latency and energy of one inference")
     for row in estimates:
         for line in describe_programming(row.platform, row.programming, row.tiles_missing if missing_tiles else 0):
-            stderr.print(line, markup=False)
+            stderr.print(line)
+
+
+def write_page(write: Callable[[], Path]) -> Path | None:
+    """Write a report page and return its path. If it cannot be written, show a warning and return None.
+
+    Args:
+        write: Function that writes the page and returns its path.
+    """
+    try:
+        return write()
+    except ArtifactError as error:  # the disk is full or allows no writing: the results can be shown nevertheless
+        warn(error.message)
+        return None
 
 
 def _show(content: Table, title: str) -> None:

@@ -25,4 +25,4 @@ def report(
     if as_json:
         print_json({"report": str(page)})
     else:
-        stderr.print(f"report: {page}", markup=False, soft_wrap=True)
+        stderr.print(f"report: {page}", soft_wrap=True)

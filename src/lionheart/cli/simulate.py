@@ -113,7 +113,7 @@ def show_pipeline(data: PipelineRecord) -> None:
 
     digital, mapped, n = data.all_digital, data.mapped, data.n_cores
     what = f"{n} core{'s' if n > 1 else ''}, {data.n_inferences} inference{'s' if data.n_inferences > 1 else ''}"
-    stderr.print(f"\n{data.platform}: {what}", markup=False, style="bold")
+    stderr.print(f"\n{data.platform}: {what}", style="bold")
     table = make_table("simulated", "", "digital", "mapped", "better", right=("digital", "mapped", "better"))
     table.title = None
     for name, before, after, unit, gain in (
@@ -126,7 +126,7 @@ def show_pipeline(data: PipelineRecord) -> None:
         table.add_row(name, *values, "" if gain is None else f"{gain:.2f}×")
     stderr.print(table)
     _show_cores(digital.cores, mapped.cores)
-    stderr.print(describe_shared_tiles(data), markup=False)
+    stderr.print(describe_shared_tiles(data))
 
 
 def _show_cores(digital: tuple[CoreRecord, ...], mapped: tuple[CoreRecord, ...]) -> None:

@@ -36,5 +36,5 @@ def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():
-            stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})", markup=False)
-            stderr.print(f"    {entry.source}", markup=False)
+            stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})")
+            stderr.print(f"    {entry.source}")

@@ -55,7 +55,6 @@ def train(
         stderr.print(
             f"{task}: this command trains new weights. `map` and the other verbs use the published weights. "
             "To use the new weights, call build_task(..., weights=...) in Python.",
-            markup=False,
             soft_wrap=True,
         )
     spec = recipe.train_spec
@@ -72,6 +71,5 @@ def train(
         )
         stderr.print(
             f"{task}: test {metric.name} {test}, validation {metric.name} {validation}; weights: {target}",
-            markup=False,
             soft_wrap=True,
         )

@@ -13,7 +13,6 @@ from lionheart.mapping import Placement
 from lionheart.metrics import Metric, is_within
 from lionheart.runs import Results, RunDescription
 from lionheart.runs.costs import PipelineRecord
-from lionheart.runs.records import find_untried
 from lionheart.runs.summary import Summary
 from lionheart.runs.text import describe_duration, format_pp
 
@@ -111,7 +110,7 @@ class ReportData:
 
         The list is empty if a step of the search tried several projections together.
         """
-        return list(find_untried(self.results, [each.fqn for each in self.graph.candidates if each.mappable]))
+        return list(self.results.untried or ())
 
     @cached_property
     def summary(self) -> Summary:

@@ -12,8 +12,14 @@ from markupsafe import Markup, escape
 from lionheart.files import write_text
 from lionheart.report.data import ReportData
 from lionheart.report.sections import SECTIONS
-from lionheart.runs.text import tie_units
 from lionheart.text import escape_controls
+
+_BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
+
+
+def tie_units(text: str) -> str:
+    """Return `text` with the space between each number and its unit replaced by a no-break space."""
+    return _BEFORE_UNIT.sub("\u00a0", text)
 
 
 def _break_dots(name: str) -> Markup:

@@ -15,6 +15,7 @@ from lionheart.record import Record
 from lionheart.runs.wording import (
     find_required,
     is_required,
+    list_required_times,
     write_cautions,
     write_conclusion,
     write_headline,
@@ -100,7 +101,7 @@ class Summary(Record):
 def summarise(results: Results) -> Summary:
     """Return the summary of the results of a mapping run."""
     measured = results.validation_over_time or (results.validation,)
-    required = [point.t_inference for point in measured]
+    required = list_required_times(results)
     validation = _summarise_split(results, results.baseline.validation_accuracy, measured, required)
     test = None
     if results.baseline.test_accuracy is not None and find_required(results.test_over_time, required):
@@ -118,7 +119,7 @@ def summarise(results: Results) -> Summary:
         analog_weight_share=results.analog_weight_share,
         platforms=platforms,
         headline=write_headline(results),
-        remarks=tuple(text for text in write_remarks(results) if text),
+        remarks=tuple(write_remarks(results)),
         cautions=(*results.cautions, *found),
         conclusion=write_conclusion(results, validation, test, platforms),
     )

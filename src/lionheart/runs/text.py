@@ -1,10 +1,10 @@
-"""Format numbers, durations and settings as text for the report page."""
+"""Phrases about numbers, durations and results of a run, which the terminal, the summary and the report page share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lionheart.metrics import ACCURACY, Metric
 from lionheart.units import format_duration
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lionheart.runs.costs import PipelineRecord
 
 _UNIT_NAMES = {"s": "second", "min": "minute", "h": "hour", "d": "day", "mo": "month", "y": "year"}
-_BEFORE_UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|pp|log-%|F1|MACs|chips|[pnµmkMGT]?(?:s|J|Hz|W))(?![\w]))")
 
 
 def format_percent(fraction: float, digits: int = 1) -> str:
@@ -94,43 +93,6 @@ def describe_gain(factor: float, more: str, less: str) -> str:
         return "the same"
     ratio, word = (factor, more) if factor > 1 else (1 / factor, less)
     return f"{ratio:.3g}× {word}" if ratio >= 100 else f"{ratio:.{1 if ratio >= 10 else 2}f}× {word}"
-
-
-def describe_setting(value: Any) -> str:
-    """Return the value of a setting as text.
-
-    Booleans become "yes" or "no", None and empty lists become "none", and the items of a list are separated by commas.
-    """
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.8g}"
-    if isinstance(value, list):
-        return ", ".join(describe_setting(item) for item in value) or "none"
-    return str(value)
-
-
-def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as a flat list of pairs, each with a dotted name and a value as text.
-
-    Args:
-        settings: Settings, whose values may be dicts of further settings. Entries named ``schema_version`` are left out.
-        prefix: Text before all names, for example ``"tile."``.
-    """
-    pairs: list[tuple[str, str]] = []
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            pairs += flatten_settings(value, f"{prefix}{name}.")
-        elif name != "schema_version":
-            pairs.append((f"{prefix}{name}", describe_setting(value)))
-    return pairs
-
-
-def tie_units(text: str) -> str:
-    """Return `text` with the space between each number and its unit replaced by a no-break space."""
-    return _BEFORE_UNIT.sub("\u00a0", text)
 
 
 def describe_tiles(n_tiles: int, max_tiles: int | None) -> str:

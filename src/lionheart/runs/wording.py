@@ -22,17 +22,21 @@ from lionheart.runs.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from lionheart.runs.records import Accuracy, HoldoutTest, Results
+    from lionheart.runs.records import Accuracy, Results
     from lionheart.runs.summary import PlatformSummary, SplitSummary
 
 _FEW_CHIPS = 5  # with fewer chips, the interval of a mean is wider than three standard deviations
 _MOST_NAMES = 6  # layers that a sentence names
 
 
+def list_required_times(results: Results) -> list[float]:
+    """Return the times after programming at which the bound must hold [s]."""
+    return [point.t_inference for point in results.validation_over_time or (results.validation,)]
+
+
 def find_test_point(results: Results) -> Accuracy | None:
     """Return the test score with the largest drop at the times at which the bound must hold; None if there is none."""
-    required = [point.t_inference for point in results.validation_over_time or (results.validation,)]
-    found = find_required(results.test_over_time, required)
+    found = find_required(results.test_over_time, list_required_times(results))
     return min(found, key=lambda point: results.metric.rank(point.mean), default=None)
 
 
@@ -145,22 +149,24 @@ def _describe_validation(results: Results) -> str:
 
 
 def write_remarks(results: Results) -> list[str]:
-    """Return sentences about the tile limit, the objective, the steps after the search and the hold-out test; empty = none."""
+    """Return sentences about the tile limit, the objective, the steps after the search and the hold-out test."""
     notes, systems = results.notes, results.system
     on_tiles = describe_tiles(results.n_tiles, results.max_tiles)
     left = f"Digital because of the tile limit or the cost: {_count(len(notes), 'projection')}." if notes else ""
-    return [
+    found = [
         f"The mapping needs {on_tiles}." if results.max_tiles is not None and results.mapping.analog else "",
         describe_objective(results.objective, systems[0].platform if systems else None),
         left,
         describe_compensation(results.tiles, len(results.mapping.analog)),
         describe_refresh(results.refresh, results.bound),
-        _describe_holdout(results, results.holdout_tests),
+        _describe_holdout(results),
     ]
+    return [text for text in found if text]
 
 
-def _describe_holdout(results: Results, tests: Sequence[HoldoutTest]) -> str:
+def _describe_holdout(results: Results) -> str:
     """Return a sentence with the result of the hold-out tests, which measure mappings on held-out validation samples."""
+    tests = results.holdout_tests
     if not tests:
         return ""
     last, n_failed = tests[-1], sum(not test.accepted for test in tests)

@@ -31,7 +31,7 @@ from lionheart.report.figures import (
     share_strip,
 )
 from lionheart.report.gantt import GanttBar, draw_gantt
-from lionheart.report.page import environment
+from lionheart.report.page import environment, tie_units
 from lionheart.report.sections import SECTIONS, Section
 from lionheart.report.svg import LinearScale, TimeScale, choose_ticks, element, spread_labels
 from lionheart.runs import RefreshInterval, Results, RunDescription
@@ -42,7 +42,6 @@ from lionheart.runs.text import (
     describe_gain,
     describe_refresh,
     format_pp,
-    tie_units,
 )
 
 # name, rows, cols, matrix-vector products: ResNet8 on 32x32 images

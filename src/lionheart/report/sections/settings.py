@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lionheart.report.data import ReportData
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.runs.text import flatten_settings
 
 _TITLES = {"search": "Search", "tile": "Tile, device and hardware-aware training", "train": "Training"}
 
@@ -23,7 +23,39 @@ def describe(data: ReportData) -> dict[str, Any]:
         ("Software and hardware", {} if run.environment is None else run.environment.to_json()),
         *((title, run.settings.get(name)) for name, title in _TITLES.items()),
     ]
-    return {"groups": [{"title": title, "pairs": flatten_settings(settings)} for title, settings in groups if settings]}
+    return {"groups": [{"title": title, "pairs": _flatten(settings)} for title, settings in groups if settings]}
+
+
+def _describe_value(value: Any) -> str:
+    """Return the value of a setting as text.
+
+    Booleans become "yes" or "no", None and empty lists become "none", and the items of a list are separated by commas.
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    if isinstance(value, list):
+        return ", ".join(_describe_value(item) for item in value) or "none"
+    return str(value)
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as a flat list of pairs, each with a dotted name and a value as text.
+
+    Args:
+        settings: Settings, whose values may be dicts of further settings. Entries named ``schema_version`` are left out.
+        prefix: Text before all names, for example ``"tile."``.
+    """
+    pairs: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            pairs += _flatten(value, f"{prefix}{name}.")
+        elif name != "schema_version":
+            pairs.append((f"{prefix}{name}", _describe_value(value)))
+    return pairs
 
 
 SECTIONS.add("settings", Section(60, describe))
