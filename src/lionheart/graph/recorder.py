@@ -37,7 +37,7 @@ class TraceRecorder:
         self._stacks: dict[str, list[Row]] = {}
         self._packed: dict[nn.Module, tuple[PackedLayer, list[Row]]] = {}
         self._written: dict[nn.Module, tuple[int, int, int]] = {}
-        self._order: list[Row] = []
+        self._order: dict[Row, None] = {}
         self._last_runs: dict[str, int] = {}
         self._n_uses = 0
         self._edges: dict[tuple[str, str], None] = {}
@@ -142,7 +142,7 @@ class TraceRecorder:
         n_matrices = len(weight) if weight.ndim == 3 else 1
         for row, share in shares:
             if not row.n_calls:
-                self._list(row)
+                self._order[row] = None
                 row.fqn = next((u.fqn for u in row.users if u.module is module[1]), row.fqn)
             row.n_calls += share > 0
             row.macs += round(macs * share)
@@ -153,11 +153,6 @@ class TraceRecorder:
             if row.users and all(user.module is not module[1] for user in row.users):
                 row.outside = module[0] or type(self.model).__name__
         return self._connect([row.fqn for row, share in shares if share > 0], producers)
-
-    def _list(self, row: Row) -> None:
-        if not row.is_listed:
-            self._order.append(row)
-            row.is_listed = True
 
     def _connect(self, fqns: list[str], producers: Iterable[str]) -> list[str]:
         """Record that the projections `fqns` read outputs of the projections `producers`. Return `fqns`."""
@@ -187,7 +182,7 @@ class TraceRecorder:
             return None
         packed, rows = self._packed[module[1]]
         for row in rows:
-            self._list(row)
+            self._order[row] = None
             row.n_calls += 1 if packed.time_dim is None else output.shape[packed.time_dim]
             row.macs += row.weights * (output.numel() // packed.width)
             row.n_inputs += inputs[0].numel()
@@ -278,7 +273,7 @@ class TraceRecorder:
             row = Row([], region, layer_type="stacked", quantised=quantised_type(whole))
             row.fqn, row.shape, row.unsupported_reason = fqn, (*shape, 1), explain_missing_layer(module)
             rows.append(row)
-            self._list(row)
+            self._order[row] = None
         self._memories[memory_of(whole)] = rows
         return rows
 
@@ -333,7 +328,7 @@ class TraceRecorder:
             if not (user.projection.is_module or is_convolution(user.module)):
                 continue
             calls, read, written = self._written[user.module]
-            self._list(row)
+            self._order[row] = None
             row.n_calls, row.n_inputs, row.n_outputs = calls, read, written
             row.macs = row.weights * written // (row.shape[1] * row.shape[2])
             row.has_bias = user.projection.bias is not None
