@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import final
 
 from torch import Tensor, nn
@@ -236,8 +237,7 @@ class TraceRecorder:
             self.operations.note_computed(origin.names)
         if origin.region is None or quantised_type(whole):
             rows = self._computed.get(module[1], []) if module[1] is not None else []
-            opened = (*self._rows.values(), *(row for each in self._computed.values() for row in each))
-            rows = rows or [row for row in opened if row.parameter in origin.names]
+            rows = rows or [row for row in self._layer_rows() if row.parameter in origin.names]
             if len(rows) == 1:
                 rows[0].is_computed = True
                 return [(rows[0], 1.0)]
@@ -259,6 +259,10 @@ class TraceRecorder:
         if found and abs(sum(share for _, share in found) - 1) < 1e-9:
             return found
         return [(self._functional_row(origin, module, weight, is_computed=False), 1.0)]
+
+    def _layer_rows(self) -> Iterator[Row]:
+        """Yield the rows of the projections in layers of registered types, whose weight is a parameter or is computed."""
+        return itertools.chain(self._rows.values(), *self._computed.values())
 
     def _stack_rows(self, name: str, module: Module, x: Tensor, weight: Tensor) -> list[Row]:
         """Return the rows of all matrices of the stack `name`, including the matrices that multiply no inputs."""
@@ -320,8 +324,7 @@ class TraceRecorder:
 
         The number of MACs is derived from the size of the outputs.
         """
-        opened = [*self._rows.values(), *(row for each in self._computed.values() for row in each)]
-        for row in opened:
+        for row in self._layer_rows():
             user = next((each for each in row.users if each.module in self._written), None)
             if row.n_calls or user is None or user.module in self._multiplying:
                 continue
