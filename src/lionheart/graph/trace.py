@@ -33,7 +33,7 @@ from lionheart.graph.ops import (
 )
 from lionheart.graph.proxy import WeightProxy
 from lionheart.graph.recorder import TraceRecorder
-from lionheart.graph.rows import where_in
+from lionheart.graph.rows import Module, where_in
 from lionheart.graph.samples import cut_batch, is_one_of
 from lionheart.graph.stacks import is_stack
 from lionheart.graph.storage import Origin, StorageTracker
@@ -98,7 +98,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.recorder.add_operation(known, inputs, outputs[0], producers=producers, parameters=parameters)
 
     @property
-    def _module(self) -> tuple[str, nn.Module | None]:
+    def _module(self) -> Module:
+        """Name of the module that runs, and the module."""
         return self.stack[-1] if self.stack else ("", None)
 
     def _pick(self, name: str, args: tuple[Any, ...], origins: list[Origin | None]) -> Origin | None:
@@ -115,15 +116,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Return whether the operation belongs to a layer of known sizes. All other operations remain to be recorded.
         """
-        is_packed = func.namespace == "quantized" or name.startswith("quantized_")
-        if not is_packed and not any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)):
+        has_object = any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given))
+        if not has_object and func.namespace != "quantized" and not name.startswith("quantized_"):
             return False
         producers = self.tracker.producers(inputs)
         fqns = self.recorder.add_packed_use(self._module, inputs, outputs[0], producers) if inputs else None
         if fqns is not None:
             self.tracker.follow_product(outputs[0], fqns)
             return True
-        if any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)) and "embedding" not in name:
+        if has_object and "embedding" not in name:
             fqn, module = self._module
             self.recorder.reads.note_packed(fqn, type(module).__name__, name)
         return False
