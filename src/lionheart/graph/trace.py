@@ -65,15 +65,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = run_operation(func, args, kwargs or {})
-        packet, name = func._overloadpacket, func._overloadpacket.__name__.rstrip("_")
+        packet = func._overloadpacket
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         outputs = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
         macs = macs_of(packet, args, kwargs or {}, result)
         if macs is not None and outputs:
             self._record_product(_Call(packet, args, kwargs or {}), macs, inputs, outputs)
-        elif outputs and self._record_packed(func, name, (args, kwargs), inputs, outputs):
-            pass
-        else:
+        elif not outputs or not self._record_packed(func, (args, kwargs), inputs, outputs):
             self._record_operation(func, args, inputs, outputs)
         return result
 
@@ -111,11 +109,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         return Origin(first.names, None, pick_shares(args, len(args[0])))
 
-    def _record_packed(self, func: Any, name: str, given: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    def _record_packed(self, func: Any, given: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
         """Record a call of an operation on packed weights, which no tensor stores.
 
         Return whether the operation belongs to a layer of known sizes. All other operations remain to be recorded.
         """
+        name = func._overloadpacket.__name__.rstrip("_")
         has_object = any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given))
         if not has_object and func.namespace != "quantized" and not name.startswith("quantized_"):
             return False
@@ -157,7 +156,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
-    """Run `model` once in evaluation mode and return a graph of all its operations.
+    """Run `model` in evaluation mode and return a graph of all operations of one inference.
+
+    The model runs again on one sample if the inputs may be a batch of several.
 
     Args:
         model: Model to trace. Its weights, buffers and training mode are not changed. A model on the ``meta`` device is traced
