@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, calibrate_input_ranges_, seed_noise_
 from lionheart.analog.clipping import clips_by_spread
+from lionheart.copies import copy_model
 from lionheart.data import call_model, move_batch, read_first
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
