@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_digital_, find_uncalibrated
+from lionheart.copies import copy_model
 from lionheart.data import (
     BatchSource,
     as_batches,
@@ -27,7 +28,6 @@ from lionheart.data import (
 from lionheart.devices import DEVICES, DeviceSpec, TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.graph.copies import copy_model
 from lionheart.graph.rules import match_rules
 from lionheart.jobs.times import choose_times
 from lionheart.mapping import LayerMapping

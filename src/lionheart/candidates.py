@@ -106,9 +106,8 @@ def record_graph(graph: LayerGraph, candidates: Iterable[Candidate]) -> GraphRec
         candidates: Projections of the graph, each with the decision whether it may run on analog tiles. Projections that did
             not run are left out.
     """
-    used = set(graph.fqns)
-    judged = [each for each in candidates if each.node.fqn in used]
-    rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in judged)
+    ran = select_ran(graph, candidates)
+    rows = tuple(CandidateRecord(fqn=each.node.fqn, **list_fields(each.judgement)) for each in ran)
     return GraphRecord(**list_fields(graph), candidates=rows)
 
 
@@ -152,6 +151,17 @@ def find_candidates(
         partition = partition_matrix(node.rows, node.cols, node.groups, tile.rows, tile.cols)
         found.append(Candidate(node, partition, node.unsupported_reason))
     return found
+
+
+def select_ran(graph: LayerGraph, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates whose projection (weight matrix) ran when the layer graph was traced.
+
+    Args:
+        graph: Layer graph of a network.
+        candidates: Projections of the graph, each with the decision whether it may run on analog tiles.
+    """
+    names = set(graph.fqns)
+    return [candidate for candidate in candidates if candidate.node.fqn in names]
 
 
 def rank_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -9,7 +9,7 @@ from lionheart.devices import TileSpec
 from lionheart.errors import TilingError
 from lionheart.graph import LayerGraph
 
-_MOST_PIECES = 10_000_000
+_MOST_PIECES = 10_000_000  # of a matrix in one dimension; more come from wrong sizes
 
 
 @final
@@ -52,7 +52,7 @@ def split_evenly(size: int, largest: int) -> tuple[int, ...]:
     rule.
 
     Raises:
-        TilingError: `size` or `largest` is less than 1, or the matrix has more than ten million pieces.
+        TilingError: `size` or `largest` is less than 1, or there are more than ten million pieces.
     """
     if size < 1 or largest < 1:
         raise TilingError(

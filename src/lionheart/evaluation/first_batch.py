@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
+from lionheart.copies import copy_model
 from lionheart.data import Batch, BatchSource, batch_length, count_batches, device_of
 from lionheart.errors import ConfigError, DataWarning, LionHeartError
 from lionheart.evaluation.checks import describe, find_invalid, is_equal
 from lionheart.evaluation.judge import Subject, check_outputs, check_training
 from lionheart.evaluation.overlap import describe_overlap
-from lionheart.graph.copies import copy_model
 from lionheart.loaders import shorten_error
 
 

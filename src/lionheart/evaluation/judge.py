@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from lionheart.copies import copy_model
 from lionheart.data import Batch, BatchSource, count_batches, device_of, first_sample, move_batch
 from lionheart.errors import ConfigError, LionHeartError
 from lionheart.evaluation.checks import (
@@ -22,7 +23,6 @@ from lionheart.evaluation.checks import (
     run_model,
 )
 from lionheart.evaluation.overlap import last_batch_size
-from lionheart.graph.copies import copy_model
 from lionheart.loaders import shorten_error
 from lionheart.metrics import Metric
 

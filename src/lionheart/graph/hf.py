@@ -93,10 +93,6 @@ def _load_config(name: str) -> Any:
         return CONFIG_MAPPING[name]()
     try:
         config = AutoConfig.from_pretrained(name, **hub_options(name))
-        check_config(config.to_dict(), f"hf:{name}")
-        return config
-    except ConfigError:
-        raise
     except (OSError, ValueError) as error:
         known = suggest(name, list(CONFIG_MAPPING.keys()), label="model types")
         raise ArtifactError(
@@ -104,6 +100,8 @@ def _load_config(name: str) -> Any:
             hint="give a folder with a config.json, the name of a model on the Hugging Face hub, or a model type; for a model "
             f"on the hub, check the network connection; {known}",
         ) from error
+    check_config(config.to_dict(), f"hf:{name}")
+    return config
 
 
 def _is_cached(name: str) -> bool:

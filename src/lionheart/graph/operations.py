@@ -18,7 +18,7 @@ class OperationCounts:
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, str], list[int]] = {}
         self._constant_work: list[tuple[frozenset[str], tuple[str, str], list[int]]] = []
-        self._computed_from: list[frozenset[str]] = []  # names of the parameters of each computed weight
+        self._computed_from: set[frozenset[str]] = set()  # names of the parameters of each computed weight
 
     def add(
         self,
@@ -54,7 +54,7 @@ class OperationCounts:
 
     def note_computed(self, names: Iterable[str]) -> None:
         """Record that a weight is computed from the parameters and buffers `names`."""
-        self._computed_from.append(frozenset(names))
+        self._computed_from.add(frozenset(names))
 
     def computes_weight(self, parameters: Iterable[str]) -> bool:
         """Return whether an operation is a step in the computation of the weight of a layer, as in spectral normalisation.

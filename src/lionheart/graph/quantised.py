@@ -68,10 +68,9 @@ def _weight_type(layer: Any) -> str:
 def quantised_type(tensor: Tensor) -> str:
     """Return the type of a quantised tensor: its data type or the name of its class. Empty for a floating-point tensor."""
     plain = (Tensor, nn.Parameter, nn.UninitializedParameter, nn.Buffer)
-    if type(tensor) not in plain and (hasattr(tensor, "dequantize") and "dequantize" in _own_names(type(tensor))):
-        return type(tensor).__name__
-    if type(tensor) not in plain and hasattr(tensor, "__tensor_flatten__"):
-        return type(tensor).__name__
+    found = type(tensor)
+    if found not in plain and ("dequantize" in _own_names(found) or hasattr(tensor, "__tensor_flatten__")):
+        return found.__name__
     if tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
         return str(tensor.dtype)
     return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import final
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class TraceRecorder:
         self._stacks: dict[str, list[Row]] = {}
         self._packed: dict[nn.Module, tuple[PackedLayer, list[Row]]] = {}
         self._written: dict[nn.Module, tuple[int, int, int]] = {}
-        self._order: list[Row] = []
+        self._order: dict[Row, None] = {}
         self._last_runs: dict[str, int] = {}
         self._n_uses = 0
         self._edges: dict[tuple[str, str], None] = {}
@@ -142,7 +143,7 @@ class TraceRecorder:
         n_matrices = len(weight) if weight.ndim == 3 else 1
         for row, share in shares:
             if not row.n_calls:
-                self._list(row)
+                self._order[row] = None
                 row.fqn = next((u.fqn for u in row.users if u.module is module[1]), row.fqn)
             row.n_calls += share > 0
             row.macs += round(macs * share)
@@ -153,11 +154,6 @@ class TraceRecorder:
             if row.users and all(user.module is not module[1] for user in row.users):
                 row.outside = module[0] or type(self.model).__name__
         return self._connect([row.fqn for row, share in shares if share > 0], producers)
-
-    def _list(self, row: Row) -> None:
-        if not row.is_listed:
-            self._order.append(row)
-            row.is_listed = True
 
     def _connect(self, fqns: list[str], producers: Iterable[str]) -> list[str]:
         """Record that the projections `fqns` read outputs of the projections `producers`. Return `fqns`."""
@@ -187,7 +183,7 @@ class TraceRecorder:
             return None
         packed, rows = self._packed[module[1]]
         for row in rows:
-            self._list(row)
+            self._order[row] = None
             row.n_calls += 1 if packed.time_dim is None else output.shape[packed.time_dim]
             row.macs += row.weights * (output.numel() // packed.width)
             row.n_inputs += inputs[0].numel()
@@ -241,8 +237,7 @@ class TraceRecorder:
             self.operations.note_computed(origin.names)
         if origin.region is None or quantised_type(whole):
             rows = self._computed.get(module[1], []) if module[1] is not None else []
-            opened = (*self._rows.values(), *(row for each in self._computed.values() for row in each))
-            rows = rows or [row for row in opened if row.parameter in origin.names]
+            rows = rows or [row for row in self._layer_rows() if row.parameter in origin.names]
             if len(rows) == 1:
                 rows[0].is_computed = True
                 return [(rows[0], 1.0)]
@@ -265,6 +260,10 @@ class TraceRecorder:
             return found
         return [(self._functional_row(origin, module, weight, is_computed=False), 1.0)]
 
+    def _layer_rows(self) -> Iterator[Row]:
+        """Yield the rows of the projections in layers of registered types, whose weight is a parameter or is computed."""
+        return itertools.chain(self._rows.values(), *self._computed.values())
+
     def _stack_rows(self, name: str, module: Module, x: Tensor, weight: Tensor) -> list[Row]:
         """Return the rows of all matrices of the stack `name`, including the matrices that multiply no inputs."""
         if name in self._stacks:
@@ -278,7 +277,7 @@ class TraceRecorder:
             row = Row([], region, layer_type="stacked", quantised=quantised_type(whole))
             row.fqn, row.shape, row.unsupported_reason = fqn, (*shape, 1), explain_missing_layer(module)
             rows.append(row)
-            self._list(row)
+            self._order[row] = None
         self._memories[memory_of(whole)] = rows
         return rows
 
@@ -325,15 +324,14 @@ class TraceRecorder:
 
         The number of MACs is derived from the size of the outputs.
         """
-        opened = [*self._rows.values(), *(row for each in self._computed.values() for row in each)]
-        for row in opened:
+        for row in self._layer_rows():
             user = next((each for each in row.users if each.module in self._written), None)
             if row.n_calls or user is None or user.module in self._multiplying:
                 continue
             if not (user.projection.is_module or is_convolution(user.module)):
                 continue
             calls, read, written = self._written[user.module]
-            self._list(row)
+            self._order[row] = None
             row.n_calls, row.n_inputs, row.n_outputs = calls, read, written
             row.macs = row.weights * written // (row.shape[1] * row.shape[2])
             row.has_bias = user.projection.bias is not None

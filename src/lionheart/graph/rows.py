@@ -40,7 +40,7 @@ class Row:
             self.shape = (layout.rows, layout.cols, layout.groups)
         self.unsupported_reason = ""
         self.n_calls = self.n_inputs = self.n_outputs = self.macs = 0
-        self.has_bias = self.is_computed = self.is_listed = False
+        self.has_bias = self.is_computed = False
         self.outside = ""
 
     @property

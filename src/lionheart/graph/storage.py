@@ -5,9 +5,9 @@ Tensors are identified by their memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -78,17 +78,19 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
         for name, value in vars(module).items():
             if name in _OF_MODULES:
                 continue
-            items = (
-                enumerate(value)
-                if isinstance(value, (list, tuple))
-                else dict(value).items()
-                if isinstance(value, dict)
-                else ()
-            )
-            for key, item in [("", value), *items]:
+            for key, item in _elements(value):
                 if isinstance(item, Tensor):
                     found.setdefault(".".join(filter(None, (fqn, name, str(key)))), item)
     return found
+
+
+def _elements(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the pair ``("", value)``, and then a pair ``(key, element)`` for each element of a list, tuple or dict."""
+    yield "", value
+    if isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+    elif isinstance(value, dict):
+        yield from value.items()
 
 
 @final

@@ -33,7 +33,7 @@ from lionheart.graph.ops import (
 )
 from lionheart.graph.proxy import WeightProxy
 from lionheart.graph.recorder import TraceRecorder
-from lionheart.graph.rows import where_in
+from lionheart.graph.rows import Module, where_in
 from lionheart.graph.samples import cut_batch, is_one_of
 from lionheart.graph.stacks import is_stack
 from lionheart.graph.storage import Origin, StorageTracker
@@ -65,15 +65,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = run_operation(func, args, kwargs or {})
-        packet, name = func._overloadpacket, func._overloadpacket.__name__.rstrip("_")
+        packet = func._overloadpacket
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         outputs = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
         macs = macs_of(packet, args, kwargs or {}, result)
         if macs is not None and outputs:
             self._record_product(_Call(packet, args, kwargs or {}), macs, inputs, outputs)
-        elif outputs and self._record_packed(func, name, (args, kwargs), inputs, outputs):
-            pass
-        else:
+        elif not outputs or not self._record_packed(func, (args, kwargs), inputs, outputs):
             self._record_operation(func, args, inputs, outputs)
         return result
 
@@ -98,7 +96,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.recorder.add_operation(known, inputs, outputs[0], producers=producers, parameters=parameters)
 
     @property
-    def _module(self) -> tuple[str, nn.Module | None]:
+    def _module(self) -> Module:
+        """Name of the module that runs, and the module."""
         return self.stack[-1] if self.stack else ("", None)
 
     def _pick(self, name: str, args: tuple[Any, ...], origins: list[Origin | None]) -> Origin | None:
@@ -110,20 +109,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         return Origin(first.names, None, pick_shares(args, len(args[0])))
 
-    def _record_packed(self, func: Any, name: str, given: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    def _record_packed(self, func: Any, given: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
         """Record a call of an operation on packed weights, which no tensor stores.
 
         Return whether the operation belongs to a layer of known sizes. All other operations remain to be recorded.
         """
-        is_packed = func.namespace == "quantized" or name.startswith("quantized_")
-        if not is_packed and not any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)):
+        name = func._overloadpacket.__name__.rstrip("_")
+        has_object = any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given))
+        if not has_object and func.namespace != "quantized" and not name.startswith("quantized_"):
             return False
         producers = self.tracker.producers(inputs)
         fqns = self.recorder.add_packed_use(self._module, inputs, outputs[0], producers) if inputs else None
         if fqns is not None:
             self.tracker.follow_product(outputs[0], fqns)
             return True
-        if any(isinstance(each, torch.ScriptObject) for each in tree_leaves(given)) and "embedding" not in name:
+        if has_object and "embedding" not in name:
             fqn, module = self._module
             self.recorder.reads.note_packed(fqn, type(module).__name__, name)
         return False
@@ -156,7 +156,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def trace_graph(model: nn.Module, example_inputs: Any) -> LayerGraph:
-    """Run `model` once in evaluation mode and return a graph of all its operations.
+    """Run `model` in evaluation mode and return a graph of all operations of one inference.
+
+    The model runs again on one sample if the inputs may be a batch of several.
 
     Args:
         model: Model to trace. Its weights, buffers and training mode are not changed. A model on the ``meta`` device is traced

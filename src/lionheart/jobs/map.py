@@ -11,11 +11,11 @@ from torch import nn
 
 from lionheart.analog import convert_to_digital_
 from lionheart.candidates import Candidate, find_candidates, record_graph
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource
 from lionheart.errors import ArtifactError, ConfigError, check_type
 from lionheart.evaluation import naming_data
 from lionheart.graph import LayerGraph
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.bound import choose_bound, find_max_drop, recall_max_drop
 from lionheart.jobs.checks import check_confidence, check_task, is_training, list_splits

@@ -9,11 +9,11 @@ from typing import TypeVar, final
 from torch import nn
 
 from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
+from lionheart.copies import copy_model
 from lionheart.data import device_of, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
 from lionheart.devices import TileSpec
 from lionheart.evaluation import Subject, explain_step
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lionheart.candidates import Candidate
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.errors import ArtifactError, ConfigError
 from lionheart.evaluation import estimate_mean, evaluate_over_chips, naming_data, score_samples
 from lionheart.files import read_json, write_json, write_text
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.checks import list_splits
 from lionheart.jobs.context import Context
 from lionheart.jobs.map import prepare_run

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from lionheart.analog import analog_layers, find_unprogrammed, set_tiles_
+from lionheart.copies import copy_model
 from lionheart.data import is_own_pass
 from lionheart.errors import ArtifactError, ConfigError, LionHeartWarning, check_type
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import DEFAULT_BACKEND, find_backend
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping

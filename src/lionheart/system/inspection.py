@@ -12,7 +12,7 @@ from typing import Annotated, final
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lionheart.candidates import Candidate, Judgement, find_candidates, list_fields
+from lionheart.candidates import Candidate, Judgement, find_candidates, list_fields, select_ran
 from lionheart.devices import TileSpec
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode
 from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
@@ -212,9 +212,7 @@ def audit_coverage(
         ConfigError: A rule matches no projection, or the platform is unknown.
     """
     tile, spec = tile or TileSpec(), load_platform(platform)
-    names = set(graph.fqns)
-    judged = find_candidates(graph, tile, include=include, exclude=exclude)
-    candidates = [each for each in judged if each.node.fqn in names]
+    candidates = select_ran(graph, find_candidates(graph, tile, include=include, exclude=exclude))
     analog = LayerMapping.from_analog(graph, [c.node.fqn for c in candidates if c.is_mappable])
     partitions = {c.node.fqn: c.partition for c in candidates}
     cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=tile)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, as_batches, device_of, first_sample, move_batch, read_first
 from lionheart.deprecated import warn_deprecated
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, trace_graph
-from lionheart.graph.copies import copy_model
 from lionheart.logits import NO_TARGET, class_axis, find_logits
 from lionheart.metrics import ACCURACY as ACCURACY
 from lionheart.metrics import F1 as F1

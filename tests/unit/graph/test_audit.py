@@ -180,7 +180,7 @@ class Quantised(Tensor):
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.ops.aten.detach.default:
             return Quantised(args[0].integers, args[0].scale)
-        raise NotImplementedError(function)
+        raise AssertionError(f"a trace calls {function} on a quantised weight, expected only a detached view")
 
 
 def quantised_by_torchao() -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, take_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import evaluate_over_chips
@@ -19,7 +20,6 @@ from lionheart.experimental.pareto.records import (
     FrontRow,
     MeasuredMapping,
 )
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.bound import find_bounds
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import calibrate_on_training_batch_

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lionheart.analog import analog_layers, convert_to_digital_
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, take_samples
 from lionheart.errors import ConfigError, LionHeartError
-from lionheart.graph.copies import copy_model
 from lionheart.interop.alpine.converters import describe_differences, read_converters
 from lionheart.interop.alpine.emit import emit_program, require_empty
 from lionheart.interop.alpine.manifest import Manifest, ProgramScore

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from lionheart.analog import AnalogLayer, analog_layers, calibrate_input_ranges_, seed_noise_
+from lionheart.copies import copy_model
 from lionheart.data import call_model, device_of, move_batch, read_first
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams

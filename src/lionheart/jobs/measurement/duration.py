@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from lionheart.analog import calibrate_input_ranges_
+from lionheart.copies import copy_model
 from lionheart.data import batch_length, call_model, device_of, move_batch, read_first
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import ChipEvaluator
 from lionheart.mapping import LayerMapping

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lionheart.analog import analog_layers, convert_to_analog_, drift_chip_, program_chip_
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, batch_length, call_model, device_of, move_batch
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, NumericsError, UnsupportedLayerError, suggest
-from lionheart.graph.copies import copy_model
 from lionheart.graph.layer_types import PlacedProjection, find_projections, find_tensor
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement

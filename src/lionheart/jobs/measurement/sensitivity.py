@@ -15,10 +15,10 @@ from lionheart.analog import (
     analog_layers,
     calibrate_input_ranges_,
 )
+from lionheart.copies import copy_model
 from lionheart.data import BatchSource, as_batches, call_model, device_of, move_batch, read_first, take_samples
 from lionheart.devices import TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
-from lionheart.graph.copies import copy_model
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import set_input_ranges_
