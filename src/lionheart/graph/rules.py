@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -16,11 +17,19 @@ from lionheart.errors import ConfigError, suggest
 
 _LONGEST = 1_000  # characters of a rule
 _SHOWN = 60  # characters of a rule in an error
-_SECONDS = 2.0  # for the search with one regular expression in all names
-#: Program that reads a pattern and names, and writes the names in which the pattern is found. It runs in its own process.
+_OVER_LIMIT = getattr(signal, "SIGXCPU", 24)  # signal that ends a process at its limit of processor time
+_SECONDS = 2  # of processor time, for the search with one regular expression in all names
+_LONGEST_WAIT = 20.0  # seconds until the process that searches is ended, on a busy machine too
+#: Program that reads a limit of processor time [s], a pattern and names, and writes the names in which the pattern is found.
+#: It runs in its own process, which the operating system ends at the limit; Windows has no such limit.
 _SEARCH = """
 import json, re, sys
-pattern, names = json.load(sys.stdin)
+limit, pattern, names = json.load(sys.stdin)
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+except ImportError:
+    pass
 json.dump([name for name in names if re.search(pattern, name)], sys.stdout)
 """
 
@@ -143,18 +152,18 @@ def _search(option: str, rule: str, pattern: str, names: Collection[str]) -> set
     try:
         done = subprocess.run(  # noqa: S603  the program is a constant, the pattern is data
             [sys.executable, "-I", "-S", "-c", _SEARCH],
-            input=json.dumps([pattern, sorted(names)]),
+            input=json.dumps([_SECONDS, pattern, sorted(names)]),
             capture_output=True,
             text=True,
-            timeout=_SECONDS,
+            timeout=_LONGEST_WAIT,
             check=True,
         )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(
-            f"{option}: the search with {_show(rule)} takes longer than {_SECONDS:g} s",
-            hint="avoid a repetition inside a repetition such as (a+)+, or use a shell pattern without 're:'",
-        ) from None
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        if isinstance(error, subprocess.TimeoutExpired) or getattr(error, "returncode", 0) == -_OVER_LIMIT:
+            raise ConfigError(
+                f"{option}: the search with {_show(rule)} takes longer than {_SECONDS} s",
+                hint="avoid a repetition inside a repetition such as (a+)+, or use a shell pattern without 're:'",
+            ) from None
         raise ConfigError(
             f"{option}: the search with {_show(rule)} failed", hint="use a simpler expression or a shell pattern"
         ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 
 import pytest
 from torch import nn, ones
@@ -15,6 +15,12 @@ from lionheart.graph import LayerGraph, trace_graph
 TILE = TileSpec.ideal(16, 16)
 
 
+def processor_time() -> float:
+    """Return the processor time of this process and of the processes that it has started [s]; a busy machine does not count."""
+    used = (resource.getrusage(each) for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 @pytest.fixture(scope="module")
 def graph() -> LayerGraph:
     model = nn.Sequential()
@@ -25,10 +31,10 @@ def graph() -> LayerGraph:
 
 @pytest.mark.parametrize("rule", ["re:(a+)+$", "re:(a|a)*$", "re:(a*)*c", "re:(.*a){30}$", "re:^(\\w+\\s?)*$!"])
 def test_an_expression_that_takes_for_ever_is_refused(graph: LayerGraph, rule: str):
-    start = time.perf_counter()
+    start = processor_time()
     with pytest.raises(ConfigError, match=r"takes longer than 2 s|matches no projection"):
         find_candidates(graph, TILE, exclude=[rule])
-    assert time.perf_counter() - start < 5
+    assert processor_time() - start < 5
 
 
 @pytest.mark.parametrize("rule", ["re:(a+)+b$", "re:^a{10,70}b?$", "re:a.*b", "re:a"])
