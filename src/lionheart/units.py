@@ -39,19 +39,22 @@ def parse_duration(text: str | float) -> float:
     Raises:
         ConfigError: The text is not a duration, or the duration is negative or not finite.
     """
-    if isinstance(text, (int, float, Real)):
-        seconds = float(text)
+    if isinstance(text, Real) and not isinstance(text, bool):
+        try:
+            seconds = float(text)
+        except OverflowError:  # a whole number beyond the range of floating point
+            seconds = math.inf
     else:
-        match = _DURATION.match(text)
+        match = _DURATION.match(text) if isinstance(text, str) else None
         if match is None or (match[2] or "s").lower() not in SECONDS_PER_UNIT:
             raise ConfigError(
-                f"duration: got {text!r}, expected a number of seconds, or a number followed by a unit of time",
+                f"duration: got {text!r:.80}, expected a number of seconds, or a number followed by a unit of time",
                 hint="write, for example, 1s, 30min, 1h, 1d, 1w, 1mo (30 days) or 1y (365 days)",
             )
         seconds = float(match[1]) * SECONDS_PER_UNIT[(match[2] or "s").lower()]
     if not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(
-            f"duration: got {text!r}, expected a finite number >= 0",
+            f"duration: got {text!r:.80}, expected a finite number >= 0",
             hint="give a finite time that is not negative, for example 1d",
         )
     return seconds

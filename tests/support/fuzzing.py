@@ -23,10 +23,14 @@ _LONGEST = 4_000  # longest error message, in characters
 
 
 def fuzz(n: int) -> Any:
-    """Return the settings of a test that draws `n` inputs, the same ones in each run."""
+    """Return the settings of a test that draws `n` inputs, the same ones in each run.
+
+    With the environment variable ``LIONHEART_FUZZ=K`` it draws `K` times as many, and others in each run.
+    """
+    factor = os.environ.get("LIONHEART_FUZZ")
     return settings(
-        max_examples=n,
-        derandomize=True,
+        max_examples=n * int(factor or 1),
+        derandomize=factor is None,
         database=None,
         deadline=None,
         phases=(Phase.generate,),  # the damage is small as it is; shrinking would take minutes

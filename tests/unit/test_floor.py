@@ -9,6 +9,7 @@ import pickle
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,8 +86,14 @@ def test_parse_duration(text: str | float, seconds: float):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "1x", "1 d 2", "-1d", "one", "1e999s", "nan", "inf", -1, math.nan, math.inf])
-def test_parse_duration_refuses(text: str | float):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "d", "1x", "1 d 2", "-1d", "one", "1e999s", "nan", "inf", -1, math.nan, math.inf, [], {}, None, True, b"1d", [1],
+        10**400,
+    ],
+)  # fmt: skip
+def test_parse_duration_refuses(text: Any):
     with pytest.raises(ConfigError, match="duration: got"):
         parse_duration(text)
 
