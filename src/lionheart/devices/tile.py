@@ -117,9 +117,10 @@ class TileSpec(Spec):
     wire_resistance: float = Field(
         _default("wire_resistance"), gt=0, description="resistance of the wire between two cells of a column [ohm]"
     )
-    input_range: Literal["static", "learned", "dynamic"] = Field(
+    input_range: Literal["static", "learned", "sample", "dynamic"] = Field(
         "static",
         description="value of a full-scale input; static: calibrated; learned: calibrated, then trained; "
+        "sample: largest magnitude of all inputs of a sample (one image, or one token of a linear layer); "
         "dynamic: largest magnitude of each input vector on each tile, as AIHWKIT's ABS_MAX",
     )
     bound_management: Literal["none", "iterative"] = Field(
@@ -149,6 +150,33 @@ class TileSpec(Spec):
     )
     reprogram_after: float | None = Field(
         None, gt=0, description="age at which the chip is reprogrammed [s]; None = never"
+    )
+    n_reads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="reads of the tile for each product, whose outputs after the ADC are averaged: noise of a read falls with "
+        "the square root, time and energy of the tile grow in proportion",
+    )
+    row_copies: int = Field(
+        1,
+        ge=1,
+        description="largest number of copies of a projection's weights on the idle rows of its tiles, driven by the same "
+        "inputs: k copies multiply the signal of a column by k; each projection has as many as fit",
+    )
+    column_copies: int = Field(
+        1,
+        ge=1,
+        description="largest number of copies of a projection's weights on the idle columns of its tiles, whose outputs are "
+        "averaged digitally; each projection has as many as fit",
+    )
+    device_pairs: int = Field(
+        1, ge=1, le=64, description="device pairs of each weight, whose currents are averaged in the cell"
+    )
+    digital_weights: int = Field(
+        0,
+        ge=0,
+        description="number of each projection's largest weights (by magnitude) that are multiplied on the digital core instead",
     )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise of hardware-aware training")
 
