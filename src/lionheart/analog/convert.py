@@ -13,7 +13,7 @@ from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.wrappers import CHILD, AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
 from lionheart.analog.likeness import MODULE_STATE, Likeness, exchange
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
-from lionheart.devices import TileSpec
+from lionheart.devices import TileSpec, differ_in_policy
 from lionheart.errors import ConfigError, UnsupportedLayerError, check_type, suggest
 from lionheart.graph.attachments import find_attached_reason
 from lionheart.graph.layer_types import PlacedProjection, Projection, describe_module, find_projections
@@ -48,10 +48,11 @@ def convert_to_analog_(
 ) -> nn.Module:
     """Convert a model in place so that exactly the projections (weight matrices) that are analog in `mapping` run on tiles.
 
-    Analog layers that remain analog keep their state. Analog layers whose projections are not analog in the mapping are
-    converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and a
-    ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions. If
-    several projections share a weight and one of the projections is analog in the mapping, all projections with this weight
+    Analog layers that remain analog keep their state, unless the mapping changes their read policy: they are then made anew,
+    without an input range and limits of clipping from the spread of weights. Analog layers whose projections are not analog in
+    the mapping are converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and
+    a ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions.
+    If several projections share a weight and one of the projections is analog in the mapping, all projections with this weight
     become analog.
 
     Args:
@@ -86,8 +87,8 @@ def convert_to_analog_(
     for each in placed:
         modules.setdefault(each.module, []).append(each)
     for module, projections in modules.items():
-        names = {each.projection.name for each in projections if each.fqn in wanted}
-        _move_(model, module, projections[0], names, tile, noise)
+        tiles = {each.projection.name: mapping.tile_of(each.fqn, tile) for each in projections if each.fqn in wanted}
+        _move_(model, module, projections[0], tiles, noise)
     _keep_from_fusing_(model)
     return model
 
@@ -242,42 +243,43 @@ def _move_(
     model: nn.Module,
     module: nn.Module,
     placed: PlacedProjection,
-    names: set[str],
-    tile: TileSpec,
+    tiles: Mapping[str, TileSpec],
     noise: NoiseSource,
 ) -> None:
-    """Convert a module so that exactly those of its projections that are named in `names` run on tiles.
+    """Convert a module so that exactly those of its projections that are named in `tiles` run on tiles.
 
     Args:
         model: Model that contains the module.
         module: Digital or analog module to convert.
         placed: First projection of the module, which gives the matrix size if the module has only one projection.
-        names: Names of projections within the module. All other projections of the module become digital.
-        tile: Tile settings for the projections that become analog.
+        tiles: Tile settings of the projections that run on tiles, by their names within the module. All other projections of
+            the module become digital.
         noise: Source of noise in the analog layers.
     """
     if isinstance(module, AnalogLayer):
-        if not names:
-            _replace(model, module, module.release())
-        return
+        if tiles and not differ_in_policy(module.tile, next(iter(tiles.values()))):
+            return
+        digital = module.release()
+        _replace(model, module, digital)
+        module = digital
     if isinstance(module, AnalogWrapper):
-        if names:
-            module.move_(names, tile, noise)
+        if tiles:
+            module.move_(tiles, noise)
         else:
             _replace(model, module, module.release())
         return
-    if not names:
+    if not tiles:
         return
     wrapper_type = wrapper_for(module)
     if wrapper_type is None:
-        layout = placed.projection
+        layout, tile = placed.projection, next(iter(tiles.values()))
         partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
         layer = AnalogLinear if isinstance(module, nn.Linear) else AnalogConv
         _replace(model, module, layer(module, partition, tile, noise))
     else:
         wrapper = wrapper_type(module)
         _replace(model, module, wrapper)
-        wrapper.move_(names, tile, noise)
+        wrapper.move_(tiles, noise)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -176,7 +176,7 @@ class TileSpec(Spec):
     digital_weights: int = Field(
         0,
         ge=0,
-        description="number of each projection's largest weights (by magnitude) that are multiplied on the digital core instead",
+        description="number of each projection's largest weights (by magnitude), which the digital core multiplies instead",
     )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise of hardware-aware training")
 

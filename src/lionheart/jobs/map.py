@@ -191,7 +191,11 @@ def prepare_run(
     )
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
     has_training = has_training and is_training(settings)
-    find_backend(settings.backend).check_tile(settings.tile)
+    backend = find_backend(settings.backend)
+    backend.check_tile(settings.tile)
+    if STRATEGIES.find(settings.search.strategy).chooses_levels:
+        for level in settings.search.levels:
+            backend.check_tile(level.apply(settings.tile))
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
     search = settings.search
@@ -267,6 +271,7 @@ class _MapJob:
             max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
+            levels=search.levels,
         )
 
     def _measure_baseline(self) -> DigitalBaseline:

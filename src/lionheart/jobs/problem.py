@@ -12,7 +12,7 @@ from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tile
 from lionheart.copies import copy_model
 from lionheart.data import device_of, take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
-from lionheart.devices import TileSpec
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.evaluation import Subject, explain_step
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
@@ -24,7 +24,7 @@ from lionheart.jobs.measurement.calibration import (
 from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
 from lionheart.jobs.measurement.duration import describe_time_left
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
-from lionheart.jobs.measurement.sensitivity import measure_loss_increase
+from lionheart.jobs.measurement.sensitivity import measure_level_increases, measure_loss_increase
 from lionheart.mapping import LayerMapping
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
@@ -43,7 +43,13 @@ from lionheart.training import (
 from lionheart.units import format_elapsed
 
 T = TypeVar("T")
-_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of the journal other than decisions
+_MEASUREMENTS = (
+    "sensitivity",
+    "levels",
+    "curvature",
+    "compensation",
+    "age",
+)  # steps of the journal other than decisions
 
 
 @final
@@ -66,7 +72,7 @@ class MappingProblem:
         self.chips = ChipEvaluator(context, model)
         self.n_trials: int | None = None  # total number of trials in the search, if known
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
-        self._ranges: dict[str, float] = {}  # input ranges of layers with the current weights
+        self._ranges: dict[tuple[str, ReadPolicy], float] = {}  # of layers with the current weights
         self._tiles: dict[str, TileSpec] = {}  # tiles of layers that differ from the run's tile
         self._limits = compute_weight_limits(context)  # limits of clipping of the layers
         self._n_decided = context.journal.count("decision")
@@ -166,6 +172,18 @@ class MappingProblem:
             return measure_loss_increase(self.context, self.chips.validation, fqns)
 
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
+
+    def level_increases(self, fqns: Sequence[str], levels: Sequence[ReadPolicy]) -> list[dict[str, float]]:
+        """For each read policy and projection, return the loss increase with only this projection analog, not retrained.
+
+        All increases are measured once per run and then read from the journal.
+        """
+
+        def measure() -> list[dict[str, float]]:
+            return measure_level_increases(self.context, self.chips.validation, fqns, levels)
+
+        label = f"sensitivity of {len(fqns)} projections at {len(levels)} levels"
+        return self._measure_once("levels", label, list[dict[str, float]], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """For each named projection, return the loss increase with only this projection analog, estimated from the Hessian.
@@ -313,15 +331,17 @@ class MappingProblem:
         With the same weights, a layer always gets the same input range.
         """
         layers = analog_layers(self.model)
-        new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
-        unknown = [fqn for fqn in new if fqn not in self._ranges]
+        new = {fqn: (fqn, ReadPolicy.of(layer.tile)) for fqn, layer in layers.items() if layer.analog_input_range == 0}
+        unknown = [fqn for fqn, key in new.items() if key not in self._ranges]
         if unknown:
             task, streams = self.context.task, self.context.streams
             retrains = STRATEGIES.find(self.context.settings.search.strategy).retrains
-            self._ranges |= calibrate_on_training_batch_(
+            found = calibrate_on_training_batch_(
                 self.model, task, streams, unknown, digitally=True, warn_of_clipping=retrains
             )
-        set_input_ranges_({fqn: layers[fqn] for fqn in new}, self._ranges)
+            self._ranges |= {new[fqn]: value for fqn, value in found.items()}
+        ranges = {fqn: self._ranges[key] for fqn, key in new.items() if key in self._ranges}
+        set_input_ranges_({fqn: layers[fqn] for fqn in new}, ranges)
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
         streams = self.context.streams.scope("retraining", index)

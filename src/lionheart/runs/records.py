@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, model_validator
 
+from lionheart.devices import ReadPolicy
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import Metric
 from lionheart.record import Record
@@ -117,6 +118,10 @@ class Decision(Record):
     elapsed_s: float = Field(description="wall time [s]")
     analog: tuple[str, ...] | None = Field(
         None, description="analog projections of the accepted mapping; None = no mapping was accepted"
+    )
+    policies: dict[str, ReadPolicy] = Field(
+        default_factory=dict,
+        description="read policies of the accepted mapping, by projection; others have the policy of the run's tile",
     )
     n_remeasured: int = Field(0, description="number of further mappings evaluated in the same decision")
     note: str = Field(

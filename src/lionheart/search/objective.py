@@ -219,7 +219,7 @@ class Objective:
 
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
     """Return a copy of the mapping in which the named projections are analog too."""
-    return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
+    return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)}, policies=mapping.policies)
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:

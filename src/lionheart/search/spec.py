@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from lionheart.devices import ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.metrics import read_bound
 from lionheart.spec import Spec
@@ -25,6 +26,9 @@ def _refuse_both(pp: Any, info: ValidationInfo, general: str) -> Any:
             hint=f"give {general}, which takes any unit, or {info.field_name}, which is in percentage points",
         )
     return pp
+
+
+_ROWS = ReadPolicy(row_copies=256)  # as many as fit on the rows of any usual tile
 
 
 class SearchSpec(Spec):
@@ -79,6 +83,12 @@ class SearchSpec(Spec):
         "objective",
         description="order in which candidates are tried: objective (largest saving of the objective first), or a name that "
         "`lionheart map --help` lists",
+    )
+    levels: tuple[ReadPolicy, ...] = Field(
+        (ReadPolicy(), _ROWS, _ROWS.replace(n_reads=2), _ROWS.replace(n_reads=4)),
+        min_length=1,
+        description="read policies from which the strategies `levels` and `levels-training-free` choose for each projection, "
+        "from the cheapest to the most expensive; other strategies use the settings of the tile",
     )
     tune_compensation: bool = Field(
         False,
