@@ -99,6 +99,11 @@ class LayerMapping:
         """Return the read policy of the projection `fqn`; a policy without changes if the run's tile decides."""
         return self.policies.get(fqn, ReadPolicy())
 
+    def describe(self, fqn: str) -> str:
+        """Return the placement of the projection `fqn` as text, with its read policy if it has one of its own."""
+        own = f" ({self.policies[fqn]})" if fqn in self.policies else ""
+        return f"{self.placements[fqn]}{own}"
+
     def tile_of(self, fqn: str, tile: TileSpec) -> TileSpec:
         """Return the settings of the tiles of the projection `fqn`, given the settings `tile` of the run."""
         return self.policy_of(fqn).apply(tile)

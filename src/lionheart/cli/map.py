@@ -196,7 +196,7 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
             f"{node.rows}×{node.cols}",
             format_count(node.macs),
             f"{100 * node.macs / graph.macs:.1f} %",
-            Text(placement, style="bold cyan" if placement == "analog" else ""),
+            Text(results.mapping.describe(node.fqn), style="bold cyan" if placement == "analog" else ""),
             metric.format_value(decision.accuracy.mean) if decision else "" if in_groups else "not tried",
             metric.format_drop(decision.drop_pp, sign=True) if decision else "",
         )

@@ -15,8 +15,8 @@ from lionheart.spec import Spec
 #: How each setting is named in a table or a message; ``{}`` is its value.
 _WORDS = {
     "n_reads": "{} reads",
-    "row_copies": "rows x{}",
-    "column_copies": "columns x{}",
+    "row_copies": "rows up to x{}",
+    "column_copies": "columns up to x{}",
     "device_pairs": "{} pairs",
     "digital_weights": "{} weights digital",
     "input_range": "{} range",
@@ -70,7 +70,7 @@ class ReadPolicy(Spec):
         return cls(**{name: getattr(tile, name) for name in _WORDS})
 
     def __str__(self) -> str:
-        """Return the policy in a few words, for example ``"4 reads, rows x9"``; ``"as the tile"`` if it changes nothing."""
+        """Return the policy in a few words, e.g. ``"4 reads, rows up to x9"``; ``"as the tile"`` if it changes nothing."""
         words = [_WORDS[name].format(value) for name, value in self.changes.items()]
         return ", ".join(words) or "as the tile"
 

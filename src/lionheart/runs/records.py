@@ -277,12 +277,12 @@ class Results(Printable, Record):
         rows: list[tuple[str, ...]] = [
             (
                 fqn,
-                str(placement),
+                self.mapping.describe(fqn),
                 metric.format_value(tried[fqn].accuracy.mean) if fqn in tried else "",
                 metric.format_drop(tried[fqn].drop_pp, sign=True) if fqn in tried else "",
                 self.notes.get(fqn, ""),
             )
-            for fqn, placement in self.mapping.placements.items()
+            for fqn in self.mapping.placements
         ]
         sizes = tuple(float(tried[fqn].macs) if fqn in tried else 0.0 for fqn in self.mapping.placements)
         columns: tuple[str, ...] = ("projection", "runs", metric.name, "drop", "note")

@@ -157,7 +157,7 @@ class TestMapping:
         ("policy", "words"),
         [
             (ReadPolicy(), "as the tile"),
-            (ReadPolicy(n_reads=4, row_copies=9), "4 reads, rows x9"),
+            (ReadPolicy(n_reads=4, row_copies=9), "4 reads, rows up to x9"),
             (ReadPolicy(digital_weights=1, input_range="sample"), "1 weights digital, sample range"),
         ],
     )
