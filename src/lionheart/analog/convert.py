@@ -48,7 +48,7 @@ def convert_to_analog_(
 ) -> nn.Module:
     """Convert a model in place so that exactly the projections (weight matrices) that are analog in `mapping` run on tiles.
 
-    Analog layers that remain analog keep their state, unless the mapping changes their read policy: they are then made anew,
+    Analog layers that remain analog keep their state, unless the mapping changes their read policy: they are then built again,
     without an input range and limits of clipping from the spread of weights. Analog layers whose projections are not analog in
     the mapping are converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and
     a ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions.

@@ -48,7 +48,7 @@ class LevelPlans:
                 gains.append(start - loop.objective.cost(alone))
         self._gains = np.array(gains)
         self._rises = np.array([max(rises[number][each.node.fqn], 0.0) for each, number in self._rows])
-        self._efforts = np.array([self._effort(each, number) for each, number in self._rows])
+        self._read_counts = np.array([self._count_reads(each, number) for each, number in self._rows])
         self._tiles = np.array([loop.objective.count_tiles([each.node.fqn]) for each, _ in self._rows], dtype=float)
         owner = {fqn: position for position, fqn in enumerate(fqns)}
         self._one_level = np.zeros((len(fqns), len(self._rows)))
@@ -92,11 +92,11 @@ class LevelPlans:
         first = _solve(-gains, constraints, bounds)
         best = float(gains @ first)
         enough = LinearConstraint(gains[None], lb=best - _SLACK * max(best, 1.0))
-        efforts = self._efforts / max(float(self._efforts.max()), 1e-300)
-        chosen = _solve(efforts, [*constraints, enough], bounds)
+        read_counts = self._read_counts / max(float(self._read_counts.max()), 1e-300)
+        chosen = _solve(read_counts, [*constraints, enough], bounds)
         return self._mapping(chosen)
 
-    def _effort(self, candidate: Candidate, number: int) -> float:
+    def _count_reads(self, candidate: Candidate, number: int) -> float:
         """Return the MACs of a candidate on tiles, counted once for every read; later levels count slightly more."""
         reads = self._loop.levels[number].n_reads or 1
         return candidate.node.macs * (reads + 1e-3 * number)

@@ -89,9 +89,9 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
 
     for setting, values in CORRECTIONS.items():
         for value in values:
-            dearer = values[values.index(value) + 1 :]
+            costlier = values[values.index(value) + 1 :]
             unchanged = [fqn for fqn, each in tiles.items() if getattr(each, setting) == getattr(usual[fqn], setting)]
-            try_cheaper([fqn for fqn in unchanged if getattr(usual[fqn], setting) in dearer], setting, value)
+            try_cheaper([fqn for fqn in unchanged if getattr(usual[fqn], setting) in costlier], setting, value)
     problem.use_tiles(tiles)
     return describe_tiles(tiles, usual)
 

@@ -12,7 +12,7 @@ from lionheart.search.loop import SearchLoop
 from lionheart.search.registry import register_strategy
 
 _MAX_TRIALS = 8  # evaluations of each search for the largest sum of sensitivities within the bound
-_AIM = 0.9  # share of the bound at which a step aims, because drops are estimates
+_TARGET = 0.9  # share of the bound at which a step is directed, because drops are estimates
 _CLOSE = 0.05  # relative distance of the limits on the sum at which a search ends
 _LEAST_STEP = 0.1  # smallest share of the distance of the limits by which a step narrows it
 _STEPS = 6  # mappings between the accepted one and the retrained one that are tried with the retrained weights
@@ -64,14 +64,14 @@ class _Known:
     drops: dict[float, float] = field(default_factory=lambda: {0.0: 0.0})
 
     def predict(self, max_drop: float) -> float:
-        """Return the sum at which the drop is predicted to be the share `_AIM` of the bound, between the limits."""
+        """Return the sum at which the drop is predicted to be the share `_TARGET` of the bound, between the limits."""
         known = self.high if self.high in self.drops else self.low
         slope = self.drops[known] / known if known > 0 else 0.0
-        aimed = _AIM * max_drop / slope if slope > 0 else 2 * self.low
+        target = _TARGET * max_drop / slope if slope > 0 else 2 * self.low
         if math.isinf(self.high):
-            return max(aimed, self.low * (1 + _CLOSE))
+            return max(target, self.low * (1 + _CLOSE))
         width = self.high - self.low
-        return min(max(aimed, self.low + _LEAST_STEP * width), self.high - _LEAST_STEP * width)
+        return min(max(target, self.low + _LEAST_STEP * width), self.high - _LEAST_STEP * width)
 
 
 def find_largest_sum(loop: SearchLoop, plans: LevelPlans) -> None:
