@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.analog.converters import code_limit, convert_inputs, full_scale
+from lionheart.analog.policy import describe_read
 from lionheart.data import eval_mode
 from lionheart.errors import CalibrationWarning, ConfigError, suggest
 
@@ -158,7 +159,7 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
         return 1.0
     ratio = _SMALLEST_SHARE ** (1 / (_N_RANGES - 1))
     shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
-    exact = [layer.digital.forward(x) for x in inputs]
+    exact = [_products(layer, x) for x in inputs]
     noise, limit = _noise_variance(layer), _sum_limit(layer)
     errors: list[tuple[float, float]] = []
     for share in (*shares, *(ratio**-each for each in range(1, _N_LARGER_RANGES + 1))):
@@ -172,17 +173,22 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
 
 def _noise_variance(layer: AnalogLayer) -> float:
     """Return the variance that output noise and the ADC's steps put on an output, for an input range of 1."""
-    tile = layer.tile
-    variance = tile.output_noise**2
-    if tile.adc_bits is not None and tile.output_bound is not None:
-        variance += (tile.output_bound / code_limit(tile.adc_bits)) ** 2 / 12
-    return variance * sum(float((layer._normalised(a, b)[1] ** 2).mean()) for a, b in layer._row_slices())
+    return describe_read(layer.tile_in_use).variance * sum(
+        float((layer._normalised(a, b)[1] ** 2).mean()) for a, b in layer._row_slices()
+    )
 
 
 def _sum_limit(layer: AnalogLayer) -> float | None:
     """Return where the sums of a tile are cut, in full-scale inputs times a weight of 1; None if nowhere for a static range."""
     tile = layer.tile
-    return None if tile.input_range == "dynamic" or tile.bound_management == "iterative" else tile.output_bound
+    is_free = tile.finds_range or tile.bound_management == "iterative"
+    return None if is_free else describe_read(layer.tile_in_use).bound
+
+
+def _products(layer: AnalogLayer, x: Tensor) -> Tensor:
+    """Return the outputs of the digital layer for `x`, without the products of digital weights."""
+    out: Tensor = layer.digital.forward(x)
+    return out if layer.digital_places() is None else out - layer.digital_part(x, out)
 
 
 def _squared_error(
@@ -193,7 +199,7 @@ def _squared_error(
     Args:
         layer: Analog layer.
         x: Inputs of one call.
-        exact: Outputs of the digital layer for `x`.
+        exact: Exact outputs for `x`, without the products of digital weights.
         bound: Largest magnitude of the clipped inputs.
         limit: Magnitude at which sums are clipped, in full-scale inputs times a weight of 1; None = no limit.
     """
@@ -201,7 +207,7 @@ def _squared_error(
     if layer.tile.dac_bits is not None:
         step = bound / code_limit(layer.tile.dac_bits)
         quantised = (quantised / step).round_().mul_(step)
-    outputs, lost = layer.digital.forward(quantised), False
+    outputs, lost = _products(layer, quantised), False
     if limit is not None:
         for sums, scale in _sums_of_rows(layer, quantised / bound):
             cut = sums.clamp(-limit, limit).sub_(sums)
@@ -223,7 +229,7 @@ def _sums_of_rows(
 
 
 def _saturated_share(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    limit = layer.tile.output_bound
+    limit = describe_read(layer.tile_in_use).bound
     if limit is None or layer.tile.bound_management == "iterative":
         return 0.0
     n_saturated = n_sums = 0
@@ -239,9 +245,11 @@ def _present_sums(layer: AnalogLayer, x: Tensor) -> Iterator[Tensor]:
     if layer.tile.input_range == "dynamic":
         yield from _sums_of_scaled_vectors(layer, layer._to_vectors(layer._pad(x)))
         return
+    if layer.tile.input_range == "sample":
+        x = x / layer.sample_scale(x)
     bound = float(layer._input_range(x))
     quantised = convert_inputs(x, bound, layer.tile.dac_bits).mul_(1 / full_scale(layer.tile.dac_bits))
-    for sums, _ in _sums_of_rows(layer, quantised, layer._programmed):
+    for sums, _ in _sums_of_rows(layer, quantised, layer.programmed_rows()):
         yield sums
 
 
@@ -249,7 +257,7 @@ def _sums_of_scaled_vectors(layer: AnalogLayer, vectors: Tensor) -> Iterator[Ten
     """Yield the sums of each row of tiles, each vector of it scaled by its own largest input."""
     groups = layer.partition.groups
     for index, (first, last) in enumerate(layer._row_slices()):
-        weights = (layer._programmed[index] if layer.is_programmed else layer._normalised(first, last))[0]
+        weights = (layer.programmed_rows()[index] if layer.is_programmed else layer._normalised(first, last))[0]
         for part, columns in zip(vectors.chunk(groups, dim=1), weights.detach().chunk(groups), strict=True):
             x = part[:, first:last]
             x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
@@ -275,7 +283,7 @@ def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bo
 
     Tight limits clip the tails of all columns, to which training adapts; only the weights that lose most are judged.
     """
-    limits, matrix = layer.column_limits(), layer.matrix().detach()
+    limits, matrix = layer.column_limits(), layer.tile_matrix().detach()
     if limits is None or layer.memory().get("clipping") or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
         return
     lost = torch.clamp(matrix, -limits.unsqueeze(1), limits.unsqueeze(1)).sub_(matrix)

@@ -17,7 +17,13 @@ from lionheart.devices import HWASpec, TileSpec
 from lionheart.errors import UnsupportedLayerError
 
 _RANGE, _BOUND, _LIMIT = "analog_input_range", "analog_weight_bound", "analog_weight_limit"
-_ADDED = (_RANGE, _BOUND, _LIMIT)  # parameters and buffers that an analog layer has and the digital layer has not
+_DIGITAL = "analog_digital_places"
+_ADDED = (
+    _RANGE,
+    _BOUND,
+    _LIMIT,
+    _DIGITAL,
+)  # parameters and buffers that an analog layer has and the digital layer has not
 _MEMORY = "_analog_memory"  # attribute of a digital module with values of its last conversion, such as the limits
 _ROUNDING = 1e-6
 _SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the weights were not clipped to the limits
@@ -76,6 +82,18 @@ def was_clipped(
     return is_within and bool((column_max >= _SMALLEST_SHARE * limits).any())
 
 
+def choose_largest(
+    matrix: Tensor,  # (out, in)
+    n: int,
+) -> Tensor:  # (2, n)
+    """Return the places of the `n` weights with the largest magnitude, or of all weights if there are fewer.
+
+    The first row has the output of each weight, the second its input.
+    """
+    places = matrix.abs().flatten().topk(min(n, matrix.numel())).indices.sort().values
+    return torch.stack([places // matrix.shape[1], places % matrix.shape[1]])
+
+
 def memory_of(digital: nn.Module) -> dict[str, Any]:
     """Return a dictionary in a digital module with values of its conversions, which the next conversion reads."""
     found: dict[str, Any] = digital.__dict__.setdefault(_MEMORY, {})
@@ -91,7 +109,11 @@ def _without_added_(digital: nn.Module) -> nn.Module:
 
 
 class ClippedWeight(Likeness):
-    """Base class of analog layers: the weight, its limits in HWA training, and saving and loading of both."""
+    """Base class of analog layers: the weight, its limits in HWA training, and saving and loading of both.
+
+    The largest weights, as many as the tile setting ``digital_weights``, are not on tiles. They are chosen at the conversion,
+    and the buffer ``analog_digital_places`` keeps their places. Limits and scales do not count them.
+    """
 
     weight: Tensor
     tile: TileSpec
@@ -101,6 +123,16 @@ class ClippedWeight(Likeness):
     def matrix(self) -> Tensor:
         """Return the weight as a matrix ``(out, in)``. For a convolution, the inputs are in the order of an im2col vector."""
         return self.weight.reshape(self.weight.shape[0], -1)
+
+    def tile_matrix(self) -> Tensor:
+        """Return the weights on tiles as a matrix ``(out, in)``, with 0 in place of the digital weights."""
+        matrix, places = self.matrix(), self.digital_places()
+        return matrix if places is None else matrix.index_put(places, matrix.new_zeros(()))
+
+    def digital_places(self) -> tuple[Tensor, Tensor] | None:
+        """Return the output ``(n,)`` and the input ``(n,)`` of each digital weight; None = all weights are on tiles."""
+        places = self._buffers.get(_DIGITAL)
+        return None if places is None else (places[0], places[1])
 
     def release(self) -> nn.Module:
         """Return the digital layer with the current weights, hooks and attributes."""
@@ -112,10 +144,18 @@ class ClippedWeight(Likeness):
 
     def register_limits_(self) -> None:
         """Register the buffers of the limits and compute their values. Called once, when the layer is created."""
+        self.register_digital_()
         self.register_buffer(_BOUND, None)
         if self.tile.hwa.clips_by_spread:
             self.register_buffer(_LIMIT, None)
         self.fix_limits_(again=True)
+
+    @torch.no_grad()
+    def register_digital_(self) -> None:
+        """Choose the digital weights from the current weights, and register the buffer of their places if there are any."""
+        self._buffers.pop(_DIGITAL, None)
+        if self.tile.digital_weights > 0:
+            self.register_buffer(_DIGITAL, choose_largest(self.matrix().detach(), self.tile.digital_weights))
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a parameter. The limits of a new weight are computed from this weight.
@@ -131,6 +171,7 @@ class ClippedWeight(Likeness):
             )
         super().register_parameter(name, param)
         if present is not None and param is not None:
+            self.register_digital_()
             self.fix_limits_()
 
     def memory(self) -> dict[str, Any]:
@@ -149,7 +190,7 @@ class ClippedWeight(Likeness):
             again: Whether to keep the limits of an earlier conversion if the weights may have been clipped to them. The spread
                 of clipped weights would give a smaller limit at every conversion.
         """
-        hwa, matrix, past = self.tile.hwa, self.matrix().detach(), self.memory() if again else {}
+        hwa, matrix, past = self.tile.hwa, self.tile_matrix().detach(), self.memory() if again else {}
         settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average)
         bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if hwa.clips_by_spread else None
         if past.get("settings") == settings:
@@ -177,12 +218,17 @@ class ClippedWeight(Likeness):
     def clip_weights_(self) -> None:
         """Clip the exact weights in place to the limits that the settings ``tile.hwa.weight_clip*`` define.
 
-        Call this method after each optimiser step. A weight that requires no gradient does not change.
+        Call this method after each optimiser step. A weight that requires no gradient does not change, nor do digital weights.
         """
         limits = self.column_limits()
         if limits is not None:
             limits = limits.view(-1, *[1] * (self.weight.ndim - 1))
-            self._write_weight_(torch.clamp(self.weight, -limits, limits))
+            clipped = torch.clamp(self.weight, -limits, limits)
+            places = self.digital_places()
+            if places is not None:
+                matrix = clipped.reshape(len(clipped), -1).index_put(places, self.matrix()[places])
+                clipped = matrix.view_as(clipped)
+            self._write_weight_(clipped)
 
     def _write_weight_(self, weight: Tensor) -> None:
         """Copy `weight`, a tensor with the shape of the layer's weight, into the weight parameter."""
@@ -192,7 +238,7 @@ class ClippedWeight(Likeness):
         return prefix + "weight" in state_dict
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load the state; limits that the ``state_dict`` lacks are computed from its weights."""
+        """Load the state; limits and digital weights that the ``state_dict`` lacks are computed from its weights."""
         present = [name for name in _ADDED if name in self._buffers or name in self._parameters]
         for name in _ADDED:
             if name not in present:
@@ -205,6 +251,8 @@ class ClippedWeight(Likeness):
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._has_range = False
         if is_new:
+            if _DIGITAL not in given:
+                self.register_digital_()
             self.fix_limits_()
             for name, value in given.items():
                 getattr(self, name).copy_(value)

@@ -26,6 +26,16 @@ _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoder: ("use_nested_tensor", False),
 }
 _KEPT = "_before_analog"
+#: Tile settings that `set_tiles_` may change, besides the kind of input range.
+_CHANGEABLE = (
+    "drift_compensation",
+    "column_calibration",
+    "n_reads",
+    "row_copies",
+    "column_copies",
+    "device_pairs",
+    "digital_weights",
+)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -100,14 +110,16 @@ def convert_to_digital_(model: nn.Module) -> nn.Module:
 
 
 def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
-    """Change drift compensation or column calibration of analog layers, or switch between static and dynamic input range.
+    """Change drift compensation, column calibration, read policy or the kind of input range of analog layers.
 
-    The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept.
+    The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept; noise and
+    bounds of another read policy may need other ranges. If the number of digital weights changes, they are chosen anew from
+    the current weights.
 
     Args:
         model: Model with analog layers, changed in place.
-        tiles: New tile settings for each layer to change, by the layer's fully qualified name. Other settings must be equal to
-            the present settings.
+        tiles: New tile settings for each layer to change, by the layer's fully qualified name. The input range may change
+            between static, sample and dynamic. Settings other than those named above must be equal to the present settings.
 
     Returns:
         The same model.
@@ -123,18 +135,17 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
                 hint=suggest(fqn, layers, label="analog layers"),
             )
         present = layers[fqn].tile
-        same = {name: getattr(tile, name) for name in ("drift_compensation", "column_calibration")}
+        same = {name: getattr(tile, name) for name in _CHANGEABLE}
         if "learned" not in (tile.input_range, present.input_range):
             same["input_range"] = tile.input_range
         if present.replace(**same) != tile:
             raise ConfigError(
                 f"tiles: the new tile for layer {fqn!r} differs from the present tile in a setting that cannot be changed; "
-                "expected changes in drift compensation, column calibration and static or dynamic input range only",
+                f"expected changes in {', '.join(_CHANGEABLE)} and static, sample or dynamic input_range only",
                 hint="to change other settings, convert the layer to digital and then to analog again with the new tile",
             )
     for fqn, tile in tiles.items():
-        layers[fqn].tile = tile
-        layers[fqn].clear_chip_()
+        layers[fqn].use_tile_(tile)
     return model
 
 

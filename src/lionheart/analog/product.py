@@ -13,7 +13,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.converters import convert_inputs, full_scale, read_columns
+from lionheart.analog.converters import ColumnRead, average_reads, convert_inputs, full_scale
 from lionheart.analog.noise import NoiseSource
 from lionheart.errors import UnsupportedLayerError
 
@@ -22,6 +22,9 @@ from lionheart.errors import UnsupportedLayerError
 @dataclass(frozen=True)
 class TileSlice:
     """The weights that one row of tiles uses in one forward pass. All tiles in a row receive the same inputs.
+
+    Copies of the weights on other columns that are read separately have a slice each, whose `scale` includes the share of one
+    copy in their mean.
 
     Args:
         first: Index of the first input that the row of tiles receives.
@@ -45,29 +48,27 @@ class TileSlice:
 class MVMParams:
     """Weights, converter settings and noise that a layer uses on its tiles in one forward pass.
 
-    `bound` and `output_noise` are relative to the product of a full-scale input and a weight equal to the scale of its column.
-
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
         input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``.
         dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
-        adc_bits: Resolution of the output converter (ADC) [bit]; None = ideal.
-        bound: Largest magnitude of a column sum that the ADC represents; None = no bound.
-        output_noise: Standard deviation of the output noise.
+        read: Output noise and conversion of the column sums (ADC), and number of reads.
     """
 
     rows: list[TileSlice]
     dtype: torch.dtype
     input_range: Tensor
     dac_bits: int | None
-    adc_bits: int | None
-    bound: float | None
-    output_noise: float
+    read: ColumnRead
 
     def matrix(self) -> Tensor:
         """Return the weights of all rows of tiles as one matrix ``(out, in)``, in the units of the digital layer's weight."""
-        slices = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
+        parts: dict[int, Tensor] = {}
+        for row in self.rows:
+            part = row.weights * row.scale.to(row.weights.dtype).unsqueeze(1)
+            parts[row.first] = parts[row.first] + part if row.first in parts else part
+        slices = list(parts.values())
         return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
@@ -113,8 +114,7 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams,
         read = x if whole is not None else layer.rows_of(x, row.first, row.last)
         codes = whole if whole is not None else convert_inputs(read, params.input_range, params.dac_bits)
         z = layer.multiply(codes, row.kernel)
-        numbers = noise.normal_like(z) if params.output_noise > 0 else None
-        read_columns(z, numbers, params.output_noise, params.adc_bits, params.bound, in_steps=True)
+        z = average_reads(z, noise.normal_like, params.read, in_steps=True)
         if total is not None:
             total.addcmul_(z, row.out_scale)
         elif bias is not None:

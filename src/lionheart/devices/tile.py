@@ -176,7 +176,7 @@ class TileSpec(Spec):
     digital_weights: int = Field(
         0,
         ge=0,
-        description="number of each projection's largest weights (by magnitude), which the digital core multiplies instead",
+        description="number of each projection's largest weights (by magnitude) that the digital core multiplies instead",
     )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise of hardware-aware training")
 
@@ -201,6 +201,11 @@ class TileSpec(Spec):
         If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
         """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
+
+    @property
+    def finds_range(self) -> bool:
+        """Whether the value of a full-scale input is found in the inputs at inference and needs no calibration."""
+        return self.input_range in ("sample", "dynamic")
 
     def can_be_read_at(self, t_inference: float) -> bool:
         """Return whether the devices can be read at `t_inference`, the time since the chip was first programmed [s].
