@@ -52,9 +52,7 @@ def find_system(context: Context, tiles: Mapping[str, TileSpec] | None = None) -
     return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=plan)
 
 
-def make_objective(
-    context: Context, name: str | None = None, tiles: Mapping[str, TileSpec] | None = None
-) -> Objective:
+def make_objective(context: Context, name: str | None = None, tiles: Mapping[str, TileSpec] | None = None) -> Objective:
     """Return the objective of a search: the cost to minimise, and the limit on the number of tiles.
 
     Args:

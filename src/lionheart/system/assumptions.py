@@ -58,7 +58,7 @@ _BROADCASTS = {
 }
 
 
-def describe_policies(platform: PlatformSpec, are_there: bool) -> tuple[str, ...]:
+def list_policy_assumptions(platform: PlatformSpec, are_there: bool) -> tuple[str, ...]:
     """Return the assumptions about read policies on a platform; none if `are_there` is False, i.e. all policies are default."""
     if not are_there:
         return ()

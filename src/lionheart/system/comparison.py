@@ -145,7 +145,7 @@ def compare_on_cores(
         partitions: Tiles of each analog projection, by name.
         cores: Numbers of cores, inferences and tiles.
         tile: Device, converters and read policies of the tiles; None = PCM devices, with the platform's converters. Layers
-            that share a tile must find room for all copies of their weights.
+            that share a tile share it with all copies of their weights.
 
     Raises:
         ConfigError: A number in `cores` is out of range, the mapping belongs to another network, `partitions`

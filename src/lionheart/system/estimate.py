@@ -12,14 +12,14 @@ from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import TilePartition
 from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, PolicyCostRecord, SystemRecord
-from lionheart.runs.tables import describe_programming, tabulate_systems
+from lionheart.runs.tables import describe_policies, describe_programming, tabulate_policies, tabulate_systems
 from lionheart.system.assumptions import (
     ASSUMPTIONS,
     CONTROLLER_COUNTED,
     CONTROLLER_LEFT_OUT,
     COUNTED,
     NOT_COUNTED,
-    describe_policies,
+    list_policy_assumptions,
 )
 from lionheart.system.cost import Cost, add_costs, price_work
 from lionheart.system.inputs import check_mapping, find_partition
@@ -159,19 +159,23 @@ class SystemEstimate(Printable):
     def to_blocks(self) -> list[Block]:
         """Return the estimate as text blocks and tables for the terminal.
 
-        The blocks show the totals, the programming cost, and the time and energy of each projection and other operation.
+        The blocks show the totals, the programming cost, the time and energy of each projection and other operation, and read
+        policies that are not default.
         """
         record = self.summary()
         rows = [_show_layer(row) for row in record.layers]
         rows += [(op.name, "core", "", *[format_si(op.latency_s, "s")] * 2, *[format_si(op.energy_j, "J")] * 2)
                  for op in record.other_ops or ()]  # fmt: skip
         sizes = [row.digital_latency_s for row in record.layers] + [op.latency_s for op in record.other_ops or ()]
+        policy_table = tabulate_policies(record)
+        policies: list[Block] = [] if policy_table is None else [describe_policies(record), policy_table]
         columns = ("operation", "runs", "tiles", "time", "digital", "energy", "digital ")
         return [
             "one inference on one core, digital network and mapping",
             tabulate_systems([record]),
             *describe_programming(self.platform, record.programming, self.tiles_missing)[:2],
             Table(columns, tuple(rows), right=columns[2:], sizes=tuple(sizes)),
+            *policies,
             *self.notes[:2],
         ]
 
@@ -298,7 +302,7 @@ def estimate_system(
         other_ops=ops,
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
-        assumptions=ASSUMPTIONS + describe_policies(platform, any(row.policy for row in layers)),
+        assumptions=ASSUMPTIONS + list_policy_assumptions(platform, any(row.policy for row in layers)),
         programming_once=estimate_programming(chosen, platform, plan),
         n_tiles_there=platform.n_tiles,
     )
