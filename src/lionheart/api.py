@@ -45,7 +45,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
 from lionheart.search import SearchSpec
-from lionheart.system import PlatformSpec, SystemEstimate, estimate_system
+from lionheart.system import PlatformSpec, SystemEstimate, TilePlan, estimate_system
 from lionheart.tasks import Task
 from lionheart.tasks.task import as_metric
 
@@ -307,8 +307,8 @@ def estimate_cost(
             `PlatformSpec`.
         example_inputs: Inputs of one inference (batch size 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
             If data are given as in `evaluate`, their first sample is used. Required if a model is given.
-        tile: Tile to use, as in `convert_to_analog_`. None = the tile of the platform, or the tile of a converted model if
-            `mapping` is also None.
+        tile: Tile to use, as in `convert_to_analog_`. None = the tile of the platform, or the tile of each layer of a
+            converted model if `mapping` is also None.
 
     Returns:
         Time and energy of each operation and in total.
@@ -324,14 +324,14 @@ def estimate_cost(
     else:
         check_model(model_or_graph, where, expected="a torch.nn.Module or a LayerGraph")
         graph, present = trace_model(model_or_graph, example_inputs, where), analog_layers(model_or_graph)
-    partitions, given = None, None if tile is None else as_tile(tile, where)
+    partitions, plan = None, TilePlan(None if tile is None else as_tile(tile, where))
     if mapping is None and present:
         mapping = LayerMapping.from_analog(graph, present)
-        if given is None:
+        if tile is None:
             partitions = {fqn: layer.partition for fqn, layer in present.items()}
-            given = next(iter(present.values())).tile
+            plan = TilePlan(own={fqn: layer.tile for fqn, layer in present.items()})
     chosen, notes = as_mapping(mapping, graph, where)
-    return replace(estimate_system(graph, chosen, spec, partitions, tile=given), notes=notes)
+    return replace(estimate_system(graph, chosen, spec, partitions, tile=plan), notes=notes)
 
 
 def map_layers(

@@ -119,6 +119,15 @@ SetFlags = Annotated[
         autocompletion=complete_settings,
     ),
 ]
+TileSetFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one setting of the tile; repeatable. Examples: tile.n_reads=4, tile.row_copies=16, "
+        "tile.input_range=dynamic.",
+    ),
+]
 SearchSetFlags = Annotated[
     list[str] | None,
     typer.Option(

@@ -46,7 +46,7 @@ from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.records import find_untried
 from lionheart.runs.summary import Caution
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
-from lionheart.system import estimate_system, load_platform
+from lionheart.system import TilePlan, estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
@@ -300,25 +300,26 @@ class _MapJob:
 
     def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
         context, problem = self.context, self.problem
-        tiles = tune_compensation(context, problem, found.mapping)
+        changes = tune_compensation(context, problem, found.mapping)
         mapping, tests = run_holdout_tests(context, problem, found)
         if found.mapping.analog and not mapping.analog:
             found = replace(found, outcome=SearchOutcome.INFEASIBLE)
         notes = loop.objective.explain(mapping, [candidate.node.fqn for candidate in loop.candidates])
         found = replace(found, mapping=mapping, notes=notes)
         refresh = find_refresh_interval(context, problem, mapping)
-        results = self._measure_final_figures(found, baseline)
+        tiles = {fqn: settings for fqn, settings in changes.items() if mapping.is_analog(fqn)}
+        results = self._measure_final_figures(found, baseline, TilePlan.from_changes(context.settings.tile, tiles))
         return results.replace(
             untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
             cautions=self.find_cautions(),
-            tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
+            tiles=tiles,
             refresh=refresh,
             holdout_tests=tests,
             elapsed_s=self._search_s(found),
             final_figures_s=time.perf_counter() - self._begin,
         )
 
-    def _measure_final_figures(self, found: SearchResult, baseline: DigitalBaseline) -> Results:
+    def _measure_final_figures(self, found: SearchResult, baseline: DigitalBaseline, plan: TilePlan) -> Results:
         context, chips = self.context, self.problem.chips
         task, graph, search, mapping = context.task, context.graph, context.settings.search, found.mapping
         validation = chips.validate()
@@ -326,9 +327,9 @@ class _MapJob:
         baseline_test = self._digital_accuracy(task.model, chips.final_test, "digital baseline, test")
         retrained = convert_to_digital_(copy_model(self.model))
         retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
-        tile, partitions = context.settings.tile, context.partitions
+        partitions = context.partitions
         system = [
-            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary()
+            estimate_system(graph, mapping, load_platform(name), partitions, tile=plan).summary()
             for name in context.settings.platforms
         ]
         return Results(

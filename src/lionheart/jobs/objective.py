@@ -5,15 +5,16 @@ The cost is the number of MACs or weights on digital cores, or the time or energ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError
 from lionheart.jobs.context import Context
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.search import Objective, count_digital
 from lionheart.search.objective import Moves
-from lionheart.system import MappingCost, SystemModel, load_platform
+from lionheart.system import MappingCost, SystemModel, TilePlan, load_platform
 from lionheart.units import format_si
 
 PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives that need a platform: field and unit
@@ -37,21 +38,27 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
         )
 
 
-def find_system(context: Context) -> SystemModel | None:
-    """Return the model of time and energy on the first platform in the settings, or None if no platform is set."""
+def find_system(context: Context, tiles: Mapping[str, TileSpec] | None = None) -> SystemModel | None:
+    """Return the model of time and energy on the first platform in the settings, or None if no platform is set.
+
+    Args:
+        context: Context of the job. Its settings contain the platforms and the common tile.
+        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
+    """
     platforms = context.settings.platforms
     if not platforms:
         return None
-    tile = context.settings.tile
-    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=tile)
+    plan = TilePlan(context.settings.tile, tiles or {})
+    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=plan)
 
 
-def make_objective(context: Context, name: str | None = None) -> Objective:
+def make_objective(context: Context, name: str | None = None, tiles: Mapping[str, TileSpec] | None = None) -> Objective:
     """Return the objective of a search: the cost to minimise, and the limit on the number of tiles.
 
     Args:
         context: Context of the job. Its settings contain the objective, the limit on the number of tiles and the platforms.
         name: Name of the objective; None = the objective in the settings.
+        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
 
     Raises:
         ConfigError: The objective needs a platform and the settings name none.
@@ -63,7 +70,7 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
         return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles)
     check_objective("search.objective", name, context.settings)
-    system = find_system(context)
+    system = find_system(context, tiles)
     if system is None:
         raise ConfigError(
             f"search.objective: got {name!r}, which needs a platform, but the setting 'platforms' is empty",

@@ -68,5 +68,5 @@ def _explain(text: str) -> str:
 
 
 def _block(key: str, value: object, unit: str) -> str:
-    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    shown = f'"{value}"' if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
     return f'#[{key}]\n#value = {shown}\n#unit = "{unit}"\n#source = ""\n#kind = "assumed"\n'

@@ -251,6 +251,22 @@ class Toy:
         return sum(each.partition.n_tiles for each in self.candidates if mapping.is_analog(each.node.fqn))
 
 
+@pytest.mark.parametrize(("objective", "cost"), [("time", "latency_s"), ("energy", "energy_j")])
+def test_the_objective_has_the_price_of_each_projections_tile(objective: str, cost: str):
+    toy = Toy(0, 8, objective=objective)
+    context = Context(None, toy.settings, toy.graph, tuple(toy.candidates), Journal(None), SILENT)
+    usual, reads = toy.settings.tile, toy.settings.tile.replace(n_reads=16)
+    plain = make_objective(context).gains(toy.start, toy.graph.fqns)
+    priced = make_objective(context, tiles={"L3": reads}).gains(toy.start, toy.graph.fqns)
+    model = SystemModel(toy.graph, LOW, context.partitions, tile=usual)
+    added = getattr(model.analog_cost("L3", reads), cost) - getattr(model.analog_cost("L3"), cost)
+    assert added > 0
+    assert plain["L3"] - priced["L3"] == pytest.approx(added)
+    assert {fqn: gain for fqn, gain in priced.items() if fqn != "L3"} == {
+        fqn: gain for fqn, gain in plain.items() if fqn != "L3"
+    }
+
+
 @pytest.mark.parametrize("name", SEARCHING)
 @pytest.mark.parametrize("objective", ["macs", "weights", "time", "energy"])
 def test_every_mapping_tried_fits_and_none_holds_what_costs_more(name: str, objective: str):
