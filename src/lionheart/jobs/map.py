@@ -308,7 +308,9 @@ class _MapJob:
         found = replace(found, mapping=mapping, notes=notes)
         refresh = find_refresh_interval(context, problem, mapping)
         tiles = {fqn: settings for fqn, settings in changes.items() if mapping.is_analog(fqn)}
-        results = self._measure_final_figures(found, baseline, TilePlan.from_changes(context.settings.tile, tiles))
+        results = self._measure_final_figures(
+            found, baseline, TilePlan.from_changes(context.settings.tile, tiles, mapping)
+        )
         return results.replace(
             untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
             cautions=self.find_cautions(),

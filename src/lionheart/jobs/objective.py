@@ -89,7 +89,9 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
 
 def _price_on(system: SystemModel, field: str) -> Callable[[LayerMapping], Moves]:
     def price(mapping: LayerMapping) -> Moves:
-        tracker = system.track(mapping)
+        usual = system.tiles.usual or TileSpec()
+        own = {fqn: mapping.tile_of(fqn, usual) for fqn in mapping.policies}
+        tracker = (system.with_tiles(own) if own else system).track(mapping)
 
         def cost_with(*fqns: str) -> float:
             cost: MappingCost = tracker.with_change(*fqns) if fqns else tracker.cost

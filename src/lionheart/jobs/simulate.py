@@ -36,7 +36,7 @@ def estimate_run(
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description().settings).tile
     partitions = partition_graph(graph, tile)
-    plan = TilePlan.from_changes(tile, run.results().tiles)
+    plan = TilePlan.from_changes(tile, run.results().tiles, mapping)
     estimates = []
     for platform in map(load_platform, platforms):
         estimate = estimate_system(graph, mapping, platform, partitions, tile=plan).summary()

@@ -152,7 +152,7 @@ def compare_on_cores(
             has no entry for an analog projection, or an operation or the programming has no known cost.
         TilingError: A partition does not match the shape of its projection.
     """
-    plan = TilePlan.of(tile)
+    plan = TilePlan.of(tile).follow(mapping, platform)
     estimate = estimate_system(graph, mapping, platform, partitions, tile=plan)
     max_tiles = platform.n_tiles if cores.max_tiles is None else cores.max_tiles
     rows = zip(estimate.layers, estimate.digital_layers, strict=True)

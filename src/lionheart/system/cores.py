@@ -290,7 +290,7 @@ def plan_stages(
             f"cores: got {n_cores}, expected at most the {platform.n_cores} of platform {platform.name!r}",
             hint="use fewer cores, or a platform file with a larger n_cores",
         )
-    plan = TilePlan.of(tile)
+    plan = TilePlan.of(tile).follow(mapping, platform)
     estimate = estimate_system(graph, mapping, platform, partitions, tile=plan)
     crossbars, programming = fit.crossbars if fit else {}, {}
     for fqn in fit.reprogrammed if fit else ():

@@ -25,7 +25,7 @@ from lionheart.system.cost import Cost, add_costs, price_work
 from lionheart.system.inputs import check_mapping, find_partition
 from lionheart.system.platform import PlatformSpec, load_platform
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
-from lionheart.system.read_policy import ReadPolicy, TilePlan, without_policy
+from lionheart.system.read_policy import FittedPolicy, TilePlan, without_policy
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 from lionheart.tables import Block, Printable, Table
 from lionheart.units import format_si
@@ -291,7 +291,7 @@ def estimate_system(
     if skip_unpriced:
         graph = leave_out_unpriced(graph, platform)
     ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
-    plan = TilePlan.of(tile)
+    plan = TilePlan.of(tile).follow(mapping, platform)
     chosen = {fqn: find_partition(graph[fqn], platform, partitions, plan.find(fqn)) for fqn in mapping.analog}
     layers = _price_layers(graph, chosen, platform, count_memory_controller, concurrent, plan)
     return SystemEstimate(
@@ -361,7 +361,7 @@ def _price_layers(
             rows.append(LayerCost(node.fqn, Placement.DIGITAL, cost))
         else:
             cost = price(analog_projection(node, partition, platform, tile))
-            policy = ReadPolicy.of(tile, partition)
+            policy = FittedPolicy.of(tile, partition)
             extra = None
             if not policy.is_default:
                 plain = price(analog_projection(node, partition, platform, without_policy(tile)))
@@ -370,7 +370,7 @@ def _price_layers(
     return tuple(rows)
 
 
-def _compare_policy(policy: ReadPolicy, cost: Cost, plain: Cost) -> PolicyCostRecord:
+def _compare_policy(policy: FittedPolicy, cost: Cost, plain: Cost) -> PolicyCostRecord:
     """Return what a read policy costs: the `cost` of the projection minus its cost `plain` with the default policy."""
     return PolicyCostRecord(
         policy=policy.describe(),

@@ -12,7 +12,9 @@ from typing import Any, Self, final
 
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, check_type
+from lionheart.mapping import LayerMapping
 from lionheart.partition import TilePartition
+from lionheart.system.platform import PlatformSpec
 
 _RANGES = {"learned": "learned range", "sample": "range per sample", "dynamic": "range per vector"}
 
@@ -48,12 +50,15 @@ class TilePlan:
         return cls(tile)
 
     @classmethod
-    def from_changes(cls, tile: TileSpec, changes: Mapping[str, Mapping[str, Any]]) -> Self:
+    def from_changes(
+        cls, tile: TileSpec, changes: Mapping[str, Mapping[str, Any]], mapping: LayerMapping | None = None
+    ) -> Self:
         """Return the plan in which the projections named in `changes` have the tile with the given settings changed.
 
         Args:
             tile: Common tile.
             changes: Names and values of the changed settings, by name of the projection, as in ``results.tiles``.
+            mapping: Mapping whose read policies are applied before the changes; None = no policies.
 
         Raises:
             ConfigError: A setting is unknown or its value is not allowed.
@@ -61,10 +66,23 @@ class TilePlan:
         own = {}
         for fqn, settings in changes.items():
             try:
-                own[fqn] = tile.replace(**settings)
+                own[fqn] = (mapping.tile_of(fqn, tile) if mapping else tile).replace(**settings)
             except ConfigError as error:
                 raise ConfigError(f"tiles[{fqn!r}]: {error.message}", hint=error.hint) from None
         return cls(tile, own)
+
+    def follow(self, mapping: LayerMapping, platform: PlatformSpec) -> TilePlan:
+        """Return the plan in which projections without a tile of their own have the read policy that the mapping gives them.
+
+        Args:
+            mapping: Mapping with read policies.
+            platform: Platform whose tile size is used if the plan has no common tile.
+        """
+        missing = [fqn for fqn in mapping.policies if fqn not in self.own]
+        if not missing:
+            return self
+        usual = self.usual or TileSpec.pcm(rows=platform.tile_rows, cols=platform.tile_cols)
+        return TilePlan(self.usual, {**self.own, **{fqn: mapping.tile_of(fqn, usual) for fqn in missing}})
 
     def find(self, fqn: str) -> TileSpec | None:
         """Return the tile of a projection; None = the platform's tile with PCM devices."""
@@ -78,7 +96,7 @@ class TilePlan:
 
 @final
 @dataclass(frozen=True)
-class ReadPolicy:
+class FittedPolicy:
     """Read policy of one projection (weight matrix), with the numbers of copies that fit on its tiles.
 
     Args:
@@ -120,7 +138,7 @@ class ReadPolicy:
     @property
     def is_default(self) -> bool:
         """Whether each tile is read once, each weight is stored once, and the input range is calibrated."""
-        return self == ReadPolicy()
+        return self == FittedPolicy()
 
     def describe(self) -> str:
         """Return the settings that are not default, in few words, for example ``"4 reads, 9 row copies"``; else ``""``."""
@@ -137,8 +155,8 @@ class ReadPolicy:
 
 def without_policy(tile: TileSpec | None) -> TileSpec | None:
     """Return `tile` with the default read policy: one read, no copies, one device pair, and a static input range."""
-    plain = ReadPolicy()
-    return tile and tile.replace(**{name: getattr(plain, name) for name in ReadPolicy.__dataclass_fields__})
+    plain = FittedPolicy()
+    return tile and tile.replace(**{name: getattr(plain, name) for name in FittedPolicy.__dataclass_fields__})
 
 
 def count_weights(partition: TilePartition) -> int:
@@ -153,7 +171,7 @@ def occupy(partition: TilePartition, tile: TileSpec | None) -> TilePartition:
         partition: Tiles of the projection, with the sizes of the weight matrix.
         tile: Tile of the projection, with the largest numbers of copies; None = no copies.
     """
-    policy = ReadPolicy.of(tile, partition)
+    policy = FittedPolicy.of(tile, partition)
     return TilePartition(
         tuple(rows * policy.row_copies for rows in partition.row_sizes),
         tuple(cols * policy.column_copies for cols in partition.col_sizes),

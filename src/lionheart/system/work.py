@@ -15,7 +15,7 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
 from lionheart.partition import TilePartition
 from lionheart.system.platform import PlatformSpec
-from lionheart.system.read_policy import ReadPolicy
+from lionheart.system.read_policy import FittedPolicy
 from lionheart.system.tile_energy import TilePoint, tile_point
 
 
@@ -204,7 +204,7 @@ def analog_projection(
         tile: Tile that gives the converter resolutions and the read policy; None = each operation takes the same energy as on
             the platform's tile, and each tile is read once.
     """
-    policy = ReadPolicy.of(tile, partition)
+    policy = FittedPolicy.of(tile, partition)
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
     width = platform.elements_per_queue_instruction

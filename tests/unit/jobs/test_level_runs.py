@@ -12,7 +12,7 @@ from torch import nn
 from lionheart.analog import analog_layers, convert_to_analog_
 from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
-from lionheart.jobs import evaluate_run, load_result, map_layers, resume_run
+from lionheart.jobs import estimate_run, evaluate_run, load_result, map_layers, resume_run
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.report import report_run
 from lionheart.runs import RunDirectory
@@ -82,6 +82,27 @@ def test_policies_of_one_attention_layer_may_differ():
     layers = analog_layers(convert_to_analog_(model, mapping.with_policies({names[0]: ReadPolicy()}), TileSpec.pcm()))
     assert [layers[name].tile.n_reads for name in names] == [1, 1, 1]
     assert layers[names[1]] is kept
+
+
+def test_a_run_is_priced_with_its_policies(tmp_path: Path):
+    """On a platform of which each read takes time, the same mapping with more reads takes longer."""
+    times = []
+    for level in (ReadPolicy(), ReadPolicy(n_reads=8)):
+        settings = make_level_settings(levels=(level,), exclude=("7",)).replace(platforms=("alpine-high-power",))
+        found = map_layers(build_task(), settings, run_dir=tmp_path / str(level.n_reads))
+        assert found.mapping.analog == ("0", "3")
+        [system] = found.results.system
+        again = estimate_run(tmp_path / str(level.n_reads), ["alpine-high-power"])
+        assert again[0].mapped.latency_s == system.mapped.latency_s
+        times.append(system.mapped.latency_s)
+    assert times[1] > times[0]
+
+
+def test_a_search_for_time_prices_the_policies(tmp_path: Path):
+    """Reads whose time exceeds what tiles save leave the projections digital."""
+    settings = make_level_settings(levels=(ReadPolicy(n_reads=1024),), objective="time")
+    found = map_layers(build_task(), settings.replace(platforms=("alpine-high-power",)), run_dir=tmp_path / "run")
+    assert found.mapping.analog == ()
 
 
 def test_a_backend_that_knows_no_policy_refuses_levels(tmp_path: Path):

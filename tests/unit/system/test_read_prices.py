@@ -19,8 +19,8 @@ from lionheart.runs.costs import LayerCostRecord
 from lionheart.runs.tables import describe_policies, tabulate_policies
 from lionheart.system import (
     CoresRequest,
+    FittedPolicy,
     PlatformSpec,
-    ReadPolicy,
     SystemEstimate,
     SystemModel,
     TilePlan,
@@ -320,14 +320,14 @@ def test_reads_take_a_larger_share_where_the_core_is_fast(resnet20: LayerGraph) 
 def test_a_policy_is_few_words() -> None:
     part = partition_matrix(27, 16, 1, 256, 256)
     tile = TileSpec(n_reads=4, row_copies=16, column_copies=2, device_pairs=2, digital_weights=1, input_range="dynamic")
-    assert ReadPolicy.of(tile, part).describe() == (
+    assert FittedPolicy.of(tile, part).describe() == (
         "4 reads, 9 row copies, 2 column copies, 2 device pairs, 1 digital weight, range per vector"
     )
-    assert ReadPolicy.of(TileSpec(input_range="sample", digital_weights=3), part).describe() == (
+    assert FittedPolicy.of(TileSpec(input_range="sample", digital_weights=3), part).describe() == (
         "3 digital weights, range per sample"
     )
     full = partition_matrix(256, 256, 1, 256, 256)
-    for usual in (ReadPolicy.of(None, part), ReadPolicy.of(TileSpec(row_copies=16, column_copies=2), full)):
+    for usual in (FittedPolicy.of(None, part), FittedPolicy.of(TileSpec(row_copies=16, column_copies=2), full)):
         assert (usual.describe(), usual.is_default) == ("", True)
 
 
