@@ -172,13 +172,13 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
         )
     for fqn, layer in layers.items():
         faults.add(fqn, examine_tile(_tile_of(layer), compiled=compiled)[1])
-    unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
+    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
+    unset = [fqn for fqn, layer in layers.items() if _needs_range(_tile_of(layer)) and layer.analog_input_range == 0]
     if unset:
         raise ConfigError(
             f"{', '.join(unset)}: no input range is set, expected a calibrated model",
             hint="call calibrate_input_ranges_ on the model before the conversion",
         )
-    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
     warn_of_reads(layers)
     for fqn, layer in layers.items():
         config = examine_tile(_tile_of(layer), compiled=compiled)[0]
@@ -198,7 +198,7 @@ def _tile_of(layer: AnalogLayer) -> TileSpec:
 
 
 def _needs_range(tile: TileSpec) -> bool:
-    return not tile.finds_range and (tile.dac_bits is not None or limits_outputs(tile))
+    return tile.input_range != "dynamic" and (tile.dac_bits is not None or limits_outputs(tile))
 
 
 @torch.no_grad()
