@@ -29,7 +29,7 @@ class ProgrammedWeight(ClippedWeight, TileOperation):
 
     def set_up_chip_(self) -> None:
         """Create the attributes of this class. Called once, when the layer is created."""
-        self._tile_in_use = with_real_copies(self.tile, self.partition)
+        self._tile_in_use = (self.tile, with_real_copies(self.tile, self.partition))
         self._chip: list[list[ProgrammedCrossbar]] = []
         self._scales: list[Tensor] = []
         self._reference: list[list[Reference]] = []
@@ -41,7 +41,9 @@ class ProgrammedWeight(ClippedWeight, TileOperation):
     @property
     def tile_in_use(self) -> TileSpec:
         """Tile settings with the numbers of copies on rows and columns that fit on the tiles of this layer."""
-        return self._tile_in_use
+        if self._tile_in_use[0] is not self.tile:
+            self._tile_in_use = (self.tile, with_real_copies(self.tile, self.partition))
+        return self._tile_in_use[1]
 
     def use_tile_(self, tile: TileSpec) -> None:
         """Change the tile settings. The programmed chip is discarded.
@@ -53,7 +55,6 @@ class ProgrammedWeight(ClippedWeight, TileOperation):
         """
         chooses = tile.digital_weights != self.tile.digital_weights
         self.tile = tile
-        self._tile_in_use = with_real_copies(tile, self.partition)
         self._has_range = False
         self.clear_chip_()
         if chooses:

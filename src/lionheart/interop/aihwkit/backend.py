@@ -49,7 +49,11 @@ class AIHWKITBackend:
         """Replace each layer that is analog in `mapping` by a layer that computes on AIHWKIT's tiles with the settings `tile`.
 
         The model is changed in place and returned.
+
+        Raises:
+            ConfigError: Settings have no counterpart in AIHWKIT's torch tiles.
         """
+        self.check_tile(tile)
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
@@ -129,6 +133,17 @@ class _OnTheirTiles(AnalogLayer):
                 out = out + self.over_outputs(self.bias, out)
             out = self.arrange(out, x)
         return (out if self.training else self._correct(out)).to(dtype)
+
+    def use_tile_(self, tile: TileSpec) -> None:
+        """Change the tile settings, and make AIHWKIT's tiles anew with these settings. The programmed chip is discarded.
+
+        Raises:
+            ConfigError: Settings have no counterpart in AIHWKIT's torch tiles.
+        """
+        config, faults = examine_tile(_as_config(tile))
+        report_faults(faults, "AIHWKIT's torch tiles", strict=True)
+        super().use_tile_(tile)
+        self.__dict__["theirs"] = build_linears(self, config, bias=False)
 
     def prepare_pass_(self, *args: Any) -> None:
         """Do nothing. Layers on AIHWKIT's tiles are never compiled, so no weights are prepared before a forward pass."""

@@ -6,6 +6,7 @@ Settings without an effect are replaced by fixed values, so that equivalent tile
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from aihwkit.simulator.configs import (
@@ -20,6 +21,18 @@ from aihwkit.simulator.parameters.inference import WeightClipParameter, WeightMo
 from aihwkit.simulator.parameters.pre_post import InputRangeParameter
 
 from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spec, TileSpec
+
+
+def merge_reads(tile: TileSpec) -> TileSpec:
+    """Return `tile` with one read of less noise instead of several reads, if both are exactly the same.
+
+    They are if the tile has neither an ADC nor an output bound: the mean of reads is then a sum of Gaussian noise. Other tiles
+    are returned unchanged.
+    """
+    if tile.n_reads == 1 or tile.adc_bits is not None or tile.output_bound is not None or tile.ir_drop > 0:
+        return tile
+    noises = ("output_noise", "input_noise", "weight_read_noise")
+    return tile.replace(n_reads=1, **{name: getattr(tile, name) / math.sqrt(tile.n_reads) for name in noises})
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:

@@ -171,20 +171,30 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
             hint="make these layers digital, or map the model with backend='aihwkit', which supports such layers",
         )
     for fqn, layer in layers.items():
-        faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
-    unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
+        faults.add(fqn, examine_tile(_tile_of(layer), compiled=compiled)[1])
+    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
+    unset = [fqn for fqn, layer in layers.items() if _needs_range(_tile_of(layer)) and layer.analog_input_range == 0]
     if unset:
         raise ConfigError(
             f"{', '.join(unset)}: no input range is set, expected a calibrated model",
             hint="call calibrate_input_ranges_ on the model before the conversion",
         )
-    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
     warn_of_reads(layers)
     for fqn, layer in layers.items():
-        replace_module_(
-            model, fqn, _to_theirs(layer, examine_tile(layer.tile, compiled=compiled)[0]).train(layer.training)
-        )
+        config = examine_tile(_tile_of(layer), compiled=compiled)[0]
+        replace_module_(model, fqn, _to_theirs(layer, config).train(layer.training))
     return model
+
+
+def _tile_of(layer: AnalogLayer) -> TileSpec:
+    """Return the tile settings of a layer for the conversion to AIHWKIT.
+
+    The numbers of copies are those that fit. A sample of a linear layer whose inputs all reach the same tiles is one vector, so
+    that its range is that of the vector.
+    """
+    tile = layer.tile_in_use
+    is_vector = not isinstance(layer, AnalogConv) and len(layer.partition.row_sizes) == 1
+    return tile.replace(input_range="dynamic") if tile.input_range == "sample" and is_vector else tile
 
 
 def _needs_range(tile: TileSpec) -> bool:
