@@ -9,7 +9,11 @@ import torch
 from benchmark_scripts import load_benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+import lionheart
+from lionheart.analog import set_tiles_
+from lionheart.cli import app
 from lionheart.devices import DeviceSpec, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.graph import LayerGraph, LayerNode, trace_graph
@@ -29,8 +33,10 @@ from lionheart.system import (
     estimate_programming,
     estimate_system,
     load_platform,
+    platform_constants,
     platform_names,
 )
+from lionheart.system.platform import scalar_units
 from lionheart.system.platform_template import render_template
 from lionheart.system.programming import estimate_reference_read
 from lionheart.tables import Table
@@ -397,9 +403,6 @@ def test_platform_files_without_the_new_constants_keep_working(tmp_path: Any) ->
 
 
 def _old_constants() -> list[tuple[str, Any, str]]:
-    from lionheart.system import platform_constants
-    from lionheart.system.platform import scalar_units
-
     known, new = (
         platform_constants("alpine-low-power"),
         ("tile_accumulates_reads", "tile_broadcasts_inputs", "sparse_mac_cycles"),
@@ -407,3 +410,23 @@ def _old_constants() -> list[tuple[str, Any, str]]:
     return [
         (name, known[name].value, unit) for name, unit in scalar_units().items() if name in known and name not in new
     ]
+
+
+def test_a_converted_model_is_priced_with_the_tile_of_each_layer() -> None:
+    """The tile of the first analog layer was taken for all layers."""
+    net, x = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4)), torch.zeros(1, 8)
+    tile = TileSpec.pcm()
+    lionheart.convert_to_analog_(net, tile)
+    usual = lionheart.estimate_cost(net, example_inputs=x)
+    set_tiles_(net, {"2": tile.replace(input_range="dynamic")})
+    found = lionheart.estimate_cost(net, example_inputs=x)
+    assert {row.fqn: row.policy and row.policy.policy for row in found.layers} == {"0": None, "2": "range per vector"}
+    assert found.layers[0] == usual.layers[0]
+    assert found.layers[1].latency_s - usual.layers[1].latency_s == pytest.approx(found.layers[1].policy.latency_s)
+
+
+def test_switches_of_a_platform_are_written_as_in_its_file() -> None:
+    shown = CliRunner().invoke(app, ["platforms", "--show", "hermes"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert "tile_accumulates_reads = true [1] (assumed)" in shown.stderr
+    assert "tile_broadcasts_inputs = false [1] (assumed)" in shown.stderr
