@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lionheart.devices import TileSpec
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.jobs.context import Context
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
-from lionheart.search import Objective, count_digital
+from lionheart.search import STRATEGIES, Objective, SearchSpec, count_digital
 from lionheart.search.objective import Moves
 from lionheart.system import MappingCost, SystemModel, TilePlan, load_platform
 from lionheart.units import format_si
@@ -66,11 +66,12 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
     n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
+    system = find_system(context, tiles) if name in PRICED or chooses_levels(search) else None
     if name not in PRICED:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
-        return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles)
+        price_level = None if system is None else _price_levels_on(system)
+        return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles, price_level=price_level)
     check_objective("search.objective", name, context.settings)
-    system = find_system(context, tiles)
     if system is None:
         raise ConfigError(
             f"search.objective: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
@@ -84,7 +85,19 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
         max_tiles=max_tiles,
         may_lose=True,
         show=lambda cost: format_si(cost, unit, 2),
+        price_level=_price_levels_on(system),
     )
+
+
+def chooses_levels(search: SearchSpec) -> bool:
+    """Return whether the strategy of a search chooses a read policy for each projection."""
+    return STRATEGIES.find(search.strategy).chooses_levels
+
+
+def _price_levels_on(system: SystemModel) -> Callable[[str, ReadPolicy], float]:
+    """Return a function of a projection and a read policy that returns the time of the projection on tiles [s]."""
+    usual = system.tiles.usual or TileSpec()
+    return lambda fqn, level: system.analog_cost(fqn, level.apply(usual)).latency_s
 
 
 def _price_on(system: SystemModel, field: str) -> Callable[[LayerMapping], Moves]:

@@ -25,8 +25,8 @@ _SLACK = 1e-9  # relative tolerance of sums that the solver has rounded
 class LevelPlans:
     """Mappings of least cost for given limits on the sum of sensitivities.
 
-    The cost is the objective of the run. Among mappings of equal cost, the one with the fewest reads is taken: the number of
-    MACs on tiles, each counted once for every read. Levels that are listed first break further ties.
+    The cost is the objective of the run. Among mappings of equal cost, the one whose read policies cost least is taken, see
+    `Objective.level_cost`. Policies that are listed first break further ties.
 
     Args:
         loop: Loop of the search, with candidates, levels and objective.
@@ -48,7 +48,9 @@ class LevelPlans:
                 gains.append(start - loop.objective.cost(alone))
         self._gains = np.array(gains)
         self._rises = np.array([max(rises[number][each.node.fqn], 0.0) for each, number in self._rows])
-        self._read_counts = np.array([self._count_reads(each, number) for each, number in self._rows])
+        prices = np.array([loop.objective.level_cost(each, loop.levels[number]) for each, number in self._rows])
+        places = np.array([number for _, number in self._rows], dtype=float)
+        self._prices = prices * (1 + 1e-6 * places)
         self._tiles = np.array([loop.objective.count_tiles([each.node.fqn]) for each, _ in self._rows], dtype=float)
         owner = {fqn: position for position, fqn in enumerate(fqns)}
         self._one_level = np.zeros((len(fqns), len(self._rows)))
@@ -92,14 +94,9 @@ class LevelPlans:
         first = _solve(-gains, constraints, bounds)
         best = float(gains @ first)
         enough = LinearConstraint(gains[None], lb=best - _SLACK * max(best, 1.0))
-        read_counts = self._read_counts / max(float(self._read_counts.max()), 1e-300)
-        chosen = _solve(read_counts, [*constraints, enough], bounds)
+        prices = self._prices / max(float(self._prices.max()), 1e-300)
+        chosen = _solve(prices, [*constraints, enough], bounds)
         return self._mapping(chosen)
-
-    def _count_reads(self, candidate: Candidate, number: int) -> float:
-        """Return the MACs of a candidate on tiles, counted once for every read; later levels count slightly more."""
-        reads = self._loop.levels[number].n_reads or 1
-        return candidate.node.macs * (reads + 1e-3 * number)
 
     def _mapping(self, chosen: np.ndarray[Any, Any]) -> LayerMapping:
         rows = [row for row, value in zip(self._rows, chosen, strict=True) if value > 0.5]
@@ -117,7 +114,8 @@ def _solve(
     costs: np.ndarray[Any, Any], constraints: Sequence[LinearConstraint], bounds: Bounds
 ) -> np.ndarray[Any, Any]:
     """Return the 0/1 vector of least cost under the constraints; all zeros are always allowed by the first program."""
-    found = milp(costs, constraints=constraints, integrality=np.ones(len(costs)), bounds=bounds)
+    whole, exact = np.ones(len(costs)), {"mip_rel_gap": 0.0}
+    found = milp(costs, constraints=constraints, integrality=whole, bounds=bounds, options=exact)
     if found.x is None:  # the limit is below zero, or rounding made the second program infeasible
         return np.zeros(len(costs))
     rounded: np.ndarray[Any, Any] = np.round(found.x)

@@ -85,7 +85,15 @@ class SearchSpec(Spec):
         "`lionheart map --help` lists",
     )
     levels: tuple[ReadPolicy, ...] = Field(
-        (ReadPolicy(), _ROWS, _ROWS.replace(n_reads=2), _ROWS.replace(n_reads=4)),
+        (
+            ReadPolicy(),
+            _ROWS,
+            _ROWS.replace(n_reads=2),
+            _ROWS.replace(n_reads=4),
+            _ROWS.replace(column_copies=4),
+            _ROWS.replace(column_copies=4, n_reads=4),
+            _ROWS.replace(column_copies=16),
+        ),
         min_length=1,
         description="read policies from which the strategies `levels` and `levels-training-free` choose for each projection, "
         "from the cheapest to the most expensive; other strategies use the settings of the tile",
