@@ -138,7 +138,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
         layers: ``"all"``, or names and rules of the layers to calibrate, as in `convert_to_analog_`.
 
     Returns:
-        The new input range of each calibrated layer, in units of the layer's input, and the names of the dynamic layers.
+        The new input range of each calibrated layer, in units of the layer's input, and the names of the layers that need none.
 
     Raises:
         ConfigError: The model has no analog layers, a layer does not run on the data, or an argument is invalid.
@@ -149,8 +149,10 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
     rules = as_rules(layers, "calibrate_: layers")
     choices = [choice for choice in analog.list_choices(model) if choice.fqn in present]
     chosen = match_rules("calibrate_: layers", rules, choices) if rules else tuple(present)
-    dynamic = tuple(fqn for fqn in chosen if present[fqn].tile.input_range == "dynamic")
-    static = [fqn for fqn in chosen if fqn not in dynamic and present[fqn].tile.has_input_range]
+    dynamic, sample = (
+        tuple(fqn for fqn in chosen if present[fqn].tile.input_range == kind) for kind in ("dynamic", "sample")
+    )
+    static = [fqn for fqn in chosen if fqn not in {*dynamic, *sample} and present[fqn].tile.has_input_range]
     run = as_pass(batches, CALIBRATION_BATCHES)
     ranges = evaluation.run_explained(
         "calibrate_",
@@ -158,7 +160,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
         batches,
         lambda: analog.calibrate_input_ranges_(model, run, static, digitally=True) if static else {},
     )
-    return InputRanges(ranges, dynamic, count_batches(batches, CALIBRATION_BATCHES))
+    return InputRanges(ranges, dynamic, count_batches(batches, CALIBRATION_BATCHES), sample)
 
 
 def program_(model: nn.Module, seed: int = 0) -> ChipState:

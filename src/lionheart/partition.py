@@ -51,7 +51,7 @@ class TilePartition:
 
         Returns:
             Copies on rows, which add their currents, and copies on columns, whose outputs are averaged digitally; 1 = no
-            repetition. They are as many as the settings allow and as fit on a tile next to each other.
+            repetition. They are as many as the settings allow and as fit on one tile.
         """
         rows = max(1, min(tile.row_copies, self.tile_rows // max(self.row_sizes)))
         cols = max(1, min(tile.column_copies, self.tile_cols // max(self.col_sizes)))

@@ -118,32 +118,29 @@ class AnalogLayer(ProgrammedWeight):
         return x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
 
     def _run_tiles(self, x: Tensor, scale: Tensor | None) -> Tensor:
-        """Return the outputs of the tiles and the bias. Inputs are divided by `scale`, and products multiplied by it."""
-        bias = self.bias
-        if scale is not None:
-            x, bias = x / scale, None
-        params = self._mvm_params(x)
-        out: Tensor
+        """Return the outputs of the tiles and the bias. `scale` is the full-scale input of each sample; None = that of all."""
+        params, bias = self._mvm_params(x), self.bias
+        if self.tile.reads_vectors and scale is not None:
+            out: Tensor = self._forward_vectors(x / scale, None, params) * scale
+            return out if bias is None else out + self.over_outputs(bias, out).to(out.dtype)
         if self.tile.reads_vectors:
-            out = self._forward_vectors(x, bias, params)
-        elif torch.is_grad_enabled() and any(e.requires_grad for e in (x, self.weight, self.analog_input_range)):
+            return cast(Tensor, self._forward_vectors(x, bias, params))
+        if scale is not None:
+            params = params.for_samples(scale)
+        if torch.is_grad_enabled() and any(e.requires_grad for e in (x, self.weight, self.analog_input_range)):
             weight = self.weight if self.digital_places() is None else self.tile_matrix().view_as(self.weight)
-            out = TileProduct.apply(  # type: ignore[no-untyped-call]
+            product: Tensor = TileProduct.apply(  # type: ignore[no-untyped-call]
                 x, weight, bias, self.analog_input_range, self, params, self.noise
             )
-        else:
-            out = run_tiles(self, x, bias, params, self.noise)
-        if scale is None:
-            return out
-        if self.bias is None:
-            return out * scale
-        return torch.addcmul(self.over_outputs(self.bias, out).to(out.dtype), out, scale)
+            return product
+        return run_tiles(self, x, bias, params, self.noise)
 
     def _add_digital(self, out: Tensor, x: Tensor) -> Tensor:
         """Return the outputs `out` plus the products of the digital weights and the prepared inputs `x`."""
         places = cast(tuple[Tensor, Tensor], self.digital_places())
         products = self.multiply_single(x, places, self.matrix()[places].to(x.dtype))
-        return out.index_add(self.output_dim, places[0], products.to(out.dtype))
+        add = out.index_add if torch.is_grad_enabled() else out.index_add_  # `out` has no other owner
+        return add(self.output_dim, places[0], products.to(out.dtype))
 
     def digital_part(self, x: Tensor, out: Tensor) -> Tensor:
         """Return what the digital weights add to the outputs `out` for the layer inputs `x`; None are 0."""

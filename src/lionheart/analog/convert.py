@@ -113,7 +113,7 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
     """Change drift compensation, column calibration, read policy or the kind of input range of analog layers.
 
     The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept; noise and
-    bounds of another read policy may need other ranges. If the number of digital weights changes, they are chosen anew from
+    bounds of another read policy may need other ranges. If the number of digital weights changes, they are chosen again from
     the current weights.
 
     Args:

@@ -51,9 +51,11 @@ class MVMParams:
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
-        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``.
+        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With a range of each sample, its
+            shape broadcasts over inputs and outputs.
         dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
         read: Output noise and conversion of the column sums (ADC), and number of reads.
+        is_of_samples: Whether `input_range` is that of each sample, which the ``out_scale`` of the rows does not contain.
     """
 
     rows: list[TileSlice]
@@ -61,6 +63,11 @@ class MVMParams:
     input_range: Tensor
     dac_bits: int | None
     read: ColumnRead
+    is_of_samples: bool = False
+
+    def for_samples(self, input_range: Tensor) -> MVMParams:
+        """Return a copy with the range of each sample. The present input range must be 1."""
+        return MVMParams(self.rows, self.dtype, input_range, self.dac_bits, self.read, is_of_samples=True)
 
     def matrix(self) -> Tensor:
         """Return the weights of all rows of tiles as one matrix ``(out, in)``, in the units of the digital layer's weight."""
@@ -115,14 +122,24 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams,
         codes = whole if whole is not None else convert_inputs(read, params.input_range, params.dac_bits)
         z = layer.multiply(codes, row.kernel)
         z = average_reads(z, noise.normal_like, params.read, in_steps=True)
+        z, out_scale = _scale_back(z, row.out_scale, params)
         if total is not None:
-            total.addcmul_(z, row.out_scale)
+            total.addcmul_(z, out_scale)
         elif bias is not None:
-            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, row.out_scale)
+            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, out_scale)
         else:
-            total = z.mul_(row.out_scale)
+            total = z.mul_(out_scale)
     assert total is not None  # noqa: S101  a partition has at least one row of tiles
     return total
+
+
+def _scale_back(z: Tensor, out_scale: Tensor, params: MVMParams) -> tuple[Tensor, Tensor]:
+    """Return sums and scale whose product are the outputs: with ranges of samples, one of both is multiplied by them."""
+    if not params.is_of_samples:
+        return z, out_scale
+    if params.input_range.numel() * out_scale.numel() < z.numel():  # one number for each image and channel
+        return z, out_scale * params.input_range
+    return z.mul_(params.input_range), out_scale
 
 
 def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
@@ -195,6 +212,7 @@ class TileProduct(torch.autograd.Function):
         """Return the layer outputs that `run_tiles` computes for `x`, and save `x` and the weights for the backward pass."""
         ctx.save_for_backward(x, params.matrix())
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
+        ctx.is_of_samples = params.is_of_samples
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.weight = weight  # with respect to which second derivatives would be taken
@@ -219,13 +237,15 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = grad.to(x.dtype)
     wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
     codes = convert_inputs(x, ctx.input_range, ctx.dac_bits) if wants_weight else x
+    unit = 1 / full_scale(ctx.dac_bits) if ctx.is_of_samples else ctx.input_range / full_scale(ctx.dac_bits)
+    if ctx.is_of_samples and wants_weight:
+        codes = codes.mul_(ctx.input_range)
     grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
     grad_range = None
     if grad_weight is not None:
-        unit = ctx.input_range / full_scale(ctx.dac_bits)
         shape, dtype = ctx.weight_like
         grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
-    if grad_x is not None and ctx.dac_bits is not None:
+    if grad_x is not None and ctx.dac_bits is not None and not ctx.is_of_samples:  # a sample's range clips nothing
         if wants_range:
             grad_range = (grad_x.float() * ((x >= ctx.input_range).float() - (x <= -ctx.input_range).float())).sum()
         grad_x = _stop_where_clipped(grad_x, x, ctx.input_range)

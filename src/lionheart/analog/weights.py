@@ -48,7 +48,7 @@ class ProgrammedWeight(ClippedWeight, TileOperation):
     def use_tile_(self, tile: TileSpec) -> None:
         """Change the tile settings. The programmed chip is discarded.
 
-        If the number of digital weights changes, the digital weights and the limits of clipping are chosen anew.
+        If the number of digital weights changes, the digital weights and the limits of clipping are chosen again.
 
         Args:
             tile: New settings. The size of the crossbar and whether the input range is learned must be as before.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import lionheart
 from lionheart.analog import (
     AnalogLayer,
     ColumnCalibration,
@@ -368,3 +369,12 @@ def test_policies_hold_for_all_layers(
         convert_to_analog_(again, LayerMapping(dict.fromkeys(names, Placement.ANALOG)), FINE.replace(**policy))
         again.load_state_dict(model.state_dict())
         torch.testing.assert_close(again.eval()(x), digital(x), rtol=1e-3, atol=1e-3)
+
+
+def test_calibration_names_the_layers_that_need_none():
+    model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3))
+    lionheart.convert_to_analog_(model, QUIET)
+    set_tiles_(model, {"1": QUIET.replace(input_range="sample")})
+    found = lionheart.calibrate_(model, [(torch.rand(9, 8, generator=seeded()), torch.zeros(9))])
+    assert (list(found.ranges), found.dynamic, found.sample) == (["0"], (), ("1",))
+    assert "sample" in str(found)

@@ -37,7 +37,7 @@ class AnalogLinear(AnalogLayer):
 
     def multiply_single(self, x: Tensor, places: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
         """Return the products ``(..., n)`` of single weights."""
-        return x[..., places[1]] * values
+        return x.index_select(-1, places[1]) * values
 
     def sample_scale(self, x: Tensor) -> Tensor:
         """Return the largest magnitude of each token ``(..., 1)`` of the inputs ``(..., in)``; 1 for a token of zeros."""

@@ -135,7 +135,7 @@ class _OnTheirTiles(AnalogLayer):
         return (out if self.training else self._correct(out)).to(dtype)
 
     def use_tile_(self, tile: TileSpec) -> None:
-        """Change the tile settings, and make AIHWKIT's tiles anew with these settings. The programmed chip is discarded.
+        """Change the tile settings, and build AIHWKIT's tiles again with these settings. The programmed chip is discarded.
 
         Raises:
             ConfigError: Settings have no counterpart in AIHWKIT's torch tiles.

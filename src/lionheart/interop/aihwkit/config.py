@@ -189,6 +189,11 @@ def limits_outputs(tile: TileSpec) -> bool:
     return tile.output_noise > 0 or tile.output_bound is not None
 
 
+def needs_range(tile: TileSpec) -> bool:
+    """Whether the conversion of `tile` needs the value of an input range."""
+    return tile.input_range != "dynamic" and (tile.dac_bits is not None or limits_outputs(tile))
+
+
 def _write(tile: TileSpec, *, compiled: bool) -> Any:
     config = (InferenceRPUConfig if compiled else TorchInferenceRPUConfig)()
     forward = config.forward = IOParameters()

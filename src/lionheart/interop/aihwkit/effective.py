@@ -20,7 +20,20 @@ from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierTyp
 from aihwkit.simulator.parameters.inference import WeightClipParameter, WeightModifierParameter
 from aihwkit.simulator.parameters.pre_post import InputRangeParameter
 
+from lionheart.analog import AnalogLayer
+from lionheart.analog.layers.conv import AnalogConv
 from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spec, TileSpec
+
+
+def tile_of(layer: AnalogLayer) -> TileSpec:
+    """Return the tile settings of a layer for the conversion to AIHWKIT.
+
+    The numbers of copies are those that fit. A sample of a linear layer whose inputs all reach the same tiles is one vector, so
+    that its range is that of the vector.
+    """
+    tile = layer.tile_in_use
+    is_vector = not isinstance(layer, AnalogConv) and len(layer.partition.row_sizes) == 1
+    return tile.replace(input_range="dynamic") if tile.input_range == "sample" and is_vector else tile
 
 
 def merge_reads(tile: TileSpec) -> TileSpec:
