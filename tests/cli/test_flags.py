@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
 SHOWN = {
-    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --trust-task --json --set --help",
+    "map": "TASK --max-drop --at --train-minutes --config --preset --seed --out --device --resume --trust-task --json --set "
+    "--help",
     "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --trust-task --storage --json "
     "--set --help",
     "profile": "TASK --times --chips --samples --config --seed --out --device --json --set --help",

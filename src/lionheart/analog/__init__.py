@@ -6,7 +6,7 @@ hardware-aware training in ``train()``. This package imports no code for trainin
 """
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.calibration import calibrate_input_ranges_, find_uncalibrated, measure_saturation
+from lionheart.analog.calibration import calibrate_input_ranges_, find_spared, find_uncalibrated, measure_saturation
 from lionheart.analog.chip import (
     clear_chip_,
     clip_weights_,
@@ -14,6 +14,7 @@ from lionheart.analog.chip import (
     find_unprogrammed,
     program_chip_,
     seed_noise_,
+    set_noise_strength_,
     use_noise_,
 )
 from lionheart.analog.columns import ColumnCalibration
@@ -49,6 +50,7 @@ __all__ = [
     "describe_chip",
     "describe_conversion",
     "drift_chip_",
+    "find_spared",
     "find_uncalibrated",
     "find_unprogrammed",
     "list_choices",
@@ -56,6 +58,7 @@ __all__ = [
     "program_chip_",
     "seed_noise_",
     "select_projections",
+    "set_noise_strength_",
     "set_tiles_",
     "uncompile_",
     "use_noise_",

@@ -258,12 +258,13 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
 
     If `spec` has settings for which the command line has no option, a Python call is returned instead.
     """
-    if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
+    if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate, minutes=spec.minutes):
         begin = "" if start is None else f", start={start.name!r}"
         return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
     words = ["lionheart", "train", name, "--seed", str(seed)]
     words += [] if spec.max_epochs == usual.max_epochs else ["--epochs", str(spec.max_epochs)]
     words += [] if spec.learning_rate == usual.learning_rate else ["--learning-rate", f"{spec.learning_rate:g}"]
+    words += [] if spec.minutes == usual.minutes else ["--train-minutes", f"{spec.minutes:g}"]
     words += [] if start is None else ["--start", start.name]
     return shlex.join(words if device == "auto" else [*words, "--device", device])
 

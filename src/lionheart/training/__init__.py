@@ -9,6 +9,7 @@ from lionheart.runs import TrainTrace
 from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import add_teacher_outputs, distillation_loss
 from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, require_parameters, train
+from lionheart.training.schedule import noise_strength_at
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
@@ -25,6 +26,7 @@ __all__ = [
     "distillation_loss",
     "load_training_state",
     "load_weights",
+    "noise_strength_at",
     "read_metadata",
     "require_parameters",
     "save_training_state",
