@@ -6,6 +6,7 @@ resumed with the same result. The package must not depend on mappings, chips, ac
 """
 
 from lionheart.runs import TrainTrace
+from lionheart.training.adapters import add_adapters_
 from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import add_teacher_outputs, distillation_loss
 from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, require_parameters, train
@@ -19,6 +20,7 @@ __all__ = [
     "TrainSession",
     "TrainSpec",
     "TrainTrace",
+    "add_adapters_",
     "add_teacher_outputs",
     "build_optimizer",
     "choose_arithmetic",
