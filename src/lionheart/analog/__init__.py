@@ -18,7 +18,7 @@ from lionheart.analog.chip import (
     use_noise_,
 )
 from lionheart.analog.columns import ColumnCalibration
-from lionheart.analog.compiled import compile_model_, uncompile_
+from lionheart.analog.compiled import compile_model_, running_eagerly, uncompile_
 from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import ChipRead
@@ -56,6 +56,7 @@ __all__ = [
     "list_choices",
     "measure_saturation",
     "program_chip_",
+    "running_eagerly",
     "seed_noise_",
     "select_projections",
     "set_noise_strength_",

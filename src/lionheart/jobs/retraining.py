@@ -11,7 +11,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from lionheart.analog import AnalogLayer, analog_layers, clip_weights_, seed_noise_, set_noise_strength_
+from lionheart.analog import (
+    AnalogLayer,
+    analog_layers,
+    clip_weights_,
+    running_eagerly,
+    seed_noise_,
+    set_noise_strength_,
+)
 from lionheart.copies import copy_model
 from lionheart.data import BatchSource, device_of, take_samples
 from lionheart.evaluation import Subject, evaluate_over_chips, explain_step, score_samples
@@ -174,11 +181,12 @@ class _Retraining:
 
     def _measure_ranges(self, streams: RandomStreams) -> dict[str, float]:
         """Measure and set the static input ranges with a batch of training samples, and return them."""
-        return calibrate_on_training_batch_(
-            self.model,
-            self.context.task,
-            streams,
-            self._static_layers(),
-            digitally=True,
-            warn_of_clipping=False,
-        )
+        with running_eagerly(self.model):  # layers compute digitally, and hooks record their inputs
+            return calibrate_on_training_batch_(
+                self.model,
+                self.context.task,
+                streams,
+                self._static_layers(),
+                digitally=True,
+                warn_of_clipping=False,
+            )

@@ -90,6 +90,9 @@ class TrainingCard(Record):
     )
     weights_sha256: str | None = Field(None, description="SHA-256 of the file of weights")
     training_loss: tuple[float, ...] = Field(description="mean loss of each epoch")
+    planned_steps: int | None = Field(
+        None, description="number of steps that fit into the minutes of the settings; None = not limited"
+    )
     measure: str = Field("accuracy", description="name of the task's metric")
     started_from: TrainingCard | Weights | None = Field(
         None, description="weights that the training started from; None = initial weights"
@@ -219,6 +222,7 @@ def train_task(
         training_loss=tuple(round(loss, 5) for loss in trace.losses),
         measure=recipe.metric.name,
         **found,
+        **({} if trace.planned_steps is None else {"planned_steps": trace.planned_steps}),
         **({} if started_from is None else {"started_from": started_from}),
     )
     write_json(out.with_suffix(".json"), card.to_json())

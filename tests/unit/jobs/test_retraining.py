@@ -157,6 +157,19 @@ def test_ranges_in_training_are_a_moving_average(tmp_path: Path, monkeypatch: py
     assert ranges_of(model) == pytest.approx(measured[-1])
 
 
+def test_ranges_of_a_compiled_model_are_measured_eagerly(tmp_path: Path):
+    """Cause: compiled code runs neither the hooks that record inputs nor digital layers."""
+    model, _, context = retrained(tmp_path, max_epochs=1, recalibrate_every=1)
+    work = lionheart.jobs.retraining._Retraining(context, model, context.streams.scope("retraining", 0))
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError
+
+    model._compiled_call_impl = refuse
+    work.recalibrate(0)
+    assert model._compiled_call_impl is refuse
+
+
 def test_evaluations_are_paired_and_the_best_weights_are_kept(tmp_path: Path):
     model, trace, context = retrained(tmp_path, **{**FULL, "recalibrate_every": None})
     assert [each.epoch for each in trace.evaluations] == [0, 1, 2, 3]
