@@ -305,7 +305,9 @@ class _Training:
         or ``budget`` if `hooks.should_stop` returns True.
         """
         n_epochs = math.ceil(self.total_steps / max(self.steps_per_epoch, 1))
-        if is_flat(self.trace.losses, self.spec.patience):
+        patience = self.spec.patience if self.spec.minutes is None else None
+        n_rising = math.ceil(self.spec.noise_warmup * n_epochs)  # the loss may rise with the noise
+        if is_flat(self.trace.losses[n_rising:], patience):
             outcome = "flat"
         elif len(self.trace.losses) >= n_epochs:
             outcome = "cap"

@@ -14,7 +14,7 @@ class TrainSpec(Spec):
 
     Training stops when the training loss has not decreased for `patience` epochs, or after `max_epochs` epochs. The default
     values of these two settings are those of the retraining in the LionHeart paper. If `minutes` is set, the number of steps
-    follows from this budget instead of `max_epochs`.
+    follows from this budget instead.
     """
 
     optimizer: Literal["sgd", "adamw"] = Field(
@@ -46,13 +46,14 @@ class TrainSpec(Spec):
     minutes: float | None = Field(
         None,
         gt=0,
-        description="duration of one training [min]: its first steps are timed, and the schedule gets as many steps as fit, "
-        "whatever max_epochs is; None = max_epochs decides",
+        description="duration of one training [min]: its first steps are timed, and the schedule gets as many steps as fit and "
+        "runs to its end, whatever max_epochs and patience are; None = max_epochs decides",
     )
     patience: int | None = Field(
         5,
         ge=1,
-        description="number of epochs without a lower training loss after which training stops; None = no such stop",
+        description="number of epochs without a lower training loss, after the noise has risen, after which training stops; "
+        "None = no such stop",
     )
     steps_per_epoch: int | None = Field(
         None, ge=1, description="largest number of steps per epoch; None = the whole training set"

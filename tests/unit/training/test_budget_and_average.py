@@ -45,8 +45,9 @@ def run(net: nn.Module, data: TinyData, spec: TrainSpec, **settings: Any) -> Tra
     """Train; `settings` are those of `TrainSession` and `TrainHooks`. An epoch has 4 steps."""
     session = TrainSession(checkpoint=settings.pop("checkpoint", None))
     batches = TensorBatches(data.images, data.labels, mean=(0.5,) * 3, std=(0.25,) * 3, batch_size=16, shuffle=True)
+    loss = settings.pop("loss", F.cross_entropy)
     optimizer, hooks = build_optimizer(net, spec), TrainHooks(**settings)
-    return train(net, batches, F.cross_entropy, spec, optimizer, streams=STREAMS, hooks=hooks, session=session)
+    return train(net, batches, loss, spec, optimizer, streams=STREAMS, hooks=hooks, session=session)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -253,6 +254,35 @@ def test_schedule_ends_within_its_minutes(tiny_data: TinyData, monkeypatch: pyte
     assert (trace.planned_steps, trace.n_steps, len(trace.losses), trace.outcome) == (28, 28, 7, "cap")
     assert clock.now == 60.0
     assert rates[2:] == [step / 28 for step in range(28)]
+
+
+def scripted_loss(losses: list[float]) -> dict[str, Any]:
+    """Return hooks and a loss function with which each epoch has a given loss."""
+    level, script = [0.0], iter(losses)
+
+    def before_epoch(epoch: int) -> None:
+        level[0] = next(script)
+
+    return {"before_epoch": before_epoch, "loss": lambda outputs, targets: 0 * outputs.sum() + level[0]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome", "n_epochs"),
+    [({}, "flat", 3), ({"noise_warmup": 0.5}, "cap", 6), ({"noise_warmup": 0.2}, "flat", 5)],
+    ids=["no warm-up", "half", "a fifth"],
+)
+def test_a_loss_that_rises_with_the_noise_is_not_flat(settings, outcome: str, n_epochs: int, tiny_data: TinyData):
+    hooks = scripted_loss([1.0, 2.0, 3.0, 4.0, 5.0, 0.5])
+    spec = SPEC.replace(max_epochs=6, patience=2, **settings)
+    trace = run(build_net(), tiny_data, spec, **hooks)
+    assert (trace.outcome, len(trace.losses)) == (outcome, n_epochs)
+
+
+def test_a_budget_of_minutes_is_used_up_by_a_flat_loss_too(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch):
+    clock, hooks = Clock(monkeypatch), scripted_loss([1.0] * 9)
+    spec = SPEC.replace(minutes=1.0, patience=1)
+    trace = run(build_net(), tiny_data, spec, after_step=clock.step, **hooks)
+    assert (trace.outcome, trace.n_steps) == ("cap", 28)
 
 
 def test_the_last_epoch_is_as_short_as_the_budget(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch):
