@@ -51,7 +51,8 @@ def calibrate_input_ranges_(
     range of the ADC even for the largest input, larger ranges are tried as well.
 
     A layer without any recorded input keeps its range, and a `CalibrationWarning` names the layer. Another `CalibrationWarning`
-    names layers whose outputs change much when hardware-aware training clips a few of their weights.
+    names layers whose outputs change much when hardware-aware training clips a few of their weights. If the setting
+    ``tile.hwa.weight_clip_spares`` is True, these layers are not clipped (`find_spared`), and there is no such warning.
 
     Args:
         model: Model with analog layers; their input ranges are changed in place.
@@ -59,7 +60,8 @@ def calibrate_input_ranges_(
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
-        warn_of_clipping: Whether to warn of layers that clipping in training will change; False if no training follows.
+        warn_of_clipping: Whether to warn of layers that clipping in training will change, or to spare them; False if no
+            training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name, in units of the layer's input. Layers without any recorded
@@ -97,8 +99,11 @@ def calibrate_input_ranges_(
     for fqn, seen in inputs.items():
         ranges[fqn] = best_input_range(layers[fqn], seen)
         layers[fqn].analog_input_range.fill_(ranges[fqn])
-        if warn_of_clipping:
-            _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
+        change = _change_by_clipping(layers[fqn], seen, ranges[fqn]) if warn_of_clipping else 0.0
+        if change > 0 and _spares(layers[fqn]):
+            layers[fqn].spare_weights_()
+        elif change > 0:
+            _warn_of_clipping(fqn, layers[fqn], change)
     return {fqn: ranges[fqn] for fqn in chosen if fqn in ranges}
 
 
@@ -278,14 +283,34 @@ def _warn_of_unseen(layers: Mapping[str, AnalogLayer]) -> None:
         )
 
 
-def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bound: float) -> None:
-    """Say once where clipping a few weights in training will change a layer's outputs by more than the tile's noise does.
+def find_spared(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the analog layers that training does not clip because clipping would change their outputs too much.
 
-    Tight limits clip the tails of all columns, to which training adapts; only the weights that lose most are judged.
+    `calibrate_input_ranges_` spares layers if the setting ``tile.hwa.weight_clip_spares`` is True.
+    """
+    return tuple(fqn for fqn, layer in analog_layers(model).items() if layer.is_spared)
+
+
+def _spares(layer: AnalogLayer) -> bool:
+    """Return whether the settings spare the layer if clipping changes its outputs too much."""
+    hwa = layer.tile.hwa
+    return hwa.weight_clip_spares and hwa.clips_by_spread and (hwa.weight_clip is None or hwa.weight_clip >= 1)
+
+
+def _change_by_clipping(layer: AnalogLayer, inputs: Sequence[Tensor], bound: float) -> float:
+    """Return the relative change of a layer's outputs by clipping a few weights in training, root mean square.
+
+    The result is 0 if the change is not more than `_LARGE_CHANGE` and than the change by the tile's noise. Tight limits clip
+    the tails of all columns, to which training adapts; only the weights that lose most are judged.
+
+    Args:
+        layer: Analog layer with its limits of clipping.
+        inputs: Inputs of the layer, one tensor for each recorded call.
+        bound: Input range of the layer.
     """
     limits, matrix = layer.column_limits(), layer.tile_matrix().detach()
-    if limits is None or layer.memory().get("clipping") or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
-        return
+    if limits is None or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
+        return 0.0
     lost = torch.clamp(matrix, -limits.unsqueeze(1), limits.unsqueeze(1)).sub_(matrix)
     sizes = lost.abs()
     least = sizes.flatten().topk(math.ceil(_FEW_WEIGHTS * sizes.numel())).values[-1]
@@ -294,15 +319,22 @@ def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bo
     for x in inputs:
         change += _mean_square(layer, lost, x) / len(inputs)
         signal += _mean_square(layer, matrix, x) / len(inputs)
-    if change > max(_LARGE_CHANGE**2 * signal, _noise_variance(layer) * bound**2):
-        layer.memory()["clipping"] = True
-        warnings.warn(
-            f"{fqn}: clipping the weights in training, as the HWA settings ask for, changes the outputs by "
-            f"{math.sqrt(change / signal):.0%} (root mean square) or more: a few large weights carry the signal; "
-            "keep the layer digital, or train without weight_clip_sigma and weight_clip_average",
-            CalibrationWarning,
-            stacklevel=3,
-        )
+    is_large = change > max(_LARGE_CHANGE**2 * signal, _noise_variance(layer) * bound**2)
+    return math.sqrt(change / signal) if is_large else 0.0
+
+
+def _warn_of_clipping(fqn: str, layer: AnalogLayer, change: float) -> None:
+    """Say once that clipping changes the outputs of a layer by the share `change`."""
+    if layer.memory().get("clipping"):
+        return
+    layer.memory()["clipping"] = True
+    warnings.warn(
+        f"{fqn}: clipping the weights in training, as the HWA settings ask for, changes the outputs by "
+        f"{change:.0%} (root mean square) or more: a few large weights carry the signal; "
+        "keep the layer digital, set weight_clip_spares=True, or train without weight_clip_sigma and weight_clip_average",
+        CalibrationWarning,
+        stacklevel=3,
+    )
 
 
 def _mean_square(layer: AnalogLayer, matrix: Tensor, x: Tensor) -> float:

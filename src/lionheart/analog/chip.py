@@ -91,13 +91,17 @@ def clear_chip_(model: nn.Module) -> None:
         layer.clear_chip_()
 
 
-def clip_weights_(model: nn.Module) -> None:
+def clip_weights_(model: nn.Module, *, strength: float = 1.0) -> None:
     """Clip the weights of all analog layers in place to the bounds in their settings for hardware-aware (HWA) training.
 
     Call this function after each optimiser step.
+
+    Args:
+        model: Model with analog layers.
+        strength: How far the bounds have fallen from the largest weight of each column to their final value, 0 to 1.
     """
     for layer in analog_layers(model).values():
-        layer.clip_weights_()
+        layer.clip_weights_(strength=strength)
 
 
 def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
@@ -105,6 +109,24 @@ def seed_noise_(model: nn.Module, generator: torch.Generator) -> None:
     layers = analog_layers(model).values()
     pool_size = next((layer.noise.pool_size for layer in layers), 0)
     use_noise_(model, NoiseSource(generator, pool_size))
+
+
+def set_noise_strength_(model: nn.Module, strength: float) -> None:
+    """Set the factor of all noise that analog layers of `model` inject in training, until their noise is seeded again.
+
+    Args:
+        model: Model with analog layers.
+        strength: Factor, 0 (no noise) to 1 (the noise of the settings). Weights and outputs are as without this function for 1.
+            A compiled model is not compiled again for another factor.
+    """
+    is_compiled = model._compiled_call_impl is not None
+    for source in {id(layer.noise): layer.noise for layer in analog_layers(model).values()}.values():
+        if strength == 1 and not is_compiled:
+            source.strength = None
+        elif source.strength is None:
+            source.strength = torch.tensor(strength, device=source.generator.device)
+        else:
+            source.strength.fill_(strength)
 
 
 def use_noise_(model: nn.Module, source: NoiseSource) -> None:

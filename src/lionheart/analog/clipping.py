@@ -6,6 +6,7 @@ Limits are computed once, at conversion. Limits from clipped weights would shrin
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from typing import Any
 
@@ -32,7 +33,7 @@ _SMALLEST_SHARE = 0.5  # if no weight reaches this fraction of its limit, the we
 def spread_limit(
     matrix: Tensor,  # (out, in)
     hwa: HWASpec,
-) -> Tensor:  # ()
+) -> Tensor:  # () or (out,)
     """Return the limit that the spread of a layer's weights defines.
 
     Args:
@@ -40,27 +41,36 @@ def spread_limit(
         hwa: Settings with a limit by the spread of the weights.
 
     Returns:
-        The limit, in units of the weights. Infinite if all weights are equal.
+        The limit of the layer, or of each column if the settings ask for limits in tile units, in units of the weights.
+        Infinite where the spread is 0.
     """
     limits = []
     if hwa.weight_clip_sigma is not None:
-        limits.append(matrix.var(correction=int(matrix.numel() > 1)).sqrt() * hwa.weight_clip_sigma)
+        limits.append(_deviation(matrix) * hwa.weight_clip_sigma)
     if hwa.weight_clip_average is not None:
         limits.append(matrix.abs().amax(dim=1).mean() * hwa.weight_clip_average)
-    limit = torch.stack(limits).amin()
+    if hwa.weight_clip_column_sigma is not None:
+        largest = matrix.abs().amax(dim=1)
+        on_tile = matrix / torch.where(largest > 0, largest, torch.ones_like(largest)).unsqueeze(1)
+        limits.append(largest * _deviation(on_tile) * hwa.weight_clip_column_sigma)
+    limit = functools.reduce(torch.minimum, limits)
     return torch.where(limit > 0, limit, math.inf)
+
+
+def _deviation(matrix: Tensor) -> Tensor:
+    return matrix.var(correction=int(matrix.numel() > 1)).sqrt()
 
 
 def column_limits(
     bound: Tensor,  # (out,)
-    limit: Tensor | None,  # ()
+    limit: Tensor | None,  # () or (out,)
     hwa: HWASpec,
 ) -> Tensor | None:  # (out,)
     """Return the largest allowed weight magnitude of each column, or None if the settings define no limit.
 
     Args:
         bound: Largest weight magnitude of each column at the time when the limits were computed.
-        limit: Limit of the whole layer from `spread_limit`; None = no limit by the spread.
+        limit: Limit of the layer or of each column from `spread_limit`; None = no limit by the spread.
         hwa: Settings of HWA training.
     """
     limits = None
@@ -191,20 +201,37 @@ class ClippedWeight(Likeness):
                 of clipped weights would give a smaller limit at every conversion.
         """
         hwa, matrix, past = self.tile.hwa, self.tile_matrix().detach(), self.memory() if again else {}
-        settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average)
+        settings = (hwa.weight_clip, hwa.weight_clip_sigma, hwa.weight_clip_average, hwa.weight_clip_column_sigma)
         bound, limit = matrix.abs().amax(dim=1), spread_limit(matrix, hwa) if hwa.clips_by_spread else None
         if past.get("settings") == settings:
             before = column_limits(past["bound"].to(bound), past["limit"], hwa)
             if before is not None and was_clipped(matrix, before):
                 bound = past["bound"].to(bound) if hwa.weight_clip is not None and hwa.weight_clip < 1 else bound
                 limit = None if limit is None else past["limit"].to(limit)
+        is_spared = limit is not None and past.get("settings") == settings and past.get("spared", False)
+        if limit is not None and is_spared:
+            limit = torch.full_like(limit, math.inf)
         self.analog_weight_bound = bound
         if limit is not None:
             self.analog_weight_limit = limit
-        self.memory().update(settings=settings, bound=bound, limit=limit)
+        self.memory().update(settings=settings, bound=bound, limit=limit, spared=is_spared)
+
+    def spare_weights_(self) -> None:
+        """Remove the limit that the spread of the weights defines, as ``tile.hwa.weight_clip_spares`` asks for.
+
+        The layer keeps no such limit after later conversions with the same settings.
+        """
+        if self.tile.hwa.clips_by_spread:
+            self.use_limit_(torch.full_like(self.analog_weight_limit, math.inf))
+            self.memory()["spared"] = True
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether `spare_weights_` has removed the limit that the spread of the weights defines."""
+        return bool(self.memory().get("spared", False))
 
     def use_limit_(self, limit: Tensor) -> None:
-        """Set the limit of the whole layer to `limit` ``()``, computed from other weights of the same layer."""
+        """Set the limit of the layer ``()``, or of its columns ``(out,)``, computed from other weights of the same layer."""
         self.analog_weight_limit = limit.to(self.analog_weight_bound, copy=True)
         self.memory()["limit"] = self.analog_weight_limit
 
@@ -215,13 +242,19 @@ class ClippedWeight(Likeness):
         return column_limits(self.analog_weight_bound, self._buffers.get(_LIMIT), self.tile.hwa)
 
     @torch.no_grad()
-    def clip_weights_(self) -> None:
+    def clip_weights_(self, *, strength: float = 1.0) -> None:
         """Clip the exact weights in place to the limits that the settings ``tile.hwa.weight_clip*`` define.
 
         Call this method after each optimiser step. A weight that requires no gradient does not change, nor do digital weights.
+
+        Args:
+            strength: How far the limits have fallen from the largest weight of each column at conversion to their final
+                value, 0 to 1.
         """
         limits = self.column_limits()
         if limits is not None:
+            if strength < 1:
+                limits = limits + (self.analog_weight_bound - limits).clamp(min=0) * (1 - strength)
             limits = limits.view(-1, *[1] * (self.weight.ndim - 1))
             clipped = torch.clamp(self.weight, -limits, limits)
             places = self.digital_places()

@@ -23,6 +23,7 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
 
     With copies of the weights or several device pairs, the standard deviation of Gaussian noise is divided by the root of their
     number. Simulated devices are drawn for each copy and averaged. Quantisation and DropConnect are not changed by copies.
+    The strength of the source, 0 to 1, is a factor of the noise: of the deviation of each weight from its exact value.
 
     Args:
         weights: Exact weights ``(out, rows)``, divided by the scale of their output column.
@@ -37,14 +38,15 @@ def modify_weights(weights: Tensor, tile: TileSpec, source: NoiseSource, *, drop
         middle = 0.0 if hwa.weight_levels % 2 else 0.5  # an odd number of levels includes 0, an even one does not
         weights = (weights / step).sub_(middle).round_().add_(middle).mul_(step).clamp_(-1, 1)
     if hwa.weight_noise_kind in ("device", "programming"):
-        weights = _put_on_devices(weights, tile, source)
+        noisy = _put_on_devices(weights, tile, source)
+        weights = noisy if source.strength is None else torch.lerp(weights, noisy, source.strength.to(noisy.dtype))
     elif hwa.weight_noise > 0:
         noise = source.normal(weights.shape).to(weights.dtype)
         factor = weights if hwa.weight_noise_kind == "multiplicative" else torch.ones_like(weights[:1, :1])
         weights = torch.addcmul(weights, noise, factor, value=hwa.weight_noise / math.sqrt(count_devices(tile)))
     if hwa.drop_connect > 0:
-        kept = source.normal(weights.shape) >= drop_below
-        weights = weights * kept
+        kept = source.standard_normal(weights.shape) >= drop_below
+        weights = weights * (kept if source.strength is None else torch.where(kept, 1, 1 - source.strength))
     return weights
 
 

@@ -51,6 +51,14 @@ def map_command(
         ),
     ] = None,
     t_inference: ReadTime = None,
+    train_minutes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Duration of one retraining: its schedule gets as many steps as fit.",
+            show_default="by epochs",
+        ),
+    ] = None,
     preset: PresetName = "quick",
     config: ConfigFile = None,
     settings: SearchSetFlags = None,
@@ -89,7 +97,7 @@ def map_command(
     progress = RichProgress()
     begin = time.perf_counter()
     flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
-    assignments = list_assignments({**flags, "seed": seed}, settings)
+    assignments = list_assignments({**flags, "train.minutes": train_minutes, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(

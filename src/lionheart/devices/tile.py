@@ -51,6 +51,18 @@ class HWASpec(Spec):
         description="bound of weights after each step, in the mean of the columns' largest weights at conversion or before a "
         "search [-]; None = no clipping",
     )
+    weight_clip_column_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="bound of weights after each step, in standard deviations of the layer's weights in tile units (each "
+        "divided by the largest weight of its column) at conversion or before a search, a bound for each column [-]; 2.5 to 3 "
+        "is usual; None = no clipping",
+    )
+    weight_clip_spares: bool = Field(
+        False,
+        description="whether no bound by standard deviations or averages applies to layers whose outputs it would change by "
+        "more than a quarter and by more than the tile's noise, because a few large weights carry the signal",
+    )
     weight_levels: int | None = Field(
         None,
         ge=3,
@@ -68,8 +80,9 @@ class HWASpec(Spec):
 
     @property
     def clips_by_spread(self) -> bool:
-        """Whether one bound for all weights of a layer follows from the spread of its weights."""
-        return self.weight_clip_sigma is not None or self.weight_clip_average is not None
+        """Whether bounds of the weights of a layer follow from the spread of its weights."""
+        settings = (self.weight_clip_sigma, self.weight_clip_average, self.weight_clip_column_sigma)
+        return any(each is not None for each in settings)
 
 
 class TileSpec(Spec):

@@ -21,6 +21,7 @@ from lionheart.runs.records import (
     Results,
     RunDescription,
     SearchOutcome,
+    TrainEvaluation,
     TrainTrace,
 )
 from lionheart.runs.summary import BoundCheck, Caution, PlatformSummary, SplitSummary, Summary
@@ -47,6 +48,7 @@ __all__ = [
     "SearchOutcome",
     "SplitSummary",
     "Summary",
+    "TrainEvaluation",
     "TrainTrace",
     "describe_environment",
     "timestamp",

@@ -85,6 +85,13 @@ class Drop(Record):
     )
 
 
+class TrainEvaluation(Record):
+    """Evaluation of the network during a retraining, on the same simulated chips and samples each time."""
+
+    epoch: int = Field(description="number of finished epochs; 0 = before the retraining")
+    drop_pp: float = Field(description="drop against the digital network [pp]")
+
+
 class TrainTrace(Record):
     """Losses and duration of a training of the network, and the reason why the training ended."""
 
@@ -95,6 +102,16 @@ class TrainTrace(Record):
         "none",
         description="reason why the training ended: flat (loss no longer decreases), cap (largest number of epochs), "
         "budget (limit of the search); none = no training",
+    )
+    planned_steps: int | None = Field(
+        None,
+        description="number of steps of the schedule, from the duration of the first steps; None = no budget of minutes",
+    )
+    evaluations: tuple[TrainEvaluation, ...] = Field((), description="evaluations during the training")
+    kept_epoch: int | None = Field(
+        None,
+        description="number of epochs after which the weights that are kept were evaluated as the best; 0 = the weights before "
+        "the retraining; None = the last weights, without evaluations",
     )
 
 

@@ -289,7 +289,7 @@ class _OnTheirTiles(AnalogLayer):
         self._correction = None
 
     @torch.no_grad()
-    def clip_weights_(self) -> None:
+    def clip_weights_(self, *, strength: float = 1.0) -> None:
         """Clip the weights of the layer in place with AIHWKIT's clipping rule.
 
         This method must be called after each training step. The rule applies to the weights divided by the output scales of the
@@ -301,7 +301,7 @@ class _OnTheirTiles(AnalogLayer):
         if self.has_frozen_weight():
             return
         if self.tile.hwa.clips_by_spread:
-            super().clip_weights_()
+            super().clip_weights_(strength=strength)
             return
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):
