@@ -24,7 +24,7 @@ from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
 from lionheart.jobs.objective import check_objective, describe_wish, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
-from lionheart.jobs.post.holdout import run_holdout_tests
+from lionheart.jobs.post.confirm import confirm_bound
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import ChipReminder, MappingResult, load_result
@@ -296,7 +296,7 @@ class _MapJob:
     def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
         context, problem = self.context, self.problem
         tiles = tune_compensation(context, problem, found.mapping)
-        mapping, tests = run_holdout_tests(context, problem, found)
+        mapping, tests, guarantee = confirm_bound(context, problem, loop, found)
         if found.mapping.analog and not mapping.analog:
             found = replace(found, outcome=SearchOutcome.INFEASIBLE)
         notes = loop.objective.explain(mapping, [candidate.node.fqn for candidate in loop.candidates])
@@ -309,6 +309,7 @@ class _MapJob:
             tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
             refresh=refresh,
             holdout_tests=tests,
+            guarantee=guarantee,
             elapsed_s=self._search_s(found),
             final_figures_s=time.perf_counter() - self._begin,
         )

@@ -43,7 +43,7 @@ from lionheart.training import (
 from lionheart.units import format_elapsed
 
 T = TypeVar("T")
-_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of the journal other than decisions
+_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age", "reliefs", "smaller")  # steps besides decisions
 
 
 @final
@@ -279,6 +279,7 @@ class MappingProblem:
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
+            self._ranges = {}
 
     # -- steps of a trial ----------------------------------------------------------------------------------------------
 
@@ -378,7 +379,7 @@ class MappingProblem:
         A trial that is neither committed nor rolled back is discarded.
         """
         path = self.run.checkpoint("accepted")
-        mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
+        mapping, self._ranges = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path)), {}
         self._convert(mapping)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state(mapping)

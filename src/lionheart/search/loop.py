@@ -15,6 +15,7 @@ from lionheart.metrics import is_within
 from lionheart.runs import Decision, SearchOutcome
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult, Trial
+from lionheart.search.shrink import Shrink
 
 
 @final
@@ -43,6 +44,7 @@ class SearchLoop:
         self._problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
         self.max_drop_pp, self.early_stop = max_drop_pp, early_stop
         self.objective = objective or Objective.of_macs(candidates)
+        self.shrink: Shrink | None = None  # how the strategy makes its mappings smaller; None = layers become digital
         self.decisions: list[Decision] = []
         self.ended_early = False
 
