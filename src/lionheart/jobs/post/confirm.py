@@ -23,19 +23,17 @@ from lionheart.metrics import is_within
 from lionheart.runs import Drop, Guarantee, HoldoutTest
 from lionheart.search import CheapestRelief, Relief, SearchLoop, SearchResult, Shrink, share_out
 
-_FIRST, _LARGER = (
-    0.5,
-    0.4,
-)  # shares of the error probability for the first mapping tested and for all larger ones together
-_SMALLER = 0.15  # share for smaller ones, after the first mapping has failed
-_MOST_FAILURES = 2  # mappings in a row that fail before the tests of larger ones end
+#: Shares of the error probability: of the first mapping tested, of all larger ones, and of smaller ones after a failure.
+_FIRST, _LARGER, _SMALLER = 0.45, 0.4, 0.15
+_MOST_FAILURES = 2  # larger mappings in a row that may fail
+_MOST_SMALLER = 4  # smaller mappings that may fail
 _STEP = 0.5  # distance of the drops of two planned mappings, in standard errors of a test and a decision
+_STEP_WITHOUT_ERROR = 0.1  # the same in bounds, for a mapping that was measured without any error
 _SAFETY = 1.5  # further distance of the first mapping tested from the bound, in these standard errors
-_MOST_STEPS, _MOST_SMALLER = 12, 4  # planned mappings; smaller mappings tested
+_MOST_STEPS = 12  # planned mappings
+_FARTHEST = 100.0  # largest excess asked for, in bounds
 _FEWEST_SAMPLES = 500  # of the measurement of one relief
 _WHOLE_RELIEFS = 12  # reliefs that are measured on all samples for decisions; more of them share as many evaluations
-_STEP_WITHOUT_ERROR = 0.1  # the same in bounds, for a mapping that was measured without any error
-_FARTHEST = 100.0  # largest excess asked for, in bounds
 _STREAM = ("smaller",)  # the chips on which mappings are planned
 
 
