@@ -64,9 +64,7 @@ def check_confidence(task: Task, settings: MapSettings) -> None:
             f"{_FEWEST} chips",
             hint=f"raise search.n_chips and search.n_chips_final, or set {asked} to None",
         )
-    for kind, source in zip(
-        ("decisions", "the hold-out test"), split_validation(task.validation, settings), strict=True
-    ):
+    for kind, source in zip(("decisions", "the hold-out test"), split_validation(task, settings), strict=True):
         if source is not None and (n_samples := count_samples(source)) < _FEWEST:
             raise ConfigError(
                 f"{asked}: got {n_samples} validation samples for {kind}, expected at least {_FEWEST}",

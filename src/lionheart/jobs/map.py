@@ -22,9 +22,9 @@ from lionheart.jobs.checks import check_confidence, check_task, is_training, lis
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
-from lionheart.jobs.objective import check_objective, describe_wish, make_objective
+from lionheart.jobs.objective import check_objective, describe_wish, list_levels, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
-from lionheart.jobs.post.holdout import run_holdout_tests
+from lionheart.jobs.post.confirm import confirm_bound
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import ChipReminder, MappingResult, load_result
@@ -192,10 +192,8 @@ def prepare_run(
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
     has_training = has_training and is_training(settings)
     backend = find_backend(settings.backend)
-    backend.check_tile(settings.tile)
-    if STRATEGIES.find(settings.search.strategy).chooses_levels:
-        for level in settings.search.levels:
-            backend.check_tile(level.apply(settings.tile))
+    for level in list_levels(settings.search):
+        backend.check_tile(level.apply(settings.tile))
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
     search = settings.search
@@ -271,7 +269,7 @@ class _MapJob:
             max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
-            levels=search.levels,
+            levels=list_levels(search),
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
@@ -301,7 +299,7 @@ class _MapJob:
     def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
         context, problem = self.context, self.problem
         changes = tune_compensation(context, problem, found.mapping)
-        mapping, tests = run_holdout_tests(context, problem, found)
+        mapping, tests, guarantee = confirm_bound(context, problem, loop, found)
         if found.mapping.analog and not mapping.analog:
             found = replace(found, outcome=SearchOutcome.INFEASIBLE)
         notes = loop.objective.explain(mapping, [candidate.node.fqn for candidate in loop.candidates])
@@ -317,6 +315,7 @@ class _MapJob:
             tiles=tiles,
             refresh=refresh,
             holdout_tests=tests,
+            guarantee=guarantee,
             elapsed_s=self._search_s(found),
             final_figures_s=time.perf_counter() - self._begin,
         )

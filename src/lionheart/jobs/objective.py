@@ -66,7 +66,7 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
     n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
-    system = find_system(context, tiles) if name in PRICED or chooses_levels(search) else None
+    system = find_system(context, tiles) if name in PRICED or len(list_levels(search)) > 1 else None
     if name not in PRICED:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
         price_level = None if system is None else _price_levels_on(system)
@@ -89,9 +89,9 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     )
 
 
-def chooses_levels(search: SearchSpec) -> bool:
-    """Return whether the strategy of a search chooses a read policy for each projection."""
-    return STRATEGIES.find(search.strategy).chooses_levels
+def list_levels(search: SearchSpec) -> tuple[ReadPolicy, ...]:
+    """Return the read policies that the strategy of a search chooses from; only that of the tile if it does not choose."""
+    return search.levels if STRATEGIES.find(search.strategy).chooses_levels else (ReadPolicy(),)
 
 
 def _price_levels_on(system: SystemModel) -> Callable[[str, ReadPolicy], float]:

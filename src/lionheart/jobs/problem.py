@@ -32,13 +32,8 @@ from lionheart.training import build_optimizer, load_training_state, read_metada
 from lionheart.units import format_elapsed
 
 T = TypeVar("T")
-_MEASUREMENTS = (
-    "sensitivity",
-    "levels",
-    "curvature",
-    "compensation",
-    "age",
-)  # steps of the journal other than decisions
+#: Steps of the journal besides decisions.
+_MEASUREMENTS = ("sensitivity", "levels", "curvature", "compensation", "age", "reliefs", "smaller")
 
 
 @final
@@ -285,6 +280,7 @@ class MappingProblem:
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
+            self._ranges = {}
 
     # -- steps of a trial ----------------------------------------------------------------------------------------------
 
@@ -365,7 +361,7 @@ class MappingProblem:
         A trial that is neither committed nor rolled back is discarded.
         """
         path = self.run.checkpoint("accepted")
-        mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
+        mapping, self._ranges = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path)), {}
         self._convert(mapping)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state(mapping)

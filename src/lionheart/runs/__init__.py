@@ -5,6 +5,7 @@ readable if the process is killed at any time. This package reads and writes rec
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment
+from lionheart.runs.guarantee import Guarantee
 from lionheart.runs.journal import Journal, timestamp
 from lionheart.runs.records import (
     Accuracy,
@@ -38,6 +39,7 @@ __all__ = [
     "Drop",
     "Environment",
     "Evaluation",
+    "Guarantee",
     "HoldoutTest",
     "Journal",
     "PlatformSummary",

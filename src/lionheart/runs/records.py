@@ -17,6 +17,7 @@ from lionheart.mapping import LayerMapping
 from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
+from lionheart.runs.guarantee import Guarantee
 from lionheart.runs.summary import Caution, Summary, summarise
 from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
@@ -153,6 +154,7 @@ class HoldoutTest(Record):
     accuracy: Accuracy = Field(description="accuracy on the held-out samples")
     drop: Drop = Field(description="drop against the digital network on the same samples")
     accepted: bool = Field(description="whether the drop is within the bound")
+    n_looks: int = Field(1, description="looks at the results with which the test ended; each look has more chips")
 
 
 class CompensationTrial(Record):
@@ -244,6 +246,11 @@ class Results(Printable, Record):
     tiles: dict[str, dict[str, str]] = Field({}, description="tile settings that differ from the run's tile, by layer")
     refresh: RefreshInterval | None = Field(None, description="age up to which the bound holds; None = not requested")
     holdout_tests: tuple[HoldoutTest, ...] = Field((), description="tests on samples that no decision used")
+    guarantee: Guarantee | None = Field(
+        None,
+        description="whether a sequential hold-out test confirmed the bound; None = not asked for",
+        exclude_if=lambda value: value is None,
+    )
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 

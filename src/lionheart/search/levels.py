@@ -110,6 +110,25 @@ class LevelPlans:
         return mapping.is_analog(fqn) and mapping.policy_of(fqn).changes == self._loop.levels[number].changes
 
 
+@final
+class LevelShrink:
+    """A `Shrink` function that lowers the sum of sensitivities: with better read policies, or with projections on the core.
+
+    Args:
+        plans: Mappings of least cost for given sums.
+        slope: Drop for each unit of the sum, in the unit of the drop.
+    """
+
+    def __init__(self, plans: LevelPlans, slope: float) -> None:
+        self.plans, self.slope = plans, slope
+
+    def __call__(self, mapping: LayerMapping, excess_pp: float) -> LayerMapping | None:
+        """Return the mapping of least cost whose drop is expected to be smaller by `excess_pp`; None if there is none."""
+        limit = self.plans.sum_of(mapping) - excess_pp / self.slope
+        found = self.plans.find(limit) if limit > 0 else None
+        return found if found is not None and found.analog else None
+
+
 def _solve(
     costs: np.ndarray[Any, Any], constraints: Sequence[LinearConstraint], bounds: Bounds
 ) -> np.ndarray[Any, Any]:

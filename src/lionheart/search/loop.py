@@ -16,6 +16,7 @@ from lionheart.metrics import is_within
 from lionheart.runs import Decision, SearchOutcome
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult, Trial
+from lionheart.search.shrink import Shrink
 
 
 @final
@@ -47,6 +48,7 @@ class SearchLoop:
         self._problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
         self.max_drop_pp, self.early_stop = max_drop_pp, early_stop
         self.objective = objective or Objective.of_macs(candidates)
+        self.shrink: Shrink | None = None  # how the strategy makes its mappings smaller; None = layers become digital
         self.decisions: list[Decision] = []
         self.ended_early = False
 
@@ -88,6 +90,15 @@ class SearchLoop:
         The keys of the result are the names of the candidates, i.e. of the projections that may become analog.
         """
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
+
+    def cost_of(self, mapping: LayerMapping) -> tuple[float, float]:
+        """Return the objective of a mapping and, to compare mappings of equal objective, the cost of its read policies.
+
+        The second number is 0 if there is only one policy to choose from.
+        """
+        known = [each for each in self.candidates if mapping.is_analog(each.node.fqn)] if len(self.levels) > 1 else []
+        policies = sum(self.objective.level_cost(each, mapping.policy_of(each.node.fqn)) for each in known)
+        return self.objective.cost(mapping), policies
 
     def attempt(
         self,

@@ -61,6 +61,14 @@ class SearchSpec(Spec):
         "confidence bound of the drop with max_drop_pp, and a hold-out test on unused validation samples confirms the mapping; "
         "None = the estimated drop is compared",
     )
+    guarantee: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="probability with which the bound must hold on chips and samples that decided nothing: decisions compare "
+        "the estimated drop on at most a third of the validation samples, and a sequential hold-out test on the other samples "
+        "and on fresh chips confirms the mapping or a smaller one; replaces confidence_level; None = nothing is confirmed",
+    )
     chip_yield: float | None = Field(
         None,
         gt=0.5,
@@ -142,6 +150,17 @@ class SearchSpec(Spec):
     def _take_one_bound(cls, value: float | None, info: ValidationInfo) -> float | None:
         checked: float | None = _refuse_both(value, info, "max_drop")
         return checked
+
+    @field_validator("guarantee", mode="after")
+    @classmethod
+    def _take_one_level(cls, value: float | None, info: ValidationInfo) -> float | None:
+        level = info.data.get("confidence_level")
+        if value is not None and level is not None:
+            raise ConfigError(
+                f"got {value!r} together with confidence_level={level!r}, expected one of the two",
+                hint="give guarantee, which decides by the estimate, or confidence_level, which decides by confidence bounds",
+            )
+        return value
 
     def decision_times(self) -> tuple[float, ...]:
         """Return the times since programming at which the bound must hold [s], in ascending order.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lionheart.devices import ReadPolicy
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.search import Objective, SearchLoop, count_digital
-from lionheart.search.levels import LevelPlans
+from lionheart.search import STRATEGIES, Objective, SearchLoop, count_digital
+from lionheart.search.levels import LevelPlans, LevelShrink
 from lionheart.search.objective import on_tiles
 
 rises = st.lists(st.integers(0, 20).map(lambda eighths: eighths / 8), min_size=1, max_size=4)
@@ -132,6 +132,31 @@ class TestSearch:
         plain = [each for each in enumerate_plain(loop) if loop._problem.drop_pp(each) <= 1.0]
         least = min(loop.objective.cost(each) for each in plain)
         assert loop.objective.cost(levels.mapping) <= least + 0.25 * loop.objective.cost(loop.start)
+
+
+class TestShrink:
+    def test_an_excess_is_bought_back_with_reads_before_a_projection_is_given_up(self):
+        loop = make_loop([0.5, 0.5])
+        plans = LevelPlans(loop, loop.level_increases())
+        shrink = LevelShrink(plans, slope=1.0)
+        smaller = shrink(plans.find(1.0), 0.25)
+        assert smaller is not None
+        assert smaller.analog == ("L0", "L1")
+        assert smaller.policies
+        assert plans.sum_of(smaller) <= 0.75
+
+    def test_nothing_is_left_for_an_excess_as_large_as_the_drop(self):
+        loop = make_loop([0.5, 0.5])
+        plans = LevelPlans(loop, loop.level_increases())
+        assert LevelShrink(plans, slope=1.0)(plans.find(1.0), 1.0) is None
+
+    def test_a_search_leaves_its_own_way_to_smaller_mappings(self):
+        loop = make_loop([1.0, 0.5, 0.25])
+        STRATEGIES.find("levels-training-free").search(loop)
+        assert loop.shrink is not None
+        smaller = loop.shrink(loop.mapping, 0.25)
+        assert smaller is not None
+        assert loop.cost_of(smaller) > loop.cost_of(loop.mapping)
 
 
 def enumerate_plain(loop: SearchLoop) -> list[LayerMapping]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import final
 
 from lionheart.mapping import LayerMapping
-from lionheart.search.levels import LevelPlans
+from lionheart.search.levels import LevelPlans, LevelShrink
 from lionheart.search.loop import SearchLoop
 from lionheart.search.registry import register_strategy
 
 _MAX_TRIALS = 8  # evaluations of each search for the largest sum of sensitivities within the bound
 _TARGET = 0.9  # share of the bound at which a step is directed, because drops are estimates
+_LEAST_DROP = (
+    0.3  # share of the bound that the drop of an accepted mapping is at least taken to be, for smaller mappings
+)
 _CLOSE = 0.05  # relative distance of the limits on the sum at which a search ends
 _LEAST_STEP = 0.1  # smallest share of the distance of the limits by which a step narrows it
 _STEPS = 6  # mappings between the accepted one and the retrained one that are tried with the retrained weights
@@ -91,6 +94,8 @@ def find_largest_sum(loop: SearchLoop, plans: LevelPlans) -> None:
         tried.add(key)
         if _attempt(loop, mapping):
             known.low = max(known.low, total)
+            least = _LEAST_DROP * loop.max_drop_pp
+            loop.shrink = LevelShrink(plans, max(loop.last_drop_ucb_pp, least) / total) if total > 0 else None
         else:
             known.high = min(known.high, total)
         known.drops[total] = max(loop.last_drop_ucb_pp, 0.0)
