@@ -357,7 +357,7 @@ def map_layers(
         max_drop: Largest drop of the metric against the digital network: a number in the unit of the metric's drop, such as pp
             or mm; a text with this unit, ``"0.1 mm"``; or a share of the digital value, ``"2 % rel"``. None = the setting
             ``max_drop_pp`` in `changes`, or 1 pp, or 1 % of the digital value for a metric that is not in percent.
-        preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
+        preset: Name of a group of settings: ``"fast"``, ``"best"``, ``"paper"``, ``"quick"`` or ``"robust"``. None = ``"fast"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
@@ -374,16 +374,16 @@ def map_layers(
     if max_drop is not None:
         changes["max_drop"] = max_drop
     if settings is None:
-        settings = MapSettings.preset(preset or "quick", **changes)
+        settings = MapSettings.preset(preset or "fast", **changes)
     else:
-        hint = 'give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")'
+        hint = 'give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="fast")'
         check_type(settings, MapSettings, "map_layers: settings", hint=hint)
         backend = changes.pop("backend", None)  # the one setting that the previous version took next to others
         if changes or preset is not None:
             names = ", ".join([*(["preset"] if preset is not None else []), *changes])
             raise ConfigError(
                 f"map_layers: got settings together with {names}, expected either settings or single values",
-                hint='omit settings, or create settings that include the values: MapSettings.preset("quick", ...)',
+                hint='omit settings, or create settings that include the values: MapSettings.preset("fast", ...)',
             )
         settings = settings if backend is None else settings.replace(backend=backend)
     return jobs.map_layers(task, settings, run_dir=run_dir, command=command, progress=progress)

@@ -59,7 +59,7 @@ def map_command(
             show_default="by epochs",
         ),
     ] = None,
-    preset: PresetName = "quick",
+    preset: PresetName = "fast",
     config: ConfigFile = None,
     settings: SearchSetFlags = None,
     seed: Seed = None,

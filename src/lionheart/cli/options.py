@@ -98,8 +98,8 @@ PresetName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Named set of defaults. quick: short retrainings, 6 chips per decision. robust: few, longer retrainings with "
-        "distillation, and columns calibrated on each chip. paper: protocol of the LionHeart paper, takes hours.",
+        help="Named set of defaults. fast: a read policy for each projection, no retraining. best: one retraining of 20 min in "
+        "addition. paper: protocol and tile of the LionHeart paper, takes hours. quick, robust: earlier defaults.",
         autocompletion=complete_presets,
     ),
 ]

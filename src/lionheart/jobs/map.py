@@ -189,7 +189,7 @@ def prepare_run(
     check_type(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
-    check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
+    check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("fast", max_drop_pp=1)')
     has_training = has_training and is_training(settings)
     backend = find_backend(settings.backend)
     for level in list_levels(settings.search):
