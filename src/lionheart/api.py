@@ -357,7 +357,7 @@ def map_layers(
         max_drop: Largest drop of the metric against the digital network: a number in the unit of the metric's drop, such as pp
             or mm; a text with this unit, ``"0.1 mm"``; or a share of the digital value, ``"2 % rel"``. None = the setting
             ``max_drop_pp`` in `changes`, or 1 pp, or 1 % of the digital value for a metric that is not in percent.
-        preset: Name of a group of settings: ``"fast"``, ``"best"``, ``"paper"``, ``"quick"`` or ``"robust"``. None = ``"fast"``.
+        preset: Name of a group of settings: ``"fast"`` (also None), ``"best"``, ``"paper"``, ``"quick"`` or ``"robust"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
