@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
+from lionheart.deprecated import SETTINGS as DEPRECATED
 from lionheart.deprecated import rename_settings
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
@@ -209,7 +210,8 @@ def read_settings(
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
-    names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    given_names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    names = [DEPRECATED["SearchSpec"].get(name, name) for name in given_names]
     for group in ("search", "pareto"):
         _drop_replaced(merged.get(group, {}), names)
     assign(MapSettings, merged, assignments)

@@ -78,6 +78,7 @@ def test_there_are_as_many_settings_as_specs_have():
 
 #: Settings whose other values depend on each other or on measurements.
 CHOSEN: dict[str, tuple[str, Any]] = {
+    "search.guarantee": ("0.75", 0.75),
     "tile.bound_management": ("iterative", "iterative"),
     "tile.device.acceptance": ("2", 2.0),
     "tile.device.g_min": ("0.5", 0.5),
