@@ -138,6 +138,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "schedule": "one_cycle",
             "precision": "auto",
             "distillation": 0.9,
+            "noise_warmup": 0.2,
+            "ema_decay": 0.999,
             "recalibrate_every": 1,
         },
     },
