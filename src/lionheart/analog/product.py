@@ -51,7 +51,7 @@ class MVMParams:
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
-        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With a range of each sample, its
+        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With ranges of samples, its
             shape broadcasts over inputs and outputs.
         dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
         read: Output noise and conversion of the column sums (ADC), and number of reads.
