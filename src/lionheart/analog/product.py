@@ -51,8 +51,8 @@ class MVMParams:
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
-        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With ranges of samples, it
-            broadcasts over inputs and outputs.
+        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With ranges of samples, its
+            shape broadcasts over inputs and outputs.
         dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
         read: Output noise and conversion of the column sums (ADC), and number of reads.
         is_of_samples: Whether `input_range` is that of each sample, which the ``out_scale`` of the rows does not contain.

@@ -321,10 +321,26 @@ class Recurrent(nn.Module):
         return self.recurrent(x)[0]
 
 
+class OwnLinear(nn.Linear):
+    """A forward of its own, whose product a wrapper computes on tiles."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.weight.t() + self.bias)
+
+
+class OwnConv(nn.Conv2d):
+    """The same of a convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(super().forward(x))
+
+
 OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "attention": (Attention, (3, 5, 8)),
     "lstm": (lambda: Recurrent(nn.LSTM), (3, 5, 8)),
     "gru": (lambda: Recurrent(nn.GRU), (3, 5, 8)),
+    "own forward": (lambda: nn.Sequential(OwnLinear(8, 5)), (3, 5, 8)),
+    "own convolution": (lambda: nn.Sequential(OwnConv(3, 4, 3)), (2, 3, 6, 5)),
     "transposed convolution": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride=2)), (2, 3, 4, 5)),
 }
 POLICIES = {
