@@ -25,11 +25,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lionheart import MapSettings, Task, map_layers
+from lionheart.data import IndexedBatches
 from lionheart.rng import RandomStreams
 from lionheart.tasks.images import load_cifar10
 
-N_VALIDATION, BATCH = 5_000, 250
-N_FINAL_CHIPS = 20  # fresh chips with which the drop on test is measured
+N_VALIDATION, BATCH, TRAIN_BATCH = 5_000, 1_000, 256
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"guarantee": None},
     "confidence_level 0.95": {"confidence_level": 0.95},
@@ -41,13 +41,18 @@ def deal(model: nn.Module, pool: tuple[Tensor, Tensor], train: tuple[Tensor, Ten
     """Return the task with the images outside the training set split at random by `seed`."""
     order = torch.randperm(len(pool[0]), generator=RandomStreams(seed).generator("promise", "deal"))
     splits = order.split([N_VALIDATION, len(order) - N_VALIDATION])
-    validation, test = ([(pool[0][c], pool[1][c]) for c in split.split(BATCH)] for split in splits)
-    batches = [(x, y) for x, y in zip(train[0].split(256), train[1].split(256), strict=True)][:-1]
-    return Task(model=model, train=batches, validation=validation, test=test, name="cifar10 at 8 x 8")
+    validation, test = (batch(pool[0][split], pool[1][split]) for split in splits)
+    steps = list(zip(train[0].split(TRAIN_BATCH), train[1].split(TRAIN_BATCH), strict=True))
+    return Task(model=model, train=steps[:-1], validation=validation, test=test, name="cifar10 at 8 x 8")
+
+
+def batch(images: Tensor, labels: Tensor) -> IndexedBatches:
+    """Return a source of batches that can be split at any sample."""
+    return IndexedBatches(len(images), lambda numbers, _: (images[numbers], labels[numbers]), batch_size=BATCH)
 
 
 def choose_settings(preset: str, variant: str, bound: float, seed: int, strategy: str | None) -> MapSettings:
-    """Return the settings of a preset, with the guarantee of a variant; only what is measured at the end is fewer."""
+    """Return the settings of a preset, with the guarantee of a variant and another strategy if one is given."""
     chosen = {} if strategy is None else {"strategy": strategy}
     return MapSettings.preset(
         preset, max_drop_pp=bound, report_times=[DAY], seed=seed, platforms=[], **VARIANTS[variant], **chosen
@@ -92,24 +97,30 @@ def main() -> None:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--strategy", help="another strategy than that of the preset, such as training-free")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--out", type=Path, help="file to which each search is appended as a line of JSON")
+    parser.add_argument(
+        "--out", type=Path, help="file to which each search is appended; searches in it are not repeated"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load_cifar10()
     train = shrink(data.train[0]), data.train[1]
     pool = shrink(torch.cat([data.validation[0], data.test[0]])), torch.cat([data.validation[1], data.test[1]])
     model = train_network(*train)
+    lines = args.out.read_text().splitlines() if args.out is not None and args.out.exists() else []
+    known = {(row["seed"], row["variant"]): row for row in map(json.loads, lines)}
     rows: dict[str, list[dict[str, Any]]] = {variant: [] for variant in args.variants}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.first_seed, args.first_seed + args.repetitions):
             task = deal(model, pool, train, seed)
             for variant in args.variants:
-                settings = choose_settings(args.preset, variant, args.bound, seed, args.strategy)
-                row = measure(task, settings, Path(folder) / f"{seed}-{variant}")
+                row = known.get((seed, variant))
+                if row is None:
+                    settings = choose_settings(args.preset, variant, args.bound, seed, args.strategy)
+                    row = measure(task, settings, Path(folder) / f"{seed}-{variant}")
+                    if args.out is not None:
+                        with args.out.open("a") as file:
+                            file.write(json.dumps({"seed": seed, "variant": variant, **row}) + "\n")
                 rows[variant].append(row)
-                if args.out is not None:
-                    with args.out.open("a") as file:
-                        file.write(json.dumps({"seed": seed, "variant": variant, **row}) + "\n")
     print(
         "| bound confirmed by | mapped | broken on test | 95 % interval | mean analog MACs | mean drop on test [pp] | search |"
     )
