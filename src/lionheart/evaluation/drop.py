@@ -11,7 +11,10 @@ from lionheart.errors import ConfigError
 from lionheart.metrics import ACCURACY, Metric
 from lionheart.runs import Drop
 
-_FEWEST = 30  # samples whose mean is about normal
+_FEWEST_OF_SHARE, _FEWEST = (
+    30,
+    100,
+)  # samples whose mean is about normal: shares are bounded, other scores may be skewed
 
 
 def estimate_drop(
@@ -152,13 +155,13 @@ def count_needed(max_drop: float, error: float, metric: Metric) -> int:
         max_drop: Bound on the drop, in the unit of the drop.
         error: Error probability, i.e. one minus the confidence level, 0 to 1.
         metric: Metric of scope ``sample``. Only a share has a largest loss, which this number follows from; for other metrics
-            the number is 30, below which a mean is hardly normal.
+            the number is 100, because the mean of fewer skewed scores is hardly normal.
     """
     if metric.kind != "share":
         return _FEWEST
     z = float(stats.norm.isf(error))
     n_added = z**2 / 2
-    return max(_FEWEST, math.ceil(metric.drop_scale * (n_added + z * math.sqrt(n_added)) / max_drop))
+    return max(_FEWEST_OF_SHARE, math.ceil(metric.drop_scale * (n_added + z * math.sqrt(n_added)) / max_drop))
 
 
 def _combine(*errors: tuple[float, int]) -> tuple[float, float]:

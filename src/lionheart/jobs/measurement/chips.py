@@ -33,6 +33,7 @@ from lionheart.tasks import Task
 
 _CLEAR = 0.95  # confidence level of an early stop; close to the bound, even a full evaluation is wrong half of the time
 _FEWEST_SAMPLES = 50  # smallest number of samples before an early stop
+_FINAL = ("validate", "test")  # final results, which `evaluate_run` repeats for a mapping alone
 _WORTH_COMPILING = 1_000  # passes: each saves some 0.1 s of a small network, compiling takes a minute
 
 
@@ -202,7 +203,7 @@ class ChipEvaluator:
                 label=label,
                 run_calibration=calibration_pass(self.task),
                 is_enough=is_enough,
-                by_layer=self._is_paired,
+                by_layer=self._is_paired and path[0] not in _FINAL,
             )
 
     def _worst(
