@@ -192,7 +192,7 @@ def prepare_run(
     check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("fast", max_drop_pp=1)')
     has_training = has_training and is_training(settings)
     backend = find_backend(settings.backend)
-    for level in list_levels(settings.search):
+    for level in list_levels(settings):
         backend.check_tile(level.apply(settings.tile))
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
@@ -269,7 +269,7 @@ class _MapJob:
             max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
-            levels=list_levels(search),
+            levels=list_levels(self.context.settings),
         )
 
     def _measure_baseline(self) -> DigitalBaseline:

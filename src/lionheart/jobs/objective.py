@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
+from lionheart.jobs.backend import DEFAULT_BACKEND
 from lionheart.jobs.context import Context
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
@@ -66,7 +67,7 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
     n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
-    system = find_system(context, tiles) if name in PRICED or len(list_levels(search)) > 1 else None
+    system = find_system(context, tiles) if name in PRICED or len(list_levels(context.settings)) > 1 else None
     if name not in PRICED:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
         price_level = None if system is None else _price_levels_on(system)
@@ -89,9 +90,16 @@ def make_objective(context: Context, name: str | None = None, tiles: Mapping[str
     )
 
 
-def list_levels(search: SearchSpec) -> tuple[ReadPolicy, ...]:
-    """Return the read policies that the strategy of a search chooses from; only that of the tile if it does not choose."""
-    return search.levels if STRATEGIES.find(search.strategy).chooses_levels else (ReadPolicy(),)
+def list_levels(settings: MapSettings) -> tuple[ReadPolicy, ...]:
+    """Return the read policies that the strategy of a run chooses from; only that of the tile if it does not choose.
+
+    Other backends than the default one do not compute the default levels: they use the policy of the tile instead.
+    """
+    search, only = settings.search, (ReadPolicy(),)
+    if not STRATEGIES.find(search.strategy).chooses_levels:
+        return only
+    is_default = search.levels == SearchSpec.model_fields["levels"].default
+    return only if is_default and settings.backend != DEFAULT_BACKEND else search.levels
 
 
 def _price_levels_on(system: SystemModel) -> Callable[[str, ReadPolicy], float]:

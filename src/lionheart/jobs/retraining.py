@@ -169,7 +169,7 @@ class _Retraining:
 
     @cached_property
     def _samples(self) -> BatchSource:
-        deciding, _ = split_validation(self.context.task.validation, self.context.settings)
+        deciding, _ = split_validation(self.context.task, self.context.settings)
         return take_samples(deciding, self.spec.evaluation_samples)
 
     @cached_property

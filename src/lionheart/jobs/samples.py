@@ -30,7 +30,7 @@ def split_validation(task: Task, settings: MapSettings) -> tuple[BatchSource, Ba
     """Split the validation samples into samples for decisions and samples for the hold-out test.
 
     With a `guarantee`, at least two thirds of the samples are held out. If they are too few for any hold-out test to pass, or
-    if the metric has no scores of samples, none are held out, and `find_obstacle` says why.
+    if the metric has no scores of samples, none are held out, and `explain_no_test` says why.
 
     Args:
         task: Task with all validation samples.
@@ -45,7 +45,7 @@ def split_validation(task: Task, settings: MapSettings) -> tuple[BatchSource, Ba
     search, batches = settings.search, task.validation
     if search.guarantee is not None:
         n_samples = count_samples(batches)
-        if _find_obstacle(task.metric, settings, n_samples):
+        if _explain_no_test(task.metric, settings, n_samples):
             return take_samples(batches, search.validation_samples), None
         return cut_samples(batches, _count_deciding(settings, n_samples))
     if search.confidence_level is None:
@@ -63,17 +63,17 @@ def split_validation(task: Task, settings: MapSettings) -> tuple[BatchSource, Ba
     return deciding, rest
 
 
-def find_obstacle(task: Task, settings: MapSettings) -> str:
+def explain_no_test(task: Task, settings: MapSettings) -> str:
     """Return a sentence on why a run with a `guarantee` can confirm no mapping at all; empty if it can.
 
     Args:
         task: Task with the metric and the validation samples.
         settings: Settings of the run, with a `guarantee`.
     """
-    return _find_obstacle(task.metric, settings, count_samples(task.validation))
+    return _explain_no_test(task.metric, settings, count_samples(task.validation))
 
 
-def _find_obstacle(metric: Metric, settings: MapSettings, n_samples: int) -> str:
+def _explain_no_test(metric: Metric, settings: MapSettings, n_samples: int) -> str:
     search = settings.search
     if metric.is_of_set:
         return (

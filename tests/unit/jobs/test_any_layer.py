@@ -207,11 +207,11 @@ def test_a_run_that_clips_is_the_same_killed_and_resumed(
     whole = run_clipped(tmp_path / "whole", strategy=strategy)
     left, clip = [n_clips], lionheart.jobs.retraining.clip_weights_
 
-    def clip_or_die(model: nn.Module) -> None:
+    def clip_or_die(model: nn.Module, **strength: float) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KilledError
-        clip(model)
+        clip(model, **strength)
 
     monkeypatch.setattr(lionheart.jobs.retraining, "clip_weights_", clip_or_die)
     try:

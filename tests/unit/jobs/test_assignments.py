@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 
 from lionheart.deprecated import DeprecatedNameWarning
-from lionheart.devices import DEVICES
+from lionheart.devices import DEVICES, ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.jobs import MapSettings, read_settings
 from lionheart.jobs.assignments import list_settings
@@ -42,6 +42,8 @@ def another(annotation: Any, value: Any) -> tuple[str, Any]:
     if get_origin(annotation) is Literal:
         [text, *_] = [each for each in get_args(annotation) if each != value] or [value]
         return text, text
+    if get_origin(annotation) is tuple and get_args(annotation)[0] is ReadPolicy:
+        return "[{}, {n_reads = 3, row_copies = 9}]", (ReadPolicy(), ReadPolicy(n_reads=3, row_copies=9))
     if get_origin(annotation) is tuple:
         if value and isinstance(value[0], tuple):
             changed = tuple(tuple(2 * each for each in row) for row in value)

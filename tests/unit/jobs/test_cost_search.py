@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from lionheart.candidates import Candidate, find_candidates
 from lionheart.cli import app
+from lionheart.devices import ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
@@ -318,7 +319,8 @@ def test_the_search_saves_what_it_is_told_to():
         made = objective_of(graph, candidates, make_settings(search={"objective": objective}))
         for name in SEARCHING:
             ranked = candidates if objective == "macs" else candidates[::-1]
-            result = search(name, FakeProblem([0.8, 0.8]), ranked, LayerMapping.all_digital(graph), objective=made)
+            start, levels = LayerMapping.all_digital(graph), (ReadPolicy(),)
+            result = search(name, FakeProblem([0.8, 0.8]), ranked, start, objective=made, levels=levels)
             found.setdefault(objective, set()).add(result.mapping.analog)
     assert found == {"macs": {("L0",)}, "weights": {("L1",)}}
 

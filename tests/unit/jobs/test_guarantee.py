@@ -25,7 +25,7 @@ from lionheart.evaluation.chips import estimate_mean
 from lionheart.jobs import MapSettings, map_layers, read_settings, resume_run
 from lionheart.jobs.measurement.chips import ChipEvaluator
 from lionheart.jobs.post.confirm import confirm_bound
-from lionheart.jobs.samples import find_obstacle, split_validation
+from lionheart.jobs.samples import explain_no_test, split_validation
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import ACCURACY, Metric
 from lionheart.progress import SILENT
@@ -142,7 +142,8 @@ def run_confirmation(
         cost = sum(worth[fqn] for fqn in names if not mapping.is_analog(fqn))
         return lambda *fqns: cost + sum(worth[fqn] if mapping.is_analog(fqn) else -worth[fqn] for fqn in fqns)
 
-    loop = SimpleNamespace(shrink=shrink, objective=Objective(price, dict.fromkeys(names, 1)))
+    objective = Objective(price, dict.fromkeys(names, 1))
+    loop = SimpleNamespace(shrink=shrink, objective=objective, cost_of=lambda mapping: (objective.cost(mapping), 0.0))
     context = SimpleNamespace(
         settings=chips.settings,
         task=chips.task,
@@ -375,7 +376,7 @@ def test_too_few_samples_are_said_and_all_decide(tmp_path: Path):
     settings = make_settings(search={"guarantee": 0.95, "max_drop_pp": 2.0, "strategy": "all-analog"})
     task = build_task()
     assert split_validation(task, settings)[1] is None
-    assert "128 validation samples leave 86 for the hold-out test" in find_obstacle(task, settings)
+    assert "128 validation samples leave 86 for the hold-out test" in explain_no_test(task, settings)
     results = map_layers(task, settings, run_dir=tmp_path / "run").results
     assert results.mapping.analog
     assert (results.guarantee.confirmed, results.holdout_tests) == (False, ())
@@ -387,7 +388,7 @@ def test_a_metric_of_a_set_is_not_confirmed_and_said():
     task = SimpleNamespace(
         metric=Metric("RMSE", unit="mm", higher_is_better=False, scope="set"), validation=build_task().validation
     )
-    assert "computed over the whole set" in find_obstacle(task, make_settings(search={"guarantee": 0.95}))
+    assert "computed over the whole set" in explain_no_test(task, make_settings(search={"guarantee": 0.95}))
 
 
 # --------------------------------------------------------------------------------------------------------- whole runs

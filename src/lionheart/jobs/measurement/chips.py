@@ -154,12 +154,12 @@ class ChipEvaluator:
             new = self._evaluate(batches, times, n_chips, path, label, stop)
             found = [self._merge(*pair) for pair in zip(found, new, strict=True)] if found else new
             accuracy, drop = self._worst_of(found, reference, 1 - look.error, guarded=True)
-            verdict = judge(drop, self.context.max_drop, look, is_last=look is whole[-1])
+            outcome = judge(drop, self.context.max_drop, look, is_last=look is whole[-1])
             if (found[0].n_samples or 0) < len(reference):
-                verdict = False
-            if verdict is not None:
+                outcome = False
+            if outcome is not None:
                 break
-        return HoldoutTest(analog=(), accuracy=accuracy, drop=drop, accepted=bool(verdict), n_looks=number + 1)
+        return HoldoutTest(analog=(), accuracy=accuracy, drop=drop, accepted=bool(outcome), n_looks=number + 1)
 
     def validate(self) -> list[Accuracy]:
         """Return the accuracy on the validation samples for final results, at each time at which the bound must hold.

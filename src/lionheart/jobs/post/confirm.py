@@ -17,7 +17,7 @@ from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import compare
 from lionheart.jobs.post.holdout import run_holdout_tests
 from lionheart.jobs.problem import MappingProblem
-from lionheart.jobs.samples import find_obstacle
+from lionheart.jobs.samples import explain_no_test
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import is_within
 from lionheart.runs import Drop, Guarantee, HoldoutTest
@@ -63,14 +63,14 @@ class _Plan:
         shrink: Function with which they were found.
         excess: Largest excess that was asked for, in the unit of the drop.
         first: Index of the mapping to test first: the largest one that is likely to pass, else the smallest one.
-        is_promising: Whether this mapping is likely to pass.
+        is_likely: Whether this mapping is likely to pass.
     """
 
     steps: tuple[_Step, ...]
     shrink: Shrink
     excess: float
     first: int
-    is_promising: bool
+    is_likely: bool
 
 
 def confirm_bound(
@@ -108,7 +108,7 @@ def confirm_bound(
     if not found.mapping.analog:
         return found.mapping, (), Guarantee(probability=level, confirmed=True)
     if problem.chips.held_out is None:
-        reason = find_obstacle(context.task, context.settings)
+        reason = explain_no_test(context.task, context.settings)
         context.progress.note(f"bound not confirmed: {reason}")
         return found.mapping, (), Guarantee(probability=level, confirmed=False, reason=reason)
     return _Confirmation(context, problem, loop).run(found, level)
@@ -127,9 +127,9 @@ class _Confirmation:
         error = 1 - level
         last = plan_looks((_FIRST + _LARGER) * error, self.context.settings.search.n_chips_final)[-1]
         plan = self._plan(found.mapping, last, is_original=False)
-        if not plan.is_promising and any(each.accepted and each.train.n_steps for each in found.decisions):
+        if not plan.is_likely and any(each.accepted and each.train.n_steps for each in found.decisions):
             other = self._plan(found.mapping, last, is_original=True)
-            plan = other if other.is_promising else plan
+            plan = other if other.is_likely else plan
         passed, test = self._test_larger(plan.steps[plan.first :], error)
         if passed is None:
             passed, test = self._test_smaller(found.mapping, plan, _SMALLER * error)
@@ -167,7 +167,7 @@ class _Confirmation:
         steps, excess = [top], max(top.drop.drop_pp - self.context.max_drop, 0.0)
         distance = _STEP * self._error(top.drop, last) or _STEP_WITHOUT_ERROR * self.context.max_drop
         for _ in range(_MOST_STEPS):
-            if self._is_promising(steps[-1], last):
+            if self._is_likely(steps[-1], last):
                 break
             excess += distance
             smaller = shrink(mapping, excess)
@@ -179,8 +179,8 @@ class _Confirmation:
         for step in sorted(steps, key=lambda step: step.drop.drop_pp):
             if not ordered or self._cost(step) < self._cost(ordered[-1]):
                 ordered.append(step)
-        promising = [index for index, step in enumerate(ordered) if self._is_promising(step, last)]
-        return _Plan(tuple(ordered), shrink, excess, max(promising, default=0), bool(promising))
+        likely = [index for index, step in enumerate(ordered) if self._is_likely(step, last)]
+        return _Plan(tuple(ordered), shrink, excess, max(likely, default=0), bool(likely))
 
     def _cost(self, step: _Step) -> tuple[float, float]:
         return self.loop.cost_of(step.mapping)
@@ -209,7 +209,7 @@ class _Confirmation:
         """Return the distance below the bound at which a mapping with errors like those of `drop` passes its last look."""
         return float(stats.norm.isf(last.error)) * self._errors(drop, last)[0]
 
-    def _is_promising(self, step: _Step, last: Look) -> bool:
+    def _is_likely(self, step: _Step, last: Look) -> bool:
         """Return whether a mapping is likely to pass its test (with 93 % for normal errors of both estimates)."""
         worst = step.drop.drop_pp + self._margin(step.drop, last) + _SAFETY * self._error(step.drop, last)
         return is_within(worst, self.context.max_drop)
