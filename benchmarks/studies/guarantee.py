@@ -4,7 +4,7 @@ The task is that of `confidence_level.py`: CIFAR-10 at 8 x 8 pixels and a networ
 searches. In each search the 15,000 images that were not used in training are split at random: 5,000 are validation samples, and
 10,000 are test. A bound is broken if the mean drop over fresh chips on test is larger than the bound.
 
-Run: python benchmarks/studies/promise.py --repetitions 100
+Run: python benchmarks/studies/guarantee.py --repetitions 100
 """
 
 from __future__ import annotations
