@@ -98,7 +98,7 @@ _SHORT: dict[str, Any] = {
     "precision": "auto",
 }
 
-#: Presets: name -> group -> setting -> value. All but "paper" end with a mapping that keeps its bound with 95 % probability
+#: Presets: name -> group -> setting -> value. "fast" and "best" end with a mapping that keeps its bound with 95 % probability
 #: (docs/adr/0039).
 #: "fast" does not retrain: it chooses a read policy for each projection (docs/adr/0040) and calibrates columns on each chip
 #: (docs/adr/0016). "best" retrains once in addition, with the noise of the devices, weights bounded at 2.5 standard deviations,
@@ -144,7 +144,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "quick": {
-        "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10, "guarantee": 0.95},
+        "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
         "tile": {"hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 1.5}},
         "train": _SHORT,
     },
@@ -153,7 +153,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "n_chips": 6,
             "validation_samples": 2_500,
             "n_chips_final": 10,
-            "guarantee": 0.95,
             "strategy": "shared",
         },
         "tile": {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.0}},

@@ -352,14 +352,14 @@ def test_reliefs_are_measured_where_the_measurement_is_sharp():
 
 
 def test_presets_ask_for_a_guarantee_and_a_confidence_level_replaces_it(tmp_path: Path):
-    assert [MapSettings.preset(name).search.guarantee for name in ("quick", "robust", "paper")] == [0.95, 0.95, None]
+    assert [MapSettings.preset(name).search.guarantee for name in ("fast", "best", "paper")] == [0.95, 0.95, None]
     assert MapSettings().search.guarantee == 0.95
-    assert MapSettings.preset("quick", confidence_level=0.9).search.guarantee is None
-    assert read_settings("quick", assignments=["confidence_level=0.9"]).search.guarantee is None
+    assert MapSettings.preset("fast", confidence_level=0.9).search.guarantee is None
+    assert read_settings("fast", assignments=["confidence_level=0.9"]).search.guarantee is None
     file = tmp_path / "settings.toml"
     file.write_text("[search]\nconfidence_level = 0.9\n")
-    assert read_settings("quick", file).search.guarantee is None
-    assert read_settings("quick", file, assignments=["guarantee=0.8"]).search.confidence_level is None
+    assert read_settings("fast", file).search.guarantee is None
+    assert read_settings("fast", file, assignments=["guarantee=0.8"]).search.confidence_level is None
     with pytest.raises(ConfigError, match="expected one of the two"):
         SearchSpec(guarantee=0.9, confidence_level=0.9)
 
