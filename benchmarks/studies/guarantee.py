@@ -33,7 +33,7 @@ N_VALIDATION, BATCH, TRAIN_BATCH = 5_000, 1_000, 256
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"guarantee": None},
     "confidence_level 0.95": {"confidence_level": 0.95},
-    "guarantee 0.95 (default)": {},
+    "guarantee 0.95": {"guarantee": 0.95},
 }
 
 
