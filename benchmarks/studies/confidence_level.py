@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lionheart import MapSettings, Task, map_layers
 from lionheart.rng import RandomStreams
 from lionheart.scripts import RichProgress
+from lionheart.search import SearchSpec
 from lionheart.tasks import cross_entropy
 from lionheart.tasks.images import load_cifar10
 
@@ -77,7 +78,8 @@ def choose_settings(seed: int, bound: float, promise: float | None) -> MapSettin
         "validation_samples": N_DECIDE,
         "report_times": [DAY],
     }
-    return MapSettings.from_json({"search": search, "platforms": [], "seed": seed})
+    tile = MapSettings.preset("quick").tile  # one read, columns not calibrated
+    return MapSettings(search=SearchSpec(**search), tile=tile, platforms=(), seed=seed)
 
 
 def repeat(n: int, bound: float, promise: float | None, first_seed: int = 0) -> list[tuple[float, float]]:

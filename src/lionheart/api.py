@@ -45,7 +45,7 @@ from lionheart.progress import SILENT, Progress
 from lionheart.rng import RandomStreams
 from lionheart.runs import Evaluation
 from lionheart.search import SearchSpec
-from lionheart.system import PlatformSpec, SystemEstimate, estimate_system
+from lionheart.system import PlatformSpec, SystemEstimate, TilePlan, estimate_system
 from lionheart.tasks import Task
 from lionheart.tasks.task import as_metric
 
@@ -138,7 +138,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
         layers: ``"all"``, or names and rules of the layers to calibrate, as in `convert_to_analog_`.
 
     Returns:
-        The new input range of each calibrated layer, in units of the layer's input, and the names of the dynamic layers.
+        The new input range of each calibrated layer, in units of the layer's input, and the names of the layers that need none.
 
     Raises:
         ConfigError: The model has no analog layers, a layer does not run on the data, or an argument is invalid.
@@ -149,8 +149,10 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
     rules = as_rules(layers, "calibrate_: layers")
     choices = [choice for choice in analog.list_choices(model) if choice.fqn in present]
     chosen = match_rules("calibrate_: layers", rules, choices) if rules else tuple(present)
-    dynamic = tuple(fqn for fqn in chosen if present[fqn].tile.input_range == "dynamic")
-    static = [fqn for fqn in chosen if fqn not in dynamic and present[fqn].tile.has_input_range]
+    dynamic, sample = (
+        tuple(fqn for fqn in chosen if present[fqn].tile.input_range == kind) for kind in ("dynamic", "sample")
+    )
+    static = [fqn for fqn in chosen if fqn not in {*dynamic, *sample} and present[fqn].tile.has_input_range]
     run = as_pass(batches, CALIBRATION_BATCHES)
     ranges = evaluation.run_explained(
         "calibrate_",
@@ -158,7 +160,7 @@ def calibrate_(model: nn.Module, data: Any, layers: str | Iterable[str] = "all")
         batches,
         lambda: analog.calibrate_input_ranges_(model, run, static, digitally=True) if static else {},
     )
-    return InputRanges(ranges, dynamic, count_batches(batches, CALIBRATION_BATCHES))
+    return InputRanges(ranges, dynamic, count_batches(batches, CALIBRATION_BATCHES), sample)
 
 
 def program_(model: nn.Module, seed: int = 0) -> ChipState:
@@ -307,8 +309,8 @@ def estimate_cost(
             `PlatformSpec`.
         example_inputs: Inputs of one inference (batch size 1): a tensor, a tuple of arguments, or a dict of keyword arguments.
             If data are given as in `evaluate`, their first sample is used. Required if a model is given.
-        tile: Tile to use, as in `convert_to_analog_`. None = the tile of the platform, or the tile of a converted model if
-            `mapping` is also None.
+        tile: Tile to use, as in `convert_to_analog_`. None = the tile of the platform, or the tile of each layer of a
+            converted model if `mapping` is also None.
 
     Returns:
         Time and energy of each operation and in total.
@@ -324,14 +326,14 @@ def estimate_cost(
     else:
         check_model(model_or_graph, where, expected="a torch.nn.Module or a LayerGraph")
         graph, present = trace_model(model_or_graph, example_inputs, where), analog_layers(model_or_graph)
-    partitions, given = None, None if tile is None else as_tile(tile, where)
+    partitions, plan = None, TilePlan(None if tile is None else as_tile(tile, where))
     if mapping is None and present:
         mapping = LayerMapping.from_analog(graph, present)
-        if given is None:
+        if tile is None:
             partitions = {fqn: layer.partition for fqn, layer in present.items()}
-            given = next(iter(present.values())).tile
+            plan = TilePlan(own={fqn: layer.tile for fqn, layer in present.items()})
     chosen, notes = as_mapping(mapping, graph, where)
-    return replace(estimate_system(graph, chosen, spec, partitions, tile=given), notes=notes)
+    return replace(estimate_system(graph, chosen, spec, partitions, tile=plan), notes=notes)
 
 
 def map_layers(
@@ -355,7 +357,7 @@ def map_layers(
         max_drop: Largest drop of the metric against the digital network: a number in the unit of the metric's drop, such as pp
             or mm; a text with this unit, ``"0.1 mm"``; or a share of the digital value, ``"2 % rel"``. None = the setting
             ``max_drop_pp`` in `changes`, or 1 pp, or 1 % of the digital value for a metric that is not in percent.
-        preset: Name of a group of settings: ``"quick"``, ``"robust"`` or ``"paper"``. None = ``"quick"``.
+        preset: Name of a group of settings: ``"fast"`` (also None), ``"best"``, ``"paper"``, ``"quick"`` or ``"robust"``.
         run_dir: New folder for the files of the run; None = a new folder in ``./runs``.
         command: Command line that repeats the run, which is stored in the run directory.
         progress: Object that displays the progress.
@@ -372,16 +374,16 @@ def map_layers(
     if max_drop is not None:
         changes["max_drop"] = max_drop
     if settings is None:
-        settings = MapSettings.preset(preset or "quick", **changes)
+        settings = MapSettings.preset(preset or "fast", **changes)
     else:
-        hint = 'give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="quick")'
+        hint = 'give single settings as keyword arguments: map_layers(task, max_drop_pp=1, preset="fast")'
         check_type(settings, MapSettings, "map_layers: settings", hint=hint)
         backend = changes.pop("backend", None)  # the one setting that the previous version took next to others
         if changes or preset is not None:
             names = ", ".join([*(["preset"] if preset is not None else []), *changes])
             raise ConfigError(
                 f"map_layers: got settings together with {names}, expected either settings or single values",
-                hint='omit settings, or create settings that include the values: MapSettings.preset("quick", ...)',
+                hint='omit settings, or create settings that include the values: MapSettings.preset("fast", ...)',
             )
         settings = settings if backend is None else settings.replace(backend=backend)
     return jobs.map_layers(task, settings, run_dir=run_dir, command=command, progress=progress)

@@ -83,6 +83,11 @@ def read_constants(text: str, where: str) -> ConstantsFile:
     return ConstantsFile(constants, texts, tuple(faults))
 
 
+def write_value(value: object) -> str:
+    """Return the value of a constant as a platform file writes it, for example ``true``; a text has no quotation marks."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def parse_constants(text: str, where: str) -> Mapping[str, Constant]:
     """Return the constants in TOML text by name. The name of a constant in a nested table has dots (``"adc.energy"``).
 

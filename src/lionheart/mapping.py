@@ -1,8 +1,8 @@
-"""The mapping of a network: for each projection (weight matrix), whether its products run on analog tiles or digitally."""
+"""The mapping of a network: for each projection (weight matrix), whether its products run on tiles, how, or digitally."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self, final
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError, check_type, suggest
 from lionheart.files import read_json, write_json
 from lionheart.graph import LayerGraph
@@ -33,10 +34,12 @@ class LayerMapping:
 
     Args:
         placements: Placement of each projection, by fully qualified name, in the order of the projections in the layer graph.
+        policies: Read policy of each analog projection whose policy is not that of the run's tile, by name.
         schema_version: Version of the JSON format.
     """
 
     placements: dict[str, Placement] = Field(default_factory=dict)
+    policies: dict[str, ReadPolicy] = Field(default_factory=dict, kw_only=True, repr=False)
     schema_version: Literal[1] = Field(default=1, kw_only=True, repr=False)
 
     @model_validator(mode="before")
@@ -51,6 +54,13 @@ class LayerMapping:
                 if key not in data:
                     raise PydanticCustomError("incomplete", "a mapping with {key}", {"key": key})
         return data
+
+    @model_validator(mode="after")
+    def _keep_used_policies(self) -> Self:
+        """Keep the policies that change a setting of an analog projection, in the order of the placements."""
+        kept = {fqn: self.policies[fqn] for fqn in self.analog if fqn in self.policies and self.policies[fqn].changes}
+        object.__setattr__(self, "policies", kept)
+        return self
 
     @classmethod
     def all_digital(cls, graph: LayerGraph) -> Self:
@@ -85,6 +95,26 @@ class LayerMapping:
         """Return whether the projection `fqn` runs on tiles; False if the mapping has no projection of this name."""
         return self.placements.get(fqn) is Placement.ANALOG
 
+    def policy_of(self, fqn: str) -> ReadPolicy:
+        """Return the read policy of the projection `fqn`; a policy without changes if the run's tile decides."""
+        return self.policies.get(fqn, ReadPolicy())
+
+    def describe(self, fqn: str) -> str:
+        """Return the placement of the projection `fqn` as text, with its read policy if it has one of its own."""
+        own = f" ({self.policies[fqn]})" if fqn in self.policies else ""
+        return f"{self.placements[fqn]}{own}"
+
+    def tile_of(self, fqn: str, tile: TileSpec) -> TileSpec:
+        """Return the settings of the tiles of the projection `fqn`, given the settings `tile` of the run."""
+        return self.policy_of(fqn).apply(tile)
+
+    def with_policies(self, policies: Mapping[str, ReadPolicy]) -> LayerMapping:
+        """Return a copy of the mapping in which the projections named in `policies` have these read policies.
+
+        The policies of digital projections are left out.
+        """
+        return LayerMapping(self.placements, policies={**self.policies, **policies})
+
     def with_placement(self, fqn: str, placement: Placement) -> LayerMapping:
         """Return a copy of the mapping in which the projection `fqn` has the given placement.
 
@@ -96,7 +126,7 @@ class LayerMapping:
                 f"mapping: got {fqn!r}, expected the name of a projection (weight matrix) in the mapping",
                 hint=suggest(fqn, self.placements, label="projections"),
             )
-        return LayerMapping({**self.placements, fqn: placement})
+        return LayerMapping({**self.placements, fqn: placement}, policies=self.policies)
 
     def analog_mac_share(self, graph: LayerGraph) -> float:
         """Return the number of MACs in analog projections divided by the number of MACs in all projections, 0 to 1.

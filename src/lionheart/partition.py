@@ -43,6 +43,20 @@ class TilePartition:
         used = sum(self.row_sizes) * sum(self.col_sizes) * self.groups
         return used / (self.n_tiles * self.tile_rows * self.tile_cols)
 
+    def count_copies(self, tile: TileSpec) -> tuple[int, int]:
+        """Return how often the weights are repeated on the rows and on the columns of each tile.
+
+        Args:
+            tile: Settings with the largest numbers of copies, ``row_copies`` and ``column_copies``.
+
+        Returns:
+            Copies on rows, which add their currents, and copies on columns, whose outputs are averaged digitally; 1 = no
+            repetition. They are as many as the settings allow and as fit on one tile.
+        """
+        rows = max(1, min(tile.row_copies, self.tile_rows // max(self.row_sizes)))
+        cols = max(1, min(tile.column_copies, self.tile_cols // max(self.col_sizes)))
+        return rows, cols
+
 
 def split_evenly(size: int, largest: int) -> tuple[int, ...]:
     """Split a matrix dimension of length `size` into as few pieces of length `largest` or less as possible.

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("small_noise_pool")
 
 TASK = "quadrants:build_task"
 SHOWN = {
-    "map": "TASK --max-drop --at --config --preset --seed --out --device --resume --trust-task --json --set --help",
+    "map": "TASK --max-drop --at --train-minutes --config --preset --seed --out --device --resume --trust-task --json --set "
+    "--help",
     "pareto": "TASK --objective --bounds --at --config --preset --seed --out --device --resume --trust-task --storage --json "
     "--set --help",
     "profile": "TASK --times --chips --samples --config --seed --out --device --json --set --help",
@@ -103,10 +104,11 @@ def test_help_and_completion_import_no_torch():
 def test_set_reaches_settings_at_every_depth(monkeypatch: pytest.MonkeyPatch):
     flags = ["--set", "search.n_chips=20", "--set", "tile.hwa.weight_clip_sigma=2", "--set", "steps_per_epoch=9"]
     flags += ["--set", "platforms=a,b", "--set", "search.lifetime=1mo", "--seed", "3", "--max-drop", "2.5"]
+    flags += ["--train-minutes", "12.5"]
     found, _ = settings_of(monkeypatch, "map", *flags)
     assert found.search.n_chips == 20
     assert found.tile.hwa.weight_clip_sigma == 2.0
-    assert found.train.steps_per_epoch == 9
+    assert (found.train.steps_per_epoch, found.train.minutes) == (9, 12.5)
     assert (found.platforms, found.seed) == (("a", "b"), 3)
     assert (found.search.lifetime, found.search.max_drop) == (2_592_000.0, 2.5)
 

@@ -122,6 +122,27 @@ def test_functions_return_a_module_with_or_without_inputs(
     assert all(row.keys() >= FIELDS for row in data["projections"])
 
 
+def test_settings_of_the_tile_have_a_price(functions: Path):
+    model = f"{functions}:with_tensor"
+    plain, priced = inspect(model), inspect(model, "--set", "tile.n_reads=4", "--set", "row_copies=2")
+    assert "read polic" not in plain.stderr.lower()
+    assert "4 reads, 2 row copies" in " ".join(priced.stderr.split())
+    assert "Read policies of 2 projections add " in " ".join(priced.stderr.split())
+    data = data_of(inspect(model, "--set", "tile.n_reads=4", "--json"))
+    assert [row["policy"]["policy"] for row in data["projections"]] == ["4 reads", "4 reads"]
+    before = data_of(inspect(model, "--json"))["projections"]
+    for row, old in zip(data["projections"], before, strict=True):
+        added = row["analog"]["latency_s"] - old["analog"]["latency_s"]
+        assert (
+            added
+            == pytest.approx(row["policy"]["latency_s"])
+            == pytest.approx(3 * row["n_tiles"] * row["n_mvms"] * 100e-9)
+        )
+    refused = inspect(model, "--set", "search.n_chips=4")
+    assert refused.exit_code == 2
+    assert "got a setting of 'search', expected settings of the tile only" in " ".join(refused.stderr.split())
+
+
 def test_json_has_what_other_tools_read(functions: Path):
     data = data_of(
         inspect(f"{functions}:with_tensor", "--exclude", "type:linear", "--rows", "16", "--cols", "4", "--json")

@@ -143,7 +143,7 @@ class TestKeeping:
         assert all(each.drop_ucb_pp <= bound for each in result.decisions if each.accepted)
 
     def test_infeasible_is_a_result(self, name):
-        result = run(name, FakeProblem([5.0, 2.0, 1.5]))
+        result = run(name, FakeProblem([20.0, 8.0, 6.0]))
         assert result.outcome is SearchOutcome.INFEASIBLE
         assert result.mapping == start_mapping(3)
         assert result.decisions

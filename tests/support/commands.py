@@ -11,6 +11,7 @@ TINY = """
 [search]
 max_drop_pp = 20.0
 ranking = "weights"
+strategy = "lionheart"
 n_chips = 2
 n_chips_final = 2
 report_times = [1.0, "1h"]
@@ -18,6 +19,7 @@ report_times = [1.0, "1h"]
 rows = 32
 cols = 32
 output_noise = 0.9
+column_calibration = "none"
 [train]
 max_epochs = 2
 steps_per_epoch = 4

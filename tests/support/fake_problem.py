@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from lionheart.candidates import Candidate
+from lionheart.devices import ReadPolicy
 from lionheart.graph import LayerNode
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.partition import partition_matrix
@@ -15,6 +16,7 @@ from lionheart.runs import Accuracy, TrainTrace
 from lionheart.search import STRATEGIES, Decision, Objective, SearchLoop, SearchResult, Trial, check_candidates
 
 BASELINE = 0.9
+LEVELS = (ReadPolicy(), ReadPolicy(n_reads=2), ReadPolicy(n_reads=4))
 
 # Multiples of 1/8 pp, and bounds between them: no drop lies on the bound, where the last bit would decide.
 damages = st.lists(st.integers(-8, 40).map(lambda eighths: eighths / 8), max_size=9)
@@ -30,7 +32,7 @@ def make_accuracy(mean: float, **changes: object) -> Accuracy:
 
 @dataclass
 class FakeProblem:
-    """Each layer on tiles lowers the accuracy by its damage [pp]; the log says what the strategy asked for."""
+    """Each layer on tiles lowers the accuracy by its damage [pp] over its reads; the log says what the strategy asked for."""
 
     damage_pp: Sequence[float]
     n_affordable: int = 10**6
@@ -56,7 +58,7 @@ class FakeProblem:
         return decide()
 
     def drop_pp(self, mapping: LayerMapping, trained: int = 0) -> float:
-        damage = sum(self.damage_pp[int(name[1:])] for name in mapping.analog)
+        damage = sum(self.damage_pp[int(name[1:])] / (mapping.policy_of(name).n_reads or 1) for name in mapping.analog)
         return damage * (self.healing if trained else 1.0)
 
     def try_mapping(self, mapping: LayerMapping, index: int, label: str, *, retrain: bool, early_stop: bool) -> Trial:
@@ -77,6 +79,10 @@ class FakeProblem:
 
     def loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         return {fqn: self.damage_pp[int(fqn[1:])] for fqn in fqns}
+
+    def level_increases(self, fqns: Sequence[str], levels: Sequence[ReadPolicy]) -> list[dict[str, float]]:
+        rises = self.loss_increase(fqns)
+        return [{fqn: rise / (level.n_reads or 1) for fqn, rise in rises.items()} for level in levels]
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         return {fqn: max(rise, 0.0) for fqn, rise in self.loss_increase(fqns).items()}
@@ -106,12 +112,19 @@ def search(
     *,
     max_drop_pp: float = 1.0,
     objective: Objective | None = None,
+    levels: Sequence[ReadPolicy] = LEVELS,
 ) -> SearchResult:
     """Search as a run does with the strategy of a name."""
     check_candidates(name, candidates)
     strategy = STRATEGIES.find(name)
     loop = SearchLoop(
-        problem, candidates, start, max_drop_pp=max_drop_pp, objective=objective, early_stop=strategy.early_stop
+        problem,
+        candidates,
+        start,
+        max_drop_pp=max_drop_pp,
+        objective=objective,
+        early_stop=strategy.early_stop,
+        levels=levels,
     )
     strategy.search(loop)
     return loop.result()

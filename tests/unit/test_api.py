@@ -334,7 +334,7 @@ def test_without_settings_the_preset_of_the_command_line_is_taken(tmp_path: Path
     lionheart.map_layers(task)
     lionheart.map_layers(task, max_drop_pp=2, preset="paper", seed=3, train={"max_epochs": 1})
     lionheart.map_layers(task, make_settings(), backend="aihwkit")
-    assert seen[0] == lionheart.MapSettings.preset("quick")
+    assert seen[0] == lionheart.MapSettings.preset("fast")
     assert seen[1] == lionheart.MapSettings.preset("paper", max_drop_pp=2, seed=3, train={"max_epochs": 1})
     assert seen[2] == make_settings().replace(backend="aihwkit")
 

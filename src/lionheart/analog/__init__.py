@@ -6,7 +6,7 @@ hardware-aware training in ``train()``. This package imports no code for trainin
 """
 
 from lionheart.analog.base import AnalogLayer
-from lionheart.analog.calibration import calibrate_input_ranges_, find_uncalibrated, measure_saturation
+from lionheart.analog.calibration import calibrate_input_ranges_, find_spared, find_uncalibrated, measure_saturation
 from lionheart.analog.chip import (
     clear_chip_,
     clip_weights_,
@@ -14,10 +14,11 @@ from lionheart.analog.chip import (
     find_unprogrammed,
     program_chip_,
     seed_noise_,
+    set_noise_strength_,
     use_noise_,
 )
 from lionheart.analog.columns import ColumnCalibration
-from lionheart.analog.compiled import compile_model_, uncompile_
+from lionheart.analog.compiled import compile_model_, running_eagerly, uncompile_
 from lionheart.analog.convert import analog_layers, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.readout import ChipRead
@@ -49,13 +50,16 @@ __all__ = [
     "describe_chip",
     "describe_conversion",
     "drift_chip_",
+    "find_spared",
     "find_uncalibrated",
     "find_unprogrammed",
     "list_choices",
     "measure_saturation",
     "program_chip_",
+    "running_eagerly",
     "seed_noise_",
     "select_projections",
+    "set_noise_strength_",
     "set_tiles_",
     "uncompile_",
     "use_noise_",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lionheart.analog.base import AnalogLayer
 from lionheart.analog.convert import analog_layers
 from lionheart.analog.converters import code_limit, convert_inputs, full_scale
+from lionheart.analog.policy import describe_read
 from lionheart.data import eval_mode
 from lionheart.errors import CalibrationWarning, ConfigError, suggest
 
@@ -50,7 +51,8 @@ def calibrate_input_ranges_(
     range of the ADC even for the largest input, larger ranges are tried as well.
 
     A layer without any recorded input keeps its range, and a `CalibrationWarning` names the layer. Another `CalibrationWarning`
-    names layers whose outputs change much when hardware-aware training clips a few of their weights.
+    names layers whose outputs change much when hardware-aware training clips a few of their weights. If the setting
+    ``tile.hwa.weight_clip_spares`` is True, these layers are not clipped (`find_spared`), and there is no such warning.
 
     Args:
         model: Model with analog layers; their input ranges are changed in place.
@@ -58,7 +60,8 @@ def calibrate_input_ranges_(
         fqns: Fully qualified names of the analog layers to calibrate; None = all analog layers without an input range.
         digitally: Whether all analog layers compute digitally while inputs are collected, so that the ranges depend only on
             weights and inputs. If False, only the layers to calibrate compute digitally.
-        warn_of_clipping: Whether to warn of layers that clipping in training will change; False if no training follows.
+        warn_of_clipping: Whether to warn of layers that clipping in training will change, or to spare them; False if no
+            training follows.
 
     Returns:
         Input range of each calibrated layer by the layer's name, in units of the layer's input. Layers without any recorded
@@ -96,8 +99,11 @@ def calibrate_input_ranges_(
     for fqn, seen in inputs.items():
         ranges[fqn] = best_input_range(layers[fqn], seen)
         layers[fqn].analog_input_range.fill_(ranges[fqn])
-        if warn_of_clipping:
-            _warn_of_clipping(fqn, layers[fqn], seen, ranges[fqn])
+        change = _change_by_clipping(layers[fqn], seen, ranges[fqn]) if warn_of_clipping else 0.0
+        if change > 0 and _spares(layers[fqn]):
+            layers[fqn].spare_weights_()
+        elif change > 0:
+            _warn_of_clipping(fqn, layers[fqn], change)
     return {fqn: ranges[fqn] for fqn in chosen if fqn in ranges}
 
 
@@ -158,7 +164,7 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
         return 1.0
     ratio = _SMALLEST_SHARE ** (1 / (_N_RANGES - 1))
     shares = torch.logspace(torch.log10(torch.tensor(_SMALLEST_SHARE)), 0, _N_RANGES).tolist()
-    exact = [layer.digital.forward(x) for x in inputs]
+    exact = [_products(layer, x) for x in inputs]
     noise, limit = _noise_variance(layer), _sum_limit(layer)
     errors: list[tuple[float, float]] = []
     for share in (*shares, *(ratio**-each for each in range(1, _N_LARGER_RANGES + 1))):
@@ -172,17 +178,22 @@ def best_input_range(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
 
 def _noise_variance(layer: AnalogLayer) -> float:
     """Return the variance that output noise and the ADC's steps put on an output, for an input range of 1."""
-    tile = layer.tile
-    variance = tile.output_noise**2
-    if tile.adc_bits is not None and tile.output_bound is not None:
-        variance += (tile.output_bound / code_limit(tile.adc_bits)) ** 2 / 12
-    return variance * sum(float((layer._normalised(a, b)[1] ** 2).mean()) for a, b in layer._row_slices())
+    return describe_read(layer.tile_in_use).variance * sum(
+        float((layer._normalised(a, b)[1] ** 2).mean()) for a, b in layer._row_slices()
+    )
 
 
 def _sum_limit(layer: AnalogLayer) -> float | None:
     """Return where the sums of a tile are cut, in full-scale inputs times a weight of 1; None if nowhere for a static range."""
     tile = layer.tile
-    return None if tile.input_range == "dynamic" or tile.bound_management == "iterative" else tile.output_bound
+    is_free = tile.finds_range or tile.bound_management == "iterative"
+    return None if is_free else describe_read(layer.tile_in_use).bound
+
+
+def _products(layer: AnalogLayer, x: Tensor) -> Tensor:
+    """Return the outputs of the digital layer for `x`, without the products of digital weights."""
+    out: Tensor = layer.digital.forward(x)
+    return out if layer.digital_places() is None else out - layer.digital_part(x, out)
 
 
 def _squared_error(
@@ -193,7 +204,7 @@ def _squared_error(
     Args:
         layer: Analog layer.
         x: Inputs of one call.
-        exact: Outputs of the digital layer for `x`.
+        exact: Exact outputs for `x`, without the products of digital weights.
         bound: Largest magnitude of the clipped inputs.
         limit: Magnitude at which sums are clipped, in full-scale inputs times a weight of 1; None = no limit.
     """
@@ -201,7 +212,7 @@ def _squared_error(
     if layer.tile.dac_bits is not None:
         step = bound / code_limit(layer.tile.dac_bits)
         quantised = (quantised / step).round_().mul_(step)
-    outputs, lost = layer.digital.forward(quantised), False
+    outputs, lost = _products(layer, quantised), False
     if limit is not None:
         for sums, scale in _sums_of_rows(layer, quantised / bound):
             cut = sums.clamp(-limit, limit).sub_(sums)
@@ -223,7 +234,7 @@ def _sums_of_rows(
 
 
 def _saturated_share(layer: AnalogLayer, inputs: Sequence[Tensor]) -> float:
-    limit = layer.tile.output_bound
+    limit = describe_read(layer.tile_in_use).bound
     if limit is None or layer.tile.bound_management == "iterative":
         return 0.0
     n_saturated = n_sums = 0
@@ -239,9 +250,11 @@ def _present_sums(layer: AnalogLayer, x: Tensor) -> Iterator[Tensor]:
     if layer.tile.input_range == "dynamic":
         yield from _sums_of_scaled_vectors(layer, layer._to_vectors(layer._pad(x)))
         return
+    if layer.tile.input_range == "sample":
+        x = x / layer.sample_scale(x)
     bound = float(layer._input_range(x))
     quantised = convert_inputs(x, bound, layer.tile.dac_bits).mul_(1 / full_scale(layer.tile.dac_bits))
-    for sums, _ in _sums_of_rows(layer, quantised, layer._programmed):
+    for sums, _ in _sums_of_rows(layer, quantised, layer.programmed_rows()):
         yield sums
 
 
@@ -249,7 +262,7 @@ def _sums_of_scaled_vectors(layer: AnalogLayer, vectors: Tensor) -> Iterator[Ten
     """Yield the sums of each row of tiles, each vector of it scaled by its own largest input."""
     groups = layer.partition.groups
     for index, (first, last) in enumerate(layer._row_slices()):
-        weights = (layer._programmed[index] if layer.is_programmed else layer._normalised(first, last))[0]
+        weights = (layer.programmed_rows()[index] if layer.is_programmed else layer._normalised(first, last))[0]
         for part, columns in zip(vectors.chunk(groups, dim=1), weights.detach().chunk(groups), strict=True):
             x = part[:, first:last]
             x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
@@ -270,14 +283,34 @@ def _warn_of_unseen(layers: Mapping[str, AnalogLayer]) -> None:
         )
 
 
-def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bound: float) -> None:
-    """Say once where clipping a few weights in training will change a layer's outputs by more than the tile's noise does.
+def find_spared(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the analog layers that training does not clip because clipping would change their outputs too much.
 
-    Tight limits clip the tails of all columns, to which training adapts; only the weights that lose most are judged.
+    `calibrate_input_ranges_` spares layers if the setting ``tile.hwa.weight_clip_spares`` is True.
     """
-    limits, matrix = layer.column_limits(), layer.matrix().detach()
-    if limits is None or layer.memory().get("clipping") or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
-        return
+    return tuple(fqn for fqn, layer in analog_layers(model).items() if layer.is_spared)
+
+
+def _spares(layer: AnalogLayer) -> bool:
+    """Return whether the settings spare the layer if clipping changes its outputs too much."""
+    hwa = layer.tile.hwa
+    return hwa.weight_clip_spares and hwa.clips_by_spread and (hwa.weight_clip is None or hwa.weight_clip >= 1)
+
+
+def _change_by_clipping(layer: AnalogLayer, inputs: Sequence[Tensor], bound: float) -> float:
+    """Return the relative change of a layer's outputs by clipping a few weights in training, root mean square.
+
+    The result is 0 if the change is not more than `_LARGE_CHANGE` and than the change by the tile's noise. Tight limits clip
+    the tails of all columns, to which training adapts; only the weights that lose most are judged.
+
+    Args:
+        layer: Analog layer with its limits of clipping.
+        inputs: Inputs of the layer, one tensor for each recorded call.
+        bound: Input range of the layer.
+    """
+    limits, matrix = layer.column_limits(), layer.tile_matrix().detach()
+    if limits is None or bool((matrix.abs() <= limits.unsqueeze(1)).all()):
+        return 0.0
     lost = torch.clamp(matrix, -limits.unsqueeze(1), limits.unsqueeze(1)).sub_(matrix)
     sizes = lost.abs()
     least = sizes.flatten().topk(math.ceil(_FEW_WEIGHTS * sizes.numel())).values[-1]
@@ -286,15 +319,22 @@ def _warn_of_clipping(fqn: str, layer: AnalogLayer, inputs: Sequence[Tensor], bo
     for x in inputs:
         change += _mean_square(layer, lost, x) / len(inputs)
         signal += _mean_square(layer, matrix, x) / len(inputs)
-    if change > max(_LARGE_CHANGE**2 * signal, _noise_variance(layer) * bound**2):
-        layer.memory()["clipping"] = True
-        warnings.warn(
-            f"{fqn}: clipping the weights in training, as the HWA settings ask for, changes the outputs by "
-            f"{math.sqrt(change / signal):.0%} (root mean square) or more: a few large weights carry the signal; "
-            "keep the layer digital, or train without weight_clip_sigma and weight_clip_average",
-            CalibrationWarning,
-            stacklevel=3,
-        )
+    is_large = change > max(_LARGE_CHANGE**2 * signal, _noise_variance(layer) * bound**2)
+    return math.sqrt(change / signal) if is_large else 0.0
+
+
+def _warn_of_clipping(fqn: str, layer: AnalogLayer, change: float) -> None:
+    """Say once that clipping changes the outputs of a layer by the share `change`."""
+    if layer.memory().get("clipping"):
+        return
+    layer.memory()["clipping"] = True
+    warnings.warn(
+        f"{fqn}: clipping the weights in training, as the HWA settings ask for, changes the outputs by "
+        f"{change:.0%} (root mean square) or more: a few large weights carry the signal; "
+        "keep the layer digital, set weight_clip_spares=True, or train without weight_clip_sigma and weight_clip_average",
+        CalibrationWarning,
+        stacklevel=3,
+    )
 
 
 def _mean_square(layer: AnalogLayer, matrix: Tensor, x: Tensor) -> float:

@@ -54,6 +54,7 @@ class ColumnCalibration:
 
     The constructor measures the mean and variance of each column's outputs with exact weights. `calibrate_` measures the
     outputs of a programmed chip and sets the corrections. With ``column_calibration="offset"``, only the mean is corrected.
+    The products of digital weights are exact and are not corrected.
     Layers are corrected in the order in which they run, so the inputs of a layer come from corrected layers. If a layer runs
     several times, as in a recurrent network, the correction is computed after each run from all runs up to this point.
 
@@ -101,9 +102,11 @@ class ColumnCalibration:
         expected: dict[str, Moments] = {}
         calls: dict[str, int] = {}
 
-        def correct(fqn: str, layer: AnalogLayer, out: Tensor) -> Tensor:
+        def correct(fqn: str, layer: AnalogLayer, x: Tensor, out: Tensor) -> Tensor:
             if out.numel() == 0:
                 return out
+            digital = None if layer.digital_places() is None else layer.digital_part(x, out)
+            out = out if digital is None else out - digital
             raw, number = out if layer._correction is None else _undo(layer, out), calls.get(fqn, 0)
             calls[fqn] = number + 1
             reference = self._reference[fqn][min(number, len(self._reference[fqn]) - 1)]
@@ -111,18 +114,24 @@ class ColumnCalibration:
             seen[fqn] = seen[fqn].merge(found) if fqn in seen else found
             expected[fqn] = expected[fqn].merge(reference) if fqn in expected else reference
             layer.set_correction_(*_correction(layer, seen[fqn], expected[fqn]))
-            return layer._correct(raw)
+            corrected = layer._correct(raw)
+            return corrected if digital is None else corrected + digital
 
         self._pass(correct)
 
-    def _remember(self, fqn: str, layer: AnalogLayer, out: Tensor) -> None:
+    def _remember(self, fqn: str, layer: AnalogLayer, x: Tensor, out: Tensor) -> None:
         if out.numel() > 0:
+            out = out if layer.digital_places() is None else out - layer.digital_part(x, out)
             self._reference.setdefault(fqn, []).append(_moments(layer, out))
 
-    def _pass(self, see: Callable[[str, AnalogLayer, Tensor], Tensor | None]) -> None:
+    def _pass(self, see: Callable[[str, AnalogLayer, Tensor, Tensor], Tensor | None]) -> None:
         handles = [
             layer.register_forward_hook(  # before hooks of the user's, which change what the columns give
-                lambda _module, _args, out, fqn=fqn, layer=layer: see(fqn, layer, out), prepend=True
+                lambda _module, args, kwargs, out, fqn=fqn, layer=layer: see(
+                    fqn, layer, (*args, *kwargs.values())[0], out
+                ),
+                prepend=True,
+                with_kwargs=True,
             )
             for fqn, layer in self._layers.items()
         ]

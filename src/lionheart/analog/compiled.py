@@ -6,7 +6,8 @@ The compiler fuses the operations for converters, noise and partial sums with ne
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -69,6 +70,17 @@ def uncompile_(model: nn.Module) -> nn.Module:
     """Undo `compile_model_` in place and return `model`, which then runs eagerly again."""
     model._compiled_call_impl = None
     return model
+
+
+@contextmanager
+def running_eagerly(model: nn.Module) -> Iterator[None]:
+    """Within the context, a model that `compile_model_` has compiled runs eagerly, for example with hooks on its layers."""
+    compiled = model._compiled_call_impl
+    model._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        model._compiled_call_impl = compiled
 
 
 def _begin_pass(layers: list[AnalogLayer]) -> None:

@@ -13,7 +13,7 @@ from lionheart.analog.layers.linear import AnalogLinear
 from lionheart.analog.layers.wrappers import CHILD, AnalogWrapper, is_view, wrapper_for, wrapper_unsupported_reason
 from lionheart.analog.likeness import MODULE_STATE, Likeness, exchange
 from lionheart.analog.noise import POOL_SIZE, NoiseSource
-from lionheart.devices import TileSpec
+from lionheart.devices import TileSpec, differ_in_policy
 from lionheart.errors import ConfigError, UnsupportedLayerError, check_type, suggest
 from lionheart.graph.attachments import find_attached_reason
 from lionheart.graph.layer_types import PlacedProjection, Projection, describe_module, find_projections
@@ -26,6 +26,16 @@ _FUSED: dict[type[nn.Module], tuple[str, int]] = {
     nn.TransformerEncoder: ("use_nested_tensor", False),
 }
 _KEPT = "_before_analog"
+#: Tile settings that `set_tiles_` may change, besides the kind of input range.
+_CHANGEABLE = (
+    "drift_compensation",
+    "column_calibration",
+    "n_reads",
+    "row_copies",
+    "column_copies",
+    "device_pairs",
+    "digital_weights",
+)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -48,10 +58,11 @@ def convert_to_analog_(
 ) -> nn.Module:
     """Convert a model in place so that exactly the projections (weight matrices) that are analog in `mapping` run on tiles.
 
-    Analog layers that remain analog keep their state. Analog layers whose projections are not analog in the mapping are
-    converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and a
-    ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions. If
-    several projections share a weight and one of the projections is analog in the mapping, all projections with this weight
+    Analog layers that remain analog keep their state, unless the mapping changes their read policy: they are then built again,
+    without an input range and limits of clipping from the spread of weights. Analog layers whose projections are not analog in
+    the mapping are converted back to digital layers. The parameters remain the same objects, so an optimiser remains valid, and
+    a ``state_dict`` of the digital model can be loaded. Hooks, buffers and attributes of a layer are kept in both directions.
+    If several projections share a weight and one of the projections is analog in the mapping, all projections with this weight
     become analog.
 
     Args:
@@ -86,8 +97,8 @@ def convert_to_analog_(
     for each in placed:
         modules.setdefault(each.module, []).append(each)
     for module, projections in modules.items():
-        names = {each.projection.name for each in projections if each.fqn in wanted}
-        _move_(model, module, projections[0], names, tile, noise)
+        tiles = {each.projection.name: mapping.tile_of(each.fqn, tile) for each in projections if each.fqn in wanted}
+        _move_(model, module, projections[0], tiles, noise)
     _keep_from_fusing_(model)
     return model
 
@@ -99,14 +110,16 @@ def convert_to_digital_(model: nn.Module) -> nn.Module:
 
 
 def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
-    """Change drift compensation or column calibration of analog layers, or switch between static and dynamic input range.
+    """Change drift compensation, column calibration, read policy or the kind of input range of analog layers.
 
-    The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept.
+    The programmed crossbars of the changed layers are discarded. Weights and calibrated input ranges are kept; noise and
+    bounds of another read policy may need other ranges. If the number of digital weights changes, they are chosen again from
+    the current weights.
 
     Args:
         model: Model with analog layers, changed in place.
-        tiles: New tile settings for each layer to change, by the layer's fully qualified name. Other settings must be equal to
-            the present settings.
+        tiles: New tile settings for each layer to change, by the layer's fully qualified name. The input range may change
+            between static, sample and dynamic. Settings other than those named above must be equal to the present settings.
 
     Returns:
         The same model.
@@ -122,18 +135,17 @@ def set_tiles_(model: nn.Module, tiles: Mapping[str, TileSpec]) -> nn.Module:
                 hint=suggest(fqn, layers, label="analog layers"),
             )
         present = layers[fqn].tile
-        same = {name: getattr(tile, name) for name in ("drift_compensation", "column_calibration")}
+        same = {name: getattr(tile, name) for name in _CHANGEABLE}
         if "learned" not in (tile.input_range, present.input_range):
             same["input_range"] = tile.input_range
         if present.replace(**same) != tile:
             raise ConfigError(
                 f"tiles: the new tile for layer {fqn!r} differs from the present tile in a setting that cannot be changed; "
-                "expected changes in drift compensation, column calibration and static or dynamic input range only",
+                f"expected changes in {', '.join(_CHANGEABLE)} and static, sample or dynamic input_range only",
                 hint="to change other settings, convert the layer to digital and then to analog again with the new tile",
             )
     for fqn, tile in tiles.items():
-        layers[fqn].tile = tile
-        layers[fqn].clear_chip_()
+        layers[fqn].use_tile_(tile)
     return model
 
 
@@ -242,42 +254,43 @@ def _move_(
     model: nn.Module,
     module: nn.Module,
     placed: PlacedProjection,
-    names: set[str],
-    tile: TileSpec,
+    tiles: Mapping[str, TileSpec],
     noise: NoiseSource,
 ) -> None:
-    """Convert a module so that exactly those of its projections that are named in `names` run on tiles.
+    """Convert a module so that exactly those of its projections that are named in `tiles` run on tiles.
 
     Args:
         model: Model that contains the module.
         module: Digital or analog module to convert.
         placed: First projection of the module, which gives the matrix size if the module has only one projection.
-        names: Names of projections within the module. All other projections of the module become digital.
-        tile: Tile settings for the projections that become analog.
+        tiles: Tile settings of the projections that run on tiles, by their names within the module. All other projections of
+            the module become digital.
         noise: Source of noise in the analog layers.
     """
     if isinstance(module, AnalogLayer):
-        if not names:
-            _replace(model, module, module.release())
-        return
+        if tiles and not differ_in_policy(module.tile, next(iter(tiles.values()))):
+            return
+        digital = module.release()
+        _replace(model, module, digital)
+        module = digital
     if isinstance(module, AnalogWrapper):
-        if names:
-            module.move_(names, tile, noise)
+        if tiles:
+            module.move_(tiles, noise)
         else:
             _replace(model, module, module.release())
         return
-    if not names:
+    if not tiles:
         return
     wrapper_type = wrapper_for(module)
     if wrapper_type is None:
-        layout = placed.projection
+        layout, tile = placed.projection, next(iter(tiles.values()))
         partition = partition_matrix(layout.rows, layout.cols, layout.groups, tile.rows, tile.cols)
         layer = AnalogLinear if isinstance(module, nn.Linear) else AnalogConv
         _replace(model, module, layer(module, partition, tile, noise))
     else:
         wrapper = wrapper_type(module)
         _replace(model, module, wrapper)
-        wrapper.move_(names, tile, noise)
+        wrapper.move_(tiles, noise)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

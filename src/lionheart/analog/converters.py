@@ -5,6 +5,10 @@ The functions work in place where possible, because memory traffic dominates the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
 import torch
 from torch import Tensor
 
@@ -45,6 +49,38 @@ def adc_step(bits: int | None, bound: float | None) -> float:
     return 1.0 if bits is None or bound is None else bound / code_limit(bits)
 
 
+@final
+@dataclass(frozen=True)
+class ColumnRead:
+    """Noise and conversion of the column sums of a tile.
+
+    The numbers are relative to the product of a full-scale input and a weight of 1. With copies of the weights on further rows,
+    they are in units of one copy.
+
+    Args:
+        sigma: Standard deviation of the output noise.
+        step: Difference between two adjacent results; 1 without an ADC.
+        rounds: Whether sums are rounded to steps.
+        bound: Largest magnitude of a result; None = no bound.
+        n_reads: Number of reads that are computed one by one and averaged.
+        input_noise: Standard deviation of the noise of each DAC output, in full-scale inputs.
+        weight_noise: Standard deviation of the noise of each weight in each product.
+    """
+
+    sigma: float = 0.0
+    step: float = 1.0
+    rounds: bool = False
+    bound: float | None = None
+    n_reads: int = 1
+    input_noise: float = 0.0
+    weight_noise: float = 0.0
+
+    @property
+    def variance(self) -> float:
+        """Variance of a result, from output noise and rounding."""
+        return self.sigma**2 / self.n_reads + (self.step**2 / 12 if self.rounds else 0.0)
+
+
 def read_columns(
     z: Tensor, noise: Tensor | None, sigma: float, bits: int | None, bound: float | None, *, in_steps: bool = False
 ) -> Tensor:
@@ -64,7 +100,30 @@ def read_columns(
     Returns:
         The tensor `z` with the converted sums.
     """
-    step = adc_step(bits, bound)
+    read = ColumnRead(sigma, adc_step(bits, bound), bits is not None, bound)
+    return _convert(z, noise, read, in_steps=in_steps)
+
+
+def average_reads(z: Tensor, draw: Callable[[Tensor], Tensor], read: ColumnRead, *, in_steps: bool = False) -> Tensor:
+    """Return the mean of the reads of the column sums of a crossbar, as `read_columns` computes one read.
+
+    Args:
+        z: Column sums of any shape; overwritten.
+        draw: Function that returns standard normal numbers in the shape of its argument.
+        read: Noise, conversion and number of reads.
+        in_steps: Whether `z` and the result are given in steps of `read`.
+    """
+    if read.n_reads == 1:
+        return _convert(z, draw(z) if read.sigma > 0 else None, read, in_steps=in_steps)
+    total = torch.zeros_like(z)
+    for _ in range(read.n_reads):
+        total.add_(_convert(z.clone(), draw(z) if read.sigma > 0 else None, read, in_steps=in_steps))
+    return total.mul_(1 / read.n_reads)
+
+
+def _convert(z: Tensor, noise: Tensor | None, read: ColumnRead, *, in_steps: bool) -> Tensor:
+    """Return the result of one read of the column sums `z`, computed in place."""
+    step, bound = read.step, read.bound
     unit = 1.0
     if step != 1.0 and not in_steps:
         z.mul_(1 / step)
@@ -72,10 +131,10 @@ def read_columns(
     if noise is not None:
         if torch.compiler.is_compiling():
             # PyTorch 2.13 drops `alpha` when it fuses the sum with a preceding matrix product
-            z.add_(noise * (sigma / step))
+            z.add_(noise * (read.sigma / step))
         else:
-            z.add_(noise, alpha=sigma / step)
-    if bits is not None:
+            z.add_(noise, alpha=read.sigma / step)
+    if read.rounds:
         z.round_()
     if bound is not None:
         z.clamp_(-bound / step, bound / step)

@@ -34,6 +34,8 @@ class NoiseSource:
     def __init__(self, generator: torch.Generator, pool_size: int = POOL_SIZE, *, pool: Tensor | None = None) -> None:
         self.generator = generator
         self.pool_size = pool_size
+        #: Factor of all noise in training, 0 to 1, as a tensor ``()``, so that a change compiles nothing again; None = 1.
+        self.strength: Tensor | None = None
         self._pool = pool
         self._origin: Tensor | None = None  # state of the generator before the pool was drawn
         self._window: Tensor | None = None
@@ -88,7 +90,15 @@ class NoiseSource:
         self._window = None
 
     def normal(self, shape: torch.Size) -> Tensor:
-        """Return a row-major float32 tensor of standard normal numbers with the given shape.
+        """Return a row-major float32 tensor of normal numbers with the given shape, whose standard deviation is `strength`.
+
+        Do not modify the tensor, because it may share memory with the pool.
+        """
+        numbers = self.standard_normal(shape)
+        return numbers if self.strength is None else numbers * self.strength
+
+    def standard_normal(self, shape: torch.Size) -> Tensor:
+        """Return a row-major float32 tensor of standard normal numbers with the given shape, whatever the strength.
 
         Do not modify the tensor, because it may share memory with the pool.
         """
@@ -102,7 +112,7 @@ class NoiseSource:
         return self._arrange(shape)
 
     def normal_like(self, reference: Tensor) -> Tensor:
-        """Return standard normal numbers with the shape and memory order of `reference`, so that adding both is fast."""
+        """Return numbers as `normal` does, with the shape and memory order of `reference`, so that adding both is fast."""
         if reference.is_contiguous() or reference.ndim not in (4, 5):
             return self.normal(reference.shape)
         order = (0, *range(2, reference.ndim), 1)
@@ -150,6 +160,7 @@ class NoiseSource:
         twin.set_state(self.generator.get_state())
         copy = NoiseSource(twin, self.pool_size)
         copy._pool, copy._origin = self._pool, self._origin
+        copy.strength = None if self.strength is None else self.strength.clone()
         memo[id(self)] = copy
         return copy
 

@@ -13,6 +13,11 @@ class TileOperation(ABC):
     weight: Tensor
 
     @property
+    def output_dim(self) -> int:
+        """Dimension of the layer's outputs, counted from the end: -1 for a linear layer, that of the channels for others."""
+        return -1 if self.weight.ndim == 2 else 1 - self.weight.ndim
+
+    @property
     def n_batched_dims(self) -> int:
         """Number of dimensions of inputs with a batch dimension, the least number for a linear layer."""
         return self.weight.ndim
@@ -59,6 +64,23 @@ class TileOperation(ABC):
             codes: DAC codes of the inputs.
             weights: Weights ``(out, in)``.
             wanted: Whether to compute the gradient of the codes, and whether to compute the gradient of the weights.
+        """
+
+    @abstractmethod
+    def multiply_single(self, x: Tensor, places: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
+        """Return the products of single weights, shaped like the layer outputs with ``n`` in place of the output dimension.
+
+        Args:
+            x: Inputs of the layer, with the padding that `_pad` adds.
+            places: Output ``(n,)`` and input ``(n,)`` of each weight.
+            values: Weights ``(n,)``.
+        """
+
+    @abstractmethod
+    def sample_scale(self, x: Tensor) -> Tensor:
+        """Return the largest magnitude of each sample in the inputs `x`, in a shape that broadcasts over inputs and outputs.
+
+        A sample is one image of a convolution, or one token (the last dimension) of a linear layer. A sample of zeros has 1.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.converters import convert_inputs, full_scale, read_columns
+from lionheart.analog.converters import ColumnRead, average_reads, convert_inputs, full_scale
 from lionheart.analog.noise import NoiseSource
 from lionheart.errors import UnsupportedLayerError
 
@@ -22,6 +22,9 @@ from lionheart.errors import UnsupportedLayerError
 @dataclass(frozen=True)
 class TileSlice:
     """The weights that one row of tiles uses in one forward pass. All tiles in a row receive the same inputs.
+
+    Copies of the weights on other columns that are read separately have a slice each, whose `scale` includes the share of one
+    copy in their mean.
 
     Args:
         first: Index of the first input that the row of tiles receives.
@@ -45,29 +48,34 @@ class TileSlice:
 class MVMParams:
     """Weights, converter settings and noise that a layer uses on its tiles in one forward pass.
 
-    `bound` and `output_noise` are relative to the product of a full-scale input and a weight equal to the scale of its column.
-
     Args:
         rows: Weights of each row of tiles. The partial sums of the rows are added digitally.
         dtype: Data type of inputs and outputs.
-        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``.
+        input_range: Input of the layer that the DAC converts to full scale, as a tensor ``()``. With ranges of samples, its
+            shape broadcasts over inputs and outputs.
         dac_bits: Resolution of the input converter (DAC) [bit]; None = ideal.
-        adc_bits: Resolution of the output converter (ADC) [bit]; None = ideal.
-        bound: Largest magnitude of a column sum that the ADC represents; None = no bound.
-        output_noise: Standard deviation of the output noise.
+        read: Output noise and conversion of the column sums (ADC), and number of reads.
+        is_of_samples: Whether `input_range` is that of each sample, which the ``out_scale`` of the rows does not contain.
     """
 
     rows: list[TileSlice]
     dtype: torch.dtype
     input_range: Tensor
     dac_bits: int | None
-    adc_bits: int | None
-    bound: float | None
-    output_noise: float
+    read: ColumnRead
+    is_of_samples: bool = False
+
+    def for_samples(self, input_range: Tensor) -> MVMParams:
+        """Return a copy with the range of each sample. The present input range must be 1."""
+        return MVMParams(self.rows, self.dtype, input_range, self.dac_bits, self.read, is_of_samples=True)
 
     def matrix(self) -> Tensor:
         """Return the weights of all rows of tiles as one matrix ``(out, in)``, in the units of the digital layer's weight."""
-        slices = [row.weights * row.scale.to(row.weights.dtype).unsqueeze(1) for row in self.rows]
+        parts: dict[int, Tensor] = {}
+        for row in self.rows:
+            part = row.weights * row.scale.to(row.weights.dtype).unsqueeze(1)
+            parts[row.first] = parts[row.first] + part if row.first in parts else part
+        slices = list(parts.values())
         return slices[0] if len(slices) == 1 else torch.cat(slices, dim=1)
 
 
@@ -113,16 +121,25 @@ def run_tiles(layer: Product, x: Tensor, bias: Tensor | None, params: MVMParams,
         read = x if whole is not None else layer.rows_of(x, row.first, row.last)
         codes = whole if whole is not None else convert_inputs(read, params.input_range, params.dac_bits)
         z = layer.multiply(codes, row.kernel)
-        numbers = noise.normal_like(z) if params.output_noise > 0 else None
-        read_columns(z, numbers, params.output_noise, params.adc_bits, params.bound, in_steps=True)
+        z = average_reads(z, noise.normal_like, params.read, in_steps=True)
+        z, out_scale = _scale_back(z, row.out_scale, params)
         if total is not None:
-            total.addcmul_(z, row.out_scale)
+            total.addcmul_(z, out_scale)
         elif bias is not None:
-            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, row.out_scale)
+            total = torch.addcmul(layer.over_outputs(bias.to(z.dtype), z), z, out_scale)
         else:
-            total = z.mul_(row.out_scale)
+            total = z.mul_(out_scale)
     assert total is not None  # noqa: S101  a partition has at least one row of tiles
     return total
+
+
+def _scale_back(z: Tensor, out_scale: Tensor, params: MVMParams) -> tuple[Tensor, Tensor]:
+    """Return sums and scale whose product are the outputs: with ranges of samples, one of both is multiplied by them."""
+    if not params.is_of_samples:
+        return z, out_scale
+    if params.input_range.numel() * out_scale.numel() < z.numel():  # one number for each image and channel
+        return z, out_scale * params.input_range
+    return z.mul_(params.input_range), out_scale
 
 
 def _stop_where_clipped(grad: Tensor, x: Tensor, input_range: Tensor) -> Tensor:
@@ -195,6 +212,7 @@ class TileProduct(torch.autograd.Function):
         """Return the layer outputs that `run_tiles` computes for `x`, and save `x` and the weights for the backward pass."""
         ctx.save_for_backward(x, params.matrix())
         ctx.layer, ctx.input_range, ctx.dac_bits = layer, params.input_range, params.dac_bits
+        ctx.is_of_samples = params.is_of_samples
         ctx.weight_like = (weight.shape, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.weight = weight  # with respect to which second derivatives would be taken
@@ -219,13 +237,15 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = grad.to(x.dtype)
     wants_x, wants_weight, wants_bias, wants_range = ctx.needs_input_grad[:4]
     codes = convert_inputs(x, ctx.input_range, ctx.dac_bits) if wants_weight else x
+    unit = 1 / full_scale(ctx.dac_bits) if ctx.is_of_samples else ctx.input_range / full_scale(ctx.dac_bits)
+    if ctx.is_of_samples and wants_weight:
+        codes = codes.mul_(ctx.input_range)
     grad_x, grad_weight = ctx.layer.multiply_backward(grad, codes, weights, (wants_x or wants_range, wants_weight))
     grad_range = None
     if grad_weight is not None:
-        unit = ctx.input_range / full_scale(ctx.dac_bits)
         shape, dtype = ctx.weight_like
         grad_weight = grad_weight.to(dtype).mul_(unit).reshape(shape)
-    if grad_x is not None and ctx.dac_bits is not None:
+    if grad_x is not None and ctx.dac_bits is not None and not ctx.is_of_samples:  # a sample's range clips nothing
         if wants_range:
             grad_range = (grad_x.float() * ((x >= ctx.input_range).float() - (x <= -ctx.input_range).float())).sum()
         grad_x = _stop_where_clipped(grad_x, x, ctx.input_range)

@@ -21,8 +21,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from lionheart.analog.converters import adc_step, full_scale, read_columns
+from lionheart.analog.converters import average_reads, full_scale
 from lionheart.analog.noise import NoiseSource
+from lionheart.analog.policy import describe_read
 from lionheart.analog.product import MVMParams
 from lionheart.analog.vectors import read_tile
 from lionheart.devices import TileSpec
@@ -97,8 +98,8 @@ def predict_bias(weights: Tensor, tile: TileSpec) -> Tensor:
 
 def _read_noise(tile: TileSpec) -> float:
     """Return the standard deviation of the read of one weight, from output noise, ADC rounding and noise of weights."""
-    step = adc_step(tile.adc_bits, tile.output_bound) if tile.adc_bits is not None else 0.0
-    return math.sqrt(tile.output_noise**2 + step**2 / 12 + tile.weight_read_noise**2)
+    read = describe_read(tile)
+    return math.sqrt(read.variance + read.weight_noise**2)
 
 
 @lru_cache(maxsize=8)
@@ -209,9 +210,10 @@ def take_sign_reference(
     weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
     sums = weights @ _signs(weights, tile.reference_reads)
     codes = torch.ones_like(sums[..., 0, :])
-    if tile.output_bound is not None:
+    bound = describe_read(tile).bound
+    if bound is not None:
         largest = sums.abs().amax(dim=-2)
-        codes = (_USED_RANGE * tile.output_bound / largest).clamp(max=1.0)
+        codes = (_USED_RANGE * bound / largest).clamp(max=1.0)
     if tile.dac_bits is not None:
         steps = full_scale(tile.dac_bits)
         codes = (codes * steps).floor_().clamp_(min=1.0) / steps
@@ -236,14 +238,13 @@ def read_signs(weights: Tensor, codes: Tensor, tile: TileSpec, generator: torch.
         read = torch.stack([read_inputs(each, own.T, tile, generator) for each, own in pairs])
         return read.view(*weights.shape[:-1], -1)
     sums = weights @ inputs
-    noise = torch.empty_like(sums).normal_(generator=generator) if tile.output_noise > 0 else None
-    return read_columns(sums, noise, tile.output_noise, tile.adc_bits, tile.output_bound)
+    return average_reads(sums, lambda z: torch.empty_like(z).normal_(generator=generator), describe_read(tile))
 
 
 def read_inputs(weights: Tensor, inputs: Tensor, tile: TileSpec, generator: torch.Generator) -> Tensor:
     """Return the outputs ``(cols, n)`` of one crossbar whose products are disturbed, for input vectors ``(n, rows)``."""
     one = torch.ones((), dtype=weights.dtype, device=weights.device)
-    params = MVMParams([], weights.dtype, one, tile.dac_bits, tile.adc_bits, tile.output_bound, tile.output_noise)
+    params = MVMParams([], weights.dtype, one, tile.dac_bits, describe_read(tile))
     return read_tile(inputs, weights, None, tile, params, NoiseSource(generator, pool_size=0)).T
 
 

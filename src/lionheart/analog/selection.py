@@ -93,16 +93,18 @@ class InputRanges(Printable):
         ranges: Calibrated input range of each analog layer by name, in units of the layer's input.
         dynamic: Names of the analog layers that scale each input vector by its largest magnitude and need no calibrated range.
         n_batches: Number of batches on which the ranges were calibrated.
+        sample: Names of the analog layers that scale each sample by its largest magnitude and need no calibrated range.
     """
 
     ranges: dict[str, float]
     dynamic: tuple[str, ...] = ()
     n_batches: int = 0
+    sample: tuple[str, ...] = ()
 
     def to_blocks(self) -> list[Block]:
         """Return a summary line, and a table of the analog layers with their input ranges."""
         rows = [(fqn, f"± {bound:.4g}") for fqn, bound in self.ranges.items()]
-        rows += [(fqn, "dynamic") for fqn in self.dynamic]
+        rows += [(fqn, "dynamic") for fqn in self.dynamic] + [(fqn, "sample") for fqn in self.sample]
         line = f"input ranges of {len(self.ranges)} analog layers from {self.n_batches} batches"
         return [line, Table(("layer", "input range"), tuple(rows), ("input range",))]
 

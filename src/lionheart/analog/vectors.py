@@ -10,7 +10,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from lionheart.analog.converters import adc_step, code_limit, convert_inputs, full_scale
+from lionheart.analog.converters import ColumnRead, code_limit, convert_inputs, full_scale
 from lionheart.analog.noise import NoiseSource
 from lionheart.analog.product import MVMParams
 from lionheart.devices import TileSpec
@@ -74,14 +74,17 @@ def multiply_vectors(
     n_in, cols = vectors.shape[1] // partition.groups, sum(partition.col_sizes)
     out = vectors.new_zeros(len(vectors), cols * partition.groups)
     edges = list(itertools.accumulate(partition.col_sizes, initial=0))
-    for row in params.rows:
+    for _, slices in itertools.groupby(params.rows, key=lambda row: row.first):
+        copies = list(slices)  # on other columns of the same tiles
         for group in range(partition.groups):
-            x = vectors[:, group * n_in + row.first : group * n_in + row.last]
+            x = vectors[:, group * n_in + copies[0].first : group * n_in + copies[0].last]
             scale = x.abs().amax(dim=1, keepdim=True) if tile.input_range == "dynamic" else None
             for begin, end in itertools.pairwise(edges):
                 columns = slice(group * cols + begin, group * cols + end)
-                read = read_tile(x, row.weights[columns], scale, tile, params, noise)
-                out[:, columns] += read * row.scale[columns].to(read.dtype)
+                weights = [row.weights[columns] for row in copies]
+                read = read_tile(x, weights[0] if len(weights) == 1 else torch.cat(weights), scale, tile, params, noise)
+                for row, part in zip(copies, read.chunk(len(copies), dim=1), strict=True):
+                    out[:, columns] += part * row.scale[columns].to(part.dtype)
     return out
 
 
@@ -99,6 +102,7 @@ def read_tile(
     """Return the outputs ``(n, cols)`` of one tile after the ADC, in the units of the product of `x` and `weights`.
 
     With bound management, vectors whose outputs saturate the ADC are read again with smaller inputs (divided by 2, 4, ...).
+    With several reads, the outputs are the mean of the reads, each with its own noise.
 
     Args:
         x: Input vectors ``(n, rows)``.
@@ -109,51 +113,61 @@ def read_tile(
         noise: Source of the noise.
     """
     scale = params.input_range.to(x.dtype).expand(len(x), 1) if scale is None else torch.where(scale > 0, scale, 1)
-    result = x.new_empty(len(x), len(weights))
+    result = _read_once(x, weights, scale, tile, params, noise)
+    for _ in range(params.read.n_reads - 1):
+        result += _read_once(x, weights, scale, tile, params, noise)
+    return result if params.read.n_reads == 1 else result.mul_(1 / params.read.n_reads)
+
+
+def _read_once(
+    x: Tensor, weights: Tensor, scale: Tensor, tile: TileSpec, params: MVMParams, noise: NoiseSource
+) -> Tensor:
+    """Return the outputs of one read, as `read_tile` does."""
+    result, read = x.new_empty(len(x), len(weights)), params.read
     pending = torch.arange(len(x), device=x.device)
     reduction = 1.0
     while True:
         unit = scale[pending] * reduction
         codes = convert_inputs(x[pending] * (1 / scale[pending] / reduction), 1.0, params.dac_bits)  # AIHWKIT's order
-        z = _multiply(codes.mul_(1 / full_scale(params.dac_bits)), weights, tile, noise)
-        if params.output_noise > 0:
-            z.add_(noise.normal_like(z), alpha=params.output_noise)
-        step = adc_step(params.adc_bits, params.bound)
-        if params.adc_bits is not None:
-            z.mul_(1 / step).round_()
-        if params.bound is None:
+        z = _multiply(codes.mul_(1 / full_scale(params.dac_bits)), weights, tile, read, noise)
+        if read.sigma > 0:
+            z.add_(noise.normal_like(z), alpha=read.sigma)
+        if read.rounds:
+            z.mul_(1 / read.step).round_()
+        if read.bound is None:
             result[pending] = z * unit
             return result
         limit = (
-            code_limit(params.adc_bits) if params.adc_bits is not None else params.bound
-        )  # exact comparison: codes are whole numbers
+            round(read.bound / read.step) if read.rounds else read.bound
+        )  # codes are whole numbers: compared exactly
         saturated = (z.abs() > limit).any(dim=1)
-        result[pending] = z.clamp_(-limit, limit).mul_(step) * unit
+        result[pending] = z.clamp_(-limit, limit).mul_(read.step) * unit
         reduction *= 2
         if tile.bound_management == "none" or not bool(saturated.any()) or _is_last(reduction / 2, params):
             return result
         pending = pending[saturated]
 
 
-def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, noise: NoiseSource) -> Tensor:
+def _multiply(inputs: Tensor, weights: Tensor, tile: TileSpec, read: ColumnRead, noise: NoiseSource) -> Tensor:
     """Return the column sums ``(n, cols)`` of one crossbar before the ADC, computed as in AIHWKIT's C++ tiles.
 
     Args:
         inputs: Input vectors ``(n, rows)`` as fractions of a full-scale input.
         weights: Weights ``(cols, rows)``, divided by the scale of their column.
-        tile: Settings of input noise, weight read noise and IR drop.
+        tile: Settings of IR drop, and kind of the weight read noise.
+        read: Input noise and weight read noise.
         noise: Source of the noise.
     """
-    if tile.input_noise > 0:
-        inputs = torch.add(inputs, noise.normal_like(inputs), alpha=tile.input_noise)
+    if read.input_noise > 0:
+        inputs = torch.add(inputs, noise.normal_like(inputs), alpha=read.input_noise)
     z = inputs @ weights.T
     if tile.ir_drop > 0:
         z.sub_(_lost_in_wires(inputs, weights, tile))
-    if tile.weight_read_noise > 0:
+    if read.weight_noise > 0:
         power = inputs.square()
         by_weight = tile.weight_read_noise_kind == "root"
         variance = power @ weights.abs().T if by_weight else power.sum(dim=1, keepdim=True)
-        z.addcmul_(noise.normal_like(z), variance.sqrt_(), value=tile.weight_read_noise)
+        z.addcmul_(noise.normal_like(z), variance.sqrt_(), value=read.weight_noise)
     return z
 
 
@@ -163,16 +177,21 @@ def _lost_in_wires(inputs: Tensor, weights: Tensor, tile: TileSpec) -> Tensor:
     The product in row ``j`` of ``n`` rows is reduced by the fraction ``c (1 - (1 - j/n)^2)`` times the setting ``ir_drop``.
     The fraction is 0 in row 0 and largest in the last row. Here ``c = a (a (0.05 a - 0.2) + 0.5)`` and
     ``a = n R g_max sum_j |w_j| |x_j|``, where ``R`` is the resistance of the wire between two cells [ohm] and ``g_max`` the
-    largest conductance [S].
+    largest conductance [S]. With ``r`` copies of the weights, one below the other, ``n`` and the sum are ``r`` times as large.
+    The loss of a row is the mean over its copies.
 
     Source:
         AIHWKIT 1.2.0 rpu_forward_backward_pass.cpp, applyIrDrop.
     """
-    n = weights.shape[1]
-    a = (inputs.abs() @ weights.abs().T).mul_(n * tile.wire_resistance * tile.device.g_max * 1e-6)  # g_max is in µS
+    n, r = weights.shape[1], tile.row_copies
+    a = (inputs.abs() @ weights.abs().T).mul_(
+        r * r * n * tile.wire_resistance * tile.device.g_max * 1e-6
+    )  # g_max is in µS
     c = a * (a * (0.05 * a - 0.2) + 0.5)
-    distance = 1 - torch.arange(n, dtype=inputs.dtype, device=inputs.device) / n
-    return (inputs * (1 - distance.square())) @ weights.T * c * tile.ir_drop
+    distance = 1 - torch.arange(r * n, dtype=inputs.dtype, device=inputs.device) / (r * n)
+    share = 1 - distance.square()
+    share = share if r == 1 else share.view(r, n).mean(dim=0)
+    return (inputs * share) @ weights.T * c * tile.ir_drop
 
 
 def _is_last(reduction: float, params: MVMParams) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lionheart.registry import RANKINGS, STRATEGIES
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-PRESETS = ("quick", "robust", "paper")
+PRESETS = ("fast", "best", "quick", "robust", "paper")
 
 
 def complete_presets(incomplete: str) -> list[str]:

@@ -6,18 +6,19 @@ For each projection that stays digital, the command prints the reason.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lionheart.cli.console import NameCell, RichProgress, make_table, print_json, stderr
-from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName
+from lionheart.cli.options import ExcludeRules, IncludeRules, JsonFlag, ModelName, PlatformName, TileSetFlags
 from lionheart.errors import ConfigError
 from lionheart.units import format_count, format_si
 
 if TYPE_CHECKING:
+    from lionheart.devices import TileSpec
     from lionheart.graph.nodes import OtherWeight
     from lionheart.system.inspection import CoverageAudit, CoverageTotals, ProjectionAudit, ProjectionGroup, ShapeCount
 
@@ -44,6 +45,7 @@ def inspect(
             "--units", help="Show one row per mapping unit, which is a part of a repeated block such as its attention."
         ),
     ] = False,
+    settings: TileSetFlags = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List the projections of a network: MACs, tiles, latencies, and why some cannot run analog.
@@ -59,16 +61,35 @@ def inspect(
         )
     with _without_collection():
         from lionheart.cli.models import load_graph
-        from lionheart.devices import TileSpec
         from lionheart.system.inspection import audit_coverage
 
+        tile = _read_tile(rows, cols, settings or ())
         graph = load_graph(model, RichProgress())
-        tile = TileSpec(rows=rows, cols=cols)
         data = audit_coverage(graph, model, tile=tile, platform=platform, include=include or (), exclude=exclude or ())
     if as_json:
         print_json(data.to_json())
     else:
         show_inspection(data, every=every, by_unit=by_unit)
+
+
+def _read_tile(rows: int, cols: int, assignments: Sequence[str]) -> TileSpec:
+    """Return the tile of the given size with the settings in `assignments`, which have the form of ``--set``."""
+    from lionheart.devices import TileSpec
+
+    if not assignments:
+        return TileSpec(rows=rows, cols=cols)
+    from lionheart.jobs.assignments import assign
+    from lionheart.jobs.settings import MapSettings
+
+    given: dict[str, Any] = {"tile": {"rows": rows, "cols": cols}}
+    assign(MapSettings, given, assignments)
+    others = [name for name in given if name != "tile"]
+    if others:
+        raise ConfigError(
+            f"--set: got a setting of {others[0]!r}, expected settings of the tile only",
+            hint="for example --set tile.n_reads=4; settings of a search belong to `lionheart map`",
+        )
+    return TileSpec.from_json(given["tile"])
 
 
 @contextmanager
@@ -108,6 +129,13 @@ def show_inspection(data: CoverageAudit, *, every: bool = False, by_unit: bool =
         f"Latencies are those of one inference on {data.platform}."
     )
     stderr.print(_describe_completeness(data))
+    policies = [row.policy for row in data.projections if row.policy]
+    if policies:
+        stderr.print(
+            f"Read policies of {len(policies)} projection{'' if len(policies) == 1 else 's'} add "
+            f"{format_si(sum(each.latency_s for each in policies), 's', 2)} and "
+            f"{format_si(sum(each.energy_j for each in policies), 'J', 2)} if all run analog."
+        )
     for group in data.groups:
         if group.reason:
             count = f" ({group.n_projections})" if group.n_projections > 1 else ""
@@ -234,4 +262,16 @@ def _show_projections(data: CoverageAudit) -> None:
             format_si(row.digital.latency_s, "s", 2),
             format_si(analog.latency_s, "s", 2) if analog else "-",
         )
+    stderr.print(table)
+    _show_policies(data)
+
+
+def _show_policies(data: CoverageAudit) -> None:
+    policies = [(row.fqn, row.policy) for row in data.projections if row.policy]
+    if not policies:
+        return
+    columns = ("time added", "energy added")
+    table = make_table("read policies on tiles", "projection", "read policy", *columns, right=columns)
+    for fqn, each in policies:
+        table.add_row(NameCell(fqn), each.policy, format_si(each.latency_s, "s", 2), format_si(each.energy_j, "J", 2))
     stderr.print(table)

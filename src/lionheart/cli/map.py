@@ -51,7 +51,15 @@ def map_command(
         ),
     ] = None,
     t_inference: ReadTime = None,
-    preset: PresetName = "quick",
+    train_minutes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Duration of one retraining: its schedule gets as many steps as fit.",
+            show_default="by epochs",
+        ),
+    ] = None,
+    preset: PresetName = "fast",
     config: ConfigFile = None,
     settings: SearchSetFlags = None,
     seed: Seed = None,
@@ -89,7 +97,7 @@ def map_command(
     progress = RichProgress()
     begin = time.perf_counter()
     flags = {"search.max_drop": max_drop, "search.t_inference": t_inference, "search.confidence_level": confidence}
-    assignments = list_assignments({**flags, "seed": seed}, settings)
+    assignments = list_assignments({**flags, "train.minutes": train_minutes, "seed": seed}, settings)
     if resume is not None:
         if assignments or out is not None or config is not None:
             raise ConfigError(
@@ -196,7 +204,7 @@ def _show_projections(results: Results, graph: GraphRecord) -> None:
             f"{node.rows}×{node.cols}",
             format_count(node.macs),
             f"{100 * node.macs / graph.macs:.1f} %",
-            Text(placement, style="bold cyan" if placement == "analog" else ""),
+            Text(results.mapping.describe(node.fqn), style="bold cyan" if placement == "analog" else ""),
             metric.format_value(decision.accuracy.mean) if decision else "" if in_groups else "not tried",
             metric.format_drop(decision.drop_pp, sign=True) if decision else "",
         )

@@ -98,8 +98,8 @@ PresetName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Named set of defaults. quick: short retrainings, 6 chips per decision. robust: few, longer retrainings with "
-        "distillation, and columns calibrated on each chip. paper: protocol of the LionHeart paper, takes hours.",
+        help="Named set of defaults. fast: a read policy for each projection, no retraining. best: one retraining of 20 min in "
+        "addition. paper: protocol and tile of the LionHeart paper, takes hours. quick, robust: earlier defaults.",
         autocompletion=complete_presets,
     ),
 ]
@@ -117,6 +117,15 @@ SetFlags = Annotated[
         help="Set one setting; repeatable. Examples: search.n_chips=20, tile.device.technology=reram_cmo, "
         "train.max_epochs=5. `lionheart settings` lists all settings.",
         autocompletion=complete_settings,
+    ),
+]
+TileSetFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one setting of the tile; repeatable. Examples: tile.n_reads=4, tile.row_copies=16, "
+        "tile.input_range=dynamic.",
     ),
 ]
 SearchSetFlags = Annotated[

@@ -56,7 +56,7 @@ def pareto(
         ),
     ] = None,
     t_inference: ReadTime = None,
-    preset: PresetName = "quick",
+    preset: PresetName = "fast",
     config: ConfigFile = None,
     settings: SetFlags = None,
     seed: Seed = None,

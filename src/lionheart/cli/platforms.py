@@ -65,7 +65,9 @@ def _show_list(data: PlatformList) -> None:
 
 
 def _show_platform(data: PlatformDescription) -> None:
+    from lionheart.constants import write_value
+
     stderr.print(f"{data.platform}: {data.description}", style="bold")
     for name, entry in data.constants.items():
-        stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})")
+        stderr.print(f"{name} = {write_value(entry.value)} [{entry.unit}] ({entry.kind})")
         stderr.print(f"    {entry.source} ({entry.file})")

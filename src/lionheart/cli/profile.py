@@ -64,7 +64,7 @@ def profile(
     from lionheart.jobs.profile import Profile
     from lionheart.units import parse_duration
 
-    chosen = read_settings("quick", config, assignments=list_assignments({"seed": seed}, settings))
+    chosen = read_settings("fast", config, assignments=list_assignments({"seed": seed}, settings))
     moments = None if times is None else [parse_duration(text) for text in times.split(",")]
     progress = RichProgress()
     loaded = load_task(task, progress, device)

@@ -45,16 +45,22 @@ def show_summary(summary: Summary) -> None:
 def show_system(estimates: Sequence[SystemRecord], *, missing_tiles: bool = True) -> None:
     """Print latency and energy of one inference of the all-digital and of the mapped network, and the cost of programming.
 
+    Read policies that are not default are printed with their cost.
+
     Args:
         estimates: Estimates, one for each platform.
         missing_tiles: Whether to print the number of tiles that a platform lacks.
     """
-    from lionheart.runs.tables import describe_programming, tabulate_systems
+    from lionheart.runs.tables import describe_policies, describe_programming, tabulate_policies, tabulate_systems
 
     _show(tabulate_systems(estimates), "latency and energy of one inference")
     for row in estimates:
         for line in describe_programming(row.platform, row.programming, row.tiles_missing if missing_tiles else 0):
             stderr.print(line)
+        policies = tabulate_policies(row)
+        if policies is not None:
+            _show(policies, f"read policies, {row.platform}")
+            stderr.print(describe_policies(row))
 
 
 def write_page(write: Callable[[], Path]) -> Path | None:

@@ -19,7 +19,7 @@ def settings(
             help="Group of settings: search, tile, tile.device, tile.hwa, train or pareto. Without it, list all settings.",
         ),
     ] = None,
-    preset: PresetName = "quick",
+    preset: PresetName = "fast",
     config: ConfigFile = None,
     settings: SetFlags = None,
     as_json: JsonFlag = False,

@@ -33,8 +33,10 @@ def show_sources(data: Mapping[str, Mapping[str, Constant]]) -> None:
     Args:
         data: Constants by name of the file and name of the constant.
     """
+    from lionheart.constants import write_value
+
     for file, constants in data.items():
         stderr.print(f"\n{file}", style="bold")
         for name, entry in constants.items():
-            stderr.print(f"{name} = {entry.value} [{entry.unit}] ({entry.kind})")
+            stderr.print(f"{name} = {write_value(entry.value)} [{entry.unit}] ({entry.kind})")
             stderr.print(f"    {entry.source}")

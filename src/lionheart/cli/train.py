@@ -30,6 +30,14 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="Peak learning rate.", show_default="the task's")
     ] = None,
+    train_minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Duration of the training: its schedule gets as many steps as fit, whatever --epochs is.",
+            show_default="by epochs",
+        ),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -60,6 +68,7 @@ def train(
     spec = recipe.train_spec
     spec = spec if epochs is None else spec.replace(max_epochs=epochs)
     spec = spec if learning_rate is None else spec.replace(learning_rate=learning_rate)
+    spec = spec if train_minutes is None else spec.replace(minutes=train_minutes)
     target = out or Path(task.replace("/", "_") + ".safetensors")
     card = train_task(task, target, seed=seed, spec=spec, device=device, start=start, progress=RichProgress())
     if as_json:

@@ -20,6 +20,7 @@ from lionheart.devices.converter import Converter, CustomPairConverter, PairConv
 from lionheart.devices.curves import Curve
 from lionheart.devices.ideal import IdealSpec
 from lionheart.devices.pcm import PCMCustomDriftSpec, PCMNoise, PCMSpec
+from lionheart.devices.policy import ReadPolicy, differ_in_policy
 from lionheart.devices.reram_cmo import ReRAMCMOSpec
 from lionheart.devices.reram_wan2022 import ReRAMWan2022Spec
 from lionheart.devices.samples import SamplesSpec
@@ -42,6 +43,7 @@ __all__ = [
     "PairConverter",
     "ReRAMCMOSpec",
     "ReRAMWan2022Spec",
+    "ReadPolicy",
     "ReadTimes",
     "SamplesSpec",
     "SingleConverter",
@@ -49,6 +51,7 @@ __all__ = [
     "Technology",
     "TileSpec",
     "check_times",
+    "differ_in_policy",
     "find_device_model",
     "limit_times",
     "register_device",

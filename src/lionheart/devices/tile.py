@@ -51,6 +51,18 @@ class HWASpec(Spec):
         description="bound of weights after each step, in the mean of the columns' largest weights at conversion or before a "
         "search [-]; None = no clipping",
     )
+    weight_clip_column_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="bound of weights after each step, in standard deviations of the layer's weights in tile units (each "
+        "divided by the largest weight of its column) at conversion or before a search, a bound for each column [-]; 2.5 to 3 "
+        "is usual; None = no clipping",
+    )
+    weight_clip_spares: bool = Field(
+        False,
+        description="whether no bound by standard deviations or averages applies to layers whose outputs it would change by "
+        "more than a quarter and by more than the tile's noise, because a few large weights carry the signal",
+    )
     weight_levels: int | None = Field(
         None,
         ge=3,
@@ -68,8 +80,9 @@ class HWASpec(Spec):
 
     @property
     def clips_by_spread(self) -> bool:
-        """Whether one bound for all weights of a layer follows from the spread of its weights."""
-        return self.weight_clip_sigma is not None or self.weight_clip_average is not None
+        """Whether bounds of the weights of a layer follow from the spread of its weights."""
+        settings = (self.weight_clip_sigma, self.weight_clip_average, self.weight_clip_column_sigma)
+        return any(each is not None for each in settings)
 
 
 class TileSpec(Spec):
@@ -117,9 +130,10 @@ class TileSpec(Spec):
     wire_resistance: float = Field(
         _default("wire_resistance"), gt=0, description="resistance of the wire between two cells of a column [ohm]"
     )
-    input_range: Literal["static", "learned", "dynamic"] = Field(
+    input_range: Literal["static", "learned", "sample", "dynamic"] = Field(
         "static",
         description="value of a full-scale input; static: calibrated; learned: calibrated, then trained; "
+        "sample: largest magnitude of all inputs of a sample (one image, or one token of a linear layer); "
         "dynamic: largest magnitude of each input vector on each tile, as AIHWKIT's ABS_MAX",
     )
     bound_management: Literal["none", "iterative"] = Field(
@@ -150,6 +164,33 @@ class TileSpec(Spec):
     reprogram_after: float | None = Field(
         None, gt=0, description="age at which the chip is reprogrammed [s]; None = never"
     )
+    n_reads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="reads of the tile for each product, whose outputs after the ADC are averaged: noise of a read falls with "
+        "the square root, time and energy of the tile grow in proportion",
+    )
+    row_copies: int = Field(
+        1,
+        ge=1,
+        description="largest number of copies of a projection's weights on the idle rows of its tiles, driven by the same "
+        "inputs: k copies multiply the signal of a column by k; each projection has as many as fit",
+    )
+    column_copies: int = Field(
+        1,
+        ge=1,
+        description="largest number of copies of a projection's weights on the idle columns of its tiles, whose outputs are "
+        "averaged digitally; each projection has as many as fit",
+    )
+    device_pairs: int = Field(
+        1, ge=1, le=64, description="device pairs of each weight, whose currents are averaged in the cell"
+    )
+    digital_weights: int = Field(
+        0,
+        ge=0,
+        description="number of each projection's largest weights (by magnitude) that the digital core multiplies instead",
+    )
     hwa: HWASpec = Field(default_factory=HWASpec, description="noise of hardware-aware training")
 
     @model_validator(mode="after")
@@ -173,6 +214,11 @@ class TileSpec(Spec):
         If True, convolutions must be computed from the im2col matrix, whose rows are the input vectors.
         """
         return self.input_range == "dynamic" or self.bound_management == "iterative" or self.disturbs_products
+
+    @property
+    def finds_range(self) -> bool:
+        """Whether the value of a full-scale input is found in the inputs at inference and needs no calibration."""
+        return self.input_range in ("sample", "dynamic")
 
     def can_be_read_at(self, t_inference: float) -> bool:
         """Return whether the devices can be read at `t_inference`, the time since the chip was first programmed [s].

@@ -79,6 +79,44 @@ def estimate_mean(
     )
 
 
+def merge_chips(
+    first: Accuracy, second: Accuracy, *, confidence: float = 0.95, metric: ScoreFunction | None = None
+) -> Accuracy:
+    """Return the mean score over the chips of two evaluations on the same samples at the same time.
+
+    Args:
+        first: Accuracy with the scores of the samples.
+        second: Accuracy on other chips, with the scores of the same samples.
+        confidence: Confidence level of the interval, between 0 and 1.
+        metric: Metric of the scores, whose limits the interval respects; None = no limits.
+
+    Raises:
+        ConfigError: The evaluations have different times or numbers of samples, or the scores of the samples are missing.
+    """
+    if (
+        first.samples is None
+        or second.samples is None
+        or (first.t_inference, first.n_samples)
+        != (
+            second.t_inference,
+            second.n_samples,
+        )
+    ):
+        raise ConfigError(
+            f"merge: got evaluations of {first.n_samples} samples at {first.t_inference:g} s and of {second.n_samples} at "
+            f"{second.t_inference:g} s, expected the same time and the scores of the same samples",
+            hint="evaluate both groups of chips on the same samples with a metric of scope 'sample'",
+        )
+    n_chips = first.n_chips + second.n_chips
+    return estimate_mean(
+        first.scores + second.scores,
+        t_inference=first.t_inference,
+        confidence=confidence,
+        samples=(first.n_chips * first.samples + second.n_chips * second.samples) / n_chips,
+        metric=metric,
+    )
+
+
 def evaluate_over_chips(
     model: nn.Module,
     batches: BatchSource,
@@ -92,6 +130,7 @@ def evaluate_over_chips(
     label: str = "evaluating",
     run_calibration: Callable[[nn.Module], Any] | None = None,
     is_enough: Callable[[list[Accuracy]], bool] | None = None,
+    by_layer: bool = False,
 ) -> list[Accuracy]:
     """Simulate newly programmed chips, and return the mean accuracy over chips at each time after programming.
 
@@ -115,6 +154,7 @@ def evaluate_over_chips(
         is_enough: Function called after about 10, 20, 30, 45, 65 and 100 % of the batches. Its argument is a list with one
             accuracy for each time, computed from these batches. If the function returns True, the remaining batches
             are omitted.
+        by_layer: Whether the devices of a layer are the same in all mappings, as `ChipEnsemble` describes.
 
     Returns:
         One accuracy for each time, in the order of `times`.
@@ -135,7 +175,9 @@ def evaluate_over_chips(
         kept = samples if as_set_metric(metric) is None else None
         same = estimate_mean([score], t_inference=0.0, samples=kept, n_samples=len(samples))
         return [same.replace(t_inference=t, n_chips=n_chips, scores=(score,) * n_chips) for t in moments]
-    ensemble = ChipEnsemble(model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration)
+    ensemble = ChipEnsemble(
+        model, n_chips=n_chips, times=moments, streams=streams, run_calibration=run_calibration, by_layer=by_layer
+    )
 
     def estimate(scores: EnsembleScores) -> list[Accuracy]:
         return [

@@ -92,6 +92,8 @@ class ChipEnsemble:
         memory_bytes: Limit of the memory for the weights of the chips in a chunk at all times [bytes].
         run_calibration: Function that runs a model on the inputs of the column calibration; required if a tile has a column
             calibration.
+        by_layer: Whether each layer has random streams of its own. The devices of a layer of chip ``i`` are then the same in
+            all mappings, so that two mappings are compared on common chips. Otherwise the layers draw in turn from one stream.
 
     Raises:
         ConfigError: A tile has a column calibration and `run_calibration` is missing.
@@ -109,7 +111,9 @@ class ChipEnsemble:
         streams: RandomStreams,
         memory_bytes: int = MEMORY_BYTES,
         run_calibration: Callable[[nn.Module], Any] | None = None,
+        by_layer: bool = False,
     ) -> None:
+        self.by_layer = by_layer
         self.model, self.n_chips, self.times, self.streams = model, n_chips, list(times), streams
         self.memory_bytes = memory_bytes
         self._device = device_of(model)
@@ -218,7 +222,7 @@ class ChipEnsemble:
 
         A list holds the programmed weights of each analog layer, read at this time.
         """
-        generator = self.streams.generator("chip", chip, device=self._device)
+        generator = self._chip_generator(chip)
         program_chip_(self.model, generator)
         for index, t_inference in enumerate(self.times):
             drift_chip_(self.model, t_inference, generator)
@@ -331,6 +335,13 @@ class ChipEnsemble:
             self.model._compiled_call_impl = before
         with computing_once(prefix) as cache:
             yield cache
+
+    def _chip_generator(self, chip: int) -> torch.Generator | dict[str, torch.Generator]:
+        """Return the source of the devices' random numbers of a chip, or one source for each layer."""
+        if not self.by_layer:
+            return self.streams.generator("chip", chip, device=self._device)
+        names = analog_layers(self.model)
+        return {fqn: self.streams.generator("chip", chip, "layer", fqn, device=self._device) for fqn in names}
 
     def _noise(self, chip: int, index: int, purpose: str = "output") -> NoiseSource:
         generator = self.streams.generator("chip", chip, purpose, index, device=self._device)

@@ -144,6 +144,11 @@ def describe_settings(settings: Spec) -> dict[str, SettingRow]:
 
 
 def _write(value: Any) -> str:
+    if isinstance(value, dict):  # a table in one line of TOML
+        given = {name: f"'{each}'" if isinstance(each, str) else _write(each) for name, each in value.items()}
+        return f"{{{', '.join(f'{name} = {text}' for name, text in given.items() if text != _write(None))}}}"
+    if value and isinstance(value, list) and isinstance(value[0], dict):
+        return f"[{', '.join(map(_write, value))}]"
     if isinstance(value, list):
         return str(value) if value and isinstance(value[0], list) else ",".join(_write(each) for each in value)
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -351,13 +356,7 @@ def _read(annotation: Any, text: str, *, is_time: bool) -> Any:
 
 
 def _read_list(item: Any, text: str, *, is_time: bool) -> list[Any]:
-    """Return the elements of a list given as text: separated by commas, ``1,2``, or as in TOML, ``[1, 2]``.
-
-    Args:
-        item: Type annotation of the elements.
-        text: Text of the list.
-        is_time: Whether the unit of the elements is seconds. If so, durations such as ``1d`` are accepted as well.
-    """
+    """Return the elements of a list given as text: separated by commas, ``1,2``, or as in TOML, ``[1, 2]``; see `_read`."""
     if text.startswith("["):
         try:
             values = parse_toml(f"values = {text}", "list")["values"]

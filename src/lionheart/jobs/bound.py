@@ -146,7 +146,7 @@ def check_bounds(task: Task, settings: MapSettings) -> None:
 
 def measure_digital(task: Task, settings: MapSettings) -> float:
     """Return the score of the task's digital network on the validation samples that the run uses for decisions."""
-    batches, _ = split_validation(task.validation, settings)
+    batches, _ = split_validation(task, settings)
     return evaluate_accuracy(task.model, batches, task.metric)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lionheart.data import BatchSource, count_samples
 from lionheart.errors import ConfigError
 from lionheart.evaluation import Subject, check_first_batches
+from lionheart.jobs.backend import DEFAULT_BACKEND
 from lionheart.jobs.samples import split_validation
 from lionheart.jobs.settings import MapSettings
 from lionheart.search import STRATEGIES
@@ -30,6 +31,12 @@ def check_task(task: Task, settings: MapSettings, *, has_loss: bool = True, has_
     Raises:
         ConfigError: The task cannot be used; the message names the argument of `Task` to change.
     """
+    if has_training and settings.train.noise_warmup > 0 and settings.backend != DEFAULT_BACKEND:
+        raise ConfigError(
+            f"train.noise_warmup: got {settings.train.noise_warmup:g} with backend={settings.backend!r}, whose noise has one "
+            "strength only",
+            hint=f"set train.noise_warmup=0, or use backend={DEFAULT_BACKEND!r}",
+        )
     loss, n_steps = task.loss if has_loss else None, settings.train.steps_per_epoch
     subject = Subject(task.model, task.metric, loss, has_training=has_training, n_steps=n_steps)
     check_first_batches(subject, list_splits(task))
@@ -57,9 +64,7 @@ def check_confidence(task: Task, settings: MapSettings) -> None:
             f"{_FEWEST} chips",
             hint=f"raise search.n_chips and search.n_chips_final, or set {asked} to None",
         )
-    for kind, source in zip(
-        ("decisions", "the hold-out test"), split_validation(task.validation, settings), strict=True
-    ):
+    for kind, source in zip(("decisions", "the hold-out test"), split_validation(task, settings), strict=True):
         if source is not None and (n_samples := count_samples(source)) < _FEWEST:
             raise ConfigError(
                 f"{asked}: got {n_samples} validation samples for {kind}, expected at least {_FEWEST}",

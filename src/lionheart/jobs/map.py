@@ -22,9 +22,9 @@ from lionheart.jobs.checks import check_confidence, check_task, is_training, lis
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.chips import digital_accuracy
 from lionheart.jobs.measurement.duration import estimate_duration
-from lionheart.jobs.objective import check_objective, describe_wish, make_objective
+from lionheart.jobs.objective import check_objective, describe_wish, list_levels, make_objective
 from lionheart.jobs.post.compensation import find_refresh_interval, tune_compensation
-from lionheart.jobs.post.holdout import run_holdout_tests
+from lionheart.jobs.post.confirm import confirm_bound
 from lionheart.jobs.problem import MappingProblem
 from lionheart.jobs.ranking import check_ranking, rank_for_run
 from lionheart.jobs.result import ChipReminder, MappingResult, load_result
@@ -46,7 +46,7 @@ from lionheart.runs.environment import find_environment_cautions
 from lionheart.runs.records import find_untried
 from lionheart.runs.summary import Caution
 from lionheart.search import STRATEGIES, SearchLoop, SearchResult, check_candidates
-from lionheart.system import estimate_system, load_platform
+from lionheart.system import TilePlan, estimate_system, load_platform
 from lionheart.tasks import Task
 from lionheart.training import save_weights
 from lionheart.units import format_count, format_duration, format_elapsed
@@ -189,9 +189,11 @@ def prepare_run(
     check_type(
         task, Task, "task", hint="pass lionheart.Task(model, train, validation, test), or lionheart.build_task(name)"
     )
-    check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", max_drop_pp=1)')
+    check_type(settings, MapSettings, "settings", hint='for example MapSettings.preset("fast", max_drop_pp=1)')
     has_training = has_training and is_training(settings)
-    find_backend(settings.backend).check_tile(settings.tile)
+    backend = find_backend(settings.backend)
+    for level in list_levels(settings):
+        backend.check_tile(level.apply(settings.tile))
     check_task(task, settings, has_loss=has_loss, has_training=has_training)
     graph = task.trace()
     search = settings.search
@@ -267,6 +269,7 @@ class _MapJob:
             max_drop_pp=self.context.max_drop,
             objective=make_objective(self.context),
             early_stop=STRATEGIES.find(search.strategy).early_stop,
+            levels=list_levels(self.context.settings),
         )
 
     def _measure_baseline(self) -> DigitalBaseline:
@@ -295,25 +298,29 @@ class _MapJob:
 
     def _post_process(self, found: SearchResult, loop: SearchLoop, baseline: DigitalBaseline) -> Results:
         context, problem = self.context, self.problem
-        tiles = tune_compensation(context, problem, found.mapping)
-        mapping, tests = run_holdout_tests(context, problem, found)
+        changes = tune_compensation(context, problem, found.mapping)
+        mapping, tests, guarantee = confirm_bound(context, problem, loop, found)
         if found.mapping.analog and not mapping.analog:
             found = replace(found, outcome=SearchOutcome.INFEASIBLE)
         notes = loop.objective.explain(mapping, [candidate.node.fqn for candidate in loop.candidates])
         found = replace(found, mapping=mapping, notes=notes)
         refresh = find_refresh_interval(context, problem, mapping)
-        results = self._measure_final_figures(found, baseline)
+        tiles = {fqn: settings for fqn, settings in changes.items() if mapping.is_analog(fqn)}
+        results = self._measure_final_figures(
+            found, baseline, TilePlan.from_changes(context.settings.tile, tiles, mapping)
+        )
         return results.replace(
             untried=find_untried(results, [candidate.node.fqn for candidate in context.mappable]),
             cautions=self.find_cautions(),
-            tiles={fqn: changes for fqn, changes in tiles.items() if mapping.is_analog(fqn)},
+            tiles=tiles,
             refresh=refresh,
             holdout_tests=tests,
+            guarantee=guarantee,
             elapsed_s=self._search_s(found),
             final_figures_s=time.perf_counter() - self._begin,
         )
 
-    def _measure_final_figures(self, found: SearchResult, baseline: DigitalBaseline) -> Results:
+    def _measure_final_figures(self, found: SearchResult, baseline: DigitalBaseline, plan: TilePlan) -> Results:
         context, chips = self.context, self.problem.chips
         task, graph, search, mapping = context.task, context.graph, context.settings.search, found.mapping
         validation = chips.validate()
@@ -321,9 +328,9 @@ class _MapJob:
         baseline_test = self._digital_accuracy(task.model, chips.final_test, "digital baseline, test")
         retrained = convert_to_digital_(copy_model(self.model))
         retrained_test = self._digital_accuracy(retrained, chips.final_test, "retrained network, digital, test")
-        tile, partitions = context.settings.tile, context.partitions
+        partitions = context.partitions
         system = [
-            estimate_system(graph, mapping, load_platform(name), partitions, tile=tile).summary()
+            estimate_system(graph, mapping, load_platform(name), partitions, tile=plan).summary()
             for name in context.settings.platforms
         ]
         return Results(

@@ -5,15 +5,17 @@ The cost is the number of MACs or weights on digital cores, or the time or energ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
+from lionheart.jobs.backend import DEFAULT_BACKEND
 from lionheart.jobs.context import Context
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
-from lionheart.search import Objective, count_digital
+from lionheart.search import STRATEGIES, Objective, SearchSpec, count_digital
 from lionheart.search.objective import Moves
-from lionheart.system import MappingCost, SystemModel, load_platform
+from lionheart.system import MappingCost, SystemModel, TilePlan, load_platform
 from lionheart.units import format_si
 
 PRICED = {"time": ("latency_s", "s"), "energy": ("energy_j", "J")}  # objectives that need a platform: field and unit
@@ -37,21 +39,27 @@ def check_objective(where: str, name: str, settings: MapSettings) -> None:
         )
 
 
-def find_system(context: Context) -> SystemModel | None:
-    """Return the model of time and energy on the first platform in the settings, or None if no platform is set."""
+def find_system(context: Context, tiles: Mapping[str, TileSpec] | None = None) -> SystemModel | None:
+    """Return the model of time and energy on the first platform in the settings, or None if no platform is set.
+
+    Args:
+        context: Context of the job. Its settings contain the platforms and the common tile.
+        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
+    """
     platforms = context.settings.platforms
     if not platforms:
         return None
-    tile = context.settings.tile
-    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=tile)
+    plan = TilePlan(context.settings.tile, tiles or {})
+    return SystemModel(context.graph, load_platform(platforms[0]), context.partitions, tile=plan)
 
 
-def make_objective(context: Context, name: str | None = None) -> Objective:
+def make_objective(context: Context, name: str | None = None, tiles: Mapping[str, TileSpec] | None = None) -> Objective:
     """Return the objective of a search: the cost to minimise, and the limit on the number of tiles.
 
     Args:
         context: Context of the job. Its settings contain the objective, the limit on the number of tiles and the platforms.
         name: Name of the objective; None = the objective in the settings.
+        tiles: Tiles of projections that differ from the common tile, by name, for example with other read policies.
 
     Raises:
         ConfigError: The objective needs a platform and the settings name none.
@@ -59,11 +67,12 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
     search = context.settings.search
     name, max_tiles = name or search.objective, search.max_tiles
     n_tiles = {fqn: partition.n_tiles for fqn, partition in context.partitions.items()}
+    system = find_system(context, tiles) if name in PRICED or len(list_levels(context.settings)) > 1 else None
     if name not in PRICED:
         worth = {node.fqn: node.weights if name == "weights" else node.macs for node in context.graph.nodes}
-        return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles)
+        price_level = None if system is None else _price_levels_on(system)
+        return Objective(count_digital(worth), n_tiles, name=name, max_tiles=max_tiles, price_level=price_level)
     check_objective("search.objective", name, context.settings)
-    system = find_system(context)
     if system is None:
         raise ConfigError(
             f"search.objective: got {name!r}, which needs a platform, but the setting 'platforms' is empty",
@@ -77,12 +86,33 @@ def make_objective(context: Context, name: str | None = None) -> Objective:
         max_tiles=max_tiles,
         may_lose=True,
         show=lambda cost: format_si(cost, unit, 2),
+        price_level=_price_levels_on(system),
     )
+
+
+def list_levels(settings: MapSettings) -> tuple[ReadPolicy, ...]:
+    """Return the read policies that the strategy of a run chooses from; only that of the tile if it does not choose.
+
+    Other backends than the default one do not compute the default levels: they use the policy of the tile instead.
+    """
+    search, only = settings.search, (ReadPolicy(),)
+    if not STRATEGIES.find(search.strategy).chooses_levels:
+        return only
+    is_default = search.levels == SearchSpec.model_fields["levels"].default
+    return only if is_default and settings.backend != DEFAULT_BACKEND else search.levels
+
+
+def _price_levels_on(system: SystemModel) -> Callable[[str, ReadPolicy], float]:
+    """Return a function of a projection and a read policy that returns the time of the projection on tiles [s]."""
+    usual = system.tiles.usual or TileSpec()
+    return lambda fqn, level: system.analog_cost(fqn, level.apply(usual)).latency_s
 
 
 def _price_on(system: SystemModel, field: str) -> Callable[[LayerMapping], Moves]:
     def price(mapping: LayerMapping) -> Moves:
-        tracker = system.track(mapping)
+        usual = system.tiles.usual or TileSpec()
+        own = {fqn: mapping.tile_of(fqn, usual) for fqn in mapping.policies}
+        tracker = (system.with_tiles(own) if own else system).track(mapping)
 
         def cost_with(*fqns: str) -> float:
             cost: MappingCost = tracker.with_change(*fqns) if fqns else tracker.cost

@@ -8,12 +8,10 @@ from typing import TypeVar, final
 
 from torch import nn
 
-from lionheart.analog import analog_layers, clip_weights_, seed_noise_, set_tiles_
-from lionheart.copies import copy_model
-from lionheart.data import device_of, take_samples
+from lionheart.analog import analog_layers, set_tiles_
+from lionheart.data import take_samples
 from lionheart.deprecated import HOLDOUT_STREAM
-from lionheart.devices import TileSpec
-from lionheart.evaluation import Subject, explain_step
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.jobs.context import Context
 from lionheart.jobs.measurement.calibration import (
     calibrate_on_training_batch_,
@@ -21,29 +19,21 @@ from lionheart.jobs.measurement.calibration import (
     set_input_ranges_,
     set_weight_limits_,
 )
-from lionheart.jobs.measurement.chips import ChipEvaluator, compiling
+from lionheart.jobs.measurement.chips import ChipEvaluator
 from lionheart.jobs.measurement.duration import describe_time_left
 from lionheart.jobs.measurement.hessian import HESSIAN_SAMPLES, Curvature, measure_curvature
-from lionheart.jobs.measurement.sensitivity import measure_loss_increase
+from lionheart.jobs.measurement.sensitivity import measure_level_increases, measure_loss_increase
+from lionheart.jobs.retraining import retrain
 from lionheart.mapping import LayerMapping
 from lionheart.record import read_record, write_record
 from lionheart.runs import Accuracy, Decision, Drop, RunDirectory, TrainTrace
 from lionheart.search import STRATEGIES, Trial
-from lionheart.training import (
-    TrainHooks,
-    TrainSession,
-    add_teacher_outputs,
-    build_optimizer,
-    distillation_loss,
-    load_training_state,
-    read_metadata,
-    save_training_state,
-    train,
-)
+from lionheart.training import build_optimizer, load_training_state, read_metadata, save_training_state
 from lionheart.units import format_elapsed
 
 T = TypeVar("T")
-_MEASUREMENTS = ("sensitivity", "curvature", "compensation", "age")  # steps of the journal other than decisions
+#: Steps of the journal besides decisions.
+_MEASUREMENTS = ("sensitivity", "levels", "curvature", "compensation", "age", "reliefs", "smaller")
 
 
 @final
@@ -62,11 +52,10 @@ class MappingProblem:
     def __init__(self, context: Context, model: nn.Module, run: RunDirectory, *, finish: bool = False) -> None:
         self.context, self.model, self.run = context, model, run
         self.optimizer = build_optimizer(model, context.settings.train)
-        self.device = device_of(model)
         self.chips = ChipEvaluator(context, model)
         self.n_trials: int | None = None  # total number of trials in the search, if known
         self._new_times_s: list[float] = []  # durations of the trials since the start or a resume
-        self._ranges: dict[str, float] = {}  # input ranges of layers with the current weights
+        self._ranges: dict[tuple[str, ReadPolicy], float] = {}  # of layers with the current weights
         self._tiles: dict[str, TileSpec] = {}  # tiles of layers that differ from the run's tile
         self._limits = compute_weight_limits(context)  # limits of clipping of the layers
         self._n_decided = context.journal.count("decision")
@@ -166,6 +155,18 @@ class MappingProblem:
             return measure_loss_increase(self.context, self.chips.validation, fqns)
 
         return self._measure_once("sensitivity", f"sensitivity of {len(fqns)} projections", dict[str, float], measure)
+
+    def level_increases(self, fqns: Sequence[str], levels: Sequence[ReadPolicy]) -> list[dict[str, float]]:
+        """For each read policy and projection, return the loss increase with only this projection analog, not retrained.
+
+        All increases are measured once per run and then read from the journal.
+        """
+
+        def measure() -> list[dict[str, float]]:
+            return measure_level_increases(self.context, self.chips.validation, fqns, levels)
+
+        label = f"sensitivity of {len(fqns)} projections at {len(levels)} levels"
+        return self._measure_once("levels", label, list[dict[str, float]], measure)
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> dict[str, float]:
         """For each named projection, return the loss increase with only this projection analog, estimated from the Hessian.
@@ -279,6 +280,7 @@ class MappingProblem:
         self._apply(mapping)
         if not mapping.analog:
             self.model.load_state_dict(self.context.task.model.state_dict())
+            self._ranges = {}
 
     # -- steps of a trial ----------------------------------------------------------------------------------------------
 
@@ -313,48 +315,29 @@ class MappingProblem:
         With the same weights, a layer always gets the same input range.
         """
         layers = analog_layers(self.model)
-        new = [fqn for fqn, layer in layers.items() if layer.analog_input_range == 0]
-        unknown = [fqn for fqn in new if fqn not in self._ranges]
+        new = {fqn: (fqn, ReadPolicy.of(layer.tile)) for fqn, layer in layers.items() if layer.analog_input_range == 0}
+        unknown = [fqn for fqn, key in new.items() if key not in self._ranges]
         if unknown:
             task, streams = self.context.task, self.context.streams
             retrains = STRATEGIES.find(self.context.settings.search.strategy).retrains
-            self._ranges |= calibrate_on_training_batch_(
+            found = calibrate_on_training_batch_(
                 self.model, task, streams, unknown, digitally=True, warn_of_clipping=retrains
             )
-        set_input_ranges_({fqn: layers[fqn] for fqn in new}, self._ranges)
+            self._ranges |= {new[fqn]: value for fqn, value in found.items()}
+        ranges = {fqn: self._ranges[key] for fqn, key in new.items() if key in self._ranges}
+        set_input_ranges_({fqn: layers[fqn] for fqn in new}, ranges)
 
     def _retrain(self, index: int, fqn: str) -> TrainTrace:
-        streams = self.context.streams.scope("retraining", index)
         self._ranges = {}  # they depend on the weights, which retraining changes
-
-        def seed_epoch(epoch: int) -> None:
-            seed_noise_(self.model, streams.generator("noise", epoch, device=self.device))
-
-        training, batches, loss = self.context.settings.train, self.context.task.train_batches, self.context.task.loss
-        n_steps = training.max_epochs * (training.steps_per_epoch or len(batches))
-        if training.distillation > 0:
-            batches = add_teacher_outputs(batches, copy_model(self.context.task.model), training)
-            loss = distillation_loss(loss, training)
-        with compiling(self.model, n_steps, enabled=self.context.settings.compile):
-            return train(
-                self.model,
-                batches,
-                loss,
-                training,
-                self.optimizer,
-                streams=streams,
-                hooks=TrainHooks(
-                    before_epoch=seed_epoch,
-                    after_step=lambda: clip_weights_(self.model),
-                    should_stop=lambda trace: self._is_spent(len(trace.losses)),
-                    explain_failure=lambda *batch: explain_step(Subject(self.context.task.model, loss=loss), *batch),
-                ),
-                session=TrainSession(
-                    checkpoint=self.run.checkpoint(_trial_name(index)),
-                    progress=self.context.progress,
-                    label=f"retraining with {fqn} analog",
-                ),
-            )
+        return retrain(
+            self.context,
+            self.model,
+            self.optimizer,
+            index=index,
+            checkpoint=self.run.checkpoint(_trial_name(index)),
+            label=f"retraining with {fqn} analog",
+            should_stop=lambda trace: self._is_spent(len(trace.losses)),
+        )
 
     def _is_spent(self, epochs_in_trial: int) -> bool:
         search = self.context.settings.search
@@ -378,7 +361,7 @@ class MappingProblem:
         A trial that is neither committed nor rolled back is discarded.
         """
         path = self.run.checkpoint("accepted")
-        mapping = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path))
+        mapping, self._ranges = read_record(LayerMapping, read_metadata(path).get("mapping", {}), str(path)), {}
         self._convert(mapping)
         load_training_state(path, self.model, self.optimizer)
         self._keep_analog_state(mapping)

@@ -124,7 +124,9 @@ def load_result(network: Task | nn.Module, run: RunDirectory, *, backend: str | 
         copy_model(network.model if isinstance(network, Task) else network), results.mapping, settings.tile
     )
     load_weights(run.file("weights.safetensors"), model)
-    tiles = {fqn: settings.tile.replace(**changes) for fqn, changes in results.tiles.items()}
+    tiles = {
+        fqn: results.mapping.tile_of(fqn, settings.tile).replace(**changes) for fqn, changes in results.tiles.items()
+    }
     if tiles and computing != DEFAULT_BACKEND:
         raise ConfigError(
             f"backend: got {computing!r}, expected {DEFAULT_BACKEND!r}, as the run has layers with different tile settings",

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
+from lionheart.deprecated import SETTINGS as DEPRECATED
 from lionheart.deprecated import rename_settings
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
@@ -19,7 +20,7 @@ from lionheart.spec import Spec
 from lionheart.training import TrainSpec
 
 #: Name of the preset that Python and the command line use if none is given.
-DEFAULT_PRESET = "quick"
+DEFAULT_PRESET = "fast"
 Group = TypeVar("Group", bound=Spec)
 
 
@@ -30,7 +31,7 @@ def _default_group(name: str, spec: type[Group]) -> Group:
 class MapSettings(Spec):
     """All settings of a run. The settings, the task and the versions of the software determine the results of the run.
 
-    A group that is not given has the values of the preset ``quick``, so ``MapSettings()`` has the settings of the command line.
+    A group that is not given has the values of the preset ``fast``, so ``MapSettings()`` has the settings of the command line.
     A group that is given as a spec or a mapping is used as it is: settings that it lacks have the defaults of `SearchSpec`,
     `TileSpec` and `TrainSpec`, which are those of the paper. `MapSettings.preset` changes single settings of a preset.
     """
@@ -64,7 +65,7 @@ class MapSettings(Spec):
         """Return the settings of a preset with some settings replaced. The command line uses the same presets.
 
         Args:
-            name: Name of the preset: ``"quick"``, ``"robust"`` or ``"paper"``.
+            name: Name of the preset: ``"fast"``, ``"best"``, ``"paper"``, ``"quick"`` or ``"robust"``.
             **settings: Settings to replace. They are settings of `SearchSpec` by name (``max_drop_pp=2``), settings of this
                 class (``seed=3``), or groups of settings. If a group is given as a mapping (``train={"max_epochs": 3}``), only
                 the settings in the mapping are replaced. If a group is given as a spec, all settings of the group are replaced.
@@ -88,26 +89,72 @@ class MapSettings(Spec):
         return cls(**merged)
 
 
-#: Presets: name -> group -> setting -> value. "quick" takes minutes on two CPU cores: short epochs, training noise drawn from
-#: the device model, and tightly clipped weights, which need fewer steps than Gaussian noise (docs/adr/0007). "robust" has few,
-#: longer retrainings with distillation from the digital network, and calibrates columns on each chip (docs/adr/0016). "paper"
-#: is the protocol of Lammie et al., arXiv:2401.09420v3: Gaussian noise, retraining on the whole training set until the loss has
-#: not decreased for 5 epochs, and 20 chips per decision.
+_SHORT: dict[str, Any] = {
+    "steps_per_epoch": 64,
+    "max_epochs": 5,
+    "patience": 2,
+    "learning_rate": 0.02,
+    "schedule": "cosine",
+    "precision": "auto",
+}
+
+#: Presets: name -> group -> setting -> value. "fast" and "best" end with a mapping that keeps its bound with 95 % probability
+#: (docs/adr/0039).
+#: "fast" does not retrain: it chooses a read policy for each projection (docs/adr/0040) and calibrates columns on each chip
+#: (docs/adr/0016). "best" retrains once in addition, with the noise of the devices, weights bounded at 2.5 standard deviations,
+#: and distillation from the digital network (docs/adr/0038).
+#: "paper" is the protocol of Lammie et al., arXiv:2401.09420v3, on the paper's tile with one read: the greedy search with
+#: Gaussian noise, retraining on the whole training set until the loss has not decreased for 5 epochs, 20 chips per decision.
+#: "quick" and "robust" are earlier defaults with one read and one policy: many short retrainings (docs/adr/0007), and a few
+#: longer ones (docs/adr/0012).
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "fast": {
+        "search": {
+            "n_chips": 5,
+            "validation_samples": 2_500,
+            "n_chips_final": 10,
+            "guarantee": 0.95,
+            "strategy": "levels-training-free",
+        },
+        "tile": {
+            "column_calibration": "affine",
+            "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.5},
+        },
+        "train": _SHORT,  # for strategies that retrain
+    },
+    "best": {
+        "search": {
+            "n_chips": 5,
+            "validation_samples": 2_500,
+            "n_chips_final": 10,
+            "guarantee": 0.95,
+            "strategy": "levels",
+        },
+        "tile": {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.5}},
+        "train": {
+            "minutes": 20,
+            "patience": None,
+            "learning_rate": 0.03,
+            "schedule": "one_cycle",
+            "precision": "auto",
+            "distillation": 0.9,
+            "noise_warmup": 0.2,
+            "ema_decay": 0.999,
+            "recalibrate_every": 1,
+        },
+    },
     "quick": {
         "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10},
         "tile": {"hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 1.5}},
-        "train": {
-            "steps_per_epoch": 64,
-            "max_epochs": 5,
-            "patience": 2,
-            "learning_rate": 0.02,
-            "schedule": "cosine",
-            "precision": "auto",
-        },
+        "train": _SHORT,
     },
     "robust": {
-        "search": {"n_chips": 6, "validation_samples": 2_500, "n_chips_final": 10, "strategy": "shared"},
+        "search": {
+            "n_chips": 6,
+            "validation_samples": 2_500,
+            "n_chips_final": 10,
+            "strategy": "shared",
+        },
         "tile": {"column_calibration": "affine", "hwa": {"weight_noise_kind": "device", "weight_clip_sigma": 2.0}},
         "train": {
             "steps_per_epoch": 64,
@@ -164,7 +211,8 @@ def read_settings(
     for group, values in (overrides or {}).items():
         given = {key: value for key, value in values.items() if value is not None}
         _merge(merged, {group: given} if group else given)
-    names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    given_names = [text.partition("=")[0].strip().rpartition(".")[2] for text in assignments]
+    names = [DEPRECATED["SearchSpec"].get(name, name) for name in given_names]
     for group in ("search", "pareto"):
         _drop_replaced(merged.get(group, {}), names)
     assign(MapSettings, merged, assignments)
@@ -202,8 +250,8 @@ def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
 
 
 def _drop_replaced(target: dict[str, Any], names: Collection[str]) -> None:
-    """Remove each bound from `target` that a setting in `names` replaces, i.e. gives in another form."""
-    for general in ("max_drop", "bounds"):
-        for new, old in ((general, f"{general}_pp"), (f"{general}_pp", general)):
+    """Remove each setting from `target` that a setting in `names` replaces, i.e. gives in another form."""
+    for pair in (("max_drop", "max_drop_pp"), ("bounds", "bounds_pp"), ("guarantee", "confidence_level")):
+        for new, old in (pair, pair[::-1]):
             if new in names and old not in names:
                 target.pop(old, None)

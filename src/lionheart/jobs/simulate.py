@@ -10,7 +10,7 @@ from lionheart.jobs.result import open_finished
 from lionheart.jobs.settings import MapSettings
 from lionheart.mapping import LayerMapping
 from lionheart.partition import partition_graph
-from lionheart.system import CoresRequest, SystemRecord, compare_on_cores, estimate_system, load_platform
+from lionheart.system import CoresRequest, SystemRecord, TilePlan, compare_on_cores, estimate_system, load_platform
 
 
 def estimate_run(
@@ -36,11 +36,12 @@ def estimate_run(
     mapping = LayerMapping.load(run.file("mapping.json"))
     tile = MapSettings.from_json(run.description().settings).tile
     partitions = partition_graph(graph, tile)
+    plan = TilePlan.from_changes(tile, run.results().tiles, mapping)
     estimates = []
     for platform in map(load_platform, platforms):
-        estimate = estimate_system(graph, mapping, platform, partitions, tile=tile).summary()
+        estimate = estimate_system(graph, mapping, platform, partitions, tile=plan).summary()
         if cores is not None:
-            comparison = compare_on_cores(graph, mapping, platform, partitions, cores, tile=tile)
+            comparison = compare_on_cores(graph, mapping, platform, partitions, cores, tile=plan)
             estimate = estimate.replace(pipeline=comparison.summary())
         estimates.append(estimate)
     run.write_or_warn("system.json", {"system": [estimate.to_json() for estimate in estimates]})

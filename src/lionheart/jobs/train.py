@@ -90,6 +90,9 @@ class TrainingCard(Record):
     )
     weights_sha256: str | None = Field(None, description="SHA-256 of the file of weights")
     training_loss: tuple[float, ...] = Field(description="mean loss of each epoch")
+    planned_steps: int | None = Field(
+        None, description="number of steps that fit into the minutes of the settings; None = not limited"
+    )
     measure: str = Field("accuracy", description="name of the task's metric")
     started_from: TrainingCard | Weights | None = Field(
         None, description="weights that the training started from; None = initial weights"
@@ -219,6 +222,7 @@ def train_task(
         training_loss=tuple(round(loss, 5) for loss in trace.losses),
         measure=recipe.metric.name,
         **found,
+        **({} if trace.planned_steps is None else {"planned_steps": trace.planned_steps}),
         **({} if started_from is None else {"started_from": started_from}),
     )
     write_json(out.with_suffix(".json"), card.to_json())
@@ -258,12 +262,13 @@ def _command(name: str, seed: int, spec: TrainSpec, usual: TrainSpec, device: st
 
     If `spec` has settings for which the command line has no option, a Python call is returned instead.
     """
-    if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate):
+    if spec != usual.replace(max_epochs=spec.max_epochs, learning_rate=spec.learning_rate, minutes=spec.minutes):
         begin = "" if start is None else f", start={start.name!r}"
         return f"lionheart.jobs.train_task({name!r}, out, seed={seed}, spec=TrainSpec.from_json(train_spec){begin})"
     words = ["lionheart", "train", name, "--seed", str(seed)]
     words += [] if spec.max_epochs == usual.max_epochs else ["--epochs", str(spec.max_epochs)]
     words += [] if spec.learning_rate == usual.learning_rate else ["--learning-rate", f"{spec.learning_rate:g}"]
+    words += [] if spec.minutes == usual.minutes else ["--train-minutes", f"{spec.minutes:g}"]
     words += [] if start is None else ["--start", start.name]
     return shlex.join(words if device == "auto" else [*words, "--device", device])
 

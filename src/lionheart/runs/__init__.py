@@ -5,6 +5,7 @@ readable if the process is killed at any time. This package reads and writes rec
 """
 
 from lionheart.runs.directory import RunDirectory, describe_environment
+from lionheart.runs.guarantee import Guarantee
 from lionheart.runs.journal import Journal, timestamp
 from lionheart.runs.records import (
     Accuracy,
@@ -21,6 +22,7 @@ from lionheart.runs.records import (
     Results,
     RunDescription,
     SearchOutcome,
+    TrainEvaluation,
     TrainTrace,
 )
 from lionheart.runs.summary import BoundCheck, Caution, PlatformSummary, SplitSummary, Summary
@@ -37,6 +39,7 @@ __all__ = [
     "Drop",
     "Environment",
     "Evaluation",
+    "Guarantee",
     "HoldoutTest",
     "Journal",
     "PlatformSummary",
@@ -47,6 +50,7 @@ __all__ = [
     "SearchOutcome",
     "SplitSummary",
     "Summary",
+    "TrainEvaluation",
     "TrainTrace",
     "describe_environment",
     "timestamp",

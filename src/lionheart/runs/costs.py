@@ -76,6 +76,23 @@ class CostRecord(CostTotals):
 
 
 @final
+class PolicyCostRecord(Record):
+    """Read policy of an analog projection (weight matrix), and what it costs in one inference.
+
+    Args:
+        policy: Settings of the policy that are not default, in few words, for example ``4 reads, 9 row copies``.
+        latency_s: Additional time against the same projection with the default policy [s].
+        energy_j: Additional energy against the same projection with the default policy [J].
+        reads_j: Energy of all reads of the projection's tiles, which is part of its energy [J].
+    """
+
+    policy: str
+    latency_s: float
+    energy_j: float
+    reads_j: float
+
+
+@final
 class LayerCostRecord(CostRecord):
     """Time and energy of one projection (weight matrix) in one inference.
 
@@ -88,6 +105,7 @@ class LayerCostRecord(CostRecord):
         n_tiles: Number of tiles that store the weight matrix of the projection; 0 if the projection is digital.
         digital_latency_s: Time for the projection if the core computes it [s].
         digital_energy_j: Energy for the projection if the core computes it [J].
+        policy: Read policy of the projection; None = digital, or one read without copies and with a static input range.
     """
 
     fqn: str
@@ -95,6 +113,7 @@ class LayerCostRecord(CostRecord):
     n_tiles: int
     digital_latency_s: float
     digital_energy_j: float
+    policy: PolicyCostRecord | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 @final

@@ -12,10 +12,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, model_validator
 
+from lionheart.devices import ReadPolicy
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import Metric
 from lionheart.record import Record
 from lionheart.runs.costs import SystemRecord
+from lionheart.runs.guarantee import Guarantee
 from lionheart.runs.summary import Caution, Summary, summarise
 from lionheart.runs.tables import tabulate_accuracy, tabulate_systems
 from lionheart.tables import Block, Printable, Table
@@ -84,6 +86,13 @@ class Drop(Record):
     )
 
 
+class TrainEvaluation(Record):
+    """Evaluation of the network during a retraining, on the same simulated chips and samples each time."""
+
+    epoch: int = Field(description="number of finished epochs; 0 = before the retraining")
+    drop_pp: float = Field(description="drop against the digital network [pp]")
+
+
 class TrainTrace(Record):
     """Losses and duration of a training of the network, and the reason why the training ended."""
 
@@ -94,6 +103,16 @@ class TrainTrace(Record):
         "none",
         description="reason why the training ended: flat (loss no longer decreases), cap (largest number of epochs), "
         "budget (limit of the search); none = no training",
+    )
+    planned_steps: int | None = Field(
+        None,
+        description="number of steps of the schedule, from the duration of the first steps; None = no budget of minutes",
+    )
+    evaluations: tuple[TrainEvaluation, ...] = Field((), description="evaluations during the training")
+    kept_epoch: int | None = Field(
+        None,
+        description="number of epochs after which the weights that are kept were evaluated as the best; 0 = the weights before "
+        "the retraining; None = the last weights, without evaluations",
     )
 
 
@@ -118,6 +137,10 @@ class Decision(Record):
     analog: tuple[str, ...] | None = Field(
         None, description="analog projections of the accepted mapping; None = no mapping was accepted"
     )
+    policies: dict[str, ReadPolicy] = Field(
+        default_factory=dict,
+        description="read policies of the accepted mapping, by projection; others have the policy of the run's tile",
+    )
     n_remeasured: int = Field(0, description="number of further mappings evaluated in the same decision")
     note: str = Field(
         "", description="projections that stay digital because of the tile limit or the cost, each with the reason"
@@ -131,6 +154,7 @@ class HoldoutTest(Record):
     accuracy: Accuracy = Field(description="accuracy on the held-out samples")
     drop: Drop = Field(description="drop against the digital network on the same samples")
     accepted: bool = Field(description="whether the drop is within the bound")
+    n_looks: int = Field(1, description="looks at the results with which the test ended; each look has more chips")
 
 
 class CompensationTrial(Record):
@@ -222,6 +246,11 @@ class Results(Printable, Record):
     tiles: dict[str, dict[str, str]] = Field({}, description="tile settings that differ from the run's tile, by layer")
     refresh: RefreshInterval | None = Field(None, description="age up to which the bound holds; None = not requested")
     holdout_tests: tuple[HoldoutTest, ...] = Field((), description="tests on samples that no decision used")
+    guarantee: Guarantee | None = Field(
+        None,
+        description="whether a sequential hold-out test confirmed the bound; None = not asked for",
+        exclude_if=lambda value: value is None,
+    )
     elapsed_s: float | None = Field(None, description="wall time of the search and the steps that follow it [s]")
     final_figures_s: float | None = Field(None, description="wall time of the whole run since its start or resume [s]")
 
@@ -272,12 +301,12 @@ class Results(Printable, Record):
         rows: list[tuple[str, ...]] = [
             (
                 fqn,
-                str(placement),
+                self.mapping.describe(fqn),
                 metric.format_value(tried[fqn].accuracy.mean) if fqn in tried else "",
                 metric.format_drop(tried[fqn].drop_pp, sign=True) if fqn in tried else "",
                 self.notes.get(fqn, ""),
             )
-            for fqn, placement in self.mapping.placements.items()
+            for fqn in self.mapping.placements
         ]
         sizes = tuple(float(tried[fqn].macs) if fqn in tried else 0.0 for fqn in self.mapping.placements)
         columns: tuple[str, ...] = ("projection", "runs", metric.name, "drop", "note")

@@ -63,6 +63,42 @@ def tabulate_systems(estimates: Sequence[SystemRecord]) -> Table:
     return Table(columns, tuple(rows), right=columns[1:])
 
 
+def tabulate_policies(system: SystemRecord) -> Table | None:
+    """Return a table of the projections (weight matrices) with a read policy that is not default; None if there are none.
+
+    The columns are the policy, the time and energy of one inference that it adds, and the energy of all reads of the tiles.
+    """
+    rows = [
+        (
+            row.fqn,
+            row.policy.policy,
+            format_si(row.policy.latency_s, "s", 2),
+            format_si(row.policy.energy_j, "J", 2),
+            format_si(row.policy.reads_j, "J", 2),
+        )
+        for row in system.layers
+        if row.policy is not None
+    ]
+    columns = ("projection", "read policy", "time added", "energy added", "all reads")
+    return Table(columns, tuple(rows), right=columns[2:]) if rows else None
+
+
+def describe_policies(system: SystemRecord) -> str:
+    """Return a sentence with the cost of all read policies of a mapping together; empty if all policies are default."""
+    found = [row.policy for row in system.layers if row.policy is not None]
+    if not found:
+        return ""
+    latency_s, energy_j = sum(each.latency_s for each in found), sum(each.energy_j for each in found)
+    reads_j = sum(
+        joules for name, joules in (system.mapped.energy_breakdown_j or {}).items() if name.startswith("tile_")
+    )
+    return (
+        f"Read policies of {len(found)} projection{'' if len(found) == 1 else 's'} add {format_si(latency_s, 's', 2)} and "
+        f"{format_si(energy_j, 'J', 2)} on {system.platform}; all reads of tiles take {format_si(reads_j, 'J', 2)}, "
+        f"{100 * reads_j / system.mapped.energy_j:.2g} % of the energy."
+    )
+
+
 def describe_missing_tiles(platform: str, tiles_missing: int) -> str:
     """Return a sentence without full stop on tiles that a mapping needs in excess of those of the platform; empty if none."""
     plural = "" if tiles_missing == 1 else "s"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lionheart.runs.summary import PlatformSummary, SplitSummary
 
 _FEW_CHIPS = 5  # with fewer chips, the interval of a mean is wider than three standard deviations
+_LARGE_MARGIN = 0.5  # share of the bound: with a larger margin, most of the bound cannot be used
 _MOST_NAMES = 6  # layers that a sentence names
 
 
@@ -159,7 +160,7 @@ def write_remarks(results: Results) -> list[str]:
         left,
         describe_compensation(results.tiles, len(results.mapping.analog)),
         describe_refresh(results.refresh, results.bound),
-        _describe_holdout(results),
+        _describe_guarantee(results) if results.guarantee is not None else _describe_holdout(results),
     ]
     return [text for text in found if text]
 
@@ -180,6 +181,23 @@ def _describe_holdout(results: Results) -> str:
         f"{level}on held-out validation samples and {_count(last.accuracy.n_chips, 'fresh chip')}, the drop is "
         f"{_write_drop(results, last.drop.drop_pp)}, and {sure}at most {_write_drop(results, last.drop.drop_ucb_pp)}.{before}"
     )
+
+
+def _describe_guarantee(results: Results) -> str:
+    """Return a sentence on whether the bound was confirmed, with what probability, and on how many chips and samples."""
+    found, n_analog = results.guarantee, len(results.mapping.analog)
+    if found is None or found.reason:
+        return ""
+    level = f"a probability of {format_percent(found.probability, 0)}"
+    tested = _count(found.n_tests, "mapping")
+    if not n_analog:
+        return f"No mapping was confirmed to keep the bound with {level} ({tested} tested)." if found.n_tests else ""
+    if not found.confirmed or found.drop_pp is None or found.drop_ucb_pp is None:
+        return ""
+    data = f"{_count(found.n_chips, 'fresh chip')} and {_count(found.n_samples, 'sample')} that decided nothing"
+    drop, most = _write_drop(results, found.drop_pp), _write_drop(results, found.drop_ucb_pp)
+    weights = " The weights are those before the search." if found.original_weights else ""
+    return f"The bound is confirmed with {level} on {data}: drop {drop}, at most {most} ({tested} tested).{weights}"
 
 
 def write_conclusion(
@@ -224,6 +242,8 @@ def write_cautions(
         ("undecided", _describe_undecided(results, test)),
         ("later_times", _describe_later_times(results, test)),
         ("few_chips", _describe_few_chips(results, test)),
+        ("unconfirmed", _describe_unconfirmed(results)),
+        ("few_samples", _describe_few_samples(results)),
         ("retrained_weights", _describe_retrained(results, test)),
     ]
     for each in platforms:
@@ -272,6 +292,28 @@ def _describe_few_chips(results: Results, test: SplitSummary | None) -> str:
     if n_chips >= _FEW_CHIPS:
         return ""
     return f"The final results are measured on {_count(n_chips, 'chip')} only; evaluate more chips."
+
+
+def _describe_unconfirmed(results: Results) -> str:
+    """Return a sentence if the run asked for a guarantee and could test no mapping."""
+    found = results.guarantee
+    if found is None or found.confirmed:
+        return ""
+    return (
+        f"The bound is not confirmed: {found.reason}. On other chips and samples, about every second such mapping exceeds its "
+        "bound."
+    )
+
+
+def _describe_few_samples(results: Results) -> str:
+    """Return a sentence if the held-out samples are so few that the test needs a drop far below the bound."""
+    found = results.guarantee
+    if found is None or found.margin_pp is None or found.margin_pp <= _LARGE_MARGIN * results.max_drop_pp:
+        return ""
+    return (
+        f"The hold-out samples are few: the drop must be about {_write_drop(results, found.margin_pp)} below the bound of "
+        f"{results.bound} to be confirmed, which keeps layers digital; give more validation samples."
+    )
 
 
 def _describe_retrained(results: Results, test: SplitSummary | None) -> str:

@@ -13,23 +13,28 @@ from lionheart.search.objective import Objective, count_digital
 from lionheart.search.problem import Problem, SearchResult, Trial
 from lionheart.search.registry import STRATEGIES, Strategy, check_candidates, register_strategy
 from lionheart.search.sensitivity_order import order_by_sensitivity
+from lionheart.search.shrink import CheapestRelief, Relief, Shrink, share_out
 from lionheart.search.spec import ParetoSpec, SearchSpec, Seconds
 
 __all__ = [
     "STRATEGIES",
+    "CheapestRelief",
     "Decision",
     "Objective",
     "ParetoSpec",
     "Problem",
+    "Relief",
     "SearchLoop",
     "SearchOutcome",
     "SearchResult",
     "SearchSpec",
     "Seconds",
+    "Shrink",
     "Strategy",
     "Trial",
     "check_candidates",
     "count_digital",
     "order_by_sensitivity",
     "register_strategy",
+    "share_out",
 ]

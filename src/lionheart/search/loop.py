@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 from lionheart.candidates import Candidate
+from lionheart.devices import ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.metrics import is_within
 from lionheart.runs import Decision, SearchOutcome
 from lionheart.search.objective import Objective
 from lionheart.search.problem import Problem, SearchResult, Trial
+from lionheart.search.shrink import Shrink
 
 
 @final
@@ -28,6 +30,7 @@ class SearchLoop:
         max_drop_pp: Bound on the accuracy drop, in percentage points [pp].
         objective: Cost to minimise and limit on the number of tiles; None = minimise the digital MACs, without a limit.
         early_stop: Whether to end an evaluation once the drop exceeds the bound with 95 % confidence.
+        levels: Read policies that an analog projection may have, from the cheapest to the most expensive.
     """
 
     def __init__(
@@ -39,10 +42,13 @@ class SearchLoop:
         max_drop_pp: float,
         objective: Objective | None = None,
         early_stop: bool = False,
+        levels: Sequence[ReadPolicy] = (ReadPolicy(),),
     ) -> None:
+        self.levels = tuple(levels)
         self._problem, self.candidates, self.start, self.mapping = problem, candidates, start, start
         self.max_drop_pp, self.early_stop = max_drop_pp, early_stop
         self.objective = objective or Objective.of_macs(candidates)
+        self.shrink: Shrink | None = None  # how the strategy makes its mappings smaller; None = layers become digital
         self.decisions: list[Decision] = []
         self.ended_early = False
 
@@ -71,12 +77,28 @@ class SearchLoop:
         """
         return self._problem.loss_increase([each.node.fqn for each in self.candidates])
 
+    def level_increases(self) -> Sequence[Mapping[str, float]]:
+        """For each read policy in `levels` and each candidate, return the loss increase with only this candidate analog.
+
+        The network is not retrained. The keys are the names of the candidates.
+        """
+        return self._problem.level_increases([each.node.fqn for each in self.candidates], self.levels)
+
     def expected_loss_increase(self) -> Mapping[str, float]:
         """For each candidate, return the loss increase with only this candidate analog, estimated from the Hessian.
 
         The keys of the result are the names of the candidates, i.e. of the projections that may become analog.
         """
         return self._problem.expected_loss_increase([each.node.fqn for each in self.candidates])
+
+    def cost_of(self, mapping: LayerMapping) -> tuple[float, float]:
+        """Return the objective of a mapping and, to compare mappings of equal objective, the cost of its read policies.
+
+        The second number is 0 if there is only one policy to choose from.
+        """
+        known = [each for each in self.candidates if mapping.is_analog(each.node.fqn)] if len(self.levels) > 1 else []
+        policies = sum(self.objective.level_cost(each, mapping.policy_of(each.node.fqn)) for each in known)
+        return self.objective.cost(mapping), policies
 
     def attempt(
         self,
@@ -128,6 +150,7 @@ class SearchLoop:
                 train=first.train,
                 elapsed_s=first.elapsed_s + sum(times),
                 analog=None if kept is None else kept.analog,
+                policies={} if kept is None else kept.policies,
                 n_remeasured=len(times),
                 note=note,
             )
@@ -139,7 +162,9 @@ class SearchLoop:
 
         decision = self._problem.decide_once(index, decide)
         if decision.accepted:
-            self.mapping = mapping if decision.analog is None else _with_analog(mapping, decision.analog)
+            self.mapping = (
+                mapping if decision.analog is None else _with_analog(mapping, decision.analog, decision.policies)
+            )
         self.decisions.append(decision)
         return decision.accepted
 
@@ -197,6 +222,7 @@ class SearchLoop:
         return is_within(trial.drop_ucb_pp, self.max_drop_pp)
 
 
-def _with_analog(mapping: LayerMapping, analog: Sequence[str]) -> LayerMapping:
+def _with_analog(mapping: LayerMapping, analog: Sequence[str], policies: Mapping[str, ReadPolicy]) -> LayerMapping:
     chosen = set(analog)
-    return LayerMapping({fqn: Placement.ANALOG if fqn in chosen else Placement.DIGITAL for fqn in mapping.placements})
+    placements = {fqn: Placement.ANALOG if fqn in chosen else Placement.DIGITAL for fqn in mapping.placements}
+    return LayerMapping(placements, policies=dict(policies))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, final
 
 from lionheart.candidates import Candidate
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.mapping import LayerMapping, Placement
 
 _MOST_NOTES = 5  # largest number of projections that a note names
@@ -59,6 +60,8 @@ class Objective:
         may_lose: Whether a projection can cost more on tiles than on the digital core. If so, `drop_unprofitable` and
             `without_losers` remove such projections.
         show: Function that formats a cost with its unit.
+        price_level: Function that returns the cost of a projection on tiles at a read policy, by which policies are compared
+            that leave the objective as it is; None = the outputs that are read, see `level_cost`.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class Objective:
         max_tiles: int | None = None,
         may_lose: bool = False,
         show: Callable[[float], str] = str,
+        price_level: Callable[[str, ReadPolicy], float] | None = None,
     ) -> None:
         self.price, self.name, self.max_tiles, self.may_lose = price, name, max_tiles, may_lose
-        self._n_tiles, self._show = dict(n_tiles), show
+        self._n_tiles, self._show, self._price_level = dict(n_tiles), show, price_level
 
     @classmethod
     def of_macs(cls, candidates: Sequence[Candidate]) -> Objective:
@@ -123,6 +127,17 @@ class Objective:
                 left -= self._n_tiles[fqn]
                 chosen.add(fqn)
         return [fqn for fqn in fqns if fqn in chosen]
+
+    def level_cost(self, candidate: Candidate, level: ReadPolicy) -> float:
+        """Return what a read policy of a candidate costs, by which policies with the same objective are compared.
+
+        The cost is the time of the projection on the tiles of the first platform [s]. Without a platform it is the number of
+        MACs on tiles, each counted once for every read and every copy of the weights on columns.
+        """
+        if self._price_level is not None:
+            return self._price_level(candidate.node.fqn, level)
+        _, columns = candidate.partition.count_copies(level.apply(TileSpec()))
+        return float(candidate.node.macs * (level.n_reads or 1) * columns)
 
     # -- cost ----------------------------------------------------------------------------------------------------------
 
@@ -219,7 +234,7 @@ class Objective:
 
 def on_tiles(mapping: LayerMapping, fqns: Iterable[str]) -> LayerMapping:
     """Return a copy of the mapping in which the named projections are analog too."""
-    return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)})
+    return LayerMapping({**mapping.placements, **dict.fromkeys(fqns, Placement.ANALOG)}, policies=mapping.policies)
 
 
 def with_analog(mapping: LayerMapping, candidates: Iterable[Candidate]) -> LayerMapping:

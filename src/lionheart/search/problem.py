@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
+from lionheart.devices import ReadPolicy
 from lionheart.mapping import LayerMapping
 from lionheart.runs import Accuracy, Decision, SearchOutcome, TrainTrace
 
@@ -77,6 +78,9 @@ class Problem(Protocol):
 
     def loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
         """For each named projection, return the measured loss increase with only this projection analog and no retraining."""
+
+    def level_increases(self, fqns: Sequence[str], levels: Sequence[ReadPolicy]) -> Sequence[Mapping[str, float]]:
+        """For each read policy and projection, return the loss increase with only this projection analog, not retrained."""
 
     def expected_loss_increase(self, fqns: Sequence[str]) -> Mapping[str, float]:
         """For each named projection, return the loss increase with only this projection analog, estimated from the Hessian.

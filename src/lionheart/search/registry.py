@@ -25,19 +25,26 @@ class Strategy:
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
         retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
+        chooses_levels: Whether the search chooses a read policy for each projection, from the setting ``search.levels``.
     """
 
     search: Search
     early_stop: bool = False
     max_candidates: int | None = None
     retrains: bool = True
+    chooses_levels: bool = False
 
 
 STRATEGIES: Registry[Strategy] = registry.STRATEGIES
 
 
 def register_strategy(
-    name: str, *, early_stop: bool = False, max_candidates: int | None = None, retrains: bool = True
+    name: str,
+    *,
+    early_stop: bool = False,
+    max_candidates: int | None = None,
+    retrains: bool = True,
+    chooses_levels: bool = False,
 ) -> Callable[[Search], Search]:
     """Return a decorator that registers a search function as a strategy.
 
@@ -46,10 +53,11 @@ def register_strategy(
         early_stop: Whether to end the evaluation of a mapping once the accuracy drop exceeds the bound with 95 % confidence.
         max_candidates: Largest number of projections that may become analog in a run with this strategy; None = no limit.
         retrains: Whether the search may retrain the network, so that the network needs parameters that require a gradient.
+        chooses_levels: Whether the search chooses a read policy for each projection, from the setting ``search.levels``.
     """
 
     def add(search: Search) -> Search:
-        STRATEGIES.add(name, Strategy(search, early_stop, max_candidates, retrains))
+        STRATEGIES.add(name, Strategy(search, early_stop, max_candidates, retrains, chooses_levels))
         return search
 
     return add

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from lionheart.devices import ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.metrics import read_bound
 from lionheart.spec import Spec
@@ -25,6 +26,9 @@ def _refuse_both(pp: Any, info: ValidationInfo, general: str) -> Any:
             hint=f"give {general}, which takes any unit, or {info.field_name}, which is in percentage points",
         )
     return pp
+
+
+_ROWS = ReadPolicy(row_copies=256)  # as many as fit on the rows of any usual tile
 
 
 class SearchSpec(Spec):
@@ -57,6 +61,14 @@ class SearchSpec(Spec):
         "confidence bound of the drop with max_drop_pp, and a hold-out test on unused validation samples confirms the mapping; "
         "None = the estimated drop is compared",
     )
+    guarantee: float | None = Field(
+        None,
+        gt=0.5,
+        lt=1,
+        description="probability with which the bound must hold on chips and samples that decided nothing: decisions compare "
+        "the estimated drop on at most a third of the validation samples, and a sequential hold-out test on the other samples "
+        "and on fresh chips confirms the mapping or a smaller one; replaces confidence_level; None = nothing is confirmed",
+    )
     chip_yield: float | None = Field(
         None,
         gt=0.5,
@@ -79,6 +91,20 @@ class SearchSpec(Spec):
         "objective",
         description="order in which candidates are tried: objective (largest saving of the objective first), or a name that "
         "`lionheart map --help` lists",
+    )
+    levels: tuple[ReadPolicy, ...] = Field(
+        (
+            ReadPolicy(),
+            _ROWS,
+            _ROWS.replace(n_reads=2),
+            _ROWS.replace(n_reads=4),
+            _ROWS.replace(column_copies=4),
+            _ROWS.replace(column_copies=4, n_reads=4),
+            _ROWS.replace(column_copies=16),
+        ),
+        min_length=1,
+        description="read policies from which the strategies `levels` and `levels-training-free` choose for each projection, "
+        "from the cheapest to the most expensive; other strategies use the settings of the tile",
     )
     tune_compensation: bool = Field(
         False,
@@ -124,6 +150,17 @@ class SearchSpec(Spec):
     def _take_one_bound(cls, value: float | None, info: ValidationInfo) -> float | None:
         checked: float | None = _refuse_both(value, info, "max_drop")
         return checked
+
+    @field_validator("guarantee", mode="after")
+    @classmethod
+    def _take_one_level(cls, value: float | None, info: ValidationInfo) -> float | None:
+        level = info.data.get("confidence_level")
+        if value is not None and level is not None:
+            raise ConfigError(
+                f"got {value!r} together with confidence_level={level!r}, expected one of the two",
+                hint="give guarantee, which decides by the estimate, or confidence_level, which decides by confidence bounds",
+            )
+        return value
 
     def decision_times(self) -> tuple[float, ...]:
         """Return the times since programming at which the bound must hold [s], in ascending order.

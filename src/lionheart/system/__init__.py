@@ -19,6 +19,7 @@ from lionheart.system.model import CostTracker, MappingCost, SystemModel
 from lionheart.system.pipeline import PipelineEstimate, Stage, Step, estimate_pipeline
 from lionheart.system.platform import PlatformSpec, load_platform, platform_constants, platform_names
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
+from lionheart.system.read_policy import FittedPolicy, TilePlan
 from lionheart.system.schedule import Schedule, simulate_pipeline
 from lionheart.system.tile_energy import TilePoint, mvm_energy
 
@@ -29,6 +30,7 @@ __all__ = [
     "Cost",
     "CostTotals",
     "CostTracker",
+    "FittedPolicy",
     "LayerCost",
     "LayerWork",
     "MappingCost",
@@ -44,6 +46,7 @@ __all__ = [
     "SystemEstimate",
     "SystemModel",
     "SystemRecord",
+    "TilePlan",
     "TilePoint",
     "WorkKind",
     "add_costs",

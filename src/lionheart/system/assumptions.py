@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lionheart.system.platform import PlatformSpec
+
 COUNTED = (
     "digital projections: gathering of patches (im2col), products, bias, requantisation, weight and activation traffic",
     "analog projections: gathering of patches, conversion of inputs and outputs, CM_QUEUE, CM_PROCESS, CM_DEQUEUE, "
@@ -40,3 +42,24 @@ ASSUMPTIONS = (
     "Six coefficients of the software are fitted to the published gains of ALPINE and LionHeart; element-wise prices are "
     "estimates.",
 )
+_POLICIES = (
+    "Read policies: each read of a tile takes the time and energy of a product; component tile_repeated_reads is the share of "
+    "all reads after the first.",
+    "Row copies are driven by the same inputs, which are packed once; column copies are dequeued and added. A device pair "
+    "takes the energy of a pair. Largest inputs, scaling and digital weights are work of the core on data in its own cache.",
+)
+_ACCUMULATES = {
+    True: "The tile adds the outputs of repeated reads and gives their mean with the resolution of one output.",
+    False: "The core takes the outputs of each repeated read and adds them; inputs stay in the tile meanwhile.",
+}
+_BROADCASTS = {
+    True: "One queue instruction reaches all row copies.",
+    False: "Inputs are queued again for each row copy.",
+}
+
+
+def list_policy_assumptions(platform: PlatformSpec, are_there: bool) -> tuple[str, ...]:
+    """Return the assumptions about read policies on a platform; none if `are_there` is False, i.e. all policies are default."""
+    if not are_there:
+        return ()
+    return (*_POLICIES, _ACCUMULATES[platform.tile_accumulates_reads], _BROADCASTS[platform.tile_broadcasts_inputs])

@@ -18,6 +18,7 @@ from lionheart.system.allocation import TileFit, fit_tiles, pack_tiles
 from lionheart.system.cores import list_layers, plan_stages
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import PlatformSpec
+from lionheart.system.read_policy import TilePlan, occupy
 from lionheart.system.schedule import Schedule, simulate_pipeline
 
 QUEUE_SLOTS = 1  # results that may wait between two cores
@@ -129,7 +130,7 @@ def compare_on_cores(
     partitions: Mapping[str, TilePartition],
     cores: CoresRequest,
     *,
-    tile: TileSpec | None = None,
+    tile: TileSpec | TilePlan | None = None,
 ) -> CoresComparison:
     """Simulate the mapped network and the all-digital network on the same number of cores.
 
@@ -143,29 +144,31 @@ def compare_on_cores(
         platform: Cores, memory and tiles.
         partitions: Tiles of each analog projection, by name.
         cores: Numbers of cores, inferences and tiles.
-        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
+        tile: Device, converters and read policies of the tiles; None = PCM devices, with the platform's converters. Layers
+            that share a tile share it with all copies of their weights.
 
     Raises:
         ConfigError: A number in `cores` is out of range, the mapping belongs to another network, `partitions`
             has no entry for an analog projection, or an operation or the programming has no known cost.
         TilingError: A partition does not match the shape of its projection.
     """
-    estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
+    plan = TilePlan.of(tile).follow(mapping, platform)
+    estimate = estimate_system(graph, mapping, platform, partitions, tile=plan)
     max_tiles = platform.n_tiles if cores.max_tiles is None else cores.max_tiles
     rows = zip(estimate.layers, estimate.digital_layers, strict=True)
     saved = {row.fqn: digital.latency_s - row.latency_s for row, digital in rows if row.placement is Placement.ANALOG}
-    tiles = {fqn: partitions[fqn] for fqn in mapping.analog}
+    tiles = {fqn: occupy(partitions[fqn], plan.find(fqn)) for fqn in mapping.analog}
     limit = sum(each.n_tiles for each in tiles.values()) if max_tiles is None else max_tiles
     order = sorted(saved, key=lambda fqn: -saved[fqn])
     fit = fit_tiles(tiles, limit, order, reprogram=cores.reprogram)
     fitted = LayerMapping.from_analog(graph, fit.crossbars)
-    stages = plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=tile)
+    stages = plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=plan)
     together = [list_layers(stage) for stage in stages]
     fit = fit_tiles(tiles, limit, order, reprogram=cores.reprogram, together=together)
     schedules = [
         simulate_pipeline(stages, platform, cores.n_inferences, queue_slots=QUEUE_SLOTS)
         for stages in (
-            plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=tile),
+            plan_stages(graph, fitted, platform, cores.n_cores, partitions, fit=fit, tile=plan),
             plan_stages(graph, LayerMapping.all_digital(graph), platform, cores.n_cores),
         )
     ]

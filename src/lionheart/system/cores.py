@@ -20,13 +20,20 @@ from lionheart.partition import TilePartition
 from lionheart.runs.costs import WorkKind
 from lionheart.system.allocation import TileFit
 from lionheart.system.cost import Cost, add_costs, price_work, scale_cost
-from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system, find_partition
+from lionheart.system.estimate import NETWORK_IO, LayerCost, OpCost, SystemEstimate, estimate_system
+from lionheart.system.inputs import find_partition
 from lionheart.system.pipeline import Stage, Step
 from lionheart.system.platform import PlatformSpec
 from lionheart.system.programming import estimate_programming
+from lionheart.system.read_policy import TilePlan
 from lionheart.system.work import Residency, digital_projection
 
-_TILE_TIMES = ("queue", "process", "dequeue")  # time components during which the crossbars of a layer are busy
+_TILE_TIMES = (
+    "queue",
+    "process",
+    "tile_repeated_reads",
+    "dequeue",
+)  # time components during which the crossbars of a layer are busy
 _N_ROUNDS = 4
 
 
@@ -134,7 +141,7 @@ def programming_cost(partition: TilePartition, platform: PlatformSpec, tile: Til
     Args:
         partition: Tiles of the layer.
         platform: Platform that gives the times and energies of the programming.
-        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
+        tile: Device, converters and read policy of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
         ConfigError: The platform has no programming constants for the tile's devices.
@@ -255,7 +262,7 @@ def plan_stages(
     partitions: Mapping[str, TilePartition] | None = None,
     *,
     fit: TileFit | None = None,
-    tile: TileSpec | None = None,
+    tile: TileSpec | TilePlan | None = None,
 ) -> tuple[Stage, ...]:
     """Return the stages of a mapped network on at most `n_cores` cores. A stage is the work of one core.
 
@@ -271,7 +278,7 @@ def plan_stages(
         partitions: Tiles of the analog projections, by name; None = computed from the platform's tile.
         fit: Crossbars of each layer, and layers that are reprogrammed in every inference; None = no crossbar is shared and no
             layer is reprogrammed.
-        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
+        tile: Device, converters and read policies of the tiles; None = PCM devices, with the platform's converters.
 
     Raises:
         ConfigError: `n_cores` is below 1 or above the number of cores of the platform, the mapping belongs to another network,
@@ -283,10 +290,12 @@ def plan_stages(
             f"cores: got {n_cores}, expected at most the {platform.n_cores} of platform {platform.name!r}",
             hint="use fewer cores, or a platform file with a larger n_cores",
         )
-    estimate = estimate_system(graph, mapping, platform, partitions, tile=tile)
+    plan = TilePlan.of(tile).follow(mapping, platform)
+    estimate = estimate_system(graph, mapping, platform, partitions, tile=plan)
     crossbars, programming = fit.crossbars if fit else {}, {}
     for fqn in fit.reprogrammed if fit else ():
-        programming[fqn] = programming_cost(find_partition(graph[fqn], platform, partitions), platform, tile)
+        own = plan.find(fqn)
+        programming[fqn] = programming_cost(find_partition(graph[fqn], platform, partitions, own), platform, own)
     handover_s = platform.handover_cycles / platform.clock_hz
     work = list_layer_work(graph, estimate, crossbars=crossbars, programming=programming)
     best: tuple[Stage, ...] = ()

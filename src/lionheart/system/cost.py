@@ -29,6 +29,11 @@ class Cost:
     dram_bytes: float = 0.0
 
     @property
+    def reads_j(self) -> float:
+        """Energy of all reads of tiles [J]: the components of the tiles, i.e. arrays, converters and repeated reads."""
+        return sum(joules for name, joules in self.energy.items() if name.startswith("tile_"))
+
+    @property
     def latency_s(self) -> float:
         """Total time [s], i.e. the sum over all components."""
         return sum(self.time_s.values())
@@ -51,7 +56,8 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
     - number of bytes read from and written to the last-level cache (LLC) times the energy of a byte;
     - leakage power of the LLC times the time;
     - number of cache lines transferred to or from DRAM times the energy of a DRAM access;
-    - number of products on tiles times the energy of one product (`mvm_energy`);
+    - number of products on tiles times the energy of one product (`mvm_energy`), and the same for each further read, as one
+      component;
     - power of the memory controller and IO times the time, if `count_memory_controller` is True.
     """
     active, wait_s = sum(work.active_cycles.values()), sum(work.wait_s.values())
@@ -69,7 +75,9 @@ def price_work(work: Work, platform: PlatformSpec, *, count_memory_controller: b
         "dram": work.dram_lines * platform.dram_energy_j_per_access,
     }
     if work.tile is not None:
-        energy |= {name: work.tile_mvms * joules for name, joules in mvm_energy(platform, work.tile).items()}
+        one = mvm_energy(platform, work.tile)
+        energy |= {name: work.tile_mvms * joules for name, joules in one.items()}
+        energy["tile_repeated_reads"] = work.repeated_mvms * sum(one.values())
     if count_memory_controller:
         energy["memory_controller"] = platform.memory_controller_power_w * latency_s
     return Cost(

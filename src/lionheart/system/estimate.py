@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 from lionheart.devices import TileSpec
-from lionheart.errors import ConfigError, TilingError, check_type, suggest
-from lionheart.graph import LayerGraph, LayerNode
+from lionheart.graph import LayerGraph
 from lionheart.mapping import LayerMapping, Placement
-from lionheart.partition import TilePartition, partition_graph, partition_matrix
-from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, SystemRecord
-from lionheart.runs.tables import describe_programming, tabulate_systems
-from lionheart.system.assumptions import ASSUMPTIONS, CONTROLLER_COUNTED, CONTROLLER_LEFT_OUT, COUNTED, NOT_COUNTED
+from lionheart.partition import TilePartition
+from lionheart.runs.costs import CostRecord, LayerCostRecord, OpCostRecord, PolicyCostRecord, SystemRecord
+from lionheart.runs.tables import describe_policies, describe_programming, tabulate_policies, tabulate_systems
+from lionheart.system.assumptions import (
+    ASSUMPTIONS,
+    CONTROLLER_COUNTED,
+    CONTROLLER_LEFT_OUT,
+    COUNTED,
+    NOT_COUNTED,
+    list_policy_assumptions,
+)
 from lionheart.system.cost import Cost, add_costs, price_work
+from lionheart.system.inputs import check_mapping, find_partition
 from lionheart.system.platform import PlatformSpec, load_platform
 from lionheart.system.programming import ProgrammingEstimate, estimate_programming
+from lionheart.system.read_policy import FittedPolicy, TilePlan, without_policy
 from lionheart.system.work import Residency, analog_projection, digital_projection, element_op, has_price, network_io
 from lionheart.tables import Block, Printable, Table
 from lionheart.units import format_si
@@ -35,12 +43,14 @@ class LayerCost:
         placement: Whether the products of the projection are analog or digital.
         cost: Time and energy by component.
         n_tiles: Number of tiles that hold the weight matrix; 0 if the projection is digital.
+        policy: Read policy and its cost; None if the projection is digital or has the default policy.
     """
 
     fqn: str
     placement: Placement
     cost: Cost
     n_tiles: int = 0
+    policy: PolicyCostRecord | None = None
 
     @property
     def latency_s(self) -> float:
@@ -149,19 +159,23 @@ class SystemEstimate(Printable):
     def to_blocks(self) -> list[Block]:
         """Return the estimate as text blocks and tables for the terminal.
 
-        The blocks show the totals, the programming cost, and the time and energy of each projection and other operation.
+        The blocks show the totals, the programming cost, the time and energy of each projection and other operation, and read
+        policies that are not default.
         """
         record = self.summary()
         rows = [_show_layer(row) for row in record.layers]
         rows += [(op.name, "core", "", *[format_si(op.latency_s, "s")] * 2, *[format_si(op.energy_j, "J")] * 2)
                  for op in record.other_ops or ()]  # fmt: skip
         sizes = [row.digital_latency_s for row in record.layers] + [op.latency_s for op in record.other_ops or ()]
+        policy_table = tabulate_policies(record)
+        policies: list[Block] = [] if policy_table is None else [describe_policies(record), policy_table]
         columns = ("operation", "runs", "tiles", "time", "digital", "energy", "digital ")
         return [
             "one inference on one core, digital network and mapping",
             tabulate_systems([record]),
             *describe_programming(self.platform, record.programming, self.tiles_missing)[:2],
             Table(columns, tuple(rows), right=columns[2:], sizes=tuple(sizes)),
+            *policies,
             *self.notes[:2],
         ]
 
@@ -216,6 +230,7 @@ def _summarise_layer(row: LayerCost, digital: LayerCost) -> LayerCostRecord:
         time_breakdown_s=dict(row.cost.time_s),
         energy_breakdown_j=dict(row.cost.energy),
         n_tiles=row.n_tiles,
+        policy=row.policy,
         digital_latency_s=digital.latency_s,
         digital_energy_j=digital.energy_j,
     )
@@ -248,7 +263,7 @@ def estimate_system(
     count_memory_controller: bool = False,
     skip_unpriced: bool = False,
     concurrent: Collection[str] = (),
-    tile: TileSpec | None = None,
+    tile: TileSpec | TilePlan | None = None,
 ) -> SystemEstimate:
     """Estimate the time and energy of one inference on one core with tiles, for a mapping and for the all-digital network.
 
@@ -263,8 +278,8 @@ def estimate_system(
         skip_unpriced: Whether to leave operations for which the platform has no cost out of the totals instead of raising an
             error.
         concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
-        tile: Tile that gives the device and the converters, and the tile size if `partitions` is None; None = the platform's
-            tile with PCM devices.
+        tile: Tile that gives the device, the converters and the read policy, and the tile size if `partitions` is None; a
+            `TilePlan` gives the tile of each projection; None = the platform's tile with PCM devices.
 
     Raises:
         ConfigError: The mapping belongs to another network, `partitions` has no entry for an analog projection, or the
@@ -276,19 +291,19 @@ def estimate_system(
     if skip_unpriced:
         graph = leave_out_unpriced(graph, platform)
     ops = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
-    if partitions is None and tile is not None:
-        partitions = partition_graph(graph, tile)
-    chosen = {fqn: find_partition(graph[fqn], platform, partitions) for fqn in mapping.analog}
+    plan = TilePlan.of(tile).follow(mapping, platform)
+    chosen = {fqn: find_partition(graph[fqn], platform, partitions, plan.find(fqn)) for fqn in mapping.analog}
+    layers = _price_layers(graph, chosen, platform, count_memory_controller, concurrent, plan)
     return SystemEstimate(
         platform=platform.name,
         clock_hz=platform.clock_hz,
-        layers=_price_layers(graph, chosen, platform, count_memory_controller, concurrent, tile),
+        layers=layers,
         digital_layers=_price_layers(graph, {}, platform, count_memory_controller, concurrent),
         other_ops=ops,
         counted=COUNTED + ((CONTROLLER_COUNTED,) if count_memory_controller else ()),
         not_counted=NOT_COUNTED + (() if count_memory_controller else (CONTROLLER_LEFT_OUT,)),
-        assumptions=ASSUMPTIONS,
-        programming_once=estimate_programming(chosen, platform, tile),
+        assumptions=ASSUMPTIONS + list_policy_assumptions(platform, any(row.policy for row in layers)),
+        programming_once=estimate_programming(chosen, platform, plan),
         n_tiles_there=platform.n_tiles,
     )
 
@@ -325,7 +340,7 @@ def _price_layers(
     platform: PlatformSpec,
     count_memory_controller: bool,
     concurrent: Collection[str],
-    tile: TileSpec | None = None,
+    plan: TilePlan | None = None,
 ) -> tuple[LayerCost, ...]:
     """Return the cost of every projection (weight matrix), in the order of the network.
 
@@ -337,63 +352,29 @@ def _price_layers(
     digital = [node for node in graph.nodes if node.fqn not in partitions]
     resident = sum(node.weights for node in digital) * size
     together = sum(node.weights for node in digital if node.fqn in concurrent and node.n_mvms > 1) * size
+    price = partial(price_work, platform=platform, count_memory_controller=count_memory_controller)
     for node in graph.nodes:
-        partition = partitions.get(node.fqn)
+        partition, tile = partitions.get(node.fqn), plan and plan.find(node.fqn)
         if partition is None:
             own = together if node.fqn in concurrent else node.weights * size
-            work, place = digital_projection(node, platform, Residency(resident, own)), Placement.DIGITAL
-            n_tiles = 0
+            cost = price(digital_projection(node, platform, Residency(resident, own)))
+            rows.append(LayerCost(node.fqn, Placement.DIGITAL, cost))
         else:
-            work, place = analog_projection(node, partition, platform, tile), Placement.ANALOG
-            n_tiles = partition.n_tiles
-        cost = price_work(work, platform, count_memory_controller=count_memory_controller)
-        rows.append(LayerCost(node.fqn, place, cost, n_tiles))
+            cost = price(analog_projection(node, partition, platform, tile))
+            policy = FittedPolicy.of(tile, partition)
+            extra = None
+            if not policy.is_default:
+                plain = price(analog_projection(node, partition, platform, without_policy(tile)))
+                extra = _compare_policy(policy, cost, plain)
+            rows.append(LayerCost(node.fqn, Placement.ANALOG, cost, partition.n_tiles, extra))
     return tuple(rows)
 
 
-def find_partition(
-    node: LayerNode, platform: PlatformSpec, partitions: Mapping[str, TilePartition] | None
-) -> TilePartition:
-    """Return the tiles of an analog projection (weight matrix), i.e. its entry in `partitions`.
-
-    If `partitions` is None, the tiles are computed from the platform's tile size.
-
-    Raises:
-        ConfigError: `partitions` is given and has no entry for this projection.
-        TilingError: The entry in `partitions` does not match the shape of the projection.
-    """
-    if partitions is None:
-        return partition_matrix(node.rows, node.cols, node.groups, platform.tile_rows, platform.tile_cols)
-    if node.fqn not in partitions:
-        raise ConfigError(
-            f"partitions: {node.fqn!r} is analog but has no tiles, "
-            "expected tiles for each analog projection (weight matrix)",
-            hint=suggest(node.fqn, partitions, label="projections with tiles"),
-        )
-    partition = partitions[node.fqn]
-    covered = (sum(partition.row_sizes), sum(partition.col_sizes), partition.groups)
-    if covered != (node.rows, node.cols, node.groups):
-        raise TilingError(
-            f"partitions: the tiles of {node.fqn!r} cover (rows, cols, groups) = {covered}, "
-            f"expected {(node.rows, node.cols, node.groups)}",
-            hint="the partition may belong to another network; partition_graph(graph, tile) computes all partitions",
-        )
-    return partition
-
-
-def check_mapping(graph: LayerGraph, mapping: LayerMapping) -> None:
-    """Check that a mapping has a placement for every projection (weight matrix) of a graph, and no other placement.
-
-    Raises:
-        ConfigError: A projection has no placement, or a name in the mapping is not a projection of the graph.
-    """
-    check_type(mapping, LayerMapping, "mapping", hint="for example LayerMapping.from_analog(graph, names)")
-    for fqn in mapping.placements:
-        graph[fqn]
-    missing = [fqn for fqn in graph.fqns if fqn not in mapping.placements]
-    if missing:
-        raise ConfigError(
-            f"mapping: no placement for {', '.join(map(repr, missing[:5]))}{', ...' if len(missing) > 5 else ''}, "
-            "expected a placement for each projection (weight matrix) of the network",
-            hint="the mapping may belong to another network; if not, add the missing placements",
-        )
+def _compare_policy(policy: FittedPolicy, cost: Cost, plain: Cost) -> PolicyCostRecord:
+    """Return what a read policy costs: the `cost` of the projection minus its cost `plain` with the default policy."""
+    return PolicyCostRecord(
+        policy=policy.describe(),
+        latency_s=cost.latency_s - plain.latency_s,
+        energy_j=cost.energy_j - plain.energy_j,
+        reads_j=cost.reads_j,
+    )

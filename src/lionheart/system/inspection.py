@@ -19,9 +19,10 @@ from lionheart.graph.blocks import make_pattern, make_unit_pattern, name_units
 from lionheart.graph.nodes import GraphTotals, OtherWeight
 from lionheart.mapping import LayerMapping
 from lionheart.record import Record
-from lionheart.runs.costs import CostTotals
+from lionheart.runs.costs import CostTotals, PolicyCostRecord
 from lionheart.system.estimate import estimate_system
 from lionheart.system.platform import load_platform
+from lionheart.system.read_policy import TilePlan
 from lionheart.system.work import has_price
 
 _Shape = tuple[str, int, int, int]  # layer type, rows, cols, groups
@@ -37,11 +38,14 @@ class ProjectionAudit(LayerNode, Judgement):
             attention of a transformer layer.
         digital: Cost on the digital core.
         analog: Cost on tiles; None if the projection must stay digital.
+        policy: Read policy on tiles and its cost, included in `analog`; None if the projection must stay digital, or for one
+            read without copies and with a static input range.
     """
 
     unit: str
     digital: CostTotals
     analog: Annotated[CostTotals | None, Field(exclude_if=lambda value: value is None)] = None
+    policy: Annotated[PolicyCostRecord | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 @final
@@ -189,7 +193,7 @@ def audit_coverage(
     graph: LayerGraph,
     name: str,
     *,
-    tile: TileSpec | None = None,
+    tile: TileSpec | TilePlan | None = None,
     platform: str = "alpine-high-power",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -201,7 +205,8 @@ def audit_coverage(
     Args:
         graph: Layer graph of the network.
         name: Name of the network, shown in the audit.
-        tile: Tile on which the projections are placed; None = the default tile.
+        tile: Tile on which the projections are placed, or a `TilePlan` with the tile of each projection; None = the default
+            tile.
         platform: Name of the platform for which costs are computed. The audit lists the operations for which the platform has
             no cost.
         include: Rules that select the projections that may become analog; empty = all projections. The rules have the syntax
@@ -211,11 +216,12 @@ def audit_coverage(
     Raises:
         ConfigError: A rule matches no projection, or the platform is unknown.
     """
-    tile, spec = tile or TileSpec(), load_platform(platform)
-    candidates = select_ran(graph, find_candidates(graph, tile, include=include, exclude=exclude))
+    plan, spec = TilePlan.of(tile or TileSpec()), load_platform(platform)
+    usual = plan.common or TileSpec()
+    candidates = select_ran(graph, find_candidates(graph, usual, include=include, exclude=exclude))
     analog = LayerMapping.from_analog(graph, [c.node.fqn for c in candidates if c.is_mappable])
     partitions = {c.node.fqn: c.partition for c in candidates}
-    cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=tile)
+    cost = estimate_system(graph, analog, spec, partitions, skip_unpriced=True, tile=plan)
     units = name_units(graph.fqns)
     rows = zip(candidates, cost.layers, cost.digital_layers, strict=True)
     return CoverageAudit(
@@ -230,6 +236,7 @@ def audit_coverage(
                 analog=CostTotals(latency_s=mapped.latency_s, energy_j=mapped.energy_j)
                 if candidate.is_mappable
                 else None,
+                policy=mapped.policy,
             )
             for candidate, mapped, digital in rows
         ),

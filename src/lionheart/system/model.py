@@ -9,20 +9,23 @@ of the smallest positive floating-point number, so that rounding errors do not a
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, suggest
 from lionheart.graph import LayerGraph, LayerNode
 from lionheart.mapping import LayerMapping
-from lionheart.partition import TilePartition, partition_graph
+from lionheart.partition import TilePartition
 from lionheart.system.cost import Cost, add_costs, price_work, scale_cost
-from lionheart.system.estimate import check_mapping, find_partition, leave_out_unpriced, price_other_ops
+from lionheart.system.estimate import leave_out_unpriced, price_other_ops
+from lionheart.system.inputs import check_mapping, find_partition
 from lionheart.system.platform import PlatformSpec
+from lionheart.system.read_policy import TilePlan
 from lionheart.system.work import Residency, analog_projection, digital_projection, overflow_share
 
 _UNIT = 1 << 1074  # every finite float is an integer multiple of 1 / _UNIT
@@ -215,7 +218,8 @@ class SystemModel:
         skip_unpriced: Whether to leave operations for which the platform has no cost out of the totals instead of raising an
             error.
         concurrent: Names of projections that run at the same time, on cores that share the last-level cache.
-        tile: Tile that gives the converter resolutions, and the tile size if `partitions` is None; None = the platform's tile.
+        tile: Tile that gives the converter resolutions and the read policy, and the tile size if `partitions` is None; a
+            `TilePlan` gives the tile of each projection; None = the platform's tile.
 
     Raises:
         ConfigError: An operation has no cost on the platform, and `skip_unpriced` is False.
@@ -231,20 +235,20 @@ class SystemModel:
         count_memory_controller: bool = False,
         skip_unpriced: bool = False,
         concurrent: Collection[str] = (),
-        tile: TileSpec | None = None,
+        tile: TileSpec | TilePlan | None = None,
     ) -> None:
         if skip_unpriced:
             graph = leave_out_unpriced(graph, platform)
-        if partitions is None and tile is not None:
-            partitions = partition_graph(graph, tile)
-        self.graph, self.platform, self._tile = graph, platform, tile
+        self.graph, self.platform, self.tiles = graph, platform, TilePlan.of(tile)
         self._controller, self._concurrent = count_memory_controller, frozenset(concurrent)
         fixed = price_other_ops(graph, platform, count_memory_controller=count_memory_controller)
         self._fixed = add_costs(op.cost for op in fixed)
-        self._rows = {}
-        for node in graph.nodes:
-            known = partitions is None or node.fqn in partitions
-            self._rows[node.fqn] = self._price(node, find_partition(node, platform, partitions) if known else None)
+        self._partitions = {
+            node.fqn: find_partition(node, platform, partitions, self.tiles.find(node.fqn))
+            for node in graph.nodes
+            if partitions is None or node.fqn in partitions
+        }
+        self._rows = {node.fqn: self._price(node, self._partitions.get(node.fqn)) for node in graph.nodes}
         self._prices = _Prices(graph, self._rows, self._fixed, platform.llc_bytes)
 
     def cost(self, mapping: LayerMapping) -> MappingCost:
@@ -281,6 +285,40 @@ class SystemModel:
                 costs += [row.digital, scale_cost(row.first, first), scale_cost(row.later, later)]
         return add_costs(costs)
 
+    def with_tiles(self, own: Mapping[str, TileSpec]) -> SystemModel:
+        """Return a copy of the model in which the projections named in `own` have these tiles, for example other read policies.
+
+        Only the costs of these projections are computed again. All tiles have the size of the present ones.
+
+        Args:
+            own: Tiles of single projections, by name. Projections without an entry keep their tile.
+
+        Raises:
+            ConfigError: A name in `own` is not a projection of the network, or no tiles are known for the projection.
+        """
+        changed = copy.copy(self)
+        changed.tiles = TilePlan(self.tiles.usual, {**self.tiles.own, **own})
+        changed._rows = dict(self._rows)
+        for fqn, tile in own.items():
+            cost = self.analog_cost(fqn, tile)
+            changed._rows[fqn] = replace(self._rows[fqn], analog=cost)
+        changed._prices = _Prices(self.graph, changed._rows, self._fixed, self.platform.llc_bytes)
+        return changed
+
+    def analog_cost(self, fqn: str, tile: TileSpec | None = None) -> Cost:
+        """Return the cost of one projection (weight matrix) on tiles, which does not depend on the other projections.
+
+        Args:
+            fqn: Name of the projection.
+            tile: Tile with another read policy; None = the projection's own tile.
+
+        Raises:
+            ConfigError: `fqn` is not a projection of the network, or no tiles are known for the projection.
+        """
+        node = self.graph[fqn]
+        partition = find_partition(node, self.platform, self._partitions)
+        return self._price_analog(node, partition, tile or self.tiles.find(fqn))
+
     def _sums(self, mapping: LayerMapping) -> list[int]:
         if mapping.placements.keys() != self._rows.keys():
             check_mapping(self.graph, mapping)
@@ -297,8 +335,7 @@ class SystemModel:
         minus = scale_cost(digital, -1.0)
         analog = None
         if partition is not None:
-            work = analog_projection(node, partition, self.platform, self._tile)
-            analog = price_work(work, self.platform, count_memory_controller=self._controller)
+            analog = self._price_analog(node, partition, self.tiles.find(node.fqn))
         return _Row(
             digital=digital,
             first=add_costs([self._price_digital(node, math.inf, own), minus]),
@@ -308,6 +345,10 @@ class SystemModel:
             n_bytes_later=size if shares and node.n_mvms > 1 else 0,
             n_tiles=0 if partition is None else partition.n_tiles,
         )
+
+    def _price_analog(self, node: LayerNode, partition: TilePartition, tile: TileSpec | None) -> Cost:
+        work = analog_projection(node, partition, self.platform, tile)
+        return price_work(work, self.platform, count_memory_controller=self._controller)
 
     def _price_digital(self, node: LayerNode, resident: float, concurrent: float) -> Cost:
         work = digital_projection(node, self.platform, Residency(resident, concurrent))

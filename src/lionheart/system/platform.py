@@ -90,6 +90,13 @@ class PlatformSpec(Spec):
     tile_technology_factor: float = _quantity(
         "1", "factor by which the tile's energy is multiplied in this system", gt=0
     )
+    tile_accumulates_reads: bool = _quantity(
+        "1",
+        "whether a tile adds the outputs of repeated reads; if false, the core takes the outputs of each read and adds them",
+    )
+    tile_broadcasts_inputs: bool = _quantity(
+        "1", "whether inputs are queued once for all row copies of a weight; if false, they are queued for each copy"
+    )
     tile_converter_share: float = _quantity("1", "fraction of the tile's energy that the converters use", ge=0, le=1)
     adc_linear_f: float = _quantity("F/bit", "ADC: capacitance proportional to the bits", gt=0)
     adc_exponential_f: float = _quantity("F/4^bit", "ADC: capacitance proportional to 4 to the power of the bits", ge=0)
@@ -130,6 +137,10 @@ class PlatformSpec(Spec):
         "cycle per partial sum added", "digital addition of partial sums", ge=0
     )
 
+    sparse_mac_cycles: float = _quantity(
+        "cycle per product of a digital weight", "product of one weight on the core, added to an output of a tile", ge=0
+    )
+
     cycles_per_written: Mapping[str, float] = Field(
         description="operation -> cost of each element that it writes [cycle per element written]"
     )
@@ -157,6 +168,9 @@ class PlatformSpec(Spec):
                     f"{', '.join(map(repr, sorted(twice)))}: listed in both [{one}] and [{other}], expected in only one table"
                 )
         return self
+
+
+_SWITCHES = frozenset(name for name, info in PlatformSpec.model_fields.items() if info.annotation is bool)
 
 
 def platform_names() -> tuple[str, ...]:
@@ -218,7 +232,7 @@ def load_platform(name: str | Path | PlatformSpec) -> PlatformSpec:
 
 
 def scalar_units() -> dict[str, str]:
-    """Return the unit of each platform constant that is a single number, by name of the constant."""
+    """Return the unit of each platform constant that is a single value, by name of the constant."""
     return {
         name: str(info.json_schema_extra["unit"])
         for name, info in PlatformSpec.model_fields.items()
@@ -263,6 +277,8 @@ def _expected_unit(key: str) -> str | None:
 def _describe_type_fault(key: str, value: object) -> str:
     if key.startswith("free_ops."):
         return "" if isinstance(value, str) and value.strip() else f"got {value!r}, expected the reason as a string"
+    if key in _SWITCHES:
+        return "" if isinstance(value, bool) else f"got {value!r}, expected true or false"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return "" if is_number else f"got {value!r}, expected a number"
 

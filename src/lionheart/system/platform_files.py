@@ -25,7 +25,7 @@ for _file in sorted(
     key=lambda file: file.name.removesuffix(".toml"),
 ):
     PLATFORMS.add(_file.name.removesuffix(".toml"), _file.name)
-SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml")
+SHARED_FILES = ("software.toml", "element_ops.toml", "converters.toml", "programming.toml", "reads.toml")
 OPERATION_TABLES = ("cycles_per_written", "cycles_per_read", "free_ops")
 TEXTS = ("description", "extends")
 TEMPLATE_HINT = "`lionheart platforms --template` writes a file that explains every key"

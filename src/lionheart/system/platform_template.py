@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from lionheart.constants import KINDS
+from lionheart.constants import KINDS, write_value
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
 from lionheart.system.platform_files import read_platform_files
 
@@ -68,5 +68,5 @@ def _explain(text: str) -> str:
 
 
 def _block(key: str, value: object, unit: str) -> str:
-    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    shown = f'"{value}"' if isinstance(value, str) else write_value(value)
     return f'#[{key}]\n#value = {shown}\n#unit = "{unit}"\n#source = ""\n#kind = "assumed"\n'

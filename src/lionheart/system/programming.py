@@ -17,6 +17,7 @@ from lionheart.errors import ConfigError
 from lionheart.partition import TilePartition
 from lionheart.runs.costs import AgeCost, ProgrammingRecord, ReferenceReadRecord
 from lionheart.system.platform import PROGRAMMING_UNITS, PlatformSpec
+from lionheart.system.read_policy import TilePlan, count_weights, occupy
 from lionheart.system.tile_energy import mvm_energy, tile_point
 
 _SAME_DEVICE = {"pcm_custom_drift": "pcm"}
@@ -134,7 +135,7 @@ class ProgrammingEstimate:
 def estimate_programming(
     partitions: Mapping[str, TilePartition],
     platform: PlatformSpec,
-    tile: TileSpec | None = None,
+    tile: TileSpec | TilePlan | None = None,
     *,
     write: Literal["row", "device"] = "row",
     saved_s: float = 0.0,
@@ -148,12 +149,13 @@ def estimate_programming(
 
     With ``write="row"``, the devices of a row that belong to the same plane are pulsed and read together. A plane contains, for
     example, the positive devices of all pairs. With ``write="device"``, one device is pulsed and read after another. Tiles are
-    programmed one after another. The core reads the weights from DRAM once, and waits during the programming.
+    programmed one after another. The core reads the weights from DRAM once, and waits during the programming. Each copy of a
+    weight and each of its device pairs is programmed.
 
     Args:
         partitions: Tiles of each analog projection (weight matrix), by name.
         platform: Platform that gives the times and energies of pulses, reads and memory accesses.
-        tile: Device and converters of the tiles; None = PCM devices, with the platform's converters.
+        tile: Device, converters and read policy of the tiles; None = PCM devices, with the platform's converters.
         write: Devices that are written at the same time: ``row`` = the devices of a row, ``device`` = a single device.
         saved_s: Time that the mapping saves in each inference, for the break-even number of inferences [s].
         saved_j: Energy that the mapping saves in each inference, for the break-even number of inferences [J].
@@ -171,22 +173,23 @@ def estimate_programming(
             f"write: got {write!r}, expected {' or '.join(map(repr, WRITES))}",
             hint="use 'row' to write the devices of a row at the same time, or 'device' to write one device after another",
         )
-    spec = tile or _default_tile()
-    n_weights = sum(sum(p.row_sizes) * sum(p.col_sizes) * p.groups for p in partitions.values())
+    plan = TilePlan.of(tile)
+    spec = plan.common or _default_tile()
+    n_weights = sum(map(count_weights, partitions.values()))
     one = _of_one_device(spec.device.technology, platform)
     estimate = ProgrammingEstimate(
         spec.device.technology,
-        _n_planes(spec) * n_weights,
+        sum(_n_planes(plan.find(fqn)) * count_weights(occupy(p, plan.find(fqn))) for fqn, p in partitions.items()),
         write,
         saved_s=saved_s,
         saved_j=saved_j,
         reason_unknown=one if isinstance(one, str) else "",
         reprogram_after=spec.reprogram_after,
-        reference_read=estimate_reference_read(partitions, platform, tile),
+        reference_read=estimate_reference_read(partitions, platform, plan),
     )
     if isinstance(one, str):
         return estimate
-    n_writes, verify_j = _count_writes(partitions, platform, tile, write)
+    n_writes, verify_j = _count_writes(partitions, platform, plan, write)
     n_bytes = n_weights * platform.activation_bytes
     time_s = {
         "pulses": n_writes * (one["reset_s"] + one["n_pulses"] * one["pulse_s"]),
@@ -205,7 +208,7 @@ def estimate_programming(
 
 
 def estimate_reference_read(
-    partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None = None
+    partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | TilePlan | None = None
 ) -> ReferenceReadRecord | None:
     """Return the cost of one reference read of all tiles in `partitions`, or None if drift is not compensated.
 
@@ -221,15 +224,19 @@ def estimate_reference_read(
         A product takes the time and energy of the whole tile, even if a single row has an input. The tiles are read one after
         another, and the core waits. The number of products of a tile is its used rows for ``rows``, and ``reference_reads`` for
         ``signs``. For ``auto`` it is the larger of both, because the choice depends on the weights. The digital sums over the
-        outputs and the memory for the reference are not included.
+        outputs and the memory for the reference are not included. A reference read reads each product once, with any number of
+        reads in an inference.
     """
-    spec = tile or _default_tile()
-    if spec.drift_compensation == "none":
+    plan = TilePlan.of(tile)
+    specs = {fqn: plan.find(fqn) or _default_tile() for fqn in partitions} or {"": plan.common or _default_tile()}
+    if all(spec.drift_compensation == "none" for spec in specs.values()):
         return None
     n_mvms, mvms_j = 0, 0.0
-    for part in partitions.values():
-        point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
-        by_row = [_count_reads(rows, spec) for rows in part.row_sizes]
+    for fqn, part in partitions.items():
+        if specs[fqn].drift_compensation == "none":
+            continue
+        point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, plan.find(fqn))
+        by_row = [_count_reads(rows, specs[fqn]) for rows in part.row_sizes]
         n_own = sum(by_row) * len(part.col_sizes) * part.groups
         n_mvms += n_own
         mvms_j += n_own * n_products * sum(mvm_energy(platform, point).values())
@@ -246,17 +253,19 @@ def _count_reads(n_rows: int, tile: TileSpec) -> int:
 
 
 def _count_writes(
-    partitions: Mapping[str, TilePartition], platform: PlatformSpec, tile: TileSpec | None, write: str
+    partitions: Mapping[str, TilePartition], platform: PlatformSpec, plan: TilePlan, write: str
 ) -> tuple[int, float]:
     """Return the number of writes, and the total energy of the verifying reads if each write is followed by one read [J].
 
     A write comprises all pulses of the devices that are written together.
     """
-    planes, n_writes, verify_j = _n_planes(tile or _default_tile()), 0, 0.0
-    for part in partitions.values():
+    n_writes, verify_j = 0, 0.0
+    for fqn, partition in partitions.items():
+        tile = plan.find(fqn)
+        part = occupy(partition, tile)
         point, n_products = tile_point(platform, part.tile_rows, part.tile_cols, tile)
         at_a_row = len(part.col_sizes) if write == "row" else sum(part.col_sizes)
-        n_own = planes * sum(part.row_sizes) * at_a_row * part.groups
+        n_own = _n_planes(tile) * sum(part.row_sizes) * at_a_row * part.groups
         n_writes += n_own
         verify_j += n_own * n_products * sum(mvm_energy(platform, point).values())
     return n_writes, verify_j
@@ -278,13 +287,14 @@ def _of_one_device(technology: str, platform: PlatformSpec) -> dict[str, float] 
     return {quantity: platform.programming[key] for quantity, key in keys.items()}
 
 
-def _n_planes(tile: TileSpec) -> int:
-    """Return the number of devices that represent one weight on `tile`, such as 2 for one pair of devices."""
-    converter = tile.device.converter
+def _n_planes(tile: TileSpec | None) -> int:
+    """Return the number of devices that represent one copy of a weight on `tile`, such as 2 for one pair of devices."""
+    spec = tile or _default_tile()
+    converter = spec.device.converter
     if isinstance(converter, SingleConverter):
-        return 1
+        return spec.device_pairs
     if isinstance(converter, (PairConverter, CustomPairConverter)):
-        return 2 * len(converter.significance)
+        return 2 * len(converter.significance) * spec.device_pairs
     raise ConfigError(
         f"device.converter: got {type(converter).__name__}, expected SingleConverter, PairConverter or CustomPairConverter, "
         "because the number of devices per weight must be known",

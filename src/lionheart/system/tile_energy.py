@@ -22,12 +22,14 @@ class TilePoint:
         cols: Number of outputs of the tile, each with an ADC.
         dac_bits: Resolution of the DACs [bit].
         adc_bits: Resolution of the ADCs [bit].
+        device_pairs: Device pairs of each weight.
     """
 
     rows: int
     cols: int
     dac_bits: int
     adc_bits: int
+    device_pairs: int = 1
 
 
 def reference_point(platform: PlatformSpec) -> TilePoint:
@@ -38,8 +40,8 @@ def reference_point(platform: PlatformSpec) -> TilePoint:
 def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | None = None) -> tuple[TilePoint, float]:
     """Return a `TilePoint` and a factor. The energy of a product is the energy at the `TilePoint`, multiplied by the factor.
 
-    If `tile` is given, the `TilePoint` contains the given size and the converter resolutions of `tile`, and the factor is 1. An
-    ideal converter has no resolution, so it is counted with the resolution of the platform's converter.
+    If `tile` is given, the `TilePoint` contains the given size, the converter resolutions and the device pairs of `tile`, and
+    the factor is 1. An ideal converter has no resolution, so it is counted with the resolution of the platform's converter.
 
     If `tile` is None, the converter resolutions are unknown. The `TilePoint` then describes the platform's own tile. The factor
     is ``rows * cols`` divided by the number of cells of the platform's own tile. The energy per operation is therefore the same
@@ -56,7 +58,7 @@ def tile_point(platform: PlatformSpec, rows: int, cols: int, tile: TileSpec | No
         return reference, rows * cols / (reference.rows * reference.cols)
     dac_bits = reference.dac_bits if tile.dac_bits is None else tile.dac_bits
     adc_bits = reference.adc_bits if tile.adc_bits is None else tile.adc_bits
-    return TilePoint(rows, cols, dac_bits, adc_bits), 1.0
+    return TilePoint(rows, cols, dac_bits, adc_bits, tile.device_pairs), 1.0
 
 
 def adc_energy_j(platform: PlatformSpec, bits: int) -> float:
@@ -82,8 +84,8 @@ def mvm_energy(platform: PlatformSpec, point: TilePoint) -> dict[str, float]:
 
     The platform gives the energy for the size and converters of its own tile. The converters use the fraction
     ``tile_converter_share`` of this energy. The energy of the converters is scaled with the number and resolution of the
-    converters, by ratios of `adc_energy_j` and `dac_energy_j`. The remaining energy is scaled with the number of devices. For
-    the platform's own tile, the components add up to the given energy.
+    converters, by ratios of `adc_energy_j` and `dac_energy_j`. The remaining energy is scaled with the number of devices: size
+    times device pairs. For the platform's own tile, the components add up to the given energy.
 
     Args:
         platform: Platform that gives the energy, size and converters of its own tile.
@@ -96,7 +98,7 @@ def mvm_energy(platform: PlatformSpec, point: TilePoint) -> dict[str, float]:
     closed_form = reference.cols * adc_energy_j(platform, reference.adc_bits)
     closed_form += reference.rows * dac_energy_j(platform, reference.dac_bits)
     return {
-        "tile_array": (total - converters) * (point.rows * point.cols / n_reference),
+        "tile_array": (total - converters) * (point.rows * point.cols * point.device_pairs / n_reference),
         "tile_adc": converters * (point.cols * adc_energy_j(platform, point.adc_bits) / closed_form),
         "tile_dac": converters * (point.rows * dac_energy_j(platform, point.dac_bits) / closed_form),
     }

@@ -15,6 +15,7 @@ from lionheart.errors import ConfigError, suggest
 from lionheart.graph import DigitalOp, LayerNode
 from lionheart.partition import TilePartition
 from lionheart.system.platform import PlatformSpec
+from lionheart.system.read_policy import FittedPolicy
 from lionheart.system.tile_energy import TilePoint, tile_point
 
 
@@ -33,6 +34,7 @@ class Work:
         dram_lines: Number of cache lines moved to or from DRAM.
         tile_mvms: Number of matrix-vector products, each of a whole tile with the size in `tile`, even if some devices are
             unused.
+        repeated_mvms: Number of further reads of tiles for these products, each as expensive as a product.
         tile: Size and converter resolutions for the energy of a product; required if `tile_mvms` is not 0.
     """
 
@@ -42,6 +44,7 @@ class Work:
     llc_write_bytes: float = 0.0
     dram_lines: float = 0.0
     tile_mvms: float = 0.0
+    repeated_mvms: float = 0.0
     tile: TilePoint | None = None
 
 
@@ -190,47 +193,84 @@ def analog_projection(
     """Return the work of a projection (weight matrix) on tiles. One core serves the tiles one after another.
 
     Each column of tiles receives its own copy of the input. The core packs each input element once and sends the packed
-    element to every column. The tiles of a projection compute one after another. The core adds the partial sums of the tiles in
-    a column digitally.
+    element to every column and to every row copy of the weights. The tiles of a projection compute one after another. The core
+    adds the partial sums of the tiles in a column digitally. It also adds the outputs of column copies, and those of repeated
+    reads if the tile does not.
 
     Args:
         node: Projection.
         partition: Tiles of the projection.
         platform: Cost coefficients.
-        tile: Tile that gives the converter resolutions; None = each operation takes the same energy as on the platform's tile.
+        tile: Tile that gives the converter resolutions and the read policy; None = each operation takes the same energy as on
+            the platform's tile, and each tile is read once.
     """
+    policy = FittedPolicy.of(tile, partition)
     n_row_tiles, n_col_tiles = len(partition.row_sizes), len(partition.col_sizes)
     calls = node.groups * node.n_mvms
     width = platform.elements_per_queue_instruction
-    n_packed, n_unpacked = node.rows * calls, node.cols * n_row_tiles * calls
-    n_queue = sum(math.ceil(rows / width) for rows in partition.row_sizes) * n_col_tiles * calls
-    n_dequeue = sum(math.ceil(cols / width) for cols in partition.col_sizes) * n_row_tiles * calls
-    queue_cycles, queue_wait_s = _transfer(n_packed * n_col_tiles, n_queue, platform)
-    dequeue_cycles, dequeue_wait_s = _transfer(n_unpacked, n_dequeue, platform)
+    n_sent = n_col_tiles * (1 if platform.tile_broadcasts_inputs else policy.row_copies)
+    n_taken = policy.column_copies * (1 if platform.tile_accumulates_reads else policy.n_reads)
+    n_packed, n_partial = node.rows * calls, node.cols * n_row_tiles * calls
+    n_queue = sum(math.ceil(rows / width) for rows in partition.row_sizes) * n_sent * calls
+    n_dequeue = sum(math.ceil(cols / width) for cols in partition.col_sizes) * n_row_tiles * n_taken * calls
+    queue_cycles, queue_wait_s = _transfer(n_packed * n_sent, n_queue, platform)
+    dequeue_cycles, dequeue_wait_s = _transfer(n_partial * n_taken, n_dequeue, platform)
     n_outputs, n_mvms = node.cols * calls, partition.n_tiles * node.n_mvms
     read, written, activation_s, activation_lines = _activation_traffic(node, platform)
     point, n_products = tile_point(platform, partition.tile_rows, partition.tile_cols, tile)
+    digital_bytes = policy.digital_weights * platform.activation_bytes * (node.n_mvms > 0)
     return Work(
         active_cycles={
             "im2col": _n_patches(node) * platform.gather_cycles_per_element,
             "convert": node.n_inputs * platform.convert_input_cycles + n_outputs * platform.convert_output_cycles,
             "queue": n_packed * platform.pack_cycles_per_element + queue_cycles,
-            "dequeue": n_unpacked * platform.unpack_cycles_per_element + dequeue_cycles,
-            "partial_sums": (n_unpacked - n_outputs) * platform.partial_sum_cycles_per_element,
+            "dequeue": n_partial * n_taken * platform.unpack_cycles_per_element + dequeue_cycles,
+            "partial_sums": (n_partial - n_outputs) * platform.partial_sum_cycles_per_element,
             "bias": n_outputs * platform.bias_cycles_per_output * node.has_bias,
+            "average": n_partial * (n_taken - 1) * platform.partial_sum_cycles_per_element,
+            "input_range": _count_range_cycles(node, n_row_tiles, platform, policy.input_range),
+            "digital_weights": policy.digital_weights * node.n_mvms * platform.sparse_mac_cycles,
         },
         wait_s={
             "process": n_mvms * platform.tile_mvm_s,
             "queue": queue_wait_s,
             "dequeue": dequeue_wait_s,
             "activation_memory": activation_s,
+            "tile_repeated_reads": n_mvms * (policy.n_reads - 1) * platform.tile_mvm_s,
+            "weight_memory": _stream(digital_bytes, 0, False, platform)[0],
         },
-        llc_read_bytes=read,
+        llc_read_bytes=read + digital_bytes,
         llc_write_bytes=written,
         dram_lines=activation_lines,
         tile_mvms=n_mvms * n_products,
+        repeated_mvms=n_mvms * (policy.n_reads - 1) * n_products,
         tile=point,
     )
+
+
+def _count_range_cycles(node: LayerNode, n_row_tiles: int, platform: PlatformSpec, input_range: str) -> float:
+    """Return the core cycles in one inference that find the full-scale values of the inputs and scale inputs and outputs.
+
+    A static or learned range is known before the inference and costs nothing. Otherwise the core takes the magnitude of each
+    input of a sample or vector, finds the largest, divides once, multiplies the inputs, and multiplies the outputs of the
+    tiles. With the range of a sample, each input and each sum over tiles is counted once. With the range of a vector, these are
+    the inputs of each row of tiles, after im2col, and the outputs of each row of tiles.
+    """
+    calls = node.groups * node.n_mvms
+    if input_range == "sample":
+        n_ranges = node.n_calls if node.is_convolution else node.n_mvms
+        n_inputs, n_scaled = node.n_inputs, node.cols * calls
+    elif input_range == "dynamic":
+        n_ranges = n_row_tiles * calls
+        n_inputs, n_scaled = node.rows * calls, node.cols * n_row_tiles * calls
+    else:
+        return 0.0
+    if node.n_mvms == 0:
+        return 0.0
+    steps = (("abs", n_inputs, n_inputs), ("amax", n_ranges, n_inputs), ("div", n_ranges, n_ranges),
+             ("mul", n_inputs + n_scaled, n_inputs + n_scaled))  # fmt: skip
+    works = (element_op(DigitalOp(name, 1, written, read), platform)[0] for name, written, read in steps)
+    return sum(sum(work.active_cycles.values()) for work in works)
 
 
 def has_price(op: DigitalOp, platform: PlatformSpec) -> bool:

@@ -6,9 +6,11 @@ resumed with the same result. The package must not depend on mappings, chips, ac
 """
 
 from lionheart.runs import TrainTrace
+from lionheart.training.adapters import add_adapters_
 from lionheart.training.devices import choose_arithmetic, choose_device, training_autocast
 from lionheart.training.distill import add_teacher_outputs, distillation_loss
 from lionheart.training.loop import LossFunction, TrainHooks, TrainSession, build_optimizer, require_parameters, train
+from lionheart.training.schedule import noise_strength_at
 from lionheart.training.spec import TrainSpec
 from lionheart.training.state import load_training_state, load_weights, read_metadata, save_training_state, save_weights
 
@@ -18,6 +20,7 @@ __all__ = [
     "TrainSession",
     "TrainSpec",
     "TrainTrace",
+    "add_adapters_",
     "add_teacher_outputs",
     "build_optimizer",
     "choose_arithmetic",
@@ -25,6 +28,7 @@ __all__ = [
     "distillation_loss",
     "load_training_state",
     "load_weights",
+    "noise_strength_at",
     "read_metadata",
     "require_parameters",
     "save_training_state",

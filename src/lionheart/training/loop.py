@@ -5,30 +5,36 @@ Analog layers add simulated hardware noise to their computation in ``train()`` m
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from lionheart.data import BatchSource, call_model, count_batches, move_batch
 from lionheart.errors import ConfigError, LionHeartError, NumericsError
-from lionheart.progress import SILENT, Progress
+from lionheart.progress import SILENT, Bar, Progress
 from lionheart.record import Record
 from lionheart.rng import RandomStreams
-from lionheart.runs import TrainTrace
+from lionheart.runs import TrainEvaluation, TrainTrace
+from lionheart.training.average import WeightAverage
 from lionheart.training.devices import training_autocast
+from lionheart.training.schedule import count_affordable_steps, learning_rate_at
 from lionheart.training.spec import TrainSpec
-from lionheart.training.state import load_training_state, save_training_state
+from lionheart.training.state import load_copy, load_training_state, save_training_state
 
 LossFunction = Callable[[Any, Any], Tensor]
 
-_ONE_CYCLE_WARMUP = 0.2  # share of the steps in which the learning rate of the one-cycle schedule increases
+#: Steps that are timed for a budget of minutes: at most this number, and at most this share of the budget.
+_TIMED_STEPS, _TIMED_SHARE = 20, 0.05
 
 
 @final
@@ -38,7 +44,13 @@ class TrainHooks:
 
     Args:
         before_epoch: Function called before each epoch with the index of the epoch, for example to seed the hardware noise.
+        before_step: Function called before each step with the fraction of all steps that are done (0 to 1), for example to
+            raise the hardware noise.
         after_step: Function called after each optimiser step, for example to clip weights.
+        after_epoch: Function called after each epoch with the index of the epoch, for example to measure input ranges.
+        evaluate: Function called before the training and after every ``spec.evaluate_every`` epochs, which evaluates the model
+            with the weights that would be kept. It returns the drop of the metric: less is better. The model is in ``train()``
+            mode before and after the call. None = no evaluation.
         should_stop: Function called with the training record after each epoch, and when training resumes from a checkpoint. If
             the function returns True, training stops.
         explain_failure: Function called with the number of the batch in the epoch, counted from 1, and its inputs and targets,
@@ -46,7 +58,10 @@ class TrainHooks:
     """
 
     before_epoch: Callable[[int], None] = lambda epoch: None
+    before_step: Callable[[float], None] = lambda progress: None
     after_step: Callable[[], None] = lambda: None
+    after_epoch: Callable[[int], None] = lambda epoch: None
+    evaluate: Callable[[], float] | None = None
     should_stop: Callable[[TrainTrace], bool] = lambda trace: False
     explain_failure: Callable[[int, Any, Any], None] = lambda number, inputs, targets: None
 
@@ -110,20 +125,6 @@ def require_parameters(optimizer: torch.optim.Optimizer, label: str) -> None:
         )
 
 
-def learning_rate_at(spec: TrainSpec, progress: float) -> float:
-    """Return the learning rate after the fraction `progress` (0 to 1) of the steps in `spec.max_epochs` epochs.
-
-    The learning rate is at most `spec.learning_rate` and follows the curve that `spec.schedule` names.
-    """
-    if spec.schedule == "constant":
-        return spec.learning_rate
-    if spec.schedule == "one_cycle":
-        if progress < _ONE_CYCLE_WARMUP:
-            return spec.learning_rate * max(progress / _ONE_CYCLE_WARMUP, 0.04)
-        progress = (progress - _ONE_CYCLE_WARMUP) / (1 - _ONE_CYCLE_WARMUP)
-    return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
 def is_flat(losses: Sequence[float], patience: int | None) -> bool:
     """Return whether no loss of the last `patience` epochs is below the lowest loss of the epochs before them.
 
@@ -147,8 +148,9 @@ def train(
 ) -> TrainTrace:
     """Train a model in place until a stopping criterion is met.
 
-    Training stops when the loss has not decreased for `spec.patience` epochs, after `spec.max_epochs` epochs, or when
-    `hooks.should_stop` returns True.
+    Training stops when the loss has not decreased for `spec.patience` epochs, after the last step of the schedule, or when
+    `hooks.should_stop` returns True. The schedule has `spec.max_epochs` epochs, or as many steps as fit into `spec.minutes`.
+    The model gets the weights with the smallest drop if there are evaluations, else the averaged weights if there are any.
 
     Args:
         model: Model, whose weights are changed. The model remains in ``train()`` mode.
@@ -168,77 +170,224 @@ def train(
         ConfigError: The training data contain no batch, or no parameter of the model requires a gradient.
         ArtifactError: The checkpoint is damaged or belongs to another model.
     """
-    trace, checkpoint, label = TrainTrace(outcome="running"), session.checkpoint, session.label
-    if checkpoint is not None and checkpoint.exists():
-        trace = _Stored.from_json(load_training_state(checkpoint, model, optimizer), str(checkpoint)).trace
-        trace = _judge(trace, spec, hooks)  # the cap or the budget may have been raised since
-    require_parameters(optimizer, label)
-    device = next(model.parameters()).device
-    steps_per_epoch = count_batches(batches, spec.steps_per_epoch)
-    if steps_per_epoch == 0:
-        raise ConfigError(
-            f"{label}: the training data contain no batch, expected at least one",
-            hint="give more samples, use a smaller batch size, or set drop_last=False in the DataLoader",
+    return _Training(model, batches, loss_function, spec, optimizer, streams, hooks, session).run()
+
+
+class _Training:
+    """One training: the model and the state that a checkpoint holds. Each method continues from this state."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: BatchSource,
+        loss_function: LossFunction,
+        spec: TrainSpec,
+        optimizer: torch.optim.Optimizer,
+        streams: RandomStreams,
+        hooks: TrainHooks,
+        session: TrainSession,
+    ) -> None:
+        self.model, self.batches, self.loss_function, self.spec = model, batches, loss_function, spec
+        self.optimizer, self.streams, self.hooks, self.session = optimizer, streams, hooks, session
+        self.device = next(model.parameters()).device
+        self.trace = TrainTrace(outcome="running")
+        self.average = None if spec.ema_decay is None else WeightAverage(model, spec.ema_decay)
+        self.best: dict[str, Tensor] | None = None  # weights with the smallest drop
+        self.steps_per_epoch = count_batches(batches, spec.steps_per_epoch)
+        self._evaluation_s = 0.0  # duration of one evaluation
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the whole schedule."""
+        if self.spec.minutes is not None and self.trace.planned_steps is not None:
+            return self.trace.planned_steps
+        return self.steps_per_epoch * self.spec.max_epochs
+
+    def run(self) -> TrainTrace:
+        """Train from the checkpoint or from the start to the end, and return the record."""
+        begin = time.perf_counter()
+        checkpoint, label = self.session.checkpoint, self.session.label
+        if checkpoint is not None and checkpoint.exists():
+            self._load(checkpoint)
+        require_parameters(self.optimizer, label)
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"{label}: the training data contain no batch, expected at least one",
+                hint="give more samples, use a smaller batch size, or set drop_last=False in the DataLoader",
+            )
+        self.model.train()
+        self._prepare(begin)
+        with self.session.progress.bar(label, self.total_steps) as bar:
+            bar.advance(self.trace.n_steps)
+            while self.trace.outcome == "running":
+                self._run_epoch(bar)
+        return self._keep()
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, begin: float) -> None:
+        """Evaluate the weights before the training, and plan the number of steps, unless this was done before a resume."""
+        is_new = self.trace.n_steps == 0
+        evaluates = is_new and self._evaluates and not self.trace.evaluations
+        plans = is_new and self.spec.minutes is not None and self.trace.planned_steps is None
+        if evaluates:
+            self._evaluate()
+        if plans:
+            self._plan(begin)
+        if evaluates or plans:
+            self.trace = self.trace.replace(elapsed_s=self.trace.elapsed_s + time.perf_counter() - begin)
+            self._save()
+
+    def _run_epoch(self, bar: Bar) -> None:
+        epoch, start, n_steps = len(self.trace.losses), time.perf_counter(), self.trace.n_steps
+        n_left = min(self.steps_per_epoch, max(1, self.total_steps - n_steps))
+        loss_sum = torch.zeros((), device=self.device)
+        for loss in self._steps(epoch, n_left):
+            loss_sum += loss
+            n_steps += 1
+            bar.advance()
+        mean_loss = float(loss_sum) / n_left
+        if not math.isfinite(mean_loss):
+            raise NumericsError(
+                f"{self.session.label}: the mean training loss of epoch {epoch + 1} is {mean_loss}, expected a finite number",
+                hint="lower the learning rate, or limit the gradient norm with gradient_clip",
+            )
+        self.hooks.after_epoch(epoch)
+        elapsed_s = self.trace.elapsed_s + (time.perf_counter() - start)
+        self.trace = self.trace.replace(losses=(*self.trace.losses, mean_loss), n_steps=n_steps, elapsed_s=elapsed_s)
+        self._judge()
+        text = f"{self.session.label}: loss {mean_loss:.3f}"
+        is_due = (epoch + 1) % (self.spec.evaluate_every or 1) == 0 or self.trace.outcome != "running"
+        if self._evaluates and is_due:
+            begin = time.perf_counter()
+            text += f", drop {self._evaluate():.2f}"
+            self.trace = self.trace.replace(elapsed_s=elapsed_s + time.perf_counter() - begin)
+        bar.describe(text)
+        self._save()
+
+    def _steps(self, epoch: int, n_steps: int) -> Iterator[Tensor]:
+        """Make the first steps of an epoch, and yield the loss of each."""
+        done, total = self.trace.n_steps, self.total_steps
+        self.hooks.before_epoch(epoch)
+        autocast = training_autocast(self.spec, self.device, self.model)  # looks at all parameters
+        source = self.batches.epoch(self.streams.generator("data", epoch))
+        for number, (inputs, targets) in enumerate(itertools.islice(source, n_steps), 1):
+            self.hooks.before_step(done / total)
+            yield self._step(number, inputs, targets, learning_rate_at(self.spec, done / total), autocast)
+            done += 1
+            if self.average is not None:
+                self.average.update_(self.model, done)
+
+    def _step(self, number: int, inputs: Any, targets: Any, rate: float, autocast: torch.autocast) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            with autocast:
+                outputs = call_model(self.model, move_batch(inputs, self.device))
+                loss = self.loss_function(outputs, move_batch(targets, self.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+        except (LionHeartError, torch.OutOfMemoryError):
+            raise
+        except Exception:
+            self.hooks.explain_failure(number, inputs, targets)
+            raise
+        if self.spec.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.gradient_clip)
+        self.optimizer.step()
+        self.hooks.after_step()
+        return loss.detach()
+
+    def _judge(self) -> None:
+        """Set the outcome of the training record, which is ``running`` if training continues.
+
+        If training stops, the outcome is ``flat`` if the loss no longer decreases, ``cap`` after the last step of the schedule,
+        or ``budget`` if `hooks.should_stop` returns True.
+        """
+        n_epochs = math.ceil(self.total_steps / max(self.steps_per_epoch, 1))
+        patience = self.spec.patience if self.spec.minutes is None else None
+        n_rising = math.ceil(self.spec.noise_warmup * n_epochs)  # the loss may rise with the noise
+        if is_flat(self.trace.losses[n_rising:], patience):
+            outcome = "flat"
+        elif len(self.trace.losses) >= n_epochs:
+            outcome = "cap"
+        else:
+            outcome = "budget" if self.hooks.should_stop(self.trace) else "running"
+        self.trace = self.trace.replace(outcome=outcome)
+
+    def _plan(self, begin: float) -> None:
+        """Time some steps, undo them, and fix the number of steps that fit into the minutes of the settings."""
+        budget_s = 60 * cast(float, self.spec.minutes)
+        state = {name: each.detach().clone() for name, each in self.model.state_dict().items()}
+        moments = copy.deepcopy(self.optimizer.state_dict())
+        times, last = [], time.perf_counter()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for _ in self._steps(0, min(_TIMED_STEPS, self.steps_per_epoch)):
+                now = time.perf_counter()
+                times.append(now - last)
+                last = now
+                if len(times) > 1 and now - begin > _TIMED_SHARE * budget_s:
+                    break
+        self.model.load_state_dict(state)
+        self.optimizer.load_state_dict(moments)
+        if self.average is not None:
+            self.average.load_(state)
+        step_s = statistics.fmean(times[1:] or times)  # the first step allocates memory, or compiles
+        epoch_s = self._evaluation_s / (self.spec.evaluate_every or 1)
+        left_s = budget_s - (time.perf_counter() - begin)
+        n_steps = count_affordable_steps(left_s, step_s, epoch_s, self.steps_per_epoch)
+        self.trace = self.trace.replace(planned_steps=n_steps)
+        self.session.progress.note(
+            f"{self.session.label}: {n_steps} steps of {step_s:.2g} s fit into {self.spec.minutes:g} minutes"
         )
-    total_steps = steps_per_epoch * spec.max_epochs
-    n_steps = trace.n_steps
-    model.train()
-    with session.progress.bar(label, total_steps) as bar:
-        bar.advance(n_steps)
-        while trace.outcome == "running":
-            epoch = len(trace.losses)
-            start = time.perf_counter()
-            hooks.before_epoch(epoch)
-            loss_sum = torch.zeros((), device=device)
-            autocast = training_autocast(spec, device, model)  # looks at all parameters
-            source = batches.epoch(streams.generator("data", epoch))
-            for number, (inputs, targets) in enumerate(itertools.islice(source, steps_per_epoch), 1):
-                rate = learning_rate_at(spec, n_steps / total_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
-                try:
-                    with autocast:
-                        outputs = call_model(model, move_batch(inputs, device))
-                        loss = loss_function(outputs, move_batch(targets, device))
-                    loss.backward()  # type: ignore[no-untyped-call]
-                except (LionHeartError, torch.OutOfMemoryError):
-                    raise
-                except Exception:
-                    hooks.explain_failure(number, inputs, targets)
-                    raise
-                if spec.gradient_clip is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-                optimizer.step()
-                hooks.after_step()
-                loss_sum += loss.detach()
-                n_steps += 1
-                bar.advance()
-            mean_loss = float(loss_sum) / steps_per_epoch
-            if not math.isfinite(mean_loss):
-                raise NumericsError(
-                    f"{label}: the mean training loss of epoch {epoch + 1} is {mean_loss}, expected a finite number",
-                    hint="lower the learning rate, or limit the gradient norm with gradient_clip",
-                )
-            elapsed_s = trace.elapsed_s + (time.perf_counter() - start)
-            trace = trace.replace(losses=(*trace.losses, mean_loss), n_steps=n_steps, elapsed_s=elapsed_s)
-            trace = _judge(trace, spec, hooks)
-            bar.describe(f"{label}: loss {mean_loss:.3f}")
-            if checkpoint is not None:
-                save_training_state(checkpoint, model, optimizer, _Stored(trace=trace).to_json())
-    return trace
 
+    # -- weights that are kept -----------------------------------------------------------------------------------------
 
-def _judge(trace: TrainTrace, spec: TrainSpec, hooks: TrainHooks) -> TrainTrace:
-    """Return the training record `trace` with a new outcome, which is ``running`` if training continues.
+    @property
+    def _evaluates(self) -> bool:
+        return self.hooks.evaluate is not None and self.spec.evaluate_every is not None
 
-    If training stops, the outcome is ``flat`` if the loss no longer decreases, ``cap`` after `spec.max_epochs` epochs, or
-    ``budget`` if `hooks.should_stop` returns True.
-    """
-    if is_flat(trace.losses, spec.patience):
-        outcome = "flat"
-    elif len(trace.losses) >= spec.max_epochs:
-        outcome = "cap"
-    else:
-        outcome = "budget" if hooks.should_stop(trace) else "running"
-    return trace.replace(outcome=outcome)
+    def _evaluate(self) -> float:
+        """Return the drop with the weights that would be kept; keep these weights if no earlier ones are better."""
+        evaluate = cast(Callable[[], float], self.hooks.evaluate)
+        begin = time.perf_counter()
+        with nullcontext() if self.average is None else self.average.used_by(self.model):
+            drop = evaluate()
+            if all(drop <= each.drop_pp for each in self.trace.evaluations):
+                self.best = {name: each.detach().clone() for name, each in self.model.state_dict().items()}
+        self._evaluation_s = time.perf_counter() - begin
+        found = TrainEvaluation(epoch=len(self.trace.losses), drop_pp=drop)
+        self.trace = self.trace.replace(evaluations=(*self.trace.evaluations, found))
+        return drop
+
+    def _keep(self) -> TrainTrace:
+        """Put the best or the averaged weights into the model, and return the record of the training."""
+        if self.best is not None:
+            best = min(each.drop_pp for each in self.trace.evaluations)
+            kept = [each.epoch for each in self.trace.evaluations if each.drop_pp == best][-1]
+            self.model.load_state_dict(self.best)
+            if kept != len(self.trace.losses):
+                self.optimizer.state.clear()  # its moments are those of other weights
+            self.trace = self.trace.replace(kept_epoch=kept)
+        elif self.average is not None:
+            self.average.put_(self.model)
+        return self.trace
+
+    def _save(self) -> None:
+        if self.session.checkpoint is None:
+            return
+        copies = {} if self.average is None else {"average": self.average.state}
+        copies |= {} if self.best is None else {"best": self.best}
+        metadata = _Stored(trace=self.trace).to_json()
+        save_training_state(self.session.checkpoint, self.model, self.optimizer, metadata, copies=copies)
+
+    def _load(self, checkpoint: Path) -> None:
+        data = load_training_state(checkpoint, self.model, self.optimizer)
+        self.trace = _Stored.from_json(data, str(checkpoint)).trace
+        average = None if self.average is None else load_copy(checkpoint, "average", self.average.state)
+        if self.average is not None and average is not None:
+            self.average.load_(average)
+        if self.trace.evaluations:
+            self.best = load_copy(checkpoint, "best", self.model.state_dict())
+        if self.trace.losses:
+            self._judge()  # the cap or the budget may have been raised since

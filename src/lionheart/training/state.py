@@ -6,7 +6,7 @@ Files are written atomically. Pickle is not used, so reading a file cannot execu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lionheart.errors import ArtifactError
 from lionheart.files import parse_json, require_mapping, write_atomic
 
-_MODEL, _OPTIMIZER = "model/", "optimizer/"
+_MODEL, _OPTIMIZER, _COPY = "model/", "optimizer/", "copy/"
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -118,7 +118,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def save_training_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, metadata: Mapping[str, Any] | None = None
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    copies: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write the weights and buffers of a model and the state of its optimiser to one safetensors file.
 
@@ -127,8 +132,11 @@ def save_training_state(
         model: Model whose `state_dict` is written.
         optimizer: Optimiser for the parameters of the model.
         metadata: Plain data (JSON types) that are stored in the file too; None = no metadata.
+        copies: Further weights of the model by the name of the copy, such as averages; None = no copies.
     """
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    for copy, state in (copies or {}).items():
+        tensors |= {f"{_COPY}{copy}/{name}": tensor for name, tensor in state.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
             if isinstance(value, Tensor):
@@ -165,3 +173,25 @@ def load_training_state(path: Path, model: nn.Module, optimizer: torch.optim.Opt
             slots.setdefault(number, {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return metadata
+
+
+def load_copy(path: Path, copy: str, names: Collection[str]) -> dict[str, Tensor] | None:
+    """Return a copy of the weights that `save_training_state` wrote, or None if the file has none of this name.
+
+    Args:
+        path: Path of a file that `save_training_state` wrote.
+        copy: Name of the copy.
+        names: Names of the weights that the copy must have.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, or the copy lacks a weight.
+    """
+    start = f"{_COPY}{copy}/"
+    found = {name.removeprefix(start): each for name, each in _open(path)[0].items() if name.startswith(start)}
+    missing = [name for name in names if name not in found]
+    if found and missing:
+        raise ArtifactError(
+            f"{path}: the copy {copy!r} of the weights lacks {missing[0]}, expected all weights of the model",
+            hint="restore the file from a copy, or start the training again",
+        )
+    return found or None

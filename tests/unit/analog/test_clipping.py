@@ -26,6 +26,7 @@ CLIPS = {
     "sigma": {"weight_clip_sigma": 1.5},
     "wide sigma": {"weight_clip_sigma": 1.6},
     "average": {"weight_clip_average": 0.8},
+    "column sigma": {"weight_clip_column_sigma": 1.3},
     "all": {"weight_clip": 0.9, "weight_clip_sigma": 1.5, "weight_clip_average": 0.8},
 }
 

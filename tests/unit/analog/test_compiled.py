@@ -125,6 +125,24 @@ def test_with_noise_compiled_code_draws_what_the_same_pass_draws_uncompiled(name
     assert (twin(x) - compiled["outputs"]).norm() > 0.02 * compiled["outputs"].norm()  # and not always the same
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", NETS)
+def test_read_policies_are_compiled(name: str, training: bool):
+    policy = {"n_reads": 4, "row_copies": 2, "column_copies": 2, "device_pairs": 2, "digital_weights": 3}
+    model, x = on_tiles(name, NOISY.replace(rows=200, input_range="sample", **policy))
+    model.train(training)
+    if not training:
+        program_chip_(model, torch.Generator().manual_seed(1))
+        drift_chip_(model, 3600.0, torch.Generator().manual_seed(2))
+    twin = copy.deepcopy(model)
+    plain, compiled = (
+        step(compile_model_(model, backend="eager"), x),
+        step(compile_model_(twin, backend="aot_eager"), x),
+    )
+    assert len(plain) > 3
+    assert_close(plain, compiled, 0.02)
+
+
 @pytest.mark.parametrize("kind", ["programming", "device"])
 def test_noise_that_programs_devices_is_fresh_in_every_compiled_step(kind: str):
     model, x = on_tiles("linear", QUIET.replace(hwa=HWASpec(weight_noise_kind=kind)))

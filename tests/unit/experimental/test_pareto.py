@@ -554,7 +554,16 @@ def test_a_signal_to_a_process(number: int, finished: Path, tmp_path: Path):
         "n_chips = 2\nn_chips_final = 2\nreport_times = [1.0, 3600.0]\nvalidation_samples = 128\n"
         "[tile]\nrows = 32\ncols = 32\noutput_noise = 0.9\n"
     )
-    arguments = ("pareto", "quadrants:build_task", "--config", tmp_path / "settings.toml", "--out", tmp_path / "run")
+    preset = ("--preset", "quick")
+    arguments = (
+        "pareto",
+        "quadrants:build_task",
+        *preset,
+        "--config",
+        tmp_path / "settings.toml",
+        "--out",
+        tmp_path / "run",
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)], env=environment, stderr=subprocess.PIPE, text=True
     )

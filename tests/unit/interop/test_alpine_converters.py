@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lionheart.analog import analog_layers, calibrate_input_ranges_, convert_to_analog_, convert_to_digital_
+from lionheart.analog import analog_layers, calibrate_input_ranges_, convert_to_analog_, convert_to_digital_, set_tiles_
 from lionheart.devices import DeviceSpec, HWASpec, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.interop.alpine import quantise_program, run_program, trace_program
@@ -132,6 +132,7 @@ def test_comparison_sees_an_adc_without_saturation(name: str):
 def test_sums_that_never_saturate_get_a_calibrated_scale():
     """Iterative bound management and ideal converters have no saturation, so the program avoids it too."""
     for changes in (
+        {"input_range": "sample", "bound": 6.0},
         {"bound_management": "iterative"},
         {"bound": None, "adc_bits": None},
         {"input_range": "dynamic", "bound": 6.0},
@@ -148,7 +149,36 @@ def test_each_layer_has_its_own_settings():
     assert error_of(model, samples) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("perceptron", {"n_reads": 4}, "^export: 0, 2, 4: n_reads: got 4, expected 1: a program reads"),
+        ("groups", {"row_copies": 4}, "^export: second: row_copies: got 2, expected 1"),
+        ("perceptron", {"column_copies": 9}, "^export: 4: column_copies: got 2, expected 1"),
+        ("perceptron", {"digital_weights": 3}, "^export: 0, 2, 4: digital_weights: got 3, expected 0"),
+    ],
+    ids=str,
+)
+def test_read_policies_that_the_program_lacks_are_refused(name: str, changes: dict[str, int], message: str):
+    model, samples = build(name)
+    layers = analog_layers(model)
+    set_tiles_(model, {fqn: layer.tile.replace(**changes) for fqn, layer in layers.items()})
+    with pytest.raises(ConfigError, match=message):
+        quantise_analog(model, samples)
+
+
+def test_device_pairs_and_copies_that_do_not_fit_are_no_matter_of_the_program():
+    model, samples = build("perceptron")
+    layers = analog_layers(model)
+    set_tiles_(model, {"0": layers["0"].tile.replace(row_copies=4, device_pairs=2)})
+    assert layers["0"].tile_in_use.row_copies == 1
+    assert error_of(model, samples) < 0.1
+
+
 def test_settings_that_the_program_lacks_are_named():
+    model, _ = build("perceptron", input_range="sample")
+    (note,) = describe_differences({fqn: layer.tile for fqn, layer in analog_layers(model).items()})
+    assert note == "0, 2, 4: the run scales each sample, the program uses one range from the calibration samples."
     model, _ = build("perceptron", adc_bits=6, dac_bits=None, input_range="dynamic", bound_management="iterative")
     notes = describe_differences({fqn: layer.tile for fqn, layer in analog_layers(model).items()})
     assert notes == (

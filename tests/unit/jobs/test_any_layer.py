@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import lionheart.jobs.problem
+import lionheart.jobs.retraining
 from lionheart import evaluate, load_run, program_
 from lionheart.analog import analog_layers
 from lionheart.devices import HWASpec, TileSpec
@@ -205,15 +205,15 @@ def test_a_run_that_clips_is_the_same_killed_and_resumed(
     strategy: str, n_clips: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = run_clipped(tmp_path / "whole", strategy=strategy)
-    left, clip = [n_clips], lionheart.jobs.problem.clip_weights_
+    left, clip = [n_clips], lionheart.jobs.retraining.clip_weights_
 
-    def clip_or_die(model: nn.Module) -> None:
+    def clip_or_die(model: nn.Module, **strength: float) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KilledError
-        clip(model)
+        clip(model, **strength)
 
-    monkeypatch.setattr(lionheart.jobs.problem, "clip_weights_", clip_or_die)
+    monkeypatch.setattr(lionheart.jobs.retraining, "clip_weights_", clip_or_die)
     try:
         run_clipped(tmp_path / "run", strategy=strategy)
     except KilledError:

@@ -54,7 +54,7 @@ def test_one_layer_has_other_corrections():
 )
 def test_crossbars_and_devices_do_not_change(tile: TileSpec):
     model = build()
-    with pytest.raises(ConfigError, match="layer '2' differs .* expected changes in drift compensation"):
+    with pytest.raises(ConfigError, match="layer '2' differs .* expected changes in drift_compensation"):
         set_tiles_(model, {"0": TileSpec.pcm(drift_compensation="none"), "2": tile})
     assert analog_layers(model)["0"].tile == TileSpec.pcm()
     with pytest.raises(ConfigError, match="got '1', expected the name of an analog layer"):

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from lionheart.candidates import Candidate, find_candidates
 from lionheart.cli import app
+from lionheart.devices import ReadPolicy
 from lionheart.errors import ConfigError
 from lionheart.experimental.pareto.job import find_pareto_front
 from lionheart.graph import DigitalOp, LayerGraph, LayerNode, trace_graph
@@ -251,6 +252,22 @@ class Toy:
         return sum(each.partition.n_tiles for each in self.candidates if mapping.is_analog(each.node.fqn))
 
 
+@pytest.mark.parametrize(("objective", "cost"), [("time", "latency_s"), ("energy", "energy_j")])
+def test_the_objective_has_the_price_of_each_projections_tile(objective: str, cost: str):
+    toy = Toy(0, 8, objective=objective)
+    context = Context(None, toy.settings, toy.graph, tuple(toy.candidates), Journal(None), SILENT)
+    usual, reads = toy.settings.tile, toy.settings.tile.replace(n_reads=16)
+    plain = make_objective(context).gains(toy.start, toy.graph.fqns)
+    priced = make_objective(context, tiles={"L3": reads}).gains(toy.start, toy.graph.fqns)
+    model = SystemModel(toy.graph, LOW, context.partitions, tile=usual)
+    added = getattr(model.analog_cost("L3", reads), cost) - getattr(model.analog_cost("L3"), cost)
+    assert added > 0
+    assert plain["L3"] - priced["L3"] == pytest.approx(added)
+    assert {fqn: gain for fqn, gain in priced.items() if fqn != "L3"} == {
+        fqn: gain for fqn, gain in plain.items() if fqn != "L3"
+    }
+
+
 @pytest.mark.parametrize("name", SEARCHING)
 @pytest.mark.parametrize("objective", ["macs", "weights", "time", "energy"])
 def test_every_mapping_tried_fits_and_none_holds_what_costs_more(name: str, objective: str):
@@ -302,7 +319,8 @@ def test_the_search_saves_what_it_is_told_to():
         made = objective_of(graph, candidates, make_settings(search={"objective": objective}))
         for name in SEARCHING:
             ranked = candidates if objective == "macs" else candidates[::-1]
-            result = search(name, FakeProblem([0.8, 0.8]), ranked, LayerMapping.all_digital(graph), objective=made)
+            start, levels = LayerMapping.all_digital(graph), (ReadPolicy(),)
+            result = search(name, FakeProblem([0.8, 0.8]), ranked, start, objective=made, levels=levels)
             found.setdefault(objective, set()).add(result.mapping.analog)
     assert found == {"macs": {("L0",)}, "weights": {("L1",)}}
 

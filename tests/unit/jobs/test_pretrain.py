@@ -149,15 +149,26 @@ def test_card_says_what_was_made_and_how(recipe: Recipe, tmp_path: Path):
         ({"spec": SPEC.replace(max_epochs=2)}, "lionheart train tiny/net --seed 0 --epochs 2"),
         ({"device": "cpu"}, "lionheart train tiny/net --seed 0 --device cpu"),
         ({"spec": SPEC.replace(learning_rate=0.1)}, "lionheart train tiny/net --seed 0 --learning-rate 0.1"),
+        ({"spec": SPEC.replace(minutes=0.004)}, "lionheart train tiny/net --seed 0 --train-minutes 0.004"),
         (
             {"spec": SPEC.replace(weight_decay=0.1)},
             "lionheart.jobs.train_task('tiny/net', out, seed=0, spec=TrainSpec.from_json(train_spec))",
         ),
     ],
-    ids=["recipe", "epochs", "device", "rate", "settings"],
+    ids=["recipe", "epochs", "device", "rate", "minutes", "settings"],
 )
 def test_command_on_the_card_is_what_makes_the_weights(arguments, expected: str, recipe: Recipe, tmp_path: Path):
     assert train_task("tiny/net", tmp_path / "a.safetensors", **arguments).command == expected
+
+
+def test_a_training_of_some_minutes_says_how_many_steps_it_took(recipe: Recipe, tmp_path: Path):
+    words = ["train", "tiny/net", "--out", str(tmp_path / "a.safetensors"), "--train-minutes", "0.01", "--epochs", "1"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    card = read_card(tmp_path / "a.json")
+    assert card.planned_steps is not None
+    assert len(card.training_loss) == -(-card.planned_steps // 8)  # 8 batches of 8 samples
+    assert card.train_spec.minutes == 0.01
+    assert card.elapsed_s < 60
 
 
 def test_command_on_the_card_makes_the_same_weights(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

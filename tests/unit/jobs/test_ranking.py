@@ -291,6 +291,17 @@ def test_the_ranking_follows_the_objective_unless_told_otherwise():
     assert ranked("macs", search={"objective": "weights"}) == ranked("macs")
 
 
+def test_the_largest_norm_of_a_neuron_comes_last():
+    task = build_task()
+    with torch.no_grad():
+        for number, fqn in enumerate(("7", "0", "3"), start=1):
+            weight = task.model[int(fqn)].weight
+            weight.zero_()
+            weight[-1, 0, ...] = number / weight[-1, 0].numel() ** 0.5  # one neuron of norm `number`
+    settings = make_settings(search={"ranking": "neuron-norm"})
+    assert [each.node.fqn for each in rank_for_run(make_context(task, settings), None)] == ["7", "0", "3"]
+
+
 class Shaped(nn.Module):
     """Linear layers ``0``, ``1``, ... each of which sees its own input so many times."""
 

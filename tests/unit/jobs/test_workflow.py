@@ -46,7 +46,7 @@ from lionheart.runs import (
     SearchOutcome,
 )
 from lionheart.search import Trial
-from lionheart.system import audit_coverage
+from lionheart.system import CoresRequest, audit_coverage
 from lionheart.tasks import Task, accuracy_scores
 
 FINAL_FILES = {
@@ -915,6 +915,24 @@ def test_simulation_repeats_the_runs_own_estimates(mapped: MappingResult):
     data = estimate_run(mapped.run.path, ["alpine-high-power", "alpine-low-power"])
     assert tuple(data) == mapped.results.system
     mapped.run.file("system.json").unlink()
+
+
+def test_simulation_prices_the_tiles_of_each_layer(mapped: MappingResult, tmp_path: Path):
+    """The tiles that a search chose for single layers were priced as the tile of the settings."""
+    copied = tmp_path / "run"
+    shutil.copytree(mapped.run.path, copied)
+    before = estimate_run(copied, ["alpine-high-power"])[0]
+    fqn = mapped.mapping.analog[0]
+    stored = read_json(copied / "results.json")
+    (copied / "results.json").write_text(json.dumps({**stored, "tiles": {fqn: {"n_reads": "4"}}}))
+    cores = CoresRequest(n_cores=1, n_inferences=1)
+    after = estimate_run(copied, ["alpine-high-power"], cores)[0]
+    [row] = [layer for layer in after.layers if layer.policy]
+    assert (row.fqn, row.policy.policy) == (fqn, "4 reads")
+    added = after.mapped.latency_s - before.mapped.latency_s
+    assert added == pytest.approx(row.policy.latency_s) == pytest.approx(3 * row.time_breakdown_s["process"])
+    assert after.pipeline.mapped.latency_s == pytest.approx(after.mapped.latency_s)
+    assert after.programming.n_devices == before.programming.n_devices
 
 
 def test_inspection_needs_no_training():

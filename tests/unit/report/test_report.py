@@ -471,6 +471,21 @@ def test_breakdowns_use_the_hue_of_where_the_work_runs():
     assert "<title>all digital: 2.00 ms</title>" in render(results=results)
 
 
+def test_read_policies_are_shown_with_their_cost():
+    assert "read policy" not in render()
+    results = make_results()
+    row = next(layer for layer in results["system"][0]["layers"] if layer["placement"] == "analog")
+    row["policy"] = {"policy": "4 reads, 9 row copies", "latency_s": 3.62e-4, "energy_j": 2e-6, "reads_j": 3e-7}
+    results["system"][0]["mapped"]["energy_breakdown_j"] |= {"tile_array": 1e-4, "tile_repeated_reads": 3e-4}
+    page = html.unescape(render(results=results)).replace("\u00a0", " ")
+    assert page.count("<th>read policy adds</th>") == 1  # the other platform has none
+    assert "<td>4 reads, 9 row copies: +362 µs, +2.0 µJ</td>" in page
+    assert (
+        "Read policies of 1 projection add 362 µs and 2.0 µJ on alpine-high-power; all reads of tiles take 400 µJ"
+        in page
+    )
+
+
 def test_notes_that_platforms_share_are_printed_once():
     page = render()
     assert page.count("programming the tiles") == 1

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from lionheart.errors import ConfigError
 from lionheart.mapping import LayerMapping
 from lionheart.metrics import drop_pp
+from lionheart.runs import TrainTrace
 from lionheart.search import STRATEGIES, SearchLoop, SearchOutcome, SearchSpec, check_candidates, register_strategy
 from lionheart.search.objective import on_tiles
 
@@ -77,8 +78,8 @@ def test_a_decision_tells_the_whole_trial():
     assert decision.to_json() == {
         "index": 0, "fqn": "L0", "macs": 16, "accepted": True,
         "accuracy": make_accuracy(BASELINE - 0.005).to_json(), "drop_pp": 0.5, "drop_ucb_pp": 0.75,
-        "train": {"losses": [1.0], "n_steps": 4, "elapsed_s": 0.0, "outcome": "none"}, "elapsed_s": 0.5,
-        "analog": ["L0"], "n_remeasured": 0, "note": "",
+        "train": TrainTrace(losses=(1.0,), n_steps=4).to_json(), "elapsed_s": 0.5,
+        "analog": ["L0"], "policies": {}, "n_remeasured": 0, "note": "",
     }  # fmt: skip
     assert as_read_back([decision]) == [decision]
 

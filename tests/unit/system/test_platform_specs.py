@@ -462,8 +462,9 @@ def test_shows_every_constant_of_one(name: str) -> None:
     assert set(data["constants"]) == set(platform_constants(name))
     words = "".join(result.stderr.split())
     for key, entry in data["constants"].items():
+        value = {True: "true", False: "false"}[entry["value"]] if isinstance(entry["value"], bool) else entry["value"]
         for text in (
-            f"{key}={entry['value']}[{entry['unit']}]({entry['kind']})",
+            f"{key}={value}[{entry['unit']}]({entry['kind']})",
             f"{entry['source']}({entry['file']})",
         ):
             assert "".join(text.split()) in words

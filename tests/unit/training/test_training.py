@@ -30,7 +30,8 @@ from lionheart.training import (
     train,
 )
 from lionheart.training.distill import add_teacher_outputs, distillation_loss
-from lionheart.training.loop import is_flat, learning_rate_at
+from lionheart.training.loop import is_flat
+from lionheart.training.schedule import learning_rate_at
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 STREAMS = RandomStreams(11)

@@ -104,6 +104,30 @@ class AnalogConv(AnalogLayer):
             grad_codes = grad_codes.squeeze(0)
         return grad_codes, None if grad_kernel is None else grad_kernel.reshape(len(weights), -1)
 
+    def multiply_single(self, x: Tensor, places: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
+        """Return the products ``(batch, n, *size)`` of single weights, each a convolution of one channel."""
+        conv = cast(nn.Conv2d, self.digital)
+        n, taps = len(values), math.prod(conv.kernel_size)
+        group = places[0] // (len(self.weight) // conv.groups)
+        channels = group * (conv.in_channels // conv.groups) + places[1] // taps
+        kernel = values.new_zeros(n, taps).scatter(1, (places[1] % taps).unsqueeze(1), values.unsqueeze(1))
+        product: Tensor = CONVOLVE[len(conv.kernel_size)](
+            x.index_select(self.output_dim, channels),
+            kernel.view(n, 1, *conv.kernel_size),
+            None,
+            conv.stride,
+            self._padding(),
+            conv.dilation,
+            n,
+        )
+        return product
+
+    def sample_scale(self, x: Tensor) -> Tensor:
+        """Return the largest magnitude of each image, ``(batch, 1, ...)`` or ``(1, ...)``; 1 for an image of zeros."""
+        first = 1 if x.ndim == self.n_batched_dims else 0
+        largest = x.abs().amax(dim=tuple(range(first, x.ndim)), keepdim=True)
+        return torch.where(largest > 0, largest, 1)
+
     def _to_vectors(self, x: Tensor) -> Tensor:
         conv = cast(nn.Conv2d, self.digital)
         n = len(conv.kernel_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +34,15 @@ class AnalogLinear(AnalogLayer):
         grad_codes = grad @ weights if wanted[0] else None
         grad_weights = grad.reshape(-1, grad.shape[-1]).T @ codes.reshape(-1, codes.shape[-1]) if wanted[1] else None
         return grad_codes, grad_weights
+
+    def multiply_single(self, x: Tensor, places: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
+        """Return the products ``(..., n)`` of single weights."""
+        return x.index_select(-1, places[1]) * values
+
+    def sample_scale(self, x: Tensor) -> Tensor:
+        """Return the largest magnitude of each token ``(..., 1)`` of the inputs ``(..., in)``; 1 for a token of zeros."""
+        largest = x.abs().amax(dim=-1, keepdim=True)
+        return torch.where(largest > 0, largest, 1)
 
     def _to_vectors(self, x: Tensor) -> Tensor:
         return x.reshape(-1, x.shape[-1])

@@ -27,7 +27,7 @@ from lionheart.analog.layers.views import (
 )
 from lionheart.analog.likeness import Likeness
 from lionheart.analog.noise import NoiseSource
-from lionheart.devices import TileSpec
+from lionheart.devices import TileSpec, differ_in_policy
 from lionheart.errors import UnsupportedLayerError
 from lionheart.graph.convolutions import is_convolution, is_transposed_convolution
 from lionheart.graph.layer_types import Projection, describe_module, find_tensor, has_own_forward, needs_proxy
@@ -68,23 +68,22 @@ class AnalogWrapper(Likeness):
         for layer in cast(nn.ModuleDict, self._modules[CHILD]).values():
             yield cast(DigitalProjection, layer.digital).projection.name, cast(AnalogLayer, layer)
 
-    def move_(self, wanted: set[str], tile: TileSpec, noise: NoiseSource) -> None:
+    def move_(self, wanted: Mapping[str, TileSpec], noise: NoiseSource) -> None:
         """Convert the wrapped module so that exactly the projections named in `wanted` run on tiles.
 
-        Analog layers that remain analog keep their state.
+        Analog layers that remain analog keep their state, unless their read policy changes.
 
         Args:
-            wanted: Names of projections within the module.
-            tile: Tile settings for the projections that become analog.
+            wanted: Tile settings of the projections that run on tiles, by their names within the module.
             noise: Source of noise in the new analog layers.
         """
         layers = cast(nn.ModuleDict, self._modules[CHILD])
         for name, view in self._views.items():
             key = name.replace(".", "_") or "tile"
-            if name in wanted and key not in layers:
-                layers[key] = analog_view(view, tile, noise).train(self.training)
-            elif name not in wanted and key in layers:
+            if key in layers and (name not in wanted or differ_in_policy(cast(Any, layers[key]).tile, wanted[name])):
                 del layers[key]
+            if name in wanted and key not in layers:
+                layers[key] = analog_view(view, wanted[name], noise).train(self.training)
 
     def holds(self, layer: AnalogLayer) -> bool:
         """Return whether `layer` is one of the analog layers of this wrapper."""

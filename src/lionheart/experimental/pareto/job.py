@@ -123,7 +123,7 @@ def resume_pareto_front(
 
 def _prepare(task: Task, settings: MapSettings) -> tuple[LayerGraph, tuple[Candidate, ...]]:
     check_type(
-        settings, MapSettings, "settings", hint='for example MapSettings.preset("quick", pareto={"n_trials": 30})'
+        settings, MapSettings, "settings", hint='for example MapSettings.preset("fast", pareto={"n_trials": 30})'
     )
     check_objective("pareto.objective", settings.pareto.objective, settings)
     check_decision_times(settings)

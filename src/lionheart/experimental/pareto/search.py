@@ -231,7 +231,7 @@ def _enqueue(study: optuna.Study, candidates: Sequence[str], mapping: LayerMappi
 
 def _place(mapping: LayerMapping, candidates: Sequence[str], is_analog: Mapping[str, bool]) -> LayerMapping:
     placements = {fqn: Placement.ANALOG if is_analog[fqn] else Placement.DIGITAL for fqn in candidates}
-    return LayerMapping({**mapping.placements, **placements})
+    return LayerMapping({**mapping.placements, **placements}, policies=mapping.policies)
 
 
 def _find_new(

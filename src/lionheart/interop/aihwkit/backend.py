@@ -49,7 +49,11 @@ class AIHWKITBackend:
         """Replace each layer that is analog in `mapping` by a layer that computes on AIHWKIT's tiles with the settings `tile`.
 
         The model is changed in place and returned.
+
+        Raises:
+            ConfigError: Settings have no counterpart in AIHWKIT's torch tiles.
         """
+        self.check_tile(tile)
         convert_to_analog_(model, mapping, tile)
         for fqn, layer in analog_layers(model).items():
             if not isinstance(layer, _OnTheirTiles):
@@ -129,6 +133,17 @@ class _OnTheirTiles(AnalogLayer):
                 out = out + self.over_outputs(self.bias, out)
             out = self.arrange(out, x)
         return (out if self.training else self._correct(out)).to(dtype)
+
+    def use_tile_(self, tile: TileSpec) -> None:
+        """Change the tile settings, and build AIHWKIT's tiles again with these settings. The programmed chip is discarded.
+
+        Raises:
+            ConfigError: Settings have no counterpart in AIHWKIT's torch tiles.
+        """
+        config, faults = examine_tile(_as_config(tile))
+        report_faults(faults, "AIHWKIT's torch tiles", strict=True)
+        super().use_tile_(tile)
+        self.__dict__["theirs"] = build_linears(self, config, bias=False)
 
     def prepare_pass_(self, *args: Any) -> None:
         """Do nothing. Layers on AIHWKIT's tiles are never compiled, so no weights are prepared before a forward pass."""
@@ -274,7 +289,7 @@ class _OnTheirTiles(AnalogLayer):
         self._correction = None
 
     @torch.no_grad()
-    def clip_weights_(self) -> None:
+    def clip_weights_(self, *, strength: float = 1.0) -> None:
         """Clip the weights of the layer in place with AIHWKIT's clipping rule.
 
         This method must be called after each training step. The rule applies to the weights divided by the output scales of the
@@ -286,7 +301,7 @@ class _OnTheirTiles(AnalogLayer):
         if self.has_frozen_weight():
             return
         if self.tile.hwa.clips_by_spread:
-            super().clip_weights_()
+            super().clip_weights_(strength=strength)
             return
         exact = self.matrix()
         for group, (places, scales) in enumerate(zip(self._places(), self._step_scales, strict=False)):

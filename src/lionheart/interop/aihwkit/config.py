@@ -40,6 +40,7 @@ from lionheart.interop.aihwkit.effective import (
     effective_input_range,
     effective_modifier,
     effective_tile,
+    merge_reads,
 )
 
 _COMPENSATIONS = {"global": GlobalDriftCompensation, "per_column": PerColumnDriftCompensation}
@@ -95,6 +96,7 @@ def examine_tile(tile: TileSpec, *, compiled: bool = False) -> tuple[Any, list[s
     The list has a text ``name: value`` for each field of `tile` without a counterpart in AIHWKIT. If `compiled` is True, the
     configuration is for AIHWKIT's compiled C++ tiles, otherwise for AIHWKIT's tiles in PyTorch.
     """
+    tile = merge_reads(tile)
     config = _write(tile, compiled=compiled)
     ours, back = effective_tile(tile), effective_tile(_read(config))
     faults = _compare(_flatten(ours.model_dump()), _flatten(back.model_dump()))
@@ -185,6 +187,11 @@ def _is_scaled_by_constant(tile: TileSpec) -> bool:
 def limits_outputs(tile: TileSpec) -> bool:
     """Whether the tile has output noise or an output bound. In both cases the outputs depend on the scale of the inputs."""
     return tile.output_noise > 0 or tile.output_bound is not None
+
+
+def needs_range(tile: TileSpec) -> bool:
+    """Whether the conversion of `tile` needs the value of an input range."""
+    return tile.input_range != "dynamic" and (tile.dac_bits is not None or limits_outputs(tile))
 
 
 def _write(tile: TileSpec, *, compiled: bool) -> Any:

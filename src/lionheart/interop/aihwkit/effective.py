@@ -6,6 +6,7 @@ Settings without an effect are replaced by fixed values, so that equivalent tile
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from aihwkit.simulator.configs import (
@@ -19,7 +20,32 @@ from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierTyp
 from aihwkit.simulator.parameters.inference import WeightClipParameter, WeightModifierParameter
 from aihwkit.simulator.parameters.pre_post import InputRangeParameter
 
+from lionheart.analog import AnalogLayer
+from lionheart.analog.layers.conv import AnalogConv
 from lionheart.devices import DeviceSpec, HWASpec, ReRAMCMOSpec, ReRAMWan2022Spec, TileSpec
+
+
+def tile_of(layer: AnalogLayer) -> TileSpec:
+    """Return the tile settings of a layer for the conversion to AIHWKIT.
+
+    The numbers of copies are those that fit. A sample of a linear layer whose inputs all reach the same tiles is one vector, so
+    that its range is that of the vector.
+    """
+    tile = layer.tile_in_use
+    is_vector = not isinstance(layer, AnalogConv) and len(layer.partition.row_sizes) == 1
+    return tile.replace(input_range="dynamic") if tile.input_range == "sample" and is_vector else tile
+
+
+def merge_reads(tile: TileSpec) -> TileSpec:
+    """Return `tile` with one read of less noise instead of several reads, if both are exactly the same.
+
+    They are if the tile has neither an ADC nor an output bound: the mean of reads is then a sum of Gaussian noise. Other tiles
+    are returned unchanged.
+    """
+    if tile.n_reads == 1 or tile.adc_bits is not None or tile.output_bound is not None or tile.ir_drop > 0:
+        return tile
+    noises = ("output_noise", "input_noise", "weight_read_noise")
+    return tile.replace(n_reads=1, **{name: getattr(tile, name) / math.sqrt(tile.n_reads) for name in noises})
 
 
 def effective_tile(tile: TileSpec) -> TileSpec:

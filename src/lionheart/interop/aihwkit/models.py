@@ -26,7 +26,8 @@ from lionheart.analog.layers.wrappers import AnalogProduct, AnalogWrapper
 from lionheart.devices import TileSpec
 from lionheart.errors import ConfigError, UnsupportedLayerError
 from lionheart.graph.convolutions import CONVOLUTIONS
-from lionheart.interop.aihwkit.config import examine_config, examine_tile, limits_outputs, report_faults, warn_of_reads
+from lionheart.interop.aihwkit.config import examine_config, examine_tile, needs_range, report_faults, warn_of_reads
+from lionheart.interop.aihwkit.effective import tile_of
 from lionheart.mapping import LayerMapping, Placement
 
 _THEIR_CONVOLUTIONS = {1: AnalogConv1d, 2: AnalogConv2d, 3: AnalogConv3d}
@@ -171,24 +172,19 @@ def to_aihwkit_(model: nn.Module, *, compiled: bool = False, strict: bool = True
             hint="make these layers digital, or map the model with backend='aihwkit', which supports such layers",
         )
     for fqn, layer in layers.items():
-        faults.add(fqn, examine_tile(layer.tile, compiled=compiled)[1])
-    unset = [fqn for fqn, layer in layers.items() if _needs_range(layer.tile) and layer.analog_input_range == 0]
+        faults.add(fqn, examine_tile(tile_of(layer), compiled=compiled)[1])
+    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
+    unset = [fqn for fqn, layer in layers.items() if needs_range(tile_of(layer)) and layer.analog_input_range == 0]
     if unset:
         raise ConfigError(
             f"{', '.join(unset)}: no input range is set, expected a calibrated model",
             hint="call calibrate_input_ranges_ on the model before the conversion",
         )
-    report_faults(faults.lines(), "AIHWKIT's compiled tiles" if compiled else "AIHWKIT's torch tiles", strict=strict)
     warn_of_reads(layers)
     for fqn, layer in layers.items():
-        replace_module_(
-            model, fqn, _to_theirs(layer, examine_tile(layer.tile, compiled=compiled)[0]).train(layer.training)
-        )
+        config = examine_tile(tile_of(layer), compiled=compiled)[0]
+        replace_module_(model, fqn, _to_theirs(layer, config).train(layer.training))
     return model
-
-
-def _needs_range(tile: TileSpec) -> bool:
-    return tile.input_range != "dynamic" and (tile.dac_bits is not None or limits_outputs(tile))
 
 
 @torch.no_grad()

@@ -18,6 +18,13 @@ from lionheart.errors import ConfigError
 from lionheart.interop.alpine.operations import Floats
 
 BITS = 8  # resolution of the DAC and the ADC of ALPINE's tile
+#: Values of tile settings that a program has, and what it does.
+_SINGLE = {
+    "n_reads": (1, "a program reads each tile once for each product"),
+    "row_copies": (1, "a program stores each weight once"),
+    "column_copies": (1, "a program stores each weight once"),
+    "digital_weights": (0, "a program stores all weights of a layer on its tiles"),
+}
 
 
 @final
@@ -48,15 +55,33 @@ def read_converters(model: nn.Module) -> dict[str, TileConverters]:
     """Return the settings of the converters of each analog layer in `model`, by the fully qualified name of the layer.
 
     Raises:
-        ConfigError: The input range of a layer is not calibrated.
+        ConfigError: The input range of a layer is not calibrated, or a read policy has no counterpart in a program.
     """
-    return {fqn: _converters_of(fqn, layer) for fqn, layer in analog_layers(model).items()}
+    layers = analog_layers(model)
+    require_single_reads(layers)
+    return {fqn: _converters_of(fqn, layer) for fqn, layer in layers.items()}
+
+
+def require_single_reads(layers: Mapping[str, AnalogLayer]) -> None:
+    """Raise a `ConfigError` that lists the read policies of `layers` that an emitted program does not have.
+
+    A program reads each tile once for each product, with one copy of all weights. Several device pairs of a weight are a matter
+    of the tile.
+    """
+    faults = []
+    for name, (expected, meaning) in _SINGLE.items():
+        found = {fqn: getattr(layer.tile_in_use, name) for fqn, layer in layers.items()}
+        chosen = {fqn: value for fqn, value in found.items() if value != expected}
+        values = ", ".join(map(str, sorted(set(chosen.values()))))
+        faults += [f"export: {_list(chosen)}: {name}: got {values}, expected {expected}: {meaning}"] if chosen else []
+    if faults:
+        raise ConfigError("\n".join(faults), hint="set these values for the layers, or keep the layers digital")
 
 
 @torch.no_grad()
 def _converters_of(fqn: str, layer: AnalogLayer) -> TileConverters:
     tile = layer.tile
-    is_static = tile.input_range != "dynamic" and tile.has_input_range
+    is_static = not tile.finds_range and tile.has_input_range
     input_range = float(layer.analog_input_range)
     if is_static and input_range == 0:
         raise ConfigError(
@@ -95,6 +120,11 @@ def describe_differences(tiles: Mapping[str, TileSpec]) -> tuple[str, ...]:
             "input_range",
             "dynamic",
             "the run scales each input vector, the program uses one range from the calibration samples",
+        ),
+        (
+            "input_range",
+            "sample",
+            "the run scales each sample, the program uses one range from the calibration samples",
         ),
         (
             "bound_management",

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from lionheart.analog import AnalogLayer, analog_layers, calibrate_input_ranges_, seed_noise_
+from lionheart.analog import AnalogLayer, analog_layers, calibrate_input_ranges_, find_spared, seed_noise_
 from lionheart.copies import copy_model
 from lionheart.data import call_model, device_of, move_batch, read_first
 from lionheart.jobs.context import Context
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.rng import RandomStreams
+from lionheart.search import STRATEGIES
 from lionheart.tasks import Task
 
 
@@ -60,7 +61,8 @@ def compute_weight_limits(context: Context) -> dict[str, Tensor]:
     """Return the limits of clipping that follow from the spread of the weights of the task's model, by layer name.
 
     The retrained weights of a search are clipped already, and the spread of clipped weights gives smaller limits. The result is
-    empty if the tile settings do not clip by the spread of weights.
+    empty if the tile settings do not clip by the spread of weights. If they spare layers whose outputs clipping would change
+    too much, the limits of these layers are infinite, and a note names the layers.
     """
     tile = context.settings.tile
     fqns = [each.node.fqn for each in context.mappable]
@@ -68,6 +70,13 @@ def compute_weight_limits(context: Context) -> dict[str, Tensor]:
         return {}
     everything = LayerMapping(dict.fromkeys(fqns, Placement.ANALOG))
     twin = context.backend.convert_(copy_model(context.task.model), everything, tile)
+    retrains = STRATEGIES.find(context.settings.search.strategy).retrains
+    if tile.hwa.weight_clip_spares and retrains:
+        calibrate_on_training_batch_(twin, context.task, context.streams, digitally=True)
+        if spared := find_spared(twin):
+            context.progress.note(
+                f"not clipped in retraining, because a few large weights carry most of the outputs: {', '.join(spared)}"
+            )
     return {fqn: layer.analog_weight_limit for fqn, layer in analog_layers(twin).items()}
 
 

@@ -41,6 +41,8 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     calibrate_input_ranges_(twin, lambda model: call_model(model, inputs), warn_of_clipping=False)
     training = context.settings.train
     n_steps = training.max_epochs * (training.steps_per_epoch or len(context.task.train_batches))
+    if training.minutes is not None:
+        n_steps = 0
 
     def train_step() -> None:
         with training_autocast(training, device, twin):
@@ -54,7 +56,8 @@ def estimate_duration(context: Context, chips: ChipEvaluator, everything: LayerM
     batch_size = batch_length(targets) or 1
     n_samples = getattr(chips.validation, "n_samples", len(chips.validation) * batch_size)
     n_batches = context.settings.search.n_chips * n_samples / batch_size
-    return n_trials * (n_steps * _median_time(train_step) + n_batches * _median_time(evaluate_batch))
+    train_s = n_steps * _median_time(train_step) + 60 * (training.minutes or 0.0)
+    return n_trials * (train_s + n_batches * _median_time(evaluate_batch))
 
 
 def _median_time(work: Callable[[], None], repeats: int = 3) -> float:

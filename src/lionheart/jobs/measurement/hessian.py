@@ -100,8 +100,7 @@ def squared_errors(
         program_chip_(twin, generator)
         drift_chip_(twin, t_inference, generator)
         for fqn in fqns:
-            rows = [weights * scale.unsqueeze(1) for weights, scale in layers[fqn].take_read().weights]
-            difference = torch.cat(rows, dim=1) - layers[fqn].matrix().detach()
+            difference = layers[fqn].take_read().matrix() - layers[fqn].tile_matrix().detach()
             errors[fqn] += float(difference.square().mean()) / _CHIPS
     return errors
 

@@ -17,7 +17,7 @@ from lionheart.analog import (
 )
 from lionheart.copies import copy_model
 from lionheart.data import BatchSource, as_batches, call_model, device_of, move_batch, read_first, take_samples
-from lionheart.devices import TileSpec
+from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.evaluation import evaluate_accuracy, evaluate_over_chips
 from lionheart.jobs.backend import Backend
 from lionheart.jobs.context import Context
@@ -49,6 +49,26 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
     Returns:
         Loss increase of each projection, by name.
     """
+    return measure_level_increases(context, batches, fqns, [ReadPolicy()])[0]
+
+
+def measure_level_increases(
+    context: Context, batches: BatchSource, fqns: Sequence[str], levels: Sequence[ReadPolicy]
+) -> list[dict[str, float]]:
+    """For each read policy and projection, return the loss increase with only this projection on tiles, at this policy.
+
+    The loss increase is that of `measure_loss_increase`. All policies see the same samples and the same random numbers. A
+    policy that leaves the tiles of a projection as another one does, because no rows or columns are idle, is not measured.
+
+    Args:
+        context: Context of the job. The task's network is not changed.
+        batches: Samples to measure on.
+        fqns: Names of the projections (weight matrices).
+        levels: Read policies to measure.
+
+    Returns:
+        For each policy, the loss increase of each projection, by name.
+    """
     task, settings, streams = context.task, context.settings, context.streams
     model = copy_model(task.model)
     device = device_of(model)
@@ -68,21 +88,33 @@ def measure_loss_increase(context: Context, batches: BatchSource, fqns: Sequence
         loss: Tensor = measure(outputs, targets)
         return loss.reshape(1)
 
-    rises = {}
-    with context.progress.bar("sensitivity of each projection", len(fqns)) as bar:
-        for fqn in each_alone(model, fqns, settings.tile, context.backend, inputs):
-            found = evaluate_over_chips(
-                model,
-                batches,
-                loss_of,
-                times=[settings.search.t_inference],
-                n_chips=_CHIPS,
-                streams=streams.scope("sensitivity", fqn),
-                run_calibration=calibration_pass(task),
-            )
-            rises[fqn] = found[0].mean - digital
-            bar.advance()
+    known: dict[tuple[str, TileSpec, tuple[int, int]], float] = {}
+    rises: list[dict[str, float]] = []
+    with context.progress.bar("sensitivity of each projection", len(fqns) * len(levels)) as bar:
+        for level in levels:
+            tile = level.apply(settings.tile)
+            keys = {fqn: _tell_apart(fqn, tile, context) for fqn in fqns}
+            new = [fqn for fqn in fqns if keys[fqn] not in known]
+            for fqn in each_alone(model, new, tile, context.backend, inputs):
+                found = evaluate_over_chips(
+                    model,
+                    batches,
+                    loss_of,
+                    times=[settings.search.t_inference],
+                    n_chips=_CHIPS,
+                    streams=streams.scope("sensitivity", fqn),
+                    run_calibration=calibration_pass(task),
+                )
+                known[keys[fqn]] = found[0].mean - digital
+                bar.advance()
+            bar.advance(len(fqns) - len(new))
+            rises.append({fqn: known[keys[fqn]] for fqn in fqns})
     return rises
+
+
+def _tell_apart(fqn: str, tile: TileSpec, context: Context) -> tuple[str, TileSpec, tuple[int, int]]:
+    """Return a key that is equal for tile settings that give the projection `fqn` the same tiles."""
+    return fqn, tile.replace(row_copies=1, column_copies=1), context.partitions[fqn].count_copies(tile)
 
 
 def each_alone(model: nn.Module, fqns: Sequence[str], tile: TileSpec, backend: Backend, inputs: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ Digital corrections are e.g. drift compensation. The refresh interval is the tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lionheart.devices import TileSpec
 from lionheart.jobs.context import Context
@@ -49,7 +49,8 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
     if not search.tune_compensation or not mapping.analog:
         return {}
     outputs = {node.fqn: node.n_outputs for node in context.graph.nodes}
-    tiles = dict.fromkeys(sorted(mapping.analog, key=lambda fqn: -outputs[fqn]), tile)
+    usual = {fqn: mapping.tile_of(fqn, tile) for fqn in sorted(mapping.analog, key=lambda fqn: -outputs[fqn])}
+    tiles = dict(usual)
     n_past, number = journal.count("compensation"), 0
 
     def keeps_bound(layers: Sequence[str], setting: str, value: str) -> bool:
@@ -88,25 +89,24 @@ def tune_compensation(context: Context, problem: MappingProblem, mapping: LayerM
 
     for setting, values in CORRECTIONS.items():
         for value in values:
-            own = getattr(tile, setting)
-            if own not in values or values.index(value) >= values.index(own):
-                break
-            try_cheaper([fqn for fqn in tiles if getattr(tiles[fqn], setting) == own], setting, value)
+            costlier = values[values.index(value) + 1 :]
+            unchanged = [fqn for fqn, each in tiles.items() if getattr(each, setting) == getattr(usual[fqn], setting)]
+            try_cheaper([fqn for fqn in unchanged if getattr(usual[fqn], setting) in costlier], setting, value)
     problem.use_tiles(tiles)
-    return describe_tiles(tiles, tile)
+    return describe_tiles(tiles, usual)
 
 
-def describe_tiles(tiles: dict[str, TileSpec], usual: TileSpec) -> dict[str, dict[str, str]]:
+def describe_tiles(tiles: Mapping[str, TileSpec], usual: Mapping[str, TileSpec]) -> dict[str, dict[str, str]]:
     """Return, by layer name, the digital-correction settings in which the layer differs from `usual`.
 
     These settings are `column_calibration`, `drift_compensation` and `input_range`. Layers without a difference are left out.
 
     Args:
         tiles: Tile settings of each layer, by layer name.
-        usual: Tile settings with which the layers are compared.
+        usual: Tile settings with which the layers are compared, by layer name.
     """
     differing = {
-        fqn: {name: value for name in CORRECTIONS if (value := getattr(tile, name)) != getattr(usual, name)}
+        fqn: {name: value for name in CORRECTIONS if (value := getattr(tile, name)) != getattr(usual[fqn], name)}
         for fqn, tile in tiles.items()
     }
     return {fqn: settings for fqn, settings in differing.items() if settings}

@@ -13,12 +13,26 @@ from markupsafe import Markup
 from lionheart.report.data import ReportData
 from lionheart.report.figures import BarPart, draw_stacked_bar
 from lionheart.report.sections._base import SECTIONS, Section
-from lionheart.runs.costs import CostRecord, LayerCostRecord, SystemRecord
+from lionheart.runs.costs import CostRecord, LayerCostRecord, PolicyCostRecord, SystemRecord
+from lionheart.runs.tables import describe_policies
 from lionheart.runs.text import describe_gain
 from lionheart.units import format_si
 
 _CORE_WORDS = {"core", "cores", "cpu", "digital"}
-_TILE_WORDS = {"adc", "analog", "convert", "crossbar", "dac", "dequeue", "partial", "process", "queue", "tile", "tiles"}
+_TILE_WORDS = {
+    "adc",
+    "analog",
+    "average",
+    "convert",
+    "crossbar",
+    "dac",
+    "dequeue",
+    "partial",
+    "process",
+    "queue",
+    "tile",
+    "tiles",
+}
 _N_SHADES = 5
 _SMALL_SHARE = 0.015
 
@@ -81,6 +95,7 @@ def _describe_system(system: SystemRecord) -> dict[str, Any]:
         "n_tiles": system.n_tiles,
         "quantities": [_describe_quantity(quantity, system) for quantity in (_TIME, _ENERGY)],
         "layers": _list_layer_costs(system.layers),
+        "policies": describe_policies(system),
         "other_ops": [
             {"name": op.name, "latency": format_si(op.latency_s, "s"), "energy": format_si(op.energy_j, "J")}
             for op in system.other_ops or ()
@@ -173,6 +188,7 @@ def _list_layer_costs(layers: Sequence[LayerCostRecord]) -> list[dict[str, Any]]
             "fqn": layer.fqn,
             "placement": layer.placement,
             "n_tiles": layer.n_tiles or "–",
+            "policy": _describe_policy(layer.policy),
             "latency": format_si(layer.latency_s, "s"),
             "digital_latency": format_si(layer.digital_latency_s, "s"),
             "time_bar": _draw_layer_bar(layer, _TIME, longest),
@@ -182,6 +198,13 @@ def _list_layer_costs(layers: Sequence[LayerCostRecord]) -> list[dict[str, Any]]
         }
         for layer in layers
     ]
+
+
+def _describe_policy(policy: PolicyCostRecord | None) -> str:
+    """Return a read policy and the time and energy that it adds, in few words; empty for the default policy."""
+    if policy is None:
+        return ""
+    return f"{policy.policy}: +{format_si(policy.latency_s, 's', 2)}, +{format_si(policy.energy_j, 'J', 2)}"
 
 
 def _draw_layer_bar(layer: LayerCostRecord, quantity: _Quantity, full: float) -> Markup:

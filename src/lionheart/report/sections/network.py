@@ -69,6 +69,7 @@ def _explain_placements(data: ReportData) -> dict[str, str]:
             reasons[decision.fqn] = f"rolled back in step {step}: drop {data.write_drop(decision.drop_pp)}"
     digital = {fqn for fqn, place in data.placements.items() if place is Placement.DIGITAL}
     reasons |= {fqn: note for fqn, note in data.results.notes.items() if fqn in digital}
+    reasons |= {fqn: f"{reasons[fqn]}; {policy}" for fqn, policy in data.results.mapping.policies.items()}
     if data.results.holdout_tests:
         reasons |= dict.fromkeys(present & digital, "taken back: hold-out test")
     return reasons

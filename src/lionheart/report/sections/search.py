@@ -51,6 +51,8 @@ def _describe_decision(decision: Decision, data: ReportData, full: float) -> dic
 def _describe_training(train: TrainTrace) -> dict[str, Any]:
     losses = train.losses
     stopped = _STOPPED.get(train.outcome, train.outcome)
+    if train.kept_epoch is not None:
+        stopped += f"; weights {f'after epoch {train.kept_epoch}' if train.kept_epoch else 'before it'} kept"
     label = f"training loss {losses[0]:.3g} to {losses[-1]:.3g}; {stopped}" if losses else stopped
     return {
         "epochs": len(losses),

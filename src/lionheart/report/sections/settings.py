@@ -29,7 +29,8 @@ def describe(data: ReportData) -> dict[str, Any]:
 def _describe_value(value: Any) -> str:
     """Return the value of a setting as text.
 
-    Booleans become "yes" or "no", None and empty lists become "none", and the items of a list are separated by commas.
+    Booleans become "yes" or "no", None and empty lists become "none", the items of a list are separated by commas, and groups
+    in a list show what they set.
     """
     if value is None:
         return "none"
@@ -39,6 +40,8 @@ def _describe_value(value: Any) -> str:
         return f"{value:.8g}"
     if isinstance(value, list):
         return ", ".join(_describe_value(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {each}' for name, each in value.items() if each is not None) or 'as the tile'})"
     return str(value)
 
 
