@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -507,7 +508,15 @@ def test_a_signal_ends_a_run_with_one_message(name: str, code: int, runs: Path, 
         "--out",
         "run",
     ]
-    found = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # a suite under nohup ignores it
+    )
     assert found.returncode == code, found.stderr
     assert found.stderr.count("Stopped") == 1
     assert "Traceback" not in found.stderr

@@ -104,9 +104,8 @@ def test_every_setting(technology: str, path: str):
         text, expected = CHOSEN.get(path) or another(type(spec).model_fields[name].annotation, getattr(spec, name))
     after = read_settings("quick", assignments=[f"{path}={text}", f"technology={technology}"])
     assert value_at(after, path) == expected
-    replaced = {"search.guarantee"} if path == "search.confidence_level" else set()  # a run has one of the two
     changed = {each for each, *_ in leaves(after) if value_at(after, each) != value_at(before, each)}
-    assert changed == {path} | replaced
+    assert changed == {path}
 
 
 @pytest.mark.parametrize(
