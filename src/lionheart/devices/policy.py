@@ -22,7 +22,9 @@ _WORDS = {
     "input_range": "{} range",
 }
 #: Settings that belong to the tiles of a layer from its conversion on.
-BUILT_IN = ("n_reads", "row_copies", "column_copies", "device_pairs", "digital_weights")
+_BUILT_IN = ("n_reads", "row_copies", "column_copies", "device_pairs", "digital_weights")
+#: Input ranges between which the corrections after a search may switch a layer.
+_SWITCHED = {"static", "dynamic"}
 
 
 class ReadPolicy(Spec):
@@ -76,5 +78,11 @@ class ReadPolicy(Spec):
 
 
 def differ_in_policy(first: TileSpec, second: TileSpec) -> bool:
-    """Return whether two tiles differ in a setting of a read policy that a layer has from its conversion on."""
-    return any(getattr(first, name) != getattr(second, name) for name in BUILT_IN)
+    """Return whether two tiles differ in a setting of a read policy that a layer has from its conversion on.
+
+    Static and dynamic input ranges count as equal: `set_tiles_` switches between them.
+    """
+    ranges = {first.input_range, second.input_range}
+    if len(ranges) > 1 and not ranges <= _SWITCHED:
+        return True
+    return any(getattr(first, name) != getattr(second, name) for name in _BUILT_IN)

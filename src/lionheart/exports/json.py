@@ -27,9 +27,7 @@ class JsonExport:
             )
         mapping = LayerMapping.load(open_finished(request.run).file("mapping.json"))
         data = write_record(mapping)
-        rest = (
-            f"The mapping contains placements only. The retrained weights and the tile settings are in {request.run}."
-        )
+        rest = f"The mapping contains placements and read policies. The weights and the tile settings are in {request.run}."
         if request.out is None:
             return ExportResult(data, (rest,), is_output=True)
         mapping.save(request.out)

@@ -286,13 +286,26 @@ class MappingProblem:
 
     def _convert(self, mapping: LayerMapping) -> None:
         """Convert the model by `mapping`, with the limits of clipping that follow from the weights of the task's model."""
-        self.context.backend.convert_(self.model, mapping, self.context.settings.tile)
+        tile = self.context.settings.tile
+        self.context.backend.convert_(self.model, mapping, tile)
+        layers = {fqn: layer for fqn, layer in analog_layers(self.model).items() if fqn not in self._tiles}
+        policies = {fqn: mapping.tile_of(fqn, tile) for fqn in layers}
+        set_tiles_(self.model, {fqn: own for fqn, own in policies.items() if own != layers[fqn].tile})
         set_weight_limits_(self.model, self._limits)
 
     def _apply(self, mapping: LayerMapping) -> None:
+        tile = self.context.settings.tile
         self._convert(mapping)
         self._calibrate()
-        set_tiles_(self.model, {fqn: self._tiles[fqn] for fqn in analog_layers(self.model) if fqn in self._tiles})
+        corrected = [fqn for fqn in analog_layers(self.model) if fqn in self._tiles]
+        set_tiles_(self.model, {fqn: self._correct(mapping.tile_of(fqn, tile), self._tiles[fqn]) for fqn in corrected})
+
+    @staticmethod
+    def _correct(tile: TileSpec, chosen: TileSpec) -> TileSpec:
+        """Return `tile`, which has the read policy of a mapping, with the digital corrections of `chosen`."""
+        kept = {"column_calibration": chosen.column_calibration, "drift_compensation": chosen.drift_compensation}
+        input_range = chosen.input_range if tile.input_range == "dynamic" else tile.input_range
+        return tile.replace(**kept, input_range=input_range)
 
     def _trial(
         self, path: tuple[str | int, ...], label: str, early_stop: bool, trace: TrainTrace, begin: float

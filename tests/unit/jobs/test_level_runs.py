@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from quadrants import build_task, make_settings
+from quadrants import build_task, make_context, make_settings
 from torch import nn
 
 from lionheart.analog import analog_layers, convert_to_analog_
+from lionheart.copies import copy_model
 from lionheart.devices import ReadPolicy, TileSpec
 from lionheart.errors import ConfigError
 from lionheart.jobs import estimate_run, evaluate_run, load_result, map_layers, resume_run
+from lionheart.jobs.problem import MappingProblem
 from lionheart.mapping import LayerMapping, Placement
 from lionheart.report import report_run
-from lionheart.runs import RunDirectory
+from lionheart.runs import RunDescription, RunDirectory
 
 pytestmark = pytest.mark.usefixtures("small_noise_pool")
 TWO = ReadPolicy(n_reads=2)
@@ -113,3 +115,36 @@ def test_a_backend_that_knows_no_policy_refuses_levels(tmp_path: Path):
     with pytest.raises(ConfigError, match="row_copies"):
         map_layers(build_task(), settings, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("input_range", ["sample", "dynamic"])
+def test_a_policy_of_the_input_range_acts(input_range: str, tmp_path: Path):
+    level = ReadPolicy(input_range=input_range)
+    found = map_layers(build_task(), make_level_settings(levels=(level,)), run_dir=tmp_path / "run")
+    assert found.mapping.analog
+    assert {layer.tile.input_range for layer in analog_layers(found.model).values()} == {input_range}
+
+
+def test_a_changed_input_range_is_followed():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    both = LayerMapping({"0": Placement.ANALOG, "2": Placement.ANALOG})
+    for expected in ("static", "sample", "static"):
+        level = ReadPolicy(input_range=expected)
+        convert_to_analog_(model, both.with_policies({"0": level}), TileSpec.pcm())
+        assert analog_layers(model)["0"].tile.input_range == expected
+
+
+def test_corrections_after_the_search_keep_the_policy_of_each_mapping(tmp_path: Path):
+    """A hold-out test may choose other policies after cheaper corrections were chosen."""
+    settings = make_level_settings(levels=(TWO,))
+    settings = settings.replace(tile=settings.tile.replace(column_calibration="affine", input_range="dynamic"))
+    task, run = build_task(), RunDirectory.create(tmp_path / "run", RunDescription(task="x", seed=0, settings={}))
+    problem = MappingProblem(make_context(task, settings), copy_model(task.model), run)
+    both = LayerMapping({"0": Placement.ANALOG, "3": Placement.ANALOG, "7": Placement.DIGITAL})
+    cheaper = settings.tile.replace(column_calibration="none", input_range="static")
+    problem.use_tiles({"0": TWO.apply(cheaper), "3": TWO.apply(cheaper)})
+    problem.restore(both.with_policies({"0": ReadPolicy(n_reads=8), "3": TWO}))
+    layers = analog_layers(problem.model)
+    assert {fqn: layer.tile.n_reads for fqn, layer in layers.items()} == {"0": 8, "3": 2}
+    assert {layer.tile.column_calibration for layer in layers.values()} == {"none"}
+    assert {layer.tile.input_range for layer in layers.values()} == {"static"}

@@ -75,7 +75,10 @@ def require_single_reads(layers: Mapping[str, AnalogLayer]) -> None:
         values = ", ".join(map(str, sorted(set(chosen.values()))))
         faults += [f"export: {_list(chosen)}: {name}: got {values}, expected {expected}: {meaning}"] if chosen else []
     if faults:
-        raise ConfigError("\n".join(faults), hint="set these values for the layers, or keep the layers digital")
+        raise ConfigError(
+            "\n".join(faults),
+            hint="set these values, or keep the layers digital; runs with the preset quick have one read",
+        )
 
 
 @torch.no_grad()
